@@ -1,0 +1,168 @@
+"""What a sweep will do, worked out before anything is created: studies, trials, slots, updates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.space import Choice, Fixed, SearchSpace
+from orchestrator.space.problems import space_error
+from trainable.budget import draw_subset, split_folds
+from trainable.errors import DataError
+from trainable.images import LabelledImages, Split
+from trainable.spec import LabelBudget
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPlan:
+    """One label budget.
+
+    Attributes:
+        name: of the study.
+        budget: as in the file.
+        labels_used: images drawn, for training and validation together.
+        labels_per_class: the budget, or labels_used / num_classes where it is not per class.
+        folds: validation parts.
+        trials: to be tried.
+    """
+
+    name: str
+    budget: LabelBudget
+    labels_used: int
+    labels_per_class: float
+    folds: int
+    trials: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """One baseline of one study.
+
+    Attributes:
+        study: name of the study.
+        method: `pixels` or `probe`.
+        backbone: whose features are probed; None for pixels.
+    """
+
+    study: str
+    method: str
+    backbone: str | None
+
+    @property
+    def trial_id(self) -> str:
+        """The id that tables show."""
+        return "-".join(filter(None, (self.study, self.method, self.backbone)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The whole sweep.
+
+    Attributes:
+        studies: in ascending order of labels.
+        baselines: of all studies, in the order of the studies.
+        num_test: images of the test split.
+        chance: share of the labels that a constant guess of the commonest class gets right there.
+        most_updates: optimizer updates if nothing is pruned, finalists included.
+    """
+
+    studies: tuple[StudyPlan, ...]
+    baselines: tuple[Baseline, ...]
+    num_test: int
+    chance: float
+    most_updates: int
+
+
+def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan:
+    """The plan of a sweep over these images.
+
+    Args:
+        space: what is asked.
+        images: pool and test split.
+        where: name of the search-space file, for messages.
+
+    Raises:
+        SpaceError: the images cannot serve a label budget; every such problem is named.
+    """
+    problems: list[str] = []
+    studies = []
+    pool = images.indices(Split.POOL)
+    sizes = [int((images.labels[pool] == label).sum()) for label in range(images.num_classes)]
+    most = max(sizes, default=0)
+    for budget in space.label_budgets:
+        given = budget.to_json()
+        if budget.per_class is not None and budget.per_class > most:
+            problems.append(
+                f"search.label_budget: got {given}; the largest class has {most} images outside "
+                f"the test split: allowed are 1 to {most}, or `all`"
+            )
+            continue
+        if budget.total is not None and budget.total > len(pool):
+            problems.append(
+                f"search.label_budget: got {given}; there are {len(pool)} images outside the test "
+                "split"
+            )
+            continue
+        try:
+            subset = draw_subset(images, budget=budget, repeat=0, seed=space.seed)
+            folds = split_folds(images.labels[subset], validation=space.validation)
+        except DataError as error:
+            problems.append(f"search.label_budget: got {given}; {error}")
+            continue
+        used = len(subset)
+        per_class = budget.per_class
+        trials = space.trials
+        if space.sampler.name == "grid":
+            trials = min(trials, space.grid_size() or trials)
+        studies.append(
+            StudyPlan(
+                name=budget.study,
+                budget=budget,
+                labels_used=used,
+                labels_per_class=used / images.num_classes if per_class is None else per_class,
+                folds=len(folds),
+                trials=trials,
+            )
+        )
+    test = images.labels[images.indices(Split.TEST)]
+    if not len(test):
+        problems.append("dataset: no image is in the test split; finalists need one")
+    if problems:
+        raise space_error(where, *problems)
+    studies.sort(key=lambda study: (study.labels_per_class, study.name))
+    steps = largest_value(space, "steps")
+    finals = space.finalists.count * space.finalists.repeats
+    return Plan(
+        studies=tuple(studies),
+        baselines=tuple(
+            Baseline(study=study.name, method=method, backbone=backbone)
+            for study in studies
+            for method in space.baselines
+            for backbone in ([None] if method == "pixels" else backbones(space))
+        ),
+        num_test=len(test),
+        chance=max(int((test == label).sum()) for label in range(images.num_classes)) / len(test),
+        most_updates=sum(steps * (s.trials * s.folds + finals) for s in studies),
+    )
+
+
+def backbones(space: SearchSpace) -> list[str]:
+    """Every backbone that some trial may have, in the order of the file."""
+    domains = space.axes["backbone"].domains
+    return list(dict.fromkeys(str(value) for domain in domains for value in domain.each()))
+
+
+def largest_value(space: SearchSpace, key: str) -> int:
+    """The largest whole number that a key of `training:` may take, as an axis or fixed."""
+    axis = space.axes.get(key)
+    if axis is None:
+        return int(space.training[key])
+    largest = []
+    for domain in axis.domains:
+        match domain:
+            case Fixed(value):
+                largest.append(value)
+            case Choice(values):
+                largest.extend(values)
+            case _:
+                largest.append(domain.high)
+    return max(int(value) for value in largest)

@@ -1,0 +1,78 @@
+"""Where the journal keeps what Optuna has no place for: names and forms of the user attributes.
+
+A trial has `plan` (params and spec, at its ask), `facts` (resolved at set-up), `report/<n>` and
+`run` (host, device, times, failure; before its tell). A study has `about`, and one attribute for
+each final and each baseline.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.plan import Baseline, StudyPlan
+from orchestrator.space import SearchSpace
+from orchestrator.work import Kind, Work
+from trainable.images import LabelledImages, Split
+
+ABOUT, PLAN, FACTS, RUN = "about", "plan", "facts", "run"
+FINAL_PREFIX, BASELINE_PREFIX = "final/", "baseline/"
+
+
+def trial_id(study: str, number: int) -> str:
+    """The id that tables show: `<study>-<Optuna number, four digits>`."""
+    return f"{study}-{number:04d}"
+
+
+def report_key(number: int) -> str:
+    """The trial's attribute that holds one report."""
+    return f"report/{number}"
+
+
+def final_key(trial: str, repeat: int) -> str:
+    """The study's attribute that holds one final."""
+    return f"{FINAL_PREFIX}{trial}/{repeat}"
+
+
+def baseline_key(method: str, backbone: str | None) -> str:
+    """The study's attribute that holds one baseline."""
+    return BASELINE_PREFIX + "/".join(filter(None, (method, backbone)))
+
+
+def result_key(work: Work) -> str:
+    """The study's attribute that holds what a final or a baseline came to."""
+    if work.kind is Kind.FINAL:
+        return final_key(work.trial_id, work.repeat)
+    return baseline_key(work.task["method"], work.task["backbone"])
+
+
+def baseline_task(baseline: Baseline, plan: StudyPlan, space: SearchSpace) -> dict[str, Any]:
+    """What a worker has to know of a baseline."""
+    return {
+        "method": baseline.method,
+        "backbone": baseline.backbone,
+        "label_budget": plan.budget.to_json(),
+        "validation": space.validation.to_json(),
+        "objective": space.objective.value,
+        "repeats": space.finalists.repeats,
+        "seed": space.seed,
+    }
+
+
+def about_study(plan: StudyPlan, space: SearchSpace, images: LabelledImages) -> dict[str, Any]:
+    """What tables need to know of a study beside its trials."""
+    test = images.indices(Split.TEST)
+    ids = images.image_ids()
+    return {
+        "label_budget": plan.labels_per_class,
+        "labels_used": plan.labels_used,
+        "num_classes": images.num_classes,
+        "objective": space.objective.value,
+        "selection": str(space.validation),
+        "seed": space.seed,
+        "class_names": list(images.class_names),
+        "test": {
+            "image_id": [ids[i] for i in test],
+            "path": [images.paths[i] for i in test],
+            "label": [int(images.labels[i]) for i in test],
+        },
+    }

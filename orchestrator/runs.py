@@ -1,0 +1,193 @@
+"""The directories of sweeps: made, found, and what their manifest says."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import StorageError, UsageError
+from orchestrator.tables import SCHEMA_VERSION
+
+DEFAULT_ROOT = Path("runs")
+
+_PACKAGES = ("torch", "torchvision", "ray", "optuna", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One sweep's directory.
+
+    Attributes:
+        path: of the directory.
+    """
+
+    path: Path
+
+    @property
+    def space(self) -> Path:
+        """The search-space file as it was resolved."""
+        return self.path / "space.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """What the sweep is and what it ran with."""
+        return self.path / "manifest.json"
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's journal: the truth."""
+        return self.path / "journal.log"
+
+    @property
+    def log(self) -> Path:
+        """Messages, warnings and tracebacks."""
+        return self.path / "sweep.log"
+
+    def read_manifest(self) -> dict[str, Any]:
+        """The manifest.
+
+        Raises:
+            UsageError: this is no sweep directory, or the manifest is damaged.
+        """
+        try:
+            data = json.loads(self.manifest.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(
+                f"{self.path}: no sweep here (manifest.json is missing); see: sft-sweep list"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{self.manifest}: cannot be read: {error}") from error
+        if not isinstance(data, dict):
+            raise UsageError(f"{self.manifest}: not a manifest")
+        return data
+
+    @property
+    def sweep_id(self) -> str:
+        """The id that all rows carry: the directory's name when it was made."""
+        return str(self.read_manifest()["sweep_id"])
+
+
+def check_root(root: Path) -> None:
+    """Make sure that a sweep directory could be made in `root`, without making anything.
+
+    Raises:
+        UsageError: it could not.
+    """
+    existing = root
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UsageError(f"--out {root}: {existing} is no directory; give another with --out DIR")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"--out {root}: {existing} may not be written by this user; give another with --out DIR"
+        )
+
+
+def create_run(root: Path, name: str, *, now: datetime) -> Run:
+    """Make the directory of a new sweep, `<name>-<UTC time>`, with a suffix where that is taken.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    stem = f"{name}-{now.astimezone(UTC):%Y%m%d-%H%M%S}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for suffix in range(1000):
+            path = root / (f"{stem}-{suffix + 1}" if suffix else stem)
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            return Run(path)
+    except OSError as error:
+        raise StorageError(
+            f"{root}: no sweep directory can be made here: {error.strerror}"
+        ) from error
+    raise StorageError(f"{root}: there are too many directories named {stem}")
+
+
+def write_manifest(run: Run, *, space_hash: str, dataset_fingerprint: str) -> None:
+    """Write what the sweep is and what it runs with.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "sweep_id": run.path.name,
+        "tool_version": metadata.version("sft-sweep"),
+        "versions": {name: metadata.version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "git_commit": _git_commit(),
+        "dataset_fingerprint": dataset_fingerprint,
+        "space_hash": space_hash,
+        "hosts": [platform.node()],
+        "created_at": datetime.now(tz=UTC).isoformat(),
+    }
+    write_text(run.manifest, json.dumps(manifest, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a small text file as a whole.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as sink:
+            sink.write(text)
+            sink.flush()
+            os.fsync(sink.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def find_runs(root: Path) -> list[Run]:
+    """The sweeps in a directory, oldest first."""
+    if not root.is_dir():
+        return []
+    runs = [Run(path) for path in root.iterdir() if (path / "manifest.json").is_file()]
+    return sorted(runs, key=lambda run: (run.read_manifest().get("created_at", ""), run.path.name))
+
+
+def find_run(path: Path | None, *, root: Path = DEFAULT_ROOT) -> Run:
+    """The sweep in `path`, or the newest in `root`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if path is not None:
+        run = Run(path)
+        run.read_manifest()
+        return run
+    runs = find_runs(root)
+    if not runs:
+        raise UsageError(f"{root}: no sweep here; start one with: sft-sweep launch SPACE")
+    return runs[-1]
+
+
+def _git_commit() -> str | None:
+    """Of the checkout that this program runs from, where it is one."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

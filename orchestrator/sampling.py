@@ -1,0 +1,119 @@
+"""Optuna's samplers and pruners as the search-space file names them, and asking by its axes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    PercentilePruner,
+    SuccessiveHalvingPruner,
+)
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+
+from orchestrator.space import Axis, Choice, Domain, Fixed, Range, SearchSpace
+from orchestrator.space.sections import (
+    HyperbandSection,
+    MedianSection,
+    PercentileSection,
+    SuccessiveHalvingSection,
+    TpeSection,
+)
+from trainable.budget import derive_seed
+
+TPE_STARTUP_TRIALS = 10
+"""Settled trials before TPE models them, where the file is silent (Optuna's default)."""
+
+
+def make_sampler(space: SearchSpace, *, study: str, number: int) -> BaseSampler:
+    """The sampler for one ask: made anew, so that an ask depends on told history alone.
+
+    Args:
+        space: names the sampler and holds the sweep's seed.
+        study: the study asked.
+        number: of the trial to be suggested.
+    """
+    seed = derive_seed("ask", space.seed, study, number) % 2**32
+    if not isinstance(space.sampler, TpeSection):
+        return RandomSampler(seed=seed)  # a grid's points are enqueued; nothing is left to sample
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(
+            seed=seed,
+            n_startup_trials=space.sampler.n_startup_trials or TPE_STARTUP_TRIALS,
+            multivariate=True,
+            group=True,  # for conditional axes; a space without them is one group
+            constant_liar=True,
+            warn_independent_sampling=False,
+        )
+
+
+def make_pruner(space: SearchSpace, *, reports: int) -> BasePruner:
+    """The pruner of a study whose trials give at most `reports` reports.
+
+    Optuna's step is the number of the report.
+    """
+    match space.pruner:
+        case MedianSection() as pruner:
+            return MedianPruner(pruner.n_startup_trials, pruner.n_warmup_steps)
+        case PercentileSection() as pruner:
+            return PercentilePruner(
+                pruner.percentile, pruner.n_startup_trials, pruner.n_warmup_steps
+            )
+        case HyperbandSection() as pruner:
+            return HyperbandPruner(pruner.min_resource, reports, pruner.reduction_factor)
+        case SuccessiveHalvingSection() as pruner:
+            return SuccessiveHalvingPruner(pruner.min_resource, pruner.reduction_factor)
+        case _:
+            return NopPruner()
+
+
+def suggest(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
+    """Values of all axes that apply, each suggested in the order of the space.
+
+    Axes with one value are no parameters of the study, but are in the result.
+    """
+    params: dict[str, Any] = {}
+    for name, axis in space.axes.items():
+        domain = axis.resolve(params)
+        if isinstance(domain, Fixed):
+            params[name] = domain.value
+        elif domain is not None:
+            parameter = parameter_name(name, axis, domain)
+            params[name] = _suggest_one(trial, parameter, domain)
+    return params
+
+
+def parameter_name(name: str, axis: Axis, domain: Domain) -> str:
+    """The study's parameter for an axis: its name, numbered where it has several domains.
+
+    Optuna takes one domain for one parameter; cases with different choices need different ones.
+    """
+    domains: list[Domain] = [other for other in axis.domains if not isinstance(other, Fixed)]
+    return name if len(domains) == 1 else f"{name}[{domains.index(domain)}]"
+
+
+def _suggest_one(trial: optuna.Trial, name: str, domain: Choice | Range) -> Any:
+    if isinstance(domain, Choice):
+        return trial.suggest_categorical(name, list(domain.values))
+    if domain.integer:
+        step = int(domain.step or 1)
+        return trial.suggest_int(name, int(domain.low), int(domain.high), step=step, log=domain.log)
+    return trial.suggest_float(name, domain.low, domain.high, step=domain.step, log=domain.log)
+
+
+def optuna_params(params: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
+    """The part of `params` that are parameters of the study, for `enqueue_trial`."""
+    chosen: dict[str, Any] = {}
+    for name, axis in space.axes.items():
+        domain = axis.resolve(params)
+        if domain is not None and not isinstance(domain, Fixed) and name in params:
+            chosen[parameter_name(name, axis, domain)] = params[name]
+    return chosen

@@ -1,0 +1,63 @@
+"""Search-space files: YAML -> a checked `SearchSpace`, or every problem of it at once."""
+
+from orchestrator.space.axes import Axis, Case, Choice, Condition, Domain, Fixed, Range
+from orchestrator.space.axis_reading import KnownBackbone
+from orchestrator.space.file import load_space, parse_space
+from orchestrator.space.reference import KnownKey, known_keys
+from orchestrator.space.rules import Value
+from orchestrator.space.search_space import SearchSpace
+from orchestrator.space.sections import (
+    PRUNERS,
+    SAMPLERS,
+    SOURCES,
+    DatasetSection,
+    DigitsSection,
+    FinalistsSection,
+    GridSection,
+    HyperbandSection,
+    LimitsSection,
+    MedianSection,
+    NoPrunerSection,
+    PercentileSection,
+    PrunerSection,
+    RandomSection,
+    ResourcesSection,
+    SamplerSection,
+    SuccessiveHalvingSection,
+    TpeSection,
+)
+
+__all__ = [
+    "PRUNERS",
+    "SAMPLERS",
+    "SOURCES",
+    "Axis",
+    "Case",
+    "Choice",
+    "Condition",
+    "DatasetSection",
+    "DigitsSection",
+    "Domain",
+    "FinalistsSection",
+    "Fixed",
+    "GridSection",
+    "HyperbandSection",
+    "KnownBackbone",
+    "KnownKey",
+    "LimitsSection",
+    "MedianSection",
+    "NoPrunerSection",
+    "PercentileSection",
+    "PrunerSection",
+    "RandomSection",
+    "Range",
+    "ResourcesSection",
+    "SamplerSection",
+    "SearchSpace",
+    "SuccessiveHalvingSection",
+    "TpeSection",
+    "Value",
+    "known_keys",
+    "load_space",
+    "parse_space",
+]

@@ -1,0 +1,67 @@
+"""What the parts of a search space have to agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.space.axes import Axis, Range
+from orchestrator.space.problems import Problems, shown
+from orchestrator.space.rules import Value
+from orchestrator.space.sections import GridSection, SamplerSection
+from trainable.spec import KNOBS
+
+
+def check_training_axes(
+    axes: Mapping[str, Axis], given_training: object, problems: Problems
+) -> None:
+    """Refuses a training setting that is an axis too, unless it serves where the axis is silent."""
+    if not isinstance(given_training, Mapping):
+        return
+    for name in given_training:
+        if name in KNOBS and name in axes and axes[name].always_applies:
+            problems.add(("training", name), f"given as search.{name} too; give one of the two")
+
+
+def check_reports(
+    axes: Mapping[str, Axis], training: Mapping[str, Value], problems: Problems
+) -> None:
+    """Refuses more reports than steps, the most reports held against the fewest steps."""
+    most, reports_key = _extreme("reports", axes, training, largest=True)
+    fewest, steps_key = _extreme("steps", axes, training, largest=False)
+    if most > fewest:
+        path = tuple(reports_key.split("."))
+        problems.add(
+            path, f"got {shown(most)}; allowed: at most {steps_key}, which can be {shown(fewest)}"
+        )
+
+
+def check_sampler(
+    axes: Mapping[str, Axis], sampler: SamplerSection | None, problems: Problems
+) -> None:
+    """Refuses continuous axes where the sampler is the grid."""
+    if not isinstance(sampler, GridSection):
+        return
+    for axis in axes.values():
+        if any(domain.num_values() is None for domain in axis.domains):
+            problems.add(
+                ("search", axis.name),
+                "a continuous range; the grid sampler needs a list or a range with step",
+            )
+
+
+def _extreme(
+    name: str, axes: Mapping[str, Axis], training: Mapping[str, Value], *, largest: bool
+) -> tuple[int | float, str]:
+    """The largest or smallest number a training setting can take, and the key that gives it."""
+    found: list[tuple[int | float, str]] = []
+    axis = axes.get(name)
+    silent = training[name]
+    if (axis is None or not axis.always_applies) and not isinstance(silent, str):
+        found.append((silent, f"training.{name}"))
+    for domain in axis.domains if axis is not None else ():
+        if isinstance(domain, Range):
+            numbers: tuple[Value, ...] = (domain.low, domain.high)
+        else:
+            numbers = domain.grid()
+        found += [(number, f"search.{name}") for number in numbers if not isinstance(number, str)]
+    return max(found) if largest else min(found)

@@ -1,0 +1,102 @@
+"""A search-space file -> `SearchSpace`, or every problem of it at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from orchestrator.space.axis_reading import KnownBackbone
+from orchestrator.space.problems import Problems, refusal, space_error
+from orchestrator.space.search_space import SearchSpace
+from orchestrator.space.yaml_text import TextError, apply_overrides, read_yaml
+
+MAX_BYTES = 1_000_000
+
+
+def load_space(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    known_backbone: KnownBackbone | None = None,
+) -> SearchSpace:
+    """The search space of a file.
+
+    Args:
+        path: of the file, YAML in UTF-8.
+        overrides: `KEY=VALUE` each, with dotted keys and YAML values, such as
+            `search.lr=0.001`; they replace what the file says.
+        known_backbone: tells what is wrong with a backbone's name; None takes every name.
+
+    Raises:
+        SpaceError: the file cannot be read, or says something that is not allowed.
+    """
+    where = str(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise space_error(where, f"no such file{_nearest(path)}") from None
+    except IsADirectoryError:
+        raise space_error(where, "is a folder; name the search-space file in it") from None
+    except OSError as error:
+        raise space_error(where, f"cannot be read: {error.strerror or error}") from None
+    except ValueError:
+        raise space_error(where, "no file can have this name") from None
+    if len(content) > MAX_BYTES:
+        raise space_error(where, f"larger than {MAX_BYTES} bytes; no search space is that long")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = content[error.start]
+        raise space_error(where, f"not UTF-8: byte 0x{byte:02x} in line {line}") from None
+    return parse_space(text, where=where, overrides=overrides, known_backbone=known_backbone)
+
+
+def parse_space(
+    text: str,
+    *,
+    where: str,
+    overrides: Sequence[str] = (),
+    known_backbone: KnownBackbone | None = None,
+) -> SearchSpace:
+    """The search space of a text; see `load_space`.
+
+    Args:
+        text: YAML.
+        where: what messages call the text; its stem is the default name.
+        overrides: `KEY=VALUE` each.
+        known_backbone: tells what is wrong with a backbone's name; None takes every name.
+
+    Raises:
+        SpaceError: the text is no YAML, or says something that is not allowed.
+    """
+    if len(text) > MAX_BYTES:
+        raise space_error(where, f"larger than {MAX_BYTES} bytes; no search space is that long")
+    try:
+        given = read_yaml(text)
+    except TextError as error:
+        raise space_error(where, str(error)) from None
+    if given is None:
+        raise space_error(where, "the file is empty; it needs at least dataset and search")
+    if not isinstance(given, Mapping):
+        raise space_error(where, refusal(given, "a mapping of keys at the top level"))
+    problems = Problems(where)
+    return SearchSpace.from_json(
+        apply_overrides(given, overrides, problems),
+        where=where,
+        default_name=Path(where).stem,
+        known_backbone=known_backbone,
+        problems=problems,
+    )
+
+
+def _nearest(path: Path) -> str:
+    """`; did you mean X?` for the most similar file of the folder, or nothing."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f"; did you mean {path.with_name(close[0])}?" if close else ""

@@ -1,0 +1,136 @@
+"""Every key of a search-space file, for the README's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from orchestrator.space.rules import (
+    AXIS_RULES,
+    BACKBONE_ALLOWED,
+    BACKBONE_HELP,
+    DEFAULT_FREEZE_DEPTH,
+    DEFAULT_LR,
+)
+from orchestrator.space.search_section import BUDGET_ALLOWED
+from orchestrator.space.section_reading import BASELINES
+from orchestrator.space.sections import (
+    PRUNERS,
+    SAMPLERS,
+    SOURCES,
+    CountsSection,
+    FinalistsSection,
+    LimitsSection,
+    ObjectiveSection,
+    ResourcesSection,
+    Section,
+    ValidationSection,
+)
+from orchestrator.space.top_level import NAME_ALLOWED
+from trainable.spec import KNOBS, Validation
+
+
+class KnownKey(NamedTuple):
+    """One line of the table: dotted key, what it may be, its default, what it is."""
+
+    key: str
+    type: str
+    default: str
+    help: str
+
+
+def known_keys() -> list[KnownKey]:
+    """Every key of the file, in the order of the contract's example."""
+    counts = {entry.key: entry for entry in _section("", CountsSection)}
+    return [
+        KnownKey("name", NAME_ALLOWED, "the file's stem", "what sweeps of this file are called"),
+        *_kinds("dataset", SOURCES, tag="source", default="required"),
+        *_axes(),
+        *(
+            KnownKey(
+                f"training.{name}",
+                AXIS_RULES[name].allowed,
+                _spelled(knob.default),
+                knob.help + "; an axis under the same name",
+            )
+            for name, knob in KNOBS.items()
+        ),
+        *_validation(),
+        *_section("objective.", ObjectiveSection),
+        counts["trials"],
+        *_kinds("sampler", SAMPLERS, tag="name", default="tpe"),
+        *_kinds("pruner", PRUNERS, tag="name", default="median"),
+        *_section("finalists.", FinalistsSection),
+        KnownKey(
+            "baselines",
+            f"a list of none, one or both of {', '.join(BASELINES)}",
+            f"[{', '.join(BASELINES)}]",
+            "what finalists are compared with",
+        ),
+        *_section("limits.", LimitsSection),
+        *_section("resources.", ResourcesSection),
+        counts["seed"],
+    ]
+
+
+def _axes() -> list[KnownKey]:
+    defaults = {
+        "freeze_depth": _spelled(DEFAULT_FREEZE_DEPTH),
+        "frozen_blocks": "none; freeze_depth applies",
+        "lr": _spelled(DEFAULT_LR),
+    }
+    return [
+        KnownKey("search.backbone", BACKBONE_ALLOWED, "required", BACKBONE_HELP),
+        *(
+            KnownKey(f"search.{name}", AXIS_RULES[name].allowed, default, AXIS_RULES[name].help)
+            for name, default in defaults.items()
+        ),
+        KnownKey(
+            "search.label_budget",
+            BUDGET_ALLOWED,
+            "required",
+            "labelled images for training and validation together; one study each",
+        ),
+    ]
+
+
+def _validation() -> list[KnownKey]:
+    default = str(Validation().folds)
+    return [
+        entry._replace(default=default) if entry.key == "validation.folds" else entry
+        for entry in _section("validation.", ValidationSection)
+    ]
+
+
+def _section(prefix: str, model: type[Section]) -> list[KnownKey]:
+    entries = []
+    for name, field in model.model_fields.items():
+        rule = model.rule(name)
+        default = "none" if field.default is None else _spelled(field.default)
+        entries.append(KnownKey(f"{prefix}{name}", rule.allowed, default, rule.help))
+    return entries
+
+
+def _kinds(
+    prefix: str, kinds: Mapping[str, type[Section]], *, tag: str, default: str
+) -> list[KnownKey]:
+    """The keys of every kind, each once, saying which kinds have it."""
+    owners: dict[str, list[str]] = {}
+    entries: dict[str, KnownKey] = {}
+    for kind, model in kinds.items():
+        for entry in _section(f"{prefix}.", model):
+            owners.setdefault(entry.key, []).append(kind)
+            entries.setdefault(entry.key, entry)
+    lines = []
+    for key, entry in entries.items():
+        if key == f"{prefix}.{tag}":
+            lines.append(entry._replace(default=default))
+        elif len(owners[key]) < len(kinds):
+            lines.append(entry._replace(help=f"{', '.join(owners[key])}: {entry.help}"))
+        else:
+            lines.append(entry)
+    return lines
+
+
+def _spelled(value: object) -> str:
+    return str(value)

@@ -1,0 +1,203 @@
+"""`search:` of a file -> its axes in an order that conditions can follow, and its label budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.space.axes import Axis, Case, Fixed
+from orchestrator.space.axis_reading import AxisReader, KnownBackbone
+from orchestrator.space.problems import KeyPath, Problems, refusal, shown, unknown
+from orchestrator.space.rules import (
+    AXIS_NAMES,
+    DEFAULT_FREEZE_DEPTH,
+    DEFAULT_LR,
+    finite_number,
+)
+from trainable.errors import SpecError
+from trainable.spec import LabelBudget
+
+SEARCH_KEYS = (*AXIS_NAMES, "label_budget")
+BUDGET_ALLOWED = "whole numbers of labels per class from 2, all, or {total: N}"
+_MIN_PER_CLASS = 2
+_MIN_TOTAL = 4
+
+
+def read_search(
+    given: object,
+    problems: Problems,
+    *,
+    homes: Mapping[str, str],
+    known_backbone: KnownBackbone | None = None,
+) -> tuple[dict[str, Axis], tuple[LabelBudget, ...]]:
+    """The axes, each after those that its conditions name, and the distinct label budgets.
+
+    Args:
+        given: the value of `search:`, None where the file has none.
+        problems: takes what is wrong; then the result serves no other purpose than further checks.
+        homes: keys that belong elsewhere in the file -> their dotted path; at the top level,
+            themselves.
+        known_backbone: tells what is wrong with a backbone's name.
+    """
+    if given is None:
+        problems.add(("search",), "missing; it needs backbone and label_budget")
+        return {}, ()
+    if not isinstance(given, Mapping):
+        problems.add(("search",), refusal(given, "a mapping of axes"))
+        return {}, ()
+    reader = AxisReader(problems, known_backbone=known_backbone)
+    axes: dict[str, Axis] = {}
+    broken: set[str] = set()
+    for name, value in given.items():
+        if name == "label_budget":
+            continue
+        if name not in AXIS_NAMES:
+            problems.add(("search", name), unknown("axis", name, SEARCH_KEYS, homes))
+            continue
+        axis = reader.read(name, value)
+        if axis is None:
+            broken.add(name)
+        else:
+            axes[name] = axis
+    if {"freeze_depth", "frozen_blocks"} <= set(given):
+        problems.add(("search", "frozen_blocks"), "given with freeze_depth; give one of the two")
+    if "backbone" not in given:
+        problems.add(("search", "backbone"), "missing; name at least one, such as resnet50")
+    _fill_defaults(axes, given)
+    for axis in axes.values():
+        _check_conditions(
+            axis,
+            given.get(axis.name),
+            axes,
+            broken=broken,
+            problems=problems,
+        )
+    return _ordered(axes, problems), _read_budgets(given, problems)
+
+
+def _fill_defaults(axes: dict[str, Axis], given: Mapping[str, object]) -> None:
+    if "freeze_depth" not in given and "frozen_blocks" not in given:
+        axes["freeze_depth"] = Axis("freeze_depth", (Case(Fixed(DEFAULT_FREEZE_DEPTH)),))
+    if "lr" not in given:
+        axes["lr"] = Axis("lr", (Case(Fixed(DEFAULT_LR)),))
+
+
+def _check_conditions(
+    axis: Axis,
+    given: object,
+    axes: Mapping[str, Axis],
+    *,
+    broken: set[str],
+    problems: Problems,
+) -> None:
+    """Refuses conditions on what is no axis, and patterns that none of its values can match."""
+    in_cases = isinstance(given, Mapping) and "cases" in given
+    for index, case in enumerate(axis.cases):
+        path: KeyPath = ("search", axis.name, *(("cases", index) if in_cases else ()), "when")
+        for condition in case.when:
+            if condition.axis in broken:
+                continue
+            if condition.axis not in axes:
+                problems.add(
+                    (*path, condition.axis),
+                    f"no axis of this file; its axes: {', '.join(axes)}",
+                )
+                continue
+            domains = axes[condition.axis].domains
+            if any(domain.num_values() is None for domain in domains):
+                problems.add(
+                    (*path, condition.axis),
+                    "is a continuous range; a condition needs single values (a list or a step)",
+                )
+                continue
+            for pattern in condition.any_of:
+                if not any(domain.can_match(pattern) for domain in domains):
+                    problems.add(
+                        (*path, condition.axis),
+                        f"got {shown(pattern)}; it matches none of the values of "
+                        f"search.{condition.axis}",
+                    )
+
+
+def _ordered(axes: Mapping[str, Axis], problems: Problems) -> dict[str, Axis]:
+    """The axes in file order, save that each waits for those its conditions name."""
+    ordered: dict[str, Axis] = {}
+    waiting = dict(axes)
+    while waiting:
+        ready = next(
+            (
+                axis
+                for axis in waiting.values()
+                if not any(parent in waiting for parent in axis.parents)
+            ),
+            None,
+        )
+        if ready is None:
+            cycle = _cycle(waiting)
+            problems.add(
+                ("search", cycle[0]), f"its condition leads back to itself: {' -> '.join(cycle)}"
+            )
+            return ordered | waiting
+        ordered[ready.name] = waiting.pop(ready.name)
+    return ordered
+
+
+def _cycle(waiting: Mapping[str, Axis]) -> list[str]:
+    """Names along one cycle, the first again at the end; every axis waits for another."""
+    walk = [next(iter(waiting))]
+    while True:
+        following = next(name for name in waiting[walk[-1]].parents if name in waiting)
+        if following in walk:
+            return [*walk[walk.index(following) :], following]
+        walk.append(following)
+
+
+def _read_budgets(given: Mapping[str, object], problems: Problems) -> tuple[LabelBudget, ...]:
+    path: KeyPath = ("search", "label_budget")
+    listed = given.get("label_budget")
+    if listed is None:
+        problems.add(path, f"missing; allowed: {BUDGET_ALLOWED}")
+        return ()
+    items = listed if isinstance(listed, list) else [listed]
+    if not items:
+        problems.add(path, f"got an empty list; allowed: {BUDGET_ALLOWED}")
+    budgets: list[LabelBudget] = []
+    for item in items:
+        try:
+            budget = LabelBudget.parse(_whole(item))
+        except SpecError:
+            problems.add(path, refusal(item, BUDGET_ALLOWED))
+            continue
+        phrase = _too_small(budget)
+        if phrase is not None:
+            problems.add(path, f"got {shown(item)}; {phrase}")
+        elif budget in budgets:
+            problems.add(path, f"got {shown(item)} twice; allowed: distinct label budgets")
+        else:
+            budgets.append(budget)
+    return tuple(budgets)
+
+
+def _whole(item: object) -> object:
+    """The entry with a whole float as an int, so that `5.0` says what `5` does."""
+    if isinstance(item, Mapping) and set(item) == {"total"}:
+        return {"total": _whole_number(item["total"])}
+    return _whole_number(item)
+
+
+def _whole_number(item: object) -> object:
+    if isinstance(item, bool) or not isinstance(item, int | float):
+        return item
+    number = finite_number(item)
+    return finite_number(int(number)) if number is not None and number == int(number) else None
+
+
+def _too_small(budget: LabelBudget) -> str | None:
+    """Why the budget leaves nothing to validate on, and what works; None where it does."""
+    if budget.per_class is not None and budget.per_class < _MIN_PER_CLASS:
+        return "validation lies inside the label budget; allowed: 2 or more labels per class"
+    if budget.total is not None and budget.total < _MIN_TOTAL:
+        return (
+            "validation lies inside the label budget; allowed: 4 or more labels in all, "
+            "2 or more for each of at least two classes"
+        )
+    return None

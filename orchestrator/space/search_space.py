@@ -1,0 +1,263 @@
+"""A search space, checked and resolved: what a sweep tries, and how it is judged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from orchestrator.errors import SpaceError
+from orchestrator.space.axes import Axis, Fixed
+from orchestrator.space.axis_reading import KnownBackbone
+from orchestrator.space.checks import check_reports, check_sampler, check_training_axes
+from orchestrator.space.combinations import combinations, num_combinations
+from orchestrator.space.problems import Problems, shown
+from orchestrator.space.rules import (
+    DEFAULT_FREEZE_DEPTH,
+    DEFAULT_LR,
+    Value,
+    canonical_axis_value,
+)
+from orchestrator.space.search_section import read_search
+from orchestrator.space.section_reading import (
+    read_baselines,
+    read_kind,
+    read_section,
+    read_training,
+    read_validation,
+)
+from orchestrator.space.sections import (
+    PRUNERS,
+    SAMPLERS,
+    SOURCES,
+    CountsSection,
+    DatasetSection,
+    FinalistsSection,
+    LimitsSection,
+    ObjectiveSection,
+    PrunerSection,
+    ResourcesSection,
+    SamplerSection,
+)
+from orchestrator.space.top_level import HOMES, check_top_keys, read_name
+from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """What a search-space file says, with every default filled in.
+
+    Attributes:
+        name: of the sweeps; serves as a part of a directory's name.
+        dataset: where the images are from.
+        axes: by name, each after those that its conditions name; `backbone`, `lr` and one of
+            `freeze_depth` and `frozen_blocks` are always among them.
+        label_budgets: distinct; one study each.
+        training: a value for every training setting, used where no axis gives one.
+        validation: how the label budget pays for validation.
+        objective: what trials are judged by.
+        trials: per label budget.
+        sampler: what proposes trials.
+        pruner: what ends poor trials early.
+        finalists: how many configurations are scored on the test set, and how often.
+        baselines: scored beside the finalists.
+        limits: when the sweep ends early.
+        resources: what a trial gets of the cluster.
+        seed: of every random draw.
+    """
+
+    name: str
+    dataset: DatasetSection
+    axes: Mapping[str, Axis]
+    label_budgets: tuple[LabelBudget, ...]
+    training: Mapping[str, Value]
+    validation: Validation
+    objective: Metric
+    trials: int
+    sampler: SamplerSection
+    pruner: PrunerSection
+    finalists: FinalistsSection
+    baselines: tuple[str, ...]
+    limits: LimitsSection
+    resources: ResourcesSection
+    seed: int
+
+    @classmethod
+    def from_json(
+        cls,
+        given: Mapping[str, object],
+        *,
+        where: str = "search space",
+        default_name: str | None = None,
+        known_backbone: KnownBackbone | None = None,
+        problems: Problems | None = None,
+    ) -> SearchSpace:
+        """The space that plain values describe: those of a file, or of `to_json`.
+
+        Args:
+            given: the values by key.
+            where: what messages call their origin.
+            default_name: the name where the values give none; None where they have to.
+            known_backbone: tells what is wrong with a backbone's name; None takes every name.
+            problems: found in the values before, to be told with the others.
+
+        Raises:
+            SpaceError: with every problem.
+        """
+        problems = Problems(where) if problems is None else problems
+        check_top_keys(given, problems)
+        name = read_name(given.get("name"), default_name, problems)
+        dataset = read_kind(
+            SOURCES,
+            ("dataset",),
+            given.get("dataset"),
+            problems,
+            tag="source",
+            default="digits",
+            required=True,
+        )
+        axes, label_budgets = read_search(
+            given.get("search"), problems, homes=HOMES, known_backbone=known_backbone
+        )
+        training = read_training(("training",), given.get("training"), problems, homes=HOMES)
+        validation = read_validation(("validation",), given.get("validation"), problems)
+        objective = read_section(ObjectiveSection, ("objective",), given.get("objective"), problems)
+        counts_given = {
+            key: given[key] for key in CountsSection.model_fields if given.get(key) is not None
+        }
+        counts = read_section(CountsSection, (), counts_given, problems)
+        sampler = read_kind(
+            SAMPLERS, ("sampler",), given.get("sampler"), problems, tag="name", default="tpe"
+        )
+        pruner = read_kind(
+            PRUNERS, ("pruner",), given.get("pruner"), problems, tag="name", default="median"
+        )
+        finalists = read_section(FinalistsSection, ("finalists",), given.get("finalists"), problems)
+        baselines = read_baselines(("baselines",), given.get("baselines"), problems)
+        limits = read_section(LimitsSection, ("limits",), given.get("limits"), problems)
+        resources = read_section(ResourcesSection, ("resources",), given.get("resources"), problems)
+        check_training_axes(axes, given.get("training"), problems)
+        check_reports(axes, training, problems)
+        check_sampler(axes, sampler, problems)
+        problems.raise_if_any(given)
+        return cls(
+            name=name,
+            dataset=dataset,
+            axes=axes,
+            label_budgets=label_budgets,
+            training=training,
+            validation=validation,
+            objective=objective.metric,
+            trials=counts.trials,
+            sampler=sampler,
+            pruner=pruner,
+            finalists=finalists,
+            baselines=baselines,
+            limits=limits,
+            resources=resources,
+            seed=counts.seed,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, every default written out, that `from_json` reads to an equal space.
+
+        A training setting is left out where an axis always gives its value.
+        """
+        axes: dict[str, Any] = {name: axis.to_json() for name, axis in self.axes.items()}
+        return {
+            "name": self.name,
+            "dataset": self.dataset.to_json(),
+            "search": axes | {"label_budget": [budget.to_json() for budget in self.label_budgets]},
+            "training": {
+                name: value
+                for name, value in self.training.items()
+                if name not in self.axes or not self.axes[name].always_applies
+            },
+            "validation": {
+                key: value for key, value in asdict(self.validation).items() if value is not None
+            },
+            "objective": {"metric": self.objective.value},
+            "trials": self.trials,
+            "sampler": self.sampler.to_json(),
+            "pruner": self.pruner.to_json(),
+            "finalists": self.finalists.to_json(),
+            "baselines": list(self.baselines),
+            "limits": self.limits.to_json(),
+            "resources": self.resources.to_json(),
+            "seed": self.seed,
+        }
+
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 of what the space means: the order of keys and `1.0` for `1` are one.
+
+        The order of a list counts: label budgets and choices are tried in it.
+        """
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def varies(self) -> tuple[str, ...]:
+        """Names of the axes that leave trials something to choose."""
+        return tuple(
+            name
+            for name, axis in self.axes.items()
+            if not all(isinstance(domain, Fixed) for domain in axis.domains)
+        )
+
+    def grid(self) -> Iterator[dict[str, Value]]:
+        """Every distinct combination of the axes that apply, fixed ones included.
+
+        The first axis changes slowest.
+
+        Raises:
+            SpaceError: an axis is continuous.
+        """
+        if self.grid_size() is None:
+            raise SpaceError(f"{self.name}: no grid; a search axis is a continuous range")
+        return combinations(tuple(self.axes.values()))
+
+    def grid_size(self) -> int | None:
+        """How many combinations `grid` yields; None where an axis is continuous."""
+        return num_combinations(tuple(self.axes.values()))
+
+    def spec(self, params: Mapping[str, Value], label_budget: LabelBudget) -> TrialSpec:
+        """The trial with these values of the axes that apply, and defaults for all the rest.
+
+        Args:
+            params: by axis; fixed axes may be left out.
+            label_budget: labelled images of the trial.
+
+        Raises:
+            SpaceError: a value is missing, not in its axis, or of an axis that does not apply.
+        """
+        chosen: dict[str, Value] = {}
+        problems: list[str] = []
+        stray = dict.fromkeys(params)
+        for name, axis in self.axes.items():
+            domain = axis.resolve(chosen)
+            if domain is None:
+                continue
+            stray.pop(name, None)
+            if name not in params and not isinstance(domain, Fixed):
+                problems.append(f"{name}: no value")
+            elif name not in params:
+                chosen[name] = next(domain.each())
+            elif domain.contains(params[name]):
+                chosen[name] = canonical_axis_value(name, params[name])
+            else:
+                problems.append(f"{name}: got {shown(params[name])}, which its axis does not have")
+        problems += [f"{name}: does not apply" for name in stray]
+        if problems:
+            raise SpaceError(f"{self.name}: {shown(dict(params))}: {'; '.join(problems)}")
+        values: dict[str, Any] = {"lr": DEFAULT_LR, **self.training, **chosen}
+        if "frozen_blocks" not in chosen:
+            values.setdefault("freeze_depth", DEFAULT_FREEZE_DEPTH)
+        return TrialSpec(
+            **values,
+            label_budget=label_budget,
+            validation=self.validation,
+            objective=self.objective,
+            seed=self.seed,
+        )

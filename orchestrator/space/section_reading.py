@@ -1,0 +1,170 @@
+"""Sections as the file gives them -> models; what is wrong goes to the problems of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from orchestrator.space.problems import (
+    KeyPath,
+    Problems,
+    did_you_mean,
+    refusal,
+    shown,
+    unknown,
+)
+from orchestrator.space.rules import AXIS_RULES, Rule, Value
+from orchestrator.space.sections import Section, ValidationSection
+from trainable.spec import KNOBS, Validation
+
+BASELINES = ("pixels", "probe")
+_AnySection = TypeVar("_AnySection", bound=Section)
+
+
+def read_section(
+    model: type[_AnySection], path: KeyPath, given: object, problems: Problems
+) -> _AnySection:
+    """The section, defaults where the file is silent or wrong."""
+    values = _mapping(path, given, problems, example=_example(model))
+    return _validated(model, path, values, problems, others={})
+
+
+def read_kind(
+    kinds: Mapping[str, type[_AnySection]],
+    path: KeyPath,
+    given: object,
+    problems: Problems,
+    *,
+    tag: str,
+    default: str,
+    required: bool = False,
+) -> _AnySection:
+    """The section of the kind that its key `tag` names, the default kind where that is wrong.
+
+    Args:
+        kinds: word of each kind -> its model.
+        path: of the section.
+        given: what the file has there.
+        problems: takes what is wrong.
+        tag: the key that names the kind.
+        default: the kind of a silent file.
+        required: whether the file has to name the kind.
+    """
+    example = f"{{{tag}: {default}}}"
+    found = len(problems)
+    values = _mapping(path, given, problems, example=example)
+    if len(problems) > found:
+        return kinds[default]()
+    known = kinds[default].rule(tag).allowed
+    if tag not in values and required:
+        problems.add((*path, tag), f"missing; allowed: {known}")
+        return kinds[default]()
+    word = values.get(tag, default)
+    if not isinstance(word, str) or word not in kinds:
+        problems.add((*path, tag), refusal(word, known, kinds))
+        return kinds[default]()
+    others: dict[str, list[str]] = {}
+    for kind, model in kinds.items():
+        for field in model.model_fields:
+            others.setdefault(field, []).append(kind)
+    return _validated(kinds[word], path, {**values, tag: word}, problems, others=others)
+
+
+def read_validation(path: KeyPath, given: object, problems: Problems) -> Validation:
+    """How the budget pays for validation; the default where the file is silent or wrong."""
+    section = read_section(ValidationSection, path, given, problems)
+    if section.folds is None and section.holdout is None:
+        return Validation()
+    if section.folds is not None and section.holdout is not None:
+        problems.add(path, "got both folds and holdout; allowed: one of the two")
+        return Validation()
+    return Validation(folds=section.folds, holdout=section.holdout)
+
+
+def read_training(
+    path: KeyPath, given: object, problems: Problems, *, homes: Mapping[str, str]
+) -> dict[str, Value]:
+    """Every training setting, defaults where the file is silent or wrong."""
+    training = {name: AXIS_RULES[name].canonical(knob.default) for name, knob in KNOBS.items()}
+    values = _mapping(path, given, problems, example="{steps: 100}")
+    for name, value in values.items():
+        if name not in KNOBS:
+            problems.add((*path, name), unknown("key", name, KNOBS, homes))
+            continue
+        rule = AXIS_RULES[name]
+        problem = rule.problem(value)
+        if isinstance(value, list | Mapping):
+            problem = f"got {shown(value)}; one value here; to vary it, use search.{name}"
+        if problem is not None:
+            problems.add((*path, name), problem)
+            continue
+        assert isinstance(value, int | float | str)
+        training[name] = rule.canonical(value)
+    return training
+
+
+def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[str, ...]:
+    """The baselines to score beside the finalists, in the order of `BASELINES`."""
+    if given is None:
+        return BASELINES
+    allowed = f"a list of none, one or both of {', '.join(BASELINES)}"
+    if not isinstance(given, list):
+        problems.add(path, refusal(given, allowed))
+        return BASELINES
+    wanted: list[str] = []
+    for item in given:
+        if item not in BASELINES:
+            problems.add(path, refusal(item, allowed, BASELINES))
+        elif item in wanted:
+            problems.add(path, f"got {shown(item)} twice; allowed: distinct baselines")
+        else:
+            wanted.append(item)
+    return tuple(name for name in BASELINES if name in wanted)
+
+
+def _mapping(
+    path: KeyPath, given: object, problems: Problems, *, example: str
+) -> Mapping[str, object]:
+    if isinstance(given, Mapping):
+        return given
+    if given is not None:
+        problems.add(path, refusal(given, f"a mapping such as {example}"))
+    return {}
+
+
+def _example(model: type[Section]) -> str:
+    name, field = next(iter(model.model_fields.items()))
+    rule: Rule = model.rule(name)
+    value = field.default if field.default is not None else rule.low or 1
+    return f"{{{name}: {value}}}"
+
+
+def _validated(
+    model: type[_AnySection],
+    path: KeyPath,
+    values: Mapping[str, object],
+    problems: Problems,
+    *,
+    others: Mapping[str, list[str]],
+) -> _AnySection:
+    """The model's instance, or its defaults; the rules' words tell what pydantic refused."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        for key in dict.fromkeys(str(found["loc"][0]) for found in error.errors()):
+            if key in model.model_fields:
+                rule = model.rule(key)
+                problems.add((*path, key), refusal(values[key], rule.allowed, rule.words))
+            elif key in others:
+                problems.add(
+                    (*path, key),
+                    f"belongs to {', '.join(others[key])}; keys here: "
+                    + ", ".join(model.model_fields),
+                )
+            else:
+                hint = did_you_mean(key, model.model_fields)
+                known = "; known: " + ", ".join(model.model_fields)
+                problems.add((*path, key), f"unknown key{hint or known}")
+        return model()

@@ -1,0 +1,238 @@
+"""The sections of a search-space file, apart from `search:` and `training:`.
+
+Each field carries its `Rule`: what it may be, and its line in the README's table. A section with
+kinds (dataset, sampler, pruner) has one model a kind, found by the word that names the kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+from orchestrator.space.rules import Rule
+from trainable.spec import Metric
+
+
+class Section(BaseModel):
+    """A section: immutable, without unknown keys, every value within the rule of its field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def rule(cls, name: str) -> Rule:
+        """What the field may be."""
+        return next(item for item in cls.model_fields[name].metadata if isinstance(item, Rule))
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _canonical(cls, value: object, info: ValidationInfo) -> object:
+        name = info.field_name
+        assert name is not None
+        rule = cls.rule(name)
+        if value is None and cls.model_fields[name].default is None:
+            return None
+        if not rule.accepts(value):
+            raise ValueError(rule.allowed)
+        assert isinstance(value, int | float | str)
+        return rule.canonical(value)
+
+    def to_json(self) -> dict[str, Any]:
+        """The form of the file; what was left open is left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class DigitsSection(Section):
+    """The handwritten digits that come with scikit-learn, split as the source splits them."""
+
+    source: Annotated[
+        Literal["digits"], Rule(help="where the images are from", words=("digits",))
+    ] = "digits"
+    test: Annotated[
+        float | None,
+        Rule(
+            help="share of the images kept for the test set; left out: the source's own split",
+            low=0,
+            low_excluded=True,
+            high=1,
+            high_excluded=True,
+        ),
+    ] = None
+
+
+DatasetSection = DigitsSection
+
+SOURCES: Mapping[str, type[DatasetSection]] = {"digits": DigitsSection}
+"""A dataset source is one model here; `source` says which."""
+
+
+class ValidationSection(Section):
+    """How validation images are taken from inside the label budget."""
+
+    folds: Annotated[int | None, Rule(help="parts of a cross-validation", low=2, integer=True)] = (
+        None
+    )
+    holdout: Annotated[
+        float | None,
+        Rule(
+            help="share of each class held out once, instead of folds",
+            low=0,
+            low_excluded=True,
+            high=1,
+            high_excluded=True,
+        ),
+    ] = None
+
+
+class ObjectiveSection(Section):
+    """What trials are judged by."""
+
+    metric: Annotated[Metric, Rule(help="what trials are judged by", words=tuple(Metric))] = (
+        Metric.ACCURACY
+    )
+
+
+_SAMPLER_NAME = Rule(help="what proposes trials", words=("tpe", "random", "grid"))
+
+
+class TpeSection(Section):
+    """Tree-structured Parzen estimator: learns from the trials so far."""
+
+    name: Annotated[Literal["tpe"], _SAMPLER_NAME] = "tpe"
+    n_startup_trials: Annotated[
+        int | None,
+        Rule(help="random trials before it learns; left out: Optuna's own", low=1, integer=True),
+    ] = None
+
+
+class RandomSection(Section):
+    """Independent draws."""
+
+    name: Annotated[Literal["random"], _SAMPLER_NAME] = "random"
+
+
+class GridSection(Section):
+    """Every combination of discrete axes."""
+
+    name: Annotated[Literal["grid"], _SAMPLER_NAME] = "grid"
+
+
+SamplerSection = TpeSection | RandomSection | GridSection
+
+SAMPLERS: Mapping[str, type[SamplerSection]] = {
+    "tpe": TpeSection,
+    "random": RandomSection,
+    "grid": GridSection,
+}
+
+_PRUNER_NAME = Rule(
+    help="what ends poor trials early",
+    words=("median", "percentile", "hyperband", "successive_halving", "none"),
+)
+_STARTUP = Rule(help="trials of a study that are never pruned, the first ones", low=0, integer=True)
+_WARMUP = Rule(help="reports of each trial before it can be pruned", low=0, integer=True)
+_REDUCTION = Rule(help="one in this many trials goes on to the next rung", low=2, integer=True)
+_RESOURCE = Rule(help="reports before the first rung", low=1, integer=True)
+
+
+class MedianSection(Section):
+    """Ends trials below the median of the earlier ones at the same report."""
+
+    name: Annotated[Literal["median"], _PRUNER_NAME] = "median"
+    n_startup_trials: Annotated[int, _STARTUP] = 5
+    n_warmup_steps: Annotated[int, _WARMUP] = 0
+
+
+class PercentileSection(Section):
+    """Ends trials outside the best percentage of the earlier ones at the same report."""
+
+    name: Annotated[Literal["percentile"], _PRUNER_NAME] = "percentile"
+    percentile: Annotated[
+        float, Rule(help="percentage of trials that goes on", low=0, high=100)
+    ] = 25.0
+    n_startup_trials: Annotated[int, _STARTUP] = 5
+    n_warmup_steps: Annotated[int, _WARMUP] = 0
+
+
+class HyperbandSection(Section):
+    """Successive halving at several degrees of haste."""
+
+    name: Annotated[Literal["hyperband"], _PRUNER_NAME] = "hyperband"
+    reduction_factor: Annotated[int, _REDUCTION] = 3
+    min_resource: Annotated[int, _RESOURCE] = 1
+
+
+class SuccessiveHalvingSection(Section):
+    """Lets the best share of each rung go on."""
+
+    name: Annotated[Literal["successive_halving"], _PRUNER_NAME] = "successive_halving"
+    reduction_factor: Annotated[int, _REDUCTION] = 3
+    min_resource: Annotated[int, _RESOURCE] = 1
+
+
+class NoPrunerSection(Section):
+    """Lets every trial run to its end."""
+
+    name: Annotated[Literal["none"], _PRUNER_NAME] = "none"
+
+
+PrunerSection = (
+    MedianSection
+    | PercentileSection
+    | HyperbandSection
+    | SuccessiveHalvingSection
+    | NoPrunerSection
+)
+
+PRUNERS: Mapping[str, type[PrunerSection]] = {
+    "median": MedianSection,
+    "percentile": PercentileSection,
+    "hyperband": HyperbandSection,
+    "successive_halving": SuccessiveHalvingSection,
+    "none": NoPrunerSection,
+}
+
+
+class FinalistsSection(Section):
+    """Which configurations are scored on the test set."""
+
+    count: Annotated[
+        int,
+        Rule(help="top configurations per label budget that are refitted", low=1, integer=True),
+    ] = 3
+    repeats: Annotated[
+        int, Rule(help="fresh draws of the labelled subset for each", low=2, integer=True)
+    ] = 5
+
+
+class LimitsSection(Section):
+    """When a sweep ends before all its trials have run."""
+
+    hours: Annotated[
+        float | None,
+        Rule(help="hours until a sweep ends; finalists are still scored", low=0, low_excluded=True),
+    ] = None
+
+
+class ResourcesSection(Section):
+    """What a trial gets of the cluster."""
+
+    cpus_per_trial: Annotated[
+        float, Rule(help="CPU cores of each trial", low=0, low_excluded=True)
+    ] = 1.0
+    gpus_per_trial: Annotated[
+        float | Literal["auto"],
+        Rule(help="GPUs of each trial, shares included", low=0, words=("auto",)),
+    ] = "auto"
+    max_concurrent: Annotated[
+        int | None,
+        Rule(help="trials at the same time; left out: all that fit", low=1, integer=True),
+    ] = None
+
+
+class CountsSection(Section):
+    """The whole numbers at the top level of the file."""
+
+    trials: Annotated[int, Rule(help="trials per label budget", low=1, integer=True)] = 24
+    seed: Annotated[int, Rule(help="of every random draw", low=0, integer=True)] = 0

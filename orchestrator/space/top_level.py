@@ -1,0 +1,79 @@
+"""The top level of a search-space file: its keys, its name, and where misplaced keys belong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from orchestrator.space.problems import Problems, refusal, shown, unknown
+from orchestrator.space.rules import AXIS_NAMES
+from orchestrator.space.sections import (
+    FinalistsSection,
+    LimitsSection,
+    ObjectiveSection,
+    ResourcesSection,
+    Section,
+    ValidationSection,
+)
+from trainable.spec import KNOBS
+
+TOP_KEYS = (
+    "name",
+    "dataset",
+    "search",
+    "training",
+    "validation",
+    "objective",
+    "trials",
+    "sampler",
+    "pruner",
+    "finalists",
+    "baselines",
+    "limits",
+    "resources",
+    "seed",
+)
+NAME_ALLOWED = "letters, digits, . _ and -, a letter or digit first, 100 at most"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def _homes() -> dict[str, str]:
+    """Where keys belong that have one home: `hours` -> `limits.hours`."""
+    homes = {name: f"search.{name}" for name in (*AXIS_NAMES, "label_budget")}
+    homes |= {name: f"training.{name}" for name in KNOBS}
+    plain: dict[str, type[Section]] = {
+        "validation": ValidationSection,
+        "objective": ObjectiveSection,
+        "finalists": FinalistsSection,
+        "limits": LimitsSection,
+        "resources": ResourcesSection,
+    }
+    homes |= {key: f"{name}.{key}" for name, model in plain.items() for key in model.model_fields}
+    return homes | {"source": "dataset.source"} | {key: key for key in TOP_KEYS}
+
+
+HOMES: Mapping[str, str] = _homes()
+"""Keys that have one home in the file -> their dotted path."""
+
+
+def check_top_keys(given: Mapping[str, object], problems: Problems) -> None:
+    """Refuses keys that the top level does not have, and says where they belong."""
+    homes = {key: path for key, path in HOMES.items() if path != key}
+    for key in given:
+        if key not in TOP_KEYS:
+            problems.add((key,), unknown("key", key, TOP_KEYS, homes))
+
+
+def read_name(given: object, default: str | None, problems: Problems) -> str:
+    """The name given, or else the default; an empty text where neither can serve."""
+    if given is None and default is not None and _NAME.fullmatch(default):
+        return default
+    if given is None:
+        stem = "" if default is None else f"; the file's own, {shown(default)}, cannot serve"
+        problems.add(("name",), f"missing{stem}; allowed: {NAME_ALLOWED}")
+    elif isinstance(given, str) and _NAME.fullmatch(given):
+        return given
+    else:
+        quoted = "" if isinstance(given, str) else "; text that looks like a number needs quotes"
+        problems.add(("name",), refusal(given, f"{NAME_ALLOWED}{quoted}"))
+    return ""

@@ -1,0 +1,247 @@
+"""The use cases: launch a sweep, and take one up again."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+import yaml
+
+from orchestrator.answer import answer
+from orchestrator.errors import UsageError
+from orchestrator.journal import SweepJournal
+from orchestrator.plan import Plan, backbones, make_plan
+from orchestrator.progress import StudyProgress, measure
+from orchestrator.projection import Projection
+from orchestrator.runs import Run, check_root, create_run, write_manifest, write_text
+from orchestrator.sources import load_images
+from orchestrator.space import SearchSpace, load_space
+from orchestrator.studies import Seconds, StudyBroker
+from orchestrator.tables import read_table
+from trainable.backbones import Weights, known_problem, load_weights
+from trainable.errors import BackboneError
+from trainable.images import LabelledImages
+
+TABLES_EVERY_S = 5.0
+"""Shortest time between two writings of the tables while a sweep runs, in seconds."""
+
+View = Callable[[Plan, Sequence[StudyProgress]], None]
+"""Shows how far a sweep is; called every half second."""
+
+_log = logging.getLogger("sft_sweep")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of running a sweep.
+
+    Attributes:
+        run: its directory.
+        failures: trials, finals and baselines that failed.
+        signal: the signal that ended it early, or None.
+        answer: at most five lines for people.
+        seconds: time spent in the broker.
+        duration_s: wall-clock time of this launch or resume.
+    """
+
+    run: Run
+    failures: int
+    signal: int | None
+    answer: list[str]
+    seconds: Seconds
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A sweep that could start: everything is read and checked, nothing is created.
+
+    Attributes:
+        space: what is asked.
+        images: pool and test split.
+        plan: what will be done.
+        weights: by backbone.
+    """
+
+    space: SearchSpace
+    images: LabelledImages
+    plan: Plan
+    weights: dict[str, Weights] = field(repr=False)
+
+
+def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
+    """Read and check a search-space file, its images and its weights.
+
+    Raises:
+        SpaceError: with every problem of the file.
+        UsageError: weights are missing or damaged.
+    """
+    space = load_space(path, overrides, known_backbone=known_problem)
+    images = load_images(space.dataset, seed=space.seed)
+    plan = make_plan(space, images, where=str(path))
+    try:
+        weights = {name: load_weights(name) for name in backbones(space)}
+    except BackboneError as error:
+        raise UsageError(f"{path}: search.backbone: {error}") from error
+    return Prepared(space=space, images=images, plan=plan, weights=weights)
+
+
+def launch(prepared: Prepared, *, root: Path, address: str, view: View) -> Outcome:
+    """Run a sweep in a new directory under `root`.
+
+    Raises:
+        UsageError: the directory cannot be made there.
+        StorageError: no cluster, or no room.
+    """
+    check_root(root)
+    from orchestrator.tuning.cluster import cluster
+
+    with cluster(address):  # before the directory is made: without a cluster there is no sweep
+        run = create_run(root, prepared.space.name, now=datetime.now(tz=UTC))
+        text = yaml.safe_dump(prepared.space.to_json(), sort_keys=False, allow_unicode=True)
+        write_text(run.space, text)
+        write_manifest(
+            run,
+            space_hash=prepared.space.fingerprint(),
+            dataset_fingerprint=prepared.images.fingerprint(),
+        )
+        return _run(run, prepared, view=view)
+
+
+def resume(run: Run, *, address: str, view: View) -> Outcome:
+    """Do what is missing of a sweep: trials cut short, trials not yet tried, finalists.
+
+    Raises:
+        UsageError: the images or the space are no longer those that the sweep began with.
+        StorageError: no cluster, or no room.
+    """
+    manifest = run.read_manifest()
+    prepared = prepare(run.space)
+    for what, now in (
+        ("space_hash", prepared.space.fingerprint()),
+        ("dataset_fingerprint", prepared.images.fingerprint()),
+    ):
+        if manifest[what] != now:
+            raise UsageError(
+                f"{run.path}: {what} was {manifest[what][:12]} when the sweep began and is "
+                f"{now[:12]} now: finished trials would not compare with new ones. Start a new "
+                "sweep with: sft-sweep launch"
+            )
+    from orchestrator.tuning.cluster import cluster
+
+    with cluster(address):
+        return _run(run, prepared, view=view)
+
+
+def _run(run: Run, prepared: Prepared, *, view: View) -> Outcome:
+    """Do all the work that a sweep's journal lacks, and write its tables."""
+    from orchestrator.tuning.actor import FineTuneActor, share
+    from orchestrator.tuning.cluster import find_slots
+    from orchestrator.tuning.control import Control
+    from orchestrator.tuning.run import run_work
+
+    start = time.monotonic()
+    space, plan = prepared.space, prepared.plan
+    hours = space.limits.hours
+    control = Control()
+    with _logging_to(run.log), _stopping_on_signals(control.request_stop) as caught:
+        journal = SweepJournal(run.journal)
+        try:
+            if journal.mended_bytes:
+                _log.warning("%s: dropped a torn last record", run.journal)
+            slots = find_slots(space.resources)
+            broker = StudyBroker(
+                space,
+                plan,
+                prepared.images,
+                journal,
+                slots=slots.count,
+                deadline=None if hours is None else start + hours * 3600,
+            )
+            projection = Projection(run.sweep_id, broker.studies)
+            written = start
+
+            def tick() -> None:
+                nonlocal written
+                view(plan, measure(space, plan, broker.studies))
+                if time.monotonic() - written >= TABLES_EVERY_S:
+                    projection.write(run.path)
+                    written = time.monotonic()
+
+            _log.info("started: %d slots, %d studies", slots.count, len(plan.studies))
+            try:
+                run_work(
+                    broker,
+                    FineTuneActor,
+                    parameters={"shared": share(prepared.images, prepared.weights)},
+                    slots=slots,
+                    control=control,
+                    tick=tick,
+                )
+            finally:
+                projection.write(run.path)
+            progress = measure(space, plan, broker.studies)
+            view(plan, progress)
+            failures = sum(study.failures for study in progress)
+            _log.info("ended: %d failures, signal %s", failures, caught)
+        finally:
+            journal.close()
+    rows = read_table(run.path, "leaderboard").to_pylist()
+    return Outcome(
+        run=run,
+        failures=failures,
+        signal=caught[0] if caught else None,
+        answer=answer(
+            rows, num_test=plan.num_test, objective=space.objective.value, run=str(run.path)
+        ),
+        seconds=broker.seconds,
+        duration_s=time.monotonic() - start,
+    )
+
+
+@contextmanager
+def _stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """Turn the first SIGINT or SIGTERM into a call of `stop`; a second one ends at once.
+
+    Yields:
+        The signals caught so far.
+    """
+    caught: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if caught:
+            raise SystemExit(128 + number)
+        caught.append(number)
+        stop()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield caught  # only the main thread may handle signals; its owner does
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _log.removeHandler(handler)
+        handler.close()

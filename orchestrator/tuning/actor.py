@@ -1,0 +1,95 @@
+"""The Tune trainable: one reused process that does one piece of work after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from orchestrator.tuning.algorithms import EVENT, WORK
+from orchestrator.work import Event, Work
+from orchestrator.worker import perform
+from trainable.backbones import Backbone, Weights
+from trainable.images import LabelledImages
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all actors map from the object store; the driver holds the references.
+
+    Attributes:
+        images: reference to the images without their shards.
+        shards: references to the arrays of encoded bytes.
+        weights: references to `Weights` by backbone.
+    """
+
+    images: ray.ObjectRef
+    shards: tuple[ray.ObjectRef, ...]
+    weights: dict[str, ray.ObjectRef]
+
+
+def share(images: LabelledImages, weights: dict[str, Weights]) -> Shared:
+    """Put everything that trials read into the object store."""
+    return Shared(
+        images=ray.put(replace(images, shards=())),
+        shards=tuple(ray.put(shard) for shard in images.shards),
+        weights={name: ray.put(one) for name, one in weights.items()},
+    )
+
+
+class SweepActor(tune.Trainable):
+    """Does the work in its config, one event a step. Subclasses say what doing it means."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take up the first piece of work."""
+        self._events = self.events(Work.from_text(config[WORK]))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take up the next piece of work; the process stays."""
+        self._events = self.events(Work.from_text(new_config[WORK]))
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The next event of the work."""
+        event = next(self._events)
+        return {EVENT: event.to_text(), "done": event.done}
+
+    def events(self, work: Work) -> Iterator[Event]:
+        """The events of a piece of work, the last one `done`; nothing may escape it."""
+        raise NotImplementedError
+
+
+class FineTuneActor(SweepActor):
+    """Fine-tunes. From one piece of work to the next it keeps what no work writes to.
+
+    That is the images and the backbones, mapped and built once a process.
+    """
+
+    def setup(self, config: dict[str, Any], shared: Shared | None = None) -> None:
+        """Take up the first piece of work, with as many threads as the trial has processors."""
+        assert shared is not None  # Tune checks the signature before with_parameters binds it
+        resources = self.trial_resources
+        torch.set_num_threads(max(1, int(resources.head_cpus if resources else 1)))
+        self._shared = shared
+        self._images: LabelledImages | None = None
+        self._backbones: dict[str, Backbone] = {}
+        super().setup(config)
+
+    def events(self, work: Work) -> Iterator[Event]:
+        """The events of fine-tuning, or of a baseline."""
+        return perform(work, images=self._fetch_images, backbone=self._fetch_backbone)
+
+    def _fetch_images(self) -> LabelledImages:
+        if self._images is None:
+            shards = tuple(ray.get(list(self._shared.shards)))
+            self._images = replace(ray.get(self._shared.images), shards=shards)
+        return self._images
+
+    def _fetch_backbone(self, name: str) -> Backbone:
+        if name not in self._backbones:
+            self._backbones[name] = Backbone(ray.get(self._shared.weights[name]))
+        return self._backbones[name]

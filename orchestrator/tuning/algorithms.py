@@ -1,0 +1,99 @@
+"""Tune's searcher and scheduler, both thin: what they decide, the broker decides.
+
+The scheduler alone reports, the searcher alone settles. Tune asks the scheduler about a result
+unless that result is the trial's last; then it tells the scheduler that the trial is complete.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from orchestrator.studies import DONE, StudyBroker
+from orchestrator.tuning.control import Control, Unsaved
+from orchestrator.work import Event, Failure, Work
+
+WORK, EVENT = "work", "event"
+"""Keys of a Tune trial's config and of its results; both hold JSON text."""
+
+
+class BrokerSearcher(Unsaved, Searcher):
+    """Gives Tune the broker's work, and the broker the end of each Tune trial."""
+
+    def __init__(self, broker: StudyBroker, control: Control) -> None:
+        super().__init__()
+        self._broker = broker
+        self._control = control
+        self._work_ids: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The config of the next Tune trial, None to wait, or that there is no more."""
+        if self._control.stopping:
+            return None
+        with self._control.guard():
+            work = self._broker.next_work()
+            if work == DONE:
+                return str(Searcher.FINISHED)
+            if isinstance(work, Work):
+                self._work_ids[trial_id] = work.work_id
+                return {WORK: work.to_text()}
+        return None
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Settle the work of a Tune trial."""
+        del result  # the scheduler has reported it
+        work_id = self._work_ids.pop(trial_id, None)
+        if work_id is not None:
+            with self._control.guard():
+                self._broker.settle(work_id, failure=Failure.WORKER_LOST if error else None)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the only state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the only state."""
+
+
+class BrokerScheduler(Unsaved, FIFOScheduler):
+    """Passes every result to the broker and stops a trial when the broker says so."""
+
+    _supports_buffered_results = False
+
+    def __init__(self, broker: StudyBroker, control: Control) -> None:
+        super().__init__()
+        self._broker = broker
+        self._control = control
+        self._seen: set[str] = set()
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Count a further attempt where Tune adds a trial again."""
+        del tune_controller
+        if trial.trial_id in self._seen:
+            with self._control.guard():
+                self._broker.begin_again(_work_id(trial))
+        self._seen.add(trial.trial_id)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Report, and continue or stop."""
+        del tune_controller
+        return str(self.STOP if self._observe(trial, result) else self.CONTINUE)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Report what came with the last result."""
+        del tune_controller
+        self._observe(trial, result)
+
+    def _observe(self, trial: Trial, result: dict[str, Any]) -> bool:
+        if EVENT in result:
+            with self._control.guard():
+                return self._broker.observe(_work_id(trial), Event.from_text(result[EVENT]))
+        return False
+
+
+def _work_id(trial: Trial) -> str:
+    return Work.from_text(trial.config[WORK]).work_id

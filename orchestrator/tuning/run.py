@@ -1,0 +1,101 @@
+"""One Tune run: from a broker with work left to a broker without."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ray import tune
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+
+from orchestrator.studies import StudyBroker
+from orchestrator.tuning.actor import SweepActor
+from orchestrator.tuning.algorithms import BrokerScheduler, BrokerSearcher
+from orchestrator.tuning.cluster import Slots
+from orchestrator.tuning.control import Control, Unsaved
+
+MAX_RETRIES = 2
+"""Further attempts of work whose process or node was lost."""
+
+TICK_S = 0.5
+"""Shortest time between two calls of `tick`, in seconds."""
+
+
+def run_work(
+    broker: StudyBroker,
+    actor: type[SweepActor],
+    *,
+    parameters: dict[str, Any],
+    slots: Slots,
+    control: Control,
+    tick: Callable[[], None],
+) -> None:
+    """Do all the work of a broker, in reused actors of a running cluster.
+
+    Args:
+        broker: hands out work and records its results.
+        actor: what does it.
+        parameters: keyword arguments of its `setup`; travel through the object store.
+        slots: how work is placed.
+        control: to stop early.
+        tick: called by the driver every now and then.
+
+    Raises:
+        BaseException: what a hook of ours raised.
+    """
+    os.environ |= {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        # Without this a custom searcher has one pending trial and a freed actor takes it before
+        # a second actor has started: everything runs in one process.
+        "TUNE_MAX_PENDING_TRIALS_PG": str(slots.count),
+        # Snapshots of the experiment are not used: the journal is the only state.
+        "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+        "TUNE_RESULT_BUFFER_LENGTH": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",
+    }
+    trainable = tune.with_parameters(actor, **parameters) if parameters else actor
+    with tempfile.TemporaryDirectory(prefix="sft-sweep-") as scratch:
+        tune.Tuner(
+            tune.with_resources(trainable, {"cpu": slots.cpus, "gpu": slots.gpus}),
+            tune_config=TuneConfig(
+                search_alg=BrokerSearcher(broker, control),
+                scheduler=BrokerScheduler(broker, control),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=str,
+                trial_dirname_creator=lambda trial: str(trial.trial_id),
+            ),
+            run_config=RunConfig(
+                name="sweep",
+                storage_path=scratch,
+                verbose=0,
+                stop=control,
+                callbacks=[_Ticker(tick, control)],
+                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+                failure_config=FailureConfig(max_failures=MAX_RETRIES),
+            ),
+        ).fit()
+    if control.fault is not None:
+        raise control.fault
+
+
+class _Ticker(Unsaved, Callback):
+    """Calls back from Tune's loop, not too often."""
+
+    def __init__(self, tick: Callable[[], None], control: Control) -> None:
+        self._tick = tick
+        self._control = control
+        self._next = 0.0
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Call `tick` where it is time to."""
+        del iteration, trials, info
+        now = time.monotonic()
+        if now >= self._next:
+            with self._control.guard():
+                self._tick()
+            self._next = time.monotonic() + TICK_S

@@ -1,0 +1,102 @@
+"""The pieces of work a sweep consists of, and the events an actor sends back while it does one.
+
+Everything here is plain data that survives JSON: it is what crosses Ray.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """What is to be done."""
+
+    TRIAL = "trial"
+    FINAL = "final"
+    BASELINE = "baseline"
+
+
+class State(StrEnum):
+    """The state of a trial, as tables show it."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+
+class Failure(StrEnum):
+    """Why a trial ended early or failed, where there is one word for it."""
+
+    NONFINITE = "nonfinite"
+    TIME_LIMIT = "time_limit"
+    WORKER_LOST = "worker_lost"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One piece of work for one actor.
+
+    Attributes:
+        kind: what is to be done.
+        study: the label budget's study.
+        trial_id: the trial it belongs to; a baseline has one of its own.
+        repeat: which draw of labels; 0 but for finals.
+        task: JSON values that say what to compute: a TrialSpec, or a baseline's settings.
+        attempt: which execution this is, from 0.
+    """
+
+    kind: Kind
+    study: str
+    trial_id: str
+    task: dict[str, Any]
+    repeat: int = 0
+    attempt: int = 0
+
+    @property
+    def work_id(self) -> str:
+        """Unique within a sweep, and the same after a resume."""
+        return f"{self.trial_id}/{self.repeat}" if self.kind is Kind.FINAL else self.trial_id
+
+    def to_text(self) -> str:
+        """JSON that `from_text` reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> Work:
+        """The work written by `to_text`."""
+        data = json.loads(text)
+        return cls(**{**data, "kind": Kind(data["kind"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """What an actor says after each step of its work.
+
+    Attributes:
+        run: host, device, times and memory so far; see `orchestrator.worker`.
+        report: a report of the trial, or None.
+        facts: what was resolved at set-up; with the first event of a trial only.
+        result: what a final or a baseline came to; with its last event only.
+        failure: None, a word of `Failure`, or the error's class and message.
+        done: whether this is the last event.
+    """
+
+    run: dict[str, Any]
+    report: dict[str, Any] | None = None
+    facts: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    failure: str | None = None
+    done: bool = False
+
+    def to_text(self) -> str:
+        """JSON that `from_text` reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> Event:
+        """The event written by `to_text`."""
+        return cls(**json.loads(text))

@@ -1,0 +1,55 @@
+"""The README's table of keys against what the reader takes."""
+
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.space import PRUNERS, SAMPLERS, SOURCES, SearchSpace, known_keys
+from orchestrator.space import sections as models
+from orchestrator.space.rules import AXIS_NAMES
+from orchestrator.space.sections import Section
+from orchestrator.space.top_level import TOP_KEYS
+from trainable.spec import KNOBS
+
+
+def test_every_key_is_listed_once_with_a_type_a_default_and_help() -> None:
+    keys = [entry.key for entry in known_keys()]
+    assert len(set(keys)) == len(keys)
+    assert all(all(entry) for entry in known_keys())
+
+
+def test_every_top_level_key_axis_and_training_setting_is_listed() -> None:
+    keys = {entry.key for entry in known_keys()}
+    assert {key.split(".")[0] for key in keys} == set(TOP_KEYS)
+    axes = {f"search.{name}" for name in AXIS_NAMES if name not in KNOBS}
+    assert axes | {"search.label_budget"} <= keys
+    assert {f"training.{name}" for name in KNOBS} <= keys
+
+
+@pytest.mark.parametrize(
+    "model", [item for item in Section.__subclasses__() if item.__module__ == models.__name__]
+)
+def test_every_field_has_a_rule_that_its_default_obeys(model: type[Section]) -> None:
+    for name, field in model.model_fields.items():
+        rule = model.rule(name)
+        assert rule.help
+        assert field.default is None or rule.accepts(field.default)
+
+
+def test_the_word_of_a_kind_is_the_word_its_model_takes() -> None:
+    for tag, kinds in (("source", SOURCES), ("name", SAMPLERS), ("name", PRUNERS)):
+        for word, model in kinds.items():
+            assert model.model_fields[tag].default == word
+            assert model.rule(tag).words == tuple(kinds)
+
+
+def test_the_defaults_listed_are_the_defaults_taken(read: Callable[..., SearchSpace]) -> None:
+    resolved = read().to_json()
+    for entry in known_keys():
+        section, _, key = entry.key.partition(".")
+        value = resolved[section]
+        if key:
+            value = value.get(key)
+        if value is not None and entry.default not in ("required", "the file's stem", "none"):
+            shown = f"[{', '.join(value)}]" if isinstance(value, list) else str(value)
+            assert shown == entry.default, entry.key

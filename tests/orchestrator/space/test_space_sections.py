@@ -1,0 +1,252 @@
+"""Every section but `search:`: defaults, limits, kinds, and how problems are told."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import SpaceError
+from orchestrator.space import (
+    DigitsSection,
+    HyperbandSection,
+    MedianSection,
+    SearchSpace,
+    TpeSection,
+    load_space,
+    parse_space,
+)
+from orchestrator.space.rules import Rule
+from trainable.spec import KNOBS, Metric, Validation
+
+Read = Callable[..., SearchSpace]
+ProblemsOf = Callable[..., list[str]]
+SPACES = Path(__file__).parents[3] / "search_spaces"
+
+
+def test_a_silent_file_takes_every_default(read: Read) -> None:
+    space = read()
+    assert space.name == "pets"
+    assert space.dataset == DigitsSection(source="digits", test=None)
+    assert space.training == {name: knob.default for name, knob in KNOBS.items()}
+    assert space.validation == Validation(folds=3)
+    assert space.objective is Metric.ACCURACY
+    assert (space.trials, space.seed) == (24, 0)
+    assert space.sampler == TpeSection(n_startup_trials=None)
+    assert space.pruner == MedianSection(n_startup_trials=5, n_warmup_steps=0)
+    assert (space.finalists.count, space.finalists.repeats) == (3, 5)
+    assert space.baselines == ("pixels", "probe")
+    assert space.limits.hours is None
+    assert space.resources.cpus_per_trial == 1
+    assert space.resources.gpus_per_trial == "auto"
+    assert space.resources.max_concurrent is None
+
+
+def test_sections_left_empty_take_their_defaults(read: Read) -> None:
+    sections = ("training", "validation", "objective", "sampler", "pruner", "finalists", "limits")
+    empty = dict.fromkeys((*sections, "resources", "baselines", "trials", "seed", "name"))
+    assert read(**empty) == read()
+
+
+def test_what_the_file_says_is_what_comes_back(read: Read) -> None:
+    space = read(
+        name="My.space-1_b",
+        dataset={"source": "digits", "test": 0.25},
+        training={"steps": 100.0, "batch_size": 16, "warmup": 0},
+        validation={"holdout": 0.25},
+        objective={"metric": "log_loss"},
+        sampler={"name": "tpe", "n_startup_trials": 4},
+        pruner={"name": "hyperband", "reduction_factor": 2},
+        baselines=["probe", "pixels"],
+        resources={"gpus_per_trial": 0.5, "cpus_per_trial": 2, "max_concurrent": 8},
+        limits={"hours": 2},
+    )
+    assert space.name == "My.space-1_b"
+    assert space.dataset.test == 0.25
+    assert space.training["steps"] == 100
+    assert type(space.training["steps"]) is int
+    assert type(space.training["warmup"]) is float
+    assert space.validation == Validation(folds=None, holdout=0.25)
+    assert space.objective is Metric.LOG_LOSS
+    assert space.sampler == TpeSection(n_startup_trials=4)
+    assert space.pruner == HyperbandSection(reduction_factor=2, min_resource=1)
+    assert space.baselines == ("pixels", "probe")
+    assert space.resources.gpus_per_trial == 0.5
+    assert space.limits.hours == 2.0
+
+
+def test_no_baseline_is_an_answer(read: Read) -> None:
+    assert read(baselines=[]).baselines == ()
+
+
+@pytest.mark.parametrize(
+    ("top", "line"),
+    [
+        ({"trails": 3}, "trails: unknown key; did you mean trials?"),
+        ({"lr": 3}, "lr: unknown key here; did you mean search.lr?"),
+        ({"steps": 3}, "steps: unknown key here; did you mean training.steps?"),
+        ({"hours": 3}, "hours: unknown key here; did you mean limits.hours?"),
+        ({"dataset": None}, "dataset.source: missing; allowed: digits"),
+        ({"dataset": "digits"}, "dataset: got 'digits'; allowed: a mapping such as {source:"),
+        (
+            {"dataset": {"source": "digit"}},
+            "dataset.source: got 'digit'; allowed: digits; did you mean digits?",
+        ),
+        (
+            {"dataset": {"source": "digits", "path": "x"}},
+            "dataset.path: unknown key; known: source, test",
+        ),
+        (
+            {"dataset": {"source": "digits", "test": 1}},
+            "dataset.test: got 1; allowed: a number above 0 and below 1",
+        ),
+        ({"trials": True}, "trials: got true; allowed: a whole number from 1"),
+        ({"trials": 1.5}, "trials: got 1.5; allowed: a whole number from 1"),
+        ({"trials": "4"}, "trials: got '4'; allowed: a whole number from 1"),
+        ({"trials": [4]}, "trials: got [4]; allowed: a whole number from 1"),
+        ({"seed": -1}, "seed: got -1; allowed: a whole number from 0"),
+        ({"seed": 10**30}, "seed: got 1000000000000000000000000000000; allowed: a whole number"),
+        ({"name": "a/b"}, "name: got 'a/b'; allowed: letters, digits, . _ and -"),
+        ({"name": ".."}, "name: got '..'; allowed: letters"),
+        ({"name": 2024}, "name: got 2024; allowed: letters"),
+        ({"training": {"step": 5}}, "training.step: unknown key; did you mean steps?"),
+        (
+            {"training": {"lr": 1}},
+            "training.lr: unknown key here; did you mean search.lr?",
+        ),
+        (
+            {"training": {"steps": [5, 10]}},
+            "training.steps: got [5, 10]; one value here; to vary it, use search.steps",
+        ),
+        (
+            {"training": {"optimizer": "adam"}},
+            "training.optimizer: got 'adam'; allowed: one of adamw, sgd; did you mean adamw?",
+        ),
+        ({"training": {"steps": None}}, "training.steps: got nothing; allowed: a whole number"),
+        (
+            {"training": {"steps": 4}},
+            "training.reports: got 5; allowed: at most training.steps, which can be 4",
+        ),
+        ({"training": 7}, "training: got 7; allowed: a mapping such as {steps: 100}"),
+        ({"validation": {"folds": 1}}, "validation.folds: got 1; allowed: a whole number from 2"),
+        (
+            {"validation": {"holdout": 0.0}},
+            "validation.holdout: got 0.0; allowed: a number above 0 and below 1",
+        ),
+        (
+            {"validation": {"folds": 3, "holdout": 0.5}},
+            "validation: got both folds and holdout; allowed: one of the two",
+        ),
+        ({"objective": "accuracy"}, "objective: got 'accuracy'; allowed: a mapping such as {met"),
+        (
+            {"objective": {"metric": "acuracy"}},
+            "objective.metric: got 'acuracy'; allowed: one of accuracy, balanced_accuracy, "
+            "log_loss; did you mean accuracy?",
+        ),
+        (
+            {"sampler": {"name": "tpee"}},
+            "sampler.name: got 'tpee'; allowed: one of tpe, random, grid; did you mean tpe?",
+        ),
+        (
+            {"sampler": {"name": "random", "n_startup_trials": 4}},
+            "sampler.n_startup_trials: belongs to tpe; keys here: name",
+        ),
+        (
+            {"pruner": {"name": "hyperband", "n_startup_trials": 4}},
+            "pruner.n_startup_trials: belongs to median, percentile; keys here: name, "
+            "reduction_factor, min_resource",
+        ),
+        ({"pruner": {"percentile": 10}}, "pruner.percentile: belongs to percentile; keys here:"),
+        (
+            {"pruner": {"name": "percentile", "percentile": 101}},
+            "pruner.percentile: got 101; allowed: a number from 0 to 100",
+        ),
+        ({"pruner": {"nmae": "none"}}, "pruner.nmae: unknown key; did you mean name?"),
+        ({"finalists": {"repeats": 1}}, "finalists.repeats: got 1; allowed: a whole number from 2"),
+        ({"finalists": {"count": None}}, "finalists.count: got nothing; allowed: a whole number"),
+        ({"baselines": ["probes"]}, "baselines: got 'probes'; allowed: a list of none, one or"),
+        ({"baselines": ["probe", "probe"]}, "baselines: got 'probe' twice; allowed: distinct"),
+        ({"baselines": "probe"}, "baselines: got 'probe'; allowed: a list of none"),
+        ({"baselines": [["probe"]]}, "baselines: got ['probe']; allowed: a list of none"),
+        ({"limits": {"hours": 0}}, "limits.hours: got 0; allowed: a number above 0"),
+        ({"limits": {"hours": "inf"}}, "limits.hours: got 'inf'; allowed: a number above 0"),
+        ({"limits": {"hours": float("inf")}}, "limits.hours: got inf; allowed: a number above 0"),
+        ({"limits": {"hours": float("nan")}}, "limits.hours: got nan; allowed: a number above 0"),
+        (
+            {"resources": {"gpus_per_trial": "automatic"}},
+            "resources.gpus_per_trial: got 'automatic'; allowed: a number from 0 or auto",
+        ),
+        ({"resources": {"max_concurrent": 0}}, "resources.max_concurrent: got 0; allowed: a whole"),
+    ],
+)
+def test_a_problem_says_where_what_was_given_and_what_is_allowed(
+    problems: ProblemsOf, top: dict[str, Any], line: str
+) -> None:
+    (found,) = problems(**top)
+    assert found.startswith(line)
+
+
+def test_every_problem_is_told_at_once_in_the_order_of_the_file(problems: ProblemsOf) -> None:
+    found = problems(
+        {"lr": 0, "bakbone": 1},
+        trials=0,
+        seed="x",
+        finalists={"repeats": 1, "count": 0},
+        objective={"metric": 3},
+        what=1,
+    )
+    assert [line.split(":")[0] for line in found] == [
+        "search.lr",
+        "search.bakbone",
+        "trials",
+        "seed",
+        "finalists.repeats",
+        "finalists.count",
+        "objective.metric",
+        "what",
+    ]
+
+
+def test_a_problem_stays_on_one_line_whatever_the_key_or_value(problems: ProblemsOf) -> None:
+    (key_line, value_line) = problems(**{"a\nb.c": 1, "trials": "x\ny" * 100})
+    assert key_line.startswith("'a\\nb.c': unknown key")
+    assert len(value_line) < 120
+
+
+def test_a_file_name_that_cannot_be_a_name_asks_for_one() -> None:
+    text = "dataset: {source: digits}\nsearch: {backbone: tiny, label_budget: 5}\n"
+    with pytest.raises(SpaceError, match="name: missing; the file's own, 'my pets', cannot serve"):
+        parse_space(text, where="my pets.yaml")
+    assert parse_space("name: pets\n" + text, where="my pets.yaml").name == "pets"
+
+
+def test_space_errors_survive_pickling() -> None:
+    with pytest.raises(SpaceError, match="empty") as caught:
+        parse_space("", where="a.yaml")
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_a_rule_made_of_a_knob_accepts_what_the_knob_accepts() -> None:
+    values = [-2, -1, 0, 0.0, 0.5, 0.99, 1, 1.0, 1.5, 2, 100, "auto", "sgd", "x", True, None]
+    values += [float("inf"), float("nan"), [1], {}]
+    for name, knob in KNOBS.items():
+        rule = Rule.of(knob)
+        assert rule.allowed == knob.allowed
+        for value in values:
+            assert rule.accepts(value) is knob.accepts(value), (name, value)
+
+
+def test_every_shipped_search_space_is_valid() -> None:
+    paths = sorted(SPACES.rglob("*.y*ml"))
+    assert paths
+    for path in paths:
+        assert load_space(path).label_budgets
+
+
+def test_the_low_data_space_is_what_its_file_says() -> None:
+    space = load_space(SPACES / "lowdata.yaml")
+    assert space.name == "lowdata"
+    assert space.varies == ("backbone", "freeze_depth", "lr")
+    assert space.pruner == MedianSection(n_startup_trials=6, n_warmup_steps=1)
+    assert [budget.study for budget in space.label_budgets] == ["b2", "b5", "b10", "b20"]

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning of one configuration: images -> budget -> prefix -> suffix -> scores."""

@@ -1,0 +1,171 @@
+"""What fine-tuning has to beat: logistic regression on frozen features, and on raw pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trainable import device as devices
+from trainable.backbones import Backbone
+from trainable.budget import draw_subset, split_folds
+from trainable.errors import DataError
+from trainable.features import activations, decode, smallest_side
+from trainable.finetune import TestResult
+from trainable.freezing import boundaries, split
+from trainable.images import LabelledImages, Split
+from trainable.logistic import fit_path
+from trainable.scores import Scores, score
+from trainable.spec import LabelBudget, Metric, Validation
+
+INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Regularisation strengths C tried, in the sense of scikit-learn, on standardised features."""
+
+MAX_PIXELS = 32
+"""Longest side of the images that the `pixels` baseline sees."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BaselineResult:
+    """A baseline on one label budget.
+
+    Attributes:
+        inverse_penalty: the C chosen by the validation of repeat 0.
+        validation: scores of the pooled validation predictions at that C.
+        tests: one result a repeat, each fitted on that repeat's whole draw.
+        num_features: length of a feature vector.
+        labels_used: images drawn for repeat 0.
+        folds: validation parts.
+    """
+
+    inverse_penalty: float
+    validation: Scores
+    tests: tuple[TestResult, ...]
+    num_features: int
+    labels_used: int
+    folds: int
+
+
+def run_baseline(
+    images: LabelledImages,
+    *,
+    backbone: Backbone | None,
+    budget: LabelBudget,
+    validation: Validation,
+    objective: Metric,
+    repeats: int,
+    seed: int,
+    image_size: int | None = None,
+    device: torch.device | None = None,
+) -> BaselineResult:
+    """Choose C inside the budget of repeat 0, then fit and test on every repeat's draw.
+
+    Args:
+        images: pool and test images.
+        backbone: whose last boundary gives the features; None for raw pixels.
+        budget: labels for training and validation together.
+        validation: the same as of the trials.
+        objective: what C is chosen by; ties go to the stronger regularisation.
+        repeats: draws tested.
+        seed: of the sweep.
+        image_size: side in pixels; None for the backbone's own, or for pixels the smallest image's
+            side, at most `MAX_PIXELS`.
+        device: to compute on.
+
+    Raises:
+        DataError: the budget cannot pay for validation, or there is no test image.
+    """
+    where = device or devices.default_device()
+    draws = [
+        draw_subset(images, budget=budget, repeat=repeat, seed=seed) for repeat in range(repeats)
+    ]
+    test = images.indices(Split.TEST)
+    if not len(test):
+        raise DataError("there is no test image; a baseline is always scored on the test split")
+    touched = np.unique(np.concatenate([*draws, test]))
+    features = _features(images, touched, backbone, image_size=image_size, device=where)
+    labels = torch.from_numpy(images.labels[touched]).to(where)
+
+    def rows(indices: npt.NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(np.searchsorted(touched, indices)).to(where)
+
+    first = rows(draws[0])
+    folds = split_folds(images.labels[draws[0]], validation=validation)
+    predictions: list[list[Tensor]] = [[] for _ in INVERSE_PENALTIES]
+    for fold in folds:
+        train, val = first[fold.train], first[fold.val]
+        fitted = fit_path(
+            features[train],
+            labels[train],
+            num_classes=images.num_classes,
+            inverse_penalties=INVERSE_PENALTIES,
+        )
+        for collected, classifier in zip(predictions, fitted, strict=True):
+            collected.append(classifier.log_probabilities(features[val]))
+    truth = torch.cat([labels[first[fold.val]] for fold in folds]).cpu()
+    scores = [score(torch.cat(collected).cpu(), truth) for collected in predictions]
+    chosen = _best(scores, objective)
+    tests = []
+    for draw in draws:
+        train = rows(draw)
+        (classifier,) = fit_path(
+            features[train],
+            labels[train],
+            num_classes=images.num_classes,
+            inverse_penalties=[INVERSE_PENALTIES[chosen]],
+        )
+        unseen = rows(test)
+        tests.append(
+            TestResult.of(
+                classifier.log_probabilities(features[unseen]).cpu(), labels[unseen].cpu()
+            )
+        )
+    return BaselineResult(
+        inverse_penalty=INVERSE_PENALTIES[chosen],
+        validation=scores[chosen],
+        tests=tuple(tests),
+        num_features=features.shape[1],
+        labels_used=len(draws[0]),
+        folds=len(folds),
+    )
+
+
+def _features(
+    images: LabelledImages,
+    indices: npt.NDArray[np.int64],
+    backbone: Backbone | None,
+    *,
+    image_size: int | None,
+    device: torch.device,
+) -> Tensor:
+    """(M, D) floats: what reaches the head of the backbone, or pixels on the 0..1 scale."""
+    if backbone is None:
+        side = image_size or min(MAX_PIXELS, smallest_side(images, indices))
+        return decode(images, indices, image_size=side).to(device).flatten(1).float() / 255
+    preprocessing = backbone.weights.preprocessing
+    side = image_size or preprocessing.image_size
+    traced = backbone.traced(side)
+    prefix = split(
+        traced, frozen=len(boundaries(traced)), num_classes=images.num_classes
+    ).prefix.to(device)
+    values = activations(
+        prefix,
+        decode(images, indices, image_size=side),
+        preprocessing=preprocessing,
+        device=device,
+        precision="fp32",
+    )
+    return values.mean(dim=(2, 3)) if values.ndim == 4 else values.flatten(1)
+
+
+def _best(scores: Sequence[Scores], objective: Metric) -> int:
+    """Index of the best score; of equal ones the lower log loss, then the first."""
+    sign = -1 if objective.maximize else 1
+    return min(
+        range(len(scores)),
+        key=lambda i: (sign * scores[i].objective(objective), scores[i].log_loss),
+    )

@@ -1,0 +1,21 @@
+"""The exceptions of `trainable`: each says where, what was given, what is allowed.
+
+All of them carry their whole message as the single argument, so that they survive pickling on
+their way through Ray.
+"""
+
+
+class TrainableError(Exception):
+    """Anything that `trainable` refuses; the message is meant for the user."""
+
+
+class SpecError(TrainableError):
+    """A trial's configuration is not one that can be run."""
+
+
+class DataError(TrainableError):
+    """The labelled images cannot serve the purpose they were given for."""
+
+
+class BackboneError(TrainableError):
+    """A backbone is unknown, its weights are missing or wrong, or it cannot be cut."""

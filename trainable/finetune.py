@@ -1,0 +1,312 @@
+"""One trial: fine-tune the folds of a label budget in lockstep and report what they predict.
+
+Nothing here reads or writes files, prints, or remembers anything between trials.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trainable import device as devices
+from trainable.backbones import Backbone
+from trainable.budget import draw_subset, split_folds
+from trainable.features import activations, decode
+from trainable.freezing import (
+    boundaries,
+    frozen_boundaries,
+    parameter_depths,
+    split,
+)
+from trainable.images import LabelledImages, Split
+from trainable.learner import DivergedError, Examples, Learner
+from trainable.recipe import resolve_batch_size, resolve_batchnorm, resolve_head_init
+from trainable.scores import Scores, score
+from trainable.spec import TrialSpec
+
+__all__ = ["DivergedError", "Report", "TestResult", "Trial", "TrialFacts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One evaluation during training, over the pooled predictions of all validation parts.
+
+    Attributes:
+        report: number of the report, from 0.
+        step: updates made so far, of each fold.
+        train_loss: mean over the updates since the last report and over folds, in nats.
+        val_loss: log loss, in nats.
+        val_accuracy: 0..1.
+        val_balanced_accuracy: 0..1.
+        val_objective: the one of these that the spec's objective names.
+        elapsed_s: since the trial began.
+    """
+
+    report: int
+    step: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    val_balanced_accuracy: float
+    val_objective: float
+    elapsed_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialFacts:
+    """What was resolved and counted when a trial was set up.
+
+    Attributes:
+        spec: the spec with every `auto` resolved.
+        weights: which weights the backbone has.
+        boundary: node after which the backbone is cut; None where nothing is frozen.
+        frozen_boundaries: number of boundaries in the prefix.
+        num_boundaries: of the backbone.
+        prefix_params_fraction: share of all parameters that lie in the prefix, 0..1.
+        prefix_flops_fraction: share of the forward pass before the head, 0..1.
+        trainable_params: parameters of the suffix, new head included.
+        total_params: of prefix and suffix.
+        labels_used: images drawn, for training and validation together.
+        num_classes: classes of the task.
+        labels_per_class: the budget, or labels_used / num_classes where it is not per class.
+        folds: validation parts.
+        num_val: images scored by each report.
+        device: name of the device.
+    """
+
+    spec: TrialSpec
+    weights: str
+    boundary: str | None
+    frozen_boundaries: int
+    num_boundaries: int
+    prefix_params_fraction: float
+    prefix_flops_fraction: float
+    trainable_params: int
+    total_params: int
+    labels_used: int
+    num_classes: int
+    labels_per_class: float
+    folds: int
+    num_val: int
+    device: str
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of JSON values."""
+        return {**asdict(self), "spec": self.spec.to_json()}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TestResult:
+    """Predictions on the test split, in the order of the images.
+
+    Attributes:
+        predicted: (N,) int64 class ids.
+        probability: (N,) float32 of the predicted class.
+        label_probability: (N,) float32 of the true class.
+        scores: of all of them.
+    """
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+    predicted: npt.NDArray[np.int64]
+    probability: npt.NDArray[np.float32]
+    label_probability: npt.NDArray[np.float32]
+    scores: Scores
+
+    @classmethod
+    def of(cls, log_probabilities: Tensor, labels: Tensor) -> TestResult:
+        """The result of (N, C) log-probabilities against (N,) labels, both on the CPU."""
+        best = log_probabilities.max(dim=1)
+        truth = log_probabilities.gather(1, labels[:, None])[:, 0]
+        return cls(
+            predicted=best.indices.numpy(),
+            probability=best.values.exp().float().numpy(),
+            label_probability=truth.exp().float().numpy(),
+            scores=score(log_probabilities, labels),
+        )
+
+
+class Trial:
+    """One configuration on one label budget.
+
+    Args:
+        spec: the configuration.
+        images: all images that it may touch; the subset is drawn from their pool.
+        backbone: the one that `spec.backbone` names.
+        device: to compute on; the default is the visible GPU, else the CPU.
+
+    Raises:
+        SpecError, DataError, BackboneError: it cannot be run.
+    """
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        images: LabelledImages,
+        backbone: Backbone,
+        *,
+        device: torch.device | None = None,
+    ) -> None:
+        self._start = time.perf_counter()
+        self._device = device or devices.default_device()
+        self._images = images
+        self._backbone = backbone
+        devices.reset_peak_memory(self._device)
+        self.timings = {"setup_s": 0.0, "features_s": 0.0, "train_s": 0.0}
+        self._subset = draw_subset(
+            images, budget=spec.label_budget, repeat=spec.repeat, seed=spec.seed
+        )
+        self._labels = torch.from_numpy(images.labels[self._subset])
+        self._spec = spec
+        self._image_size = (
+            backbone.weights.preprocessing.image_size
+            if spec.image_size == "auto"
+            else int(spec.image_size)
+        )
+        self._traced = backbone.traced(self._image_size)
+        self._boundaries = boundaries(self._traced)
+        frozen = frozen_boundaries(
+            len(self._boundaries), depth=spec.freeze_depth, blocks=spec.frozen_blocks
+        )
+        self._split = split(self._traced, frozen=frozen, num_classes=images.num_classes)
+        self._split.prefix.to(self._device)
+        self._depths = parameter_depths(self._traced)
+        self.timings["setup_s"] = time.perf_counter() - self._start
+
+    def reports(self) -> Iterator[Report]:
+        """Train the folds in lockstep; yield `spec.reports` reports, the last at the last step.
+
+        Raises:
+            DivergedError: loss or predictions are not finite.
+            DataError: the budget cannot pay for validation.
+        """
+        folds = split_folds(self._labels.numpy(), validation=self._spec.validation)
+        spec = self._resolve(min(len(fold.train) for fold in folds))
+        examples = self._examples(self._subset)
+        labels = torch.cat([self._labels[fold.val] for fold in folds])
+        learners = []
+        for number, fold in enumerate(folds):
+            part = examples.at(torch.from_numpy(fold.train).to(self._device))
+            learners.append(self._learner(part, name=f"fold{number}", spec=spec))
+        held_out = [
+            examples.at(torch.from_numpy(fold.val).to(self._device)).activations for fold in folds
+        ]
+        for number in range(spec.reports):
+            start = time.perf_counter()
+            step = round(spec.steps * (number + 1) / spec.reports)
+            losses = [learner.advance(step) for learner in learners]
+            predictions = [
+                learner.log_probabilities(part)
+                for learner, part in zip(learners, held_out, strict=True)
+            ]
+            scores = score(torch.cat(predictions), labels)
+            self.timings["train_s"] += time.perf_counter() - start
+            yield Report(
+                report=number,
+                step=step,
+                train_loss=sum(losses) / len(losses),
+                val_loss=scores.log_loss,
+                val_accuracy=scores.accuracy,
+                val_balanced_accuracy=scores.balanced_accuracy,
+                val_objective=scores.objective(spec.objective),
+                elapsed_s=time.perf_counter() - self._start,
+            )
+
+    def refit(self) -> TestResult:
+        """Train once on the whole budget and predict the test split.
+
+        Raises:
+            DivergedError: loss or predictions are not finite.
+            DataError: there is no test image.
+        """
+        spec = self._resolve(len(self._subset))
+        examples = self._examples(self._subset)
+        test = self._images.indices(Split.TEST)
+        unseen = self._examples(test)
+        start = time.perf_counter()
+        learner = self._learner(examples, name="whole", spec=spec)
+        learner.advance(spec.steps)
+        predictions = learner.log_probabilities(unseen.activations)
+        self.timings["train_s"] += time.perf_counter() - start
+        return TestResult.of(predictions, unseen.labels.cpu())
+
+    def facts(self) -> TrialFacts:
+        """What was resolved and counted; needs no training.
+
+        Raises:
+            DataError: the budget cannot pay for validation.
+        """
+        folds = split_folds(self._labels.numpy(), validation=self._spec.validation)
+        suffix = sum(p.numel() for p in self._split.suffix.parameters())
+        boundary = self._split.boundary
+        prefix = boundary.params if boundary else 0
+        flops = sum(fact.flops for fact in self._traced.facts.values())
+        flops -= self._traced.facts[self._traced.head].flops
+        num_classes, used = self._images.num_classes, len(self._subset)
+        per_class = self._spec.label_budget.per_class
+        return TrialFacts(
+            spec=self._resolve(min(len(fold.train) for fold in folds)),
+            weights=self._backbone.weights.source,
+            boundary=boundary.node if boundary else None,
+            frozen_boundaries=self._split.frozen,
+            num_boundaries=len(self._boundaries),
+            prefix_params_fraction=prefix / (prefix + suffix),
+            prefix_flops_fraction=boundary.flops / flops if boundary else 0.0,
+            trainable_params=suffix,
+            total_params=prefix + suffix,
+            labels_used=used,
+            num_classes=num_classes,
+            labels_per_class=float(per_class) if per_class is not None else used / num_classes,
+            folds=len(folds),
+            num_val=sum(len(fold.val) for fold in folds),
+            device=devices.describe(self._device),
+        )
+
+    def peak_memory_bytes(self) -> int:
+        """Most memory held so far: GPU memory of this trial, or memory of this process."""
+        return devices.peak_memory_bytes(self._device)
+
+    def _resolve(self, num_train: int) -> TrialSpec:
+        head_only = self._split.frozen == len(self._boundaries)
+        return replace(
+            self._spec,
+            batch_size=resolve_batch_size(self._spec.batch_size, num_train),
+            batchnorm=resolve_batchnorm(self._spec.batchnorm, num_train),
+            head_init=resolve_head_init(self._spec.head_init, head_only=head_only),
+            image_size=self._image_size,
+            precision=devices.resolve_precision(self._spec.precision, self._device),
+        )
+
+    def _examples(self, indices: npt.NDArray[np.int64]) -> Examples:
+        start = time.perf_counter()
+        pixels = decode(self._images, indices, image_size=self._image_size)
+        features = activations(
+            self._split.prefix,
+            pixels,
+            preprocessing=self._backbone.weights.preprocessing,
+            device=self._device,
+            precision=devices.resolve_precision(self._spec.precision, self._device),
+        )
+        labels = torch.from_numpy(self._images.labels[indices]).to(self._device)
+        devices.synchronize(self._device)
+        self.timings["features_s"] += time.perf_counter() - start
+        return Examples(features, labels)
+
+    def _learner(self, examples: Examples, *, name: str, spec: TrialSpec) -> Learner:
+        return Learner(
+            copy.deepcopy(self._split.suffix).to(self._device),
+            self._split.head,
+            examples,
+            name=name,
+            spec=spec,
+            depth_of=self._depths,
+            num_classes=self._images.num_classes,
+        )

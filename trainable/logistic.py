@@ -1,0 +1,94 @@
+"""Multinomial logistic regression on fixed features: the linear probe, and the head's start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_MAX_ITERATIONS = 300
+
+
+@dataclass(frozen=True, eq=False)
+class LinearClassifier:
+    """logits = features @ weight.T + bias.
+
+    Attributes:
+        weight: (C, D) float64.
+        bias: (C,) float64.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def log_probabilities(self, features: Tensor) -> Tensor:
+        """(N, C) float64 logarithms of the class probabilities of (N, D) features."""
+        return functional.log_softmax(
+            functional.linear(features.double(), self.weight, self.bias), dim=1
+        )
+
+
+def fit_path(
+    features: Tensor, labels: Tensor, *, num_classes: int, inverse_penalties: Sequence[float]
+) -> list[LinearClassifier]:
+    """Minimisers of C * (summed cross-entropy) + ||W||^2 / 2 for several C, each warm-started.
+
+    Features are standardised by the training data first, so that C means the same for every
+    backbone; the classifiers returned take raw features. The objective is scikit-learn's
+    LogisticRegression, minimised by L-BFGS with a strong Wolfe line search (Nocedal and Wright,
+    Numerical Optimization, 2006, algorithms 7.5 and 3.5) in float64. The bias is not penalised.
+
+    Args:
+        features: (N, D) floats.
+        labels: (N,) int64 class ids.
+        num_classes: C; classes without a label get a low bias.
+        inverse_penalties: the values of C, best ascending.
+
+    Returns:
+        One classifier for each value, in order, on the features' device.
+    """
+    features = features.double()
+    mean = features.mean(dim=0)
+    std = features.std(dim=0, unbiased=False)
+    # A feature that never varies would be divided by nothing and carries nothing.
+    scale = torch.where(std > 1e-8, 1 / std.clamp_min(1e-8), torch.zeros_like(std))
+    standardised = (features - mean) * scale
+    weight = torch.zeros(
+        num_classes, features.shape[1], dtype=torch.float64, device=features.device
+    ).requires_grad_()
+    bias = torch.zeros(num_classes, dtype=torch.float64, device=features.device).requires_grad_()
+    fitted = []
+    for inverse_penalty in inverse_penalties:
+        with torch.enable_grad():
+            _minimise(weight, bias, standardised, labels, inverse_penalty)
+        scaled = (weight * scale).detach()
+        fitted.append(LinearClassifier(weight=scaled, bias=bias.detach() - scaled @ mean))
+    return fitted
+
+
+def _minimise(
+    weight: Tensor, bias: Tensor, features: Tensor, labels: Tensor, inverse_penalty: float
+) -> None:
+    """Run L-BFGS in place from where `weight` and `bias` stand."""
+    count = len(labels)
+    optimizer = torch.optim.LBFGS(
+        [weight, bias],
+        max_iter=_MAX_ITERATIONS,
+        tolerance_grad=1e-6,
+        tolerance_change=1e-10,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        logits = functional.linear(features, weight, bias)
+        penalty = weight.square().sum() / (2 * inverse_penalty * count)
+        loss = functional.cross_entropy(logits, labels) + penalty
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]

@@ -1,0 +1,96 @@
+"""How a suffix is trained: parameter groups, optimizer, schedule, modes."""
+
+from __future__ import annotations
+
+import math
+
+from torch import fx, nn, optim
+
+from trainable.spec import TrialSpec
+
+CLIP_NORM = 1.0
+"""Largest gradient norm of an update."""
+
+SGD_MOMENTUM = 0.9
+
+BATCHNORM_TRAIN_FROM = 500
+"""Training images from which `batchnorm: auto` lets the trained part use batch statistics."""
+
+_NORMS = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.modules.instancenorm._InstanceNorm,
+)
+
+
+def resolve_batch_size(batch_size: int | str, num_train: int) -> int:
+    """Images per update for the knob `batch_size`, `auto` included."""
+    return min(64, max(16, num_train)) if batch_size == "auto" else int(batch_size)
+
+
+def resolve_batchnorm(batchnorm: str, num_train: int) -> str:
+    """`eval` or `train` for the knob `batchnorm`, `auto` included."""
+    if batchnorm != "auto":
+        return batchnorm
+    return "train" if num_train >= BATCHNORM_TRAIN_FROM else "eval"
+
+
+def resolve_head_init(head_init: str, *, head_only: bool) -> str:
+    """`zero` or `logistic` for the knob `head_init`, `auto` included."""
+    if head_init != "auto":
+        return head_init
+    return "zero" if head_only else "logistic"
+
+
+def train_mode(suffix: nn.Module, *, batchnorm: str) -> None:
+    """Put a suffix into train mode, its BatchNorm layers into the mode `batchnorm`."""
+    suffix.train()
+    if batchnorm == "eval":
+        for module in suffix.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def make_optimizer(
+    spec: TrialSpec, suffix: fx.GraphModule, *, depth_of: dict[str, int]
+) -> optim.Optimizer:
+    """The optimizer of one suffix.
+
+    Biases and normalisation parameters are not decayed. With layer decay d, a parameter k
+    boundaries below the head learns at lr x d^k (Clark et al., ELECTRA, 2020, section 3.1).
+
+    Args:
+        spec: optimizer, lr, weight_decay and layer_decay are read.
+        suffix: the module to train.
+        depth_of: for every parameter its distance from the head, in boundaries.
+    """
+    undecayed = {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in suffix.named_modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if isinstance(module, _NORMS) or parameter.ndim <= 1
+    }
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in suffix.named_parameters():
+        groups.setdefault((depth_of[name], name not in undecayed), []).append(parameter)
+    options = [
+        {
+            "params": parameters,
+            "lr": spec.lr * spec.layer_decay**depth,
+            "weight_decay": spec.weight_decay if decayed else 0.0,
+        }
+        for (depth, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+    if spec.optimizer == "sgd":
+        return optim.SGD(options, lr=spec.lr, momentum=SGD_MOMENTUM)
+    return optim.AdamW(options, lr=spec.lr)
+
+
+def learning_rate_factor(step: int, *, steps: int, warmup: float) -> float:
+    """Share of the peak learning rate at update `step` (from 0): linear warm-up, cosine to 0."""
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    progress = (step - rising) / max(1, steps - rising)
+    return 0.5 * (1 + math.cos(math.pi * progress))

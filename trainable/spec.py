@@ -1,0 +1,322 @@
+"""One resolved configuration of one trial: frozen, validated, JSON in and out.
+
+`KNOBS` is the one table of what can be set about training; the search-space file, the command line
+and the README read their checks, defaults and texts from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from trainable.errors import SpecError
+
+
+class Metric(StrEnum):
+    """What a trial is judged by."""
+
+    ACCURACY = "accuracy"
+    BALANCED_ACCURACY = "balanced_accuracy"
+    LOG_LOSS = "log_loss"
+
+    @property
+    def maximize(self) -> bool:
+        """Whether more is better."""
+        return self is not Metric.LOG_LOSS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knob:
+    """What one training setting may be.
+
+    Attributes:
+        default: the value when the file is silent.
+        low: smallest number allowed; None where `words` alone are allowed.
+        high: largest number allowed, inclusive; None for no limit.
+        low_excluded: whether `low` itself is refused.
+        integer: whether numbers have to be whole.
+        words: texts allowed, beside or instead of a number.
+        help: one line for the README's table.
+    """
+
+    default: int | float | str
+    help: str
+    low: float | None = None
+    high: float | None = None
+    low_excluded: bool = False
+    integer: bool = False
+    words: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words, for messages and the README."""
+        parts = []
+        if self.low is not None:
+            kind = "a whole number" if self.integer else "a number"
+            bound = f"above {self.low:g}" if self.low_excluded else f"from {self.low:g}"
+            parts.append(f"{kind} {bound}" + ("" if self.high is None else f" to {self.high:g}"))
+        if self.words:
+            parts.append(("one of " if len(self.words) > 1 else "") + ", ".join(self.words))
+        return " or ".join(parts)
+
+    def accepts(self, value: object) -> bool:
+        """Whether `value` is allowed, type included (a bool is never a number)."""
+        if isinstance(value, str):
+            return value in self.words
+        if isinstance(value, bool) or not isinstance(value, int | float) or self.low is None:
+            return False
+        if not math.isfinite(value) or (self.integer and value != int(value)):
+            return False
+        above = value > self.low if self.low_excluded else value >= self.low
+        return above and (self.high is None or value <= self.high)
+
+
+KNOBS: Mapping[str, Knob] = {
+    "steps": Knob(default=200, low=1, integer=True, help="optimizer updates of a trial"),
+    "reports": Knob(
+        default=5,
+        low=1,
+        integer=True,
+        help="evaluations during training, evenly spread; at most steps",
+    ),
+    "batch_size": Knob(
+        default="auto",
+        low=1,
+        integer=True,
+        words=("auto",),
+        help="images per update, drawn with replacement; auto: min(64, max(16, training images))",
+    ),
+    "optimizer": Knob(default="adamw", words=("adamw", "sgd"), help="sgd has momentum 0.9"),
+    "weight_decay": Knob(
+        default=0.01, low=0.0, help="AdamW's, or SGD's L2; never on biases and normalisation"
+    ),
+    "layer_decay": Knob(
+        default=1.0,
+        low=0.0,
+        low_excluded=True,
+        high=1.0,
+        help="factor on the learning rate per boundary, counted down from the head",
+    ),
+    "warmup": Knob(
+        default=0.1, low=0.0, high=1.0, help="share of the steps with rising learning rate"
+    ),
+    "label_smoothing": Knob(
+        default=0.0, low=0.0, high=0.99, help="share of the target spread over all classes"
+    ),
+    "head_init": Knob(
+        default="auto",
+        words=("auto", "logistic", "zero"),
+        help="logistic: logistic regression on the frozen features; auto: that, zero at depth 1",
+    ),
+    "batchnorm": Knob(
+        default="auto",
+        words=("auto", "eval", "train"),
+        help="of the trained part; auto: eval below 500 training images",
+    ),
+    "image_size": Knob(
+        default="auto",
+        low=1,
+        integer=True,
+        words=("auto",),
+        help="side in pixels; auto: the size the weights were trained for",
+    ),
+    "precision": Knob(
+        default="auto",
+        words=("auto", "fp32", "bf16"),
+        help="of the forward pass; auto: bf16 autocast on a GPU, fp32 on a CPU",
+    ),
+}
+"""The keys of `training:` in a search-space file; each may be an axis of `search:` instead."""
+
+
+@dataclass(frozen=True)
+class LabelBudget:
+    """Labelled images a trial may use, for training and validation together.
+
+    Attributes:
+        per_class: images of each class, or None.
+        total: images in all, in natural proportions, or None. Both None: every labelled image.
+    """
+
+    per_class: int | None = None
+    total: int | None = None
+
+    @classmethod
+    def parse(cls, value: object) -> LabelBudget:
+        """The budget meant by `5`, `"all"` or `{"total": 500}`.
+
+        Raises:
+            SpecError: anything else; the message says what was given and what is allowed.
+        """
+
+        def positive(number: object) -> bool:
+            return isinstance(number, int) and not isinstance(number, bool) and number >= 1
+
+        if positive(value):
+            assert isinstance(value, int)
+            return cls(per_class=value)
+        if value == "all":
+            return cls()
+        if isinstance(value, Mapping) and set(value) == {"total"} and positive(value["total"]):
+            return cls(total=value["total"])
+        raise SpecError(
+            f"got {value!r}; a label budget is a whole number of labels per class from 1, "
+            "`all`, or {total: N}"
+        )
+
+    @property
+    def study(self) -> str:
+        """Name of the study that answers for this budget: `b5`, `t500` or `all`."""
+        if self.per_class is not None:
+            return f"b{self.per_class}"
+        return "all" if self.total is None else f"t{self.total}"
+
+    def to_json(self) -> int | str | dict[str, int]:
+        """The form that `parse` reads."""
+        if self.per_class is not None:
+            return self.per_class
+        return "all" if self.total is None else {"total": self.total}
+
+    def __str__(self) -> str:
+        if self.per_class is not None:
+            return str(self.per_class)
+        return "all" if self.total is None else f"{self.total} in all"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How validation images are taken from inside the label budget: folds, or one holdout.
+
+    Attributes:
+        folds: parts of a cross-validation, at least 2; None for a holdout.
+        holdout: share of each class held out once, above 0 and below 1; None for folds.
+    """
+
+    folds: int | None = 3
+    holdout: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.folds is None) == (self.holdout is None):
+            raise SpecError("validation: give either folds or holdout")
+        if self.folds is not None and self.folds < 2:
+            raise SpecError(f"validation.folds: got {self.folds}; allowed: 2 or more")
+        if self.holdout is not None and not 0 < self.holdout < 1:
+            raise SpecError(f"validation.holdout: got {self.holdout}; allowed: above 0, below 1")
+
+    def to_json(self) -> dict[str, float]:
+        """The one of the two that is given, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def __str__(self) -> str:
+        return f"folds={self.folds}" if self.folds is not None else f"holdout={self.holdout:g}"
+
+
+def _knob(name: str) -> Any:
+    return field(default=KNOBS[name].default)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSpec:
+    """Everything that decides the outcome of one trial, apart from the images themselves.
+
+    Attributes:
+        backbone: `NAME[@WEIGHTS]`, as the registry reads it.
+        lr: peak learning rate, above 0.
+        label_budget: labelled images for training and validation together.
+        freeze_depth: share of the boundaries in the frozen prefix, 0..1; None where
+            `frozen_blocks` is given.
+        frozen_blocks: number of boundaries in the prefix, -1 for all; None where
+            `freeze_depth` is given.
+        validation: how the budget pays for validation.
+        objective: the metric reported as `val_objective`.
+        repeat: which draw of the labelled subset.
+        seed: of the sweep.
+        steps, ...: the knobs of `KNOBS`.
+
+    Raises:
+        SpecError: with every problem found, one a line.
+    """
+
+    backbone: str
+    lr: float
+    label_budget: LabelBudget
+    freeze_depth: float | None = None
+    frozen_blocks: int | None = None
+    validation: Validation = Validation()
+    objective: Metric = Metric.ACCURACY
+    repeat: int = 0
+    seed: int = 0
+    steps: int = _knob("steps")
+    reports: int = _knob("reports")
+    batch_size: int | str = _knob("batch_size")
+    optimizer: str = _knob("optimizer")
+    weight_decay: float = _knob("weight_decay")
+    layer_decay: float = _knob("layer_decay")
+    warmup: float = _knob("warmup")
+    label_smoothing: float = _knob("label_smoothing")
+    head_init: str = _knob("head_init")
+    batchnorm: str = _knob("batchnorm")
+    image_size: int | str = _knob("image_size")
+    precision: str = _knob("precision")
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name}: got {getattr(self, name)!r}; allowed: {knob.allowed}"
+            for name, knob in KNOBS.items()
+            if not knob.accepts(getattr(self, name))
+        ]
+        if not problems and self.reports > self.steps:
+            problems.append(f"reports: got {self.reports}; allowed: at most steps ({self.steps})")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            problems.append(f"lr: got {self.lr!r}; allowed: a finite number above 0")
+        if (self.freeze_depth is None) == (self.frozen_blocks is None):
+            problems.append("freeze_depth, frozen_blocks: give exactly one of the two")
+        if self.freeze_depth is not None and not 0 <= self.freeze_depth <= 1:
+            problems.append(f"freeze_depth: got {self.freeze_depth!r}; allowed: 0 to 1")
+        if self.frozen_blocks is not None and self.frozen_blocks < -1:
+            problems.append(f"frozen_blocks: got {self.frozen_blocks}; allowed: -1 or more")
+        if problems:
+            raise SpecError("\n".join(problems))
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of JSON values that `from_json` reads back to an equal spec."""
+        data = asdict(self)
+        data["label_budget"] = self.label_budget.to_json()
+        data["validation"] = self.validation.to_json()
+        data["objective"] = self.objective.value
+        return {key: value for key, value in data.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TrialSpec:
+        """The spec written by `to_json`; knobs left out take their defaults.
+
+        Raises:
+            SpecError: an unknown or missing key, or a value that is not allowed.
+        """
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(data) - known)
+        missing = sorted({"backbone", "lr", "label_budget"} - set(data))
+        if unknown or missing:
+            raise SpecError(
+                "\n".join(
+                    [f"{key}: unknown; known keys: {', '.join(sorted(known))}" for key in unknown]
+                    + [f"{key}: missing" for key in missing]
+                )
+            )
+        values = dict(data)
+        values["label_budget"] = LabelBudget.parse(values["label_budget"])
+        if "validation" in values:
+            given = values["validation"]
+            values["validation"] = Validation(given.get("folds"), given.get("holdout"))
+        if "objective" in values:
+            try:
+                values["objective"] = Metric(values["objective"])
+            except ValueError:
+                allowed = ", ".join(Metric)
+                raise SpecError(
+                    f"objective: got {values['objective']!r}; allowed: {allowed}"
+                ) from None
+        return cls(**values)
