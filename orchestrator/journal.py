@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.trial import TrialState
 
 from orchestrator.errors import StorageError, UsageError
 
@@ -19,8 +20,8 @@ class SweepJournal(JournalFileBackend):
 
     The lock is the kernel's (flock), so that it ends with the process, however that ends. Every
     record is handed to the kernel before the call returns, which outlives the death of the
-    process; a record torn by that death is dropped when the file is next opened (`mended_bytes`
-    says how much). The file is synced to disk whenever a trial settles or a study's attribute is
+    process; a record torn by that death, and an ask that it cut short, are dropped when the file is
+    next opened (`mended_bytes` says how much). The file is synced to disk whenever a trial settles or a study's attribute is
     set, which outlives the death of the machine. Optuna and its dashboard read the file as usual.
 
     Args:
@@ -31,7 +32,9 @@ class SweepJournal(JournalFileBackend):
         StorageError: the file cannot be opened.
     """
 
-    _SYNCED = frozenset({2, 6})  # optuna.storages.journal: SET_STUDY_USER_ATTR, STATE_VALUES
+    # Numbers of optuna.storages.journal:
+    _SYNCED = frozenset({2, 6})  # SET_STUDY_USER_ATTR, SET_TRIAL_STATE_VALUES
+    _ASKING = frozenset({4, 5, 6})  # CREATE_TRIAL, SET_TRIAL_PARAM, SET_TRIAL_STATE_VALUES
 
     def __init__(self, path: Path) -> None:
         try:
@@ -47,7 +50,7 @@ class SweepJournal(JournalFileBackend):
                 f"sft-sweep status {path.parent}"
             ) from None
         self._path = path
-        self.mended_bytes = self._drop_torn_tail()
+        self.mended_bytes = self._drop_unfinished_tail()
         super().__init__(str(path))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -66,17 +69,42 @@ class SweepJournal(JournalFileBackend):
                 f"sft-sweep resume {self._path.parent}"
             ) from error
 
-    def _drop_torn_tail(self) -> int:
-        """Cut off a last record without its line end, left by a death inside a write."""
+    def _drop_unfinished_tail(self) -> int:
+        """Cut off what a death left half done: a record without its line end, and an ask.
+
+        Between the first record of an ask and the trial's plan there is no other record. Without
+        them the ask is made again, from the beginning of its random draws.
+        """
         data = self._path.read_bytes()
-        torn = len(data) - (data.rfind(b"\n") + 1)
-        if torn:
-            os.ftruncate(self._file.fileno(), len(data) - torn)
-        return torn
+        *lines, torn = data.split(b"\n")
+        dropped = len(torn)
+        for line in reversed(lines):
+            record = json.loads(line)
+            if record["op_code"] not in self._ASKING or _is_finished(record):
+                break
+            dropped += len(line) + 1
+        if dropped:
+            os.ftruncate(self._file.fileno(), len(data) - dropped)
+        return dropped
 
     def close(self) -> None:
         """Give the lock back."""
         self._file.close()
+
+
+def _is_finished(record: dict[str, Any]) -> bool:
+    """Whether a record ends a trial."""
+    return "state" in record and TrialState(record["state"]).is_finished()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds this journal open for writing."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def read_only(path: Path) -> BaseJournalBackend:

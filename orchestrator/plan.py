@@ -110,9 +110,6 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
             continue
         used = len(subset)
         per_class = budget.per_class
-        trials = space.trials
-        if space.sampler.name == "grid":
-            trials = min(trials, space.grid_size() or trials)
         studies.append(
             StudyPlan(
                 name=budget.study,
@@ -120,7 +117,7 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
                 labels_used=used,
                 labels_per_class=used / images.num_classes if per_class is None else per_class,
                 folds=len(folds),
-                trials=trials,
+                trials=trials_per_study(space),
             )
         )
     test = images.labels[images.indices(Split.TEST)]
@@ -134,15 +131,28 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
     return Plan(
         studies=tuple(studies),
         baselines=tuple(
-            Baseline(study=study.name, method=method, backbone=backbone)
-            for study in studies
-            for method in space.baselines
-            for backbone in ([None] if method == "pixels" else backbones(space))
+            baseline for study in studies for baseline in baselines_of(space, study.name)
         ),
         num_test=len(test),
         chance=max(int((test == label).sum()) for label in range(images.num_classes)) / len(test),
         most_updates=sum(steps * (s.trials * s.folds + finals) for s in studies),
     )
+
+
+def trials_per_study(space: SearchSpace) -> int:
+    """Trials of each label budget: as asked for, but no more than a grid has points."""
+    if space.sampler.name == "grid":
+        return min(space.trials, space.grid_size() or space.trials)
+    return space.trials
+
+
+def baselines_of(space: SearchSpace, study: str) -> list[Baseline]:
+    """The baselines of one study: pixels once, a probe for each backbone."""
+    return [
+        Baseline(study=study, method=method, backbone=backbone)
+        for method in space.baselines
+        for backbone in ([None] if method == "pixels" else backbones(space))
+    ]
 
 
 def backbones(space: SearchSpace) -> list[str]:

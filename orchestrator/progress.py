@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import TrialState
 
 from orchestrator import record
-from orchestrator.plan import Plan, StudyPlan
+from orchestrator.plan import Plan, baselines_of, trials_per_study
 from orchestrator.space import SearchSpace
 
 
@@ -29,6 +29,7 @@ class StudyProgress:
         others_done: finals and baselines recorded.
         others_total: finals and baselines expected.
         others_failed: finals and baselines without a result.
+        finished: whether the sweep has no work left for it.
     """
 
     study: str
@@ -42,6 +43,7 @@ class StudyProgress:
     others_done: int
     others_total: int
     others_failed: int
+    finished: bool
 
     @property
     def settled(self) -> int:
@@ -54,11 +56,9 @@ class StudyProgress:
         return self.failed + self.others_failed
 
 
-def measure(
-    space: SearchSpace, plan: Plan, studies: Mapping[str, optuna.Study]
-) -> list[StudyProgress]:
-    """The progress of every study of a plan; those that do not exist yet have made none."""
-    return [_measure_one(space, plan, study, studies.get(study.name)) for study in plan.studies]
+def measure(space: SearchSpace, studies: Mapping[str, optuna.Study]) -> list[StudyProgress]:
+    """The progress of every study of a sweep, in their order."""
+    return [_measure_one(space, name, study) for name, study in studies.items()]
 
 
 def remaining_share(plan: Plan, progress: Sequence[StudyProgress]) -> float:
@@ -75,32 +75,31 @@ def remaining_share(plan: Plan, progress: Sequence[StudyProgress]) -> float:
     return 1 - done / total if total else 0.0
 
 
-def _measure_one(
-    space: SearchSpace, plan: Plan, planned: StudyPlan, study: optuna.Study | None
-) -> StudyProgress:
-    trials = [] if study is None else study.get_trials(deepcopy=False)
+def _measure_one(space: SearchSpace, name: str, study: optuna.Study) -> StudyProgress:
     counts = dict.fromkeys(TrialState, 0)
     values = []
-    for trial in trials:
+    for trial in study.get_trials(deepcopy=False):
         counts[trial.state] += 1
         if trial.state is TrialState.COMPLETE and trial.value is not None:
             values.append(trial.value)
+    attributes = study.user_attrs
     prefixes = (record.FINAL_PREFIX, record.BASELINE_PREFIX)
-    attributes = {} if study is None else study.user_attrs
     others = [value for key, value in attributes.items() if key.startswith(prefixes)]
-    finals = min(space.finalists.count, planned.trials) * space.finalists.repeats
-    baselines = sum(baseline.study == planned.name for baseline in plan.baselines)
+    trials = trials_per_study(space)
+    expected = min(space.finalists.count, trials) * space.finalists.repeats
+    expected += len(baselines_of(space, name))
     best = max if space.objective.maximize else min
     return StudyProgress(
-        study=planned.name,
-        labels_per_class=planned.labels_per_class,
-        total=planned.trials,
+        study=name,
+        labels_per_class=attributes[record.ABOUT]["label_budget"],
+        total=trials,
         running=counts[TrialState.RUNNING],
         complete=counts[TrialState.COMPLETE],
         pruned=counts[TrialState.PRUNED],
         failed=counts[TrialState.FAIL],
         best=best(values) if values else None,
         others_done=len(others),
-        others_total=max(finals + baselines, len(others)),
+        others_total=len(others) if record.FINISHED in attributes else expected,
         others_failed=sum(value["result"] is None for value in others),
+        finished=record.FINISHED in attributes,
     )

@@ -1,8 +1,8 @@
 """Where the journal keeps what Optuna has no place for: names and forms of the user attributes.
 
 A trial has `plan` (params and spec, at its ask), `facts` (resolved at set-up), `report/<n>` and
-`run` (host, device, times, failure; before its tell). A study has `about`, and one attribute for
-each final and each baseline.
+`run` (host, device, times, failure; before its tell). A study has `about`, one attribute for each
+final and each baseline, and `finished` once no work is left.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from orchestrator.space import SearchSpace
 from orchestrator.work import Kind, Work
 from trainable.images import LabelledImages, Split
 
-ABOUT, PLAN, FACTS, RUN = "about", "plan", "facts", "run"
+ABOUT, FINISHED, PLAN, FACTS, RUN = "about", "finished", "plan", "facts", "run"
 FINAL_PREFIX, BASELINE_PREFIX = "final/", "baseline/"
 
 

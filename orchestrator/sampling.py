@@ -51,7 +51,6 @@ def make_sampler(space: SearchSpace, *, study: str, number: int) -> BaseSampler:
             multivariate=True,
             group=True,  # for conditional axes; a space without them is one group
             constant_liar=True,
-            warn_independent_sampling=False,
         )
 
 

@@ -7,6 +7,7 @@ changing anything, because Tune repeats itself after a retry.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import deque
@@ -52,6 +53,7 @@ class _Live:
     trial: optuna.Trial | None
     reported: set[int]
     event: Event | None = None
+    stopped: bool = False
 
 
 @dataclass
@@ -126,7 +128,12 @@ class StudyBroker:
             if work is not None:
                 study.running.add(work.work_id)
                 return work
-        return None if self._live else DONE
+        if self._live:
+            return None
+        for study in self._studies.values():
+            if record.FINISHED not in study.optuna.user_attrs:
+                study.optuna.set_user_attr(record.FINISHED, True)
+        return DONE
 
     def begin_again(self, work_id: str) -> None:
         """Note that a piece of work is being executed once more, after its process was lost."""
@@ -142,14 +149,19 @@ class StudyBroker:
         live = self._live.get(work_id)
         if live is None:
             return True
+        if live.stopped:
+            return True
+        if event.report is not None and not math.isfinite(event.report["val_objective"]):
+            event = replace(event, report=None, failure=Failure.NONFINITE)
         live.event = event
         if live.trial is None or event.report is None:
-            return False
+            live.stopped = event.failure is not None and not event.done
+            return live.stopped
         start = time.perf_counter()
-        stop = self._report(live, live.trial, event, event.report)
+        live.stopped = self._report(live, live.trial, event, event.report)
         self.seconds.report += time.perf_counter() - start
         self.seconds.reports += 1
-        return stop
+        return live.stopped
 
     def settle(self, work_id: str, *, failure: str | None = None) -> None:
         """Record the end of a piece of work.
@@ -187,13 +199,16 @@ class StudyBroker:
         whole: Plan,
         images: LabelledImages,
     ) -> _Study:
-        opened = optuna.create_study(
-            storage=storage,
-            study_name=plan.name,
-            direction="maximize" if self._space.objective.maximize else "minimize",
-            pruner=make_pruner(self._space, reports=largest_value(self._space, "reports")),
-            load_if_exists=True,
-        )
+        pruner = make_pruner(self._space, reports=largest_value(self._space, "reports"))
+        if plan.name in {study.study_name for study in storage.get_all_studies()}:
+            opened = optuna.load_study(study_name=plan.name, storage=storage, pruner=pruner)
+        else:  # create_study(load_if_exists=True) would leave a record on every resume
+            opened = optuna.create_study(
+                storage=storage,
+                study_name=plan.name,
+                direction="maximize" if self._space.objective.maximize else "minimize",
+                pruner=pruner,
+            )
         recorded = opened.user_attrs
         if record.ABOUT not in recorded:
             opened.set_user_attr(record.ABOUT, record.about_study(plan, self._space, images))

@@ -17,10 +17,11 @@ import yaml
 
 from orchestrator.answer import answer
 from orchestrator.errors import UsageError
+from orchestrator.inspection import RunState, inspect
 from orchestrator.journal import SweepJournal
 from orchestrator.plan import Plan, backbones, make_plan
 from orchestrator.progress import StudyProgress, measure
-from orchestrator.projection import Projection
+from orchestrator.projection import Projection, load_studies, rebuild
 from orchestrator.runs import Run, check_root, create_run, write_manifest, write_text
 from orchestrator.sources import load_images
 from orchestrator.space import SearchSpace, load_space
@@ -135,6 +136,9 @@ def resume(run: Run, *, address: str, view: View) -> Outcome:
                 f"{now[:12]} now: finished trials would not compare with new ones. Start a new "
                 "sweep with: sft-sweep launch"
             )
+    if inspect(run).state is RunState.FINISHED:
+        rebuild(run.path, run.sweep_id)
+        return _outcome(run, prepared, signal=None, seconds=Seconds(), start=time.monotonic())
     from orchestrator.tuning.cluster import cluster
 
     with cluster(address):
@@ -171,7 +175,7 @@ def _run(run: Run, prepared: Prepared, *, view: View) -> Outcome:
 
             def tick() -> None:
                 nonlocal written
-                view(plan, measure(space, plan, broker.studies))
+                view(plan, measure(space, broker.studies))
                 if time.monotonic() - written >= TABLES_EVERY_S:
                     projection.write(run.path)
                     written = time.monotonic()
@@ -188,21 +192,36 @@ def _run(run: Run, prepared: Prepared, *, view: View) -> Outcome:
                 )
             finally:
                 projection.write(run.path)
-            progress = measure(space, plan, broker.studies)
-            view(plan, progress)
-            failures = sum(study.failures for study in progress)
-            _log.info("ended: %d failures, signal %s", failures, caught)
+            view(plan, measure(space, broker.studies))
         finally:
             journal.close()
-    rows = read_table(run.path, "leaderboard").to_pylist()
+        outcome = _outcome(
+            run,
+            prepared,
+            signal=caught[0] if caught else None,
+            seconds=broker.seconds,
+            start=start,
+        )
+        _log.info("ended: %d failures, signal %s", outcome.failures, outcome.signal)
+    return outcome
+
+
+def _outcome(
+    run: Run, prepared: Prepared, *, signal: int | None, seconds: Seconds, start: float
+) -> Outcome:
+    """What the tables and the journal of a sweep say, now that it is not running."""
+    progress = measure(prepared.space, load_studies(run.path))
     return Outcome(
         run=run,
-        failures=failures,
-        signal=caught[0] if caught else None,
+        failures=sum(study.failures for study in progress),
+        signal=signal,
         answer=answer(
-            rows, num_test=plan.num_test, objective=space.objective.value, run=str(run.path)
+            read_table(run.path, "leaderboard").to_pylist(),
+            num_test=prepared.plan.num_test,
+            objective=prepared.space.objective.value,
+            run=str(run.path),
         ),
-        seconds=broker.seconds,
+        seconds=seconds,
         duration_s=time.monotonic() - start,
     )
 

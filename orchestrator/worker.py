@@ -57,6 +57,7 @@ def perform(
         run = {**clock.read(), "traceback": "\n".join(tail)}
         yield Event(run=run, failure=f"{type(error).__name__}: {error}", done=True)
     finally:
+        clock.trial = None  # what it still held could not be given back
         devices.release_memory(devices.default_device())
 
 

@@ -123,7 +123,10 @@ def build(weights: Weights) -> nn.Module:
     """
     model = zoo.build()
     state = {name: torch.tensor(array) for name, array in weights.arrays.items()}
-    missing, unexpected = model.load_state_dict(state, strict=False)
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # a shape differs
+        raise BackboneError(f"{weights.backbone}: the weights do not fit: {error}") from None
     missing = [name for name in missing if not name.startswith("head.")]
     if missing or unexpected:
         raise BackboneError(

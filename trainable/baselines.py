@@ -69,7 +69,8 @@ def run_baseline(
         backbone: whose last boundary gives the features; None for raw pixels.
         budget: labels for training and validation together.
         validation: the same as of the trials.
-        objective: what C is chosen by; ties go to the stronger regularisation.
+        objective: what C is chosen by; ties go to the lower log loss, then to the stronger
+            regularisation.
         repeats: draws tested.
         seed: of the sweep.
         image_size: side in pixels; None for the backbone's own, or for pixels the smallest image's

@@ -74,9 +74,9 @@ def draw_subset(images: LabelledImages, *, budget: LabelBudget, repeat: int, see
 def split_folds(labels: npt.NDArray[np.int64], *, validation: Validation) -> list[Fold]:
     """Stratified splits of a drawn subset: disjoint, exhaustive folds, or one holdout.
 
-    With folds, each class is dealt round robin, starting one fold further for each class, so that
-    the folds are of like size. There are min(folds, labels of the smallest class) of them. A
-    holdout takes max(1, round(share x k)) images of each class and leaves at least one.
+    With folds, each class is dealt round robin, going on where the class before it ended, so that
+    no two folds differ by more than one image. There are min(folds, labels of the smallest class)
+    of them. A holdout takes max(1, round(share x k)) images of each class and leaves at least one.
 
     Args:
         labels: (M,) int64 class ids of the subset in the order of `draw_subset`.
@@ -98,8 +98,7 @@ def split_folds(labels: npt.NDArray[np.int64], *, validation: Validation) -> lis
     part = np.full(len(labels), -1, dtype=np.int64)
     if validation.folds is not None:
         folds = min(validation.folds, smallest)
-        for offset, members in enumerate(positions):
-            part[members] = (np.arange(len(members)) + offset) % folds
+        part[np.concatenate(positions)] = np.arange(len(labels)) % folds
     else:
         assert validation.holdout is not None
         folds = 1

@@ -18,6 +18,9 @@ from trainable.images import LabelledImages
 BATCH = 256
 """Images per forward pass where nothing is trained."""
 
+# Pillow calls a broken PNG a SyntaxError.
+_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
 
 def decode(images: LabelledImages, indices: npt.NDArray[np.int64], *, image_size: int) -> Tensor:
     """RGB pixels: resized so that the shorter side fits, then cut to the centre square.
@@ -38,18 +41,25 @@ def decode(images: LabelledImages, indices: npt.NDArray[np.int64], *, image_size
         try:
             with Image.open(io.BytesIO(images.encoded(int(index)))) as opened:
                 picture = _square(opened.convert("RGB"), image_size)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except _UNREADABLE as error:
             raise DataError(f"{images.paths[index]}: cannot be decoded: {error}") from error
         pixels[row] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     return pixels
 
 
 def smallest_side(images: LabelledImages, indices: npt.NDArray[np.int64]) -> int:
-    """Shortest side among some images, in pixels, from their headers alone."""
+    """Shortest side among some images, in pixels, from their headers alone.
+
+    Raises:
+        DataError: a header cannot be read; the message names its path.
+    """
     sides = []
     for index in indices:
-        with Image.open(io.BytesIO(images.encoded(int(index)))) as opened:
-            sides.append(min(opened.size))
+        try:
+            with Image.open(io.BytesIO(images.encoded(int(index)))) as opened:
+                sides.append(min(opened.size))
+        except _UNREADABLE as error:
+            raise DataError(f"{images.paths[index]}: cannot be decoded: {error}") from error
     return min(sides)
 
 

@@ -19,6 +19,11 @@ from trainable.errors import BackboneError
 
 _FLAG = "training_flag"
 _BATCHES = (2, 3)
+_CONSTANTS = (bool, int, float, str, type(None))
+_TWO_GRAPHS = (
+    "the backbone computes different graphs in train and eval mode, so that it cannot be cut; "
+    "switch auxiliary outputs off, or move the difference into a leaf module"
+)
 
 
 class TrainingFlag(nn.Module):
@@ -96,7 +101,7 @@ def _symbolic_trace(model: nn.Module, *, training: bool) -> fx.GraphModule:
     optional = {
         p.name: p.default for p in parameters[1:] if p.default is not inspect.Parameter.empty
     }
-    was_training = model.training
+    was_training, attributes = model.training, set(vars(model))
     model.train(training)
     try:
         module = fx.symbolic_trace(model, concrete_args=optional or None)
@@ -107,6 +112,8 @@ def _symbolic_trace(model: nn.Module, *, training: bool) -> fx.GraphModule:
         ) from error
     finally:
         model.train(was_training)
+        for name in set(vars(model)) - attributes:  # constants, which fx leaves on the model and
+            delattr(model, name)  # would number on from in the next trace
     for node in reversed(module.graph.nodes):  # what binding the optional arguments leaves behind
         is_check = node.op == "call_function" and "_assert" in getattr(node.target, "__name__", "")
         if not node.users and (is_check or node.op == "placeholder" or node.target is operator.eq):
@@ -117,31 +124,46 @@ def _symbolic_trace(model: nn.Module, *, training: bool) -> fx.GraphModule:
 
 
 def _follow_training_flag(module: fx.GraphModule, trained: fx.GraphModule) -> None:
-    """Let arguments that were False in eval and True in train mode follow the module's mode."""
+    """Let constants that differ between the traces of eval and train mode follow the mode."""
     nodes, others = list(module.graph.nodes), list(trained.graph.nodes)
     if [(n.op, n.target) for n in nodes] != [(n.op, n.target) for n in others]:
-        raise BackboneError(
-            "the backbone computes different graphs in train and eval mode, so that it cannot be "
-            "cut; switch auxiliary outputs off, or move the difference into a leaf module"
-        )
+        raise BackboneError(_TWO_GRAPHS)
+    twin = dict(zip(others, nodes, strict=True))
     flag: fx.Node | None = None
     for node, other in zip(nodes, others, strict=True):
         args, kwargs = list(node.args), dict(node.kwargs)
-        places = [(args, i, other.args[i]) for i in range(len(args))]
-        places += [(kwargs, key, other.kwargs[key]) for key in kwargs]  # type: ignore[misc]
+        trained_args, trained_kwargs = fx.node.map_arg((other.args, other.kwargs), twin.__getitem__)
+        if len(args) != len(trained_args) or kwargs.keys() != trained_kwargs.keys():
+            raise BackboneError(_TWO_GRAPHS)
+        places: list[tuple[Any, int | str, Any]]
+        places = [(args, i, trained_args[i]) for i in range(len(args))]
+        places += [(kwargs, key, trained_kwargs[key]) for key in kwargs]
         changed = False
-        for holder, place, value in places:
-            if holder[place] is False and value is True:
-                if flag is None:
-                    module.add_submodule(_FLAG, TrainingFlag())
-                    with module.graph.inserting_before(nodes[0]):
-                        flag = module.graph.call_module(_FLAG)
-                holder[place] = flag
-                changed = True
+        for holder, place, trained_value in places:
+            value = holder[place]
+            if value == trained_value:
+                continue
+            if not isinstance(value, _CONSTANTS) or not isinstance(trained_value, _CONSTANTS):
+                raise BackboneError(_TWO_GRAPHS)
+            if flag is None:
+                module.add_submodule(_FLAG, TrainingFlag())
+                with module.graph.inserting_before(nodes[0]):
+                    flag = module.graph.call_module(_FLAG)
+            holder[place] = flag
+            if (value, trained_value) != (False, True):
+                with module.graph.inserting_before(node):
+                    holder[place] = module.graph.call_function(
+                        _by_mode, (flag, trained_value, value)
+                    )
+            changed = True
         if changed:
             node.args, node.kwargs = tuple(args), kwargs
     if flag is not None:
         module.recompile()
+
+
+def _by_mode(training: bool, in_train: Any, in_eval: Any) -> Any:
+    return in_train if training else in_eval
 
 
 class _Recorder(fx.Interpreter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -186,7 +187,11 @@ class LabelledImages:
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
+                if int(arrays["format"]) != _FORMAT:
+                    raise ValueError(f"format {arrays['format']}; this version reads {_FORMAT}")
                 data, lengths = arrays["data"], arrays["lengths"]
+                if (lengths < 0).any() or lengths.sum() != len(data):
+                    raise ValueError("the lengths of the images do not add up to their bytes")
                 stops = np.cumsum(lengths)
                 return cls.from_bytes(
                     (
@@ -200,5 +205,5 @@ class LabelledImages:
                 )
         except FileNotFoundError:
             raise DataError(f"{path}: no such file; write one with LabelledImages.save") from None
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise DataError(f"{path}: not a file written by LabelledImages.save: {error}") from None

@@ -73,7 +73,9 @@ def make_optimizer(
     }
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in suffix.named_parameters():
-        groups.setdefault((depth_of[name], name not in undecayed), []).append(parameter)
+        # Of the new head, a bias may be unknown there: the old head needs not have had one.
+        place = (depth_of.get(name, 0), name not in undecayed)
+        groups.setdefault(place, []).append(parameter)
     options = [
         {
             "params": parameters,

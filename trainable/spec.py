@@ -6,8 +6,8 @@ and the README read their checks, defaults and texts from it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
@@ -68,7 +68,7 @@ class Knob:
             return value in self.words
         if isinstance(value, bool) or not isinstance(value, int | float) or self.low is None:
             return False
-        if not math.isfinite(value) or (self.integer and value != int(value)):
+        if not abs(value) <= sys.float_info.max or (self.integer and value != int(value)):
             return False
         above = value > self.low if self.low_excluded else value >= self.low
         return above and (self.high is None or value <= self.high)
@@ -186,6 +186,10 @@ class LabelBudget:
         return "all" if self.total is None else f"{self.total} in all"
 
 
+_FOLDS = Knob(default=3, low=2, integer=True, help="parts of a cross-validation")
+_HOLDOUT = Knob(default=0.25, low=0.0, low_excluded=True, high=1.0, help="share held out")
+
+
 @dataclass(frozen=True)
 class Validation:
     """How validation images are taken from inside the label budget: folds, or one holdout.
@@ -201,10 +205,23 @@ class Validation:
     def __post_init__(self) -> None:
         if (self.folds is None) == (self.holdout is None):
             raise SpecError("validation: give either folds or holdout")
-        if self.folds is not None and self.folds < 2:
-            raise SpecError(f"validation.folds: got {self.folds}; allowed: 2 or more")
-        if self.holdout is not None and not 0 < self.holdout < 1:
-            raise SpecError(f"validation.holdout: got {self.holdout}; allowed: above 0, below 1")
+        if self.folds is not None and not _FOLDS.accepts(self.folds):
+            raise SpecError(f"validation.folds: got {self.folds!r}; allowed: 2 or more")
+        if self.holdout is not None and not (_HOLDOUT.accepts(self.holdout) and self.holdout < 1):
+            raise SpecError(f"validation.holdout: got {self.holdout!r}; allowed: above 0, below 1")
+        if self.folds is not None:
+            object.__setattr__(self, "folds", int(self.folds))
+
+    @classmethod
+    def parse(cls, value: object) -> Validation:
+        """The validation meant by `{"folds": 3}` or `{"holdout": 0.25}`.
+
+        Raises:
+            SpecError: anything else; the message says what was given and what is allowed.
+        """
+        if not isinstance(value, Mapping) or not set(value) <= {"folds", "holdout"}:
+            raise SpecError(f"validation: got {value!r}; allowed: {{folds: N}} or {{holdout: S}}")
+        return cls(value.get("folds"), value.get("holdout"))
 
     def to_json(self) -> dict[str, float]:
         """The one of the two that is given, by name."""
@@ -212,6 +229,16 @@ class Validation:
 
     def __str__(self) -> str:
         return f"folds={self.folds}" if self.folds is not None else f"holdout={self.holdout:g}"
+
+
+_NUMBERS: Mapping[str, Knob] = {
+    "lr": Knob(default=1e-3, low=0.0, low_excluded=True, help="peak learning rate"),
+    "freeze_depth": Knob(default=0.0, low=0.0, high=1.0, help="share of the boundaries frozen"),
+    "frozen_blocks": Knob(default=-1, low=-1, integer=True, help="number of boundaries frozen"),
+    "repeat": Knob(default=0, low=0, integer=True, help="which draw of the labels"),
+    "seed": Knob(default=0, low=0, integer=True, help="of every random draw"),
+}
+_EXCLUSIVE = ("freeze_depth", "frozen_blocks")
 
 
 def _knob(name: str) -> Any:
@@ -263,21 +290,24 @@ class TrialSpec:
     precision: str = _knob("precision")
 
     def __post_init__(self) -> None:
-        problems = [
-            f"{name}: got {getattr(self, name)!r}; allowed: {knob.allowed}"
-            for name, knob in KNOBS.items()
-            if not knob.accepts(getattr(self, name))
-        ]
-        if not problems and self.reports > self.steps:
+        problems, accepted = [], set[str]()
+        backbone: object = self.backbone
+        if not isinstance(backbone, str):
+            problems.append(f"backbone: got {backbone!r}; allowed: text NAME[@WEIGHTS]")
+        for name, knob in {**KNOBS, **_NUMBERS}.items():
+            value = getattr(self, name)
+            if value is None and name in _EXCLUSIVE:
+                continue
+            if not knob.accepts(value):
+                problems.append(f"{name}: got {value!r}; allowed: {knob.allowed}")
+                continue
+            accepted.add(name)
+            if knob.integer and not isinstance(value, str):
+                object.__setattr__(self, name, int(value))  # 200.0 is a whole number, too
+        if {"steps", "reports"} <= accepted and self.reports > self.steps:
             problems.append(f"reports: got {self.reports}; allowed: at most steps ({self.steps})")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            problems.append(f"lr: got {self.lr!r}; allowed: a finite number above 0")
         if (self.freeze_depth is None) == (self.frozen_blocks is None):
-            problems.append("freeze_depth, frozen_blocks: give exactly one of the two")
-        if self.freeze_depth is not None and not 0 <= self.freeze_depth <= 1:
-            problems.append(f"freeze_depth: got {self.freeze_depth!r}; allowed: 0 to 1")
-        if self.frozen_blocks is not None and self.frozen_blocks < -1:
-            problems.append(f"frozen_blocks: got {self.frozen_blocks}; allowed: -1 or more")
+            problems.append(f"{', '.join(_EXCLUSIVE)}: give exactly one of the two")
         if problems:
             raise SpecError("\n".join(problems))
 
@@ -297,26 +327,41 @@ class TrialSpec:
             SpecError: an unknown or missing key, or a value that is not allowed.
         """
         known = {f.name for f in fields(cls)}
-        unknown = sorted(set(data) - known)
-        missing = sorted({"backbone", "lr", "label_budget"} - set(data))
-        if unknown or missing:
-            raise SpecError(
-                "\n".join(
-                    [f"{key}: unknown; known keys: {', '.join(sorted(known))}" for key in unknown]
-                    + [f"{key}: missing" for key in missing]
-                )
-            )
-        values = dict(data)
-        values["label_budget"] = LabelBudget.parse(values["label_budget"])
-        if "validation" in values:
-            given = values["validation"]
-            values["validation"] = Validation(given.get("folds"), given.get("holdout"))
-        if "objective" in values:
+        problems = [
+            f"{key}: unknown; known keys: {', '.join(sorted(known))}"
+            for key in sorted(set(data) - known)
+        ]
+        # Stand-ins for what is missing or wrong, so that the rest is checked all the same.
+        values: dict[str, Any] = {"backbone": "", "lr": 1.0, "label_budget": LabelBudget()}
+        problems += [f"{key}: missing" for key in sorted(set(values) - set(data))]
+        readers: dict[str, Callable[[Any], Any]] = {
+            "label_budget": _read_budget,
+            "validation": Validation.parse,
+            "objective": _read_metric,
+        }
+        for key in sorted(known & set(data)):
             try:
-                values["objective"] = Metric(values["objective"])
-            except ValueError:
-                allowed = ", ".join(Metric)
-                raise SpecError(
-                    f"objective: got {values['objective']!r}; allowed: {allowed}"
-                ) from None
-        return cls(**values)
+                values[key] = readers[key](data[key]) if key in readers else data[key]
+            except SpecError as error:
+                problems.append(str(error))
+        try:
+            spec = cls(**values)
+        except SpecError as error:
+            problems.append(str(error))
+        if problems:
+            raise SpecError("\n".join(problems))
+        return spec
+
+
+def _read_budget(value: object) -> LabelBudget:
+    try:
+        return LabelBudget.parse(value)
+    except SpecError as error:
+        raise SpecError(f"label_budget: {error}") from None
+
+
+def _read_metric(value: Any) -> Metric:
+    try:
+        return Metric(value)
+    except ValueError:
+        raise SpecError(f"objective: got {value!r}; allowed: {', '.join(Metric)}") from None

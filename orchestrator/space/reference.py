@@ -134,3 +134,15 @@ def _kinds(
 
 def _spelled(value: object) -> str:
     return str(value)
+
+
+def keys_table() -> str:
+    """The README's table of every key, in Markdown."""
+    rows = [KnownKey("key", "type", "default", "what it is"), *known_keys()]
+    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
+    lines.insert(1, "| --- | --- | --- | --- |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(keys_table())

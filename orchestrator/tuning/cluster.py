@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from orchestrator.errors import StorageError
 from orchestrator.space import ResourcesSection
 
 LOCAL = "local"
+
+CONNECT_TIMEOUT_S = 10.0
+"""How long a cluster's address may take to answer, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def cluster(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
     # Ray's coming default, asked for now: it warns of the change on every start otherwise.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     own = address == LOCAL
+    _check_reachable(address)
     options = {"include_dashboard": False, "num_cpus": num_cpus} if own else {}
     try:
         ray.init(
@@ -63,6 +68,20 @@ def cluster(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Knock at `host:port` first: Ray itself goes on knocking for eight minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise StorageError(
+            f"--address {address}: nothing answers there ({error}); allowed: auto, host:port or "
+            "ray://host:port of a running Ray cluster, or nothing for this machine"
+        ) from error
 
 
 def find_slots(resources: ResourcesSection) -> Slots:

@@ -54,7 +54,6 @@ def run_work(
         "TUNE_MAX_PENDING_TRIALS_PG": str(slots.count),
         # Snapshots of the experiment are not used: the journal is the only state.
         "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
-        "TUNE_RESULT_BUFFER_LENGTH": "1",
         "RAY_AIR_NEW_OUTPUT": "0",
     }
     trainable = tune.with_parameters(actor, **parameters) if parameters else actor

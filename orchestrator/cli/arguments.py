@@ -1,0 +1,31 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Space = Annotated[Path, typer.Argument(metavar="SPACE", help="A search-space file.")]
+RunPath = Annotated[
+    Path | None,
+    typer.Argument(metavar="[RUN]", help="A sweep directory; left out, the newest in runs/."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the file, dotted, such as training.steps=50. Repeatable.",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="ADDR",
+        help="A Ray cluster: auto, host:port or ray://host:port. Left out: this machine.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]

@@ -1,0 +1,61 @@
+"""`sft-sweep list`: the sweeps that are there."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.arguments import Json
+
+
+def list_runs(
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where sweep directories lie.")
+    ] = Path("runs"),
+    json: Json = False,
+) -> int:
+    r"""List the sweeps, oldest first.
+
+    \b
+    Example:
+      sft-sweep list
+    """
+    from rich.table import Table
+
+    from orchestrator import inspection
+    from orchestrator.cli.render import print_rich
+    from orchestrator.runs import find_runs
+
+    rows = []
+    for run in find_runs(out):
+        seen = inspection.inspect(run)
+        rows.append(
+            {
+                "run": str(run.path),
+                "state": seen.state.value,
+                "settled": sum(study.settled for study in seen.progress),
+                "trials": sum(study.total for study in seen.progress),
+                "failed": len(seen.failures),
+                "created_at": str(run.read_manifest().get("created_at", "")),
+            }
+        )
+    if json:
+        print(jsonlib.dumps(rows))
+    elif not rows:
+        print(f"{out}: no sweep here; start one with: sft-sweep launch SPACE")
+    else:
+        table = Table("run", "state", "settled", "failed", "created (UTC)")
+        for row in rows:
+            table.add_row(
+                str(row["run"]),
+                str(row["state"]),
+                f"{row['settled']}/{row['trials']}",
+                str(row["failed"]),
+                str(row["created_at"])[:19].replace("T", " "),
+            )
+        print_rich(table)
+    return 0

@@ -1,0 +1,80 @@
+"""The app, and the one place where exceptions become messages and exit codes."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from orchestrator.cli import launch, leaderboard, listing, resume, status, validate
+from orchestrator.errors import SweepError
+
+app = typer.Typer(
+    name="sft-sweep",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=(
+        "Which pretrained backbone, frozen how deep, at which learning rate, with how many labels? "
+        "Sweeps of supervised fine-tuning on few labelled images, answered with intervals."
+    ),
+)
+
+
+def _exiting(command: Callable[..., int]) -> Callable[..., None]:
+    """The command, ending with the exit code that it returns."""
+
+    @functools.wraps(command)
+    def run_and_exit(*args: Any, **kwargs: Any) -> None:
+        raise typer.Exit(command(*args, **kwargs))
+
+    return run_and_exit
+
+
+_COMMANDS: dict[str, Callable[..., int]] = {
+    "launch": launch.launch,
+    "resume": resume.resume,
+    "status": status.status,
+    "list": listing.list_runs,
+    "leaderboard": leaderboard.leaderboard,
+    "validate": validate.validate,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_exiting(_command))
+
+
+def main() -> None:
+    """Run the command that the arguments name, and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of one command; messages have been written by then."""
+    try:
+        app(args=arguments, prog_name="sft-sweep")
+    except SystemExit as end:  # usage errors are 2 and Ctrl-C is 130: Typer's own codes
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except SweepError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        if _is_trainable_error(error):
+            print(error, file=sys.stderr)
+            return 2
+        traceback.print_exc()
+        print("unexpected error; please report it with the lines above", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _is_trainable_error(error: Exception) -> bool:
+    """Whether `trainable` refused something, asked without importing torch for it."""
+    module = sys.modules.get("trainable.errors")
+    return module is not None and isinstance(error, module.TrainableError)

@@ -1,0 +1,50 @@
+"""What a launch or a resume prints at its end, and the exit code it ends with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.sweep import Outcome
+
+FAILURES = 3
+
+
+def show(outcome: Outcome, *, as_json: bool) -> int:
+    """Print the leaderboard and the answer on stdout; return the exit code."""
+    from orchestrator.cli import leaderboard
+    from orchestrator.tables import read_table
+
+    rows = read_table(outcome.run.path, "leaderboard").to_pylist()
+    code = _exit_code(outcome)
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "run": str(outcome.run.path),
+                    "exit_code": code,
+                    "failures": outcome.failures,
+                    "duration_s": outcome.duration_s,
+                    "answer": outcome.answer,
+                    "leaderboard": rows,
+                }
+            )
+        )
+    else:
+        leaderboard.print_table(rows, top=leaderboard.DEFAULT_TOP)
+        print("\n".join(outcome.answer))
+    if outcome.failures:
+        print(
+            f"{outcome.failures} failed; why: sft-sweep status {outcome.run.path}", file=sys.stderr
+        )
+    if outcome.signal is not None:
+        print(f"Stopped early. Go on with: sft-sweep resume {outcome.run.path}", file=sys.stderr)
+    return code
+
+
+def _exit_code(outcome: Outcome) -> int:
+    if outcome.signal is not None:
+        return 128 + outcome.signal
+    return FAILURES if outcome.failures else 0

@@ -1,0 +1,55 @@
+"""What `launch --dry-run` and `validate` show: the sweep as it would be."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.sweep import Prepared
+
+
+def show(prepared: Prepared, *, as_json: bool) -> None:
+    """Print the plan on stdout, as a table or as JSON."""
+    from rich.table import Table
+
+    from orchestrator.cli.render import plural, print_rich
+    from orchestrator.plan import backbones
+
+    plan, space = prepared.plan, prepared.space
+    num_finals = space.finalists.count * space.finalists.repeats
+    studies = [
+        {
+            "study": study.name,
+            "label_budget": study.labels_per_class,
+            "labels_used": study.labels_used,
+            "folds": study.folds,
+            "trials": study.trials,
+            "finals": num_finals,
+            "baselines": sum(baseline.study == study.name for baseline in plan.baselines),
+        }
+        for study in plan.studies
+    ]
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "name": space.name,
+                    "backbones": backbones(space),
+                    "varies": list(space.varies),
+                    "studies": studies,
+                    "num_test": plan.num_test,
+                    "most_updates": plan.most_updates,
+                    "space_hash": space.fingerprint(),
+                    "dataset_fingerprint": prepared.images.fingerprint(),
+                }
+            )
+        )
+        return
+    table = Table("study", "labels per class", "labels", "folds", "trials", "finals", "baselines")
+    for row in studies:
+        table.add_row(*(f"{v:g}" if isinstance(v, float) else str(v) for v in row.values()))
+    print_rich(table)
+    print(f"backbones: {', '.join(backbones(space))}")
+    print(f"axes: {', '.join(space.varies) or 'none'}; {plural(plan.num_test, 'test image')}")
+    print(f"at most {plan.most_updates:,} updates; the images and weights are there")

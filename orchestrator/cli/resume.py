@@ -1,0 +1,25 @@
+"""`sft-sweep resume`: finish a sweep that was cut short."""
+
+from __future__ import annotations
+
+from orchestrator.cli.arguments import Address, Json, RunPath
+
+
+def resume(run: RunPath = None, *, address: Address = None, json: Json = False) -> int:
+    r"""Do what is missing of a sweep; finished trials are kept.
+
+    \b
+    Examples:
+      sft-sweep resume
+      sft-sweep resume runs/lowdata-20260131-142530
+    """
+    from orchestrator import sweep
+    from orchestrator.cli import outcomes
+    from orchestrator.cli.view import ProgressView
+    from orchestrator.runs import find_run
+    from orchestrator.space import load_space
+
+    found = find_run(run)
+    with ProgressView(load_space(found.space)) as view:
+        outcome = sweep.resume(found, address=address or "local", view=view)
+    return outcomes.show(outcome, as_json=json)

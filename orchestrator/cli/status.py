@@ -1,0 +1,41 @@
+"""`sft-sweep status`: how far a sweep is, and what went wrong in it."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import asdict
+
+from orchestrator.cli.arguments import Json, RunPath
+
+
+def status(run: RunPath = None, *, json: Json = False) -> int:
+    r"""Show a sweep's progress, whether it is running, and the reason of every failure.
+
+    \b
+    Examples:
+      sft-sweep status
+      sft-sweep status runs/lowdata-20260131-142530 --json
+    """
+    from orchestrator import inspection
+    from orchestrator.cli.render import print_rich
+    from orchestrator.cli.view import progress_table
+    from orchestrator.runs import find_run
+
+    found = find_run(run)
+    seen = inspection.inspect(found)
+    if json:
+        data = {
+            "run": str(found.path),
+            "state": seen.state.value,
+            "studies": [asdict(study) for study in seen.progress],
+            "failures": seen.failures,
+        }
+        print(jsonlib.dumps(data))
+        return 0
+    print(f"{found.path}: {seen.state.value}")
+    print_rich(progress_table(seen.progress, seen.objective))
+    for trial_id, reason in seen.failures.items():
+        print(f"{trial_id}: {reason}")
+    if seen.state is inspection.RunState.UNFINISHED:
+        print(f"Go on with: sft-sweep resume {found.path}")
+    return 0

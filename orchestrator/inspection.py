@@ -1,0 +1,71 @@
+"""A look at a sweep from outside: its journal is read, nothing is written or locked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from optuna.trial import TrialState
+
+from orchestrator import record
+from orchestrator.journal import is_locked
+from orchestrator.progress import StudyProgress, measure
+from orchestrator.projection import load_studies
+from orchestrator.runs import Run
+from orchestrator.space import load_space
+from trainable.spec import Metric
+
+
+class RunState(StrEnum):
+    """What a sweep is doing."""
+
+    RUNNING = "running"
+    UNFINISHED = "unfinished"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was seen of a sweep.
+
+    Attributes:
+        state: whether it runs, could be resumed, or is over.
+        objective: what its trials are judged by.
+        progress: of each study, in ascending order of labels.
+        failures: by trial (and repeat, of a final), why it failed or diverged.
+    """
+
+    state: RunState
+    objective: Metric
+    progress: list[StudyProgress]
+    failures: dict[str, str]
+
+
+def inspect(run: Run) -> Inspection:
+    """Look at a sweep.
+
+    Raises:
+        UsageError: this is no sweep directory.
+    """
+    space = load_space(run.space)
+    studies = load_studies(run.path)
+    started = {name: s for name, s in studies.items() if record.ABOUT in s.user_attrs}
+    progress = measure(space, started)
+    failures: dict[str, str] = {}
+    for name, study in started.items():
+        for trial in study.get_trials(deepcopy=False):
+            reason = trial.user_attrs.get(record.RUN, {}).get("failure")
+            if reason is not None or trial.state is TrialState.FAIL:
+                failures[record.trial_id(name, trial.number)] = reason or "no reason recorded"
+        for key, value in study.user_attrs.items():
+            if key.startswith(record.FINAL_PREFIX) and value["result"] is None:
+                failures[key.removeprefix(record.FINAL_PREFIX)] = value["run"]["failure"]
+            elif key.startswith(record.BASELINE_PREFIX) and value["result"] is None:
+                failures[f"{name}-{key}"] = value["run"]["failure"]
+    if is_locked(run.journal):
+        state = RunState.RUNNING
+    elif progress and all(study.finished for study in progress):
+        state = RunState.FINISHED
+    else:
+        state = RunState.UNFINISHED
+    return Inspection(state, space.objective, progress, failures)

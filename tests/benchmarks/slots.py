@@ -1,0 +1,131 @@
+"""How busy the slots of a sweep are: trials that only sleep, on few and on many slots.
+
+    python tests/benchmarks/slots.py [--slots 2 8] [--quick]
+
+Sleeping needs no processor, so eight slots fit on any machine. Counted is the time from the moment
+when all actors are up to the last start of a trial: seconds slept in it, by slots times seconds.
+A trial sleeps before each of its two reports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestrator.journal import SweepJournal
+from orchestrator.plan import make_plan
+from orchestrator.space import parse_space
+from orchestrator.studies import StudyBroker
+from orchestrator.tuning.actor import SweepActor
+from orchestrator.tuning.cluster import LOCAL, Slots, cluster
+from orchestrator.tuning.control import Control
+from orchestrator.tuning.run import run_work
+from orchestrator.work import Event, Kind, Work
+from trainable.images import LabelledImages, Split
+
+TARGET = 0.9
+REPORTS = 2
+
+SPACE = """
+name: slots
+dataset: {{source: digits}}
+search:
+  backbone: tiny_strokes
+  lr: {{low: 1.0e-4, high: 3.0e-2, log: true}}
+  weight_decay: {sleep_s}
+  label_budget: [2]
+training: {{steps: 2, reports: 2}}
+trials: {trials}
+sampler: {{name: random}}
+pruner: {{name: none}}
+finalists: {{count: 1, repeats: 2}}
+baselines: []
+"""
+
+
+class SleepyActor(SweepActor):
+    """Sleeps as long as the weight decay of the trial says, in equal parts before its reports."""
+
+    def events(self, work: Work) -> Iterator[Event]:
+        """One event a report; finals come to nothing."""
+        if work.kind is not Kind.TRIAL:
+            yield Event(run={}, done=True)
+            return
+        began_at = time.time()
+        for number in range(REPORTS):
+            time.sleep(work.task["weight_decay"] / REPORTS)
+            yield Event(
+                run={"began_at": began_at, "ended_at": time.time(), "pid": os.getpid()},
+                report={"report": number, "val_objective": 0.5, "val_loss": 1.0},
+                facts={"spec": work.task, "trainable_params": 1, "frozen_boundaries": 0},
+                done=number == REPORTS - 1,
+            )
+
+
+def busy_share(*, slots: int, sleep_s: float, trials: int) -> tuple[float, int]:
+    """Share of slot-time slept once all actors are up, and how many actors there were."""
+    images = make_images()
+    space = parse_space(SPACE.format(trials=trials, sleep_s=sleep_s), where="slots")
+    plan = make_plan(space, images, where="slots")
+    with tempfile.TemporaryDirectory() as folder:
+        journal = SweepJournal(Path(folder) / "journal.log")
+        broker = StudyBroker(space, plan, images, journal, slots=slots)
+        run_work(
+            broker,
+            SleepyActor,
+            parameters={},
+            slots=Slots(count=slots, cpus=1, gpus=0),
+            control=Control(),
+            tick=lambda: None,
+        )
+        runs = [trial.user_attrs["run"] for trial in broker.studies["b2"].get_trials()]
+        journal.close()
+    first_start: dict[int, float] = {}
+    for run in runs:
+        first_start[run["pid"]] = min(run["began_at"], first_start.get(run["pid"], run["began_at"]))
+    all_up, last_start = max(first_start.values()), max(run["began_at"] for run in runs)
+    slept = sum(
+        max(0.0, min(run["ended_at"], last_start) - max(run["began_at"], all_up)) for run in runs
+    )
+    return slept / (slots * (last_start - all_up)), len(first_start)
+
+
+def make_images() -> LabelledImages:
+    """Ten classes of two images each, and ten test images; they are never decoded."""
+    return LabelledImages.from_bytes(
+        (f"image {number}".encode() for number in range(30)),
+        labels=[number % 10 for number in range(30)],
+        split=[Split.POOL] * 20 + [Split.TEST] * 10,
+        class_names=[str(label) for label in range(10)],
+        paths=[f"{number}.png" for number in range(30)],
+    )
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--slots", type=int, nargs="+", default=[2, 8])
+    parser.add_argument("--quick", action="store_true", help="few and short trials only")
+    options = parser.parse_args()
+    print("| slots | trial sleeps, s | trials | processes | busy |")
+    print("| ---: | ---: | ---: | ---: | ---: |")
+    shares = []
+    for slots in options.slots:
+        with cluster(LOCAL, num_cpus=slots):
+            for sleep_s in (0.5,) if options.quick else (0.5, 2.0):
+                # The actors of eight slots start one after the other, for some ten seconds.
+                trials = slots * (6 if options.quick else round(40 / sleep_s**0.5))
+                share, processes = busy_share(slots=slots, sleep_s=sleep_s, trials=trials)
+                shares.append(share)
+                print(
+                    f"| {slots} | {sleep_s} | {trials} | {processes} | {share:.1%} |", flush=True
+                )
+    print(f"\nAt least {min(shares):.1%} (target {TARGET:.0%})")
+
+
+if __name__ == "__main__":
+    main()

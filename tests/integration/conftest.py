@@ -1,0 +1,74 @@
+"""Real sweeps through the real command line, small enough for a test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+LOWDATA = REPOSITORY / "search_spaces" / "lowdata.yaml"
+SMALL = (
+    "search.label_budget=[2, 5]",
+    "trials=6",
+    "training.steps=20",
+    "training.reports=4",
+    "pruner.n_startup_trials=2",
+    "finalists={count: 2, repeats: 2}",
+)
+TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A finished `sft-sweep launch --json`."""
+
+    code: int
+    path: Path
+    output: dict[str, Any]
+    messages: str
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line, run by this very interpreter."""
+    start = "import sys; from orchestrator.cli import main; sys.exit(main())"
+    return [sys.executable, "-W", "error::DeprecationWarning:orchestrator", "-c", start, *arguments]
+
+
+def launch(out: Path, *overrides: str, space: Path = LOWDATA) -> Launched:
+    """Run a small variant of a search space to its end."""
+    options = [part for override in (*SMALL, *overrides) for part in ("--set", override)]
+    done = subprocess.run(
+        command("launch", str(space), "--out", str(out), "--json", *options),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+    assert done.stdout, done.stderr
+    output = json.loads(done.stdout)
+    return Launched(done.returncode, Path(output["run"]), output, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def launch_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Launched]:
+    """Launches a small sweep in a directory of its own."""
+
+    def run(*overrides: str, space: Path = LOWDATA) -> Launched:
+        return launch(tmp_path_factory.mktemp("runs"), *overrides, space=space)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_sweep(launch_in: Callable[..., Launched]) -> Launched:
+    """One small TPE sweep, one trial at a time, shared by all tests that only look at it."""
+    return launch_in("resources.max_concurrent=1")

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import optuna
+import pandas as pd
+import polars as pl
+import pytest
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from orchestrator.cli.main import run as run_cli
+from orchestrator.projection import rebuild
+from orchestrator.tables import KEYS, SCHEMAS, read_table
+
+if TYPE_CHECKING:
+    from conftest import Launched
+
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+SCORES = ["trial_id", "state", "params", "val_objective", "val_loss", "train_loss", "reports"]
+
+
+def table(path: Path, name: str) -> pd.DataFrame:
+    return read_table(path, name).to_pandas()
+
+
+def studies(path: Path) -> dict[str, optuna.Study]:
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path / "journal.log")))
+    names = [study.study_name for study in storage.get_all_studies()]
+    return {name: optuna.load_study(study_name=name, storage=storage) for name in names}
+
+
+def test_launch_ends_with_a_row_for_every_trial_and_baseline(small_sweep: Launched) -> None:
+    trials = table(small_sweep.path, "trials")
+    assert small_sweep.code == 0
+    assert (trials.method == "finetune").sum() == 2 * 6
+    assert sorted(trials[trials.method != "finetune"].trial_id) == [
+        f"{study}-{rest}"
+        for study in ("b2", "b5")
+        for rest in ("pixels", "probe-tiny_strokes", "probe-tiny_untrained")
+    ]
+    assert set(trials.state) <= {"complete", "pruned"}
+    assert trials.schema_version.eq(1).all()
+
+
+@pytest.mark.parametrize("name", [name for name in KEYS if name != "leaderboard"])
+def test_keys_are_unique(small_sweep: Launched, name: str) -> None:
+    rows = table(small_sweep.path, name)
+    assert len(rows)
+    assert not rows.duplicated(list(KEYS[name])).any()
+
+
+def test_the_journal_agrees_with_the_table_state_by_state(small_sweep: Launched) -> None:
+    trials = table(small_sweep.path, "trials").set_index("trial_id")
+    seen = 0
+    for name, study in studies(small_sweep.path).items():
+        for trial in study.get_trials():
+            row = trials.loc[f"{name}-{trial.number:04d}"]
+            assert row.state == STATES[trial.state]
+            assert row.reports == len(trial.intermediate_values)
+            if trial.state is TrialState.COMPLETE:
+                assert row.val_objective == trial.value
+            seen += 1
+    assert seen == 12
+
+
+def test_pruned_trials_have_fewer_reports_than_complete_ones(small_sweep: Launched) -> None:
+    trials = table(small_sweep.path, "trials")
+    finetuned = trials[trials.method == "finetune"]
+    assert finetuned[finetuned.state == "complete"].reports.eq(4).all()
+    assert finetuned[finetuned.state == "pruned"].reports.lt(4).all()
+
+
+def test_tables_rebuilt_from_the_journal_are_the_same(
+    small_sweep: Launched, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(small_sweep.path, copy)
+    for name in SCHEMAS:
+        (copy / f"{name}.parquet").unlink()
+    rebuild(copy, small_sweep.path.name)
+    for name in SCHEMAS:
+        again, first = read_table(copy, name), read_table(small_sweep.path, name)
+        assert again.num_rows == first.num_rows > 0
+        assert again.equals(first), name
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_duckdb_polars_and_pandas_read_every_table(small_sweep: Launched, name: str) -> None:
+    path = small_sweep.path / f"{name}.parquet"
+    expected = read_table(small_sweep.path, name).num_rows
+    rows = duckdb.sql(f"select * from read_parquet('{path}')").fetchall()
+    assert len(rows) == expected > 0
+    assert pl.read_parquet(path).height == expected
+    assert len(pd.read_parquet(path)) == expected
+
+
+def test_test_accuracies_are_those_of_the_predictions(small_sweep: Launched) -> None:
+    predictions = small_sweep.path / "predictions.parquet"
+    counted = duckdb.sql(
+        "select trial_id, repeat, avg((label = predicted)::int), count(*) "
+        f"from read_parquet('{predictions}') group by all"
+    ).fetchall()
+    finals = table(small_sweep.path, "finals").set_index(["trial_id", "repeat"])
+    assert len(counted) == len(finals) == 2 * (2 * 2 + 3 * 2)
+    for trial_id, repeat, accuracy, count in counted:
+        assert finals.loc[(trial_id, repeat)].test_accuracy == pytest.approx(accuracy, abs=1e-12)
+        assert finals.loc[(trial_id, repeat)].num_test == count == 797
+    board = table(small_sweep.path, "leaderboard").set_index("trial_id")
+    means = finals.groupby("trial_id").test_accuracy.mean()
+    assert board.test_accuracy.dropna().to_dict() == pytest.approx(means.to_dict())
+
+
+def test_only_finalists_and_baselines_touch_the_test_set(small_sweep: Launched) -> None:
+    trials = table(small_sweep.path, "trials").set_index("trial_id")
+    finals = table(small_sweep.path, "finals")
+    finetuned = [t for t in finals.trial_id.unique() if trials.loc[t].method == "finetune"]
+    for study in ("b2", "b5"):
+        mine = [trial for trial in finetuned if trial.startswith(study)]
+        assert len(mine) == 2
+        assert trials.loc[mine].backbone.nunique() == 2
+    baselines = trials[trials.method != "finetune"].index
+    assert set(baselines) < set(finals.trial_id)
+
+
+def test_rank_one_is_the_best_complete_trial_by_validation(small_sweep: Launched) -> None:
+    trials = table(small_sweep.path, "trials")
+    complete = trials[(trials.method == "finetune") & (trials.state == "complete")]
+    for study, rows in table(small_sweep.path, "leaderboard").groupby("study"):
+        ranked = rows.dropna(subset=["rank"]).sort_values("rank")
+        mine = complete[complete.study == study]
+        assert ranked.iloc[0].val_objective == mine.val_objective.max()
+        assert ranked.val_objective.is_monotonic_decreasing
+        assert set(ranked.trial_id) <= set(mine.trial_id)
+
+
+def test_the_directory_holds_what_the_contract_says(small_sweep: Launched) -> None:
+    names = {path.name for path in small_sweep.path.iterdir()}
+    assert names == {
+        "space.yaml",
+        "manifest.json",
+        "journal.log",
+        "sweep.log",
+        *(f"{name}.parquet" for name in SCHEMAS),
+    }
+
+
+def test_the_answer_has_at_most_five_lines_and_names_the_directory(small_sweep: Launched) -> None:
+    lines = small_sweep.output["answer"]
+    assert 0 < len(lines) <= 5
+    assert any("tiny_strokes" in line and "%" in line for line in lines)
+    assert any(str(small_sweep.path) in line for line in lines)
+
+
+def test_resuming_a_finished_sweep_changes_nothing(
+    small_sweep: Launched, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / small_sweep.path.name
+    shutil.copytree(small_sweep.path, copy)
+
+    def contents() -> dict[str, str]:
+        kept = [path for path in copy.iterdir() if path.name != "sweep.log"]
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+
+    before = contents()
+    assert run_cli(["resume", str(copy)]) == 0
+    assert contents() == before
+    assert "tiny_strokes" in capsys.readouterr().out
+
+
+def test_status_list_and_leaderboard_read_a_finished_sweep(
+    small_sweep: Launched, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli(["status", str(small_sweep.path)]) == 0
+    out = capsys.readouterr().out
+    assert "finished" in out
+    assert "6/6" in out
+    assert run_cli(["list", "--out", str(small_sweep.path.parent)]) == 0
+    assert "12/12" in capsys.readouterr().out
+    assert run_cli(["leaderboard", str(small_sweep.path), "--budget", "5", "--markdown"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("| labels | rank |")
+    assert all(line.startswith("| 5 |") for line in lines[2:])
+
+
+def test_the_same_seed_gives_the_same_trials_and_scores_one_at_a_time(
+    small_sweep: Launched, launch_in: Callable[..., Launched]
+) -> None:
+    again = launch_in("resources.max_concurrent=1")
+    for name, columns in (
+        ("trials", SCORES),
+        ("finals", ["trial_id", "repeat", "test_accuracy", "test_loss"]),
+        ("predictions", ["trial_id", "repeat", "image_id", "predicted", "probability"]),
+    ):
+        first, second = table(small_sweep.path, name), table(again.path, name)
+        pd.testing.assert_frame_equal(first[columns], second[columns], check_exact=True)
+
+
+def test_a_random_sampler_gives_the_same_scores_two_at_a_time(
+    launch_in: Callable[..., Launched],
+) -> None:
+    settings = ("sampler.name=random", "pruner={name: none}", "trials=4", "seed=3")
+    runs = [launch_in(*settings, f"resources.max_concurrent={slots}") for slots in (1, 2)]
+    first, second = (table(run.path, "trials")[SCORES] for run in runs)
+    assert set(first.state) == {"complete"}
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+    columns = ["trial_id", "repeat", "test_accuracy", "test_loss"]
+    first, second = (table(run.path, "finals")[columns] for run in runs)
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+def test_a_diverged_trial_is_pruned_a_failing_one_failed_and_the_rest_goes_on(
+    launch_in: Callable[..., Launched], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = tmp_path / "faulty.yaml"
+    space.write_text(
+        "dataset: {source: digits}\n"
+        "search: {backbone: tiny_strokes, frozen_blocks: [5, 99], lr: [1e-3, 1e30]}\n"
+        "sampler: {name: grid}\n"
+    )
+    done = launch_in("search.label_budget=5", "trials=4", space=space)
+    assert done.code == 3
+    trials = table(done.path, "trials")
+    rows = trials[trials.method == "finetune"]
+    failed, pruned = rows[rows.state == "failed"], rows[rows.state == "pruned"]
+    assert (rows.state == "complete").sum() == 1
+    assert len(failed) == 2
+    assert failed.failure.str.contains("this backbone has 7 boundaries").all()
+    assert list(pruned.failure) == ["nonfinite"]
+    assert done.output["failures"] == 2
+    assert run_cli(["status", str(done.path)]) == 0
+    assert "this backbone has 7 boundaries" in capsys.readouterr().out
+    states = [trial.state for trial in studies(done.path)["b5"].get_trials()]
+    assert TrialState.RUNNING not in states
+
+
+def test_a_time_limit_ends_cleanly_with_finalists_scored(
+    launch_in: Callable[..., Launched],
+) -> None:
+    done = launch_in("limits.hours=0.005", "trials=500", "search.label_budget=[2]")
+    trials = table(done.path, "trials")
+    rows = trials[trials.method == "finetune"]
+    assert done.code == 0
+    assert 0 < len(rows) < 500
+    assert set(rows.state) <= {"complete", "pruned"}
+    assert set(rows.failure.dropna()) <= {"time_limit"}
+    finals = set(table(done.path, "finals").trial_id)
+    assert finals & set(rows[rows.state == "complete"].trial_id)
+    assert all(trial.state.is_finished() for trial in studies(done.path)["b2"].get_trials())

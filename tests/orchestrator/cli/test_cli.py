@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.main import app, run
+
+REPOSITORY = Path(__file__).parents[3]
+LOWDATA = str(REPOSITORY / "search_spaces" / "lowdata.yaml")
+HEAVY = ("torch", "ray", "optuna", "pyarrow", "sklearn", "pandas", "numpy", "duckdb")
+
+
+def test_help_answers_without_importing_anything_heavy() -> None:
+    code = (
+        "import sys; from orchestrator.cli.main import run; code = run(['--help']);"
+        f"print(code, sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stderr.strip() == "0 []"
+    assert "launch" in done.stdout
+
+
+def test_every_command_is_documented_with_an_example() -> None:
+    assert app.registered_commands
+    for command in app.registered_commands:
+        assert command.callback is not None
+        text = command.callback.__doc__ or ""
+        assert f"sft-sweep {command.name}" in text, command.name
+        assert "Example" in text, command.name
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["search.freez_depth=0.5"], "did you mean freeze_depth"),
+        (["search.lr={low: 0.0, high: 0.1, log: true}"], "a log range needs low > 0"),
+        (["search.lr={low: 0.1, high: 0.01}"], "search.lr"),
+        (["search.backbone=[]"], "search.backbone"),
+        (["search.backbone=tiny_stroke"], "did you mean tiny_strokes"),
+        (["search.freeze_depth=1.5"], "search.freeze_depth"),
+        (["search.label_budget=1"], "2 or more labels per class"),
+        (["search.label_budget=500"], "the largest class has"),
+        (["nonsense=1"], "nonsense"),
+        (["trials"], "KEY=VALUE"),
+    ],
+)
+def test_a_bad_space_is_refused_with_one_message_and_nothing_is_created(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    overrides: list[str],
+    message: str,
+) -> None:
+    out = tmp_path / "runs"
+    options = [part for override in overrides for part in ("--set", override)]
+    assert run(["launch", LOWDATA, "--out", str(out), *options]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert not out.exists()
+
+
+def test_every_problem_of_a_file_is_told_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(
+        "dataset: {source: digit}\nsearch: {backbone: nobody, label_budget: 1}\ntrials: 0\n"
+    )
+    assert run(["validate", str(path)]) == 2
+    err = capsys.readouterr().err
+    assert f"{path}: 4 problems" in err
+    for key in ("dataset.source", "search.backbone", "search.label_budget", "trials"):
+        assert key in err
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "."])
+def test_a_file_that_is_not_there_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert run(["launch", str(tmp_path / name), "--out", str(tmp_path / "runs")]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_an_output_directory_that_is_a_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").write_text("")
+    assert run(["launch", LOWDATA, "--out", str(tmp_path / "taken")]) == 2
+    assert "is no directory" in capsys.readouterr().err
+    assert (tmp_path / "taken").read_text() == ""
+
+
+def test_a_dry_run_shows_the_plan_and_creates_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs"
+    assert run(["launch", LOWDATA, "--out", str(out), "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert [study["labels_used"] for study in plan["studies"]] == [20, 50, 100, 200]
+    assert [study["folds"] for study in plan["studies"]] == [2, 3, 3, 3]
+    assert plan["most_updates"] == 100 * (24 * (2 + 3 + 3 + 3) + 4 * 3 * 5)
+    assert not out.exists()
+    assert run(["launch", LOWDATA, "--out", str(out), "--dry-run"]) == 0
+    assert "at most 32,400 updates" in capsys.readouterr().out
+
+
+def test_validate_shows_that_a_file_is_fine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["validate", LOWDATA]) == 0
+    assert f"{LOWDATA}: fine" in capsys.readouterr().out
+
+
+def test_commands_without_any_sweep_say_how_to_start_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in ("leaderboard", "status", "resume"):
+        assert run([command]) == 2
+        assert "sft-sweep launch" in capsys.readouterr().err
+    assert run(["list"]) == 0
+    assert "sft-sweep launch" in capsys.readouterr().out
+    assert run(["status", str(tmp_path)]) == 2
+    assert "no sweep here" in capsys.readouterr().err
+
+
+def test_an_unknown_command_or_option_is_a_usage_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["lunch"]) == 2
+    assert run(["launch", LOWDATA, "--nonsense"]) == 2
+    assert "No such option" in capsys.readouterr().err
+
+
+def test_no_cluster_at_an_address_is_exit_code_four_and_creates_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs"
+    assert run(["launch", LOWDATA, "--out", str(out), "--address", "127.0.0.1:1"]) == 4
+    assert "127.0.0.1:1" in capsys.readouterr().err
+    assert not out.exists()

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cli import leaderboard, view
+from orchestrator.cli.main import run
+from orchestrator.cli.render import duration, number, percent, plural
+from orchestrator.plan import Plan, StudyPlan
+from orchestrator.progress import StudyProgress, remaining_share
+from orchestrator.space import parse_space
+from orchestrator.tables import SCHEMAS, write_table
+from trainable.spec import LabelBudget, Metric
+
+
+def board_row(**changes: Any) -> dict[str, Any]:
+    row = dict.fromkeys(SCHEMAS["leaderboard"].names) | {
+        "label_budget": 5.0,
+        "study": "b5",
+        "rank": 2,
+        "trial_id": "b5-0007",
+        "method": "finetune",
+        "backbone": "tiny_strokes",
+        "freeze_depth": 0.75,
+        "lr": 0.00123,
+        "params": "{}",
+        "val_objective": 0.94,
+        "val_accuracy": 0.94,
+        "num_val": 50,
+        "test_accuracy": 0.9575,
+        "test_ci_low": 0.9372,
+        "test_ci_high": 0.9701,
+        "repeats": 5,
+        "diff_to_best": -0.0021,
+        "diff_ci_low": -0.0064,
+        "diff_ci_high": 0.0023,
+        "tied_with_best": True,
+    }
+    return row | changes
+
+
+def sweep_with(directory: Path, *rows: dict[str, Any]) -> str:
+    directory.mkdir()
+    (directory / "manifest.json").write_text(json.dumps({"sweep_id": directory.name}))
+    write_table(directory, "leaderboard", rows)
+    return str(directory)
+
+
+def test_a_row_reads_as_its_numbers_say() -> None:
+    assert leaderboard.cells(board_row()) == [
+        "5",
+        "2",
+        "b5-0007",
+        "finetune",
+        "tiny_strokes",
+        "0.75",
+        "0.0012",
+        "94.0",
+        "50",
+        "95.8 (93.7 to 97.0)",
+        "-0.2 (-0.6 to +0.2)",
+        "tied",
+    ]
+    assert leaderboard.cells(board_row(tied_with_best=False))[-1] == "differs"
+    assert leaderboard.cells(board_row(rank=1))[-2:] == ["", ""]
+
+
+def test_a_row_without_test_scores_leaves_their_cells_empty() -> None:
+    names = [name for name in board_row() if name.startswith(("test_", "diff_", "tied_"))]
+    cells = leaderboard.cells(board_row(**dict.fromkeys(names)))
+    assert cells[-3:] == ["", "", ""]
+
+
+def test_top_keeps_finalists_and_baselines_whatever_their_rank(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sweep_with(
+        tmp_path / "one",
+        board_row(rank=1, trial_id="b5-0001"),
+        board_row(rank=2, trial_id="b5-0002", test_accuracy=None),
+        board_row(rank=3, trial_id="b5-0003", test_accuracy=None),
+        board_row(rank=4, trial_id="b5-0004"),
+        board_row(rank=None, trial_id="b5-pixels", method="pixels"),
+    )
+    assert run(["leaderboard", path, "--top", "2", "--json"]) == 0
+    shown = [row["trial_id"] for row in json.loads(capsys.readouterr().out)]
+    assert shown == ["b5-0001", "b5-0002", "b5-0004", "b5-pixels"]
+
+
+def test_several_sweeps_stand_side_by_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [sweep_with(tmp_path / name, board_row()) for name in ("one", "two")]
+    assert run(["leaderboard", *paths, "--json"]) == 0
+    assert [row["sweep_id"] for row in json.loads(capsys.readouterr().out)] == ["one", "two"]
+    assert run(["leaderboard", *paths]) == 0
+    out = capsys.readouterr().out
+    assert "one" in out
+    assert "two" in out
+
+
+def test_an_unknown_budget_names_those_that_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sweep_with(tmp_path / "one", board_row(), board_row(label_budget=20.0, study="b20"))
+    assert run(["leaderboard", path, "--budget", "7"]) == 2
+    assert "allowed: 5, 20" in capsys.readouterr().err
+
+
+def test_only_one_form_of_output_can_be_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["leaderboard", str(tmp_path), "--json", "--csv"]) == 2
+    assert "one of them" in capsys.readouterr().err
+
+
+def test_names_that_look_like_formulas_markup_or_control_codes_do_no_harm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nasty = "=cmd|' /C calc'!A0[red]\x1b[2J"
+    path = sweep_with(tmp_path / "one", board_row(backbone=nasty))
+    assert run(["leaderboard", path, "--csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["backbone"] == "'" + nasty
+    assert row["diff_to_best"] == "-0.0021"
+    assert run(["leaderboard", path]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "[red]" in out
+    assert run(["leaderboard", path, "--markdown"]) == 0
+    assert "=cmd\\|" in capsys.readouterr().out
+
+
+def study_progress(**changes: Any) -> StudyProgress:
+    values: dict[str, Any] = {
+        "study": "b5",
+        "labels_per_class": 5.0,
+        "total": 24,
+        "running": 2,
+        "complete": 9,
+        "pruned": 3,
+        "failed": 1,
+        "best": 0.9412,
+        "others_done": 3,
+        "others_total": 18,
+        "others_failed": 0,
+        "finished": False,
+    }
+    return StudyProgress(**(values | changes))
+
+
+def one_study_plan() -> Plan:
+    study = StudyPlan(
+        name="b5",
+        budget=LabelBudget(5),
+        labels_used=50,
+        labels_per_class=5,
+        folds=3,
+        trials=24,
+    )
+    return Plan(studies=(study,), baselines=(), num_test=797, chance=0.1, most_updates=1)
+
+
+def test_lines_of_progress_count_what_is_settled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = parse_space(
+        "dataset: {source: digits}\nsearch: {backbone: tiny_strokes, label_budget: 5}\nname: x",
+        where="x",
+    )
+    now = [0.0]
+    monkeypatch.setattr("orchestrator.cli.view.time.monotonic", lambda: now[0])
+    with view.ProgressView(space) as show:
+        plan = one_study_plan()
+        show(plan, [study_progress(complete=0, pruned=0, failed=0, others_done=0)])
+        now[0] = 100.0
+        progress = [study_progress()]
+        show(plan, progress)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith(
+        "5 labels: 13/24 settled (3 pruned, 1 failed), best 94.1, finals 3/18"
+    )
+    done = (3 * 13 + 3) / (3 * 24 + 18)
+    assert remaining_share(plan, progress) == pytest.approx(1 - done)
+    assert lines[-1].endswith(f"about {duration(100 * (1 - done) / done)} left")
+
+
+def test_the_table_of_progress_has_a_row_a_budget() -> None:
+    table = view.progress_table([study_progress()], Metric.ACCURACY, left_s=90)
+    cells = [next(iter(column.cells)) for column in table.columns]
+    assert cells == ["5", "13/24", "2", "9", "3", "1", "94.1", "3/18"]
+    assert table.caption == "about 1m30s left"
+    assert table.columns[6].header == "best accuracy"
+
+
+def test_numbers_are_written_as_people_read_them() -> None:
+    assert percent(0.98765) == "98.8"
+    assert percent(None) == ""
+    assert number(0.000123456) == "0.000123"
+    assert number(None) == ""
+    assert duration(None) == "-"
+    assert duration(59.6) == "1m00s"
+    assert duration(3725) == "1h02m"
+    assert plural(1, "trial") == "1 trial"
+    assert plural(2000, "trial") == "2,000 trials"

@@ -1,0 +1,183 @@
+import json
+import os
+import resource
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from orchestrator.errors import StorageError, UsageError
+from orchestrator.journal import SweepJournal, is_locked, read_only
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from orchestrator.journal import SweepJournal
+journal = SweepJournal(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.log"
+
+
+def _study(path: Path, journal: JournalFileBackend | None = None) -> optuna.Study:
+    backend = JournalFileBackend(str(path)) if journal is None else journal
+    return optuna.load_study(study_name="b5", storage=JournalStorage(backend))
+
+
+def _write_two_trials(path: Path) -> None:
+    journal = SweepJournal(path)
+    study = optuna.create_study(study_name="b5", storage=JournalStorage(journal))
+    for value in (0.25, 0.5):
+        trial = study.ask()
+        trial.suggest_float("lr", 0.1, 1.0)
+        trial.set_user_attr("report/0", {"val_objective": value})
+        trial.report(value, step=0)
+        study.tell(trial, value)
+    journal.close()
+
+
+def test_optuna_reads_the_journal_with_its_own_backend(path: Path) -> None:
+    _write_two_trials(path)
+    study = _study(path)
+    assert [trial.value for trial in study.trials] == [0.25, 0.5]
+    assert study.trials[1].user_attrs == {"report/0": {"val_objective": 0.5}}
+    assert study.trials[1].intermediate_values == {0: 0.5}
+    with closing(SweepJournal(path)) as journal:
+        assert _study(path, journal).trials == study.trials
+
+
+def test_a_second_writer_in_the_same_process_is_refused(path: Path) -> None:
+    journal = SweepJournal(path)
+    with pytest.raises(UsageError, match="another process is running this sweep.*sft-sweep status"):
+        SweepJournal(path)
+    journal.close()
+    SweepJournal(path).close()
+
+
+def test_the_lock_ends_with_the_process_that_holds_it(path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert is_locked(path)
+        with pytest.raises(UsageError, match="another process is running this sweep"):
+            SweepJournal(path)
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert not is_locked(path)
+    SweepJournal(path).close()
+
+
+def test_looking_whether_it_is_locked_does_not_lock_it(path: Path) -> None:
+    SweepJournal(path).close()
+    assert not is_locked(path)
+    SweepJournal(path).close()
+
+
+def test_a_torn_last_record_is_dropped_wherever_it_was_torn(path: Path) -> None:
+    _write_two_trials(path)
+    whole = path.read_bytes()
+    last = len(whole.splitlines(keepends=True)[-1])
+    for kept in range(last):
+        path.write_bytes(whole[: len(whole) - last + kept])
+        journal = SweepJournal(path)
+        assert journal.mended_bytes == kept
+        study = _study(path, journal)
+        first, second = study.get_trials()
+        assert (first.state, first.value) == (TrialState.COMPLETE, 0.25)
+        assert second.state is TrialState.RUNNING
+        study.tell(1, 0.5)
+        journal.close()
+        assert [trial.value for trial in _study(path).trials] == [0.25, 0.5]
+
+
+def test_a_whole_journal_is_not_mended(path: Path) -> None:
+    _write_two_trials(path)
+    before = path.read_bytes()
+    with closing(SweepJournal(path)) as journal:
+        assert journal.mended_bytes == 0
+    assert path.read_bytes() == before
+
+
+def _limit_file_size(num_bytes: int) -> tuple[int, int]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    return before
+
+
+@pytest.mark.parametrize("room_bytes", [0, 1, 40])
+def test_a_full_disk_leaves_no_half_record_and_names_the_file(path: Path, room_bytes: int) -> None:
+    _write_two_trials(path)
+    whole = path.read_bytes()
+    journal = SweepJournal(path)
+    study = _study(path, journal)
+    before = _limit_file_size(len(whole) + room_bytes)
+    try:
+        with pytest.raises(StorageError, match=r"journal\.log: cannot be written.*Make room.*resume"):
+            study.set_user_attr("final/b5-0000/0", "x" * 500)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == whole
+    study.set_user_attr("final/b5-0000/0", "again")
+    journal.close()
+    assert _study(path).user_attrs == {"final/b5-0000/0": "again"}
+
+
+def test_what_settles_is_synced_and_what_is_in_between_is_not(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    journal = SweepJournal(path)
+    study = optuna.create_study(study_name="b5", storage=JournalStorage(journal))
+    trial = study.ask()
+    trial.set_user_attr("plan", {})
+    trial.report(0.5, step=0)
+    assert synced == []
+    study.tell(trial, 0.5)
+    assert len(synced) == 1
+    study.set_user_attr("about", {})
+    assert len(synced) == 2
+    journal.close()
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"gone/journal\.log: cannot be opened for writing: No"):
+        SweepJournal(tmp_path / "gone" / "journal.log")
+
+
+def test_readers_need_a_journal(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no sweep here \(journal\.log is missing\)"):
+        read_only(tmp_path / "journal.log")
+
+
+def test_readers_never_write(path: Path) -> None:
+    _write_two_trials(path)
+    study = optuna.load_study(study_name="b5", storage=JournalStorage(read_only(path)))
+    with pytest.raises(AssertionError, match="must not write"):
+        study.set_user_attr("about", 1)
+
+
+def test_readers_see_what_is_whole_while_a_record_is_being_written(path: Path) -> None:
+    _write_two_trials(path)
+    with path.open("ab") as file:
+        file.write(json.dumps({"op_code": 2, "study_id": 0}).encode()[:-5])
+    study = optuna.load_study(study_name="b5", storage=JournalStorage(read_only(path)))
+    assert [trial.value for trial in study.trials] == [0.25, 0.5]

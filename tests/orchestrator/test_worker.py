@@ -1,0 +1,221 @@
+import gc
+import json
+import weakref
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from orchestrator import worker
+from orchestrator.arrays import from_text
+from orchestrator.sources import load_images
+from orchestrator.space import DigitsSection
+from orchestrator.work import Event, Failure, Kind, Work
+from orchestrator.worker import perform
+from trainable.backbones import Backbone, load_weights
+from trainable.errors import DataError
+from trainable.finetune import DivergedError, Trial
+from trainable.images import LabelledImages
+from trainable.spec import LabelBudget, TrialSpec
+
+RUN_KEYS = {
+    "setup_s",
+    "features_s",
+    "train_s",
+    "duration_s",
+    "peak_memory_bytes",
+    "device",
+    "host",
+    "started_at",
+    "finished_at",
+}
+
+
+@cache
+def digits() -> LabelledImages:
+    return load_images(DigitsSection(), seed=0)
+
+
+@cache
+def backbone(name: str) -> Backbone:
+    return Backbone(load_weights(name))
+
+
+def _spec(**given: Any) -> TrialSpec:
+    values: dict[str, Any] = {
+        "backbone": "tiny_strokes",
+        "lr": 0.01,
+        "label_budget": LabelBudget(per_class=2),
+        "freeze_depth": 1.0,
+        "steps": 4,
+        "reports": 2,
+    }
+    return TrialSpec(**(values | given))
+
+
+def _work(kind: Kind = Kind.TRIAL, task: dict[str, Any] | None = None, **given: Any) -> Work:
+    return Work(
+        kind=kind,
+        study="b2",
+        trial_id="b2-0000",
+        task=_spec(**given).to_json() if task is None else task,
+    )
+
+
+def _events(
+    work: Work, *, images: Callable[[], LabelledImages] = digits, build: Any = backbone
+) -> list[Event]:
+    return list(perform(work, images=images, backbone=build))
+
+
+def _baseline(name: str | None) -> Work:
+    return _work(
+        Kind.BASELINE,
+        {
+            "method": "probe" if name else "pixels",
+            "backbone": name,
+            "label_budget": 2,
+            "validation": {"folds": 2},
+            "objective": "accuracy",
+            "repeats": 2,
+            "seed": 0,
+        },
+    )
+
+
+def test_a_trial_gives_each_of_its_reports_and_its_facts_with_the_first() -> None:
+    events = _events(_work())
+    assert [event.done for event in events] == [False, True]
+    assert [event.report and event.report["step"] for event in events] == [2, 4]
+    assert events[0].facts is not None
+    assert events[0].facts["spec"] == _spec().to_json() | {
+        "batch_size": 16,
+        "batchnorm": "eval",
+        "head_init": "logistic",
+        "image_size": 32,
+        "precision": "fp32",
+    } | {key: events[0].facts["spec"][key] for key in ("image_size", "precision")}
+    assert events[1].facts is None
+    assert all(event.failure is None and event.result is None for event in events)
+
+
+def test_a_trial_reports_what_trainable_reports() -> None:
+    trial = Trial(_spec(), digits(), backbone("tiny_strokes"))
+    expected = [asdict(report) | {"elapsed_s": None} for report in trial.reports()]
+    found = [(event.report or {}) | {"elapsed_s": None} for event in _events(_work())]
+    assert found == expected
+
+
+@pytest.mark.parametrize("work", [_work(), _work(Kind.FINAL), _baseline(None)])
+def test_every_event_survives_json_and_says_where_and_how_long(work: Work) -> None:
+    for event in _events(work):
+        assert Event.from_text(event.to_text()) == event
+        missing = set() if work.kind is not Kind.BASELINE else {"setup_s", "features_s", "train_s"}
+        assert set(event.run) == RUN_KEYS - missing
+        assert event.run["duration_s"] >= 0
+        started, finished = (
+            datetime.fromisoformat(event.run[key]) for key in ("started_at", "finished_at")
+        )
+        assert started.tzinfo is not None
+        assert started <= finished
+
+
+def test_work_survives_json() -> None:
+    work = _work(Kind.FINAL)
+    assert Work.from_text(work.to_text()) == work
+    assert (work.work_id, _work().work_id) == ("b2-0000/0", "b2-0000")
+
+
+def test_a_final_predicts_every_test_image() -> None:
+    (event,) = _events(_work(Kind.FINAL, repeat=1))
+    assert event.done
+    assert event.result is not None
+    expected = Trial(_spec(repeat=1), digits(), backbone("tiny_strokes")).refit()
+    np.testing.assert_array_equal(from_text(event.result["predicted"]), expected.predicted)
+    np.testing.assert_array_equal(from_text(event.result["probability"]), expected.probability)
+    assert event.result["scores"] == asdict(expected.scores)
+
+
+@pytest.mark.parametrize("name", [None, "tiny_strokes"])
+def test_a_baseline_is_validated_and_tested_once_a_repeat(name: str | None) -> None:
+    (event,) = _events(_baseline(name))
+    assert event.done
+    assert event.result is not None
+    assert len(event.result["tests"]) == 2
+    assert event.result["validation"]["count"] == event.result["labels_used"] == 20
+    assert (event.result["weights"] is None) == (name is None)
+    json.dumps(event.result, allow_nan=False)
+
+
+def test_divergence_is_told_in_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(self: Trial) -> Any:
+        raise DivergedError("the training loss was nan by step 2")
+        yield
+
+    monkeypatch.setattr(Trial, "reports", diverge)
+    (event,) = _events(_work())
+    assert (event.failure, event.done) == (Failure.NONFINITE, True)
+
+
+def test_a_learning_rate_beyond_all_numbers_diverges() -> None:
+    *_, last = _events(_work(lr=1e30, freeze_depth=0.0, steps=20))
+    assert (last.failure, last.done) == (Failure.NONFINITE, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (DataError("cat.png: torn"), "DataError: cat.png: torn"),
+        (KeyError("x"), "KeyError: 'x'"),
+        (torch.cuda.OutOfMemoryError("out of memory"), "OutOfMemoryError: out of memory"),
+    ],
+)
+def test_whatever_goes_wrong_comes_out_as_a_last_event(
+    error: Exception, failure: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def images() -> LabelledImages:
+        raise error
+
+    (event,) = _events(_work(), images=images)
+    assert (event.failure, event.done, event.report) == (failure, True, None)
+    expected = not isinstance(error, DataError)
+    assert ("traceback" in event.run) == expected
+    assert ("Traceback" in capfd.readouterr().err) == expected  # for the driver's log
+
+
+def test_a_task_that_is_no_spec_says_what_is_wrong() -> None:
+    (event,) = _events(_work(task={"backbone": "tiny_strokes", "lr": 0.1, "label_budget": 2, "x": 1}))
+    assert event.failure is not None
+    assert event.failure.startswith("SpecError: x: unknown")
+
+
+@pytest.mark.parametrize("cut_short", [False, True])
+def test_a_trial_is_gone_by_the_time_its_memory_is_given_back(
+    monkeypatch: pytest.MonkeyPatch, cut_short: bool
+) -> None:
+    alive: list[bool] = []
+    trials: list[weakref.ref[Trial]] = []
+
+    class Watched(Trial):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            trials.append(weakref.ref(self))
+
+    def release(device: torch.device) -> None:
+        gc.collect()
+        alive.append(trials[-1]() is not None)
+
+    monkeypatch.setattr(worker, "Trial", Watched)
+    monkeypatch.setattr(worker.devices, "release_memory", release)
+    events = perform(_work(), images=digits, backbone=backbone)
+    if cut_short:
+        next(events)
+    else:
+        list(events)
+    del events
+    assert alive == [False]

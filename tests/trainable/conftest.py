@@ -1,0 +1,29 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from orchestrator.sources import digits
+from trainable.backbones import Backbone, load_weights
+from trainable.images import LabelledImages
+
+
+@pytest.fixture(scope="session")
+def digit_images() -> LabelledImages:
+    """All 1,797 digits with their fixed test split."""
+    return digits.load(test=None, seed=0)
+
+
+@pytest.fixture(scope="session")
+def strokes() -> Backbone:
+    """The shipped backbone; a test that changes it breaks the others, which is the point."""
+    return Backbone(load_weights("tiny_strokes"))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread, where bits are compared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
