@@ -186,7 +186,7 @@ class LabelledImages:
             DataError: the file is missing or not of this form.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 if int(arrays["format"]) != _FORMAT:
                     raise ValueError(f"format {arrays['format']}; this version reads {_FORMAT}")
                 data, lengths = arrays["data"], arrays["lengths"]

@@ -17,6 +17,9 @@ from orchestrator.errors import UsageError
 DEFAULT_TOP = 3
 """Ranked rows shown for each budget, finalists beyond them not counted."""
 
+WIDE = 150
+"""Columns of a terminal from which the table is shown whole."""
+
 Row = dict[str, Any]
 
 
@@ -84,14 +87,18 @@ def shown(row: Row, top: int) -> bool:
 
 def print_table(rows: Sequence[Row], *, top: int) -> None:
     """Print rows of the leaderboard as a table on stdout."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import JustifyMethod
     from rich.table import Table
 
-    from orchestrator.cli.render import print_rich
+    from orchestrator.cli.render import output_width, print_rich
 
     several = len({row.get("sweep_id") for row in rows}) > 1
-    table = Table()
-    for name in ["sweep"] * several + list(_CELLS):
-        table.add_column(name, justify="left" if name in _LEFT else "right")
+    left_out = _DISPENSABLE if output_width() < WIDE else set()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in ["sweep"] * several + [name for name in _CELLS if name not in left_out]:
+        justify: JustifyMethod = "left" if name in _LEFT else "right"
+        table.add_column(name, justify=justify, no_wrap="%" in name or name == "to rank 1")
     previous = None
     for row in rows:
         if not shown(row, top):
@@ -100,7 +107,10 @@ def print_table(rows: Sequence[Row], *, top: int) -> None:
         if previous not in (None, place):
             table.add_section()
         previous = place
-        table.add_row(*[plain(str(row.get("sweep_id")))] * several, *cells(row))
+        shown_cells = [
+            cell for name, cell in zip(_CELLS, cells(row), strict=True) if name not in left_out
+        ]
+        table.add_row(*[plain(str(row.get("sweep_id")))] * several, *shown_cells)
     print_rich(table)
 
 
@@ -145,6 +155,7 @@ _CELLS = {
     ),
     "": _tied,
 }
+_DISPENSABLE = {"trial", "val n"}
 _LEFT = {"sweep", "trial", "method", "backbone", ""}
 
 

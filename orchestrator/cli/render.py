@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,12 @@ def print_rich(what: RenderableType) -> None:
     """Print on stdout; wide where that is no terminal."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else PIPED_WIDTH
-    Console(width=width, highlight=False, markup=False, emoji=False).print(what)
+    Console(width=output_width(), highlight=False, markup=False, emoji=False).print(what)
+
+
+def output_width() -> int:
+    """Columns of stdout: the terminal's, or `PIPED_WIDTH` where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED_WIDTH
 
 
 def percent(share: float | None) -> str:

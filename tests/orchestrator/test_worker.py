@@ -93,13 +93,10 @@ def test_a_trial_gives_each_of_its_reports_and_its_facts_with_the_first() -> Non
     assert [event.done for event in events] == [False, True]
     assert [event.report and event.report["step"] for event in events] == [2, 4]
     assert events[0].facts is not None
-    assert events[0].facts["spec"] == _spec().to_json() | {
-        "batch_size": 16,
-        "batchnorm": "eval",
-        "head_init": "logistic",
-        "image_size": 32,
-        "precision": "fp32",
-    } | {key: events[0].facts["spec"][key] for key in ("image_size", "precision")}
+    resolved = events[0].facts["spec"]
+    assert "auto" not in resolved.values()
+    given = {key: value for key, value in _spec().to_json().items() if value != "auto"}
+    assert {key: resolved[key] for key in given} == given
     assert events[1].facts is None
     assert all(event.failure is None and event.result is None for event in events)
 

@@ -106,7 +106,7 @@ def test_single_label_of_a_class_cannot_pay_for_validation(validation: Validatio
 
 
 def test_nothing_at_all_cannot_pay_for_validation() -> None:
-    with pytest.raises(DataError, match="has 0. Raise label_budget"):
+    with pytest.raises(DataError, match=r"has 0\. Raise label_budget"):
         split_folds(np.zeros(0, dtype=np.int64), validation=Validation(3))
 
 

@@ -1,0 +1,152 @@
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator.journal import SweepJournal
+from orchestrator.plan import Plan, make_plan
+from orchestrator.progress import measure, remaining_share
+from orchestrator.projection import load_studies
+from orchestrator.space import SearchSpace, parse_space
+from orchestrator.studies import StudyBroker
+from orchestrator.work import Event, Failure, Kind, Work
+from trainable.images import LabelledImages, Split
+
+IMAGES = LabelledImages.from_bytes(
+    (f"image {number}".encode() for number in range(60)),
+    labels=[number % 10 for number in range(60)],
+    split=[Split.POOL] * 50 + [Split.TEST] * 10,
+    class_names=[str(label) for label in range(10)],
+    paths=[f"{number}.png" for number in range(60)],
+)
+
+
+def _space(**top: Any) -> SearchSpace:
+    values = {
+        "dataset": {"source": "digits"},
+        "search": {"backbone": ["tiny_strokes", "tiny_untrained"], "label_budget": [3, 2]},
+        "training": {"steps": 4, "reports": 2},
+        "trials": 4,
+        "sampler": {"name": "random"},
+        "pruner": {"name": "none"},
+        "finalists": {"count": 2, "repeats": 3},
+        "baselines": ["pixels", "probe"],
+    }
+    return parse_space(yaml.safe_dump(values | top), where="pets.yaml")
+
+
+def _plan(space: SearchSpace) -> Plan:
+    return make_plan(space, IMAGES, where="pets.yaml")
+
+
+@contextmanager
+def _broker(path: Path, space: SearchSpace, *, slots: int = 1) -> Iterator[StudyBroker]:
+    with closing(SweepJournal(path / "journal.log")) as journal:
+        yield StudyBroker(space, _plan(space), IMAGES, journal, slots=slots)
+
+
+def _take(broker: StudyBroker) -> Work:
+    work = broker.next_work()
+    assert isinstance(work, Work)
+    return work
+
+
+def _report(work: Work, number: int, value: float) -> Event:
+    return Event(
+        run={},
+        report={"report": number, "val_objective": value, "val_loss": 1.0},
+        facts={"spec": work.task, "trainable_params": 1, "frozen_boundaries": 0},
+        done=number == 1,
+    )
+
+
+def _complete(broker: StudyBroker, work: Work, value: float = 0.5) -> None:
+    if work.kind is Kind.TRIAL:
+        for number in range(2):
+            broker.observe(work.work_id, _report(work, number, value))
+    else:
+        broker.observe(work.work_id, Event(run={}, result={}, done=True))
+    broker.settle(work.work_id)
+
+
+def test_a_sweep_that_has_not_begun_has_everything_before_it(tmp_path: Path) -> None:
+    space = _space()
+    with _broker(tmp_path, space) as broker:
+        first, second = measure(space, broker.studies)
+    assert (first.study, second.study) == ("b2", "b3")
+    assert (first.labels_per_class, first.total, first.settled) == (2, 4, 0)
+    assert (first.others_done, first.others_total) == (0, 3 + 2 * 3)
+    assert (first.best, first.failures, first.finished) == (None, 0, False)
+    assert remaining_share(_plan(space), [first, second]) == 1
+
+
+def test_trials_are_counted_by_their_state(tmp_path: Path) -> None:
+    space = _space(baselines=[])
+    with _broker(tmp_path, space, slots=4) as broker:
+        better, pruned, failed, running = (_take(broker) for _ in range(4))
+        _complete(broker, better, 0.75)
+        broker.observe(pruned.work_id, _report(pruned, 0, 0.9))
+        broker.settle(pruned.work_id)
+        broker.settle(failed.work_id, failure=Failure.WORKER_LOST)
+        broker.observe(running.work_id, _report(running, 0, 0.8))
+        first, _ = measure(space, broker.studies)
+    assert (first.complete, first.pruned, first.failed, first.running) == (1, 1, 1, 1)
+    assert (first.settled, first.failures) == (3, 1)
+    assert first.best == 0.75  # neither the pruned nor the running trial counts
+
+
+def test_the_best_of_a_loss_is_the_lowest(tmp_path: Path) -> None:
+    space = _space(baselines=[], objective={"metric": "log_loss"})
+    with _broker(tmp_path, space) as broker:
+        for value in (0.5, 0.25, 0.75):
+            _complete(broker, _take(broker), value)
+        assert measure(space, broker.studies)[0].best == 0.25
+
+
+def test_finals_and_baselines_are_counted_and_their_failures_too(tmp_path: Path) -> None:
+    space = _space(trials=1, search={"backbone": "tiny_strokes", "label_budget": [2]})
+    with _broker(tmp_path, space) as broker:
+        broker.settle(_take(broker).work_id)  # a baseline without a result
+        for _ in range(4):
+            _complete(broker, _take(broker))
+        (study,) = measure(space, broker.studies)
+        assert (study.others_done, study.others_failed, study.failures) == (4, 1, 1)
+        assert (study.others_total, study.finished) == (2 + 3, False)
+        _complete(broker, _take(broker))
+        assert broker.next_work() == "done"
+        (study,) = measure(space, broker.studies)
+        assert (study.others_done, study.others_total, study.finished) == (5, 5, True)
+
+
+def test_a_finished_sweep_has_nothing_left_however_few_finalists_it_found(tmp_path: Path) -> None:
+    space = _space(trials=2, search={"backbone": "tiny_strokes", "label_budget": [2]}, baselines=[])
+    with _broker(tmp_path, space) as broker:
+        while isinstance(work := broker.next_work(), Work):
+            broker.settle(work.work_id)
+        progress = measure(space, broker.studies)
+    assert (progress[0].failed, progress[0].others_total, progress[0].finished) == (2, 0, True)
+    assert remaining_share(_plan(space), progress) == 0
+
+
+def test_what_is_left_shrinks_with_everything_that_settles(tmp_path: Path) -> None:
+    space = _space()
+    shares = [1.0]
+    with _broker(tmp_path, space) as broker:
+        while isinstance(work := broker.next_work(), Work):
+            _complete(broker, work)
+            shares.append(remaining_share(_plan(space), measure(space, broker.studies)))
+    assert shares == sorted(shares, reverse=True)
+    assert len(set(shares)) == len(shares)
+    assert shares[-1] == pytest.approx(0)
+
+
+def test_readers_of_the_journal_see_the_same_progress(tmp_path: Path) -> None:
+    space = _space()
+    with _broker(tmp_path, space, slots=3) as broker:
+        for _ in range(6):
+            _complete(broker, _take(broker))
+        _take(broker)
+        assert measure(space, load_studies(tmp_path)) == measure(space, broker.studies)

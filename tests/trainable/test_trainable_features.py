@@ -1,0 +1,142 @@
+import io
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from trainable.backbones import Preprocessing
+from trainable.errors import DataError
+from trainable.features import BATCH, activations, decode, normalize, smallest_side
+from trainable.images import LabelledImages, Split
+
+PLAIN = Preprocessing(image_size=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def encoded(pixels: npt.NDArray[np.uint8], kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def made(*files: bytes) -> LabelledImages:
+    return LabelledImages.from_bytes(
+        files,
+        labels=[0] * len(files),
+        split=[Split.POOL] * len(files),
+        class_names=["cat"],
+        paths=[f"cats/{i}.png" for i in range(len(files))],
+    )
+
+
+def ramp(height: int, width: int) -> npt.NDArray[np.uint8]:
+    rng = np.random.default_rng(height * 100 + width)
+    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_images_of_the_right_size_are_decoded_to_their_very_pixels_in_the_order_asked() -> None:
+    first, second = ramp(4, 4), ramp(4, 4)[::-1].copy()
+    pixels = decode(made(encoded(first), encoded(second)), np.asarray([1, 0]), image_size=4)
+    assert pixels.dtype == torch.uint8
+    assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), second)
+    assert np.array_equal(pixels[1].permute(1, 2, 0).numpy(), first)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_longer_side_is_cut_to_the_centre(wide: bool) -> None:
+    centre = ramp(4, 4)
+    padding = np.zeros((4, 3, 3), dtype=np.uint8)
+    picture = np.concatenate([padding, centre, padding], axis=1)
+    if not wide:
+        picture, centre = picture.transpose(1, 0, 2).copy(), centre.transpose(1, 0, 2)
+    pixels = decode(made(encoded(picture)), np.asarray([0]), image_size=4)
+    assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), centre)
+
+
+@pytest.mark.parametrize("side", [2, 8, 13])
+def test_even_colour_keeps_its_value_at_any_size(side: int) -> None:
+    even = np.full((5, 9, 3), (10, 200, 77), dtype=np.uint8)
+    pixels = decode(made(encoded(even)), np.asarray([0]), image_size=side)
+    assert pixels.shape == (1, 3, side, side)
+    assert [pixels[0, channel].unique().tolist() for channel in range(3)] == [[10], [200], [77]]
+
+
+def test_grey_images_become_three_equal_channels() -> None:
+    pixels = decode(made(encoded(ramp(4, 4)[:, :, 0])), np.asarray([0]), image_size=4)
+    assert torch.equal(pixels[0, 0], pixels[0, 1])
+    assert torch.equal(pixels[0, 0], pixels[0, 2])
+
+
+def broken_png() -> bytes:
+    """A PNG with a chunk of no known name, which Pillow calls a SyntaxError."""
+    whole = bytearray(encoded(ramp(4, 4)))
+    place = whole.index(b"IDAT")
+    whole[place : place + 4] = b"\xf4\x10\x19\xa0"
+    return bytes(whole)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no image", encoded(ramp(40, 40))[:-900], broken_png()],
+    ids=["empty", "text", "cut off", "broken"],
+)
+def test_image_that_cannot_be_decoded_is_named(content: bytes) -> None:
+    images = made(encoded(ramp(4, 4)), content)
+    with pytest.raises(DataError, match=r"^cats/1\.png: cannot be decoded"):
+        decode(images, np.asarray([0, 1]), image_size=4)
+
+
+def test_smallest_side_is_that_of_the_images_asked_about() -> None:
+    images = made(encoded(ramp(9, 7)), encoded(ramp(6, 8)), encoded(ramp(2, 2)))
+    assert smallest_side(images, np.asarray([0, 1])) == 6
+
+
+def test_smallest_side_of_what_is_no_image_is_an_error_that_names_it() -> None:
+    with pytest.raises(DataError, match=r"^cats/0\.png: cannot be decoded"):
+        smallest_side(made(b"no image"), np.asarray([0]))
+
+
+def test_normalize_takes_means_and_deviations_per_channel_and_leaves_the_pixels() -> None:
+    pixels = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    scale = Preprocessing(image_size=2, mean=(0.5, 0.0, 1.0), std=(0.25, 0.5, 1.0))
+    values = normalize(pixels, scale)
+    assert values[0, :, 0, 0].tolist() == pytest.approx([2.0, 2.0, 0.0])
+    assert values.dtype == torch.float32
+    assert (pixels == 255).all()
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.append(len(images))
+        return images.mean(dim=(2, 3))
+
+
+def test_activations_come_batch_by_batch_in_the_order_of_the_images() -> None:
+    pixels = torch.randint(0, 256, (BATCH + 3, 3, 4, 4), dtype=torch.uint8)
+    prefix = Counting()
+    values = activations(
+        prefix, pixels, preprocessing=PLAIN, device=torch.device("cpu"), precision="fp32"
+    )
+    assert prefix.sizes == [BATCH, 3]
+    assert torch.allclose(values, pixels.float().mean(dim=(2, 3)) / 255)
+
+
+def test_activations_in_bf16_are_near_those_in_fp32() -> None:
+    torch.manual_seed(0)
+    prefix = nn.Conv2d(3, 4, 3).requires_grad_(requires_grad=False)
+    pixels = torch.randint(0, 256, (5, 3, 6, 6), dtype=torch.uint8)
+    exact, rough = (
+        activations(
+            prefix, pixels, preprocessing=PLAIN, device=torch.device("cpu"), precision=precision
+        )
+        for precision in ("fp32", "bf16")
+    )
+    assert rough.dtype == torch.bfloat16
+    assert not torch.equal(rough.float(), exact)
+    assert torch.allclose(rough.float(), exact, atol=0.05)
