@@ -21,8 +21,9 @@ class SweepJournal(JournalFileBackend):
     The lock is the kernel's (flock), so that it ends with the process, however that ends. Every
     record is handed to the kernel before the call returns, which outlives the death of the
     process; a record torn by that death, and an ask that it cut short, are dropped when the file is
-    next opened (`mended_bytes` says how much). The file is synced to disk whenever a trial settles or a study's attribute is
-    set, which outlives the death of the machine. Optuna and its dashboard read the file as usual.
+    next opened (`mended_bytes` says how much). The file is synced to disk whenever a trial settles
+    or a study's attribute is set, which outlives the death of the machine. Optuna and its dashboard
+    read the file as usual.
 
     Args:
         path: of the file; created where missing.

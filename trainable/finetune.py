@@ -19,6 +19,7 @@ from torch import Tensor
 from trainable import device as devices
 from trainable.backbones import Backbone
 from trainable.budget import draw_subset, split_folds
+from trainable.errors import DataError
 from trainable.features import activations, decode
 from trainable.freezing import (
     boundaries,
@@ -227,9 +228,11 @@ class Trial:
             DivergedError: loss or predictions are not finite.
             DataError: there is no test image.
         """
+        test = self._images.indices(Split.TEST)
+        if not len(test):
+            raise DataError("there is no test image; a refit is always scored on the test split")
         spec = self._resolve(len(self._subset))
         examples = self._examples(self._subset)
-        test = self._images.indices(Split.TEST)
         unseen = self._examples(test)
         start = time.perf_counter()
         learner = self._learner(examples, name="whole", spec=spec)

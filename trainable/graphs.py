@@ -193,9 +193,10 @@ def _examine(module: fx.GraphModule, image_size: int) -> dict[fx.Node, NodeFacts
             try:
                 recorder.run(torch.empty(batch, 3, image_size, image_size, device="meta"))
             except Exception as error:
+                reason = str(error).partition("\n")[0]  # without the interpreter's own trace
                 raise BackboneError(
                     f"the backbone refuses RGB images of {image_size} x {image_size} pixels: "
-                    f"{error}. Try another image_size"
+                    f"{reason}. Try another image_size"
                 ) from error
             recorders.append(recorder)
     facts: dict[fx.Node, NodeFacts] = {}

@@ -54,8 +54,11 @@ class SweepActor(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """The next event of the work."""
-        event = next(self._events)
+        """The next event of the work; an exception is its last one, for Tune would try again."""
+        try:
+            event = next(self._events)
+        except Exception as error:
+            event = Event(run={}, failure=f"{type(error).__name__}: {error}", done=True)
         return {EVENT: event.to_text(), "done": event.done}
 
     def events(self, work: Work) -> Iterator[Event]:

@@ -32,7 +32,7 @@ class BrokerSearcher(Unsaved, Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The config of the next Tune trial, None to wait, or that there is no more."""
         if self._control.stopping:
-            return None
+            return str(Searcher.FINISHED)  # for None, Tune would wait ten minutes for a trial
         with self._control.guard():
             work = self._broker.next_work()
             if work == DONE:

@@ -12,8 +12,8 @@ broker, the journal on disk and the tables, written every five seconds as in a s
 from __future__ import annotations
 
 import argparse
-import cProfile
 import contextlib
+import cProfile
 import pstats
 import statistics
 import tempfile
@@ -94,7 +94,12 @@ class NoOpActor(SweepActor):
                 "val_objective": score,
                 "elapsed_s": 0.0,
             }
-            run = {"duration_s": 0.0, "setup_s": 0.0, "features_s": 0.0, "train_s": 0.0}
+            run: dict[str, Any] = {
+                "duration_s": 0.0,
+                "setup_s": 0.0,
+                "features_s": 0.0,
+                "train_s": 0.0,
+            }
             run |= {"device": "cpu", "host": "localhost", "peak_memory_bytes": None}
             yield Event(run=run, report=report, facts=facts, done=number == reports - 1)
             facts = None
@@ -252,9 +257,7 @@ def main() -> None:
         for reports in options.reports:
             for trials in counts:
                 with profiled(options.profile):
-                    program = run_program(
-                        trials=trials, reports=reports, sampler=options.sampler
-                    )
+                    program = run_program(trials=trials, reports=reports, sampler=options.sampler)
                 bare = run_bare(trials=trials, reports=reports)
                 seconds = program.broker
                 parts = (seconds.ask, seconds.report, seconds.tell)

@@ -105,7 +105,9 @@ def test_less_is_better_for_a_loss() -> None:
 def test_the_order_in_which_trials_are_given_does_not_matter() -> None:
     pseudo = random.Random(0)
     trials = [
-        _trial(n, pseudo.choice([0.5, 0.6]), backbone=pseudo.choice("abc"), depth=pseudo.randrange(3))
+        _trial(
+            n, pseudo.choice([0.5, 0.6]), backbone=pseudo.choice("abc"), depth=pseudo.randrange(3)
+        )
         for n in range(20)
     ]
     expected = _chosen(trials, 6)

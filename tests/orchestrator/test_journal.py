@@ -59,7 +59,7 @@ def test_optuna_reads_the_journal_with_its_own_backend(path: Path) -> None:
 
 def test_a_second_writer_in_the_same_process_is_refused(path: Path) -> None:
     journal = SweepJournal(path)
-    with pytest.raises(UsageError, match="another process is running this sweep.*sft-sweep status"):
+    with pytest.raises(UsageError, match=r"another process is running.*sft-sweep status"):
         SweepJournal(path)
     journal.close()
     SweepJournal(path).close()
@@ -108,6 +108,31 @@ def test_a_torn_last_record_is_dropped_wherever_it_was_torn(path: Path) -> None:
         assert [trial.value for trial in _study(path).trials] == [0.25, 0.5]
 
 
+@pytest.mark.parametrize("enqueued", [False, True])
+def test_an_ask_that_was_cut_short_is_dropped(path: Path, enqueued: bool) -> None:
+    _write_two_trials(path)
+    whole = path.read_bytes()
+    with closing(SweepJournal(path)) as journal:
+        study = _study(path, journal)
+        if enqueued:
+            study.enqueue_trial({"lr": 0.5})
+        study.ask().suggest_float("lr", 0.1, 1.0)
+    with closing(SweepJournal(path)) as journal:
+        assert journal.mended_bytes > 0
+        assert path.read_bytes() == whole
+        assert _study(path, journal).ask().number == 2
+
+
+def test_a_trial_with_its_plan_is_kept(path: Path) -> None:
+    _write_two_trials(path)
+    with closing(SweepJournal(path)) as journal:
+        trial = _study(path, journal).ask()
+        trial.set_user_attr("plan", {})
+    with closing(SweepJournal(path)) as journal:
+        assert journal.mended_bytes == 0
+        assert _study(path, journal).trials[2].state is TrialState.RUNNING
+
+
 def test_a_whole_journal_is_not_mended(path: Path) -> None:
     _write_two_trials(path)
     before = path.read_bytes()
@@ -130,7 +155,9 @@ def test_a_full_disk_leaves_no_half_record_and_names_the_file(path: Path, room_b
     study = _study(path, journal)
     before = _limit_file_size(len(whole) + room_bytes)
     try:
-        with pytest.raises(StorageError, match=r"journal\.log: cannot be written.*Make room.*resume"):
+        with pytest.raises(
+            StorageError, match=r"journal\.log: cannot be written.*Make room.*resume"
+        ):
             study.set_user_attr("final/b5-0000/0", "x" * 500)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -206,9 +206,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
 
 def _optuna_studies(swept: Swept) -> dict[str, optuna.Study]:
     storage = JournalStorage(JournalFileBackend(str(swept.path / "journal.log")))
-    return {
-        name: optuna.load_study(study_name=name, storage=storage) for name in ("b2", "t7")
-    }
+    return {name: optuna.load_study(study_name=name, storage=storage) for name in ("b2", "t7")}
 
 
 @pytest.mark.parametrize("table", SCHEMAS)

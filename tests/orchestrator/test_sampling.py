@@ -59,9 +59,7 @@ def _study(space: SearchSpace, *, told: int) -> optuna.Study:
     return study
 
 
-def _ask(
-    study: optuna.Study, space: SearchSpace, *, number: int, name: str = "b5"
-) -> optuna.Trial:
+def _ask(study: optuna.Study, space: SearchSpace, *, number: int, name: str = "b5") -> optuna.Trial:
     study.sampler = make_sampler(space, study=name, number=number)
     trial = study.ask()
     suggest(space, trial)

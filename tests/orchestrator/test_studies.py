@@ -39,7 +39,10 @@ SPACE = {
     "finalists": {"count": 2, "repeats": 2},
     "baselines": [],
 }
-GRID = {"backbone": ["tiny_strokes", "tiny_untrained"], "lr": [0.1, 0.01, 0.001]}
+GRID: dict[str, list[Any]] = {
+    "backbone": ["tiny_strokes", "tiny_untrained"],
+    "lr": [0.1, 0.01, 0.001],
+}
 
 Curve = Callable[[Work], list[float]]
 
@@ -85,7 +88,12 @@ def report_of(work: Work, number: int, value: float, *, done: bool = False) -> E
     facts = {"spec": work.task, "trainable_params": 1, "frozen_boundaries": 0}
     return Event(
         run={"duration_s": float(number)},
-        report={"report": number, "step": 5 * (number + 1), "val_objective": value, "val_loss": 1.0},
+        report={
+            "report": number,
+            "step": 5 * (number + 1),
+            "val_objective": value,
+            "val_loss": 1.0,
+        },
         facts=facts if number == 0 else None,
         done=done,
     )
@@ -323,7 +331,7 @@ def test_a_grid_tries_every_point_once(sweep: Callable[..., Sweep]) -> None:
 def test_fewer_trials_than_points_are_spread_over_every_axis(
     sweep: Callable[..., Sweep],
 ) -> None:
-    search = {**GRID, "freeze_depth": [0.0, 0.25, 0.5, 0.75, 1.0]}
+    search: dict[str, list[Any]] = {**GRID, "freeze_depth": [0.0, 0.25, 0.5, 0.75, 1.0]}
     grid = sweep(search, sampler={"name": "grid"}, trials=12)
     grid.run()
     trials = grid.trials()
@@ -611,7 +619,9 @@ def test_finals_are_recorded_with_the_study_and_only_complete_trials_have_some(
         key: value for key, value in one.study().user_attrs.items() if key.startswith("final/")
     }
     owners = {key.split("/")[1] for key in finals}
-    assert sorted(finals) == sorted(f"final/{owner}/{repeat}" for owner in owners for repeat in (0, 1))
+    assert sorted(finals) == sorted(
+        f"final/{owner}/{repeat}" for owner in owners for repeat in (0, 1)
+    )
     assert len(owners) == 2
     assert {int(owner[-4:]) for owner in owners} <= complete
     for key, value in finals.items():
@@ -755,7 +765,10 @@ def test_nothing_stays_running_and_no_trial_is_lost_whenever_parallel_work_is_cu
     top: dict[str, Any] = {"trials": 6, "sampler": {"name": "tpe"}, "pruner": PRUNERS[0]}
     for appends in range(20, 100, 16):
         killed = sweep(name=f"killed-{appends}", **top)
-        with pytest.raises(Died), killed.open(slots=slots, journal=dying_journal(appends)) as broker:
+        with (
+            pytest.raises(Died),
+            killed.open(slots=slots, journal=dying_journal(appends)) as broker,
+        ):
             killed.finish(broker)
         killed.run(slots=slots)
         trials = killed.trials()

@@ -17,6 +17,7 @@ from orchestrator.sources import load_images
 from orchestrator.space import DigitsSection
 from orchestrator.work import Event, Failure, Kind, Work
 from orchestrator.worker import perform
+from trainable import device as devices
 from trainable.backbones import Backbone, load_weights
 from trainable.errors import DataError
 from trainable.finetune import DivergedError, Trial
@@ -150,9 +151,8 @@ def test_a_baseline_is_validated_and_tested_once_a_repeat(name: str | None) -> N
 
 
 def test_divergence_is_told_in_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    def diverge(self: Trial) -> Any:
+    def diverge(self: Trial) -> None:
         raise DivergedError("the training loss was nan by step 2")
-        yield
 
     monkeypatch.setattr(Trial, "reports", diverge)
     (event,) = _events(_work())
@@ -186,7 +186,9 @@ def test_whatever_goes_wrong_comes_out_as_a_last_event(
 
 
 def test_a_task_that_is_no_spec_says_what_is_wrong() -> None:
-    (event,) = _events(_work(task={"backbone": "tiny_strokes", "lr": 0.1, "label_budget": 2, "x": 1}))
+    (event,) = _events(
+        _work(task={"backbone": "tiny_strokes", "lr": 0.1, "label_budget": 2, "x": 1})
+    )
     assert event.failure is not None
     assert event.failure.startswith("SpecError: x: unknown")
 
@@ -208,7 +210,7 @@ def test_a_trial_is_gone_by_the_time_its_memory_is_given_back(
         alive.append(trials[-1]() is not None)
 
     monkeypatch.setattr(worker, "Trial", Watched)
-    monkeypatch.setattr(worker.devices, "release_memory", release)
+    monkeypatch.setattr(devices, "release_memory", release)
     events = perform(_work(), images=digits, backbone=backbone)
     if cut_short:
         next(events)

@@ -125,7 +125,7 @@ def test_class_without_a_label_is_never_predicted_and_moves_no_other() -> None:
 
 
 def test_gradients_switched_off_outside_do_not_stop_the_fit() -> None:
-    train, labels, unseen = problem(3)
+    train, labels, _ = problem(3)
     (expected,) = fitted(train, labels, num_classes=3)
     with torch.no_grad():
         (classifier,) = fitted(train, labels, num_classes=3)

@@ -1,0 +1,176 @@
+import io
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainable.backbones import Backbone
+from trainable.baselines import INVERSE_PENALTIES, BaselineResult, run_baseline
+from trainable.budget import draw_subset
+from trainable.errors import DataError
+from trainable.images import LabelledImages, Split
+from trainable.spec import LabelBudget, Metric, Validation
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def run(images: LabelledImages, backbone: Backbone | None = None, **changed: Any) -> BaselineResult:
+    settings: dict[str, Any] = {
+        "budget": LabelBudget(5),
+        "validation": Validation(3),
+        "objective": Metric.ACCURACY,
+        "repeats": 2,
+        "seed": 0,
+    }
+    return run_baseline(images, backbone=backbone, **{**settings, **changed})
+
+
+def same(one: BaselineResult, other: BaselineResult) -> bool:
+    return (
+        one.inverse_penalty == other.inverse_penalty
+        and one.validation == other.validation
+        and len(one.tests) == len(other.tests)
+        and all(
+            np.array_equal(a.label_probability, b.label_probability)
+            for a, b in zip(one.tests, other.tests, strict=True)
+        )
+    )
+
+
+def test_pixels_and_probe_beat_chance_clearly_and_the_probe_beats_pixels(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    pixels, probe = run(digit_images), run(digit_images, strokes)
+    assert all(result.scores.accuracy > 0.75 for result in pixels.tests)
+    assert all(result.scores.accuracy > 0.9 for result in probe.tests)
+    assert pixels.validation.accuracy > 0.6
+    assert probe.validation.accuracy > pixels.validation.accuracy
+    assert (pixels.num_features, probe.num_features) == (3 * 8 * 8, 96)
+
+
+def test_counts_are_those_of_the_budget(digit_images: LabelledImages) -> None:
+    result = run(digit_images, repeats=3)
+    assert (result.labels_used, result.folds, result.validation.count) == (50, 3, 50)
+    assert len(result.tests) == 3
+    assert [test.scores.count for test in result.tests] == [797] * 3
+    accuracies = {test.scores.accuracy for test in result.tests}
+    assert len(accuracies) > 1
+
+
+def test_baselines_are_the_same_every_time(digit_images: LabelledImages, strokes: Backbone) -> None:
+    for backbone in (None, strokes):
+        first = run(digit_images, backbone)
+        run(digit_images, strokes, seed=3, repeats=1)
+        assert same(run(digit_images, backbone), first)
+
+
+def test_penalty_is_chosen_on_the_first_repeat_alone(digit_images: LabelledImages) -> None:
+    one, three = run(digit_images, repeats=1), run(digit_images, repeats=3)
+    assert (one.inverse_penalty, one.validation) == (three.inverse_penalty, three.validation)
+    assert np.array_equal(one.tests[0].predicted, three.tests[0].predicted)
+
+
+def test_images_and_labels_outside_the_draws_do_not_matter(digit_images: LabelledImages) -> None:
+    draws = [
+        draw_subset(digit_images, budget=LabelBudget(5), repeat=repeat, seed=0) for repeat in (0, 1)
+    ]
+    keep = np.sort(np.unique(np.concatenate([*draws, digit_images.indices(Split.TEST)])))
+    assert len(keep) < 900
+    reduced = replace(
+        digit_images,
+        shard_of=digit_images.shard_of[keep],
+        starts=digit_images.starts[keep],
+        stops=digit_images.stops[keep],
+        digests=digit_images.digests[keep],
+        labels=digit_images.labels[keep],
+        split=digit_images.split[keep],
+        paths=tuple(digit_images.paths[i] for i in keep),
+    )
+    assert same(run(reduced), run(digit_images))
+
+
+def test_test_labels_do_not_choose_the_penalty_or_move_a_prediction(
+    digit_images: LabelledImages,
+) -> None:
+    labels = digit_images.labels.copy()
+    test = digit_images.indices(Split.TEST)
+    labels[test] = np.random.default_rng(0).permutation(labels[test])
+    honest, scrambled = run(digit_images), run(replace(digit_images, labels=labels))
+    assert honest.inverse_penalty == scrambled.inverse_penalty
+    assert honest.validation == scrambled.validation
+    for one, other in zip(honest.tests, scrambled.tests, strict=True):
+        assert np.array_equal(one.predicted, other.predicted)
+        assert one.scores.accuracy > other.scores.accuracy + 0.3
+
+
+def grey_images(values: list[int], labels: list[int], test: int) -> LabelledImages:
+    """6x9 images of one grey each; the last `test` of them are test images."""
+    files = []
+    for value in values:
+        buffer = io.BytesIO()
+        Image.new("L", (9, 6), value).save(buffer, "PNG")
+        files.append(buffer.getvalue())
+    return LabelledImages.from_bytes(
+        files,
+        labels=labels,
+        split=[Split.POOL] * (len(values) - test) + [Split.TEST] * test,
+        class_names=["dark", "light"],
+        paths=[f"{i}.png" for i in range(len(values))],
+    )
+
+
+def test_of_equal_accuracies_the_lower_log_loss_decides() -> None:
+    values = [10, 200, 15, 210, 20, 220, 25, 230, 12, 215]
+    images = grey_images(values, [0, 1] * 5, test=2)
+    result = run(images, validation=Validation(2))
+    assert result.validation.accuracy == 1
+    assert result.inverse_penalty == INVERSE_PENALTIES[-1]
+
+
+def test_of_equal_scores_the_stronger_regularisation_is_taken() -> None:
+    images = grey_images([77] * 10, [0, 1] * 5, test=2)
+    result = run(images, validation=Validation(2))
+    assert result.validation.log_loss == pytest.approx(np.log(2))
+    assert result.inverse_penalty == INVERSE_PENALTIES[0]
+
+
+def test_objective_decides_which_penalty_is_taken(digit_images: LabelledImages) -> None:
+    by_loss = run(digit_images, objective=Metric.LOG_LOSS, repeats=1)
+    by_accuracy = run(digit_images, objective=Metric.ACCURACY, repeats=1)
+    assert by_loss.validation.log_loss <= by_accuracy.validation.log_loss
+    assert by_accuracy.validation.accuracy >= by_loss.validation.accuracy
+
+
+def test_pixels_take_the_smallest_side_or_the_size_given() -> None:
+    images = grey_images([10, 200, 15, 210, 20, 220], [0, 1] * 3, test=2)
+    assert run(images, validation=Validation(2)).num_features == 3 * 6 * 6
+    assert run(images, validation=Validation(2), image_size=2).num_features == 3 * 2 * 2
+
+
+def test_pixels_of_large_images_are_few() -> None:
+    files = []
+    for value in (10, 200, 15, 210, 20, 220):
+        buffer = io.BytesIO()
+        Image.new("L", (70, 60), value).save(buffer, "PNG")
+        files.append(buffer.getvalue())
+    images = LabelledImages.from_bytes(
+        files,
+        labels=[0, 1] * 3,
+        split=[Split.POOL] * 4 + [Split.TEST] * 2,
+        class_names=["dark", "light"],
+        paths=[str(i) for i in range(6)],
+    )
+    assert run(images, validation=Validation(2)).num_features == 3 * 32 * 32
+
+
+def test_baseline_without_test_images_is_an_error(digit_images: LabelledImages) -> None:
+    pool = replace(digit_images, split=np.full(len(digit_images), int(Split.POOL)))
+    with pytest.raises(DataError, match="there is no test image; a baseline is always scored"):
+        run(pool)
+
+
+def test_budget_that_cannot_pay_for_validation_is_an_error(digit_images: LabelledImages) -> None:
+    with pytest.raises(DataError, match="needs 2 or more labels of every class"):
+        run(digit_images, budget=LabelBudget(1))

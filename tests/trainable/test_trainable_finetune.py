@@ -1,0 +1,435 @@
+import copy
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor
+
+from trainable import finetune
+from trainable.backbones import Backbone, load_weights
+from trainable.budget import draw_subset, split_folds
+from trainable.device import default_device, describe
+from trainable.errors import DataError, SpecError
+from trainable.finetune import DivergedError, Report, TestResult, Trial
+from trainable.images import LabelledImages, Split
+from trainable.learner import Learner
+from trainable.scores import Scores, score
+from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Rows = npt.NDArray[np.int64]
+
+
+def spec_of(**changed: Any) -> TrialSpec:
+    settings: dict[str, Any] = {
+        "backbone": "tiny_strokes",
+        "lr": 1e-3,
+        "label_budget": LabelBudget(4),
+        "freeze_depth": 0.75,
+        "validation": Validation(2),
+        "steps": 4,
+        "reports": 2,
+    }
+    return TrialSpec(**{**settings, **changed})
+
+
+def outcome(reports: Iterable[Report]) -> list[dict[str, Any]]:
+    """All numbers of the reports but the clock's."""
+    return [{k: v for k, v in asdict(report).items() if k != "elapsed_s"} for report in reports]
+
+
+def run(images: LabelledImages, backbone: Backbone, **changed: Any) -> list[dict[str, Any]]:
+    return outcome(Trial(spec_of(**changed), images, backbone).reports())
+
+
+def rows_of(images: LabelledImages, rows: Rows) -> LabelledImages:
+    """Some of the images, in the order given."""
+    return replace(
+        images,
+        shard_of=images.shard_of[rows],
+        starts=images.starts[rows],
+        stops=images.stops[rows],
+        digests=images.digests[rows],
+        labels=images.labels[rows],
+        split=images.split[rows],
+        paths=tuple(images.paths[i] for i in rows),
+    )
+
+
+def drawn(images: LabelledImages, per_class: int = 4) -> Rows:
+    return draw_subset(images, budget=LabelBudget(per_class), repeat=0, seed=0)
+
+
+def shuffled_labels(images: LabelledImages, rows: Rows) -> LabelledImages:
+    """The labels of some rows permuted among them."""
+    labels = images.labels.copy()
+    labels[rows] = np.random.default_rng(0).permutation(labels[rows])
+    assert (labels != images.labels).any()
+    return replace(images, labels=labels)
+
+
+# What is reported
+
+
+def test_reports_are_numbered_from_zero_and_end_at_the_last_step(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    for steps, reports, expected in [
+        (7, 3, [2, 5, 7]),
+        (3, 3, [1, 2, 3]),
+        (5, 4, [1, 2, 4, 5]),
+        (4, 1, [4]),
+    ]:
+        found = run(digit_images, strokes, steps=steps, reports=reports, freeze_depth=1.0)
+        assert [report["report"] for report in found] == list(range(reports))
+        assert [report["step"] for report in found] == expected
+
+
+def test_reports_score_the_pooled_predictions_of_all_folds(
+    digit_images: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def watched(predictions: Tensor, labels: Tensor) -> Scores:
+        seen.append((predictions, labels))
+        return score(predictions, labels)
+
+    monkeypatch.setattr(finetune, "score", watched)
+    found = run(digit_images, strokes)
+    subset = drawn(digit_images)
+    folds = split_folds(digit_images.labels[subset], validation=Validation(2))
+    truth = np.concatenate([digit_images.labels[subset[fold.val]] for fold in folds])
+    for (predictions, labels), report in zip(seen, found, strict=True):
+        assert np.array_equal(labels.numpy(), truth)
+        scores = score(predictions, torch.from_numpy(truth))
+        assert report["val_accuracy"] == scores.accuracy
+        assert report["val_balanced_accuracy"] == scores.balanced_accuracy
+        assert report["val_loss"] == scores.log_loss
+
+
+@pytest.mark.parametrize(
+    ("objective", "key"),
+    [
+        (Metric.ACCURACY, "val_accuracy"),
+        (Metric.BALANCED_ACCURACY, "val_balanced_accuracy"),
+        (Metric.LOG_LOSS, "val_loss"),
+    ],
+)
+def test_objective_of_a_report_is_the_score_asked_for(
+    digit_images: LabelledImages, strokes: Backbone, objective: Metric, key: str
+) -> None:
+    # Classes of unlike size, so that accuracy and balanced accuracy differ.
+    rows = np.flatnonzero((digit_images.labels > 4) | (np.arange(1797) < 400))
+    images = rows_of(digit_images, rows)
+    for report in run(images, strokes, objective=objective, label_budget=LabelBudget(total=60)):
+        assert len({report["val_accuracy"], report["val_balanced_accuracy"]}) == 2
+        assert report["val_objective"] == report[key]
+
+
+def test_training_lowers_the_losses(digit_images: LabelledImages, strokes: Backbone) -> None:
+    found = run(digit_images, strokes, freeze_depth=1.0, steps=20, lr=3e-2)
+    assert found[-1]["train_loss"] < found[0]["train_loss"] < np.log(10)
+    assert found[-1]["val_loss"] < np.log(10)
+    assert found[-1]["val_accuracy"] > 0.7
+
+
+def test_elapsed_time_grows_and_timings_add_up_to_less(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    trial = Trial(spec_of(), digit_images, strokes)
+    reports = list(trial.reports())
+    assert 0 < reports[0].elapsed_s < reports[1].elapsed_s
+    assert all(seconds > 0 for seconds in trial.timings.values())
+    assert sum(trial.timings.values()) <= reports[-1].elapsed_s
+    assert trial.peak_memory_bytes() > 2**20
+
+
+# Determinism
+
+
+@pytest.mark.parametrize("freeze_depth", [0.0, 0.75, 1.0])
+def test_same_spec_gives_the_same_reports_to_the_bit_whatever_ran_before(
+    digit_images: LabelledImages, strokes: Backbone, freeze_depth: float
+) -> None:
+    fresh = Backbone(load_weights("tiny_strokes"))
+    first = run(digit_images, fresh, freeze_depth=freeze_depth)
+    run(digit_images, strokes, lr=0.3, freeze_depth=0.5, batchnorm="train", seed=7)
+    Trial(spec_of(freeze_depth=0.25), digit_images, strokes).refit()
+    torch.manual_seed(123)
+    assert run(digit_images, strokes, freeze_depth=freeze_depth) == first
+
+
+def test_trials_that_take_turns_give_what_they_give_alone(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    alone = [run(digit_images, strokes, lr=lr) for lr in (1e-3, 1e-2)]
+    first, second = (Trial(spec_of(lr=lr), digit_images, strokes).reports() for lr in (1e-3, 1e-2))
+    turns = list(zip(first, second, strict=True))
+    assert [outcome(pair[i] for pair in turns) for i in (0, 1)] == alone
+
+
+def test_order_of_the_rows_changes_nothing(digit_images: LabelledImages, strokes: Backbone) -> None:
+    order = np.random.default_rng(0).permutation(len(digit_images))
+    assert run(rows_of(digit_images, order), strokes) == run(digit_images, strokes)
+
+
+def test_seed_and_repeat_change_the_outcome(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    base = run(digit_images, strokes)
+    assert run(digit_images, strokes, seed=1) != base
+    assert run(digit_images, strokes, repeat=1) != base
+
+
+@pytest.mark.parametrize("freeze_depth", [0.0, 0.75])
+def test_no_trial_touches_the_weights_of_the_backbone(
+    digit_images: LabelledImages, freeze_depth: float
+) -> None:
+    backbone = Backbone(load_weights("tiny_strokes"))
+    module = backbone.traced(8).module
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    trial = Trial(
+        spec_of(freeze_depth=freeze_depth, batchnorm="train", lr=0.1), digit_images, backbone
+    )
+    list(trial.reports())
+    trial.refit()
+    after = module.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    shipped = load_weights("tiny_strokes").arrays
+    assert all(np.array_equal(backbone.weights.arrays[name], shipped[name]) for name in shipped)
+
+
+# What may be seen
+
+
+def test_pool_images_outside_the_budget_can_be_absent_altogether(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    keep = np.sort(np.concatenate([drawn(digit_images), digit_images.indices(Split.TEST)]))
+    assert len(keep) == 40 + 797
+    assert run(rows_of(digit_images, keep), strokes) == run(digit_images, strokes)
+
+
+def test_labels_outside_the_budget_change_nothing(
+    digit_images: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subset = drawn(digit_images)
+    outside = np.setdiff1d(digit_images.indices(Split.POOL), subset)
+    scrambled = shuffled_labels(digit_images, outside)
+    expected = run(digit_images, strokes)
+    result = Trial(spec_of(), digit_images, strokes).refit()
+    # A draw by other labels may pick others; here the same images are drawn, as by luck.
+    monkeypatch.setattr(finetune, "draw_subset", lambda *_, **__: subset)
+    assert run(scrambled, strokes) == expected
+    again = Trial(spec_of(), scrambled, strokes).refit()
+    assert np.array_equal(again.label_probability, result.label_probability)
+    inside = shuffled_labels(digit_images, subset)
+    assert run(inside, strokes) != expected
+
+
+def test_test_labels_change_no_report_and_no_prediction(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    scrambled = shuffled_labels(digit_images, digit_images.indices(Split.TEST))
+    assert run(scrambled, strokes) == run(digit_images, strokes)
+    honest, other = (
+        Trial(spec_of(), images, strokes).refit() for images in (digit_images, scrambled)
+    )
+    assert np.array_equal(honest.predicted, other.predicted)
+    assert np.array_equal(honest.probability, other.probability)
+    assert honest.scores.accuracy > other.scores.accuracy + 0.5
+
+
+@pytest.mark.parametrize("freeze_depth", [0.5, 1.0])
+def test_labels_of_a_fold_do_not_reach_the_predictions_of_that_fold(
+    digit_images: LabelledImages,
+    strokes: Backbone,
+    monkeypatch: pytest.MonkeyPatch,
+    freeze_depth: float,
+) -> None:
+    subset = drawn(digit_images)
+    folds = split_folds(digit_images.labels[subset], validation=Validation(2))
+    monkeypatch.setattr(finetune, "draw_subset", lambda *_, **__: subset)
+    monkeypatch.setattr(finetune, "split_folds", lambda *_, **__: folds)
+    seen: list[Tensor] = []
+
+    def watched(predictions: Tensor, labels: Tensor) -> Scores:
+        seen.append(predictions)
+        return score(predictions, labels)
+
+    monkeypatch.setattr(finetune, "score", watched)
+    held_out = subset[folds[0].val]
+    run(digit_images, strokes, freeze_depth=freeze_depth, reports=1)
+    scrambled = shuffled_labels(digit_images, held_out)
+    run(scrambled, strokes, freeze_depth=freeze_depth, reports=1)
+    honest, other = seen
+    assert torch.equal(honest[: len(held_out)], other[: len(held_out)])
+    assert not torch.equal(honest[len(held_out) :], other[len(held_out) :])
+
+
+def test_reports_need_no_test_image_and_a_refit_does(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    pool = rows_of(digit_images, digit_images.indices(Split.POOL))
+    trial = Trial(spec_of(), pool, strokes)
+    assert len(list(trial.reports())) == 2
+    with pytest.raises(DataError, match="there is no test image; a refit is always scored"):
+        trial.refit()
+
+
+# The facts
+
+
+def test_facts_count_what_was_used(digit_images: LabelledImages, strokes: Backbone) -> None:
+    trial = Trial(
+        spec_of(label_budget=LabelBudget(5), freeze_depth=0.5, validation=Validation(3)),
+        digit_images,
+        strokes,
+    )
+    facts = trial.facts()
+    assert (facts.labels_used, facts.num_classes, facts.labels_per_class) == (50, 10, 5.0)
+    assert (facts.folds, facts.num_val) == (3, facts.labels_used)
+    assert (facts.num_boundaries, facts.frozen_boundaries) == (7, 3)
+    assert facts.boundary == "blocks_1_relu_1"
+    assert facts.trainable_params < facts.total_params == 177_322
+    share = (facts.total_params - facts.trainable_params) / facts.total_params
+    assert facts.prefix_params_fraction == pytest.approx(share)
+    assert 0.4 < facts.prefix_flops_fraction < 0.6
+    assert (facts.weights, facts.device) == (
+        "tiny_strokes",
+        describe(default_device()),
+    )
+    resolved = facts.spec
+    assert (resolved.batch_size, resolved.batchnorm) == (33, "eval")
+    assert (resolved.head_init, resolved.image_size, resolved.precision) == ("logistic", 8, "fp32")
+
+
+def test_facts_of_the_two_ends_of_freezing(digit_images: LabelledImages, strokes: Backbone) -> None:
+    nothing, everything = (
+        Trial(spec_of(freeze_depth=depth), digit_images, strokes).facts() for depth in (0, 1)
+    )
+    assert nothing.boundary is None
+    assert (nothing.prefix_params_fraction, nothing.prefix_flops_fraction) == (0, 0)
+    assert nothing.trainable_params == nothing.total_params == everything.total_params
+    assert everything.trainable_params == 96 * 10 + 10
+    assert everything.prefix_flops_fraction == pytest.approx(1.0)
+    assert everything.spec.head_init == "zero"
+
+
+@pytest.mark.parametrize(
+    ("changed", "labels", "per_class", "folds", "num_val"),
+    [
+        ({"validation": Validation(None, 0.25)}, 40, 4.0, 1, 10),
+        ({"validation": Validation(9)}, 40, 4.0, 4, 40),
+        ({"label_budget": LabelBudget(total=55)}, 55, 5.5, 2, 55),
+        ({"label_budget": LabelBudget(10**6)}, 1000, 1e6, 2, 1000),
+        ({"label_budget": LabelBudget()}, 1000, 100.0, 2, 1000),
+    ],
+)
+def test_facts_follow_budget_and_validation(
+    digit_images: LabelledImages,
+    strokes: Backbone,
+    changed: dict[str, Any],
+    labels: int,
+    per_class: float,
+    folds: int,
+    num_val: int,
+) -> None:
+    facts = Trial(spec_of(**changed), digit_images, strokes).facts()
+    assert (facts.labels_used, facts.labels_per_class) == (labels, per_class)
+    assert (facts.folds, facts.num_val) == (folds, num_val)
+
+
+def test_facts_become_json_with_a_spec_that_can_be_read_again(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    facts = Trial(spec_of(), digit_images, strokes).facts()
+    data = facts.to_json()
+    assert TrialSpec.from_json(data["spec"]) == facts.spec
+    assert data["labels_used"] == 40
+
+
+def test_frozen_blocks_count_boundaries(digit_images: LabelledImages, strokes: Backbone) -> None:
+    for blocks, frozen in [(0, 0), (3, 3), (-1, 7)]:
+        spec = spec_of(freeze_depth=None, frozen_blocks=blocks)
+        assert Trial(spec, digit_images, strokes).facts().frozen_boundaries == frozen
+    with pytest.raises(SpecError, match="frozen_blocks: got 8; this backbone has 7"):
+        Trial(spec_of(freeze_depth=None, frozen_blocks=8), digit_images, strokes)
+
+
+# Refits and failures
+
+
+def test_refit_learns_from_the_whole_budget_and_repeats_differ(
+    digit_images: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    class Watched(Learner):
+        def __init__(self, suffix: Any, head: str, examples: Any, **rest: Any) -> None:
+            sizes.append(len(examples))
+            super().__init__(suffix, head, examples, **rest)
+
+    monkeypatch.setattr(finetune, "Learner", Watched)
+    results = [Trial(spec_of(repeat=repeat), digit_images, strokes).refit() for repeat in (0, 0, 1)]
+    assert sizes == [40, 40, 40]
+    first, again, other = results
+    assert np.array_equal(first.probability, again.probability)
+    assert not np.array_equal(first.probability, other.probability)
+    assert all(len(result.predicted) == 797 for result in results)
+    assert all(result.scores.accuracy > 0.8 for result in results)
+
+
+def test_test_result_is_that_of_the_predictions_in_order() -> None:
+    predictions = torch.tensor([[0.7, 0.3], [0.4, 0.6], [0.9, 0.1]]).double().log()
+    result = TestResult.of(predictions, torch.tensor([0, 0, 1]))
+    assert result.predicted.tolist() == [0, 1, 0]
+    assert result.probability.tolist() == pytest.approx([0.7, 0.6, 0.9])
+    assert result.label_probability.tolist() == pytest.approx([0.7, 0.4, 0.1])
+    assert result.scores.accuracy == pytest.approx(1 / 3)
+
+
+def test_single_label_cannot_be_validated_but_can_be_refitted(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    trial = Trial(spec_of(label_budget=LabelBudget(1)), digit_images, strokes)
+    with pytest.raises(DataError, match="needs 2 or more labels of every class"):
+        list(trial.reports())
+    with pytest.raises(DataError, match="needs 2 or more labels of every class"):
+        trial.facts()
+    assert trial.refit().scores.accuracy > 0.5
+
+
+def test_huge_learning_rate_ends_the_trial_as_diverged(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    trial = Trial(spec_of(lr=1e30, freeze_depth=0.5), digit_images, strokes)
+    with pytest.raises(DivergedError, match="the training loss was nan by step"):
+        list(trial.reports())
+    with pytest.raises(DivergedError, match="the training loss was nan by step"):
+        trial.refit()
+
+
+def test_broken_image_outside_the_budget_is_never_decoded_and_one_inside_is_named(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    subset = drawn(digit_images)
+    pool = digit_images.indices(Split.POOL)
+    outside = int(np.setdiff1d(pool, subset)[0])
+    for broken, fails in [(outside, False), (int(subset[0]), True)]:
+        images = copy.copy(digit_images)
+        stops = images.stops.copy()
+        stops[broken] = images.starts[broken] + 5
+        images = replace(images, stops=stops)
+        if fails:
+            path = digit_images.paths[broken]
+            with pytest.raises(DataError, match=f"{path}: cannot be decoded"):
+                run(images, strokes)
+        else:
+            assert run(images, strokes) == run(digit_images, strokes)

@@ -1,0 +1,261 @@
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision import models
+
+from trainable.errors import BackboneError
+from trainable.freezing import boundaries, frozen_boundaries, split
+from trainable.graphs import trace
+
+
+class Small(nn.Module):
+    """Two convolutions and a head, for the subclasses to put something between."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        self.p = p
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 16, 3, padding=1)
+        self.head = nn.Linear(16, 5)
+
+    def between(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.between(self.first(images).relu())
+        logits: Tensor = self.head(self.second(x).relu().mean(dim=(2, 3)))
+        return logits
+
+
+class FunctionalDropout(Small):
+    def between(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, self.p, training=self.training)
+
+
+class ProbabilityByMode(Small):
+    """As scaled_dot_product_attention has it: no switch, but a probability that is 0 in eval."""
+
+    def between(self, x: Tensor) -> Tensor:
+        p = self.p if self.training else 0.0
+        return functional.dropout(x, p, training=True)
+
+
+class ModuleDropout(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout2d(0.5)
+
+    def between(self, x: Tensor) -> Tensor:
+        dropped: Tensor = self.dropout(x)
+        return dropped
+
+
+class MoreInTraining(Small):
+    def between(self, x: Tensor) -> Tensor:
+        return x * 2 if self.training else x
+
+
+class OtherWiresInTraining(Small):
+    def between(self, x: Tensor) -> Tensor:
+        a, b = x.exp(), x.sin()
+        return a - b if self.training else b - a
+
+
+class DependsOnValues(Small):
+    def between(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+class Optional(Small):
+    def forward(self, images: Tensor, scale: float = 2.0, mask: Tensor | None = None) -> Tensor:
+        x = self.first(images) * scale
+        if mask is not None:
+            x = x * mask
+        logits: Tensor = self.head(self.second(x).mean(dim=(2, 3)))
+        return logits
+
+
+class Headless(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        result: Tensor = self.conv(images)
+        return result
+
+
+class Everywhere(nn.Module):
+    """Pixels are needed up to the very end, so that there is no place to cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(images.mean(dim=(2, 3)))
+        return logits + images.sum()
+
+
+def convnext() -> nn.Module:
+    setting = models.convnext.CNBlockConfig
+    model: nn.Module = models.ConvNeXt(
+        [setting(16, 32, 1), setting(32, None, 2)], stochastic_depth_prob=0.5, layer_scale=1.0
+    )
+    return model
+
+
+def swin() -> nn.Module:
+    model: nn.Module = models.SwinTransformer(
+        [4, 4], 16, [2, 2], [2, 4], [4, 4], dropout=0.3, stochastic_depth_prob=0.5
+    )
+    return model
+
+
+def vit() -> nn.Module:
+    model: nn.Module = models.VisionTransformer(32, 8, 2, 2, 32, 64, dropout=0.3)
+    nn.init.normal_(model.get_submodule("heads.head").get_parameter("weight"))
+    return model
+
+
+def maxvit() -> nn.Module:
+    model: nn.Module = models.MaxVit(
+        (32, 32),
+        stem_channels=8,
+        partition_size=4,
+        block_channels=[8, 16],
+        block_layers=[1, 1],
+        head_dim=4,
+        stochastic_depth_prob=0.5,
+    )
+    return model
+
+
+RANDOM: list[Callable[[], nn.Module]] = [
+    FunctionalDropout,
+    ProbabilityByMode,
+    ModuleDropout,
+    convnext,
+    swin,
+    vit,
+    maxvit,
+]
+
+
+@pytest.mark.parametrize("make", RANDOM, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_random_layers_are_random_in_train_mode_and_still_in_eval_mode(
+    make: Callable[[], nn.Module], frozen: int
+) -> None:
+    torch.manual_seed(0)
+    model = make().eval()
+    images = torch.randn(4, 3, 32, 32)
+    traced = trace(model, image_size=32)
+    halves = split(traced, frozen=frozen, num_classes=3)
+    nn.init.normal_(halves.suffix.get_submodule(halves.head).get_parameter("weight"))
+    x = halves.prefix(images)
+    with torch.no_grad():
+        assert torch.equal(traced.module(images), model(images))
+        halves.suffix.eval()
+        assert torch.equal(halves.suffix(x.clone()), halves.suffix(x.clone()))
+        halves.suffix.train()
+        one, other = halves.suffix(x.clone()), halves.suffix(x.clone())
+        assert not torch.equal(one, other)
+        halves.suffix.eval()
+        assert torch.equal(halves.suffix(x.clone()), halves.suffix(x.clone()))
+
+
+@pytest.mark.parametrize("make", [FunctionalDropout, ProbabilityByMode])
+def test_train_mode_computes_what_the_model_itself_does_in_train_mode(
+    make: Callable[[], nn.Module],
+) -> None:
+    torch.manual_seed(0)
+    model = make().eval()
+    traced = trace(model, image_size=16)
+    images = torch.randn(2, 3, 16, 16)
+    model.train()
+    traced.module.train()
+    torch.manual_seed(1)
+    expected = model(images)
+    torch.manual_seed(1)
+    assert torch.equal(traced.module(images), expected)
+
+
+@pytest.mark.parametrize("make", [FunctionalDropout, ModuleDropout])
+def test_dropout_right_behind_the_cut_stays_with_the_suffix(make: Callable[[], Small]) -> None:
+    halves = split(trace(make().eval(), image_size=16), frozen=1, num_classes=3)
+    nn.init.normal_(halves.suffix.get_submodule(halves.head).get_parameter("weight"))
+    halves.prefix.train()
+    x = halves.prefix(torch.randn(2, 3, 16, 16))
+    assert torch.equal(x, x.relu())
+    assert not torch.equal(halves.suffix.train()(x), halves.suffix(x))
+
+
+def test_tracing_leaves_the_model_as_it_was() -> None:
+    model = maxvit().eval()
+    before, values = set(vars(model)), copy.deepcopy(model.state_dict())
+    trace(model, image_size=32)
+    assert set(vars(model)) == before
+    assert not any(module.training for module in model.modules())
+    after = model.state_dict()
+    assert after.keys() == values.keys()
+    assert all(torch.equal(after[name], values[name]) for name in values)
+
+
+def test_optional_arguments_are_bound_to_their_defaults() -> None:
+    model = Optional().eval()
+    traced = trace(model, image_size=16)
+    images = torch.randn(4, 3, 16, 16)
+    assert torch.equal(traced.module(images), model(images))
+    assert [node.name for node in traced.module.graph.nodes if node.op == "placeholder"] == [
+        "images"
+    ]
+
+
+def test_model_that_depends_on_tensor_values_says_what_to_do() -> None:
+    message = r"DependsOnValues cannot be traced by torch\.fx: .*move into a leaf module or a"
+    with pytest.raises(BackboneError, match=message):
+        trace(DependsOnValues(), image_size=16)
+
+
+@pytest.mark.parametrize("make", [MoreInTraining, OtherWiresInTraining])
+def test_model_of_two_graphs_says_what_to_do(make: Callable[[], nn.Module]) -> None:
+    message = "different graphs in train and eval mode.*switch auxiliary outputs off"
+    with pytest.raises(BackboneError, match=message):
+        trace(make(), image_size=16)
+
+
+def test_model_with_auxiliary_outputs_can_be_traced_without_them() -> None:
+    with pytest.raises(BackboneError, match="switch auxiliary outputs off"):
+        trace(models.googlenet(weights=None, init_weights=False), image_size=32)
+    model = models.googlenet(weights=None, init_weights=False, aux_logits=False)
+    assert trace(model, image_size=32).head.target == "fc"
+
+
+def test_model_without_a_classifier_says_which_are_known() -> None:
+    with pytest.raises(
+        BackboneError, match=r"no classifier to replace; allowed: a last nn\.Linear"
+    ):
+        trace(Headless(), image_size=16)
+
+
+def test_image_size_that_the_model_refuses_says_so() -> None:
+    with pytest.raises(
+        BackboneError, match=r"refuses RGB images of 40 x 40 pixels: .*\. Try another"
+    ):
+        trace(vit(), image_size=40)
+
+
+def test_model_that_cannot_be_cut_says_so() -> None:
+    with pytest.raises(BackboneError, match="no place to cut before its head"):
+        boundaries(trace(Everywhere(), image_size=16))
+
+
+def test_frozen_share_of_a_traced_model_counts_its_boundaries() -> None:
+    found = boundaries(trace(Small().eval(), image_size=16))
+    assert [boundary.node for boundary in found] == ["relu", "mean"]
+    assert frozen_boundaries(len(found), depth=0.5) == 1
