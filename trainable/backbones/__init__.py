@@ -14,19 +14,21 @@ import torch
 from torch import nn
 
 from trainable.backbones import shipped, torchvision_models
-from trainable.backbones.weights import Arrays, Preprocessing, Weights
+from trainable.backbones.weights import Arrays, Preprocessing, ShelfEntry, Weights
 from trainable.errors import BackboneError
 from trainable.graphs import TracedBackbone, trace
 
 __all__ = [
     "Backbone",
     "Preprocessing",
+    "ShelfEntry",
     "Weights",
-    "cached",
+    "describe",
     "expand",
     "known_problem",
     "load_weights",
     "names",
+    "untrained",
 ]
 
 _SHOWN_MISFITS = 3
@@ -93,11 +95,29 @@ def known_problem(backbone: str) -> str | None:
     return None if problem is None else f"got {backbone!r}; {problem}"
 
 
-def cached(backbone: str) -> bool:
-    """Whether the weights of a known backbone are on this machine."""
-    name, _, wanted = backbone.partition("@")
+def describe(name: str) -> ShelfEntry:
+    """What is known of a backbone's default weights without reading them.
+
+    Raises:
+        BackboneError: the name is unknown.
+    """
+    problem = known_problem(name)
+    if problem is not None:
+        raise BackboneError(problem)
+    source = _source_of(name.partition("@")[0])
+    assert source is not None
+    entry: ShelfEntry = source.describe(name)
+    return entry
+
+
+def untrained(name: str) -> Backbone:
+    """A backbone with random weights, to look at its structure without reading any.
+
+    Raises:
+        BackboneError: the name is unknown.
+    """
     source = _source_of(name)
-    return source is not None and bool(source.cached(name, wanted))
+    return Backbone(load_weights(name if source is shipped else f"{name}@none"))
 
 
 def load_weights(backbone: str) -> Weights:

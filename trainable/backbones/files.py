@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,9 @@ def read_state_dict(path: Path) -> dict[str, npt.NDArray[np.generic]]:
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():  # of pickle protocols: what cannot be read raises
+                warnings.simplefilter("ignore", UserWarning)
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise BackboneError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
@@ -59,22 +63,35 @@ def to_array(tensor: torch.Tensor) -> npt.NDArray[np.generic]:
     return array
 
 
-def verify_checksum(path: Path) -> None:
-    """Hold a file against the start of its SHA-256 that its name carries, as torchvision's do.
+def named_hash(path: Path) -> str | None:
+    """The start of its SHA-256 that a file's name carries, as torchvision's do; or None."""
+    found = _HASH_IN_NAME.search(path.name)
+    return found[1] if found else None
+
+
+def is_original(path: Path) -> bool:
+    """Whether a file is the one that the hash in its name stands for.
+
+    A file of somebody's own under such a name is not, and may be read all the same.
 
     Raises:
-        BackboneError: they differ.
+        BackboneError: it is not, and it is damaged: its parts do not have their own checksums.
     """
-    named = _HASH_IN_NAME.search(path.name)
-    if named is None:
-        return
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
-    if not digest.hexdigest().startswith(named[1]):
+    if digest.hexdigest().startswith(named_hash(path) or "-"):
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        damaged = str(error)
+    if damaged is not None:
         raise BackboneError(
-            f"{path}: damaged: its SHA-256 begins with {digest.hexdigest()[: len(named[1])]}, not "
-            f"with {named[1]} as its name says. Delete the file; it is fetched again where there "
-            "is a network"
+            f"{path}: damaged ({damaged}), and its SHA-256 begins with {digest.hexdigest()[:8]}, "
+            f"not with {named_hash(path)} as its name says. Delete it; it is fetched again where "
+            "there is a network"
         )
+    return False

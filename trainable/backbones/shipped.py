@@ -6,9 +6,17 @@ from torch import nn
 
 from trainable import zoo
 from trainable.backbones.files import read_state_dict
-from trainable.backbones.weights import Arrays, Preprocessing, Weights, digest_of
+from trainable.backbones.weights import (
+    Arrays,
+    Preprocessing,
+    ShelfEntry,
+    Weights,
+    digest_of,
+)
 
 NAME = "shipped"
+
+_LICENCE = "Apache-2.0"
 
 
 def names() -> list[str]:
@@ -23,10 +31,18 @@ def problem(name: str, wanted: str) -> str | None:
     return None
 
 
-def cached(name: str, wanted: str) -> bool:
-    """Whether the weights are on this machine: they always are."""
-    del name, wanted
-    return True
+def describe(name: str) -> ShelfEntry:
+    """What is known of it; its weights are always there."""
+    return ShelfEntry(
+        name=name,
+        source=NAME,
+        version=name,
+        num_params=sum(parameter.numel() for parameter in zoo.build().parameters()),
+        image_size=zoo.IMAGE_SIZE,
+        cached=True,
+        licence=_LICENCE,
+        pretraining=_pretraining(name),
+    )
 
 
 def load(name: str, wanted: str, backbone: str) -> Weights:
@@ -47,8 +63,8 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
         ),
         arrays=arrays,
         digest=digest_of(arrays),
-        licence="Apache-2.0",
-        pretraining="none" if name == "tiny_untrained" else "generated images",
+        licence=_LICENCE,
+        pretraining=_pretraining(name),
     )
 
 
@@ -62,3 +78,7 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
     """The arrays as they are."""
     del model, image_size
     return weights.arrays
+
+
+def _pretraining(name: str) -> str:
+    return "none" if name == "tiny_untrained" else "generated images"

@@ -21,8 +21,20 @@ from torchvision.models import VisionTransformer, WeightsEnum, get_model_builder
 from torchvision.models import get_model_weights as weights_of
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from trainable.backbones.files import SUFFIXES, read_state_dict, to_array, verify_checksum
-from trainable.backbones.weights import Arrays, Preprocessing, Weights, digest_of
+from trainable.backbones.files import (
+    SUFFIXES,
+    is_original,
+    named_hash,
+    read_state_dict,
+    to_array,
+)
+from trainable.backbones.weights import (
+    Arrays,
+    Preprocessing,
+    ShelfEntry,
+    Weights,
+    digest_of,
+)
 from trainable.errors import BackboneError
 
 NAME = "torchvision"
@@ -52,13 +64,19 @@ def problem(name: str, wanted: str) -> str | None:
     )
 
 
-def cached(name: str, wanted: str) -> bool:
-    """Whether the weights are on this machine."""
-    if wanted == RANDOM:
-        return True
-    if wanted.endswith(SUFFIXES):
-        return Path(wanted).is_file()
-    return _cache_path(_member(name, wanted)).is_file()
+def describe(name: str) -> ShelfEntry:
+    """What torchvision says of its default weights."""
+    member = _member(name, "")
+    return ShelfEntry(
+        name=name,
+        source=NAME,
+        version=member.name,
+        num_params=int(member.meta["num_params"]),
+        image_size=int(member.transforms().crop_size[0]),
+        cached=_cache_path(member).is_file(),
+        licence=member.meta.get("license"),
+        pretraining=_pretraining(member),
+    )
 
 
 def load(name: str, wanted: str, backbone: str) -> Weights:
@@ -70,9 +88,11 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
     elif wanted.endswith(SUFFIXES):
         arrays, version = read_state_dict(Path(wanted)), Path(wanted).name
     else:
-        arrays, version = _pretrained(name, member), member.name
+        path = _fetch(name, member)
+        version = member.name if is_original(path) else f"{member.name} (own file)"
+        arrays = _pretrained(name, member, path)
         licence = member.meta.get("license")
-        pretraining = ", ".join(member.meta.get("_metrics", {})) or None
+        pretraining = _pretraining(member)
     preset = member.transforms()
     return Weights(
         backbone=backbone,
@@ -149,13 +169,16 @@ def _member(name: str, wanted: str) -> WeightsEnum:
     return enum.DEFAULT if wanted in ("", "DEFAULT") else enum[wanted]
 
 
-def _pretrained(name: str, member: WeightsEnum) -> Arrays:
+def _pretrained(name: str, member: WeightsEnum, path: Path) -> Arrays:
     """The state dict as torchvision itself loads it, names of former versions translated.
 
     torchvision unpickles the file without restraint, so it is read safely first.
     """
-    read_state_dict(_fetch(name, member))
-    model: nn.Module = get_model_builder(name)(weights=member, progress=False)
+    read_state_dict(path)
+    try:
+        model: nn.Module = get_model_builder(name)(weights=member, progress=False)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise BackboneError(f"{path}: does not fit {name}: {error}") from error
     return {key: to_array(tensor) for key, tensor in sorted(model.state_dict().items())}
 
 
@@ -168,6 +191,11 @@ def _random(name: str) -> Arrays:
     return {key: to_array(tensor) for key, tensor in sorted(model.state_dict().items())}
 
 
+def _pretraining(member: WeightsEnum) -> str | None:
+    """The data sets that torchvision reports scores on; what it trained on, as far as it tells."""
+    return ", ".join(member.meta.get("_metrics", {})) or None
+
+
 def _cache_path(member: WeightsEnum) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(member.url).path).name
 
@@ -178,11 +206,12 @@ def _fetch(name: str, member: WeightsEnum) -> Path:
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(member.url, str(path), progress=False)
+            torch.hub.download_url_to_file(
+                member.url, str(path), hash_prefix=named_hash(path), progress=False
+            )
         except (URLError, OSError, RuntimeError) as error:
             raise BackboneError(
                 f"{name}@{member.name}: the weights are not on this machine and cannot be fetched "
                 f"({error}). Put the file {path.name} into {path.parent}"
             ) from error
-    verify_checksum(path)
     return path

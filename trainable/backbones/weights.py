@@ -64,10 +64,30 @@ class Weights:
     licence: str | None = None
     pretraining: str | None = None
 
-    @property
-    def num_params(self) -> int:
-        """Numbers held in the arrays, buffers included."""
-        return sum(array.size for array in self.arrays.values())
+
+@dataclass(frozen=True, kw_only=True)
+class ShelfEntry:
+    """What is known of a backbone's default weights without reading them.
+
+    Attributes:
+        name: as search-space files write it.
+        source: which source of backbones has it.
+        version: its default weights.
+        num_params: of the network as it was pretrained.
+        image_size: side in pixels that it was made for.
+        cached: whether the weights are on this machine.
+        licence: of the weights, where it is known.
+        pretraining: data they were trained on, where it is known.
+    """
+
+    name: str
+    source: str
+    version: str
+    num_params: int
+    image_size: int
+    cached: bool
+    licence: str | None
+    pretraining: str | None
 
 
 def digest_of(arrays: Arrays) -> str:
