@@ -46,7 +46,11 @@ def result_key(work: Work) -> str:
 
 
 def baseline_task(baseline: Baseline, plan: StudyPlan, space: SearchSpace) -> dict[str, Any]:
-    """What a worker has to know of a baseline."""
+    """What a worker has to know of a baseline.
+
+    A probe sees images of the size that the trials see, unless that is an axis.
+    """
+    image_size = "auto" if "image_size" in space.axes else space.training["image_size"]
     return {
         "method": baseline.method,
         "backbone": baseline.backbone,
@@ -55,6 +59,7 @@ def baseline_task(baseline: Baseline, plan: StudyPlan, space: SearchSpace) -> di
         "objective": space.objective.value,
         "repeats": space.finalists.repeats,
         "seed": space.seed,
+        "image_size": None if image_size == "auto" else image_size,
     }
 
 

@@ -27,7 +27,8 @@ from orchestrator.sources import load_images
 from orchestrator.space import SearchSpace, load_space
 from orchestrator.studies import Seconds, StudyBroker
 from orchestrator.tables import read_table
-from trainable.backbones import Weights, known_problem, load_weights
+from trainable import backbones as shelf
+from trainable.backbones import Weights, load_weights
 from trainable.errors import BackboneError
 from trainable.images import LabelledImages
 
@@ -85,7 +86,7 @@ def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
         SpaceError: with every problem of the file.
         UsageError: weights are missing or damaged.
     """
-    space = load_space(path, overrides, known_backbone=known_problem)
+    space = load_space(path, overrides, shelf=shelf)
     images = load_images(space.dataset, seed=space.seed)
     plan = make_plan(space, images, where=str(path))
     try:

@@ -116,11 +116,12 @@ def _baseline(
         objective=Metric(task["objective"]),
         repeats=task["repeats"],
         seed=task["seed"],
+        image_size=task["image_size"],
     )
     yield Event(
         run=clock.read(),
         result={
-            "weights": network.weights.source if network else None,
+            "weights": network.weights.version if network else None,
             "inverse_penalty": result.inverse_penalty,
             "num_features": result.num_features,
             "labels_used": result.labels_used,

@@ -14,7 +14,7 @@ from trainable import device as devices
 from trainable.backbones import Backbone
 from trainable.budget import draw_subset, split_folds
 from trainable.errors import DataError
-from trainable.features import activations, decode, smallest_side
+from trainable.features import activations, decode, decode_for, smallest_side
 from trainable.finetune import TestResult
 from trainable.freezing import boundaries, split
 from trainable.images import LabelledImages, Split
@@ -22,8 +22,8 @@ from trainable.logistic import fit_path
 from trainable.scores import Scores, score
 from trainable.spec import LabelBudget, Metric, Validation
 
-INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Regularisation strengths C tried, in the sense of scikit-learn, on standardised features."""
+INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+"""Regularisation strengths C tried, in the sense of scikit-learn, on centred features of spread 1."""
 
 MAX_PIXELS = 32
 """Longest side of the images that the `pixels` baseline sees."""
@@ -73,8 +73,8 @@ def run_baseline(
             regularisation.
         repeats: draws tested.
         seed: of the sweep.
-        image_size: side in pixels; None for the backbone's own, or for pixels the smallest image's
-            side, at most `MAX_PIXELS`.
+        image_size: side in pixels that a backbone sees; None for its own. Pixels are taken at the
+            smallest image's side, at most `MAX_PIXELS`.
         device: to compute on.
 
     Raises:
@@ -88,7 +88,7 @@ def run_baseline(
     if not len(test):
         raise DataError("there is no test image; a baseline is always scored on the test split")
     touched = np.unique(np.concatenate([*draws, test]))
-    features = _features(images, touched, backbone, image_size=image_size, device=where)
+    features = baseline_features(images, touched, backbone, image_size=image_size, device=where)
     labels = torch.from_numpy(images.labels[touched]).to(where)
 
     def rows(indices: npt.NDArray[np.int64]) -> Tensor:
@@ -135,27 +135,39 @@ def run_baseline(
     )
 
 
-def _features(
+def baseline_features(
     images: LabelledImages,
     indices: npt.NDArray[np.int64],
     backbone: Backbone | None,
     *,
-    image_size: int | None,
-    device: torch.device,
+    image_size: int | None = None,
+    device: torch.device | None = None,
 ) -> Tensor:
-    """(M, D) floats: what reaches the head of the backbone, or pixels on the 0..1 scale."""
+    """What a baseline classifies: what reaches a backbone's head, or pixels on the 0..1 scale.
+
+    Args:
+        images: where the encoded bytes lie.
+        indices: (M,) which of them.
+        backbone: None for pixels.
+        image_size: see `run_baseline`; it does not matter to pixels.
+        device: to compute on.
+
+    Returns:
+        (M, D) floats.
+    """
+    device = device or devices.default_device()
     if backbone is None:
-        side = image_size or min(MAX_PIXELS, smallest_side(images, indices))
+        side = min(MAX_PIXELS, smallest_side(images, indices))
         return decode(images, indices, image_size=side).to(device).flatten(1).float() / 255
     preprocessing = backbone.weights.preprocessing
-    side = image_size or preprocessing.image_size
-    traced = backbone.traced(side)
+    preprocessing = preprocessing.resized(image_size or preprocessing.image_size)
+    traced = backbone.traced(preprocessing.image_size)
     prefix = split(
         traced, frozen=len(boundaries(traced)), num_classes=images.num_classes
     ).prefix.to(device)
     values = activations(
         prefix,
-        decode(images, indices, image_size=side),
+        decode_for(preprocessing, images, indices),
         preprocessing=preprocessing,
         device=device,
         precision="fp32",

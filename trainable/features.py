@@ -22,13 +22,24 @@ BATCH = 256
 _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
-def decode(images: LabelledImages, indices: npt.NDArray[np.int64], *, image_size: int) -> Tensor:
-    """RGB pixels: resized so that the shorter side fits, then cut to the centre square.
+def decode(
+    images: LabelledImages,
+    indices: npt.NDArray[np.int64],
+    *,
+    image_size: int,
+    resize_size: int | None = None,
+    interpolation: str = "bilinear",
+) -> Tensor:
+    """RGB pixels: resized by the shorter side, then cut to the centre square.
+
+    The same arithmetic as torchvision's ImageClassification preset on a Pillow image.
 
     Args:
         images: where the encoded bytes lie.
         indices: (M,) which of them.
         image_size: side of the square, in pixels.
+        resize_size: shorter side before the cut, at least image_size; None for image_size.
+        interpolation: `bilinear` or `bicubic`.
 
     Returns:
         (M, 3, image_size, image_size) uint8 on the CPU.
@@ -36,15 +47,31 @@ def decode(images: LabelledImages, indices: npt.NDArray[np.int64], *, image_size
     Raises:
         DataError: an image cannot be decoded; the message names its path.
     """
+    short = image_size if resize_size is None else resize_size
+    resampling = Image.Resampling[interpolation.upper()]
     pixels = torch.empty((len(indices), 3, image_size, image_size), dtype=torch.uint8)
     for row, index in enumerate(indices):
         try:
             with Image.open(io.BytesIO(images.encoded(int(index)))) as opened:
-                picture = _square(opened.convert("RGB"), image_size)
+                resized = _resize(opened.convert("RGB"), short, resampling)
+                picture = _cut(resized, image_size)
         except _UNREADABLE as error:
             raise DataError(f"{images.paths[index]}: cannot be decoded: {error}") from error
         pixels[row] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     return pixels
+
+
+def decode_for(
+    preprocessing: Preprocessing, images: LabelledImages, indices: npt.NDArray[np.int64]
+) -> Tensor:
+    """(M, 3, S, S) uint8 pixels as `preprocessing` wants them; see `decode`."""
+    return decode(
+        images,
+        indices,
+        image_size=preprocessing.image_size,
+        resize_size=preprocessing.resize_size,
+        interpolation=preprocessing.interpolation,
+    )
 
 
 def smallest_side(images: LabelledImages, indices: npt.NDArray[np.int64]) -> int:
@@ -99,12 +126,20 @@ def activations(
     return torch.cat(parts)
 
 
-def _square(picture: Image.Image, side: int) -> Image.Image:
-    """The centre square of an image, `side` pixels wide."""
+def _resize(picture: Image.Image, short: int, resampling: Image.Resampling) -> Image.Image:
+    """The image with a shorter side of `short` pixels, the longer one rounded down."""
     width, height = picture.size
-    if (width, height) == (side, side):
+    if min(width, height) == short:
         return picture
-    short = min(width, height)
-    left, top = (width - short) / 2, (height - short) / 2
-    box = (left, top, left + short, top + short)
-    return picture.resize((side, side), Image.Resampling.BILINEAR, box=box)
+    if width <= height:
+        size = (short, int(short * height / width))
+    else:
+        size = (int(short * width / height), short)
+    return picture.resize(size, resampling)
+
+
+def _cut(picture: Image.Image, side: int) -> Image.Image:
+    """The centre square of an image, `side` pixels wide."""
+    left = round((picture.width - side) / 2)
+    top = round((picture.height - side) / 2)
+    return picture.crop((left, top, left + side, top + side))

@@ -20,7 +20,7 @@ from trainable import device as devices
 from trainable.backbones import Backbone
 from trainable.budget import draw_subset, split_folds
 from trainable.errors import DataError
-from trainable.features import activations, decode
+from trainable.features import activations, decode_for
 from trainable.freezing import (
     boundaries,
     frozen_boundaries,
@@ -257,7 +257,7 @@ class Trial:
         per_class = self._spec.label_budget.per_class
         return TrialFacts(
             spec=self._resolve(min(len(fold.train) for fold in folds)),
-            weights=self._backbone.weights.source,
+            weights=self._backbone.weights.version,
             boundary=boundary.node if boundary else None,
             frozen_boundaries=self._split.frozen,
             num_boundaries=len(self._boundaries),
@@ -290,11 +290,11 @@ class Trial:
 
     def _examples(self, indices: npt.NDArray[np.int64]) -> Examples:
         start = time.perf_counter()
-        pixels = decode(self._images, indices, image_size=self._image_size)
+        preprocessing = self._backbone.weights.preprocessing.resized(self._image_size)
         features = activations(
             self._split.prefix,
-            pixels,
-            preprocessing=self._backbone.weights.preprocessing,
+            decode_for(preprocessing, self._images, indices),
+            preprocessing=preprocessing,
             device=self._device,
             precision=devices.resolve_precision(self._spec.precision, self._device),
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _MAX_ITERATIONS = 300
+_SMALLEST_SPREAD = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +37,10 @@ def fit_path(
 ) -> list[LinearClassifier]:
     """Minimisers of C * (summed cross-entropy) + ||W||^2 / 2 for several C, each warm-started.
 
-    Features are standardised by the training data first, so that C means the same for every
-    backbone; the classifiers returned take raw features. The objective is scikit-learn's
+    Features are centred and divided by one common scale, the root of their mean variance, so that
+    C means the same for every backbone; the classifiers returned take raw features. (A scale for
+    each feature would blow up the weak ones, which costs accuracy where labels are few.) The
+    objective is scikit-learn's
     LogisticRegression, minimised by L-BFGS with a strong Wolfe line search (Nocedal and Wright,
     Numerical Optimization, 2006, algorithms 7.5 and 3.5) in float64. The bias is not penalised.
 
@@ -52,9 +55,9 @@ def fit_path(
     """
     features = features.double()
     mean = features.mean(dim=0)
-    std = features.std(dim=0, unbiased=False)
-    # A feature that never varies would be divided by nothing and carries nothing.
-    scale = torch.where(std > 1e-8, 1 / std.clamp_min(1e-8), torch.zeros_like(std))
+    spread = features.var(dim=0, unbiased=False).mean().sqrt()
+    # Features that never vary carry nothing, whatever they are divided by.
+    scale = 1 / spread if spread > _SMALLEST_SPREAD else torch.ones_like(spread)
     standardised = (features - mean) * scale
     weight = torch.zeros(
         num_classes, features.shape[1], dtype=torch.float64, device=features.device

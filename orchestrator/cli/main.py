@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from orchestrator.cli import launch, leaderboard, listing, resume, status, validate
+from orchestrator.cli import backbones, launch, leaderboard, listing, resume, status, validate
 from orchestrator.errors import SweepError
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "list": listing.list_runs,
     "leaderboard": leaderboard.leaderboard,
     "validate": validate.validate,
+    "backbones": backbones.backbones,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_exiting(_command))

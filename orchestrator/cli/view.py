@@ -61,7 +61,7 @@ class ProgressView:
             self._live.update(progress_table(progress, self._metric, left_s=left))
             return
         line = _line(progress, self._metric, left_s=left)
-        over = all(study.settled == study.total for study in progress)
+        over = all(study.finished for study in progress)
         if line != self._last_line and (over or time.monotonic() >= self._next_line):
             print(line, file=sys.stderr, flush=True)
             self._last_line = line

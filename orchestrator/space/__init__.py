@@ -1,7 +1,7 @@
 """Search-space files: YAML -> a checked `SearchSpace`, or every problem of it at once."""
 
 from orchestrator.space.axes import Axis, Case, Choice, Condition, Domain, Fixed, Range
-from orchestrator.space.axis_reading import KnownBackbone
+from orchestrator.space.axis_reading import Shelf
 from orchestrator.space.file import load_space, parse_space
 from orchestrator.space.reference import KnownKey, known_keys
 from orchestrator.space.rules import Value
@@ -42,7 +42,6 @@ __all__ = [
     "Fixed",
     "GridSection",
     "HyperbandSection",
-    "KnownBackbone",
     "KnownKey",
     "LimitsSection",
     "MedianSection",
@@ -54,6 +53,7 @@ __all__ = [
     "ResourcesSection",
     "SamplerSection",
     "SearchSpace",
+    "Shelf",
     "SuccessiveHalvingSection",
     "TpeSection",
     "Value",

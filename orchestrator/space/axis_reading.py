@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from orchestrator.space.axes import (
     Axis,
@@ -26,8 +27,16 @@ from orchestrator.space.rules import (
     finite_number,
 )
 
-KnownBackbone = Callable[[str], str | None]
-"""What is wrong with a backbone's name, as a problem line says it; None where it is known."""
+
+class Shelf(Protocol):
+    """What a reader has to know of the backbones there are."""
+
+    def known_problem(self, backbone: str, /) -> str | None:
+        """What is wrong with a backbone's name, as a problem line says it; None if nothing."""
+
+    def expand(self, pattern: str, /) -> Sequence[str]:
+        """The backbones that a name with `*`, `?` or `[` stands for; itself where none match."""
+
 
 _RANGE_KEYS = ("low", "high", "log", "step")
 _CASE_KEYS = ("value", "values", *_RANGE_KEYS, "when")
@@ -38,9 +47,9 @@ _SMALLEST_STEP = 1e-9
 class AxisReader:
     """Reads the axes of one file."""
 
-    def __init__(self, problems: Problems, *, known_backbone: KnownBackbone | None = None) -> None:
+    def __init__(self, problems: Problems, *, shelf: Shelf | None = None) -> None:
         self._problems = problems
-        self._known_backbone = known_backbone
+        self._shelf = shelf
 
     def read(self, name: str, given: object) -> Axis | None:
         """The axis `name`, or None where it has problems."""
@@ -116,9 +125,24 @@ class AxisReader:
         return self._range(name, path, given)
 
     def _listed_or_fixed(self, name: str, path: KeyPath, given: object) -> Domain | None:
-        if isinstance(given, list):
-            return self._choice(name, path, given)
+        if isinstance(given, list) or self._is_pattern(name, given):
+            return self._choice(name, path, given if isinstance(given, list) else [given])
         return self._fixed(name, path, given)
+
+    def _is_pattern(self, name: str, given: object) -> bool:
+        return name == "backbone" and isinstance(given, str) and bool(set(given) & set("*?["))
+
+    def _expanded(self, name: str, given: list[object]) -> list[object]:
+        """The list with each pattern of backbones replaced by what it stands for."""
+        if self._shelf is None:
+            return given
+        items: list[object] = []
+        for item in given:
+            if self._is_pattern(name, item):
+                items += [match for match in self._shelf.expand(str(item)) if match not in items]
+            else:
+                items.append(item)
+        return items
 
     def _fixed(self, name: str, path: KeyPath, given: object) -> Fixed | None:
         value = self._value(name, path, given)
@@ -130,7 +154,7 @@ class AxisReader:
             return None
         found = len(self._problems)
         values: list[Value] = []
-        for item in given:
+        for item in self._expanded(name, given):
             value = self._value(name, path, item)
             if value is None:
                 continue
@@ -149,8 +173,8 @@ class AxisReader:
             )
             return None
         problem = axis_value_problem(name, given)
-        if problem is None and name == "backbone" and self._known_backbone is not None:
-            problem = self._known_backbone(str(given))
+        if problem is None and name == "backbone" and self._shelf is not None:
+            problem = self._shelf.known_problem(str(given))
         if problem is not None:
             self._problems.add(path, problem)
             return None

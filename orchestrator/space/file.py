@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from orchestrator.space.axis_reading import KnownBackbone
+from orchestrator.space.axis_reading import Shelf
 from orchestrator.space.problems import Problems, refusal, space_error
 from orchestrator.space.search_space import SearchSpace
 from orchestrator.space.yaml_text import TextError, apply_overrides, read_yaml
@@ -18,7 +18,7 @@ def load_space(
     path: Path,
     overrides: Sequence[str] = (),
     *,
-    known_backbone: KnownBackbone | None = None,
+    shelf: Shelf | None = None,
 ) -> SearchSpace:
     """The search space of a file.
 
@@ -26,7 +26,7 @@ def load_space(
         path: of the file, YAML in UTF-8.
         overrides: `KEY=VALUE` each, with dotted keys and YAML values, such as
             `search.lr=0.001`; they replace what the file says.
-        known_backbone: tells what is wrong with a backbone's name; None takes every name.
+        shelf: of backbones, to check and expand their names; None takes every name.
 
     Raises:
         SpaceError: the file cannot be read, or says something that is not allowed.
@@ -51,7 +51,7 @@ def load_space(
         line = content.count(b"\n", 0, error.start) + 1
         byte = content[error.start]
         raise space_error(where, f"not UTF-8: byte 0x{byte:02x} in line {line}") from None
-    return parse_space(text, where=where, overrides=overrides, known_backbone=known_backbone)
+    return parse_space(text, where=where, overrides=overrides, shelf=shelf)
 
 
 def parse_space(
@@ -59,7 +59,7 @@ def parse_space(
     *,
     where: str,
     overrides: Sequence[str] = (),
-    known_backbone: KnownBackbone | None = None,
+    shelf: Shelf | None = None,
 ) -> SearchSpace:
     """The search space of a text; see `load_space`.
 
@@ -67,7 +67,7 @@ def parse_space(
         text: YAML.
         where: what messages call the text; its stem is the default name.
         overrides: `KEY=VALUE` each.
-        known_backbone: tells what is wrong with a backbone's name; None takes every name.
+        shelf: of backbones, to check and expand their names; None takes every name.
 
     Raises:
         SpaceError: the text is no YAML, or says something that is not allowed.
@@ -87,7 +87,7 @@ def parse_space(
         apply_overrides(given, overrides, problems),
         where=where,
         default_name=Path(where).stem,
-        known_backbone=known_backbone,
+        shelf=shelf,
         problems=problems,
     )
 

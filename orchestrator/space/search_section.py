@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.space.axes import Axis, Case, Fixed
-from orchestrator.space.axis_reading import AxisReader, KnownBackbone
+from orchestrator.space.axis_reading import AxisReader, Shelf
 from orchestrator.space.problems import KeyPath, Problems, refusal, shown, unknown
 from orchestrator.space.rules import (
     AXIS_NAMES,
@@ -27,7 +27,7 @@ def read_search(
     problems: Problems,
     *,
     homes: Mapping[str, str],
-    known_backbone: KnownBackbone | None = None,
+    shelf: Shelf | None = None,
 ) -> tuple[dict[str, Axis], tuple[LabelBudget, ...]]:
     """The axes, each after those that its conditions name, and the distinct label budgets.
 
@@ -36,7 +36,7 @@ def read_search(
         problems: takes what is wrong; then the result serves no other purpose than further checks.
         homes: keys that belong elsewhere in the file -> their dotted path; at the top level,
             themselves.
-        known_backbone: tells what is wrong with a backbone's name.
+        shelf: of backbones, to check and expand their names; None takes every name.
     """
     if given is None:
         problems.add(("search",), "missing; it needs backbone and label_budget")
@@ -44,7 +44,7 @@ def read_search(
     if not isinstance(given, Mapping):
         problems.add(("search",), refusal(given, "a mapping of axes"))
         return {}, ()
-    reader = AxisReader(problems, known_backbone=known_backbone)
+    reader = AxisReader(problems, shelf=shelf)
     axes: dict[str, Axis] = {}
     broken: set[str] = set()
     for name, value in given.items():

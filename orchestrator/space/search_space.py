@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.errors import SpaceError
 from orchestrator.space.axes import Axis, Fixed
-from orchestrator.space.axis_reading import KnownBackbone
+from orchestrator.space.axis_reading import Shelf
 from orchestrator.space.checks import check_reports, check_sampler, check_training_axes
 from orchestrator.space.combinations import combinations, num_combinations
 from orchestrator.space.problems import Problems, shown
@@ -91,7 +91,7 @@ class SearchSpace:
         *,
         where: str = "search space",
         default_name: str | None = None,
-        known_backbone: KnownBackbone | None = None,
+        shelf: Shelf | None = None,
         problems: Problems | None = None,
     ) -> SearchSpace:
         """The space that plain values describe: those of a file, or of `to_json`.
@@ -100,7 +100,7 @@ class SearchSpace:
             given: the values by key.
             where: what messages call their origin.
             default_name: the name where the values give none; None where they have to.
-            known_backbone: tells what is wrong with a backbone's name; None takes every name.
+            shelf: of backbones, to check and expand their names; None takes every name.
             problems: found in the values before, to be told with the others.
 
         Raises:
@@ -118,9 +118,7 @@ class SearchSpace:
             default="digits",
             required=True,
         )
-        axes, label_budgets = read_search(
-            given.get("search"), problems, homes=HOMES, known_backbone=known_backbone
-        )
+        axes, label_budgets = read_search(given.get("search"), problems, homes=HOMES, shelf=shelf)
         training = read_training(("training",), given.get("training"), problems, homes=HOMES)
         validation = read_validation(("validation",), given.get("validation"), problems)
         objective = read_section(ObjectiveSection, ("objective",), given.get("objective"), problems)

@@ -40,9 +40,7 @@ def main() -> None:
         for per_class in LABELS_PER_CLASS:
             right = 0.0
             for repeat in range(NUM_DRAWS):
-                draw = draw_subset(
-                    images, budget=LabelBudget(per_class), repeat=repeat, seed=0
-                )
+                draw = draw_subset(images, budget=LabelBudget(per_class), repeat=repeat, seed=0)
                 (classifier,) = fit_path(
                     features[draw],
                     labels[draw],

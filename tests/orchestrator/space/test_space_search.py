@@ -380,11 +380,15 @@ def test_what_is_wrong_with_a_backbone_becomes_a_problem_line() -> None:
         "dataset: {source: digits}\nsearch: {backbone: [tiny, resnt50], label_budget: 5, lr: 0}\n"
     )
 
-    def known(name: str) -> str | None:
-        return None if name == "tiny" else f"unknown backbone {name}; did you mean resnet50?"
+    class Shelf:
+        def known_problem(self, name: str) -> str | None:
+            return None if name == "tiny" else f"unknown backbone {name}; did you mean resnet50?"
+
+        def expand(self, pattern: str) -> list[str]:
+            return [pattern]
 
     with pytest.raises(SpaceError, match=r"a\.yaml: 2 problems") as caught:
-        parse_space(text, where="a.yaml", known_backbone=known)
+        parse_space(text, where="a.yaml", shelf=Shelf())
     assert "\n  search.backbone: unknown backbone resnt50; did you mean resnet50?\n" in str(
         caught.value
     )

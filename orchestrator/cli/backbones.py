@@ -1,0 +1,141 @@
+"""`sft-sweep backbones`: what is on the shelf, and where each can be cut."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.arguments import Json
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from trainable.backbones import ShelfEntry
+
+MOST_TRACED = 12
+"""Longest list whose boundaries are counted: each is built and traced for it, in seconds."""
+
+
+def backbones(
+    pattern: Annotated[
+        str, typer.Argument(metavar="[PATTERN]", help="A name, or a glob such as 'convnext_*'.")
+    ] = "*",
+    *,
+    boundaries: Annotated[
+        bool, typer.Option("--boundaries", help="List the places where each can be cut.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    r"""List the backbones: parameters, input size, boundaries, weights on this machine, licence.
+
+    \b
+    Examples:
+      sft-sweep backbones
+      sft-sweep backbones 'resnet*'
+      sft-sweep backbones resnet50 --boundaries
+    """
+    from trainable import backbones as shelf
+
+    found = shelf.names(pattern)
+    if not found:
+        raise UsageError(shelf.known_problem(pattern) or f"{pattern}: no backbone matches")
+    entries = [shelf.describe(name) for name in found]
+    if boundaries:
+        for entry in entries:
+            _show_boundaries(entry, as_json=json)
+        return 0
+    counts = {name: len(_boundaries(name)) for name in found[:MOST_TRACED] if _few(found)}
+    if json:
+        rows = [asdict(entry) | {"num_boundaries": counts.get(entry.name)} for entry in entries]
+        print(jsonlib.dumps(rows))
+        return 0
+    _show_list(entries, counts)
+    if not _few(found):
+        print(f"boundaries are counted for {MOST_TRACED} backbones at most: narrow the pattern")
+    return 0
+
+
+def _few(found: list[str]) -> bool:
+    return len(found) <= MOST_TRACED
+
+
+def _show_list(entries: list[ShelfEntry], counts: dict[str, int]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from orchestrator.cli.render import print_rich
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("name", "source", "weights"):
+        table.add_column(name)
+    for name in ("params", "input", "boundaries"):
+        table.add_column(name, justify="right")
+    for name in ("on this machine", "pretrained on", "licence"):
+        table.add_column(name)
+    for entry in entries:
+        table.add_row(
+            entry.name,
+            entry.source,
+            entry.version,
+            f"{entry.num_params:,}",
+            f"{entry.image_size} px",
+            str(counts.get(entry.name, "")),
+            "yes" if entry.cached else "no",
+            entry.pretraining or "",
+            entry.licence or "",
+        )
+    print_rich(table)
+
+
+def _boundaries(name: str) -> list[dict[str, Any]]:
+    """Each boundary with the shares of parameters and FLOPs that lie before it."""
+    from trainable import backbones as shelf
+    from trainable.freezing import boundaries
+
+    backbone = shelf.untrained(name)
+    traced = backbone.traced(backbone.weights.preprocessing.image_size)
+    total_params = sum(parameter.numel() for parameter in traced.module.parameters())
+    found = boundaries(traced)
+    rows = []
+    for number, boundary in enumerate(found, start=1):
+        size = 1
+        for side in boundary.shape:
+            size *= side
+        rows.append(
+            {
+                "boundary": number,
+                "node": boundary.node,
+                "shape": list(boundary.shape),
+                "bytes": 4 * size,
+                "params_fraction": boundary.params / total_params,
+                "flops_fraction": boundary.flops / found[-1].flops,
+            }
+        )
+    return rows
+
+
+def _show_boundaries(entry: ShelfEntry, *, as_json: bool) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from orchestrator.cli.render import percent, print_rich
+
+    rows = _boundaries(entry.name)
+    if as_json:
+        print(jsonlib.dumps({"name": entry.name, "boundaries": rows}))
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=entry.name, title_justify="left")
+    for name in ("boundary", "node", "activation", "KiB, fp32", "params before, %", "FLOPs, %"):
+        table.add_column(name, justify="left" if name in ("node", "activation") else "right")
+    for row in rows:
+        table.add_row(
+            str(row["boundary"]),
+            row["node"],
+            " x ".join(str(side) for side in row["shape"]),
+            f"{row['bytes'] / 1024:.1f}",
+            percent(row["params_fraction"]),
+            percent(row["flops_fraction"]),
+        )
+    print_rich(table)

@@ -1,0 +1,171 @@
+"""The shelf of backbones: `NAME[@WEIGHTS]` -> weights as arrays -> a model ready to be cut.
+
+`load_weights` touches files and the network and belongs to the driver; a `Backbone` is made from
+what it returns, anywhere, without files. One module a source of backbones.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from trainable.backbones import shipped, torchvision_models
+from trainable.backbones.weights import Arrays, Preprocessing, ShelfEntry, Weights
+from trainable.errors import BackboneError
+from trainable.graphs import TracedBackbone, trace
+
+__all__ = [
+    "Backbone",
+    "Preprocessing",
+    "ShelfEntry",
+    "Weights",
+    "describe",
+    "expand",
+    "known_problem",
+    "load_weights",
+    "names",
+    "untrained",
+]
+
+_SHOWN_MISFITS = 3
+
+_SOURCES: tuple[ModuleType, ...] = (shipped, torchvision_models)
+
+
+class Backbone:
+    """A backbone in this process: built and traced once per image size, never trained itself.
+
+    Args:
+        weights: of the backbone; copied, never written to.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+        self._traced: dict[int, TracedBackbone] = {}
+
+    def traced(self, image_size: int) -> TracedBackbone:
+        """Its graph for square images of `image_size` pixels.
+
+        Raises:
+            BackboneError: the size does not suit it, it cannot be traced, or the weights do not
+                fit.
+        """
+        if image_size not in self._traced:
+            self._traced[image_size] = self._trace(image_size)
+        return self._traced[image_size]
+
+    def _trace(self, image_size: int) -> TracedBackbone:
+        weights = self.weights
+        source = _source_called(weights.source)
+        model: nn.Module = source.build(weights, image_size=image_size)
+        arrays = source.adapt(weights, model, image_size=image_size)
+        traced = trace(model.eval(), image_size=image_size)
+        _copy_into(model, weights, arrays, head=str(traced.head.target))
+        return traced
+
+
+def names(pattern: str = "*") -> list[str]:
+    """The known names that match a glob pattern, shipped ones first."""
+    every = [name for source in _SOURCES for name in source.names()]
+    return [name for name in every if fnmatch.fnmatchcase(name, pattern)]
+
+
+def expand(pattern: str) -> list[str]:
+    """The backbones meant by `NAME[@WEIGHTS]` whose NAME may be a glob pattern.
+
+    A name that matches nothing is returned as it is, for `known_problem` to tell.
+    """
+    name, at, wanted = pattern.partition("@")
+    return [match + at + wanted for match in names(name)] or [pattern]
+
+
+def known_problem(backbone: str) -> str | None:
+    """What is wrong with `NAME[@WEIGHTS]`, or None; no weights are read."""
+    name, _, wanted = backbone.partition("@")
+    source = _source_of(name)
+    if source is None:
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"got {backbone!r}; unknown backbone{hint} See: sft-sweep backbones"
+    problem: str | None = source.problem(name, wanted)
+    return None if problem is None else f"got {backbone!r}; {problem}"
+
+
+def describe(name: str) -> ShelfEntry:
+    """What is known of a backbone's default weights without reading them.
+
+    Raises:
+        BackboneError: the name is unknown.
+    """
+    problem = known_problem(name)
+    if problem is not None:
+        raise BackboneError(problem)
+    source = _source_of(name.partition("@")[0])
+    assert source is not None
+    entry: ShelfEntry = source.describe(name)
+    return entry
+
+
+def untrained(name: str) -> Backbone:
+    """A backbone with random weights, to look at its structure without reading any.
+
+    Raises:
+        BackboneError: the name is unknown.
+    """
+    source = _source_of(name)
+    return Backbone(load_weights(name if source is shipped else f"{name}@none"))
+
+
+def load_weights(backbone: str) -> Weights:
+    """The weights that `NAME[@WEIGHTS]` means, read from where they lie.
+
+    Raises:
+        BackboneError: the name is unknown, or a file is missing, damaged or unsafe.
+    """
+    problem = known_problem(backbone)
+    if problem is not None:
+        raise BackboneError(problem)
+    name, _, wanted = backbone.partition("@")
+    source = _source_of(name)
+    assert source is not None
+    weights: Weights = source.load(name, wanted, backbone)
+    return weights
+
+
+def _source_of(name: str) -> ModuleType | None:
+    return next((source for source in _SOURCES if name in source.names()), None)
+
+
+def _source_called(name: str) -> ModuleType:
+    return next(source for source in _SOURCES if name == source.NAME)
+
+
+def _copy_into(model: nn.Module, weights: Weights, arrays: Arrays, *, head: str) -> None:
+    """Load arrays into a model; only the head, which is replaced anyway, may not fit."""
+    expected = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if not name.startswith(f"{head}.") and not name.endswith("num_batches_tracked")
+    }
+    known = model.state_dict().keys()
+    misfits = [f"{name} is missing" for name in expected.keys() - arrays.keys()]
+    misfits += [f"{name} is unknown" for name in arrays.keys() - known]
+    misfits += [
+        f"{name} is {tuple(arrays[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in arrays and arrays[name].shape != tuple(tensor.shape)
+    ]
+    if misfits:
+        shown = "; ".join(sorted(misfits)[:_SHOWN_MISFITS])
+        more = len(misfits) - _SHOWN_MISFITS
+        raise BackboneError(
+            f"{weights.backbone}: the weights do not fit the architecture: {shown}"
+            + (f"; and {more} more" if more > 0 else "")
+        )
+    state = model.state_dict()  # carries the versions that some layers ask for
+    state.update({name: torch.tensor(arrays[name]) for name in expected})
+    model.load_state_dict(state)

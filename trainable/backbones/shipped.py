@@ -1,0 +1,84 @@
+"""Backbones that come with the package: `trainable.zoo`."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from trainable import zoo
+from trainable.backbones.files import read_state_dict
+from trainable.backbones.weights import (
+    Arrays,
+    Preprocessing,
+    ShelfEntry,
+    Weights,
+    digest_of,
+)
+
+NAME = "shipped"
+
+_LICENCE = "Apache-2.0"
+
+
+def names() -> list[str]:
+    """All names, without weights."""
+    return list(zoo.ENTRIES)
+
+
+def problem(name: str, wanted: str) -> str | None:
+    """What is wrong with the weights asked for, or None."""
+    if wanted:
+        return f"{name} has one set of weights: write {name} alone, not {name}@{wanted}"
+    return None
+
+
+def describe(name: str) -> ShelfEntry:
+    """What is known of it; its weights are always there."""
+    return ShelfEntry(
+        name=name,
+        source=NAME,
+        version=name,
+        num_params=sum(parameter.numel() for parameter in zoo.build().parameters()),
+        image_size=zoo.IMAGE_SIZE,
+        cached=True,
+        licence=_LICENCE,
+        pretraining=_pretraining(name),
+    )
+
+
+def load(name: str, wanted: str, backbone: str) -> Weights:
+    """The weights; see `trainable.backbones.load_weights`."""
+    del wanted
+    arrays = read_state_dict(zoo.weights_path(name))
+    return Weights(
+        backbone=backbone,
+        source=NAME,
+        architecture=name,
+        version=name,
+        preprocessing=Preprocessing(
+            image_size=zoo.IMAGE_SIZE,
+            resize_size=zoo.IMAGE_SIZE,
+            interpolation="bilinear",
+            mean=zoo.MEAN,
+            std=zoo.STD,
+        ),
+        arrays=arrays,
+        digest=digest_of(arrays),
+        licence=_LICENCE,
+        pretraining=_pretraining(name),
+    )
+
+
+def build(weights: Weights, *, image_size: int) -> nn.Module:
+    """The architecture with random weights; it takes images of any size."""
+    del weights, image_size
+    return zoo.build()
+
+
+def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
+    """The arrays as they are."""
+    del model, image_size
+    return weights.arrays
+
+
+def _pretraining(name: str) -> str:
+    return "none" if name == "tiny_untrained" else "generated images"

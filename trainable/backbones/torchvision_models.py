@@ -1,0 +1,217 @@
+"""The classification models of torchvision, by the names and weights that torchvision gives them.
+
+Nothing here knows a single model: what differs between them is read from the signature of the
+class that a builder says it returns.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlparse
+
+import torch
+import torchvision
+from torch import nn
+from torchvision.models import VisionTransformer, WeightsEnum, get_model_builder, list_models
+from torchvision.models import get_model_weights as weights_of
+from torchvision.models.vision_transformer import interpolate_embeddings
+
+from trainable.backbones.files import (
+    SUFFIXES,
+    is_original,
+    named_hash,
+    read_state_dict,
+    to_array,
+)
+from trainable.backbones.weights import (
+    Arrays,
+    Preprocessing,
+    ShelfEntry,
+    Weights,
+    digest_of,
+)
+from trainable.errors import BackboneError
+
+NAME = "torchvision"
+
+RANDOM = "none"
+"""What stands after the @ for random weights."""
+
+_RANDOM_SEED = 0
+
+
+@functools.cache
+def names() -> list[str]:
+    """All names, without weights."""
+    return list(list_models(torchvision.models))
+
+
+def problem(name: str, wanted: str) -> str | None:
+    """What is wrong with the weights asked for, or None; no weights are read."""
+    if not wanted or wanted == RANDOM or wanted.endswith(SUFFIXES):
+        return None
+    versions = [member.name for member in weights_of(name)]
+    if wanted in (*versions, "DEFAULT"):
+        return None
+    return (
+        f"unknown weights of {name}; allowed: {', '.join(versions)}, {RANDOM}, or a file ending in "
+        f"{', '.join(SUFFIXES)}"
+    )
+
+
+def describe(name: str) -> ShelfEntry:
+    """What torchvision says of its default weights."""
+    member = _member(name, "")
+    return ShelfEntry(
+        name=name,
+        source=NAME,
+        version=member.name,
+        num_params=int(member.meta["num_params"]),
+        image_size=int(member.transforms().crop_size[0]),
+        cached=_cache_path(member).is_file(),
+        licence=member.meta.get("license"),
+        pretraining=_pretraining(member),
+    )
+
+
+def load(name: str, wanted: str, backbone: str) -> Weights:
+    """The weights; see `trainable.backbones.load_weights`."""
+    member = _member(name, "" if wanted == RANDOM or wanted.endswith(SUFFIXES) else wanted)
+    licence = pretraining = None
+    if wanted == RANDOM:
+        arrays, version = _random(name), RANDOM
+    elif wanted.endswith(SUFFIXES):
+        arrays, version = read_state_dict(Path(wanted)), Path(wanted).name
+    else:
+        path = _fetch(name, member)
+        version = member.name if is_original(path) else f"{member.name} (own file)"
+        arrays = _pretrained(name, member, path)
+        licence = member.meta.get("license")
+        pretraining = _pretraining(member)
+    preset = member.transforms()
+    return Weights(
+        backbone=backbone,
+        source=NAME,
+        architecture=name,
+        version=version,
+        preprocessing=Preprocessing(
+            image_size=int(preset.crop_size[0]),
+            resize_size=int(preset.resize_size[0]),
+            interpolation=str(preset.interpolation.value),
+            mean=tuple(preset.mean),
+            std=tuple(preset.std),
+        ),
+        arrays=arrays,
+        digest=digest_of(arrays),
+        licence=licence,
+        pretraining=pretraining,
+    )
+
+
+def build(weights: Weights, *, image_size: int) -> nn.Module:
+    """The architecture for square images of `image_size` pixels, without auxiliary heads."""
+    pretrained = weights.version != RANDOM
+    return _build(weights.architecture, image_size=image_size, pretrained=pretrained)
+
+
+def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
+    """The arrays as the model takes them.
+
+    Position embeddings are interpolated to its number of patches; auxiliary heads are left out.
+    """
+    arrays = weights.arrays
+    if "aux_logits" in inspect.signature(type(model)).parameters:
+        parts = {name.partition(".")[0] for name in model.state_dict()}
+        arrays = {name: a for name, a in arrays.items() if name.partition(".")[0] in parts}
+    if isinstance(model, VisionTransformer):
+        state = OrderedDict((name, torch.tensor(array)) for name, array in arrays.items())
+        adapted = interpolate_embeddings(image_size, model.patch_size, state)
+        arrays = {name: to_array(tensor) for name, tensor in adapted.items()}
+    return arrays
+
+
+def _build(name: str, *, image_size: int, pretrained: bool) -> nn.Module:
+    builder = get_model_builder(name)
+    parameters = inspect.signature(_class_of(builder)).parameters
+    options: dict[str, Any] = {}
+    if "image_size" in parameters:
+        options["image_size"] = image_size
+    if "input_size" in parameters:
+        options["input_size"] = (image_size, image_size)
+    if "aux_logits" in parameters:
+        options["aux_logits"] = False
+    if "transform_input" in parameters:  # torchvision's pretrained weights expect it
+        options["transform_input"] = pretrained
+    if "init_weights" in parameters and parameters["init_weights"].default is None:
+        options["init_weights"] = False  # PyTorch's own initialisation, as announced
+    try:
+        model: nn.Module = builder(weights=None, progress=False, **options)
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise BackboneError(
+            f"{name} cannot be built for images of {image_size} x {image_size} pixels: {error}"
+        ) from error
+    return model
+
+
+def _class_of(builder: Any) -> type[nn.Module]:
+    annotation = inspect.signature(inspect.unwrap(builder)).return_annotation
+    assert isinstance(annotation, type)
+    return annotation
+
+
+def _member(name: str, wanted: str) -> WeightsEnum:
+    enum = weights_of(name)
+    return enum.DEFAULT if wanted in ("", "DEFAULT") else enum[wanted]
+
+
+def _pretrained(name: str, member: WeightsEnum, path: Path) -> Arrays:
+    """The state dict as torchvision itself loads it, names of former versions translated.
+
+    torchvision unpickles the file without restraint, so it is read safely first.
+    """
+    read_state_dict(path)
+    try:
+        model: nn.Module = get_model_builder(name)(weights=member, progress=False)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise BackboneError(f"{path}: does not fit {name}: {error}") from error
+    return {key: to_array(tensor) for key, tensor in sorted(model.state_dict().items())}
+
+
+def _random(name: str) -> Arrays:
+    """A state dict as the architecture initialises itself, the same on every machine."""
+    size = int(_member(name, "").transforms().crop_size[0])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_RANDOM_SEED)
+        model = _build(name, image_size=size, pretrained=False)
+    return {key: to_array(tensor) for key, tensor in sorted(model.state_dict().items())}
+
+
+def _pretraining(member: WeightsEnum) -> str | None:
+    """The data sets that torchvision reports scores on; what it trained on, as far as it tells."""
+    return ", ".join(member.meta.get("_metrics", {})) or None
+
+
+def _cache_path(member: WeightsEnum) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(member.url).path).name
+
+
+def _fetch(name: str, member: WeightsEnum) -> Path:
+    """The file in torch's hub cache, fetched into it where it is missing."""
+    path = _cache_path(member)
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(
+                member.url, str(path), hash_prefix=named_hash(path), progress=False
+            )
+        except (URLError, OSError, RuntimeError) as error:
+            raise BackboneError(
+                f"{name}@{member.name}: the weights are not on this machine and cannot be fetched "
+                f"({error}). Put the file {path.name} into {path.parent}"
+            ) from error
+    return path

@@ -1,0 +1,99 @@
+"""What a backbone's weights are, wherever they come from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How encoded images become the input of a backbone.
+
+    Attributes:
+        image_size: side of the square cut out of the centre, in pixels.
+        resize_size: shorter side before the cut, in pixels.
+        interpolation: `bilinear` or `bicubic`.
+        mean: of each of the three channels, on the 0..1 scale.
+        std: of each of the three channels, on the 0..1 scale.
+    """
+
+    image_size: int
+    resize_size: int
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def resized(self, image_size: int) -> Preprocessing:
+        """The same for another size of the square, cutting the same share of the image."""
+        if image_size == self.image_size:
+            return self
+        resize_size = round(image_size * self.resize_size / self.image_size)
+        return Preprocessing(image_size, resize_size, self.interpolation, self.mean, self.std)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Weights:
+    """A backbone with its weights, as plain arrays that can be mapped read-only.
+
+    Attributes:
+        backbone: `NAME[@WEIGHTS]` as the user wrote it.
+        source: which source of backbones builds it.
+        architecture: the name by which the source knows it.
+        version: which weights these are, as tables show it; `none` for random ones.
+        preprocessing: what they were trained on.
+        arrays: the state dict; entries of the head may be missing or of another shape.
+        digest: SHA-256 of names and values.
+        licence: of the weights, where it is known.
+        pretraining: data they were trained on, where it is known.
+    """
+
+    backbone: str
+    source: str
+    architecture: str
+    version: str
+    preprocessing: Preprocessing
+    arrays: Arrays
+    digest: str
+    licence: str | None = None
+    pretraining: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShelfEntry:
+    """What is known of a backbone's default weights without reading them.
+
+    Attributes:
+        name: as search-space files write it.
+        source: which source of backbones has it.
+        version: its default weights.
+        num_params: of the network as it was pretrained.
+        image_size: side in pixels that it was made for.
+        cached: whether the weights are on this machine.
+        licence: of the weights, where it is known.
+        pretraining: data they were trained on, where it is known.
+    """
+
+    name: str
+    source: str
+    version: str
+    num_params: int
+    image_size: int
+    cached: bool
+    licence: str | None
+    pretraining: str | None
+
+
+def digest_of(arrays: Arrays) -> str:
+    """SHA-256 over names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
