@@ -23,7 +23,7 @@ from trainable.scores import Scores, score
 from trainable.spec import LabelBudget, Metric, Validation
 
 INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
-"""Regularisation strengths C tried, in the sense of scikit-learn, on centred features of spread 1."""
+"""Strengths C tried, in the sense of scikit-learn: the larger, the weaker the penalty."""
 
 MAX_PIXELS = 32
 """Longest side of the images that the `pixels` baseline sees."""

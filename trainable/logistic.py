@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _MAX_ITERATIONS = 300
-_SMALLEST_SPREAD = 1e-12
+_SMALLEST_VARIANCE = 1e-20
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,8 @@ def fit_path(
 ) -> list[LinearClassifier]:
     """Minimisers of C * (summed cross-entropy) + ||W||^2 / 2 for several C, each warm-started.
 
-    Features are centred and divided by one common scale, the root of their mean variance, so that
+    Features are centred and divided by one common scale, the root of the mean variance of
+    those that vary, so that
     C means the same for every backbone; the classifiers returned take raw features. (A scale for
     each feature would blow up the weak ones, which costs accuracy where labels are few.) The
     objective is scikit-learn's
@@ -55,10 +56,10 @@ def fit_path(
     """
     features = features.double()
     mean = features.mean(dim=0)
-    spread = features.var(dim=0, unbiased=False).mean().sqrt()
-    # Features that never vary carry nothing, whatever they are divided by.
-    scale = 1 / spread if spread > _SMALLEST_SPREAD else torch.ones_like(spread)
-    standardised = (features - mean) * scale
+    variances = features.var(dim=0, unbiased=False)
+    varying = variances[variances > _SMALLEST_VARIANCE]
+    scale = float(varying.mean().rsqrt()) if len(varying) else 1.0
+    centred = (features - mean) * scale
     weight = torch.zeros(
         num_classes, features.shape[1], dtype=torch.float64, device=features.device
     ).requires_grad_()
@@ -66,7 +67,7 @@ def fit_path(
     fitted = []
     for inverse_penalty in inverse_penalties:
         with torch.enable_grad():
-            _minimise(weight, bias, standardised, labels, inverse_penalty)
+            _minimise(weight, bias, centred, labels, inverse_penalty)
         scaled = (weight * scale).detach()
         fitted.append(LinearClassifier(weight=scaled, bias=bias.detach() - scaled @ mean))
     return fitted

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import LOWDATA, SMALL, TIMEOUT_S, command
 
 from orchestrator.projection import load_studies
 from orchestrator.tables import read_table
+from tests.integration.conftest import LOWDATA, SMALL, TIMEOUT_S, command
 
 
 def settled(path: Path) -> int:

@@ -19,7 +19,7 @@ from orchestrator.projection import rebuild
 from orchestrator.tables import KEYS, SCHEMAS, read_table
 
 if TYPE_CHECKING:
-    from conftest import Launched
+    from tests.integration.conftest import Launched
 
 STATES = {
     TrialState.COMPLETE: "complete",

@@ -57,6 +57,7 @@ def test_a_baseline_is_told_all_it_needs() -> None:
         "objective": "log_loss",
         "repeats": 4,
         "seed": 9,
+        "image_size": None,
     }
 
 

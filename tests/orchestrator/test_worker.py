@@ -85,6 +85,7 @@ def _baseline(name: str | None) -> Work:
             "objective": "accuracy",
             "repeats": 2,
             "seed": 0,
+            "image_size": None,
         },
     )
 

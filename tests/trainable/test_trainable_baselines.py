@@ -4,13 +4,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from trainable.backbones import Backbone
 from trainable.baselines import INVERSE_PENALTIES, BaselineResult, run_baseline
 from trainable.budget import draw_subset
 from trainable.errors import DataError
+from trainable.features import decode
 from trainable.images import LabelledImages, Split
+from trainable.logistic import fit_path
 from trainable.spec import LabelBudget, Metric, Validation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -105,6 +108,24 @@ def test_test_labels_do_not_choose_the_penalty_or_move_a_prediction(
         assert one.scores.accuracy > other.scores.accuracy + 0.3
 
 
+def test_test_predictions_are_those_of_the_penalty_chosen(digit_images: LabelledImages) -> None:
+    result = run(digit_images)
+    features = decode(digit_images, np.arange(len(digit_images)), image_size=8).flatten(1) / 255
+    labels = torch.from_numpy(digit_images.labels)
+    unseen = digit_images.indices(Split.TEST)
+    for repeat, test in enumerate(result.tests):
+        draw = draw_subset(digit_images, budget=LabelBudget(5), repeat=repeat, seed=0)
+        (classifier,) = fit_path(
+            features[draw],
+            labels[draw],
+            num_classes=10,
+            inverse_penalties=[result.inverse_penalty],
+        )
+        expected = classifier.log_probabilities(features[unseen]).max(dim=1)
+        assert np.array_equal(test.predicted, expected.indices.numpy())
+        assert test.probability == pytest.approx(expected.values.exp().numpy(), abs=1e-5)
+
+
 def grey_images(values: list[int], labels: list[int], test: int) -> LabelledImages:
     """6x9 images of one grey each; the last `test` of them are test images."""
     files = []
@@ -143,10 +164,10 @@ def test_objective_decides_which_penalty_is_taken(digit_images: LabelledImages) 
     assert by_accuracy.validation.accuracy >= by_loss.validation.accuracy
 
 
-def test_pixels_take_the_smallest_side_or_the_size_given() -> None:
+def test_pixels_are_seen_at_the_smallest_side_whatever_size_a_backbone_is_given() -> None:
     images = grey_images([10, 200, 15, 210, 20, 220], [0, 1] * 3, test=2)
     assert run(images, validation=Validation(2)).num_features == 3 * 6 * 6
-    assert run(images, validation=Validation(2), image_size=2).num_features == 3 * 2 * 2
+    assert run(images, validation=Validation(2), image_size=2).num_features == 3 * 6 * 6
 
 
 def test_pixels_of_large_images_are_few() -> None:

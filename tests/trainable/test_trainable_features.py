@@ -1,4 +1,5 @@
 import io
+import zlib
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,9 @@ from trainable.errors import DataError
 from trainable.features import BATCH, activations, decode, normalize, smallest_side
 from trainable.images import LabelledImages, Split
 
-PLAIN = Preprocessing(image_size=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+PLAIN = Preprocessing(
+    image_size=4, resize_size=4, interpolation="bilinear", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+)
 
 
 def encoded(pixels: npt.NDArray[np.uint8], kind: str = "PNG") -> bytes:
@@ -70,11 +73,20 @@ def test_grey_images_become_three_equal_channels() -> None:
 
 
 def broken_png() -> bytes:
-    """A PNG with a chunk of no known name, which Pillow calls a SyntaxError."""
-    whole = bytearray(encoded(ramp(4, 4)))
+    """A PNG whose pixels break off before a chunk of no known name: to Pillow a SyntaxError."""
+    whole = encoded(ramp(40, 40))
     place = whole.index(b"IDAT")
-    whole[place : place + 4] = b"\xf4\x10\x19\xa0"
-    return bytes(whole)
+    half = b"IDAT" + whole[place + 4 : place + 2000]
+    chunk = (len(half) - 4).to_bytes(4, "big") + half + zlib.crc32(half).to_bytes(4, "big")
+    return whole[: place - 4] + chunk + bytes(4) + b"\xf4\x10\x19\xa0" + bytes(4)
+
+
+def test_pillow_calls_the_broken_png_a_syntax_error() -> None:
+    with (
+        Image.open(io.BytesIO(broken_png())) as opened,
+        pytest.raises(SyntaxError, match="broken PNG file"),
+    ):
+        opened.load()
 
 
 @pytest.mark.parametrize(
@@ -100,7 +112,13 @@ def test_smallest_side_of_what_is_no_image_is_an_error_that_names_it() -> None:
 
 def test_normalize_takes_means_and_deviations_per_channel_and_leaves_the_pixels() -> None:
     pixels = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
-    scale = Preprocessing(image_size=2, mean=(0.5, 0.0, 1.0), std=(0.25, 0.5, 1.0))
+    scale = Preprocessing(
+        image_size=2,
+        resize_size=2,
+        interpolation="bilinear",
+        mean=(0.5, 0.0, 1.0),
+        std=(0.25, 0.5, 1.0),
+    )
     values = normalize(pixels, scale)
     assert values[0, :, 0, 0].tolist() == pytest.approx([2.0, 2.0, 0.0])
     assert values.dtype == torch.float32

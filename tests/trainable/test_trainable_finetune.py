@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from trainable import finetune
-from trainable.backbones import Backbone, load_weights
+from trainable.backbones import Backbone, Preprocessing, load_weights
 from trainable.budget import draw_subset, split_folds
 from trainable.device import default_device, describe
 from trainable.errors import DataError, SpecError
+from trainable.features import decode_for
 from trainable.finetune import DivergedError, Report, TestResult, Trial
 from trainable.images import LabelledImages, Split
 from trainable.learner import Learner
@@ -203,6 +204,22 @@ def test_no_trial_touches_the_weights_of_the_backbone(
     assert all(torch.equal(after[name], before[name]) for name in before)
     shipped = load_weights("tiny_strokes").arrays
     assert all(np.array_equal(backbone.weights.arrays[name], shipped[name]) for name in shipped)
+
+
+def test_labels_are_drawn_by_the_budget_seed_and_repeat_of_the_spec(
+    digit_images: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[Rows] = []
+
+    def watched(preprocessing: Preprocessing, images: LabelledImages, indices: Rows) -> Tensor:
+        decoded.append(indices)
+        return decode_for(preprocessing, images, indices)
+
+    monkeypatch.setattr(finetune, "decode_for", watched)
+    budget = LabelBudget(total=33)
+    list(Trial(spec_of(label_budget=budget, seed=5, repeat=2), digit_images, strokes).reports())
+    (rows,) = decoded
+    assert np.array_equal(rows, draw_subset(digit_images, budget=budget, repeat=2, seed=5))
 
 
 # What may be seen

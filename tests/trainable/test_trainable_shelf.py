@@ -4,6 +4,7 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,11 +50,10 @@ def file_name(name: str = NAME) -> str:
     return Path(get_model_weights(name).DEFAULT.url).name
 
 
-def made(name: str = NAME, *, seed: int = 3) -> torch.nn.Module:
+def made(name: str = NAME, *, seed: int = 3) -> Any:
     torch.manual_seed(seed)
     options = {"init_weights": False} if name == "googlenet" else {}  # it warns otherwise
-    model: torch.nn.Module = torchvision.models.get_model(name, weights=None, **options)
-    return model.eval()
+    return torchvision.models.get_model(name, weights=None, **options).eval()
 
 
 def test_every_classification_model_of_torchvision_is_on_the_shelf() -> None:
@@ -192,7 +192,7 @@ def test_a_local_file_is_loaded_whatever_its_head(tmp_path: Path, suffix: str) -
         torch.save(state, path)
     weights = load_weights(f"{NAME}@{path}")
     assert weights.version == path.name
-    module = Backbone(weights).traced(64).module
+    module: Any = Backbone(weights).traced(64).module
     assert torch.equal(module.get_submodule("layer4.1.conv2").weight, model.layer4[1].conv2.weight)
 
 
@@ -213,7 +213,7 @@ def test_a_missing_or_wrong_local_file_is_named(tmp_path: Path) -> None:
 
 def test_position_embeddings_are_interpolated_to_another_image_size() -> None:
     weights = load_weights("vit_b_32@none")
-    module = Backbone(weights).traced(96).module
+    module: Any = Backbone(weights).traced(96).module
     assert module(torch.zeros(1, 3, 96, 96)).shape == (1, 1000)
     assert tuple(module.encoder.pos_embedding.shape) == (1, 10, 768)
     kept = torch.tensor(weights.arrays["encoder.pos_embedding"])[:, 0]
