@@ -8,6 +8,7 @@ changing anything, because Tune repeats itself after a retry.
 from __future__ import annotations
 
 import math
+import logging
 import random
 import time
 from collections import deque
@@ -27,6 +28,8 @@ from orchestrator.space import SearchSpace, TpeSection, Value
 from orchestrator.work import Event, Failure, Kind, Work
 from trainable.budget import derive_seed
 from trainable.images import LabelledImages
+
+_log = logging.getLogger("sft_sweep")
 
 DONE = "done"
 """What `StudyBroker.next_work` says when no work is left and none can follow."""
@@ -182,6 +185,8 @@ class StudyBroker:
             "attempt": live.work.attempt,
             "failure": failure or (event.failure if event else Failure.WORKER_LOST),
         }
+        if run["failure"] is not None:
+            _log.warning("%s: %s\n%s", work_id, run["failure"], run.get("traceback", ""))
         if live.trial is not None:
             _tell(study.optuna, live.trial, event, run)
         else:
