@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainable import device as devices
 from trainable.backbones import Backbone
@@ -278,12 +278,15 @@ class Trial:
         return devices.peak_memory_bytes(self._device)
 
     def _resolve(self, num_train: int) -> TrialSpec:
+        # Behind a convolutional head stands a ReLU, which a head of zeros never gets out of.
+        head = self._split.suffix.get_submodule(self._split.head)
         head_only = self._split.frozen == len(self._boundaries)
+        zero_head = head_only and isinstance(head, nn.Linear)
         return replace(
             self._spec,
             batch_size=resolve_batch_size(self._spec.batch_size, num_train),
             batchnorm=resolve_batchnorm(self._spec.batchnorm, num_train),
-            head_init=resolve_head_init(self._spec.head_init, head_only=head_only),
+            head_init=resolve_head_init(self._spec.head_init, zero_head=zero_head),
             image_size=self._image_size,
             precision=devices.resolve_precision(self._spec.precision, self._device),
         )

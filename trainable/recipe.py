@@ -36,11 +36,11 @@ def resolve_batchnorm(batchnorm: str, num_train: int) -> str:
     return "train" if num_train >= BATCHNORM_TRAIN_FROM else "eval"
 
 
-def resolve_head_init(head_init: str, *, head_only: bool) -> str:
-    """`zero` or `logistic` for the knob `head_init`, `auto` included."""
+def resolve_head_init(head_init: str, *, zero_head: bool) -> str:
+    """`zero` or `logistic` for the knob `head_init`; `auto` is zero where `zero_head` says so."""
     if head_init != "auto":
         return head_init
-    return "zero" if head_only else "logistic"
+    return "zero" if zero_head else "logistic"
 
 
 def train_mode(suffix: nn.Module, *, batchnorm: str) -> None:

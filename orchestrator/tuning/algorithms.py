@@ -88,6 +88,16 @@ class BrokerScheduler(Unsaved, FIFOScheduler):
         del tune_controller
         self._observe(trial, result)
 
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """None, so that Tune's own queue decides.
+
+        The choice of FIFO is the oldest trial that waits for its process. Tune would give it one
+        that has just come free and kill its own, still starting: with trials shorter than the
+        start of a process most slots would stay empty.
+        """
+        del tune_controller
+        return None
+
     def _observe(self, trial: Trial, result: dict[str, Any]) -> bool:
         if EVENT in result:
             with self._control.guard():

@@ -158,10 +158,10 @@ def test_batch_statistics_are_used_from_500_images_unless_said_otherwise() -> No
 
 
 def test_head_starts_as_the_probe_unless_the_probe_is_all_there_is() -> None:
-    assert resolve_head_init("auto", head_only=True) == "zero"
-    assert resolve_head_init("auto", head_only=False) == "logistic"
-    assert resolve_head_init("logistic", head_only=True) == "logistic"
-    assert resolve_head_init("zero", head_only=False) == "zero"
+    assert resolve_head_init("auto", zero_head=True) == "zero"
+    assert resolve_head_init("auto", zero_head=False) == "logistic"
+    assert resolve_head_init("logistic", zero_head=True) == "logistic"
+    assert resolve_head_init("zero", zero_head=False) == "zero"
 
 
 def options_by_name(bench: Bench, *, frozen: int, **knobs: Any) -> dict[str, dict[str, float]]:

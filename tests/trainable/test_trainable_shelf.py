@@ -26,7 +26,9 @@ from trainable.backbones import (
 )
 from trainable.errors import BackboneError
 from trainable.features import decode_for
+from trainable.finetune import Trial
 from trainable.images import LabelledImages, Split
+from trainable.spec import LabelBudget, TrialSpec
 
 NAME = "resnet18"
 
@@ -246,3 +248,20 @@ def test_pixels_are_those_of_torchvisions_own_preset(name: str, size: tuple[int,
     mean, std = (torch.tensor(getattr(preset, key)).view(3, 1, 1) for key in ("mean", "std"))
     theirs = preset(Image.fromarray(pixels)) * std + mean
     assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_convolutional_head_is_trained_at_full_depth(digit_images: LabelledImages) -> None:
+    backbone = Backbone(load_weights("squeezenet1_1@none"))
+    spec = TrialSpec(
+        backbone="squeezenet1_1@none",
+        lr=1e-2,
+        label_budget=LabelBudget(2),
+        freeze_depth=1.0,
+        steps=4,
+        reports=2,
+        image_size=32,
+    )
+    trial = Trial(spec, digit_images, backbone)
+    first, last = trial.reports()
+    assert trial.facts().spec.head_init == "logistic"
+    assert first.train_loss != last.train_loss
