@@ -7,8 +7,8 @@ changing anything, because Tune repeats itself after a retry.
 
 from __future__ import annotations
 
-import math
 import logging
+import math
 import random
 import time
 from collections import deque

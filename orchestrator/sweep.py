@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -31,6 +32,9 @@ from trainable import backbones as shelf
 from trainable.backbones import Weights, load_weights
 from trainable.errors import BackboneError
 from trainable.images import LabelledImages
+
+if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked at
+    from orchestrator.tuning.cluster import Slots
 
 TABLES_EVERY_S = 5.0
 """Shortest time between two writings of the tables while a sweep runs, in seconds."""
@@ -104,9 +108,10 @@ def launch(prepared: Prepared, *, root: Path, address: str, view: View) -> Outco
         StorageError: no cluster, or no room.
     """
     check_root(root)
-    from orchestrator.tuning.cluster import cluster
+    from orchestrator.tuning.cluster import cluster, find_slots
 
     with cluster(address):  # before the directory is made: without a cluster there is no sweep
+        slots = find_slots(prepared.space.resources)
         run = create_run(root, prepared.space.name, now=datetime.now(tz=UTC))
         text = yaml.safe_dump(prepared.space.to_json(), sort_keys=False, allow_unicode=True)
         write_text(run.space, text)
@@ -115,7 +120,7 @@ def launch(prepared: Prepared, *, root: Path, address: str, view: View) -> Outco
             space_hash=prepared.space.fingerprint(),
             dataset_fingerprint=prepared.images.fingerprint(),
         )
-        return _run(run, prepared, view=view)
+        return _run(run, prepared, slots=slots, view=view)
 
 
 def resume(run: Run, *, address: str, view: View) -> Outcome:
@@ -140,16 +145,16 @@ def resume(run: Run, *, address: str, view: View) -> Outcome:
     if inspect(run).state is RunState.FINISHED:
         rebuild(run.path, run.sweep_id)
         return _outcome(run, prepared, signal=None, seconds=Seconds(), start=time.monotonic())
-    from orchestrator.tuning.cluster import cluster
+    from orchestrator.tuning.cluster import cluster, find_slots
 
     with cluster(address):
-        return _run(run, prepared, view=view)
+        slots = find_slots(prepared.space.resources)
+        return _run(run, prepared, slots=slots, view=view)
 
 
-def _run(run: Run, prepared: Prepared, *, view: View) -> Outcome:
+def _run(run: Run, prepared: Prepared, *, slots: Slots, view: View) -> Outcome:
     """Do all the work that a sweep's journal lacks, and write its tables."""
     from orchestrator.tuning.actor import FineTuneActor, share
-    from orchestrator.tuning.cluster import find_slots
     from orchestrator.tuning.control import Control
     from orchestrator.tuning.run import run_work
 
@@ -162,7 +167,6 @@ def _run(run: Run, prepared: Prepared, *, view: View) -> Outcome:
         try:
             if journal.mended_bytes:
                 _log.warning("%s: dropped a torn last record", run.journal)
-            slots = find_slots(space.resources)
             broker = StudyBroker(
                 space,
                 plan,

@@ -144,3 +144,41 @@ def test_no_cluster_at_an_address_is_exit_code_four_and_creates_nothing(
     assert run(["launch", LOWDATA, "--out", str(out), "--address", "127.0.0.1:1"]) == 4
     assert "127.0.0.1:1" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_trial_too_large_for_this_machine_is_exit_code_four_and_creates_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs"
+    options = ["--out", str(out), "--set", "resources.cpus_per_trial=100000"]
+    assert run(["launch", LOWDATA, *options]) == 4
+    assert "a trial needs 100000 CPUs" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_backbones_lists_the_shelf(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["backbones", "tiny_*", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["tiny_strokes", "tiny_untrained"]
+    assert rows[0]["num_boundaries"] == 7
+    assert rows[0]["num_params"] == 177_322
+    assert run(["backbones", "resnet*"]) == 0
+    out = capsys.readouterr().out
+    assert "25,557,032" in out
+    assert "IMAGENET1K_V2" in out
+    assert run(["backbones", "resnt50"]) == 2
+    assert "did you mean resnet50" in capsys.readouterr().err
+
+
+def test_boundaries_of_a_backbone_grow_to_the_whole_of_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["backbones", "tiny_strokes", "--boundaries", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["boundaries"]
+    assert [row["boundary"] for row in rows] == list(range(1, 8))
+    assert rows[0] == rows[0] | {"node": "stem_2", "shape": [32, 8, 8], "bytes": 4 * 32 * 64}
+    fractions = [row["flops_fraction"] for row in rows]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert run(["backbones", "tiny_strokes", "--boundaries"]) == 0
+    assert "blocks_2_relu_1" in capsys.readouterr().out
