@@ -156,11 +156,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def find_runs(root: Path) -> list[Run]:
-    """The sweeps in a directory, oldest first."""
+    """The sweeps in a directory, oldest first; those with a damaged manifest before all others."""
     if not root.is_dir():
         return []
     runs = [Run(path) for path in root.iterdir() if (path / "manifest.json").is_file()]
-    return sorted(runs, key=lambda run: (run.read_manifest().get("created_at", ""), run.path.name))
+    return sorted(runs, key=lambda run: (_created_at(run), run.path.name))
 
 
 def find_run(path: Path | None, *, root: Path = DEFAULT_ROOT) -> Run:
@@ -177,6 +177,13 @@ def find_run(path: Path | None, *, root: Path = DEFAULT_ROOT) -> Run:
     if not runs:
         raise UsageError(f"{root}: no sweep here; start one with: sft-sweep launch SPACE")
     return runs[-1]
+
+
+def _created_at(run: Run) -> str:
+    try:
+        return str(run.read_manifest().get("created_at", ""))
+    except UsageError:
+        return ""
 
 
 def _git_commit() -> str | None:

@@ -166,7 +166,7 @@ def _run(run: Run, prepared: Prepared, *, slots: Slots, view: View) -> Outcome:
         journal = SweepJournal(run.journal)
         try:
             if journal.mended_bytes:
-                _log.warning("%s: dropped a torn last record", run.journal)
+                _log.warning("%s: dropped a record or an ask that a death cut short", run.journal)
             broker = StudyBroker(
                 space,
                 plan,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json as jsonlib
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli.arguments import Json
+from orchestrator.errors import UsageError
 
 
 def list_runs(
@@ -32,7 +34,12 @@ def list_runs(
 
     rows = []
     for run in find_runs(out):
-        seen = inspection.inspect(run)
+        try:
+            created_at = str(run.read_manifest().get("created_at", ""))
+            seen = inspection.inspect(run)
+        except UsageError as error:
+            print(error, file=sys.stderr)
+            continue
         rows.append(
             {
                 "run": str(run.path),
@@ -40,7 +47,7 @@ def list_runs(
                 "settled": sum(study.settled for study in seen.progress),
                 "trials": sum(study.total for study in seen.progress),
                 "failed": len(seen.failures),
-                "created_at": str(run.read_manifest().get("created_at", "")),
+                "created_at": created_at,
             }
         )
     if json:

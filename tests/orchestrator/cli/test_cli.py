@@ -182,3 +182,15 @@ def test_boundaries_of_a_backbone_grow_to_the_whole_of_it(
     assert fractions[-1] == 1.0
     assert run(["backbones", "tiny_strokes", "--boundaries"]) == 0
     assert "blocks_2_relu_1" in capsys.readouterr().out
+
+
+def test_one_damaged_manifest_does_not_hide_the_other_sweeps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in (("bad", "{"), ("worse", "[]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text(text)
+    assert run(["list", "--out", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert str(tmp_path / "bad" / "manifest.json") in captured.err
+    assert "Traceback" not in captured.err
