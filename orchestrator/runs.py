@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -76,7 +77,7 @@ class Run:
 
 
 def check_root(root: Path) -> None:
-    """Make sure that a sweep directory could be made in `root`, without making anything.
+    """Make sure that a sweep directory could be made in `root`, leaving nothing behind.
 
     Raises:
         UsageError: it could not.
@@ -86,10 +87,14 @@ def check_root(root: Path) -> None:
         existing = existing.parent
     if not existing.is_dir():
         raise UsageError(f"--out {root}: {existing} is no directory; give another with --out DIR")
-    if not os.access(existing, os.W_OK | os.X_OK):
+    try:  # the mode bits do not say it all: not to root, and not of every file system
+        with tempfile.TemporaryDirectory(prefix=".sft-sweep-", dir=existing):
+            pass
+    except OSError as error:
         raise UsageError(
-            f"--out {root}: {existing} may not be written by this user; give another with --out DIR"
-        )
+            f"--out {root}: {existing} cannot be written ({error.strerror}); give another with "
+            "--out DIR"
+        ) from error
 
 
 def create_run(root: Path, name: str, *, now: datetime) -> Run:

@@ -194,3 +194,10 @@ def test_one_damaged_manifest_does_not_hide_the_other_sweeps(
     captured = capsys.readouterr()
     assert str(tmp_path / "bad" / "manifest.json") in captured.err
     assert "Traceback" not in captured.err
+
+
+def test_an_output_directory_where_nothing_can_be_made_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["launch", LOWDATA, "--out", "/proc/runs"]) == 2
+    assert "/proc cannot be written" in capsys.readouterr().err
