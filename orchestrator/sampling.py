@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +19,7 @@ from optuna.pruners import (
 )
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
-from orchestrator.space import Axis, Choice, Domain, Fixed, Range, SearchSpace
+from orchestrator.space import Axis, Choice, Domain, Fixed, Range, SearchSpace, Value
 from orchestrator.space.sections import (
     HyperbandSection,
     MedianSection,
@@ -116,3 +117,10 @@ def optuna_params(params: Mapping[str, Any], space: SearchSpace) -> dict[str, An
         if domain is not None and not isinstance(domain, Fixed) and name in params:
             chosen[parameter_name(name, axis, domain)] = params[name]
     return chosen
+
+
+def shuffled_grid(space: SearchSpace) -> list[dict[str, Value]]:
+    """All points in a random order, so that the first few of them are spread over all axes."""
+    points = list(space.grid())
+    random.Random(derive_seed("grid", space.seed)).shuffle(points)  # noqa: S311
+    return points

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -23,10 +22,15 @@ from orchestrator import record
 from orchestrator.finalists import choose_finalists
 from orchestrator.journal import SweepJournal
 from orchestrator.plan import Baseline, Plan, StudyPlan, largest_value
-from orchestrator.sampling import make_pruner, make_sampler, optuna_params, suggest
-from orchestrator.space import SearchSpace, TpeSection, Value
+from orchestrator.sampling import (
+    make_pruner,
+    make_sampler,
+    optuna_params,
+    shuffled_grid,
+    suggest,
+)
+from orchestrator.space import SearchSpace, TpeSection
 from orchestrator.work import Event, Failure, Kind, Work
-from trainable.budget import derive_seed
 from trainable.images import LabelledImages
 
 _log = logging.getLogger("sft_sweep")
@@ -101,7 +105,7 @@ class StudyBroker:
         self._slots = slots
         self._deadline = deadline
         self._clock = clock
-        self._grid = _shuffled_grid(space) if space.sampler.name == "grid" else None
+        self._grid = shuffled_grid(space) if space.sampler.name == "grid" else None
         self._live: dict[str, _Live] = {}
         storage = optuna.storages.JournalStorage(journal)
         self._studies = {
@@ -359,13 +363,6 @@ class StudyBroker:
             for repeat in range(self._space.finalists.repeats)
         ]
         return [final for final in work if record.result_key(final) not in recorded]
-
-
-def _shuffled_grid(space: SearchSpace) -> list[dict[str, Value]]:
-    """All points in a random order, so that the first few of them are spread over all axes."""
-    points = list(space.grid())
-    random.Random(derive_seed("grid", space.seed)).shuffle(points)  # noqa: S311
-    return points
 
 
 def _tell(

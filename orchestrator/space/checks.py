@@ -8,7 +8,7 @@ from orchestrator.space.axes import Axis, Range
 from orchestrator.space.problems import Problems, shown
 from orchestrator.space.rules import Value
 from orchestrator.space.sections import GridSection, SamplerSection
-from trainable.spec import KNOBS
+from trainable.knobs import KNOBS
 
 
 def check_training_axes(

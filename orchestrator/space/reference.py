@@ -27,7 +27,8 @@ from orchestrator.space.sections import (
     ValidationSection,
 )
 from orchestrator.space.top_level import NAME_ALLOWED
-from trainable.spec import KNOBS, Validation
+from trainable.knobs import KNOBS
+from trainable.spec import Validation
 
 
 class KnownKey(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.space.problems import refusal
-from trainable.spec import KNOBS, Knob
+from trainable.knobs import KNOBS, Knob
 
 Value = int | float | str
 """What an axis can give a trial."""

@@ -17,7 +17,8 @@ from orchestrator.space.problems import (
 )
 from orchestrator.space.rules import AXIS_RULES, Rule, Value
 from orchestrator.space.sections import Section, ValidationSection
-from trainable.spec import KNOBS, Validation
+from trainable.knobs import KNOBS
+from trainable.spec import Validation
 
 BASELINES = ("pixels", "probe")
 _AnySection = TypeVar("_AnySection", bound=Section)

@@ -15,7 +15,7 @@ from orchestrator.space.sections import (
     Section,
     ValidationSection,
 )
-from trainable.spec import KNOBS
+from trainable.knobs import KNOBS
 
 TOP_KEYS = (
     "name",

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainable.errors import BackboneError, DataError, SpecError, TrainableError
+from trainable.knobs import KNOBS
 from trainable.learner import DivergedError
-from trainable.spec import KNOBS, LabelBudget, Metric, TrialSpec, Validation
+from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
 
 MINIMAL: Mapping[str, Any] = {
     "backbone": "tiny_strokes",

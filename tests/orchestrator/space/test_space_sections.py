@@ -18,7 +18,8 @@ from orchestrator.space import (
     parse_space,
 )
 from orchestrator.space.rules import Rule
-from trainable.spec import KNOBS, Metric, Validation
+from trainable.knobs import KNOBS
+from trainable.spec import Metric, Validation
 
 Read = Callable[..., SearchSpace]
 ProblemsOf = Callable[..., list[str]]

@@ -1,0 +1,114 @@
+"""The one table of what can be set about training.
+
+The search-space file, its messages and the README read their checks, defaults and texts from it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knob:
+    """What one training setting may be.
+
+    Attributes:
+        default: the value when the file is silent.
+        low: smallest number allowed; None where `words` alone are allowed.
+        high: largest number allowed, inclusive; None for no limit.
+        low_excluded: whether `low` itself is refused.
+        integer: whether numbers have to be whole.
+        words: texts allowed, beside or instead of a number.
+        help: one line for the README's table.
+    """
+
+    default: int | float | str
+    help: str
+    low: float | None = None
+    high: float | None = None
+    low_excluded: bool = False
+    integer: bool = False
+    words: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words, for messages and the README."""
+        parts = []
+        if self.low is not None:
+            kind = "a whole number" if self.integer else "a number"
+            bound = f"above {self.low:g}" if self.low_excluded else f"from {self.low:g}"
+            parts.append(f"{kind} {bound}" + ("" if self.high is None else f" to {self.high:g}"))
+        if self.words:
+            parts.append(("one of " if len(self.words) > 1 else "") + ", ".join(self.words))
+        return " or ".join(parts)
+
+    def accepts(self, value: object) -> bool:
+        """Whether `value` is allowed, type included (a bool is never a number)."""
+        if isinstance(value, str):
+            return value in self.words
+        if isinstance(value, bool) or not isinstance(value, int | float) or self.low is None:
+            return False
+        if not abs(value) <= sys.float_info.max or (self.integer and value != int(value)):
+            return False
+        above = value > self.low if self.low_excluded else value >= self.low
+        return above and (self.high is None or value <= self.high)
+
+
+KNOBS: Mapping[str, Knob] = {
+    "steps": Knob(default=200, low=1, integer=True, help="optimizer updates of a trial"),
+    "reports": Knob(
+        default=5,
+        low=1,
+        integer=True,
+        help="evaluations during training, evenly spread; at most steps",
+    ),
+    "batch_size": Knob(
+        default="auto",
+        low=1,
+        integer=True,
+        words=("auto",),
+        help="images per update, drawn with replacement; auto: min(64, max(16, training images))",
+    ),
+    "optimizer": Knob(default="adamw", words=("adamw", "sgd"), help="sgd has momentum 0.9"),
+    "weight_decay": Knob(
+        default=0.01, low=0.0, help="AdamW's, or SGD's L2; never on biases and normalisation"
+    ),
+    "layer_decay": Knob(
+        default=1.0,
+        low=0.0,
+        low_excluded=True,
+        high=1.0,
+        help="factor on the learning rate per boundary, counted down from the head",
+    ),
+    "warmup": Knob(
+        default=0.1, low=0.0, high=1.0, help="share of the steps with rising learning rate"
+    ),
+    "label_smoothing": Knob(
+        default=0.0, low=0.0, high=0.99, help="share of the target spread over all classes"
+    ),
+    "head_init": Knob(
+        default="auto",
+        words=("auto", "logistic", "zero"),
+        help="logistic: logistic regression on the frozen features; auto: that, zero at depth 1",
+    ),
+    "batchnorm": Knob(
+        default="auto",
+        words=("auto", "eval", "train"),
+        help="of the trained part; auto: eval below 500 training images",
+    ),
+    "image_size": Knob(
+        default="auto",
+        low=1,
+        integer=True,
+        words=("auto",),
+        help="side in pixels; auto: the size the weights were trained for",
+    ),
+    "precision": Knob(
+        default="auto",
+        words=("auto", "fp32", "bf16"),
+        help="of the forward pass; auto: bf16 autocast on a GPU, fp32 on a CPU",
+    ),
+}
+"""The keys of `training:` in a search-space file; each may be an axis of `search:` instead."""
