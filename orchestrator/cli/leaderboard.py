@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.cli.arguments import Json
+from orchestrator.cli.render import number
 from orchestrator.errors import UsageError
 
 DEFAULT_TOP = 3
@@ -94,7 +95,9 @@ def print_table(rows: Sequence[Row], *, top: int) -> None:
     from orchestrator.cli.render import output_width, print_rich
 
     several = len({row.get("sweep_id") for row in rows}) > 1
-    left_out = _DISPENSABLE if output_width() < WIDE else set()
+    left_out = set(_DISPENSABLE) if output_width() < WIDE else set()
+    if all(row["val_objective"] == row["val_accuracy"] for row in rows):
+        left_out.add("objective")
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ["sweep"] * several + [name for name in _CELLS if name not in left_out]:
         justify: JustifyMethod = "left" if name in _LEFT else "right"
@@ -145,6 +148,7 @@ _CELLS = {
     "backbone": lambda row: row["backbone"] or "",
     "depth": lambda row: "" if row["freeze_depth"] is None else f"{row['freeze_depth']:.2g}",
     "lr": lambda row: "" if row["lr"] is None else f"{row['lr']:.2g}",
+    "objective": lambda row: number(row["val_objective"]),
     "val %": lambda row: "" if row["val_accuracy"] is None else f"{100 * row['val_accuracy']:.1f}",
     "val n": lambda row: "" if row["num_val"] is None else str(row["num_val"]),
     "test % (95 %)": lambda row: _interval(row, "test_accuracy", "test_ci_low", "test_ci_high"),

@@ -60,6 +60,7 @@ def test_a_row_reads_as_its_numbers_say() -> None:
         "tiny_strokes",
         "0.75",
         "0.0012",
+        "0.94",
         "94.0",
         "50",
         "95.8 (93.7 to 97.0)",
@@ -68,6 +69,18 @@ def test_a_row_reads_as_its_numbers_say() -> None:
     ]
     assert leaderboard.cells(board_row(tied_with_best=False))[-1] == "differs"
     assert leaderboard.cells(board_row(rank=1))[-2:] == ["", ""]
+
+
+def test_the_objective_is_shown_where_it_is_not_the_accuracy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["leaderboard", sweep_with(tmp_path / "one", board_row())]) == 0
+    assert "objective" not in capsys.readouterr().out
+    other = sweep_with(tmp_path / "two", board_row(val_objective=0.2345))
+    assert run(["leaderboard", other]) == 0
+    out = capsys.readouterr().out
+    assert "objective" in out
+    assert "0.234" in out
 
 
 def test_a_row_without_test_scores_leaves_their_cells_empty() -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orchestrator.space import parse_space
 from orchestrator.space.reference import keys_table
+from trainable import backbones
 
 README = Path(__file__).parents[3] / "README.md"
 
@@ -13,3 +15,12 @@ def test_the_readme_lists_every_key_as_the_code_does() -> None:
     assert begin in text
     shown = text.split(begin)[1].split(end)[0]
     assert shown == keys_table(), "paste the output of: python -m orchestrator.space.reference"
+
+
+def test_the_readmes_example_is_a_search_space_that_parses() -> None:
+    text = README.read_text(encoding="utf-8").split("## The search-space file\n")[1]
+    lines = text.split("\nA list is a choice")[0].splitlines()
+    example = "\n".join(line.removeprefix("    ") for line in lines)
+    space = parse_space(example, where="README.md", shelf=backbones)
+    assert space.varies == ("backbone", "freeze_depth", "lr", "layer_decay")
+    assert len(space.label_budgets) == 4
