@@ -1,4 +1,4 @@
-"""All of torchvision's classification models; an hour's worth of arithmetic, so asked for only."""
+"""All of torchvision's classification models; minutes of arithmetic, so run on request."""
 
 from __future__ import annotations
 
