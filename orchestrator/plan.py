@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.space import Choice, Fixed, SearchSpace
+from orchestrator.space import Choice, Fixed, Range, SearchSpace, Value
 from orchestrator.space.problems import space_error
 from trainable.budget import draw_subset, split_folds
 from trainable.errors import DataError
@@ -159,6 +159,23 @@ def backbones(space: SearchSpace) -> list[str]:
     """Every backbone that some trial may have, in the order of the file."""
     domains = space.axes["backbone"].domains
     return list(dict.fromkeys(str(value) for domain in domains for value in domain.each()))
+
+
+def image_sizes(space: SearchSpace, backbone: str) -> list[int | None]:
+    """Sides in pixels that trials of a backbone may see it at; None for the weights' own.
+
+    Of a range, its ends.
+    """
+    axis = space.axes.get("image_size")
+    domain = None if axis is None else axis.resolve({"backbone": backbone})
+    match domain:
+        case None:
+            sizes: list[Value] = [space.training["image_size"]]
+        case Range(low, high):
+            sizes = [low, high]
+        case _:
+            sizes = list(domain.grid())
+    return [None if size == "auto" else int(size) for size in sizes]
 
 
 def largest_value(space: SearchSpace, key: str) -> int:

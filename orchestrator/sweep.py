@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING
 
 import yaml
@@ -20,7 +20,7 @@ from orchestrator.answer import answer
 from orchestrator.errors import UsageError
 from orchestrator.inspection import RunState, inspect
 from orchestrator.journal import SweepJournal
-from orchestrator.plan import Plan, backbones, make_plan
+from orchestrator.plan import Plan, backbones, image_sizes, make_plan
 from orchestrator.progress import StudyProgress, measure
 from orchestrator.projection import Projection, load_studies, rebuild
 from orchestrator.runs import Run, check_root, create_run, write_manifest, write_text
@@ -29,7 +29,8 @@ from orchestrator.space import SearchSpace, load_space
 from orchestrator.studies import Seconds, StudyBroker
 from orchestrator.tables import read_table
 from trainable import backbones as shelf
-from trainable.backbones import Weights, load_weights
+from trainable.backbones import Backbone, Weights, load_weights, shipped_module
+from trainable.boundaries import boundaries
 from trainable.errors import BackboneError
 from trainable.images import LabelledImages
 
@@ -88,16 +89,32 @@ def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
 
     Raises:
         SpaceError: with every problem of the file.
-        UsageError: weights are missing or damaged.
+        UsageError: a backbone's weights are missing or damaged, or it cannot be cut.
     """
     space = load_space(path, overrides, shelf=shelf)
     images = load_images(space.dataset, seed=space.seed)
     plan = make_plan(space, images, where=str(path))
     try:
-        weights = {name: load_weights(name) for name in backbones(space)}
+        weights = {name: _checked_weights(space, name) for name in backbones(space)}
     except BackboneError as error:
         raise UsageError(f"{path}: search.backbone: {error}") from error
     return Prepared(space=space, images=images, plan=plan, weights=weights)
+
+
+def _checked_weights(space: SearchSpace, backbone: str) -> Weights:
+    """The weights of a backbone that was built and cut once for every size it may get.
+
+    Raises:
+        BackboneError: with what every trial of it would fail with.
+    """
+    weights = load_weights(space.custom.get(backbone, backbone))
+    built = Backbone(weights)
+    for size in image_sizes(space, backbone):
+        try:
+            boundaries(built.traced(size or weights.preprocessing.image_size))
+        except BackboneError as error:
+            raise BackboneError(f"{backbone}: {error}") from error
+    return weights
 
 
 def launch(prepared: Prepared, *, root: Path, address: str, view: View) -> Outcome:
@@ -110,7 +127,9 @@ def launch(prepared: Prepared, *, root: Path, address: str, view: View) -> Outco
     check_root(root)
     from orchestrator.tuning.cluster import cluster, find_slots
 
-    with cluster(address):  # before the directory is made: without a cluster there is no sweep
+    with cluster(
+        address, modules=_shipped(prepared)
+    ):  # before the directory is made: without a cluster there is no sweep
         slots = find_slots(prepared.space.resources)
         run = create_run(root, prepared.space.name, now=datetime.now(tz=UTC))
         text = yaml.safe_dump(prepared.space.to_json(), sort_keys=False, allow_unicode=True)
@@ -147,9 +166,15 @@ def resume(run: Run, *, address: str, view: View) -> Outcome:
         return _outcome(run, prepared, signal=None, seconds=Seconds(), start=time.monotonic())
     from orchestrator.tuning.cluster import cluster, find_slots
 
-    with cluster(address):
+    with cluster(address, modules=_shipped(prepared)):
         slots = find_slots(prepared.space.resources)
         return _run(run, prepared, slots=slots, view=view)
+
+
+def _shipped(prepared: Prepared) -> list[ModuleType]:
+    """The user's own code that the processes of trials need."""
+    found = [shipped_module(backbone) for backbone in prepared.space.custom.values()]
+    return [module for module in dict.fromkeys(found) if module is not None]
 
 
 def _run(run: Run, prepared: Prepared, *, slots: Slots, view: View) -> Outcome:

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from trainable import device as devices
 from trainable.backbones import Backbone
+from trainable.boundaries import boundaries
 from trainable.budget import draw_subset, split_folds
 from trainable.errors import DataError
 from trainable.features import activations, decode, decode_for, smallest_side
 from trainable.finetune import TestResult
-from trainable.freezing import boundaries, split
+from trainable.freezing import split
 from trainable.images import LabelledImages, Split
 from trainable.logistic import fit_path
 from trainable.scores import Scores, score

@@ -29,6 +29,7 @@ def decode(
     image_size: int,
     resize_size: int | None = None,
     interpolation: str = "bilinear",
+    squash: bool = False,
 ) -> Tensor:
     """RGB pixels: resized by the shorter side, then cut to the centre square.
 
@@ -40,6 +41,7 @@ def decode(
         image_size: side of the square, in pixels.
         resize_size: shorter side before the cut, at least image_size; None for image_size.
         interpolation: `bilinear` or `bicubic`.
+        squash: whether both sides are resized to `resize_size` rather than the shorter one.
 
     Returns:
         (M, 3, image_size, image_size) uint8 on the CPU.
@@ -53,7 +55,11 @@ def decode(
     for row, index in enumerate(indices):
         try:
             with Image.open(io.BytesIO(images.encoded(int(index)))) as opened:
-                resized = _resize(opened.convert("RGB"), short, resampling)
+                whole = opened.convert("RGB")
+                if squash:
+                    resized = whole.resize((short, short), resampling)
+                else:
+                    resized = _resize(whole, short, resampling)
                 picture = _cut(resized, image_size)
         except _UNREADABLE as error:
             raise DataError(f"{images.paths[index]}: cannot be decoded: {error}") from error
@@ -71,6 +77,7 @@ def decode_for(
         image_size=preprocessing.image_size,
         resize_size=preprocessing.resize_size,
         interpolation=preprocessing.interpolation,
+        squash=preprocessing.squash,
     )
 
 

@@ -18,15 +18,11 @@ from torch import Tensor, nn
 
 from trainable import device as devices
 from trainable.backbones import Backbone
+from trainable.boundaries import boundaries, frozen_boundaries, parameter_depths
 from trainable.budget import draw_subset, split_folds
 from trainable.errors import DataError
 from trainable.features import activations, decode_for
-from trainable.freezing import (
-    boundaries,
-    frozen_boundaries,
-    parameter_depths,
-    split,
-)
+from trainable.freezing import split
 from trainable.images import LabelledImages, Split
 from trainable.learner import DivergedError, Examples, Learner
 from trainable.recipe import resolve_batch_size, resolve_batchnorm, resolve_head_init

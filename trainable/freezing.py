@@ -1,46 +1,17 @@
-"""Cutting a backbone at a boundary: a frozen prefix, and a suffix with a new head to train.
-
-A boundary is a node of the graph after which nothing else that depends on pixel values is alive:
-one tensor carries everything that the rest needs. What the rest needs of shapes alone is rebuilt
-inside the suffix. Of all such nodes those are worth cutting at that the next arithmetic follows
-directly: where the only consumer is cheap (an activation, a normalisation, a pooling, a reshape:
-anything without a matrix product or convolution), the cut comes after it, so that a block is never
-left between its convolution and its activation and the smaller tensor is the one that is kept.
-Dropout and stochastic depth stay with the suffix, where they can be random.
-"""
+"""Cutting a backbone at a boundary: a frozen prefix, and a suffix with a new head to train."""
 
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from trainable.errors import BackboneError, SpecError
+from trainable.boundaries import Boundary, boundaries
+from trainable.errors import BackboneError
 from trainable.graphs import NodeFacts, TracedBackbone
-
-_RANDOM = ("dropout", "stochasticdepth", "stochastic_depth", "droppath", "drop_path")
-
-
-@dataclass(frozen=True)
-class Boundary:
-    """One place to cut.
-
-    Attributes:
-        node: name of the graph node whose value is handed over.
-        shape: of that value, per image.
-        params: number of parameters before the cut.
-        flops: of the forward pass before the cut, per image.
-    """
-
-    node: str
-    shape: tuple[int, ...]
-    params: int
-    flops: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,67 +52,6 @@ class FrozenPrefix(nn.Module):
         """Activations at the cut, without a graph for gradients."""
         activations: torch.Tensor = self.module(images)
         return activations
-
-
-def boundaries(traced: TracedBackbone) -> list[Boundary]:
-    """The places worth cutting at, shallowest first; the last lies right before the head."""
-    nodes = list(traced.module.graph.nodes)
-    position = {node: i for i, node in enumerate(nodes)}
-    last_use = {node: max((position[u] for u in node.users), default=-1) for node in nodes}
-    head = position[traced.head]
-    sizes = {name: parameter.numel() for name, parameter in traced.module.named_parameters()}
-    found, alive, params, flops = [], set[fx.Node](), set[str](), 0.0
-    for i, node in enumerate(nodes[:head]):
-        fact = traced.facts[node]
-        flops += fact.flops
-        params |= _parameter_names(traced.module, node)
-        if fact.pixels:
-            alive.add(node)
-        alive = {other for other in alive if last_use[other] > i}
-        if alive == {node} and node.op != "placeholder" and _worth_cutting(traced, node):
-            shape = fact.shape
-            if shape is not None:
-                count = sum(sizes[name] for name in params)
-                found.append(Boundary(node=node.name, shape=shape, params=count, flops=flops))
-    if not found:
-        raise BackboneError("the backbone has no place to cut before its head")
-    return found
-
-
-def frozen_boundaries(
-    num_boundaries: int, *, depth: float | None = None, blocks: int | None = None
-) -> int:
-    """How many boundaries lie in the prefix.
-
-    Args:
-        num_boundaries: of the backbone.
-        depth: share of them, 0..1, rounded to the nearest, ties to the shallower; or None.
-        blocks: their number, -1 for all; or None.
-
-    Raises:
-        SpecError: more blocks than the backbone has.
-    """
-    if depth is not None:
-        # The shortest decimal is what was written: 0.7 of 5 is 3.5, a tie, in any arithmetic.
-        return math.ceil(Fraction(repr(float(depth))) * num_boundaries - Fraction(1, 2))
-    assert blocks is not None
-    if blocks > num_boundaries:
-        raise SpecError(
-            f"frozen_blocks: got {blocks}; this backbone has {num_boundaries} boundaries"
-        )
-    return num_boundaries if blocks == -1 else blocks
-
-
-def parameter_depths(traced: TracedBackbone) -> dict[str, int]:
-    """For every parameter its distance from the head, in boundaries: 0 behind the last one."""
-    cuts = {boundary.node for boundary in boundaries(traced)}
-    remaining = len(cuts)
-    depths: dict[str, int] = {}
-    for node in traced.module.graph.nodes:
-        for name in _parameter_names(traced.module, node):
-            depths.setdefault(name, remaining)
-        remaining -= node.name in cuts
-    return depths
 
 
 def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBackbone:
@@ -223,6 +133,8 @@ class _SuffixGraph:
     def constant(self, node: fx.Node) -> fx.Node:
         """A shape, or a number out of one, from the batch size alone."""
         first, second = self.facts[node].results
+        if isinstance(first, torch.device):  # that of the examination; here it is the activations'
+            return self.graph.call_function(getattr, (self.activations, "device"))
         value = self.rebuild(first, second, node.name)
         if isinstance(value, fx.Node):
             return value
@@ -264,31 +176,3 @@ def _new_head(old: nn.Module, num_classes: int) -> nn.Module:
     nn.init.zeros_(new.weight)
     nn.init.zeros_(new.bias)
     return new
-
-
-def _is_random(traced: TracedBackbone, node: fx.Node) -> bool:
-    if node.op == "call_module":
-        name = type(traced.module.get_submodule(str(node.target))).__name__
-    else:
-        name = getattr(node.target, "__name__", str(node.target))
-    return name.lower().startswith(_RANDOM) or name.lower().endswith("dropout")
-
-
-def _worth_cutting(traced: TracedBackbone, node: fx.Node) -> bool:
-    if _is_random(traced, node):
-        return False
-    users = [user for user in node.users if traced.facts[user].pixels]
-    while len(users) == 1 and _is_random(traced, users[0]):
-        users = [user for user in users[0].users if traced.facts[user].pixels]
-    return len(users) != 1 or traced.facts[users[0]].flops > 0
-
-
-def _parameter_names(module: fx.GraphModule, node: fx.Node) -> set[str]:
-    if node.op == "call_module":
-        target = str(node.target)
-        layer = module.get_submodule(target)
-        return {f"{target}.{name}" for name, _ in layer.named_parameters()}
-    if node.op == "get_attr":
-        names = {name for name, _ in module.named_parameters()}
-        return {str(node.target)} & names
-    return set()

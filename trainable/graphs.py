@@ -8,7 +8,10 @@ from __future__ import annotations
 import copy
 import inspect
 import operator
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainable.errors import BackboneError
 
+_RANDOM = ("dropout", "stochasticdepth", "stochastic_depth", "droppath", "drop_path")
 _FLAG = "training_flag"
 _BATCHES = (2, 3)
 _CONSTANTS = (bool, int, float, str, type(None))
@@ -32,6 +36,44 @@ class TrainingFlag(nn.Module):
     def forward(self) -> bool:
         """Whether the graph runs in train mode."""
         return self.training
+
+
+_CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """What tracing does not look into, because torch.fx could not follow.
+
+    Attributes:
+        modules: classes whose instances stay one node each.
+        functions: whose calls stay one node each.
+    """
+
+    modules: tuple[type[nn.Module], ...] = ()
+    functions: tuple[Callable[..., Any], ...] = ()
+
+
+class _Tracer(fx.Tracer):
+    """Looks into every module but layers: torch's own, what derives from them, and random ones."""
+
+    def __init__(self, opaque: Opaque) -> None:
+        super().__init__(autowrap_functions=opaque.functions)
+        self._opaque = opaque.modules
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether the module stays one node; a random one then follows its mode by itself."""
+        derived = any(
+            kind.__module__.startswith("torch.nn.") and kind not in _CONTAINERS
+            for kind in type(m).__mro__
+        )
+        random = _is_random_name(type(m).__name__) and not list(m.parameters())
+        return (
+            isinstance(m, self._opaque)
+            or derived
+            or random
+            or super().is_leaf_module(m, module_qualified_name)
+        )
 
 
 @dataclass(frozen=True)
@@ -66,7 +108,7 @@ class TracedBackbone:
     Attributes:
         module: the graph with the backbone's own submodules and parameters; eval mode.
         facts: per node of `module.graph`.
-        head: node of the classifier that fine-tuning replaces.
+        head: node of the classifier that fine-tuning replaces; the output comes from it alone.
     """
 
     module: fx.GraphModule
@@ -74,18 +116,23 @@ class TracedBackbone:
     head: fx.Node
 
 
-def trace(model: nn.Module, *, image_size: int) -> TracedBackbone:
+def trace(model: nn.Module, *, image_size: int, opaque: Opaque = Opaque()) -> TracedBackbone:
     """The graph of `model` for RGB images of image_size x image_size pixels.
 
     Optional arguments of `forward` are bound to their defaults. Tracing freezes `self.training`
     into arguments of functional dropout and the like; the two traces of eval and train mode are
     compared, and each argument that differs follows the mode of the graph again.
 
+    Args:
+        model: to be traced; what is returned shares its parameters.
+        image_size: side of the images, in pixels.
+        opaque: what torch.fx cannot follow and does not have to.
+
     Raises:
-        BackboneError: the model cannot be traced, or has no classifier to replace.
+        BackboneError: the model cannot be traced, or has not one classifier to replace.
     """
-    module = _symbolic_trace(model, training=False)
-    _follow_training_flag(module, _symbolic_trace(model, training=True))
+    module = _symbolic_trace(model, training=False, opaque=opaque)
+    _follow_training_flag(module, _symbolic_trace(model, training=True, opaque=opaque))
     module.eval()
     facts = _examine(module, image_size)
     heads = [node for node in module.graph.nodes if _is_classifier(module, node, facts)]
@@ -93,10 +140,50 @@ def trace(model: nn.Module, *, image_size: int) -> TracedBackbone:
         raise BackboneError(
             "the backbone has no classifier to replace; allowed: a last nn.Linear or 1x1 nn.Conv2d"
         )
+    if not _all_passes(module, heads[-1], facts):
+        raise BackboneError(
+            "the backbone's output does not come from its last classifier alone "
+            f"({heads[-1].target}); allowed: one head. Choose a variant without auxiliary or "
+            "distillation heads"
+        )
     return TracedBackbone(module=module, facts=facts, head=heads[-1])
 
 
-def _symbolic_trace(model: nn.Module, *, training: bool) -> fx.GraphModule:
+def _all_passes(module: fx.GraphModule, head: fx.Node, facts: dict[fx.Node, NodeFacts]) -> bool:
+    """Whether no pixels get from before a node to the output but through it."""
+    nodes = list(module.graph.nodes)
+    behind = set(nodes[nodes.index(head) + 1 :])
+    return not any(
+        facts[source].pixels and source is not head and source not in behind
+        for node in behind
+        for source in node.all_input_nodes
+    )
+
+
+def _where(error: Exception) -> str:
+    """` (file, line N)` of the model's code that tracing stumbled over, or nothing."""
+    not_the_model = {Path(torch.__file__).parent, Path(__file__).parent}
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<")
+        and not not_the_model & {*Path(frame.filename).parents}
+    ]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+def is_random(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is dropout or stochastic depth: random in train mode, idle in eval mode."""
+    if node.op == "call_module":
+        return _is_random_name(type(module.get_submodule(str(node.target))).__name__)
+    return _is_random_name(getattr(node.target, "__name__", str(node.target)))
+
+
+def _is_random_name(name: str) -> bool:
+    return name.lower().startswith(_RANDOM) or name.lower().endswith("dropout")
+
+
+def _symbolic_trace(model: nn.Module, *, training: bool, opaque: Opaque) -> fx.GraphModule:
     parameters = list(inspect.signature(model.forward).parameters.values())
     optional = {
         p.name: p.default for p in parameters[1:] if p.default is not inspect.Parameter.empty
@@ -104,11 +191,14 @@ def _symbolic_trace(model: nn.Module, *, training: bool) -> fx.GraphModule:
     was_training, attributes = model.training, set(vars(model))
     model.train(training)
     try:
-        module = fx.symbolic_trace(model, concrete_args=optional or None)
+        tracer = _Tracer(opaque)
+        graph = tracer.trace(model, concrete_args=optional or None)
+        module = fx.GraphModule(tracer.root, graph, type(model).__name__)
     except Exception as error:
         raise BackboneError(
-            f"{type(model).__name__} cannot be traced by torch.fx: {error}. Control flow that "
-            "depends on tensor values has to move into a leaf module or a torch.fx.wrap function"
+            f"{type(model).__name__} cannot be traced by torch.fx: {error}{_where(error)}. Control "
+            "flow that depends on tensors or their shapes has to move into a function decorated "
+            "with torch.fx.wrap"
         ) from error
     finally:
         model.train(was_training)
@@ -118,9 +208,24 @@ def _symbolic_trace(model: nn.Module, *, training: bool) -> fx.GraphModule:
         is_check = node.op == "call_function" and "_assert" in getattr(node.target, "__name__", "")
         if not node.users and (is_check or node.op == "placeholder" or node.target is operator.eq):
             module.graph.erase_node(node)
+    _follow_device(module.graph)
     module.graph.eliminate_dead_code()
     module.recompile()
     return module
+
+
+def _follow_device(graph: fx.Graph) -> None:
+    """Let tensors that the graph makes be made where its images lie, not where it was traced."""
+    images = next(iter(graph.nodes))
+    with graph.inserting_after(images):
+        device = graph.call_function(getattr, (images, "device"))
+
+    def follow(value: Any) -> Any:
+        return device if isinstance(value, torch.device) else value
+
+    for node in graph.nodes:
+        node.args = fx.node.map_aggregate(node.args, follow)
+        node.kwargs = fx.node.map_aggregate(node.kwargs, follow)
 
 
 def _follow_training_flag(module: fx.GraphModule, trained: fx.GraphModule) -> None:
@@ -185,7 +290,7 @@ class _Recorder(fx.Interpreter):
 
 def _examine(module: fx.GraphModule, image_size: int) -> dict[fx.Node, NodeFacts]:
     """Facts of every node, from two runs with different batch sizes and no real arithmetic."""
-    meta = copy.deepcopy(module).to("meta").eval()
+    meta = copy.deepcopy(module).to("meta").eval().requires_grad_(requires_grad=False)
     recorders = []
     for batch in _BATCHES:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:

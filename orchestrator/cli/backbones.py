@@ -92,7 +92,7 @@ def _show_list(entries: list[ShelfEntry], counts: dict[str, int]) -> None:
 def _boundaries(name: str) -> list[dict[str, Any]]:
     """Each boundary with the shares of parameters and FLOPs that lie before it."""
     from trainable import backbones as shelf
-    from trainable.freezing import boundaries
+    from trainable.boundaries import boundaries
 
     backbone = shelf.untrained(name)
     traced = backbone.traced(backbone.weights.preprocessing.image_size)

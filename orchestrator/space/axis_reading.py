@@ -26,6 +26,8 @@ from orchestrator.space.rules import (
     canonical_axis_value,
     finite_number,
 )
+from trainable.custom import CustomBackbone
+from trainable.errors import SpecError
 
 
 class Shelf(Protocol):
@@ -40,14 +42,19 @@ class Shelf(Protocol):
 
 _RANGE_KEYS = ("low", "high", "log", "step")
 _CASE_KEYS = ("value", "values", *_RANGE_KEYS, "when")
-_MODULE_KEYS = frozenset({"name", "module", "args", "weights"})
+_CUSTOM_KEYS = frozenset({"name", "module", "args", "weights"})
 _SMALLEST_STEP = 1e-9
 
 
 class AxisReader:
-    """Reads the axes of one file."""
+    """Reads the axes of one file.
+
+    Attributes:
+        custom: backbones of the user's own code found so far, by name.
+    """
 
     def __init__(self, problems: Problems, *, shelf: Shelf | None = None) -> None:
+        self.custom: dict[str, CustomBackbone] = {}
         self._problems = problems
         self._shelf = shelf
 
@@ -96,7 +103,7 @@ class AxisReader:
         return tuple(cases) if len(self._problems) == found else None
 
     def _case(self, name: str, path: KeyPath, given: object) -> Case | None:
-        if not isinstance(given, Mapping) or _is_module(name, given):
+        if not isinstance(given, Mapping) or _is_custom(name, given):
             domain = self._listed_or_fixed(name, path, given)
             return None if domain is None else Case(domain)
         found = len(self._problems)
@@ -167,11 +174,8 @@ class AxisReader:
         return Fixed(values[0]) if len(values) == 1 else Choice(tuple(values))
 
     def _value(self, name: str, path: KeyPath, given: object) -> Value | None:
-        if _is_module(name, given):
-            self._problems.add(
-                path, "custom modules are not supported yet; give NAME[@WEIGHTS] as text"
-            )
-            return None
+        if isinstance(given, Mapping) and _is_custom(name, given):
+            return self._custom(path, given)
         problem = axis_value_problem(name, given)
         if problem is None and name == "backbone" and self._shelf is not None:
             problem = self._shelf.known_problem(str(given))
@@ -180,6 +184,25 @@ class AxisReader:
             return None
         assert isinstance(given, int | float | str)
         return canonical_axis_value(name, given)
+
+    def _custom(self, path: KeyPath, given: Mapping[str, object]) -> str | None:
+        """The name of a backbone of the user's own code, which is noted."""
+        try:
+            backbone = CustomBackbone.parse(given)
+        except SpecError as error:
+            self._problems.add(path, str(error))
+            return None
+        if self._shelf is not None and self._shelf.known_problem(backbone.name) is None:
+            self._problems.add(
+                path, f"name: got {shown(backbone.name)}, a known backbone; choose another name"
+            )
+            return None
+        if self.custom.setdefault(backbone.name, backbone) != backbone:
+            self._problems.add(
+                path, f"name: got {shown(backbone.name)} for two backbones; allowed: distinct names"
+            )
+            return None
+        return backbone.name
 
     def _range(self, name: str, path: KeyPath, given: Mapping[str, object]) -> Range | None:
         rule = AXIS_RULES.get(name)
@@ -292,6 +315,6 @@ class AxisReader:
         return tuple(dict.fromkeys(patterns))
 
 
-def _is_module(name: str, given: object) -> bool:
-    """Whether the value describes a backbone built by the user's own code."""
-    return name == "backbone" and isinstance(given, Mapping) and bool(_MODULE_KEYS & set(given))
+def _is_custom(name: str, given: Mapping[str, object]) -> bool:
+    """Whether a mapping describes a backbone built by the user's own code."""
+    return name == "backbone" and bool(_CUSTOM_KEYS & set(given))

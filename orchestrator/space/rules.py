@@ -125,8 +125,11 @@ AXIS_RULES: Mapping[str, Rule] = {
 AXIS_NAMES: tuple[str, ...] = ("backbone", *AXIS_RULES)
 """Every axis that `search:` can hold; `label_budget` lies there too, and is none."""
 
-BACKBONE_ALLOWED = "text NAME[@WEIGHTS], such as resnet50 or resnet50@none"
-BACKBONE_HELP = "pretrained network, by name and weights"
+BACKBONE_ALLOWED = (
+    "text NAME[@WEIGHTS], such as resnet50 or timm:vit_tiny_patch16_224@none, "
+    "or {name, module, args, weights}"
+)
+BACKBONE_HELP = "pretrained network, by name and weights, or by the function that builds it"
 
 
 def axis_value_problem(name: str, value: object) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from orchestrator.space.axes import Axis, Case, Fixed
 from orchestrator.space.axis_reading import AxisReader, Shelf
@@ -13,6 +14,7 @@ from orchestrator.space.rules import (
     DEFAULT_LR,
     finite_number,
 )
+from trainable.custom import CustomBackbone
 from trainable.errors import SpecError
 from trainable.spec import LabelBudget
 
@@ -22,14 +24,28 @@ _MIN_PER_CLASS = 2
 _MIN_TOTAL = 4
 
 
+class Search(NamedTuple):
+    """What `search:` of a file says.
+
+    Attributes:
+        axes: by name, each after those that its conditions name.
+        label_budgets: distinct.
+        custom: the backbones of the user's own code, by name.
+    """
+
+    axes: dict[str, Axis]
+    label_budgets: tuple[LabelBudget, ...]
+    custom: dict[str, CustomBackbone]
+
+
 def read_search(
     given: object,
     problems: Problems,
     *,
     homes: Mapping[str, str],
     shelf: Shelf | None = None,
-) -> tuple[dict[str, Axis], tuple[LabelBudget, ...]]:
-    """The axes, each after those that its conditions name, and the distinct label budgets.
+) -> Search:
+    """What `search:` of a file says.
 
     Args:
         given: the value of `search:`, None where the file has none.
@@ -40,10 +56,10 @@ def read_search(
     """
     if given is None:
         problems.add(("search",), "missing; it needs backbone and label_budget")
-        return {}, ()
+        return Search({}, (), {})
     if not isinstance(given, Mapping):
         problems.add(("search",), refusal(given, "a mapping of axes"))
-        return {}, ()
+        return Search({}, (), {})
     reader = AxisReader(problems, shelf=shelf)
     axes: dict[str, Axis] = {}
     broken: set[str] = set()
@@ -71,7 +87,7 @@ def read_search(
             broken=broken,
             problems=problems,
         )
-    return _ordered(axes, problems), _read_budgets(given, problems)
+    return Search(_ordered(axes, problems), _read_budgets(given, problems), reader.custom)
 
 
 def _fill_defaults(axes: dict[str, Axis], given: Mapping[str, object]) -> None:

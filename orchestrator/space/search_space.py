@@ -42,6 +42,7 @@ from orchestrator.space.sections import (
     SamplerSection,
 )
 from orchestrator.space.top_level import HOMES, check_top_keys, read_name
+from trainable.custom import CustomBackbone
 from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
 
 
@@ -54,6 +55,7 @@ class SearchSpace:
         dataset: where the images are from.
         axes: by name, each after those that its conditions name; `backbone`, `lr` and one of
             `freeze_depth` and `frozen_blocks` are always among them.
+        custom: backbones among the axes' values that the user's own code builds, by name.
         label_budgets: distinct; one study each.
         training: a value for every training setting, used where no axis gives one.
         validation: how the label budget pays for validation.
@@ -71,6 +73,7 @@ class SearchSpace:
     name: str
     dataset: DatasetSection
     axes: Mapping[str, Axis]
+    custom: Mapping[str, CustomBackbone]
     label_budgets: tuple[LabelBudget, ...]
     training: Mapping[str, Value]
     validation: Validation
@@ -118,7 +121,8 @@ class SearchSpace:
             default="digits",
             required=True,
         )
-        axes, label_budgets = read_search(given.get("search"), problems, homes=HOMES, shelf=shelf)
+        search = read_search(given.get("search"), problems, homes=HOMES, shelf=shelf)
+        axes = search.axes
         training = read_training(("training",), given.get("training"), problems, homes=HOMES)
         validation = read_validation(("validation",), given.get("validation"), problems)
         objective = read_section(ObjectiveSection, ("objective",), given.get("objective"), problems)
@@ -144,7 +148,8 @@ class SearchSpace:
             name=name,
             dataset=dataset,
             axes=axes,
-            label_budgets=label_budgets,
+            custom=search.custom,
+            label_budgets=search.label_budgets,
             training=training,
             validation=validation,
             objective=objective.metric,
@@ -164,6 +169,7 @@ class SearchSpace:
         A training setting is left out where an axis always gives its value.
         """
         axes: dict[str, Any] = {name: axis.to_json() for name, axis in self.axes.items()}
+        axes["backbone"] = self._spelled(axes["backbone"])
         return {
             "name": self.name,
             "dataset": self.dataset.to_json(),
@@ -186,6 +192,17 @@ class SearchSpace:
             "resources": self.resources.to_json(),
             "seed": self.seed,
         }
+
+    def _spelled(self, backbones: Any) -> Any:
+        """The values of the backbone axis with names of custom ones replaced by what they are."""
+        if isinstance(backbones, Mapping):
+            return {
+                key: value if key == "when" else self._spelled(value)
+                for key, value in backbones.items()
+            }
+        if isinstance(backbones, list):
+            return [self._spelled(value) for value in backbones]
+        return self.custom[backbones].to_json() if backbones in self.custom else backbones
 
     def fingerprint(self) -> str:
         """Hexadecimal SHA-256 of what the space means: the order of keys and `1.0` for `1` are one.

@@ -6,8 +6,10 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import ray
 
@@ -36,7 +38,9 @@ class Slots:
 
 
 @contextlib.contextmanager
-def cluster(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
+def cluster(
+    address: str, *, num_cpus: int | None = None, modules: Sequence[ModuleType] = ()
+) -> Iterator[None]:
     """A Ray cluster to run on: a private one on this machine, or the one at `address`.
 
     The private one binds to loopback, has no dashboard, and ends with the context.
@@ -44,6 +48,7 @@ def cluster(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
     Args:
         address: `local`, `auto`, `host:port` or `ray://host:port`.
         num_cpus: processors of the private cluster; None for those of this machine.
+        modules: packages and modules that are sent to every node, to be imported there.
 
     Raises:
         StorageError: there is no cluster at that address.
@@ -53,7 +58,9 @@ def cluster(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     own = address == LOCAL
     _check_reachable(address)
-    options = {"include_dashboard": False, "num_cpus": num_cpus} if own else {}
+    options: dict[str, Any] = {"include_dashboard": False, "num_cpus": num_cpus} if own else {}
+    if modules:
+        options["runtime_env"] = {"py_modules": list(modules)}
     try:
         ray.init(
             address=address,

@@ -11,7 +11,8 @@ import torchvision
 from torchvision.models import list_models
 
 from trainable.backbones import untrained
-from trainable.freezing import boundaries, split
+from trainable.boundaries import boundaries
+from trainable.freezing import split
 
 SAMPLED = 2
 

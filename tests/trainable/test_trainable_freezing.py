@@ -12,15 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from trainable import zoo
+from trainable.boundaries import boundaries, frozen_boundaries, parameter_depths
 from trainable.errors import SpecError
-from trainable.freezing import (
-    FrozenPrefix,
-    SplitBackbone,
-    boundaries,
-    frozen_boundaries,
-    parameter_depths,
-    split,
-)
+from trainable.freezing import FrozenPrefix, SplitBackbone, split
 from trainable.graphs import TracedBackbone, trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")

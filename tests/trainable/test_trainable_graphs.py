@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
 
+from trainable.boundaries import boundaries, frozen_boundaries
 from trainable.errors import BackboneError
-from trainable.freezing import boundaries, frozen_boundaries, split
-from trainable.graphs import trace
+from trainable.freezing import split
+from trainable.graphs import Opaque, trace
 
 
 class Small(nn.Module):
@@ -90,7 +91,7 @@ class Headless(nn.Module):
 
 
 class Everywhere(nn.Module):
-    """Pixels are needed up to the very end, so that there is no place to cut."""
+    """Pixels are needed up to the very end, behind the head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,6 +100,60 @@ class Everywhere(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(images.mean(dim=(2, 3)))
         return logits + images.sum()
+
+
+class TwoHeads(Small):
+    """As distilled transformers end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Linear(16, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.first(images).relu()
+        pooled = self.second(x).mean(dim=(2, 3))
+        other: Tensor = self.other(pooled)
+        logits: Tensor = self.head(pooled)
+        return logits + other
+
+
+def shrunk(x: Tensor) -> Tensor:
+    return x[:, :, ::2, ::2] if x.shape[-1] > 8 else x
+
+
+class Shrinking(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, ::2, ::2] if x.shape[-2] > 4 else x
+
+
+class AsksForTheSize(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shrink = Shrinking()
+
+    def between(self, x: Tensor) -> Tensor:
+        smaller: Tensor = self.shrink(shrunk(x))
+        return smaller
+
+
+class CastLinear(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight.to(x.dtype), self.bias)
+
+
+class NamesItsDevice(Small):
+    def between(self, x: Tensor) -> Tensor:
+        return x * torch.linspace(0, 1, 16, device=self.first.weight.device)
+
+
+class AsksForTheDevice(Small):
+    """The question lies before the cut, what is made of its answer behind it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        device = images.device
+        x = self.second(self.first(images).relu()).relu().mean(dim=(2, 3))
+        logits: Tensor = self.head(x * torch.linspace(0, 1, 16, device=device))
+        return logits
 
 
 def convnext() -> nn.Module:
@@ -217,7 +272,11 @@ def test_optional_arguments_are_bound_to_their_defaults() -> None:
 
 
 def test_model_that_depends_on_tensor_values_says_what_to_do() -> None:
-    message = r"DependsOnValues cannot be traced by torch\.fx: .*move into a leaf module or a"
+    message = (
+        r"DependsOnValues cannot be traced by torch\.fx: .*"
+        r"\(test_trainable_graphs\.py, line \d+\)\. "
+        r"Control flow .* function decorated with torch\.fx\.wrap"
+    )
     with pytest.raises(BackboneError, match=message):
         trace(DependsOnValues(), image_size=16)
 
@@ -250,9 +309,41 @@ def test_image_size_that_the_model_refuses_says_so() -> None:
         trace(vit(), image_size=40)
 
 
-def test_model_that_cannot_be_cut_says_so() -> None:
-    with pytest.raises(BackboneError, match="no place to cut before its head"):
-        boundaries(trace(Everywhere(), image_size=16))
+@pytest.mark.parametrize("make", [Everywhere, TwoHeads])
+def test_model_whose_output_does_not_come_from_one_head_is_refused(
+    make: Callable[[], nn.Module],
+) -> None:
+    with pytest.raises(BackboneError, match=r"last classifier alone \(head\); allowed: one head"):
+        trace(make(), image_size=16)
+
+
+def test_what_is_opaque_is_not_looked_into() -> None:
+    with pytest.raises(BackboneError, match="symbolically traced variables"):
+        trace(AsksForTheSize().eval(), image_size=16)
+    model = AsksForTheSize().eval()
+    opaque = Opaque(functions=(shrunk,), modules=(Shrinking,))
+    traced = trace(model, image_size=16, opaque=opaque)
+    images = torch.randn(2, 3, 16, 16)
+    assert torch.equal(traced.module(images), model(images))
+
+
+def test_layers_derived_from_torchs_stay_one_node_so_that_heads_are_found() -> None:
+    model = Small()
+    model.head = CastLinear(16, 5)
+    traced = trace(model.eval(), image_size=16)
+    assert traced.head.target == "head"
+    assert split(traced, frozen=2, num_classes=3).suffix(torch.randn(2, 16)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("make", [NamesItsDevice, AsksForTheDevice])
+@pytest.mark.parametrize("frozen", [0, 1, 2])
+def test_tensors_made_inside_follow_the_device_of_the_images(
+    make: Callable[[], nn.Module], frozen: int
+) -> None:
+    halves = split(trace(make().eval(), image_size=16), frozen=frozen, num_classes=3)
+    suffix, prefix = halves.suffix.to("meta"), halves.prefix.to("meta")
+    logits = suffix(prefix(torch.empty(2, 3, 16, 16, device="meta")))
+    assert logits.device.type == "meta"  # a CPU tensor among them would have raised
 
 
 def test_frozen_share_of_a_traced_model_counts_its_boundaries() -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from trainable.backbones import Backbone
+from trainable.boundaries import parameter_depths
 from trainable.features import activations, decode
-from trainable.freezing import FrozenPrefix, SplitBackbone, parameter_depths, split
+from trainable.freezing import FrozenPrefix, SplitBackbone, split
 from trainable.images import LabelledImages, Split
 from trainable.learner import DivergedError, Examples, Learner
 from trainable.logistic import fit_path

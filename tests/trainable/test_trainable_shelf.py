@@ -65,6 +65,7 @@ def test_every_classification_model_of_torchvision_is_on_the_shelf() -> None:
     assert names()[:2] == ["tiny_strokes", "tiny_untrained"]
     for name in every:
         entry = describe(name)
+        assert entry.num_params is not None
         assert entry.num_params > 1e6
         assert entry.image_size >= 224
         assert known_problem(f"{name}@{entry.version}") is None

@@ -1,7 +1,8 @@
 """The shelf of backbones: `NAME[@WEIGHTS]` -> weights as arrays -> a model ready to be cut.
 
 `load_weights` touches files and the network and belongs to the driver; a `Backbone` is made from
-what it returns, anywhere, without files. One module a source of backbones.
+what it returns, anywhere, without files. One module a source of backbones: `shipped`,
+`torchvision_models`, `timm_models`, and `custom_models` for the user's own code.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from trainable.backbones import shipped, torchvision_models
-from trainable.backbones.weights import Arrays, Preprocessing, ShelfEntry, Weights
+from trainable.backbones import custom_models, shipped, timm_models, torchvision_models
+from trainable.backbones.custom_models import shipped_module
+from trainable.backbones.weights import RANDOM, Arrays, Preprocessing, ShelfEntry, Weights
+from trainable.custom import CustomBackbone
 from trainable.errors import BackboneError
 from trainable.graphs import TracedBackbone, trace
 
@@ -28,12 +31,14 @@ __all__ = [
     "known_problem",
     "load_weights",
     "names",
+    "shipped_module",
     "untrained",
 ]
 
 _SHOWN_MISFITS = 3
 
-_SOURCES: tuple[ModuleType, ...] = (shipped, torchvision_models)
+_SHELF: tuple[ModuleType, ...] = (shipped, torchvision_models, timm_models)
+"""The sources whose backbones have names of their own."""
 
 
 class Backbone:
@@ -63,14 +68,19 @@ class Backbone:
         source = _source_called(weights.source)
         model: nn.Module = source.build(weights, image_size=image_size)
         arrays = source.adapt(weights, model, image_size=image_size)
-        traced = trace(model.eval(), image_size=image_size)
+        traced = trace(model.eval(), image_size=image_size, opaque=source.opaque())
         _copy_into(model, weights, arrays, head=str(traced.head.target))
         return traced
 
 
 def names(pattern: str = "*") -> list[str]:
-    """The known names that match a glob pattern, shipped ones first."""
-    every = [name for source in _SOURCES for name in source.names()]
+    """The known names that match a glob pattern, shipped ones first.
+
+    timm's, more than a thousand, are asked for by patterns that begin with `timm:`.
+    """
+    in_timm = timm_models.owns(pattern)
+    sources = [source for source in _SHELF if (source is timm_models) == in_timm]
+    every = [name for source in sources for name in source.names()]
     return [name for name in every if fnmatch.fnmatchcase(name, pattern)]
 
 
@@ -117,15 +127,17 @@ def untrained(name: str) -> Backbone:
         BackboneError: the name is unknown.
     """
     source = _source_of(name)
-    return Backbone(load_weights(name if source is shipped else f"{name}@none"))
+    return Backbone(load_weights(name if source is shipped else f"{name}@{RANDOM}"))
 
 
-def load_weights(backbone: str) -> Weights:
-    """The weights that `NAME[@WEIGHTS]` means, read from where they lie.
+def load_weights(backbone: str | CustomBackbone) -> Weights:
+    """The weights that `NAME[@WEIGHTS]` or the user's own code means, from where they lie.
 
     Raises:
-        BackboneError: the name is unknown, or a file is missing, damaged or unsafe.
+        BackboneError: the name is unknown, the code fails, or a file is missing, damaged or unsafe.
     """
+    if isinstance(backbone, CustomBackbone):
+        return custom_models.load(backbone)
     problem = known_problem(backbone)
     if problem is not None:
         raise BackboneError(problem)
@@ -137,11 +149,11 @@ def load_weights(backbone: str) -> Weights:
 
 
 def _source_of(name: str) -> ModuleType | None:
-    return next((source for source in _SOURCES if name in source.names()), None)
+    return next((source for source in _SHELF if source.owns(name)), None)
 
 
 def _source_called(name: str) -> ModuleType:
-    return next(source for source in _SOURCES if name == source.NAME)
+    return next(source for source in (*_SHELF, custom_models) if name == source.NAME)
 
 
 def _copy_into(model: nn.Module, weights: Weights, arrays: Arrays, *, head: str) -> None:

@@ -13,10 +13,16 @@ from trainable.backbones.weights import (
     Weights,
     digest_of,
 )
+from trainable.graphs import Opaque
 
 NAME = "shipped"
 
 _LICENCE = "Apache-2.0"
+
+
+def owns(name: str) -> bool:
+    """Whether a name belongs to this source."""
+    return name in zoo.ENTRIES
 
 
 def names() -> list[str]:
@@ -78,6 +84,11 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
     """The arrays as they are."""
     del model, image_size
     return weights.arrays
+
+
+def opaque() -> Opaque:
+    """Nothing: torch.fx follows the architecture."""
+    return Opaque()
 
 
 def _pretraining(name: str) -> str:

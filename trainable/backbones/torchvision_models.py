@@ -29,6 +29,7 @@ from trainable.backbones.files import (
     to_array,
 )
 from trainable.backbones.weights import (
+    RANDOM,
     Arrays,
     Preprocessing,
     ShelfEntry,
@@ -36,13 +37,16 @@ from trainable.backbones.weights import (
     digest_of,
 )
 from trainable.errors import BackboneError
+from trainable.graphs import Opaque
 
 NAME = "torchvision"
 
-RANDOM = "none"
-"""What stands after the @ for random weights."""
-
 _RANDOM_SEED = 0
+
+
+def owns(name: str) -> bool:
+    """Whether a name belongs to this source."""
+    return name in names()
 
 
 @functools.cache
@@ -133,6 +137,11 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
         adapted = interpolate_embeddings(image_size, model.patch_size, state)
         arrays = {name: to_array(tensor) for name, tensor in adapted.items()}
     return arrays
+
+
+def opaque() -> Opaque:
+    """Nothing: torch.fx follows all of them."""
+    return Opaque()
 
 
 def _build(name: str, *, image_size: int, pretrained: bool) -> nn.Module:

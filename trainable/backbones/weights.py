@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
+
+RANDOM = "none"
+"""What stands after the @ for random weights."""
 
 
 @dataclass(frozen=True)
@@ -22,20 +26,26 @@ class Preprocessing:
         interpolation: `bilinear` or `bicubic`.
         mean: of each of the three channels, on the 0..1 scale.
         std: of each of the three channels, on the 0..1 scale.
+        squash: whether both sides become `resize_size`, whatever the image's proportions.
     """
 
     image_size: int
     resize_size: int
-    interpolation: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    interpolation: str = "bilinear"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    squash: bool = False
 
     def resized(self, image_size: int) -> Preprocessing:
         """The same for another size of the square, cutting the same share of the image."""
         if image_size == self.image_size:
             return self
         resize_size = round(image_size * self.resize_size / self.image_size)
-        return Preprocessing(image_size, resize_size, self.interpolation, self.mean, self.std)
+        return replace(self, image_size=image_size, resize_size=resize_size)
+
+
+IMAGENET_PREPROCESSING = Preprocessing(image_size=224, resize_size=256)
+"""What most networks trained on ImageNet were evaluated with."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -52,6 +62,7 @@ class Weights:
         digest: SHA-256 of names and values.
         licence: of the weights, where it is known.
         pretraining: data they were trained on, where it is known.
+        args: what the source builds the architecture with, beside the image size.
     """
 
     backbone: str
@@ -63,6 +74,7 @@ class Weights:
     digest: str
     licence: str | None = None
     pretraining: str | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +85,7 @@ class ShelfEntry:
         name: as search-space files write it.
         source: which source of backbones has it.
         version: its default weights.
-        num_params: of the network as it was pretrained.
+        num_params: of the network as it was pretrained, where that is known unbuilt.
         image_size: side in pixels that it was made for.
         cached: whether the weights are on this machine.
         licence: of the weights, where it is known.
@@ -83,7 +95,7 @@ class ShelfEntry:
     name: str
     source: str
     version: str
-    num_params: int
+    num_params: int | None
     image_size: int
     cached: bool
     licence: str | None

@@ -133,12 +133,16 @@ def test_a_training_setting_may_serve_where_a_conditional_axis_is_silent(read: R
         ({"backbone": ["a", "a"]}, "search.backbone: got 'a' twice; allowed: distinct values"),
         ({"backbone": {"low": 1, "high": 2}}, "search.backbone: takes no range; allowed: names"),
         (
-            {"backbone": ["a", {"name": "b", "module": "c:d"}]},
-            "search.backbone: custom modules are not supported yet; give NAME[@WEIGHTS]",
+            {"backbone": ["a", {"name": "b", "module": "c"}]},
+            "search.backbone: module: got 'c'; allowed: package.module:function",
         ),
         (
-            {"backbone": {"name": "b", "module": "c:d", "args": {}}},
-            "search.backbone: custom modules are not supported yet",
+            {"backbone": {"module": "c:d", "args": {}}},
+            "search.backbone: name: got None; allowed: text for tables, without @*?[:",
+        ),
+        (
+            {"backbone": [{"name": "b", "module": "c:d"}, {"name": "b", "module": "c:e"}]},
+            "search.backbone: name: got 'b' for two backbones; allowed: distinct names",
         ),
         (
             {"backbone": {"value": "a", "when": {"lr": 0.001}}},
@@ -392,3 +396,45 @@ def test_what_is_wrong_with_a_backbone_becomes_a_problem_line() -> None:
     assert "\n  search.backbone: unknown backbone resnt50; did you mean resnet50?\n" in str(
         caught.value
     )
+
+
+def test_backbones_of_the_users_own_code_have_names_and_are_written_out(read: Read) -> None:
+    mine = {"name": "mine", "module": "nets.models:build", "args": {"width": 8}}
+    space = read(
+        {
+            "backbone": ["vit_tiny", mine],
+            "layer_decay": {"low": 0.5, "high": 1.0, "when": {"backbone": "mine"}},
+        }
+    )
+    assert space.axes["backbone"].domains[0].grid() == ("vit_tiny", "mine")
+    assert space.custom["mine"].args == {"width": 8}
+    assert space.to_json()["search"]["backbone"] == ["vit_tiny", mine]
+    assert SearchSpace.from_json(space.to_json()) == space
+    other = read({"backbone": ["vit_tiny", {**mine, "args": {"width": 9}}]})
+    assert other.fingerprint() != read({"backbone": ["vit_tiny", mine]}).fingerprint()
+
+
+def test_a_backbone_of_ones_own_can_be_the_only_one_or_chosen_by_case(read: Read) -> None:
+    mine = {"name": "mine", "module": "nets:build"}
+    alone = read({"backbone": mine})
+    assert alone.to_json()["search"]["backbone"] == mine
+    cases = [{"value": mine, "when": {"optimizer": "sgd"}}, {"values": ["vit_tiny", mine]}]
+    space = read({"optimizer": ["sgd", "adamw"], "backbone": {"cases": cases}})
+    assert SearchSpace.from_json(space.to_json()) == space
+
+
+def test_a_name_of_the_shelf_is_not_ones_own() -> None:
+    text = (
+        "dataset: {source: digits}\n"
+        "search: {backbone: {name: known, module: 'a:b'}, label_budget: 5}\n"
+    )
+
+    class Shelf:
+        def known_problem(self, name: str) -> str | None:
+            return None if name == "known" else "unknown"
+
+        def expand(self, pattern: str) -> list[str]:
+            return [pattern]
+
+    with pytest.raises(SpaceError, match="name: got 'known', a known backbone; choose another"):
+        parse_space(text, where="a.yaml", shelf=Shelf())

@@ -1,0 +1,151 @@
+"""Backbones of the user's own: a function that returns a model, found by its module's name."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainable.backbones.files import read_state_dict, to_array
+from trainable.backbones.weights import (
+    IMAGENET_PREPROCESSING,
+    Arrays,
+    Preprocessing,
+    Weights,
+    digest_of,
+)
+from trainable.custom import CustomBackbone
+from trainable.errors import BackboneError
+from trainable.graphs import Opaque
+
+NAME = "custom"
+
+AS_BUILT = "as built"
+"""Which weights a model has that its own function gave it."""
+
+
+def load(backbone: CustomBackbone) -> Weights:
+    """Build the model once, and take its weights or those of its file.
+
+    Raises:
+        BackboneError: the function cannot be found, fails, or returns no model; the file of
+            weights is missing, damaged or unsafe.
+    """
+    model = _built(backbone.module, backbone.args, image_size=None)
+    if backbone.weights is None:
+        arrays: Arrays = {
+            name: to_array(tensor) for name, tensor in sorted(model.state_dict().items())
+        }
+        version = AS_BUILT
+    else:
+        arrays = read_state_dict(Path(backbone.weights))
+        version = Path(backbone.weights).name
+    return Weights(
+        backbone=backbone.name,
+        source=NAME,
+        architecture=backbone.module,
+        args=backbone.args,
+        version=version,
+        preprocessing=_preprocessing(backbone, model),
+        arrays=arrays,
+        digest=digest_of(arrays),
+    )
+
+
+def build(weights: Weights, *, image_size: int) -> nn.Module:
+    """The architecture, built by the user's function."""
+    return _built(weights.architecture, weights.args, image_size=image_size)
+
+
+def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
+    """The arrays as they are."""
+    del model, image_size
+    return weights.arrays
+
+
+def opaque() -> Opaque:
+    """Nothing; the user's code says with torch.fx.wrap what is not to be looked into."""
+    return Opaque()
+
+
+def shipped_module(backbone: CustomBackbone) -> ModuleType | None:
+    """The top-level package or module that other machines need; None for an installed one.
+
+    Raises:
+        BackboneError: it cannot be imported.
+    """
+    _function(backbone.module)
+    top = sys.modules[backbone.module.partition(":")[0].partition(".")[0]]
+    installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
+    file = getattr(top, "__file__", None)
+    if file is None or installed & set(Path(file).resolve().parents):
+        return None
+    return top
+
+
+def _built(module: str, args: Mapping[str, Any], *, image_size: int | None) -> nn.Module:
+    function = _function(module)
+    options = dict(args)
+    if image_size is not None and "image_size" in inspect.signature(function).parameters:
+        options["image_size"] = image_size
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # what the function leaves random is the same on every machine
+            model = function(**options)
+    except Exception as error:
+        raise BackboneError(
+            f"{module}(**{options}) failed: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise BackboneError(f"{module} returned {type(model).__name__}; allowed: a torch.nn.Module")
+    return model
+
+
+def _function(module: str) -> Any:
+    name, _, function = module.partition(":")
+    with _importing_from_here():
+        try:
+            found = getattr(importlib.import_module(name), function, None)
+        except Exception as error:
+            raise BackboneError(
+                f"{module}: cannot be imported from {Path.cwd()}: {type(error).__name__}: {error}. "
+                f"Start from the folder where `python -c 'import {name}'` works"
+            ) from error
+    if not callable(found):
+        raise BackboneError(f"{module}: {name} has no function {function}")
+    return found
+
+
+@contextlib.contextmanager
+def _importing_from_here() -> Iterator[None]:
+    """Find modules in the working directory too, as `python -m` does."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _preprocessing(backbone: CustomBackbone, model: nn.Module) -> Preprocessing:
+    given = getattr(model, "preprocessing", None)
+    if given is None:
+        size = backbone.args.get("image_size", IMAGENET_PREPROCESSING.image_size)
+        return IMAGENET_PREPROCESSING.resized(int(size))
+    try:
+        return Preprocessing(**{"resize_size": given["image_size"], **given})
+    except (TypeError, KeyError) as error:
+        fields = ", ".join(Preprocessing.__dataclass_fields__)
+        raise BackboneError(
+            f"{backbone.module}: its model's `preprocessing` is {given!r}; allowed: a mapping with "
+            f"{fields}"
+        ) from error

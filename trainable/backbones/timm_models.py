@@ -1,0 +1,297 @@
+"""The models of timm, where it is installed: `timm:NAME[.TAG][@WEIGHTS]`.
+
+timm is an optional extra and imported late: nothing here costs those who do not name it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import importlib.util
+import math
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainable.backbones.files import SUFFIXES, read_state_dict, to_array
+from trainable.backbones.weights import (
+    RANDOM,
+    Arrays,
+    Preprocessing,
+    ShelfEntry,
+    Weights,
+    digest_of,
+)
+from trainable.errors import BackboneError
+from trainable.graphs import Opaque
+
+NAME = "timm"
+PREFIX = "timm:"
+
+_PLACEHOLDER_CLASSES = 10
+"""Outputs of the head that is replaced; many image towers come without one."""
+
+_RANDOM_SEED = 0
+_MOST_TAGS_SHOWN = 8
+_NOT_INSTALLED = "timm is not installed; install it with: pip install 'sft-sweep[timm]'"
+
+
+def owns(name: str) -> bool:
+    """Whether a name belongs to this source, known or not."""
+    return name.startswith(PREFIX)
+
+
+@functools.cache
+def names() -> list[str]:
+    """All names, without weights; none where timm is not installed."""
+    return [PREFIX + name for name in _timm().list_models()] if _is_installed() else []
+
+
+def problem(name: str, wanted: str) -> str | None:
+    """What is wrong with the weights asked for, or None; no weights are read."""
+    if not _is_installed():
+        return _NOT_INSTALLED
+    architecture, tag = _parts(name)
+    if not _timm().is_model(architecture):
+        return f"unknown model of timm{_near(architecture)}; see: sft-sweep backbones 'timm:*'"
+    if wanted and wanted != RANDOM and not wanted.endswith(SUFFIXES):
+        return (
+            f"unknown weights; allowed: timm's own tag as {PREFIX}{architecture}.TAG, @{RANDOM}, "
+            f"or @ and a file ending in {', '.join(SUFFIXES)}"
+        )
+    known = _timm().models.get_arch_pretrained_cfgs(architecture)
+    tags = [full.partition(".")[2] for full in known]
+    if tag and tag not in tags:
+        shown = ", ".join(tags[:_MOST_TAGS_SHOWN]) or "none"
+        return f"unknown tag {tag!r} of {architecture}; its tags: {shown}"
+    config = _config(name)
+    if not wanted and not (config.url or config.hf_hub_id):
+        return f"timm has no weights for it; write {name}@{RANDOM} or {name}@FILE"
+    if config.crop_mode not in ("center", "squash"):
+        return f"its images are cut in a way that is not supported: {config.crop_mode}"
+    return None
+
+
+def describe(name: str) -> ShelfEntry:
+    """What timm says of its default weights."""
+    config = _config(name)
+    return ShelfEntry(
+        name=name,
+        source=NAME,
+        version=config.tag or RANDOM,
+        num_params=None,
+        image_size=int(config.input_size[-1]),
+        cached=_cached(config) is not None,
+        licence=config.license,
+        pretraining=config.tag,
+    )
+
+
+def load(name: str, wanted: str, backbone: str) -> Weights:
+    """The weights; see `trainable.backbones.load_weights`."""
+    config = _config(name)
+    licence = pretraining = None
+    if wanted == RANDOM:
+        arrays, version = _arrays_of(_create(name)), RANDOM
+    elif wanted:
+        arrays, version = _converted(name, Path(wanted)), Path(wanted).name
+    else:
+        arrays, version = _converted(name, _fetch(name, config)), config.tag or NAME
+        licence, pretraining = config.license, config.tag
+    return Weights(
+        backbone=backbone,
+        source=NAME,
+        architecture=name,
+        version=version,
+        preprocessing=preprocessing_of(config),
+        arrays=arrays,
+        digest=digest_of(arrays),
+        licence=licence,
+        pretraining=pretraining,
+    )
+
+
+def build(weights: Weights, *, image_size: int) -> nn.Module:
+    """The architecture for square images of `image_size` pixels, with random weights."""
+    return _create(weights.architecture, image_size=image_size)
+
+
+def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
+    """The arrays as the model takes them; timm resamples what depends on the number of patches."""
+    del model
+    if image_size == _config(weights.architecture).input_size[-1]:
+        return weights.arrays
+    state = {name: torch.tensor(array) for name, array in weights.arrays.items()}
+    return _arrays_of(_create(weights.architecture, image_size=image_size, state=state))
+
+
+def opaque() -> Opaque:
+    """What timm itself keeps torch.fx from looking into."""
+    layers = _timm().layers
+    return Opaque(
+        modules=tuple(layers.get_notrace_modules()),
+        functions=tuple(layers.get_notrace_functions()),
+    )
+
+
+def _is_installed() -> bool:
+    return importlib.util.find_spec("timm") is not None
+
+
+def _timm() -> ModuleType:
+    if not _is_installed():
+        raise BackboneError(_NOT_INSTALLED)
+    return importlib.import_module("timm")
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Architecture and tag, which may be empty, of `timm:ARCHITECTURE[.TAG]`."""
+    architecture, _, tag = name.removeprefix(PREFIX).partition(".")
+    return architecture, tag
+
+
+def _near(architecture: str) -> str:
+    near = difflib.get_close_matches(PREFIX + architecture, names(), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _config(name: str) -> Any:
+    return _timm().get_pretrained_cfg(name.removeprefix(PREFIX))
+
+
+def preprocessing_of(config: Any) -> Preprocessing:
+    """What timm's evaluation transform does, from a pretrained configuration of timm."""
+    size = int(config.input_size[-1])
+    return Preprocessing(
+        image_size=size,
+        resize_size=math.floor(size / config.crop_pct),
+        interpolation=config.interpolation,
+        mean=tuple(config.mean),
+        std=tuple(config.std),
+        squash=config.crop_mode == "squash",
+    )
+
+
+def _create(
+    name: str,
+    *,
+    image_size: int | None = None,
+    state: dict[str, torch.Tensor] | None = None,
+    seed: int = _RANDOM_SEED,
+) -> nn.Module:
+    """A model with seeded random weights, or those of a state dict in timm's or its origin's form.
+
+    Raises:
+        BackboneError: the image size or the state dict does not suit it.
+    """
+    config = _config(name)
+    options: dict[str, Any] = {"num_classes": _PLACEHOLDER_CLASSES}
+    if image_size is not None and image_size != config.input_size[-1] and config.fixed_input_size:
+        options["img_size"] = image_size
+    if state is not None:
+        options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model: nn.Module = _timm().create_model(name.removeprefix(PREFIX), **options)
+    except (TypeError, ValueError, RuntimeError, KeyError, AssertionError) as error:
+        size = f" for images of {image_size} pixels" if "img_size" in options else ""
+        raise BackboneError(f"{name} cannot be built{size}: {error}") from error
+    return model
+
+
+def _converted(name: str, path: Path) -> Arrays:
+    """The weights of a file, their names translated as timm does.
+
+    timm passes over what a file lacks. So a parameter that is still as the seed left it, and that
+    another seed would have left otherwise, was not in the file.
+
+    Raises:
+        BackboneError: the file does not have what the architecture needs.
+    """
+    state = {key: torch.tensor(array) for key, array in read_state_dict(path).items()}
+    loaded = _create(name, state=state)
+    first, second = (_create(name, seed=_RANDOM_SEED + i).state_dict() for i in range(2))
+    head = _head_parameters(loaded)
+    missing = [
+        key
+        for key, parameter in loaded.named_parameters()
+        if key not in head
+        and torch.equal(parameter, first[key])
+        and not torch.equal(first[key], second[key])
+    ]
+    if missing:
+        more = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
+        raise BackboneError(f"{path}: does not fit {name}: {missing[0]}{more} missing")
+    return _arrays_of(loaded)
+
+
+def _head_parameters(model: Any) -> set[str]:
+    """Names of the parameters of a model's classifier, or classifiers."""
+    found = model.get_classifier()
+    modules = found if isinstance(found, tuple | list) else (found,)
+    inside = {id(parameter) for module in modules for parameter in module.parameters()}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in inside}
+
+
+def _arrays_of(model: nn.Module) -> Arrays:
+    return {name: to_array(tensor) for name, tensor in sorted(model.state_dict().items())}
+
+
+def _files(config: Any) -> list[str]:
+    """Names of weight files on the hub that may hold these weights, the safer form first."""
+    named = config.hf_hub_filename
+    if named is None:
+        return ["model.safetensors", "pytorch_model.bin"]
+    if named.startswith("open_clip_pytorch_model"):
+        return ["open_clip_model.safetensors", named]
+    return [named]
+
+
+def _repository(config: Any) -> tuple[str, str | None]:
+    repository, _, revision = str(config.hf_hub_id or "").partition("@")
+    return repository, revision or None
+
+
+def _cached(config: Any) -> Path | None:
+    """The weight file in the hub's cache, or None."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, revision = _repository(config)
+    for file in _files(config) if repository else []:
+        found = try_to_load_from_cache(repository, file, revision=revision)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _fetch(name: str, config: Any) -> Path:
+    """The weight file in the hub's cache, fetched into it where it is missing."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    cached = _cached(config)
+    if cached is not None:
+        return cached
+    repository, revision = _repository(config)
+    reason: Exception | None = None
+    for file in _files(config) if repository else []:
+        try:
+            return Path(hf_hub_download(repository, file, revision=revision))
+        except LocalEntryNotFoundError as error:  # no network: asking for the next is in vain
+            reason = error
+            break
+        except EntryNotFoundError as error:
+            reason = error
+        except Exception as error:  # the hub's client raises those of its HTTP library, too
+            reason = error
+            break
+    raise BackboneError(
+        f"{name}: the weights are not on this machine and cannot be fetched ({reason}). Fetch "
+        f"{' or '.join(_files(config))} of {repository or config.url} where there is a network, "
+        f"and write {name}@FILE"
+    ) from reason

@@ -1,0 +1,193 @@
+"""Where a backbone can be cut, and how deep a share of it reaches.
+
+A boundary is a node of the graph after which nothing else that depends on pixel values is alive:
+one tensor carries everything that the rest needs. What the rest needs of shapes alone is rebuilt
+behind the cut. Of all such nodes those are worth cutting at that
+
+- the next arithmetic follows directly: where the only consumer is cheap (an activation, a
+  normalisation, a pooling, a reshape: anything without a matrix product or convolution), the cut
+  comes after it, so that no convolution is parted from its activation and the smaller tensor is
+  the one that is kept; dropout and stochastic depth stay behind the cut, where they can be random;
+- lie at the end of a block rather than inside it. A class of modules is a block where one of its
+  instances cannot be cut inside, as with a skip connection around it; then none is, so that a
+  depth means the same number of blocks whether or not a block happens to have its skip.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from torch import fx, nn
+
+from trainable.errors import BackboneError, SpecError
+from trainable.graphs import TracedBackbone, is_random
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """One place to cut.
+
+    Attributes:
+        node: name of the graph node whose value is handed over.
+        shape: of that value, per image.
+        params: number of parameters before the cut.
+        flops: of the forward pass before the cut, per image.
+    """
+
+    node: str
+    shape: tuple[int, ...]
+    params: int
+    flops: float
+
+
+def boundaries(traced: TracedBackbone) -> list[Boundary]:
+    """The places worth cutting at, shallowest first; the last lies right before the head.
+
+    Raises:
+        BackboneError: there is none.
+    """
+    cuts = _outside_blocks(traced, _single_tensors(traced))
+    if not cuts:
+        raise BackboneError("the backbone has no place to cut before its head")
+    sizes = {name: parameter.numel() for name, parameter in traced.module.named_parameters()}
+    found, params, flops = [], set[str](), 0.0
+    for node in traced.module.graph.nodes:
+        flops += traced.facts[node].flops
+        params |= _parameter_names(traced.module, node)
+        if node in cuts:
+            shape = traced.facts[node].shape
+            assert shape is not None
+            count = sum(sizes[name] for name in params)
+            found.append(Boundary(node=node.name, shape=shape, params=count, flops=flops))
+    return found
+
+
+def frozen_boundaries(
+    num_boundaries: int, *, depth: float | None = None, blocks: int | None = None
+) -> int:
+    """How many boundaries lie in the prefix.
+
+    Args:
+        num_boundaries: of the backbone.
+        depth: share of them, 0..1, rounded to the nearest, ties to the shallower; or None.
+        blocks: their number, -1 for all; or None.
+
+    Raises:
+        SpecError: more blocks than the backbone has.
+    """
+    if depth is not None:
+        # The shortest decimal is what was written: 0.7 of 5 is 3.5, a tie, in any arithmetic.
+        return math.ceil(Fraction(repr(float(depth))) * num_boundaries - Fraction(1, 2))
+    assert blocks is not None
+    if blocks > num_boundaries:
+        raise SpecError(
+            f"frozen_blocks: got {blocks}; this backbone has {num_boundaries} boundaries"
+        )
+    return num_boundaries if blocks == -1 else blocks
+
+
+def parameter_depths(traced: TracedBackbone) -> dict[str, int]:
+    """For every parameter its distance from the head, in boundaries: 0 behind the last one."""
+    cuts = {boundary.node for boundary in boundaries(traced)}
+    remaining = len(cuts)
+    depths: dict[str, int] = {}
+    for node in traced.module.graph.nodes:
+        for name in _parameter_names(traced.module, node):
+            depths.setdefault(name, remaining)
+        remaining -= node.name in cuts
+    return depths
+
+
+def _single_tensors(traced: TracedBackbone) -> list[fx.Node]:
+    """Nodes before the head that alone carry pixels on, and that arithmetic follows directly."""
+    nodes = list(traced.module.graph.nodes)
+    position = {node: i for i, node in enumerate(nodes)}
+    facts = traced.facts
+    last_use = {  # as pixels; of what only a shape or a device is asked may be gone by then
+        node: max((position[u] for u in node.users if facts[u].pixels), default=-1)
+        for node in nodes
+    }
+    found, alive = [], set[fx.Node]()
+    for i, node in enumerate(nodes[: position[traced.head]]):
+        if facts[node].pixels:
+            alive.add(node)
+        alive = {other for other in alive if last_use[other] > i}
+        if (
+            alive == {node}
+            and node.op != "placeholder"
+            and facts[node].shape is not None
+            and _arithmetic_follows(traced, node)
+        ):
+            found.append(node)
+    return found
+
+
+def _arithmetic_follows(traced: TracedBackbone, node: fx.Node) -> bool:
+    if is_random(traced.module, node):
+        return False
+    users = [user for user in node.users if traced.facts[user].pixels]
+    while len(users) == 1 and is_random(traced.module, users[0]):
+        users = [user for user in users[0].users if traced.facts[user].pixels]
+    return len(users) != 1 or traced.facts[users[0]].flops > 0
+
+
+def _outside_blocks(traced: TracedBackbone, cuts: list[fx.Node]) -> set[fx.Node]:
+    """The cuts that do not lie inside an instance of a class of blocks."""
+    work: dict[str, list[fx.Node]] = {}
+    for node in traced.module.graph.nodes:
+        if traced.facts[node].pixels and not _is_idle(traced.module, node):
+            for path in _modules_around(node):
+                work.setdefault(path, []).append(node)
+    position = {node: i for i, node in enumerate(traced.module.graph.nodes)}
+    inside: dict[str, set[fx.Node]] = {}
+    for path, nodes in work.items():
+        dear = [position[node] for node in nodes if traced.facts[node].flops]
+        around = {cut for cut in cuts if path in _modules_around(cut)}
+        inside[path] = {cut for cut in around if dear and dear[0] <= position[cut] < dear[-1]}
+    kinds = {path: kind for node in traced.facts for path, kind in _modules_around(node).items()}
+    blocks = {
+        kinds[path]
+        for path, nodes in work.items()
+        if not inside[path] and not _is_wrapper(path, len(nodes), work)
+    }
+    hidden = {cut for path in work if kinds[path] in blocks for cut in inside[path]}
+    return set(cuts) - hidden
+
+
+def _modules_around(node: fx.Node) -> dict[str, type]:
+    """Path and class of the modules whose forward pass a node belongs to, torch's own left out."""
+    around = node.meta.get("nn_module_stack", {})
+    return {
+        path: kind
+        for path, kind in around.values()
+        if isinstance(kind, type) and not kind.__module__.startswith("torch.nn.")
+    }
+
+
+def _is_wrapper(path: str, num_nodes: int, work: dict[str, list[fx.Node]]) -> bool:
+    """Whether one module inside does all the work of a module, such as a stage of one block."""
+    return any(
+        other.startswith(f"{path}.") and len(nodes) == num_nodes for other, nodes in work.items()
+    )
+
+
+def _is_idle(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node passes its input on, at least in eval mode."""
+    if is_random(module, node):
+        return True
+    return node.op == "call_module" and isinstance(
+        module.get_submodule(str(node.target)), nn.Identity
+    )
+
+
+def _parameter_names(module: fx.GraphModule, node: fx.Node) -> set[str]:
+    if node.op == "call_module":
+        target = str(node.target)
+        layer = module.get_submodule(target)
+        return {f"{target}.{name}" for name, _ in layer.named_parameters()}
+    if node.op == "get_attr":
+        names = {name for name, _ in module.named_parameters()}
+        return {str(node.target)} & names
+    return set()
