@@ -42,8 +42,10 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-W", "error::DeprecationWarning:orchestrator", "-c", start, *arguments]
 
 
-def launch(out: Path, *overrides: str, space: Path = LOWDATA) -> Launched:
-    """Run a small variant of a search space to its end."""
+def launch(
+    out: Path, *overrides: str, space: Path = LOWDATA, folder: Path | None = None
+) -> Launched:
+    """Run a small variant of a search space to its end, in `folder` or where the tests run."""
     options = [part for override in (*SMALL, *overrides) for part in ("--set", override)]
     done = subprocess.run(
         command("launch", str(space), "--out", str(out), "--json", *options),
@@ -51,6 +53,7 @@ def launch(out: Path, *overrides: str, space: Path = LOWDATA) -> Launched:
         text=True,
         timeout=TIMEOUT_S,
         check=False,
+        cwd=folder,
         env={**os.environ, "COLUMNS": "80"},
     )
     assert done.stdout, done.stderr
@@ -62,8 +65,8 @@ def launch(out: Path, *overrides: str, space: Path = LOWDATA) -> Launched:
 def launch_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Launched]:
     """Launches a small sweep in a directory of its own."""
 
-    def run(*overrides: str, space: Path = LOWDATA) -> Launched:
-        return launch(tmp_path_factory.mktemp("runs"), *overrides, space=space)
+    def run(*overrides: str, space: Path = LOWDATA, folder: Path | None = None) -> Launched:
+        return launch(tmp_path_factory.mktemp("runs"), *overrides, space=space, folder=folder)
 
     return run
 
