@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json as jsonlib
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from trainable.backbones import ShelfEntry
 
 MOST_TRACED = 12
-"""Longest list whose boundaries are counted: each is built and traced for it, in seconds."""
+"""Longest list whose boundaries are counted: each is traced for it, in about a second."""
 
 
 def backbones(
@@ -34,6 +35,7 @@ def backbones(
     Examples:
       sft-sweep backbones
       sft-sweep backbones 'resnet*'
+      sft-sweep backbones 'timm:*siglip*'
       sft-sweep backbones resnet50 --boundaries
     """
     from trainable import backbones as shelf
@@ -46,22 +48,37 @@ def backbones(
         for entry in entries:
             _show_boundaries(entry, as_json=json)
         return 0
-    counts = {name: len(_boundaries(name)) for name in found[:MOST_TRACED] if _few(found)}
+    counts: dict[str, int | None] = dict.fromkeys(found)
+    if len(found) <= MOST_TRACED:
+        entries = [_counted(entry, counts) for entry in entries]
     if json:
-        rows = [asdict(entry) | {"num_boundaries": counts.get(entry.name)} for entry in entries]
+        rows = [asdict(entry) | {"num_boundaries": counts[entry.name]} for entry in entries]
         print(jsonlib.dumps(rows))
         return 0
     _show_list(entries, counts)
-    if not _few(found):
+    if len(found) > MOST_TRACED:
         print(f"boundaries are counted for {MOST_TRACED} backbones at most: narrow the pattern")
+    if pattern == "*":
+        print("timm's, where it is installed: sft-sweep backbones 'timm:*'")
     return 0
 
 
-def _few(found: list[str]) -> bool:
-    return len(found) <= MOST_TRACED
+def _counted(entry: ShelfEntry, counts: dict[str, int | None]) -> ShelfEntry:
+    """The entry with its parameters, the classifier's left out where it was silent of them."""
+    from trainable import backbones as shelf
+    from trainable.boundaries import boundaries
+    from trainable.errors import BackboneError
+
+    try:
+        found = boundaries(shelf.outline(entry.name, image_size=entry.image_size))
+    except BackboneError as error:  # of a listing, one that cannot be cut is no fault
+        print(f"{entry.name}: {error}", file=sys.stderr)
+        return entry
+    counts[entry.name] = len(found)
+    return entry if entry.num_params is not None else replace(entry, num_params=found[-1].params)
 
 
-def _show_list(entries: list[ShelfEntry], counts: dict[str, int]) -> None:
+def _show_list(entries: list[ShelfEntry], counts: dict[str, int | None]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -79,9 +96,9 @@ def _show_list(entries: list[ShelfEntry], counts: dict[str, int]) -> None:
             entry.name,
             entry.source,
             entry.version,
-            f"{entry.num_params:,}",
+            "" if entry.num_params is None else f"{entry.num_params:,}",
             f"{entry.image_size} px",
-            str(counts.get(entry.name, "")),
+            str(counts[entry.name] or ""),
             "yes" if entry.cached else "no",
             entry.pretraining or "",
             entry.licence or "",
@@ -89,13 +106,12 @@ def _show_list(entries: list[ShelfEntry], counts: dict[str, int]) -> None:
     print_rich(table)
 
 
-def _boundaries(name: str) -> list[dict[str, Any]]:
+def _boundaries(entry: ShelfEntry) -> list[dict[str, Any]]:
     """Each boundary with the shares of parameters and FLOPs that lie before it."""
     from trainable import backbones as shelf
     from trainable.boundaries import boundaries
 
-    backbone = shelf.untrained(name)
-    traced = backbone.traced(backbone.weights.preprocessing.image_size)
+    traced = shelf.outline(entry.name, image_size=entry.image_size)
     total_params = sum(parameter.numel() for parameter in traced.module.parameters())
     found = boundaries(traced)
     rows = []
@@ -122,7 +138,7 @@ def _show_boundaries(entry: ShelfEntry, *, as_json: bool) -> None:
 
     from orchestrator.cli.render import percent, print_rich
 
-    rows = _boundaries(entry.name)
+    rows = _boundaries(entry)
     if as_json:
         print(jsonlib.dumps({"name": entry.name, "boundaries": rows}))
         return

@@ -13,6 +13,7 @@ from types import ModuleType
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from trainable.backbones import custom_models, shipped, timm_models, torchvision_models
 from trainable.backbones.custom_models import shipped_module
@@ -31,6 +32,7 @@ __all__ = [
     "known_problem",
     "load_weights",
     "names",
+    "outline",
     "shipped_module",
     "untrained",
 ]
@@ -111,13 +113,32 @@ def describe(name: str) -> ShelfEntry:
     Raises:
         BackboneError: the name is unknown.
     """
-    problem = known_problem(name)
-    if problem is not None:
-        raise BackboneError(problem)
-    source = _source_of(name.partition("@")[0])
-    assert source is not None
-    entry: ShelfEntry = source.describe(name)
+    entry: ShelfEntry = _source_of_name(name).describe(name)
     return entry
+
+
+def outline(name: str, *, image_size: int) -> TracedBackbone:
+    """The graph of the network that a backbone's default weights belong to, without weights.
+
+    All of it lies on the meta device: enough to find its boundaries and to count what it costs, in
+    no memory and about a second. Not for several threads at a time that build modules.
+
+    Args:
+        name: of the backbone.
+        image_size: side of its square images, in pixels.
+
+    Raises:
+        BackboneError: the name is unknown, the size does not suit it, or it cannot be traced.
+    """
+    source = _source_of_name(name)
+    # Not `with torch.device("meta")`: some models compute their widths with tensors. Parameters
+    # lose their memory before they are initialised, so that what they draw is a formality.
+    without_memory = register_module_parameter_registration_hook(
+        _without_memory  # type: ignore[arg-type]  # torch's annotation forgets what may come back
+    )
+    with without_memory, torch.random.fork_rng(devices=[]):
+        model: nn.Module = source.architecture(name, image_size=image_size)
+    return trace(model.to("meta").eval(), image_size=image_size, opaque=source.opaque())
 
 
 def untrained(name: str) -> Backbone:
@@ -126,8 +147,7 @@ def untrained(name: str) -> Backbone:
     Raises:
         BackboneError: the name is unknown.
     """
-    source = _source_of(name)
-    return Backbone(load_weights(name if source is shipped else f"{name}@{RANDOM}"))
+    return Backbone(load_weights(_without_weights(name)))
 
 
 def load_weights(backbone: str | CustomBackbone) -> Weights:
@@ -148,12 +168,38 @@ def load_weights(backbone: str | CustomBackbone) -> Weights:
     return weights
 
 
+def _without_weights(name: str) -> str:
+    return name if _source_of(name) is shipped else f"{name}@{RANDOM}"
+
+
+def _source_of_name(name: str) -> ModuleType:
+    """The source of a backbone whose weights do not matter.
+
+    Raises:
+        BackboneError: this is no name of one.
+    """
+    source = _source_of(name)
+    if source is None:
+        raise BackboneError(
+            known_problem(name) or f"got {name!r}; a name alone is due here, without weights"
+        )
+    problem = known_problem(_without_weights(name))
+    if problem is not None:
+        raise BackboneError(problem)
+    return source
+
+
 def _source_of(name: str) -> ModuleType | None:
     return next((source for source in _SHELF if source.owns(name)), None)
 
 
 def _source_called(name: str) -> ModuleType:
     return next(source for source in (*_SHELF, custom_models) if name == source.NAME)
+
+
+def _without_memory(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
+    del module, name
+    return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
 
 def _copy_into(model: nn.Module, weights: Weights, arrays: Arrays, *, head: str) -> None:

@@ -74,10 +74,15 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
     )
 
 
-def build(weights: Weights, *, image_size: int) -> nn.Module:
+def architecture(name: str, *, image_size: int) -> nn.Module:
     """The architecture with random weights; it takes images of any size."""
-    del weights, image_size
+    del name, image_size
     return zoo.build()
+
+
+def build(weights: Weights, *, image_size: int) -> nn.Module:
+    """The architecture that the weights belong to."""
+    return architecture(weights.architecture, image_size=image_size)
 
 
 def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:

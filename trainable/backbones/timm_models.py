@@ -115,9 +115,14 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
     )
 
 
-def build(weights: Weights, *, image_size: int) -> nn.Module:
+def architecture(name: str, *, image_size: int) -> nn.Module:
     """The architecture for square images of `image_size` pixels, with random weights."""
-    return _create(weights.architecture, image_size=image_size)
+    return _create(name, image_size=image_size)
+
+
+def build(weights: Weights, *, image_size: int) -> nn.Module:
+    """The architecture that the weights belong to."""
+    return architecture(weights.architecture, image_size=image_size)
 
 
 def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:

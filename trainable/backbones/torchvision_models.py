@@ -117,6 +117,11 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
     )
 
 
+def architecture(name: str, *, image_size: int) -> nn.Module:
+    """The architecture of the pretrained weights, with random ones; see `build`."""
+    return _build(name, image_size=image_size, pretrained=True)
+
+
 def build(weights: Weights, *, image_size: int) -> nn.Module:
     """The architecture for square images of `image_size` pixels, without auxiliary heads."""
     pretrained = weights.version != RANDOM
