@@ -65,18 +65,30 @@ def boundaries(traced: TracedBackbone) -> list[Boundary]:
 
 
 def frozen_boundaries(
-    num_boundaries: int, *, depth: float | None = None, blocks: int | None = None
+    num_boundaries: int,
+    *,
+    depth: float | None = None,
+    blocks: int | None = None,
+    train: tuple[int, int] | None = None,
 ) -> int:
-    """How many boundaries lie in the prefix.
+    """How many boundaries lie in the prefix; one of the last three arguments says it.
 
     Args:
         num_boundaries: of the backbone.
         depth: share of them, 0..1, rounded to the nearest, ties to the shallower; or None.
         blocks: their number, -1 for all; or None.
+        train: first and last of the blocks that learn, from 1; or None.
 
     Raises:
         SpecError: more blocks than the backbone has.
     """
+    if train is not None:
+        if train[1] > num_boundaries:
+            first, last = train
+            raise SpecError(
+                f"train_blocks: got {first}-{last}; this backbone has {num_boundaries} blocks"
+            )
+        return train[0] - 1
     if depth is not None:
         # The shortest decimal is what was written: 0.7 of 5 is 3.5, a tie, in any arithmetic.
         return math.ceil(Fraction(repr(float(depth))) * num_boundaries - Fraction(1, 2))

@@ -24,8 +24,14 @@ from trainable.errors import DataError
 from trainable.features import activations, decode_for
 from trainable.freezing import split
 from trainable.images import LabelledImages, Split
+from trainable.knobs import block_range
 from trainable.learner import DivergedError, Examples, Learner
-from trainable.recipe import resolve_batch_size, resolve_batchnorm, resolve_head_init
+from trainable.recipe import (
+    learning_parameters,
+    resolve_batch_size,
+    resolve_batchnorm,
+    resolve_head_init,
+)
 from trainable.scores import Scores, score
 from trainable.spec import TrialSpec
 
@@ -69,7 +75,7 @@ class TrialFacts:
         num_boundaries: of the backbone.
         prefix_params_fraction: share of all parameters that lie in the prefix, 0..1.
         prefix_flops_fraction: share of the forward pass before the head, 0..1.
-        trainable_params: parameters of the suffix, new head included.
+        trainable_params: parameters that learn, those of the new head included.
         total_params: of prefix and suffix.
         labels_used: images drawn, for training and validation together.
         num_classes: classes of the task.
@@ -171,11 +177,21 @@ class Trial:
         self._traced = backbone.traced(self._image_size)
         self._boundaries = boundaries(self._traced)
         frozen = frozen_boundaries(
-            len(self._boundaries), depth=spec.freeze_depth, blocks=spec.frozen_blocks
+            len(self._boundaries),
+            depth=spec.freeze_depth,
+            blocks=spec.frozen_blocks,
+            train=block_range(spec.train_blocks),
         )
         self._split = split(self._traced, frozen=frozen, num_classes=images.num_classes)
         self._split.prefix.to(self._device)
         self._depths = parameter_depths(self._traced)
+        self._learning = learning_parameters(
+            spec,
+            self._split.suffix,
+            head=self._split.head,
+            depth_of=self._depths,
+            num_boundaries=len(self._boundaries),
+        )
         self.timings["setup_s"] = time.perf_counter() - self._start
 
     def reports(self) -> Iterator[Report]:
@@ -259,7 +275,7 @@ class Trial:
             num_boundaries=len(self._boundaries),
             prefix_params_fraction=prefix / (prefix + suffix),
             prefix_flops_fraction=boundary.flops / flops if boundary else 0.0,
-            trainable_params=suffix,
+            trainable_params=sum(p.numel() for p in self._learning.values()),
             total_params=prefix + suffix,
             labels_used=used,
             num_classes=num_classes,
@@ -310,5 +326,6 @@ class Trial:
             name=name,
             spec=spec,
             depth_of=self._depths,
+            learning=self._learning,
             num_classes=self._images.num_classes,
         )

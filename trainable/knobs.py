@@ -5,6 +5,7 @@ The search-space file, its messages and the README read their checks, defaults a
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,6 +57,22 @@ class Knob:
         return above and (self.high is None or value <= self.high)
 
 
+_BLOCKS = re.compile(r"([1-9][0-9]{0,5})-([1-9][0-9]{0,5})")
+
+
+def block_range(value: object) -> tuple[int, int] | None:
+    """First and last of the blocks that `"3-5"` or `[3, 5]` means, from 1; None for anything else.
+
+    Block k lies between the boundaries k - 1 and k.
+    """
+    if isinstance(value, list | tuple) and len(value) == 2:
+        value = "-".join(str(end) for end in value)
+    found = _BLOCKS.fullmatch(value) if isinstance(value, str) else None
+    if found is None or int(found[1]) > int(found[2]):
+        return None
+    return int(found[1]), int(found[2])
+
+
 KNOBS: Mapping[str, Knob] = {
     "steps": Knob(default=200, low=1, integer=True, help="optimizer updates of a trial"),
     "reports": Knob(
@@ -97,6 +114,11 @@ KNOBS: Mapping[str, Knob] = {
         default="auto",
         words=("auto", "eval", "train"),
         help="of the trained part; auto: eval below 500 training images",
+    ),
+    "trainable": Knob(
+        default="all",
+        words=("all", "bitfit"),
+        help="what learns of the part that is not frozen: all of it, or biases alone; and the head",
     ),
     "image_size": Knob(
         default="auto",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +61,7 @@ class Learner:
         name: tells this learner's random draws from those of its siblings, such as `fold0`.
         spec: the resolved recipe: no knob is `auto`.
         depth_of: for every parameter its distance from the head, in boundaries.
+        learning: names of the parameters of the suffix that learn; None for all.
         num_classes: outputs of the head.
     """
 
@@ -72,6 +74,7 @@ class Learner:
         name: str,
         spec: TrialSpec,
         depth_of: dict[str, int],
+        learning: Collection[str] | None = None,
         num_classes: int,
     ) -> None:
         self.suffix = suffix
@@ -82,6 +85,8 @@ class Learner:
         self._device = examples.labels.device
         if spec.head_init == "logistic":
             _fit_head(suffix, head, examples, num_classes=num_classes)
+        for parameter_name, parameter in suffix.named_parameters():
+            parameter.requires_grad_(learning is None or parameter_name in learning)
         self._optimizer = make_optimizer(spec, suffix, depth_of=depth_of)
         self._schedule = LambdaLR(
             self._optimizer,

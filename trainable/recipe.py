@@ -6,6 +6,7 @@ import math
 
 from torch import fx, nn, optim
 
+from trainable.knobs import block_range
 from trainable.spec import TrialSpec
 
 CLIP_NORM = 1.0
@@ -52,10 +53,37 @@ def train_mode(suffix: nn.Module, *, batchnorm: str) -> None:
                 module.eval()
 
 
+def learning_parameters(
+    spec: TrialSpec, suffix: nn.Module, *, head: str, depth_of: dict[str, int], num_boundaries: int
+) -> dict[str, nn.Parameter]:
+    """The parameters of a suffix that learn; those of its head always do.
+
+    `trainable: bitfit` leaves the biases alone to learn (Ben Zaken et al., BitFit, 2022),
+    `train_blocks` the blocks it names (Lee et al., Surgical fine-tuning, 2023).
+
+    Args:
+        spec: `trainable` and `train_blocks` are read.
+        suffix: the module to train.
+        head: name of its head.
+        depth_of: for every parameter its distance from the head, in boundaries.
+        num_boundaries: of the whole backbone.
+    """
+    blocks = block_range(spec.train_blocks)
+
+    def learns(name: str) -> bool:
+        if name.startswith(f"{head}."):
+            return True
+        if spec.trainable == "bitfit" and name.rpartition(".")[2] != "bias":
+            return False
+        return blocks is None or blocks[0] <= num_boundaries + 1 - depth_of[name] <= blocks[1]
+
+    return {name: parameter for name, parameter in suffix.named_parameters() if learns(name)}
+
+
 def make_optimizer(
     spec: TrialSpec, suffix: fx.GraphModule, *, depth_of: dict[str, int]
 ) -> optim.Optimizer:
-    """The optimizer of one suffix.
+    """The optimizer of one suffix, of its parameters that require gradients.
 
     Biases and normalisation parameters are not decayed. With layer decay d, a parameter k
     boundaries below the head learns at lr x d^k (Clark et al., ELECTRA, 2020, section 3.1).
@@ -73,6 +101,8 @@ def make_optimizer(
     }
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in suffix.named_parameters():
+        if not parameter.requires_grad:
+            continue
         # Of the new head, a bias may be unknown there: the old head needs not have had one.
         place = (depth_of.get(name, 0), name not in undecayed)
         groups.setdefault(place, []).append(parameter)

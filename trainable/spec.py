@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from trainable.errors import SpecError
-from trainable.knobs import KNOBS, Knob
+from trainable.knobs import KNOBS, Knob, block_range
 
 
 class Metric(StrEnum):
@@ -130,7 +130,7 @@ _NUMBERS: Mapping[str, Knob] = {
     "repeat": Knob(default=0, low=0, integer=True, help="which draw of the labels"),
     "seed": Knob(default=0, low=0, integer=True, help="of every random draw"),
 }
-_EXCLUSIVE = ("freeze_depth", "frozen_blocks")
+_EXCLUSIVE = ("freeze_depth", "frozen_blocks", "train_blocks")
 
 
 def _knob(name: str) -> Any:
@@ -145,10 +145,10 @@ class TrialSpec:
         backbone: `NAME[@WEIGHTS]`, as the registry reads it.
         lr: peak learning rate, above 0.
         label_budget: labelled images for training and validation together.
-        freeze_depth: share of the boundaries in the frozen prefix, 0..1; None where
-            `frozen_blocks` is given.
-        frozen_blocks: number of boundaries in the prefix, -1 for all; None where
-            `freeze_depth` is given.
+        freeze_depth: share of the boundaries in the frozen prefix, 0..1; or None.
+        frozen_blocks: number of boundaries in the prefix, -1 for all; or None.
+        train_blocks: first and last of the blocks that learn, `"3-5"`, beside the head; or None.
+            Exactly one of the three is given.
         validation: how the budget pays for validation.
         objective: the metric reported as `val_objective`.
         repeat: which draw of the labelled subset.
@@ -164,6 +164,7 @@ class TrialSpec:
     label_budget: LabelBudget
     freeze_depth: float | None = None
     frozen_blocks: int | None = None
+    train_blocks: str | None = None
     validation: Validation = Validation()
     objective: Metric = Metric.ACCURACY
     repeat: int = 0
@@ -178,6 +179,7 @@ class TrialSpec:
     label_smoothing: float = _knob("label_smoothing")
     head_init: str = _knob("head_init")
     batchnorm: str = _knob("batchnorm")
+    trainable: str = _knob("trainable")
     image_size: int | str = _knob("image_size")
     precision: str = _knob("precision")
 
@@ -198,8 +200,12 @@ class TrialSpec:
                 object.__setattr__(self, name, int(value))  # 200.0 is a whole number, too
         if {"steps", "reports"} <= accepted and self.reports > self.steps:
             problems.append(f"reports: got {self.reports}; allowed: at most steps ({self.steps})")
-        if (self.freeze_depth is None) == (self.frozen_blocks is None):
-            problems.append(f"{', '.join(_EXCLUSIVE)}: give exactly one of the two")
+        if self.train_blocks is not None and block_range(self.train_blocks) is None:
+            problems.append(
+                f"train_blocks: got {self.train_blocks!r}; allowed: text FIRST-LAST, from 1"
+            )
+        if sum(getattr(self, name) is not None for name in _EXCLUSIVE) != 1:
+            problems.append(f"{', '.join(_EXCLUSIVE)}: give exactly one of the three")
         if problems:
             raise SpecError("\n".join(problems))
 

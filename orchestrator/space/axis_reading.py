@@ -28,6 +28,7 @@ from orchestrator.space.rules import (
 )
 from trainable.custom import CustomBackbone
 from trainable.errors import SpecError
+from trainable.knobs import block_range
 
 
 class Shelf(Protocol):
@@ -132,7 +133,8 @@ class AxisReader:
         return self._range(name, path, given)
 
     def _listed_or_fixed(self, name: str, path: KeyPath, given: object) -> Domain | None:
-        if isinstance(given, list) or self._is_pattern(name, given):
+        is_pair = name == "train_blocks" and block_range(given) is not None
+        if (isinstance(given, list) and not is_pair) or self._is_pattern(name, given):
             return self._choice(name, path, given if isinstance(given, list) else [given])
         return self._fixed(name, path, given)
 
@@ -182,7 +184,7 @@ class AxisReader:
         if problem is not None:
             self._problems.add(path, problem)
             return None
-        assert isinstance(given, int | float | str)
+        assert isinstance(given, int | float | str | list)
         return canonical_axis_value(name, given)
 
     def _custom(self, path: KeyPath, given: Mapping[str, object]) -> str | None:

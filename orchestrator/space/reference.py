@@ -9,6 +9,8 @@ from orchestrator.space.rules import (
     AXIS_RULES,
     BACKBONE_ALLOWED,
     BACKBONE_HELP,
+    BLOCKS_ALLOWED,
+    BLOCKS_HELP,
     DEFAULT_FREEZE_DEPTH,
     DEFAULT_LR,
 )
@@ -86,6 +88,7 @@ def _axes() -> list[KnownKey]:
             KnownKey(f"search.{name}", AXIS_RULES[name].allowed, default, AXIS_RULES[name].help)
             for name, default in defaults.items()
         ),
+        KnownKey("search.train_blocks", BLOCKS_ALLOWED, "none; freeze_depth applies", BLOCKS_HELP),
         KnownKey(
             "search.label_budget",
             BUDGET_ALLOWED,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.space.problems import refusal
-from trainable.knobs import KNOBS, Knob
+from trainable.knobs import KNOBS, Knob, block_range
 
 Value = int | float | str
 """What an axis can give a trial."""
@@ -122,7 +122,10 @@ AXIS_RULES: Mapping[str, Rule] = {
 }
 """The axes of `search:` that take numbers or words from a list."""
 
-AXIS_NAMES: tuple[str, ...] = ("backbone", *AXIS_RULES)
+FREEZING = ("freeze_depth", "frozen_blocks", "train_blocks")
+"""Axes that say how much is frozen; a file has one of them."""
+
+AXIS_NAMES: tuple[str, ...] = ("backbone", "train_blocks", *AXIS_RULES)
 """Every axis that `search:` can hold; `label_budget` lies there too, and is none."""
 
 BACKBONE_ALLOWED = (
@@ -132,8 +135,17 @@ BACKBONE_ALLOWED = (
 BACKBONE_HELP = "pretrained network, by name and weights, or by the function that builds it"
 
 
+BLOCKS_ALLOWED = "[first, last] or text FIRST-LAST, whole numbers from 1"
+BLOCKS_HELP = (
+    "blocks that learn beside the head, what is before and behind them frozen; "
+    "instead of freeze_depth"
+)
+
+
 def axis_value_problem(name: str, value: object) -> str | None:
     """What a problem line says of the value of an axis, or None where it is allowed."""
+    if name == "train_blocks":
+        return refusal(value, BLOCKS_ALLOWED) if block_range(value) is None else None
     if name != "backbone":
         return AXIS_RULES[name].problem(value)
     if isinstance(value, str) and value.isprintable() and value == value.strip():
@@ -143,6 +155,9 @@ def axis_value_problem(name: str, value: object) -> str | None:
     return refusal(value, BACKBONE_ALLOWED)
 
 
-def canonical_axis_value(name: str, value: Value) -> Value:
+def canonical_axis_value(name: str, value: Value | list[int]) -> Value:
     """The one spelling of an allowed value of an axis."""
+    if name == "train_blocks":
+        return "{}-{}".format(*(block_range(value) or ()))
+    assert not isinstance(value, list)
     return value if name == "backbone" else AXIS_RULES[name].canonical(value)

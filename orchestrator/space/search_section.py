@@ -12,6 +12,7 @@ from orchestrator.space.rules import (
     AXIS_NAMES,
     DEFAULT_FREEZE_DEPTH,
     DEFAULT_LR,
+    FREEZING,
     finite_number,
 )
 from trainable.custom import CustomBackbone
@@ -74,8 +75,9 @@ def read_search(
             broken.add(name)
         else:
             axes[name] = axis
-    if {"freeze_depth", "frozen_blocks"} <= set(given):
-        problems.add(("search", "frozen_blocks"), "given with freeze_depth; give one of the two")
+    first, *others = [name for name in FREEZING if name in given] or [""]
+    for name in others:
+        problems.add(("search", name), f"given with {first}; give one of the two")
     if "backbone" not in given:
         problems.add(("search", "backbone"), "missing; name at least one, such as resnet50")
     _fill_defaults(axes, given)
@@ -91,7 +93,7 @@ def read_search(
 
 
 def _fill_defaults(axes: dict[str, Axis], given: Mapping[str, object]) -> None:
-    if "freeze_depth" not in given and "frozen_blocks" not in given:
+    if not set(FREEZING) & set(given):
         axes["freeze_depth"] = Axis("freeze_depth", (Case(Fixed(DEFAULT_FREEZE_DEPTH)),))
     if "lr" not in given:
         axes["lr"] = Axis("lr", (Case(Fixed(DEFAULT_LR)),))

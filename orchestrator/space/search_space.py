@@ -17,6 +17,7 @@ from orchestrator.space.problems import Problems, shown
 from orchestrator.space.rules import (
     DEFAULT_FREEZE_DEPTH,
     DEFAULT_LR,
+    FREEZING,
     Value,
     canonical_axis_value,
 )
@@ -54,7 +55,7 @@ class SearchSpace:
         name: of the sweeps; serves as a part of a directory's name.
         dataset: where the images are from.
         axes: by name, each after those that its conditions name; `backbone`, `lr` and one of
-            `freeze_depth` and `frozen_blocks` are always among them.
+            `FREEZING` are always among them.
         custom: backbones among the axes' values that the user's own code builds, by name.
         label_budgets: distinct; one study each.
         training: a value for every training setting, used where no axis gives one.
@@ -267,7 +268,7 @@ class SearchSpace:
         if problems:
             raise SpaceError(f"{self.name}: {shown(dict(params))}: {'; '.join(problems)}")
         values: dict[str, Any] = {"lr": DEFAULT_LR, **self.training, **chosen}
-        if "frozen_blocks" not in chosen:
+        if not set(FREEZING) & set(chosen):
             values.setdefault("freeze_depth", DEFAULT_FREEZE_DEPTH)
         return TrialSpec(
             **values,

@@ -380,6 +380,34 @@ def test_frozen_blocks_count_boundaries(digit_images: LabelledImages, strokes: B
         Trial(spec_of(freeze_depth=None, frozen_blocks=8), digit_images, strokes)
 
 
+@pytest.mark.parametrize(
+    ("changed", "frozen", "trainable"),
+    [
+        ({"train_blocks": "1-1"}, 0, 3 * 32 * 9 + 2 * 32 + 970),  # the stem and the head
+        ({"train_blocks": "7-7", "trainable": "bitfit"}, 6, 32 + 2 * 96 + 970),
+        ({"freeze_depth": 1.0, "trainable": "bitfit"}, 7, 970),
+    ],
+)
+def test_facts_count_what_learns(
+    digit_images: LabelledImages,
+    strokes: Backbone,
+    changed: dict[str, Any],
+    frozen: int,
+    trainable: int,
+) -> None:
+    trial = Trial(spec_of(**{"freeze_depth": None, **changed}), digit_images, strokes)
+    facts = trial.facts()
+    assert (facts.frozen_boundaries, facts.trainable_params) == (frozen, trainable)
+    assert len(list(trial.reports())) == 2
+
+
+def test_blocks_that_the_backbone_does_not_have_are_refused(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    with pytest.raises(SpecError, match="train_blocks: got 7-8; this backbone has 7 blocks"):
+        Trial(spec_of(freeze_depth=None, train_blocks="7-8"), digit_images, strokes)
+
+
 # Refits and failures
 
 

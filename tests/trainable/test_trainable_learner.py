@@ -1,5 +1,6 @@
 import copy
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,7 @@ from trainable.images import LabelledImages, Split
 from trainable.learner import DivergedError, Examples, Learner
 from trainable.logistic import fit_path
 from trainable.recipe import (
+    learning_parameters,
     learning_rate_factor,
     make_optimizer,
     resolve_batch_size,
@@ -492,3 +494,43 @@ def test_gradients_are_clipped(bench: Bench) -> None:
     after = state(learner)
     moved = torch.cat([(after[name] - before[name]).flatten() for name in before])
     assert float(moved.norm()) == pytest.approx(1.0, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "frozen", "learns"),
+    [
+        ({"train_blocks": "6-7"}, 5, {"blocks.4", "blocks.5", "head"}),
+        ({"train_blocks": "3-3"}, 2, {"blocks.1", "head"}),
+        ({"train_blocks": "1-1"}, 0, {"stem.0", "stem.1", "head"}),
+        ({"freeze_depth": 0.75, "trainable": "bitfit"}, 5, {"blocks.4", "blocks.5", "head"}),
+        ({"freeze_depth": 1.0, "trainable": "bitfit"}, 7, {"head"}),
+    ],
+)
+def test_only_what_is_to_learn_moves(
+    bench: Bench, knobs: dict[str, Any], frozen: int, learns: set[str]
+) -> None:
+    spec = TrialSpec(**{**RESOLVED, "freeze_depth": None, **knobs})
+    halves = bench.halves(frozen)
+    depths = parameter_depths(bench.backbone.traced(8))
+    learning = learning_parameters(
+        spec, halves.suffix, head=halves.head, depth_of=depths, num_boundaries=7
+    )
+    learner = Learner(
+        halves.suffix,
+        halves.head,
+        bench.examples(halves.prefix),
+        name="fold0",
+        spec=spec,
+        depth_of=depths,
+        learning=learning,
+        num_classes=10,
+    )
+    before = state(learner)
+    learner.advance(2)
+    moved = {name for name, value in state(learner).items() if not torch.equal(value, before[name])}
+    assert moved == set(learning)
+    assert {re.match(r"(blocks|stem)\.\d|head", name)[0] for name in moved} == learns  # type: ignore[index]
+    if "trainable" in knobs:
+        assert all(name.endswith("bias") for name in moved if not name.startswith("head."))
+    held = sum(len(group["params"]) for group in learner._optimizer.param_groups)
+    assert held == len(learning)

@@ -29,6 +29,7 @@ shares = st.floats(0.0, 1.0)
 freezing = st.one_of(
     st.fixed_dictionaries({"freeze_depth": shares}),
     st.fixed_dictionaries({"frozen_blocks": st.integers(-1, 200)}),
+    st.fixed_dictionaries({"train_blocks": st.sampled_from(["1-1", "2-10"])}),
 )
 specs = st.builds(
     lambda frozen, steps, reports, **rest: TrialSpec(
@@ -106,6 +107,7 @@ BAD: list[tuple[str, list[object], str]] = [
     ("label_smoothing", [-0.01, 1.0], "a number from 0 to 0.99"),
     ("head_init", ["random", None], "one of auto, logistic, zero"),
     ("batchnorm", ["on", True], "one of auto, eval, train"),
+    ("trainable", ["some", True], "one of all, bitfit"),
     ("image_size", [0, 7.5, "big"], "a whole number from 1 or auto"),
     ("precision", ["fp16", 32], "one of auto, fp32, bf16"),
     ("lr", [0, -1e-3, math.nan, math.inf, "1e-3", True, None, 10**400], "a number above 0"),
@@ -136,10 +138,20 @@ def test_frozen_blocks_are_minus_one_or_counted(bad: object) -> None:
         TrialSpec.from_json(data)
 
 
-@pytest.mark.parametrize("both", [(None, None), (0.5, 3)])
-def test_exactly_one_way_of_freezing_is_given(both: tuple[float | None, int | None]) -> None:
-    data = {**MINIMAL, "freeze_depth": both[0], "frozen_blocks": both[1]}
-    with pytest.raises(SpecError, match=r"^freeze_depth, frozen_blocks: give exactly one"):
+@pytest.mark.parametrize("bad", [3, "3", "0-2", "3-2", "1-2-3", "a-b"])
+def test_train_blocks_are_a_first_and_a_last(bad: object) -> None:
+    data = {**MINIMAL, "freeze_depth": None, "train_blocks": bad}
+    with pytest.raises(SpecError, match=r"train_blocks: got .*; allowed: text FIRST-LAST, from 1"):
+        TrialSpec.from_json(data)
+
+
+@pytest.mark.parametrize(
+    "given", [(None, None, None), (0.5, 3, None), (0.5, None, "1-2"), (None, 3, "1-2")]
+)
+def test_exactly_one_way_of_freezing_is_given(given: tuple[object, ...]) -> None:
+    ways = ("freeze_depth", "frozen_blocks", "train_blocks")
+    data = {**MINIMAL, **dict(zip(ways, given, strict=True))}
+    with pytest.raises(SpecError, match=r"^freeze_depth, .*: give exactly one of the three"):
         TrialSpec.from_json(data)
 
 
@@ -177,7 +189,7 @@ def test_all_problems_are_told_at_once() -> None:
             "objective",
             "warmup",
             "reports",
-            "freeze_depth, frozen_blocks",
+            "freeze_depth, frozen_blocks, train_blocks",
         ]
     )
 

@@ -31,6 +31,9 @@ def _domain(space: SearchSpace, name: str) -> object:
         ("freeze_depth", {"low": 0.1, "high": 0.3, "step": 0.2}, Range(0.1, 0.3, step=0.2)),
         ("freeze_depth", {"low": 0, "high": 1, "step": 0.3}, Range(0.0, 0.9, step=0.3)),
         ("frozen_blocks", {"low": -1, "high": 4}, Range(-1, 4, integer=True)),
+        ("train_blocks", [1, 3], Fixed("1-3")),
+        ("train_blocks", "1-3", Fixed("1-3")),
+        ("train_blocks", [[1, 3], "2-4"], Choice(("1-3", "2-4"))),
         ("frozen_blocks", {"low": 0.0, "high": 5, "step": 2.0}, Range(0, 4, step=2, integer=True)),
         ("lr", 1, Fixed(1.0)),
         ("lr", {"value": 1e-3}, Fixed(1e-3)),
@@ -159,6 +162,22 @@ def test_a_training_setting_may_serve_where_a_conditional_axis_is_silent(read: R
         (
             {"frozen_blocks": 2, "freeze_depth": 0},
             "search.frozen_blocks: given with freeze_depth; give one of the two",
+        ),
+        (
+            {"train_blocks": "1-2", "freeze_depth": 0},
+            "search.train_blocks: given with freeze_depth; give one of the two",
+        ),
+        (
+            {"train_blocks": [2]},
+            "search.train_blocks: got 2; allowed: [first, last] or text FIRST-LAST",
+        ),
+        (
+            {"train_blocks": "2-1"},
+            "search.train_blocks: got '2-1'; allowed: [first, last] or text FIRST-LAST",
+        ),
+        (
+            {"train_blocks": {"low": 1, "high": 2}},
+            "search.train_blocks: takes no range; allowed: names",
         ),
         (
             {"lr": {"low": 0.0, "high": 1, "log": True}},
