@@ -5,7 +5,6 @@ Nothing here reads or writes files, prints, or remembers anything between trials
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,7 @@ from trainable.budget import draw_subset, split_folds
 from trainable.errors import DataError
 from trainable.features import activations, decode_for
 from trainable.freezing import split
+from trainable.graphs import independent_copy
 from trainable.images import LabelledImages, Split
 from trainable.knobs import block_range
 from trainable.learner import DivergedError, Examples, Learner
@@ -320,7 +320,7 @@ class Trial:
 
     def _learner(self, examples: Examples, *, name: str, spec: TrialSpec) -> Learner:
         return Learner(
-            copy.deepcopy(self._split.suffix).to(self._device),
+            independent_copy(self._split.suffix).to(self._device),
             self._split.head,
             examples,
             name=name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import fx, nn
 
 from trainable.boundaries import Boundary, boundaries
 from trainable.errors import BackboneError
-from trainable.graphs import NodeFacts, TracedBackbone
+from trainable.graphs import NodeFacts, TracedBackbone, independent_copy
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +80,7 @@ def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBack
     for node in nodes[cut + 1 :]:
         if traced.facts[node].pixels or node.op == "output":
             suffix_graph.copy(node)
-    suffix = copy.deepcopy(_module_of(traced.module, suffix_graph.graph))
+    suffix = independent_copy(_module_of(traced.module, suffix_graph.graph))
     head = str(traced.head.target)
     old = suffix.get_submodule(head)
     new = _new_head(old, num_classes)

@@ -149,6 +149,18 @@ def trace(model: nn.Module, *, image_size: int, opaque: Opaque = Opaque()) -> Tr
     return TracedBackbone(module=module, facts=facts, head=heads[-1])
 
 
+def independent_copy(module: fx.GraphModule) -> fx.GraphModule:
+    """A copy that shares no tensor, and whose memory is free as soon as nobody holds it.
+
+    A graph refers back to its module, so that a module with gigabytes of weights, gradients and
+    optimizer state would wait for the cycle collector, which counts objects and not bytes. Without
+    that reference the graph still runs, but cannot be edited.
+    """
+    copied = copy.deepcopy(module)
+    copied.graph.owning_module = None
+    return copied
+
+
 def _all_passes(module: fx.GraphModule, head: fx.Node, facts: dict[fx.Node, NodeFacts]) -> bool:
     """Whether no pixels get from before a node to the output but through it."""
     nodes = list(module.graph.nodes)

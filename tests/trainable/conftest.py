@@ -1,3 +1,4 @@
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -27,3 +28,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def no_cycle_collector() -> Iterator[None]:
+    """Without the collector of cycles, which would hide what waits for it."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

@@ -1,5 +1,6 @@
 import copy
 import itertools
+import weakref
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -15,7 +16,7 @@ from trainable import zoo
 from trainable.boundaries import boundaries, frozen_boundaries, parameter_depths
 from trainable.errors import SpecError
 from trainable.freezing import FrozenPrefix, SplitBackbone, split
-from trainable.graphs import TracedBackbone, trace
+from trainable.graphs import TracedBackbone, independent_copy, trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -198,6 +199,18 @@ def test_suffix_shares_nothing_with_the_prefix_or_the_backbone(
     after = tiny.module.state_dict()
     assert set(after) == set(before)
     assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+@pytest.mark.usefixtures("no_cycle_collector")
+def test_weights_of_a_suffix_are_given_back_with_it(tiny: TracedBackbone) -> None:
+    halves = halves_of(tiny, 3)
+    copied = independent_copy(halves.suffix)
+    copied(halves.prefix(torch.randn(2, 3, 8, 8))).sum().backward()
+    suffixes = [halves.suffix, copied]
+    weights = [weakref.ref(p) for suffix in suffixes for p in suffix.parameters()]
+    assert all(weight() is not None for weight in weights)
+    del halves, copied, suffixes
+    assert all(weight() is None for weight in weights)
 
 
 def test_prefix_stays_in_eval_mode_whatever_is_called(tiny: TracedBackbone) -> None:

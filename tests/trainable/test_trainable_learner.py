@@ -1,6 +1,7 @@
 import copy
 import math
 import re
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -240,6 +241,16 @@ def test_batch_statistics_move_only_where_asked(bench: Bench, batchnorm: str, mo
 
 
 # The learner
+
+
+@pytest.mark.usefixtures("no_cycle_collector")
+def test_weights_of_a_learner_are_given_back_with_it(bench: Bench) -> None:
+    learner = bench.learner(head_init="logistic")
+    learner.advance(3)
+    learner.log_probabilities(learner.examples.activations)
+    weights = [weakref.ref(parameter) for parameter in learner.suffix.parameters()]
+    del learner
+    assert all(weight() is None for weight in weights)
 
 
 def test_training_in_one_go_equals_training_in_several(bench: Bench) -> None:
