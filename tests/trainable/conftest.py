@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from orchestrator.sources import digits
+from tests.trainable.families import FAMILIES, Case, case_of
 from trainable.backbones import Backbone, load_weights
 from trainable.images import LabelledImages
 
@@ -19,6 +20,13 @@ def digit_images() -> LabelledImages:
 def strokes() -> Backbone:
     """The shipped backbone; a test that changes it breaks the others, which is the point."""
     return Backbone(load_weights("tiny_strokes"))
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def case(request: pytest.FixtureRequest) -> Case:
+    """A small model of each family; a test that changes it breaks the others."""
+    family: str = request.param
+    return case_of(family)
 
 
 @pytest.fixture

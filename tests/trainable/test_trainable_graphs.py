@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
 
+from tests.trainable.families import convnext, fill, maxvit, swin, vit
 from trainable.boundaries import boundaries, frozen_boundaries
 from trainable.errors import BackboneError
 from trainable.freezing import split
@@ -156,40 +157,6 @@ class AsksForTheDevice(Small):
         return logits
 
 
-def convnext() -> nn.Module:
-    setting = models.convnext.CNBlockConfig
-    model: nn.Module = models.ConvNeXt(
-        [setting(16, 32, 1), setting(32, None, 2)], stochastic_depth_prob=0.5, layer_scale=1.0
-    )
-    return model
-
-
-def swin() -> nn.Module:
-    model: nn.Module = models.SwinTransformer(
-        [4, 4], 16, [2, 2], [2, 4], [4, 4], dropout=0.3, stochastic_depth_prob=0.5
-    )
-    return model
-
-
-def vit() -> nn.Module:
-    model: nn.Module = models.VisionTransformer(32, 8, 2, 2, 32, 64, dropout=0.3)
-    nn.init.normal_(model.get_submodule("heads.head").get_parameter("weight"))
-    return model
-
-
-def maxvit() -> nn.Module:
-    model: nn.Module = models.MaxVit(
-        (32, 32),
-        stem_channels=8,
-        partition_size=4,
-        block_channels=[8, 16],
-        block_layers=[1, 1],
-        head_dim=4,
-        stochastic_depth_prob=0.5,
-    )
-    return model
-
-
 RANDOM: list[Callable[[], nn.Module]] = [
     FunctionalDropout,
     ProbabilityByMode,
@@ -211,7 +178,8 @@ def test_random_layers_are_random_in_train_mode_and_still_in_eval_mode(
     images = torch.randn(4, 3, 32, 32)
     traced = trace(model, image_size=32)
     halves = split(traced, frozen=frozen, num_classes=3)
-    nn.init.normal_(halves.suffix.get_submodule(halves.head).get_parameter("weight"))
+    fill(model.get_submodule(halves.head))
+    fill(halves.suffix.get_submodule(halves.head))
     x = halves.prefix(images)
     with torch.no_grad():
         assert torch.equal(traced.module(images), model(images))
