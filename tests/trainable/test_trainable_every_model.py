@@ -66,7 +66,8 @@ def unsplit(backbone: Backbone, size: int) -> nn.Module:
     """torchvision's own module, never traced, on the same tensors as the graph."""
     model = torchvision_models.build(backbone.weights, image_size=size).eval()
     tensors = backbone.traced(size).module.state_dict()
-    # Some buffers are constants of the graph, under another name.
-    state = {key: tensors.get(key, tensor) for key, tensor in model.state_dict().items()}
+    state = model.state_dict()  # carries the versions that some layers ask for
+    # What the graph lacks are buffers that it holds as constants of its own.
+    state.update({key: tensors[key] for key in state.keys() & tensors.keys()})
     model.load_state_dict(state, assign=True)
     return model
