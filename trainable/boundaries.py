@@ -121,14 +121,15 @@ def _single_tensors(traced: TracedBackbone) -> list[fx.Node]:
         node: max((position[u] for u in node.users if facts[u].pixels), default=-1)
         for node in nodes
     }
-    found, alive = [], set[fx.Node]()
+    found, alive, flops = [], set[fx.Node](), 0.0
     for i, node in enumerate(nodes[: position[traced.head]]):
+        flops += facts[node].flops
         if facts[node].pixels:
             alive.add(node)
         alive = {other for other in alive if last_use[other] > i}
         if (
             alive == {node}
-            and node.op != "placeholder"
+            and flops > 0  # before it there is something to freeze
             and facts[node].shape is not None
             and _arithmetic_follows(traced, node)
         ):

@@ -302,7 +302,7 @@ class _Recorder(fx.Interpreter):
 
 def _examine(module: fx.GraphModule, image_size: int) -> dict[fx.Node, NodeFacts]:
     """Facts of every node, from two runs with different batch sizes and no real arithmetic."""
-    meta = copy.deepcopy(module).to("meta").eval().requires_grad_(requires_grad=False)
+    meta = _without_memory(module)
     recorders = []
     for batch in _BATCHES:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -323,9 +323,21 @@ def _examine(module: fx.GraphModule, image_size: int) -> dict[fx.Node, NodeFacts
         facts[node] = NodeFacts(
             pixels=node.op == "placeholder" or (from_pixels and _holds_tensor(results[0])),
             results=(results[0], results[1]),
-            flops=recorders[0].flops[node.name] / _BATCHES[0],
+            # Of one image more: what does not depend on the batch is no image's cost.
+            flops=recorders[1].flops[node.name] - recorders[0].flops[node.name],
         )
     return facts
+
+
+def _without_memory(module: fx.GraphModule) -> fx.GraphModule:
+    """A copy on the meta device, made without copying what may be gigabytes."""
+    memo: dict[int, Any] = {
+        id(parameter): nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
+        for parameter in module.parameters()
+    }
+    copied = copy.deepcopy(module, memo).to("meta")
+    copied.eval()
+    return copied
 
 
 def _holds_tensor(value: object) -> bool:
