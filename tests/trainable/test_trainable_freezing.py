@@ -65,7 +65,7 @@ def test_boundaries_go_from_shallow_to_deep_and_end_right_before_the_head(case: 
 def flops_of(module: nn.Module, size: int, *, batch: int) -> int:
     with FlopCounterMode(display=False) as counter:
         module(torch.empty(batch, 3, size, size, device="meta"))
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def test_parameters_and_flops_of_a_boundary_are_those_of_the_prefix(case: Case) -> None:
