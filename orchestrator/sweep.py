@@ -31,8 +31,9 @@ from orchestrator.tables import read_table
 from trainable import backbones as shelf
 from trainable.backbones import Backbone, Weights, load_weights, shipped_module
 from trainable.boundaries import boundaries
-from trainable.errors import BackboneError
+from trainable.errors import BackboneError, SpecError
 from trainable.images import LabelledImages
+from trainable.views import check_ops
 
 if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked at
     from orchestrator.tuning.cluster import Slots
@@ -92,6 +93,11 @@ def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
         UsageError: a backbone's weights are missing or damaged, or it cannot be cut.
     """
     space = load_space(path, overrides, shelf=shelf)
+    if space.augment is not None:
+        try:
+            check_ops(space.augment)
+        except SpecError as error:
+            raise UsageError(f"{path}: {error}") from error
     images = load_images(space.dataset, seed=space.seed)
     plan = make_plan(space, images, where=str(path))
     try:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from trainable import device as devices
-from trainable.backbones import Backbone
+from trainable.backbones import Backbone, Preprocessing
 from trainable.boundaries import boundaries
 from trainable.budget import draw_subset, split_folds
 from trainable.errors import DataError
-from trainable.features import activations, decode, decode_for, smallest_side
+from trainable.features import activations, decode, smallest_side
 from trainable.finetune import TestResult
 from trainable.freezing import split
 from trainable.images import LabelledImages, Split
@@ -159,7 +159,9 @@ def baseline_features(
     device = device or devices.default_device()
     if backbone is None:
         side = min(MAX_PIXELS, smallest_side(images, indices))
-        return decode(images, indices, image_size=side).to(device).flatten(1).float() / 255
+        return (
+            decode(images, indices, Preprocessing(side, side)).to(device).flatten(1).float() / 255
+        )
     preprocessing = backbone.weights.preprocessing
     preprocessing = preprocessing.resized(image_size or preprocessing.image_size)
     traced = backbone.traced(preprocessing.image_size)
@@ -168,7 +170,7 @@ def baseline_features(
     ).prefix.to(device)
     values = activations(
         prefix,
-        decode_for(preprocessing, images, indices),
+        decode(images, indices, preprocessing),
         preprocessing=preprocessing,
         device=device,
         precision="fp32",

@@ -23,13 +23,7 @@ _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def decode(
-    images: LabelledImages,
-    indices: npt.NDArray[np.int64],
-    *,
-    image_size: int,
-    resize_size: int | None = None,
-    interpolation: str = "bilinear",
-    squash: bool = False,
+    images: LabelledImages, indices: npt.NDArray[np.int64], preprocessing: Preprocessing
 ) -> Tensor:
     """RGB pixels: resized by the shorter side, then cut to the centre square.
 
@@ -38,10 +32,7 @@ def decode(
     Args:
         images: where the encoded bytes lie.
         indices: (M,) which of them.
-        image_size: side of the square, in pixels.
-        resize_size: shorter side before the cut, at least image_size; None for image_size.
-        interpolation: `bilinear` or `bicubic`.
-        squash: whether both sides are resized to `resize_size` rather than the shorter one.
+        preprocessing: sizes, interpolation and squash are read.
 
     Returns:
         (M, 3, image_size, image_size) uint8 on the CPU.
@@ -49,36 +40,28 @@ def decode(
     Raises:
         DataError: an image cannot be decoded; the message names its path.
     """
-    short = image_size if resize_size is None else resize_size
-    resampling = Image.Resampling[interpolation.upper()]
-    pixels = torch.empty((len(indices), 3, image_size, image_size), dtype=torch.uint8)
+    size = preprocessing.image_size
+    pixels = torch.empty((len(indices), 3, size, size), dtype=torch.uint8)
     for row, index in enumerate(indices):
-        try:
-            with Image.open(io.BytesIO(images.encoded(int(index)))) as opened:
-                whole = opened.convert("RGB")
-                if squash:
-                    resized = whole.resize((short, short), resampling)
-                else:
-                    resized = _resize(whole, short, resampling)
-                picture = _cut(resized, image_size)
-        except _UNREADABLE as error:
-            raise DataError(f"{images.paths[index]}: cannot be decoded: {error}") from error
+        picture = _cut(resized_picture(images, int(index), preprocessing), size)
         pixels[row] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     return pixels
 
 
-def decode_for(
-    preprocessing: Preprocessing, images: LabelledImages, indices: npt.NDArray[np.int64]
-) -> Tensor:
-    """(M, 3, S, S) uint8 pixels as `preprocessing` wants them; see `decode`."""
-    return decode(
-        images,
-        indices,
-        image_size=preprocessing.image_size,
-        resize_size=preprocessing.resize_size,
-        interpolation=preprocessing.interpolation,
-        squash=preprocessing.squash,
-    )
+def resized_picture(
+    images: LabelledImages, index: int, preprocessing: Preprocessing
+) -> Image.Image:
+    """One image in RGB, resized but not yet cut; see `decode`."""
+    short = preprocessing.resize_size
+    resampling = Image.Resampling[preprocessing.interpolation.upper()]
+    try:
+        with Image.open(io.BytesIO(images.encoded(index))) as opened:
+            picture = opened.convert("RGB")
+    except _UNREADABLE as error:
+        raise DataError(f"{images.paths[index]}: cannot be decoded: {error}") from error
+    if preprocessing.squash:
+        return picture.resize((short, short), resampling)
+    return _resize(picture, short, resampling)
 
 
 def smallest_side(images: LabelledImages, indices: npt.NDArray[np.int64]) -> int:

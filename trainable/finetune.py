@@ -20,7 +20,7 @@ from trainable.backbones import Backbone
 from trainable.boundaries import boundaries, frozen_boundaries, parameter_depths
 from trainable.budget import draw_subset, split_folds
 from trainable.errors import DataError
-from trainable.features import activations, decode_for
+from trainable.features import activations, decode
 from trainable.freezing import split
 from trainable.graphs import independent_copy
 from trainable.images import LabelledImages, Split
@@ -34,6 +34,7 @@ from trainable.recipe import (
 )
 from trainable.scores import Scores, score
 from trainable.spec import TrialSpec
+from trainable.views import draw_views
 
 __all__ = ["DivergedError", "Report", "TestResult", "Trial", "TrialFacts"]
 
@@ -174,6 +175,7 @@ class Trial:
             if spec.image_size == "auto"
             else int(spec.image_size)
         )
+        self._preprocessing = backbone.weights.preprocessing.resized(self._image_size)
         self._traced = backbone.traced(self._image_size)
         self._boundaries = boundaries(self._traced)
         frozen = frozen_boundaries(
@@ -204,10 +206,11 @@ class Trial:
         folds = split_folds(self._labels.numpy(), validation=self._spec.validation)
         spec = self._resolve(min(len(fold.train) for fold in folds))
         examples = self._examples(self._subset)
+        training = examples if self._spec.augment is None else self._views()
         labels = torch.cat([self._labels[fold.val] for fold in folds])
         learners = []
         for number, fold in enumerate(folds):
-            part = examples.at(torch.from_numpy(fold.train).to(self._device))
+            part = training.at(self._view_rows(fold.train))
             learners.append(self._learner(part, name=f"fold{number}", spec=spec))
         held_out = [
             examples.at(torch.from_numpy(fold.val).to(self._device)).activations for fold in folds
@@ -244,10 +247,11 @@ class Trial:
         if not len(test):
             raise DataError("there is no test image; a refit is always scored on the test split")
         spec = self._resolve(len(self._subset))
-        examples = self._examples(self._subset)
+        augmented = self._spec.augment is not None
+        training = self._views() if augmented else self._examples(self._subset)
         unseen = self._examples(test)
         start = time.perf_counter()
-        learner = self._learner(examples, name="whole", spec=spec)
+        learner = self._learner(training, name="whole", spec=spec)
         learner.advance(spec.steps)
         predictions = learner.log_probabilities(unseen.activations)
         self.timings["train_s"] += time.perf_counter() - start
@@ -304,19 +308,45 @@ class Trial:
         )
 
     def _examples(self, indices: npt.NDArray[np.int64]) -> Examples:
+        """The images as they are, one row each."""
         start = time.perf_counter()
-        preprocessing = self._backbone.weights.preprocessing.resized(self._image_size)
+        pixels = decode(self._images, indices, self._preprocessing)
+        return self._featured(pixels, self._images.labels[indices], start)
+
+    def _views(self) -> Examples:
+        """The views of the drawn subset, `views` rows an image, one image after another."""
+        augmentation = self._spec.augment
+        assert augmentation is not None
+        start = time.perf_counter()
+        views = draw_views(
+            self._images,
+            self._subset,
+            augmentation=augmentation,
+            preprocessing=self._preprocessing,
+            seed=self._spec.seed,
+        )
+        labels = np.repeat(self._images.labels[self._subset], augmentation.views)
+        return self._featured(views.flatten(0, 1), labels, start)
+
+    def _view_rows(self, positions: npt.NDArray[np.int64]) -> Tensor:
+        """Rows of the training examples that show the images at some positions of the subset."""
+        views = self._spec.augment.views if self._spec.augment else 1
+        rows = positions[:, None] * views + np.arange(views)
+        return torch.from_numpy(rows.ravel()).to(self._device)
+
+    def _featured(self, pixels: Tensor, labels: npt.NDArray[np.int64], start: float) -> Examples:
+        """What the prefix makes of (M, 3, S, S) pixels; the time since `start` is counted."""
         features = activations(
             self._split.prefix,
-            decode_for(preprocessing, self._images, indices),
-            preprocessing=preprocessing,
+            pixels,
+            preprocessing=self._preprocessing,
             device=self._device,
             precision=devices.resolve_precision(self._spec.precision, self._device),
         )
-        labels = torch.from_numpy(self._images.labels[indices]).to(self._device)
+        examples = Examples(features, torch.from_numpy(labels).to(self._device))
         devices.synchronize(self._device)
         self.timings["features_s"] += time.perf_counter() - start
-        return Examples(features, labels)
+        return examples
 
     def _learner(self, examples: Examples, *, name: str, spec: TrialSpec) -> Learner:
         return Learner(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from trainable.augmentation import Augmentation
 from trainable.errors import SpecError
 from trainable.knobs import KNOBS, Knob, block_range
 
@@ -151,6 +152,7 @@ class TrialSpec:
             Exactly one of the three is given.
         validation: how the budget pays for validation.
         objective: the metric reported as `val_objective`.
+        augment: random views of the training images; None for the images as they are.
         repeat: which draw of the labelled subset.
         seed: of the sweep.
         steps, ...: the knobs of `KNOBS`.
@@ -167,6 +169,7 @@ class TrialSpec:
     train_blocks: str | None = None
     validation: Validation = Validation()
     objective: Metric = Metric.ACCURACY
+    augment: Augmentation | None = None
     repeat: int = 0
     seed: int = 0
     steps: int = _knob("steps")
@@ -215,6 +218,7 @@ class TrialSpec:
         data["label_budget"] = self.label_budget.to_json()
         data["validation"] = self.validation.to_json()
         data["objective"] = self.objective.value
+        data["augment"] = self.augment and self.augment.to_json()
         return {key: value for key, value in data.items() if value is not None}
 
     @classmethod
@@ -236,6 +240,7 @@ class TrialSpec:
             "label_budget": _read_budget,
             "validation": Validation.parse,
             "objective": _read_metric,
+            "augment": _read_augment,
         }
         for key in sorted(known & set(data)):
             try:
@@ -256,6 +261,10 @@ def _read_budget(value: object) -> LabelBudget:
         return LabelBudget.parse(value)
     except SpecError as error:
         raise SpecError(f"label_budget: {error}") from None
+
+
+def _read_augment(value: object) -> Augmentation | None:
+    return None if value is None else Augmentation.parse(value)
 
 
 def _read_metric(value: Any) -> Metric:

@@ -29,6 +29,7 @@ from orchestrator.space.sections import (
     ValidationSection,
 )
 from orchestrator.space.top_level import NAME_ALLOWED
+from trainable.augmentation import MAX_VIEWS, OPS
 from trainable.knobs import KNOBS
 from trainable.spec import Validation
 
@@ -58,6 +59,7 @@ def known_keys() -> list[KnownKey]:
             )
             for name, knob in KNOBS.items()
         ),
+        *_augment(),
         *_validation(),
         *_section("objective.", ObjectiveSection),
         counts["trials"],
@@ -94,6 +96,23 @@ def _axes() -> list[KnownKey]:
             BUDGET_ALLOWED,
             "required",
             "labelled images for training and validation together; one study each",
+        ),
+    ]
+
+
+def _augment() -> list[KnownKey]:
+    return [
+        KnownKey(
+            "augment.ops",
+            f"a list of {', '.join(OPS)}; {{NAME: {{argument: value}}}} with arguments",
+            "none",
+            "random changes of training images, by torchvision.transforms.v2",
+        ),
+        KnownKey(
+            "augment.views",
+            f"a whole number from 1 to {MAX_VIEWS}",
+            "4",
+            "changed variants drawn of each image, once; training picks among them",
         ),
     ]
 

@@ -23,6 +23,7 @@ from orchestrator.space.rules import (
 )
 from orchestrator.space.search_section import read_search
 from orchestrator.space.section_reading import (
+    read_augment,
     read_baselines,
     read_kind,
     read_section,
@@ -43,6 +44,7 @@ from orchestrator.space.sections import (
     SamplerSection,
 )
 from orchestrator.space.top_level import HOMES, check_top_keys, read_name
+from trainable.augmentation import Augmentation
 from trainable.custom import CustomBackbone
 from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
 
@@ -59,6 +61,7 @@ class SearchSpace:
         custom: backbones among the axes' values that the user's own code builds, by name.
         label_budgets: distinct; one study each.
         training: a value for every training setting, used where no axis gives one.
+        augment: random views of the training images, or None.
         validation: how the label budget pays for validation.
         objective: what trials are judged by.
         trials: per label budget.
@@ -77,6 +80,7 @@ class SearchSpace:
     custom: Mapping[str, CustomBackbone]
     label_budgets: tuple[LabelBudget, ...]
     training: Mapping[str, Value]
+    augment: Augmentation | None
     validation: Validation
     objective: Metric
     trials: int
@@ -125,6 +129,7 @@ class SearchSpace:
         search = read_search(given.get("search"), problems, homes=HOMES, shelf=shelf)
         axes = search.axes
         training = read_training(("training",), given.get("training"), problems, homes=HOMES)
+        augment = read_augment(("augment",), given.get("augment"), problems)
         validation = read_validation(("validation",), given.get("validation"), problems)
         objective = read_section(ObjectiveSection, ("objective",), given.get("objective"), problems)
         counts_given = {
@@ -152,6 +157,7 @@ class SearchSpace:
             custom=search.custom,
             label_budgets=search.label_budgets,
             training=training,
+            augment=augment,
             validation=validation,
             objective=objective.metric,
             trials=counts.trials,
@@ -180,6 +186,7 @@ class SearchSpace:
                 for name, value in self.training.items()
                 if name not in self.axes or not self.axes[name].always_applies
             },
+            **({"augment": self.augment.to_json()} if self.augment else {}),
             "validation": {
                 key: value for key, value in asdict(self.validation).items() if value is not None
             },
@@ -273,6 +280,7 @@ class SearchSpace:
         return TrialSpec(
             **values,
             label_budget=label_budget,
+            augment=self.augment,
             validation=self.validation,
             objective=self.objective,
             seed=self.seed,

@@ -17,6 +17,8 @@ from orchestrator.space.problems import (
 )
 from orchestrator.space.rules import AXIS_RULES, Rule, Value
 from orchestrator.space.sections import Section, ValidationSection
+from trainable.augmentation import Augmentation
+from trainable.errors import SpecError
 from trainable.knobs import KNOBS
 from trainable.spec import Validation
 
@@ -104,6 +106,19 @@ def read_training(
         assert isinstance(value, int | float | str)
         training[name] = rule.canonical(value)
     return training
+
+
+def read_augment(path: KeyPath, given: object, problems: Problems) -> Augmentation | None:
+    """The random views of training images; None where the file is silent or wrong."""
+    if given is None:
+        return None
+    try:
+        return Augmentation.parse(given)
+    except SpecError as error:
+        for line in str(error).splitlines():
+            key, _, text = line.partition(": ")
+            problems.add((*path, *key.split(".")[1:]), text)
+        return None
 
 
 def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ TOP_KEYS = (
     "dataset",
     "search",
     "training",
+    "augment",
     "validation",
     "objective",
     "trials",
@@ -49,6 +50,7 @@ def _homes() -> dict[str, str]:
         "resources": ResourcesSection,
     }
     homes |= {key: f"{name}.{key}" for name, model in plain.items() for key in model.model_fields}
+    homes |= {key: f"augment.{key}" for key in ("ops", "views")}
     return homes | {"source": "dataset.source"} | {key: key for key in TOP_KEYS}
 
 

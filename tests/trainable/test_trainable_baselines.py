@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trainable.backbones import Backbone
+from trainable.backbones import Backbone, Preprocessing
 from trainable.baselines import INVERSE_PENALTIES, BaselineResult, run_baseline
 from trainable.budget import draw_subset
 from trainable.errors import DataError
@@ -110,7 +110,9 @@ def test_test_labels_do_not_choose_the_penalty_or_move_a_prediction(
 
 def test_test_predictions_are_those_of_the_penalty_chosen(digit_images: LabelledImages) -> None:
     result = run(digit_images)
-    features = decode(digit_images, np.arange(len(digit_images)), image_size=8).flatten(1) / 255
+    features = (
+        decode(digit_images, np.arange(len(digit_images)), Preprocessing(8, 8)).flatten(1) / 255
+    )
     labels = torch.from_numpy(digit_images.labels)
     unseen = digit_images.indices(Split.TEST)
     for repeat, test in enumerate(result.tests):

@@ -41,7 +41,7 @@ def ramp(height: int, width: int) -> npt.NDArray[np.uint8]:
 
 def test_images_of_the_right_size_are_decoded_to_their_very_pixels_in_the_order_asked() -> None:
     first, second = ramp(4, 4), ramp(4, 4)[::-1].copy()
-    pixels = decode(made(encoded(first), encoded(second)), np.asarray([1, 0]), image_size=4)
+    pixels = decode(made(encoded(first), encoded(second)), np.asarray([1, 0]), PLAIN)
     assert pixels.dtype == torch.uint8
     assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), second)
     assert np.array_equal(pixels[1].permute(1, 2, 0).numpy(), first)
@@ -54,20 +54,20 @@ def test_longer_side_is_cut_to_the_centre(wide: bool) -> None:
     picture = np.concatenate([padding, centre, padding], axis=1)
     if not wide:
         picture, centre = picture.transpose(1, 0, 2).copy(), centre.transpose(1, 0, 2)
-    pixels = decode(made(encoded(picture)), np.asarray([0]), image_size=4)
+    pixels = decode(made(encoded(picture)), np.asarray([0]), PLAIN)
     assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), centre)
 
 
 @pytest.mark.parametrize("side", [2, 8, 13])
 def test_even_colour_keeps_its_value_at_any_size(side: int) -> None:
     even = np.full((5, 9, 3), (10, 200, 77), dtype=np.uint8)
-    pixels = decode(made(encoded(even)), np.asarray([0]), image_size=side)
+    pixels = decode(made(encoded(even)), np.asarray([0]), Preprocessing(side, side))
     assert pixels.shape == (1, 3, side, side)
     assert [set(pixels[0, c].flatten().tolist()) for c in range(3)] == [{10}, {200}, {77}]
 
 
 def test_grey_images_become_three_equal_channels() -> None:
-    pixels = decode(made(encoded(ramp(4, 4)[:, :, 0])), np.asarray([0]), image_size=4)
+    pixels = decode(made(encoded(ramp(4, 4)[:, :, 0])), np.asarray([0]), PLAIN)
     assert torch.equal(pixels[0, 0], pixels[0, 1])
     assert torch.equal(pixels[0, 0], pixels[0, 2])
 
@@ -97,7 +97,7 @@ def test_pillow_calls_the_broken_png_a_syntax_error() -> None:
 def test_image_that_cannot_be_decoded_is_named(content: bytes) -> None:
     images = made(encoded(ramp(4, 4)), content)
     with pytest.raises(DataError, match=r"^cats/1\.png: cannot be decoded"):
-        decode(images, np.asarray([0, 1]), image_size=4)
+        decode(images, np.asarray([0, 1]), PLAIN)
 
 
 def test_smallest_side_is_that_of_the_images_asked_about() -> None:

@@ -14,7 +14,7 @@ from trainable.backbones import Backbone, Preprocessing, load_weights
 from trainable.budget import draw_subset, split_folds
 from trainable.device import default_device, describe
 from trainable.errors import DataError, SpecError
-from trainable.features import decode_for
+from trainable.features import decode
 from trainable.finetune import DivergedError, Report, TestResult, Trial
 from trainable.images import LabelledImages, Split
 from trainable.learner import Learner
@@ -211,11 +211,11 @@ def test_labels_are_drawn_by_the_budget_seed_and_repeat_of_the_spec(
 ) -> None:
     decoded: list[Rows] = []
 
-    def watched(preprocessing: Preprocessing, images: LabelledImages, indices: Rows) -> Tensor:
+    def watched(images: LabelledImages, indices: Rows, preprocessing: Preprocessing) -> Tensor:
         decoded.append(indices)
-        return decode_for(preprocessing, images, indices)
+        return decode(images, indices, preprocessing)
 
-    monkeypatch.setattr(finetune, "decode_for", watched)
+    monkeypatch.setattr(finetune, "decode", watched)
     budget = LabelBudget(total=33)
     list(Trial(spec_of(label_budget=budget, seed=5, repeat=2), digit_images, strokes).reports())
     (rows,) = decoded

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from trainable.backbones import Backbone
+from trainable.backbones import Backbone, Preprocessing
 from trainable.boundaries import parameter_depths
 from trainable.features import activations, decode
 from trainable.freezing import FrozenPrefix, SplitBackbone, split
@@ -92,7 +92,7 @@ def bench(digit_images: LabelledImages, strokes: Backbone) -> Bench:
     rows = digit_images.indices(Split.POOL)[:30]
     return Bench(
         backbone=strokes,
-        pixels=decode(digit_images, rows, image_size=8),
+        pixels=decode(digit_images, rows, Preprocessing(8, 8)),
         labels=torch.from_numpy(digit_images.labels[rows]),
     )
 

@@ -57,6 +57,13 @@ def test_outline_is_that_of_the_weights_and_holds_none(name: str) -> None:
     assert shapes == {key: tensor.shape for key, tensor in real.items()}
 
 
+@pytest.mark.parametrize("name", ["timm:swinv2_tiny_window8_256", "timm:test_vit"])
+def test_outlines_of_timm_need_no_weights_on_this_machine(name: str) -> None:
+    traced = outline(name, image_size=256 if "swin" in name else 160)
+    assert all(tensor.is_meta for tensor in traced.module.state_dict().values())
+    assert len(boundaries(traced)) > 8
+
+
 def test_modules_built_later_have_weights_again() -> None:
     outline("squeezenet1_1", image_size=64)
     with pytest.raises(BackboneError, match="100 x 100"):

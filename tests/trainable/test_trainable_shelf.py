@@ -25,7 +25,7 @@ from trainable.backbones import (
     untrained,
 )
 from trainable.errors import BackboneError
-from trainable.features import decode_for
+from trainable.features import decode
 from trainable.finetune import Trial
 from trainable.images import LabelledImages, Split
 from trainable.spec import LabelBudget, TrialSpec
@@ -245,7 +245,7 @@ def test_pixels_are_those_of_torchvisions_own_preset(name: str, size: tuple[int,
         mean=tuple(preset.mean),
         std=tuple(preset.std),
     )
-    ours = decode_for(preprocessing, images, np.array([0]))[0].float() / 255
+    ours = decode(images, np.array([0]), preprocessing)[0].float() / 255
     mean, std = (torch.tensor(getattr(preset, key)).view(3, 1, 1) for key in ("mean", "std"))
     theirs = preset(Image.fromarray(pixels)) * std + mean
     assert torch.allclose(ours, theirs, atol=1e-6)

@@ -18,7 +18,7 @@ from trainable.backbones import Backbone, describe, expand, known_problem, load_
 from trainable.backbones.timm_models import PREFIX, preprocessing_of
 from trainable.boundaries import boundaries
 from trainable.errors import BackboneError
-from trainable.features import decode_for
+from trainable.features import decode
 from trainable.finetune import Trial
 from trainable.freezing import split
 from trainable.images import LabelledImages, Split
@@ -227,7 +227,7 @@ def test_pixels_are_those_of_timms_own_transform(name: str, size: tuple[int, int
     )
     mean, std = (torch.tensor(getattr(config, key)).view(3, 1, 1) for key in ("mean", "std"))
     theirs = transform(Image.fromarray(pixels)) * std + mean
-    ours = decode_for(preprocessing_of(config), images, np.array([0]))[0].float() / 255
+    ours = decode(images, np.array([0]), preprocessing_of(config))[0].float() / 255
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 

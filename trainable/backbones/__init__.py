@@ -136,8 +136,11 @@ def outline(name: str, *, image_size: int) -> TracedBackbone:
     without_memory = register_module_parameter_registration_hook(
         _without_memory  # type: ignore[arg-type]  # torch's annotation forgets what may come back
     )
-    with without_memory, torch.random.fork_rng(devices=[]):
-        model: nn.Module = source.architecture(name, image_size=image_size)
+    try:
+        with without_memory, torch.random.fork_rng(devices=[]):
+            model: nn.Module = source.architecture(name, image_size=image_size)
+    except BackboneError:  # a few of timm's compute with weights that they have just drawn
+        model = source.architecture(name, image_size=image_size)
     return trace(model.to("meta").eval(), image_size=image_size, opaque=source.opaque())
 
 

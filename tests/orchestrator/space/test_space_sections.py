@@ -251,3 +251,24 @@ def test_the_low_data_space_is_what_its_file_says() -> None:
     assert space.varies == ("backbone", "freeze_depth", "lr")
     assert space.pruner == MedianSection(n_startup_trials=6, n_warmup_steps=1)
     assert [budget.study for budget in space.label_budgets] == ["b2", "b5", "b10", "b20"]
+
+
+def test_views_are_read_and_written_out(read: Callable[..., SearchSpace]) -> None:
+    assert read().augment is None
+    assert "augment" not in read().to_json()
+    given = {"ops": ["horizontal_flip", {"rotation": {"degrees": 30}}], "views": 2}
+    space = read(augment=given)
+    assert space.to_json()["augment"] == given
+    assert SearchSpace.from_json(space.to_json()) == space
+    assert space.spec({"backbone": "vit_tiny"}, space.label_budgets[0]).augment == space.augment
+
+
+def test_what_is_wrong_with_views_is_told_by_key(problems: Callable[..., list[str]]) -> None:
+    lines = problems(augment={"ops": ["horizontal_flop"], "views": 0, "view": 1})
+    assert sorted(line.split(": ")[0] for line in lines) == [
+        "augment.ops",
+        "augment.view",
+        "augment.views",
+    ]
+    (line,) = problems(views=3)
+    assert line == "views: unknown key here; did you mean augment.views?"

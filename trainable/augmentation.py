@@ -1,0 +1,142 @@
+"""What `augment:` of a search space says: random changes, and how many views of each image."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from trainable.errors import SpecError
+
+MAX_VIEWS = 64
+
+
+@dataclass(frozen=True)
+class KnownOp:
+    """One random change.
+
+    Attributes:
+        transform: name of the class in torchvision.transforms.v2.
+        defaults: arguments it is made with where a file gives none.
+    """
+
+    transform: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+OPS: Mapping[str, KnownOp] = MappingProxyType(
+    {
+        "horizontal_flip": KnownOp("RandomHorizontalFlip"),
+        "vertical_flip": KnownOp("RandomVerticalFlip"),
+        "rotation": KnownOp("RandomRotation", {"degrees": 15}),
+        "affine": KnownOp(
+            "RandomAffine", {"degrees": 10, "translate": [0.1, 0.1], "scale": [0.9, 1.1]}
+        ),
+        "perspective": KnownOp("RandomPerspective", {"distortion_scale": 0.2}),
+        "resized_crop": KnownOp("RandomResizedCrop", {"scale": [0.5, 1.0]}),
+        "color_jitter": KnownOp(
+            "ColorJitter", {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
+        ),
+        "grayscale": KnownOp("RandomGrayscale"),
+        "gaussian_blur": KnownOp("GaussianBlur", {"kernel_size": 5}),
+        "sharpness": KnownOp("RandomAdjustSharpness", {"sharpness_factor": 2}),
+        "autocontrast": KnownOp("RandomAutocontrast"),
+        "equalize": KnownOp("RandomEqualize"),
+        "invert": KnownOp("RandomInvert"),
+        "posterize": KnownOp("RandomPosterize", {"bits": 4}),
+        "solarize": KnownOp("RandomSolarize", {"threshold": 128}),
+        "erasing": KnownOp("RandomErasing"),
+        "trivial_augment": KnownOp("TrivialAugmentWide"),
+        "rand_augment": KnownOp("RandAugment"),
+        "auto_augment": KnownOp("AutoAugment"),
+        "aug_mix": KnownOp("AugMix"),
+    }
+)
+"""The random changes that `ops` can name -> transforms of torchvision.transforms.v2."""
+
+
+@dataclass(frozen=True)
+class Op:
+    """One random change with its arguments.
+
+    Attributes:
+        name: a key of `OPS`.
+        args: keyword arguments given, as sorted pairs.
+    """
+
+    name: str
+    args: tuple[tuple[str, Any], ...] = ()
+
+    def to_json(self) -> str | dict[str, dict[str, Any]]:
+        """The form that `Augmentation.parse` reads."""
+        return {self.name: dict(self.args)} if self.args else self.name
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes, and how many times each training image is drawn with them.
+
+    Attributes:
+        ops: done one after the other.
+        views: draws of each image, 1 to `MAX_VIEWS`; training picks among them.
+    """
+
+    ops: tuple[Op, ...]
+    views: int
+
+    @classmethod
+    def parse(cls, given: object) -> Augmentation:
+        """What `{ops: [horizontal_flip, {rotation: {degrees: 30}}], views: 4}` means.
+
+        Raises:
+            SpecError: with every problem, one a line, each headed by its key.
+        """
+        if not isinstance(given, Mapping):
+            raise SpecError(f"augment: got {given!r}; allowed: {{ops: [...], views: N}}")
+        problems = [
+            f"augment.{key}: unknown key; known: ops, views"
+            for key in given
+            if key not in ("ops", "views")
+        ]
+        listed, views = given.get("ops"), given.get("views", 4)
+        if not isinstance(listed, list | tuple) or not listed:
+            problems.append(f"augment.ops: got {listed!r}; allowed: a list of {', '.join(OPS)}")
+            listed = []
+        whole = isinstance(views, int | float) and not isinstance(views, bool)
+        if not whole or views != int(views) or not 1 <= views <= MAX_VIEWS:
+            problems.append(
+                f"augment.views: got {views!r}; allowed: a whole number from 1 to {MAX_VIEWS}"
+            )
+        ops = []
+        for item in listed:
+            try:
+                ops.append(_op(item))
+            except SpecError as error:
+                problems.append(f"augment.ops: {error}")
+        if problems:
+            raise SpecError("\n".join(problems))
+        return cls(tuple(ops), int(views))
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that `parse` reads."""
+        return {"ops": [op.to_json() for op in self.ops], "views": self.views}
+
+
+def _op(item: object) -> Op:
+    name: object = item
+    args: object = {}
+    if isinstance(item, Mapping) and len(item) == 1:
+        ((name, args),) = item.items()
+    if not isinstance(name, str) or name not in OPS:
+        near = difflib.get_close_matches(str(name), OPS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(OPS)}"
+        raise SpecError(f"got {name!r}; unknown{hint}")
+    if not isinstance(args, Mapping) or not all(isinstance(key, str) for key in args):
+        raise SpecError(f"{name}: got {args!r}; allowed: a mapping of arguments")
+    return Op(name, tuple(sorted((key, _frozen(value)) for key, value in args.items())))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
