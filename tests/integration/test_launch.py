@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from orchestrator.cli.main import run as run_cli
 from orchestrator.projection import rebuild
 from orchestrator.tables import KEYS, SCHEMAS, read_table
+from trainable import zoo
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Launched
@@ -43,11 +44,11 @@ def test_launch_ends_with_a_row_for_every_trial_and_baseline(small_sweep: Launch
     trials = table(small_sweep.path, "trials")
     assert small_sweep.code == 0
     assert (trials.method == "finetune").sum() == 2 * 6
-    assert sorted(trials[trials.method != "finetune"].trial_id) == [
+    assert sorted(trials[trials.method != "finetune"].trial_id) == sorted(
         f"{study}-{rest}"
         for study in ("b2", "b5")
-        for rest in ("pixels", "probe-tiny_strokes", "probe-tiny_untrained")
-    ]
+        for rest in ("pixels", *(f"probe-{name}" for name in zoo.ENTRIES))
+    )
     assert set(trials.state) <= {"complete", "pruned"}
     assert trials.schema_version.eq(1).all()
 
@@ -111,7 +112,7 @@ def test_test_accuracies_are_those_of_the_predictions(small_sweep: Launched) -> 
         f"from read_parquet('{predictions}') group by all"
     ).fetchall()
     finals = table(small_sweep.path, "finals").set_index(["trial_id", "repeat"])
-    assert len(counted) == len(finals) == 2 * (2 * 2 + 3 * 2)
+    assert len(counted) == len(finals) == 2 * (2 * 2 + 4 * 2)
     for trial_id, repeat, accuracy, count in counted:
         assert finals.loc[(trial_id, repeat)].test_accuracy == pytest.approx(accuracy, abs=1e-12)
         assert finals.loc[(trial_id, repeat)].num_test == count == 797

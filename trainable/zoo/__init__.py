@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 IMAGE_SIZE = 8
-# Near those of the generated strokes; the three channels are the same grey image.
+# Near those of the generated images; the three channels are the same grey image.
 MEAN = (0.25, 0.25, 0.25)
 STD = (0.35, 0.35, 0.35)
 
@@ -53,6 +53,11 @@ ENTRIES: Mapping[str, ZooEntry] = MappingProxyType(
                 "tiny_strokes",
                 "small residual network for 8x8 images, pretrained on generated pen strokes",
                 "tiny_strokes.safetensors",
+            ),
+            ZooEntry(
+                "tiny_fractals",
+                "the same network, pretrained on generated fractals",
+                "tiny_fractals.safetensors",
             ),
             ZooEntry(
                 "tiny_untrained",

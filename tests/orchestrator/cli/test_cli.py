@@ -159,7 +159,7 @@ def test_a_trial_too_large_for_this_machine_is_exit_code_four_and_creates_nothin
 def test_backbones_lists_the_shelf(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["backbones", "tiny_*", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in rows] == ["tiny_strokes", "tiny_untrained"]
+    assert [row["name"] for row in rows] == ["tiny_strokes", "tiny_fractals", "tiny_untrained"]
     assert rows[0]["num_boundaries"] == 7
     assert rows[0]["num_params"] == 177_322
     assert run(["backbones", "resnet*"]) == 0

@@ -25,7 +25,7 @@ def test_shipped_weights_are_small_and_fill_everything_but_the_head(entry: ZooEn
 
 
 def test_unknown_entry_is_refused_with_the_known_names() -> None:
-    with pytest.raises(KeyError, match=r"tiny_stroke.*tiny_strokes, tiny_untrained"):
+    with pytest.raises(KeyError, match=r"tiny_stroke.*tiny_fractals, tiny_strokes, tiny_untrained"):
         weights_path("tiny_stroke")
 
 
