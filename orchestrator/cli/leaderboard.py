@@ -7,13 +7,16 @@ import json as jsonlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from orchestrator.cli.arguments import Json
 from orchestrator.cli.render import number
 from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.testset import TestSet
 
 DEFAULT_TOP = 3
 """Ranked rows shown for each budget, finalists beyond them not counted."""
@@ -56,11 +59,14 @@ def leaderboard(
     if json + as_csv + markdown > 1:
         raise UsageError("--json, --csv and --markdown: give one of them at most")
     rows: list[Row] = []
+    test_sets: list[TestSet | None] = []
     paths: Sequence[Path | None] = runs or [None]
     for found in [find_run(path) for path in paths]:
         sweep_id = found.sweep_id
         table = read_table(found.path, "leaderboard").to_pylist()
         rows += [{"sweep_id": sweep_id, **row} for row in table]
+        if not (json or as_csv or markdown):
+            test_sets.append(read_test_set(found.path))
     if budget is not None:
         known = sorted({row["label_budget"] for row in rows})
         rows = [row for row in rows if row["label_budget"] == budget]
@@ -77,8 +83,16 @@ def leaderboard(
     elif markdown:
         _print_markdown(rows)
     else:
-        print_table(rows, top=top)
+        print_table(rows, top=top, test_sets=test_sets)
     return 0
+
+
+def read_test_set(directory: Path) -> TestSet | None:
+    """What the test set of a sweep can tell; None where nothing was scored on it yet."""
+    from orchestrator.tables import read_table
+    from orchestrator.testset import find_test_set
+
+    return find_test_set(read_table(directory, "trials"), read_table(directory, "predictions"))
 
 
 def shown(row: Row, top: int) -> bool:
@@ -86,8 +100,14 @@ def shown(row: Row, top: int) -> bool:
     return row["rank"] is None or row["rank"] <= top or row["test_accuracy"] is not None
 
 
-def print_table(rows: Sequence[Row], *, top: int) -> None:
-    """Print rows of the leaderboard as a table on stdout."""
+def print_table(rows: Sequence[Row], *, top: int, test_sets: Sequence[TestSet | None] = ()) -> None:
+    """Print rows of the leaderboard as a table on stdout, between what it takes to read them.
+
+    Args:
+        rows: of one sweep or several.
+        top: ranked rows shown for each budget.
+        test_sets: of each of the sweeps, where they are known.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import JustifyMethod
     from rich.table import Table
@@ -98,6 +118,9 @@ def print_table(rows: Sequence[Row], *, top: int) -> None:
     left_out = set(_DISPENSABLE) if output_width() < WIDE else set()
     if all(row["val_objective"] == row["val_accuracy"] for row in rows):
         left_out.add("objective")
+    known = list(dict.fromkeys(test_set for test_set in test_sets if test_set is not None))
+    for test_set in known:
+        print(test_set.text)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ["sweep"] * several + [name for name in _CELLS if name not in left_out]:
         justify: JustifyMethod = "left" if name in _LEFT else "right"
@@ -115,6 +138,12 @@ def print_table(rows: Sequence[Row], *, top: int) -> None:
         ]
         table.add_row(*[plain(str(row.get("sweep_id")))] * several, *shown_cells)
     print_rich(table)
+    if known:
+        images = " or ".join(str(test_set.num_images) for test_set in known)
+        print(
+            "val % of a winner is optimistic: it is the best of many; test % is not.\n"
+            f"tied: cannot be told apart from rank 1 with {images} test images."
+        )
 
 
 def cells(row: Row) -> list[str]:

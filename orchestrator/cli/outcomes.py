@@ -33,7 +33,8 @@ def show(outcome: Outcome, *, as_json: bool) -> int:
             )
         )
     else:
-        leaderboard.print_table(rows, top=leaderboard.DEFAULT_TOP)
+        test_set = leaderboard.read_test_set(outcome.run.path)
+        leaderboard.print_table(rows, top=leaderboard.DEFAULT_TOP, test_sets=[test_set])
         print("\n".join(outcome.answer))
     if outcome.failures:
         print(

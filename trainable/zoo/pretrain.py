@@ -5,8 +5,8 @@
     python -m trainable.zoo.pretrain untrained --output weights
 
 Strokes take about 5 minutes on 2 idle cores; a batch of fractals costs 10 ms of CPU more, which is
-estimated to add up to a minute. The same torch build on the same kind of CPU with the same number of
-threads gives the same bits; others round differently.
+estimated to add up to a minute. The same torch build on the same kind of CPU with the same number
+of threads gives the same bits; others round differently.
 
 The settings were chosen without digits, by what the features are worth on other characters: 41
 letters in 12 of the Hershey stroke fonts, drawn with pens of 2 to 5 px on 32x32, reduced to 8x8;

@@ -221,3 +221,28 @@ def test_numbers_are_written_as_people_read_them() -> None:
     assert duration(3725) == "1h02m"
     assert plural(1, "trial") == "1 trial"
     assert plural(2000, "trial") == "2,000 trials"
+
+
+def test_the_table_stands_between_what_guessing_reaches_and_how_to_read_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sweep_with(tmp_path / "one", board_row(rank=1))
+    predictions = [
+        {
+            "sweep_id": "one",
+            "trial_id": "b5-0007",
+            "repeat": 0,
+            "image_id": str(i),
+            "label": str(i > 2),
+        }
+        for i in range(10)
+    ]
+    empty = dict.fromkeys(SCHEMAS["predictions"].names)
+    write_table(Path(path), "predictions", [empty | row for row in predictions])
+    assert run(["leaderboard", path]) == 0
+    first, *_, val, tied = capsys.readouterr().out.splitlines()
+    assert first == "10 test images; guessing reaches 50.0 %, always the commonest class 70.0 %"
+    assert val.startswith("val % of a winner is optimistic")
+    assert tied == "tied: cannot be told apart from rank 1 with 10 test images."
+    assert run(["leaderboard", path, "--csv"]) == 0
+    assert "guessing" not in capsys.readouterr().out

@@ -1,0 +1,56 @@
+"""What a sweep's test set can tell: its size, and what guessing would reach on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The images that finalists and baselines are scored on.
+
+    Attributes:
+        num_images: how many.
+        chance: expected accuracy of guessing one of the classes at random.
+        majority: accuracy of always guessing the commonest class.
+    """
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+    num_images: int
+    chance: float
+    majority: float
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.num_images} test image{'' if self.num_images == 1 else 's'}; guessing reaches "
+            f"{100 * self.chance:.1f} %, always the commonest class {100 * self.majority:.1f} %"
+        )
+
+
+def find_test_set(trials: pa.Table, predictions: pa.Table) -> TestSet | None:
+    """The test set of a sweep, from one repeat of one of its trials; None where none has any.
+
+    Args:
+        trials: of one sweep, by `SCHEMAS`.
+        predictions: of the same sweep.
+    """
+    if not predictions.num_rows:
+        return None
+    trial_id, repeat = predictions["trial_id"][0], predictions["repeat"][0]
+    one = predictions.filter(
+        pc.and_(
+            pc.equal(predictions["trial_id"], trial_id), pc.equal(predictions["repeat"], repeat)
+        )
+    )
+    counts = pc.value_counts(one["label"].combine_chunks()).field("counts").to_pylist()
+    classes = [number for number in trials["num_classes"].to_pylist() if number is not None]
+    num_classes = max(classes, default=len(counts))
+    return TestSet(
+        num_images=one.num_rows, chance=1 / num_classes, majority=max(counts) / one.num_rows
+    )
