@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +15,10 @@ from trainable.backbones import Preprocessing
 from trainable.device import autocast
 from trainable.errors import DataError
 from trainable.images import LabelledImages
+from trainable.pictures import read_picture, shorter_side
 
 BATCH = 256
 """Images per forward pass where nothing is trained."""
-
-# Pillow calls a broken PNG a SyntaxError.
-_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def decode(
@@ -27,7 +26,8 @@ def decode(
 ) -> Tensor:
     """RGB pixels: resized by the shorter side, then cut to the centre square.
 
-    The same arithmetic as torchvision's ImageClassification preset on a Pillow image.
+    The same arithmetic as torchvision's ImageClassification preset on a Pillow image, which
+    `trainable.pictures` made RGB and upright.
 
     Args:
         images: where the encoded bytes lie.
@@ -54,11 +54,8 @@ def resized_picture(
     """One image in RGB, resized but not yet cut; see `decode`."""
     short = preprocessing.resize_size
     resampling = Image.Resampling[preprocessing.interpolation.upper()]
-    try:
-        with Image.open(io.BytesIO(images.encoded(index))) as opened:
-            picture = opened.convert("RGB")
-    except _UNREADABLE as error:
-        raise DataError(f"{images.paths[index]}: cannot be decoded: {error}") from error
+    with _naming(images.paths[index]):
+        picture = read_picture(images.encoded(index))
     if preprocessing.squash:
         return picture.resize((short, short), resampling)
     return _resize(picture, short, resampling)
@@ -72,11 +69,8 @@ def smallest_side(images: LabelledImages, indices: npt.NDArray[np.int64]) -> int
     """
     sides = []
     for index in indices:
-        try:
-            with Image.open(io.BytesIO(images.encoded(int(index)))) as opened:
-                sides.append(min(opened.size))
-        except _UNREADABLE as error:
-            raise DataError(f"{images.paths[index]}: cannot be decoded: {error}") from error
+        with _naming(images.paths[index]):
+            sides.append(shorter_side(images.encoded(int(index))))
     return min(sides)
 
 
@@ -114,6 +108,15 @@ def activations(
         with autocast(precision, device):
             parts.append(prefix(batch))
     return torch.cat(parts)
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Errors in the images, with the path of the image."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
 def _resize(picture: Image.Image, short: int, resampling: Image.Resampling) -> Image.Image:

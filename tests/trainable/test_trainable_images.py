@@ -18,6 +18,7 @@ def made(
     *,
     split: Sequence[int] | None = None,
     class_names: Sequence[str] = ("no", "yes", "1"),
+    groups: Sequence[int] | None = None,
     max_shard_bytes: int = 1000,
 ) -> LabelledImages:
     return LabelledImages.from_bytes(
@@ -26,6 +27,7 @@ def made(
         split=[Split.POOL] * len(labels) if split is None else split,
         class_names=class_names,
         paths=[f"photos/{i}.png" for i in range(len(labels))],
+        groups=groups,
         max_shard_bytes=max_shard_bytes,
     )
 
@@ -150,8 +152,8 @@ def test_label_without_a_class_name_is_refused_with_its_path(label: int) -> None
 
 
 def test_unknown_split_is_refused_with_its_path() -> None:
-    with pytest.raises(DataError, match=r"split 1 of photos/1\.png"):
-        made([b"a", b"b"], [0, 0], split=[0, 1])
+    with pytest.raises(DataError, match=r"split 3 of photos/1\.png"):
+        made([b"a", b"b"], [0, 0], split=[0, 3])
 
 
 def test_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
@@ -196,9 +198,12 @@ def saved_with(path: Path, **changed: object) -> Path:
     ("changed", "reason"),
     [
         ({"labels": None}, "labels"),
-        ({"format": 2}, "format 2; this version reads 1"),
+        ({"format": 1}, "format 1; this version reads 2"),
         ({"lengths": [3, 6]}, "lengths of the images do not add up"),
         ({"lengths": [9, -1]}, "lengths of the images do not add up"),
+        ({"lengths": [10, -2]}, "lengths of the images do not add up"),
+        ({"lengths": [4, 4]}, "the bytes of an image are not those of its hash"),
+        ({"lengths": [3, 4, 1]}, "boolean index did not match"),
         ({"labels": ["a", "b"]}, "invalid literal"),
         ({"class_names": "alone"}, "0-d"),
     ],
@@ -230,3 +235,60 @@ def test_replacing_a_field_checks_again() -> None:
     images = made([b"a", b"b"], [0, 1])
     with pytest.raises(DataError, match="label 7"):
         replace(images, labels=np.asarray([0, 7]))
+
+
+def unread(images: LabelledImages, row: int) -> LabelledImages:
+    """The same images, the bytes of one of them not read."""
+    shard_of = images.shard_of.copy()
+    shard_of[row] = -1
+    return replace(images, shard_of=shard_of)
+
+
+def test_unread_image_keeps_its_row_and_says_why_it_has_no_bytes() -> None:
+    images = unread(made([b"cat", b"dog", b"cow"], [0, 1, 2]), 1)
+    assert images.is_read().tolist() == [True, False, True]
+    assert images.encoded(2) == b"cow"
+    with pytest.raises(DataError, match=r"^photos/1\.png: was not read, for no draw"):
+        images.encoded(1)
+
+
+def test_unread_images_change_neither_ids_nor_fingerprint() -> None:
+    images = made([b"cat", b"dog", b"cow"], [0, 1, 2])
+    assert unread(images, 1).fingerprint() == images.fingerprint()
+    assert unread(images, 1).image_ids() == images.image_ids()
+
+
+def test_unread_images_groups_and_val_split_come_back_from_a_file(tmp_path: Path) -> None:
+    whole = made([b"cat", b"dog", b"cow"], [0, 1, 2], split=[0, 1, 2], groups=[7, 7, 1])
+    images = unread(whole, 1)
+    images.save(tmp_path / "images.npz")
+    back = LabelledImages.load(tmp_path / "images.npz")
+    assert back.is_read().tolist() == [True, False, True]
+    assert [back.encoded(0), back.encoded(2)] == [b"cat", b"cow"]
+    assert back.groups is not None
+    assert back.groups.tolist() == [7, 7, 1]
+    assert back.split.tolist() == [Split.POOL, Split.VAL, Split.TEST]
+    assert np.array_equal(back.digests, whole.digests)
+    assert back.fingerprint() == whole.fingerprint()
+
+
+def test_some_of_the_images_keep_their_bytes_labels_and_groups() -> None:
+    images = made([b"cat", b"dog", b"cow"], [0, 1, 2], groups=[7, 8, 9]).at(np.asarray([2, 0]))
+    assert [images.encoded(0), images.encoded(1)] == [b"cow", b"cat"]
+    assert images.labels.tolist() == [2, 0]
+    assert images.paths == ("photos/2.png", "photos/0.png")
+    assert images.groups is not None
+    assert images.groups.tolist() == [9, 7]
+
+
+def test_fingerprint_sees_who_belongs_together_and_not_the_ids_of_groups() -> None:
+    def fingerprint(groups: list[int] | None) -> str:
+        return made([b"cat", b"dog", b"cow"], [0, 1, 2], groups=groups).fingerprint()
+
+    assert fingerprint([0, 0, 1]) == fingerprint([5, 5, 2])
+    assert len({fingerprint(g) for g in (None, [0, 0, 1], [0, 1, 1], [0, 1, 2])}) == 4
+
+
+def test_number_of_groups_has_to_be_that_of_images() -> None:
+    with pytest.raises(DataError, match="1 groups for 2 images"):
+        made([b"a", b"b"], [0, 1], groups=[0])
