@@ -104,7 +104,12 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
             continue
         try:
             subset = draw_subset(images, budget=budget, repeat=0, seed=space.seed)
-            folds = split_folds(images.labels[subset], validation=space.validation)
+            folds = split_folds(
+                images.labels[subset],
+                validation=space.validation,
+                groups=images.groups_at(subset),
+                class_names=images.class_names,
+            )
         except DataError as error:
             problems.append(f"search.label_budget: got {given}; {error}")
             continue

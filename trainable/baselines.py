@@ -96,7 +96,9 @@ def run_baseline(
         return torch.from_numpy(np.searchsorted(touched, indices)).to(where)
 
     first = rows(draws[0])
-    folds = split_folds(images.labels[draws[0]], validation=validation)
+    folds = split_folds(
+        images.labels[draws[0]], validation=validation, groups=images.groups_at(draws[0])
+    )
     predictions: list[list[Tensor]] = [[] for _ in INVERSE_PENALTIES]
     for fold in folds:
         train, val = first[fold.train], first[fold.val]

@@ -8,12 +8,14 @@ joins or leaves a class never changes the order of the others.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from trainable.errors import DataError
+from trainable.grouped_folds import deal_groups, hold_groups, num_groups_of_classes
 from trainable.images import LabelledImages, Split
 from trainable.spec import LabelBudget, Validation
 
@@ -55,56 +57,99 @@ def draw_subset(images: LabelledImages, *, budget: LabelBudget, repeat: int, see
         DataError: a class has no image in the pool, or a total is smaller than the classes.
     """
     per_class = _permuted_classes(images, repeat=repeat, seed=seed)
-    if budget.total is not None:
-        if budget.total < len(per_class):
-            raise DataError(
-                f"label_budget: got {budget.total} in all; {len(per_class)} classes need at least "
-                "one label each"
-            )
-        counts = _webster_counts([len(members) for members in per_class], budget.total)
-    elif budget.per_class is not None:
-        counts = [min(budget.per_class, len(members)) for members in per_class]
-    else:
-        counts = [len(members) for members in per_class]
+    counts = _counts([len(members) for members in per_class], budget)
     return np.concatenate(
         [members[:count] for members, count in zip(per_class, counts, strict=True)]
     )
 
 
-def split_folds(labels: npt.NDArray[np.int64], *, validation: Validation) -> list[Fold]:
+def drawable(
+    images: LabelledImages, *, budgets: Sequence[LabelBudget], repeats: int, seed: int
+) -> Indices:
+    """Ascending indices of the images that `draw_subset` gives for some budget and repeat.
+
+    Args:
+        images: all images; bytes are not needed.
+        budgets: those of a sweep; one that asks for more than there is takes all there is.
+        repeats: draws 0 .. repeats - 1.
+        seed: of the sweep.
+
+    Raises:
+        DataError: see `draw_subset`.
+    """
+    if any(budget.per_class is None and budget.total is None for budget in budgets):
+        return images.indices(Split.POOL)
+    drawn: list[Indices] = [np.empty(0, dtype=np.int64)]
+    for repeat in range(repeats):
+        per_class = _permuted_classes(images, repeat=repeat, seed=seed)
+        sizes = [len(members) for members in per_class]
+        most = np.max([_counts(sizes, budget) for budget in budgets], axis=0)
+        drawn += [members[:count] for members, count in zip(per_class, most, strict=True)]
+    return np.unique(np.concatenate(drawn))
+
+
+def split_folds(
+    labels: npt.NDArray[np.int64],
+    *,
+    validation: Validation,
+    groups: npt.NDArray[np.int64] | None = None,
+    class_names: Sequence[str] = (),
+) -> list[Fold]:
     """Stratified splits of a drawn subset: disjoint, exhaustive folds, or one holdout.
 
     With folds, each class is dealt round robin, going on where the class before it ended, so that
     no two folds differ by more than one image. There are min(folds, labels of the smallest class)
     of them. A holdout takes max(1, round(share x k)) images of each class and leaves at least one.
 
+    Groups are dealt and held out whole: then there are min(folds, groups of the class with the
+    fewest), and sizes are as near to these as whole groups allow.
+
     Args:
         labels: (M,) int64 class ids of the subset in the order of `draw_subset`.
         validation: how to split.
+        groups: (M,) int64 group ids; None where every image stands alone.
+        class_names: names of the class ids, for messages; may be left out.
 
     Returns:
-        The folds; every class is in the training and in the validation part of each.
+        The folds; every class is in the training part of each, and, unless groups span classes,
+        in the validation part too.
 
     Raises:
-        DataError: a class has a single label, which cannot both train and validate.
+        DataError: a class has a single label, or a single group, which cannot both train and
+            validate.
     """
-    positions = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    smallest = min((len(members) for members in positions), default=0)
+    present, sizes = np.unique(labels, return_counts=True)
+    smallest = int(sizes.min(initial=len(labels)))
     if smallest < 2:
         raise DataError(
             "validation inside the label budget needs 2 or more labels of every class; the "
             f"smallest class has {smallest}. Raise label_budget"
         )
+    if groups is not None:
+        num_groups = num_groups_of_classes(labels, groups)
+        alone = [int(label) for label in present[num_groups < 2]]
+        if alone:
+            named = ", ".join(class_names[i] if class_names else f"class {i}" for i in alone[:5])
+            raise DataError(
+                "validation inside the label budget needs 2 or more groups of every class; all "
+                f"images drawn are of one group for: {named}{', ...' if len(alone) > 5 else ''}. "
+                "A group cannot both train and validate. Raise label_budget, or make groups smaller"
+            )
+        smallest = int(num_groups.min())
     part = np.full(len(labels), -1, dtype=np.int64)
     if validation.folds is not None:
         folds = min(validation.folds, smallest)
-        part[np.concatenate(positions)] = np.arange(len(labels)) % folds
+        if groups is not None:
+            part = deal_groups(labels, groups, folds=folds)
+        else:
+            part[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % folds
     else:
         assert validation.holdout is not None
         folds = 1
-        for members in positions:
-            held = max(1, round(validation.holdout * len(members)))
-            part[members[: min(held, len(members) - 1)]] = 0
+        if groups is not None:
+            part[hold_groups(labels, groups, share=validation.holdout)] = 0
+        else:
+            part[_held_out(labels, share=validation.holdout)] = 0
     return [
         Fold(train=np.flatnonzero(part != fold), val=np.flatnonzero(part == fold))
         for fold in range(folds)
@@ -119,21 +164,45 @@ def derive_seed(*parts: int | str) -> int:
 
 def _permuted_classes(images: LabelledImages, *, repeat: int, seed: int) -> list[Indices]:
     """For each class its pool images, ordered by a keyed hash of their content."""
-    key = f"draw/{seed}/{repeat}".encode()
+    keyed = hashlib.blake2b(key=f"draw/{seed}/{repeat}".encode(), digest_size=8)
     pool = images.indices(Split.POOL)
-    ranks = np.asarray(
-        [
-            hashlib.blake2b(images.digests[i].tobytes(), key=key, digest_size=8).digest()
-            for i in pool
-        ],
-        dtype="S8",
-    )
-    order = pool[np.argsort(ranks, kind="stable")]
-    members = [order[images.labels[order] == label] for label in range(images.num_classes)]
+    ranks = []
+    for digest in images.digests[pool]:
+        one = keyed.copy()
+        one.update(digest)
+        ranks.append(one.digest())
+    order = pool[np.argsort(np.frombuffer(b"".join(ranks), dtype=">u8"), kind="stable")]
+    labels = images.labels[order]
+    ends = np.cumsum(np.bincount(labels, minlength=images.num_classes))[:-1]
+    members = np.split(order[np.argsort(labels, kind="stable")], ends)
     empty = [name for name, rows in zip(images.class_names, members, strict=True) if not len(rows)]
     if empty:
         raise DataError(f"no labelled image outside the test split for: {', '.join(empty)}")
     return members
+
+
+def _counts(sizes: list[int], budget: LabelBudget) -> list[int]:
+    """How many images of each class, of so many, a budget draws."""
+    if budget.per_class is not None:
+        return [min(budget.per_class, size) for size in sizes]
+    if budget.total is None:
+        return sizes
+    if budget.total < len(sizes):
+        raise DataError(
+            f"label_budget: got {budget.total} in all; {len(sizes)} classes need at least "
+            "one label each"
+        )
+    return _webster_counts(sizes, budget.total)
+
+
+def _held_out(labels: Indices, *, share: float) -> Indices:
+    """Positions held out once: the first of each class in the order of the draw."""
+    chosen = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        held = max(1, round(share * len(members)))
+        chosen.append(members[: min(held, len(members) - 1)])
+    return np.concatenate(chosen)
 
 
 def _webster_counts(sizes: list[int], total: int) -> list[int]:

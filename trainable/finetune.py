@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trainable import device as devices
 from trainable.backbones import Backbone
 from trainable.boundaries import boundaries, frozen_boundaries, parameter_depths
-from trainable.budget import draw_subset, split_folds
+from trainable.budget import Fold, draw_subset, split_folds
 from trainable.errors import DataError
 from trainable.features import activations, decode
 from trainable.freezing import split
@@ -203,7 +203,7 @@ class Trial:
             DivergedError: loss or predictions are not finite.
             DataError: the budget cannot pay for validation.
         """
-        folds = split_folds(self._labels.numpy(), validation=self._spec.validation)
+        folds = self._folds()
         spec = self._resolve(min(len(fold.train) for fold in folds))
         examples = self._examples(self._subset)
         training = examples if self._spec.augment is None else self._views()
@@ -263,7 +263,7 @@ class Trial:
         Raises:
             DataError: the budget cannot pay for validation.
         """
-        folds = split_folds(self._labels.numpy(), validation=self._spec.validation)
+        folds = self._folds()
         suffix = sum(p.numel() for p in self._split.suffix.parameters())
         boundary = self._split.boundary
         prefix = boundary.params if boundary else 0
@@ -292,6 +292,13 @@ class Trial:
     def peak_memory_bytes(self) -> int:
         """Most memory held so far: GPU memory of this trial, or memory of this process."""
         return devices.peak_memory_bytes(self._device)
+
+    def _folds(self) -> list[Fold]:
+        return split_folds(
+            self._labels.numpy(),
+            validation=self._spec.validation,
+            groups=self._images.groups_at(self._subset),
+        )
 
     def _resolve(self, num_train: int) -> TrialSpec:
         # Behind a convolutional head stands a ReLU, which a head of zeros never gets out of.

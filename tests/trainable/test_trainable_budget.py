@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from trainable.budget import derive_seed, draw_subset, split_folds
+from trainable.budget import derive_seed, draw_subset, drawable, split_folds
 from trainable.errors import DataError
 from trainable.images import LabelledImages, Split
 from trainable.spec import LabelBudget, Validation
@@ -115,3 +115,32 @@ def test_derived_seeds_tell_their_parts_apart() -> None:
     assert len(seeds) == 6
     assert derive_seed("batch", 1, "fold0") == derive_seed("batch", 1, "fold0")
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("validation", [Validation(3), Validation(None, 0.3)])
+def test_class_whose_images_are_all_of_one_group_is_named(validation: Validation) -> None:
+    labels, groups = np.asarray([0, 0, 0, 1, 1]), np.asarray([4, 4, 4, 5, 6])
+    reason = r"all images drawn are of one group for: cat\. A group cannot both train and validate"
+    with pytest.raises(DataError, match=reason):
+        split_folds(labels, validation=validation, groups=groups, class_names=["cat", "dog"])
+
+
+def test_folds_are_no_more_than_the_groups_of_the_class_with_the_fewest() -> None:
+    labels = np.asarray([0] * 6 + [1] * 6)
+    groups = np.asarray([0, 0, 0, 1, 1, 1, 2, 3, 4, 5, 6, 7])
+    parts = split_folds(labels, validation=Validation(3), groups=groups)
+    assert len(parts) == 2
+    assert [sorted(set(groups[part.val])) for part in parts] == [[0, 2, 4, 6], [1, 3, 5, 7]]
+
+
+def test_groups_that_leave_no_way_to_train_every_class_are_refused() -> None:
+    # Three classes, each with two of three groups: of two parts, one holds some class whole.
+    labels, groups = np.asarray([0, 0, 1, 1, 2, 2]), np.asarray([0, 1, 1, 2, 2, 0])
+    with pytest.raises(DataError, match="groups span classes"):
+        split_folds(labels, validation=Validation(2), groups=groups)
+
+
+def test_budget_without_budgets_or_repeats_draws_all_or_none() -> None:
+    images = made([0, 0, 1])
+    assert drawable(images, budgets=[LabelBudget()], repeats=0, seed=0).tolist() == [0, 1, 2]
+    assert drawable(images, budgets=[LabelBudget(1)], repeats=0, seed=0).tolist() == []
