@@ -23,8 +23,9 @@ from trainable import device as devices
 from trainable.backbones import Backbone
 from trainable.baselines import run_baseline
 from trainable.errors import TrainableError
-from trainable.finetune import DivergedError, TestResult, Trial
+from trainable.finetune import DivergedError, Trial
 from trainable.images import LabelledImages
+from trainable.results import TestResult
 from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
 
 TRACEBACK_LINES = 15

@@ -16,10 +16,10 @@ from trainable.boundaries import boundaries
 from trainable.budget import draw_subset, split_folds
 from trainable.errors import DataError
 from trainable.features import activations, decode, smallest_side
-from trainable.finetune import TestResult
 from trainable.freezing import split
 from trainable.images import LabelledImages, Split
 from trainable.logistic import fit_path
+from trainable.results import TestResult
 from trainable.scores import Scores, score
 from trainable.spec import LabelBudget, Metric, Validation
 

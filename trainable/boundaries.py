@@ -22,7 +22,8 @@ from fractions import Fraction
 from torch import fx, nn
 
 from trainable.errors import BackboneError, SpecError
-from trainable.graphs import TracedBackbone, is_random
+from trainable.graphs import TracedBackbone
+from trainable.tracing import is_random
 
 
 @dataclass(frozen=True)

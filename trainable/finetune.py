@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,110 +31,12 @@ from trainable.recipe import (
     resolve_batchnorm,
     resolve_head_init,
 )
-from trainable.scores import Scores, score
+from trainable.results import Report, TestResult, TrialFacts
+from trainable.scores import score
 from trainable.spec import TrialSpec
 from trainable.views import draw_views
 
-__all__ = ["DivergedError", "Report", "TestResult", "Trial", "TrialFacts"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """One evaluation during training, over the pooled predictions of all validation parts.
-
-    Attributes:
-        report: number of the report, from 0.
-        step: updates made so far, of each fold.
-        train_loss: mean over the updates since the last report and over folds, in nats.
-        val_loss: log loss, in nats.
-        val_accuracy: 0..1.
-        val_balanced_accuracy: 0..1.
-        val_objective: the one of these that the spec's objective names.
-        elapsed_s: since the trial began.
-    """
-
-    report: int
-    step: int
-    train_loss: float
-    val_loss: float
-    val_accuracy: float
-    val_balanced_accuracy: float
-    val_objective: float
-    elapsed_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialFacts:
-    """What was resolved and counted when a trial was set up.
-
-    Attributes:
-        spec: the spec with every `auto` resolved.
-        weights: which weights the backbone has.
-        boundary: node after which the backbone is cut; None where nothing is frozen.
-        frozen_boundaries: number of boundaries in the prefix.
-        num_boundaries: of the backbone.
-        prefix_params_fraction: share of all parameters that lie in the prefix, 0..1.
-        prefix_flops_fraction: share of the forward pass before the head, 0..1.
-        trainable_params: parameters that learn, those of the new head included.
-        total_params: of prefix and suffix.
-        labels_used: images drawn, for training and validation together.
-        num_classes: classes of the task.
-        labels_per_class: the budget, or labels_used / num_classes where it is not per class.
-        folds: validation parts.
-        num_val: images scored by each report.
-        device: name of the device.
-    """
-
-    spec: TrialSpec
-    weights: str
-    boundary: str | None
-    frozen_boundaries: int
-    num_boundaries: int
-    prefix_params_fraction: float
-    prefix_flops_fraction: float
-    trainable_params: int
-    total_params: int
-    labels_used: int
-    num_classes: int
-    labels_per_class: float
-    folds: int
-    num_val: int
-    device: str
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict of JSON values."""
-        return {**asdict(self), "spec": self.spec.to_json()}
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TestResult:
-    """Predictions on the test split, in the order of the images.
-
-    Attributes:
-        predicted: (N,) int64 class ids.
-        probability: (N,) float32 of the predicted class.
-        label_probability: (N,) float32 of the true class.
-        scores: of all of them.
-    """
-
-    __test__ = False  # not a test case, whatever pytest makes of the name
-
-    predicted: npt.NDArray[np.int64]
-    probability: npt.NDArray[np.float32]
-    label_probability: npt.NDArray[np.float32]
-    scores: Scores
-
-    @classmethod
-    def of(cls, log_probabilities: Tensor, labels: Tensor) -> TestResult:
-        """The result of (N, C) log-probabilities against (N,) labels, both on the CPU."""
-        best = log_probabilities.max(dim=1)
-        truth = log_probabilities.gather(1, labels[:, None])[:, 0]
-        return cls(
-            predicted=best.indices.numpy(),
-            probability=best.values.exp().float().numpy(),
-            label_probability=truth.exp().float().numpy(),
-            scores=score(log_probabilities, labels),
-        )
+__all__ = ["DivergedError", "Trial"]
 
 
 class Trial:

@@ -15,9 +15,10 @@ from trainable.budget import draw_subset, split_folds
 from trainable.device import default_device, describe
 from trainable.errors import DataError, SpecError
 from trainable.features import decode
-from trainable.finetune import DivergedError, Report, TestResult, Trial
+from trainable.finetune import DivergedError, Trial
 from trainable.images import LabelledImages, Split
 from trainable.learner import Learner
+from trainable.results import Report, TestResult
 from trainable.scores import Scores, score
 from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
 

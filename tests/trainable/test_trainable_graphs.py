@@ -11,7 +11,8 @@ from tests.trainable.families import convnext, fill, maxvit, swin, vit
 from trainable.boundaries import boundaries, frozen_boundaries
 from trainable.errors import BackboneError
 from trainable.freezing import split
-from trainable.graphs import Opaque, trace
+from trainable.graphs import trace
+from trainable.tracing import Opaque
 
 
 class Small(nn.Module):

@@ -25,7 +25,7 @@ from trainable.backbones.weights import (
 )
 from trainable.custom import CustomBackbone
 from trainable.errors import BackboneError
-from trainable.graphs import Opaque
+from trainable.tracing import TRANSPARENT, Opaque
 
 NAME = "custom"
 
@@ -74,7 +74,7 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
 
 def opaque() -> Opaque:
     """Nothing; the user's code says with torch.fx.wrap what is not to be looked into."""
-    return Opaque()
+    return TRANSPARENT
 
 
 def shipped_module(backbone: CustomBackbone) -> ModuleType | None:

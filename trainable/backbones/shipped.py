@@ -13,7 +13,7 @@ from trainable.backbones.weights import (
     Weights,
     digest_of,
 )
-from trainable.graphs import Opaque
+from trainable.tracing import TRANSPARENT, Opaque
 
 NAME = "shipped"
 
@@ -93,7 +93,7 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
 
 def opaque() -> Opaque:
     """Nothing: torch.fx follows the architecture."""
-    return Opaque()
+    return TRANSPARENT
 
 
 def _pretraining(name: str) -> str:

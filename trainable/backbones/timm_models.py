@@ -27,7 +27,7 @@ from trainable.backbones.weights import (
     digest_of,
 )
 from trainable.errors import BackboneError
-from trainable.graphs import Opaque
+from trainable.tracing import Opaque
 
 NAME = "timm"
 PREFIX = "timm:"

@@ -37,7 +37,7 @@ from trainable.backbones.weights import (
     digest_of,
 )
 from trainable.errors import BackboneError
-from trainable.graphs import Opaque
+from trainable.tracing import TRANSPARENT, Opaque
 
 NAME = "torchvision"
 
@@ -146,7 +146,7 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
 
 def opaque() -> Opaque:
     """Nothing: torch.fx follows all of them."""
-    return Opaque()
+    return TRANSPARENT
 
 
 def _build(name: str, *, image_size: int, pretrained: bool) -> nn.Module:
