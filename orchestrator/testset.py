@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+_DISAGREEMENT = 0.1
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,16 @@ class TestSet:
     num_images: int
     chance: float
     majority: float
+
+    @property
+    def smallest_difference(self) -> float:
+        """Difference in accuracy of two configurations that its images can just tell apart.
+
+        That of a paired comparison at 95 % where the two disagree on one image in ten: the d that
+        is 1.96 standard errors, d^2 = 1.96^2 (1/10 - d^2) / n. Repeats make it larger.
+        """
+        z = 1.96
+        return min(1.0, math.sqrt(_DISAGREEMENT * z**2 / (self.num_images + z**2)))
 
     @property
     def text(self) -> str:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from orchestrator.intervals import difference_interval
 from orchestrator.tables import SCHEMAS
-from orchestrator.testset import find_test_set
+from orchestrator.testset import TestSet, find_test_set
 
 
 def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
@@ -47,3 +49,19 @@ def test_without_the_number_of_classes_those_seen_are_counted() -> None:
 
 def test_a_sweep_without_predictions_has_nothing_to_tell() -> None:
     assert find_test_set(trials(4), SCHEMAS["predictions"].empty_table()) is None
+
+
+@pytest.mark.parametrize("num_images", [100, 800, 5000])
+def test_the_smallest_difference_is_where_the_paired_interval_leaves_zero(num_images: int) -> None:
+    smallest = TestSet(num_images=num_images, chance=0.1, majority=0.1).smallest_difference
+    disagreeing = num_images // 10
+
+    def differs(difference: float) -> bool:
+        wins = round((disagreeing + difference * num_images) / 2)
+        one, other = np.ones((1, num_images)), np.ones((1, num_images))
+        other[0, :wins] = 0
+        one[0, wins:disagreeing] = 0
+        return not difference_interval(one, other).holds_zero
+
+    assert differs(1.2 * smallest + 2 / num_images)
+    assert not differs(0.8 * smallest - 2 / num_images)
