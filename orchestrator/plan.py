@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from orchestrator.space import Choice, Fixed, Range, SearchSpace, Value
 from orchestrator.space.problems import space_error
-from trainable.budget import draw_subset, split_folds
+from trainable.budget import draw_subset, validation_parts
 from trainable.errors import DataError
 from trainable.images import LabelledImages, Split
 from trainable.spec import LabelBudget
@@ -104,12 +104,7 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
             continue
         try:
             subset = draw_subset(images, budget=budget, repeat=0, seed=space.seed)
-            folds = split_folds(
-                images.labels[subset],
-                validation=space.validation,
-                groups=images.groups_at(subset),
-                class_names=images.class_names,
-            )
+            _, folds = validation_parts(images, subset, validation=space.validation)
         except DataError as error:
             problems.append(f"search.label_budget: got {given}; {error}")
             continue

@@ -63,6 +63,13 @@ def baseline_task(baseline: Baseline, plan: StudyPlan, space: SearchSpace) -> di
     }
 
 
+def _selection(space: SearchSpace, images: LabelledImages) -> str:
+    """How configurations were chosen; labels outside the budget are counted."""
+    if not space.validation.outside:
+        return str(space.validation)
+    return f"{space.validation}: {len(images.indices(Split.VAL))} labels"
+
+
 def about_study(plan: StudyPlan, space: SearchSpace, images: LabelledImages) -> dict[str, Any]:
     """What tables need to know of a study beside its trials."""
     test = images.indices(Split.TEST)
@@ -72,7 +79,7 @@ def about_study(plan: StudyPlan, space: SearchSpace, images: LabelledImages) -> 
         "labels_used": plan.labels_used,
         "num_classes": images.num_classes,
         "objective": space.objective.value,
-        "selection": str(space.validation),
+        "selection": _selection(space, images),
         "seed": space.seed,
         "class_names": list(images.class_names),
         "test": {

@@ -113,7 +113,7 @@ def _baseline(
         images,
         backbone=network,
         budget=LabelBudget.parse(task["label_budget"]),
-        validation=Validation(task["validation"].get("folds"), task["validation"].get("holdout")),
+        validation=Validation.parse(task["validation"]),
         objective=Metric(task["objective"]),
         repeats=task["repeats"],
         seed=task["seed"],

@@ -13,7 +13,7 @@ from torch import Tensor
 from trainable import device as devices
 from trainable.backbones import Backbone, Preprocessing
 from trainable.boundaries import boundaries
-from trainable.budget import draw_subset, split_folds
+from trainable.budget import draw_subset, validation_parts
 from trainable.errors import DataError
 from trainable.features import activations, decode, smallest_side
 from trainable.freezing import split
@@ -88,17 +88,15 @@ def run_baseline(
     test = images.indices(Split.TEST)
     if not len(test):
         raise DataError("there is no test image; a baseline is always scored on the test split")
-    touched = np.unique(np.concatenate([*draws, test]))
+    looked_at, folds = validation_parts(images, draws[0], validation=validation)
+    touched = np.unique(np.concatenate([looked_at, *draws, test]))
     features = baseline_features(images, touched, backbone, image_size=image_size, device=where)
     labels = torch.from_numpy(images.labels[touched]).to(where)
 
     def rows(indices: npt.NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(np.searchsorted(touched, indices)).to(where)
 
-    first = rows(draws[0])
-    folds = split_folds(
-        images.labels[draws[0]], validation=validation, groups=images.groups_at(draws[0])
-    )
+    first = rows(looked_at)
     predictions: list[list[Tensor]] = [[] for _ in INVERSE_PENALTIES]
     for fold in folds:
         train, val = first[fold.train], first[fold.val]

@@ -156,6 +156,40 @@ def split_folds(
     ]
 
 
+def validation_parts(
+    images: LabelledImages, subset: Indices, *, validation: Validation
+) -> tuple[Indices, list[Fold]]:
+    """The images that a trial trains on and is validated on, and its folds.
+
+    Args:
+        images: all images.
+        subset: (M,) indices of the drawn subset.
+        validation: where validation images come from.
+
+    Returns:
+        (N,) indices, those of the subset first; and folds whose positions are among these N.
+
+    Raises:
+        DataError: the budget cannot pay for validation, or there is no validation split.
+    """
+    if not validation.outside:
+        return subset, split_folds(
+            images.labels[subset],
+            validation=validation,
+            groups=images.groups_at(subset),
+            class_names=images.class_names,
+        )
+    apart = images.indices(Split.VAL)
+    if not len(apart):
+        raise DataError(
+            "validation outside the budget needs a validation split of the data's own, and there "
+            "is none. Give validation: {folds: 3}, which lies inside the budget"
+        )
+    rows = np.concatenate([subset, apart])
+    positions = np.arange(len(rows))
+    return rows, [Fold(train=positions[: len(subset)], val=positions[len(subset) :])]
+
+
 def derive_seed(*parts: int | str) -> int:
     """A 63-bit seed that is a pure function of `parts`; different parts give unrelated seeds."""
     text = "/".join(str(part) for part in parts)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trainable import device as devices
 from trainable.backbones import Backbone
 from trainable.boundaries import boundaries, frozen_boundaries, parameter_depths
-from trainable.budget import Fold, draw_subset, split_folds
+from trainable.budget import Fold, draw_subset, validation_parts
 from trainable.errors import DataError
 from trainable.features import activations, decode
 from trainable.freezing import split
@@ -69,7 +69,6 @@ class Trial:
         self._subset = draw_subset(
             images, budget=spec.label_budget, repeat=spec.repeat, seed=spec.seed
         )
-        self._labels = torch.from_numpy(images.labels[self._subset])
         self._spec = spec
         self._image_size = (
             backbone.weights.preprocessing.image_size
@@ -104,11 +103,12 @@ class Trial:
             DivergedError: loss or predictions are not finite.
             DataError: the budget cannot pay for validation.
         """
-        folds = self._folds()
+        rows, folds = self._parts()
         spec = self._resolve(min(len(fold.train) for fold in folds))
-        examples = self._examples(self._subset)
+        examples = self._examples(rows)
         training = examples if self._spec.augment is None else self._views()
-        labels = torch.cat([self._labels[fold.val] for fold in folds])
+        validated = np.concatenate([rows[fold.val] for fold in folds])
+        labels = torch.from_numpy(self._images.labels[validated])
         learners = []
         for number, fold in enumerate(folds):
             part = training.at(self._view_rows(fold.train))
@@ -164,7 +164,7 @@ class Trial:
         Raises:
             DataError: the budget cannot pay for validation.
         """
-        folds = self._folds()
+        _, folds = self._parts()
         suffix = sum(p.numel() for p in self._split.suffix.parameters())
         boundary = self._split.boundary
         prefix = boundary.params if boundary else 0
@@ -194,12 +194,8 @@ class Trial:
         """Most memory held so far: GPU memory of this trial, or memory of this process."""
         return devices.peak_memory_bytes(self._device)
 
-    def _folds(self) -> list[Fold]:
-        return split_folds(
-            self._labels.numpy(),
-            validation=self._spec.validation,
-            groups=self._images.groups_at(self._subset),
-        )
+    def _parts(self) -> tuple[npt.NDArray[np.int64], list[Fold]]:
+        return validation_parts(self._images, self._subset, validation=self._spec.validation)
 
     def _resolve(self, num_train: int) -> TrialSpec:
         # Behind a convolutional head stands a ReLU, which a head of zeros never gets out of.

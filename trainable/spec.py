@@ -80,24 +80,30 @@ class LabelBudget:
 
 
 _FOLDS = Knob(default=3, low=2, integer=True, help="parts of a cross-validation")
+OUTSIDE: Mapping[str, Any] = {"split": "val", "outside_budget": True}
+"""How validation on the data's own validation split is written."""
+
 _HOLDOUT = Knob(default=0.25, low=0.0, low_excluded=True, high=1.0, help="share held out")
 
 
 @dataclass(frozen=True)
 class Validation:
-    """How validation images are taken from inside the label budget: folds, or one holdout.
+    """Where validation images come from: folds or a holdout inside the budget, or outside it.
 
     Attributes:
-        folds: parts of a cross-validation, at least 2; None for a holdout.
-        holdout: share of each class held out once, above 0 and below 1; None for folds.
+        folds: parts of a cross-validation, at least 2; or None.
+        holdout: share of each class held out once, above 0 and below 1; or None.
+        outside: whether the data's own validation split is used, whose labels are not paid for by
+            the budget.
     """
 
     folds: int | None = 3
     holdout: float | None = None
+    outside: bool = False
 
     def __post_init__(self) -> None:
-        if (self.folds is None) == (self.holdout is None):
-            raise SpecError("validation: give either folds or holdout")
+        if (self.folds is not None) + (self.holdout is not None) + self.outside != 1:
+            raise SpecError("validation: give one of folds, holdout and split")
         if self.folds is not None and not _FOLDS.accepts(self.folds):
             raise SpecError(f"validation.folds: got {self.folds!r}; allowed: 2 or more")
         if self.holdout is not None and not (_HOLDOUT.accepts(self.holdout) and self.holdout < 1):
@@ -107,20 +113,32 @@ class Validation:
 
     @classmethod
     def parse(cls, value: object) -> Validation:
-        """The validation meant by `{"folds": 3}` or `{"holdout": 0.25}`.
+        """The validation meant by `{"folds": 3}`, `{"holdout": 0.25}` or the val split.
+
+        The last is written `{"split": "val", "outside_budget": True}`.
 
         Raises:
             SpecError: anything else; the message says what was given and what is allowed.
         """
+        if value == OUTSIDE:
+            return cls(folds=None, outside=True)
         if not isinstance(value, Mapping) or not set(value) <= {"folds", "holdout"}:
-            raise SpecError(f"validation: got {value!r}; allowed: {{folds: N}} or {{holdout: S}}")
+            raise SpecError(
+                f"validation: got {value!r}; allowed: {{folds: N}}, {{holdout: S}} or "
+                "{split: val, outside_budget: true}"
+            )
         return cls(value.get("folds"), value.get("holdout"))
 
-    def to_json(self) -> dict[str, float]:
-        """The one of the two that is given, by name."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    def to_json(self) -> dict[str, Any]:
+        """The form that `parse` reads."""
+        if self.outside:
+            return dict(OUTSIDE)
+        name = "folds" if self.folds is not None else "holdout"
+        return {name: getattr(self, name)}
 
     def __str__(self) -> str:
+        if self.outside:
+            return "val split, outside the budget"
         return f"folds={self.folds}" if self.folds is not None else f"holdout={self.holdout:g}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import SpaceError
@@ -187,9 +187,7 @@ class SearchSpace:
                 if name not in self.axes or not self.axes[name].always_applies
             },
             **({"augment": self.augment.to_json()} if self.augment else {}),
-            "validation": {
-                key: value for key, value in asdict(self.validation).items() if value is not None
-            },
+            "validation": self.validation.to_json(),
             "objective": {"metric": self.objective.value},
             "trials": self.trials,
             "sampler": self.sampler.to_json(),

@@ -197,3 +197,15 @@ def test_baseline_without_test_images_is_an_error(digit_images: LabelledImages) 
 def test_budget_that_cannot_pay_for_validation_is_an_error(digit_images: LabelledImages) -> None:
     with pytest.raises(DataError, match="needs 2 or more labels of every class"):
         run(digit_images, budget=LabelBudget(1))
+
+
+def test_a_baseline_validated_outside_the_budget_pays_with_no_label_of_it(
+    digit_images: LabelledImages,
+) -> None:
+    split = digit_images.split.copy()
+    split[digit_images.indices(Split.POOL)[::5]] = Split.VAL
+    images = replace(digit_images, split=split)
+    outside = Validation(folds=None, outside=True)
+    result = run(images, validation=outside, budget=LabelBudget(1))
+    num_val = len(images.indices(Split.VAL))
+    assert (result.labels_used, result.folds, result.validation.count) == (10, 1, num_val)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainable import finetune
+from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone, Preprocessing, load_weights
 from trainable.budget import draw_subset, split_folds
 from trainable.device import default_device, describe
@@ -274,7 +275,7 @@ def test_labels_of_a_fold_do_not_reach_the_predictions_of_that_fold(
     subset = drawn(digit_images)
     folds = split_folds(digit_images.labels[subset], validation=Validation(2))
     monkeypatch.setattr(finetune, "draw_subset", lambda *_, **__: subset)
-    monkeypatch.setattr(finetune, "split_folds", lambda *_, **__: folds)
+    monkeypatch.setattr(finetune, "validation_parts", lambda *_, **__: (subset, folds))
     seen: list[Tensor] = []
 
     def watched(predictions: Tensor, labels: Tensor) -> Scores:
@@ -289,6 +290,54 @@ def test_labels_of_a_fold_do_not_reach_the_predictions_of_that_fold(
     honest, other = seen
     assert torch.equal(honest[: len(held_out)], other[: len(held_out)])
     assert not torch.equal(honest[len(held_out) :], other[len(held_out) :])
+
+
+@pytest.fixture
+def with_val_split(digit_images: LabelledImages) -> LabelledImages:
+    """Every fifth image of the pool lies in a validation split of the data's own."""
+    split = digit_images.split.copy()
+    split[digit_images.indices(Split.POOL)[::5]] = Split.VAL
+    return replace(digit_images, split=split)
+
+
+OUTSIDE = Validation(folds=None, outside=True)
+
+
+@pytest.mark.parametrize("augment", [None, {"ops": ["rotation"], "views": 2}])
+def test_validation_outside_the_budget_scores_the_val_split_and_trains_on_the_whole_budget(
+    with_val_split: LabelledImages, strokes: Backbone, augment: dict[str, Any] | None
+) -> None:
+    views = None if augment is None else Augmentation.parse(augment)
+    spec = spec_of(validation=OUTSIDE, label_budget=LabelBudget(1), augment=views)
+    trial = Trial(spec, with_val_split, strokes)
+    facts = trial.facts()
+    num_val = len(with_val_split.indices(Split.VAL))
+    assert (facts.folds, facts.num_val, facts.labels_used) == (1, num_val, 10)
+    *_, last = trial.reports()
+    assert round(last.val_accuracy * num_val) == pytest.approx(last.val_accuracy * num_val)
+    assert last.val_accuracy > 0.5
+
+
+def test_labels_of_the_val_split_reach_no_prediction(
+    with_val_split: LabelledImages, strokes: Backbone
+) -> None:
+    scrambled = shuffled_labels(with_val_split, with_val_split.indices(Split.VAL))
+    spec = spec_of(validation=OUTSIDE)
+    honest, other = (Trial(spec, images, strokes).refit() for images in (with_val_split, scrambled))
+    assert np.array_equal(honest.probability, other.probability)
+    first, second = (
+        outcome(Trial(spec, i, strokes).reports()) for i in (with_val_split, scrambled)
+    )
+    assert [r["train_loss"] for r in first] == [r["train_loss"] for r in second]
+    assert first[-1]["val_accuracy"] > second[-1]["val_accuracy"] + 0.5
+
+
+def test_validation_outside_the_budget_needs_a_val_split(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    trial = Trial(spec_of(validation=OUTSIDE), digit_images, strokes)
+    with pytest.raises(DataError, match="needs a validation split of the data's own, and there"):
+        next(iter(trial.reports()))
 
 
 def test_reports_need_no_test_image_and_a_refit_does(

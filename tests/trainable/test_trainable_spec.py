@@ -42,6 +42,7 @@ specs = st.builds(
     validation=st.one_of(
         st.builds(Validation, st.integers(2, 50)),
         st.builds(Validation, st.none(), st.floats(0.0, 1.0, exclude_min=True, exclude_max=True)),
+        st.just(Validation(folds=None, outside=True)),
     ),
     objective=st.sampled_from(Metric),
     repeat=st.integers(0, 100),
@@ -197,10 +198,12 @@ def test_all_problems_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("validation", "message"),
     [
-        (3, r"validation: got 3; allowed: \{folds: N\} or \{holdout: S\}"),
+        (3, r"validation: got 3; allowed: \{folds: N\}, \{holdout: S\} or \{split: val"),
         ({"fold": 3}, "validation: got {'fold': 3}; allowed"),
-        ({}, "validation: give either folds or holdout"),
-        ({"folds": 3, "holdout": 0.2}, "validation: give either folds or holdout"),
+        ({}, "validation: give one of folds, holdout and split"),
+        ({"folds": 3, "holdout": 0.2}, "validation: give one of folds, holdout and split"),
+        ({"split": "val"}, "validation: got {'split': 'val'}; allowed"),
+        ({"split": "val", "outside_budget": False}, "validation: got .*outside_budget: true}"),
         ({"folds": 1}, r"validation.folds: got 1; allowed: 2 or more"),
         ({"folds": 2.5}, r"validation.folds: got 2.5; allowed: 2 or more"),
         ({"folds": "3"}, r"validation.folds: got '3'; allowed: 2 or more"),

@@ -17,6 +17,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from trainable.backbones import custom_models, shipped, timm_models, torchvision_models
 from trainable.backbones.custom_models import shipped_module
+from trainable.backbones.torchvision_models import reachable
 from trainable.backbones.weights import RANDOM, Arrays, Preprocessing, ShelfEntry, Weights
 from trainable.custom import CustomBackbone
 from trainable.errors import BackboneError
@@ -33,6 +34,7 @@ __all__ = [
     "load_weights",
     "names",
     "outline",
+    "reachable",
     "shipped_module",
     "untrained",
 ]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import socket
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlparse
+from urllib.request import getproxies
 
 import torch
 import torchvision
@@ -212,6 +214,22 @@ def _pretraining(member: WeightsEnum) -> str | None:
 
 def _cache_path(member: WeightsEnum) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(member.url).path).name
+
+
+def reachable(*, timeout_s: float) -> bool:
+    """Whether the place that missing weights are fetched from answers, or a proxy stands before it.
+
+    Args:
+        timeout_s: how long it may take.
+    """
+    url = urlparse(_member(names()[0], "").url)
+    if url.scheme in getproxies():
+        return True
+    try:
+        socket.create_connection((str(url.hostname), 443), timeout=timeout_s).close()
+    except OSError:
+        return False
+    return True
 
 
 def _fetch(name: str, member: WeightsEnum) -> Path:
