@@ -1,0 +1,203 @@
+"""Whether intervals hold the truth as often as they say, in simulated sweeps of a known truth.
+
+    python tests/benchmarks/coverage.py [--simulations 2000] [--quick]
+
+Every simulation makes new images of four classes, Gaussian clouds: a pool of 80 a class and a test
+set of 80 in all. Two configurations see each image through noise of their own, which is equally
+strong, so neither is better: whatever tells them apart is wrong. Both fit logistic regression by a
+few steps of gradient descent, as trials do, in 5 repeats: each draws fresh labels (nested over
+budgets, the same for both configurations) and batches. With `all` labels nothing is left to draw
+but the batches.
+
+The truth is the accuracy to be expected of fresh labels and fresh test images, from simulations
+apart from those it judges. Prints one table, a row for each budget and difficulty:
+
+- holds the truth: share of intervals around the test accuracy that do; 95 % is meant.
+- false "differs": share of simulations that call the two configurations different; 5 % is meant.
+- both by `orchestrator.intervals`, and by Student's t over the repeats, which is what a mean and
+  deviation of five runs invite one to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from orchestrator.intervals import accuracy_interval, difference_interval
+
+NUM_CLASSES = 4
+NUM_FEATURES = 8
+POOL_PER_CLASS = 80
+NUM_TEST = 80
+NUM_REPEATS = 5
+BUDGETS = (5, 20, POOL_PER_CLASS)
+"""Labels per class; the last is all of them."""
+SEPARATIONS = (1.7, 2.3, 3.3)
+"""Of the classes' means from the origin, in standard deviations of a class."""
+
+_OWN_NOISE = 0.3
+"""Share of a class's variance that each configuration sees for itself."""
+_STEPS = 40
+_BATCH = 16
+_RATE = 0.3
+
+Answers = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+def sweeps(
+    rng: np.random.Generator,
+    *,
+    separation: float,
+    num_sweeps: int,
+    num_test: int = NUM_TEST,
+    num_repeats: int = NUM_REPEATS,
+) -> Iterator[Mapping[int, Answers]]:
+    """Sweeps over new images; for every budget (2, num_repeats, num_test) right answers."""
+    pool_labels = np.repeat(np.arange(NUM_CLASSES), POOL_PER_CLASS)
+    for _ in range(num_sweeps):
+        pool = _seen(rng, pool_labels, separation)
+        test_labels = rng.integers(NUM_CLASSES, size=num_test)
+        test = _seen(rng, test_labels, separation)
+        order = rng.permuted(
+            np.tile(np.arange(POOL_PER_CLASS), (num_repeats, NUM_CLASSES, 1)), axis=2
+        )
+        order += POOL_PER_CLASS * np.arange(NUM_CLASSES)[:, None]
+        answers = {}
+        for budget in BUDGETS:
+            drawn = order[:, :, :budget].reshape(num_repeats, -1)
+            weight = _fitted(rng, pool, pool_labels, drawn)
+            predicted = (test[:, None] @ weight).argmax(axis=3)
+            answers[budget] = predicted == test_labels
+        yield answers
+
+
+def _seen(rng: np.random.Generator, labels: Indices, separation: float) -> Floats:
+    """(2, N, F + 1) images as the two configurations see them, and a constant one."""
+    common = rng.standard_normal((len(labels), NUM_FEATURES)) * math.sqrt(1 - _OWN_NOISE)
+    own = rng.standard_normal((2, *common.shape)) * math.sqrt(_OWN_NOISE)
+    seen = separation * np.eye(NUM_CLASSES, NUM_FEATURES)[labels] + common + own
+    return np.concatenate([seen, np.ones((2, len(labels), 1))], axis=2)
+
+
+def _fitted(rng: np.random.Generator, pool: Floats, labels: Indices, drawn: Indices) -> Floats:
+    """(2, R, F + 1, C) weights after training on (R, M) drawn images of the pool."""
+    num_repeats, num_drawn = drawn.shape
+    weight = np.zeros((2, num_repeats, pool.shape[2], NUM_CLASSES))
+    for _ in range(_STEPS):
+        positions = rng.integers(num_drawn, size=(num_repeats, _BATCH))
+        batch = np.take_along_axis(drawn, positions, axis=1)
+        images = pool[:, batch]
+        odds = np.exp(images @ weight)
+        errors = odds / odds.sum(axis=3, keepdims=True) - np.eye(NUM_CLASSES)[labels[batch]]
+        weight -= _RATE / _BATCH * images.swapaxes(2, 3) @ errors
+    return weight
+
+
+def true_accuracy(*, separation: float, num_sweeps: int) -> dict[int, float]:
+    """By budget the accuracy over fresh labels and fresh test images, of either configuration."""
+    rng = np.random.default_rng([1, round(1000 * separation)])
+    right = dict.fromkeys(BUDGETS, 0.0)
+    for answers in sweeps(
+        rng, separation=separation, num_sweeps=num_sweeps, num_test=400, num_repeats=1
+    ):
+        for budget, correct in answers.items():
+            right[budget] += float(correct.mean()) / num_sweeps
+    return right
+
+
+class Shares(NamedTuple):
+    """How often something was so, of all sweeps of one budget, or 0 and 1 of one sweep.
+
+    Attributes:
+        held: the interval held the truth.
+        differs: two equal configurations were called different.
+        naive_held: as `held`, by Student's t over repeats.
+        naive_differs: as `differs`, by the paired t over repeats.
+    """
+
+    held: float
+    differs: float
+    naive_held: float
+    naive_differs: float
+
+
+def judged(correct: Answers, *, truth: float) -> Shares:
+    """What the intervals of (2, R, N) answers of two equal configurations say."""
+    one, other = correct
+    interval = accuracy_interval(one)
+    means = correct.mean(axis=2)
+    return Shares(
+        held=interval.low <= truth <= interval.high,
+        differs=not difference_interval(one, other).holds_zero,
+        naive_held=_t_holds(means[0], truth),
+        naive_differs=not _t_holds(means[0] - means[1], 0.0),
+    )
+
+
+def _t_holds(values: Floats, truth: float) -> bool:
+    """Whether the t interval of the mean of (R,) values holds the truth."""
+    error = values.std(ddof=1) / math.sqrt(len(values))
+    return bool(abs(values.mean() - truth) <= student.ppf(0.975, len(values) - 1) * error + 1e-12)
+
+
+def simulated(
+    *, separation: float, num_sweeps: int, num_for_truth: int
+) -> dict[int, tuple[float, Shares]]:
+    """By budget the truth and what became of the intervals."""
+    truth = true_accuracy(separation=separation, num_sweeps=num_for_truth)
+    verdicts: dict[int, list[Shares]] = {budget: [] for budget in BUDGETS}
+    rng = np.random.default_rng([2, round(1000 * separation)])
+    for answers in sweeps(rng, separation=separation, num_sweeps=num_sweeps):
+        for budget, correct in answers.items():
+            verdicts[budget].append(judged(correct, truth=truth[budget]))
+    return {
+        budget: (truth[budget], Shares(*(float(share) for share in np.mean(each, axis=0))))
+        for budget, each in verdicts.items()
+    }
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--simulations", type=int, default=2000)
+    parser.add_argument("--quick", action="store_true", help="50 simulations")
+    given = parser.parse_args()
+    num_sweeps = 50 if given.quick else given.simulations
+    print(
+        "| labels | true accuracy | holds the truth | t over repeats "
+        '| false "differs" | paired t over repeats |'
+    )
+    print("| ---: |" + " ---: |" * 5, flush=True)
+    for separation in SEPARATIONS:
+        results = simulated(
+            separation=separation, num_sweeps=num_sweeps, num_for_truth=2 * num_sweeps
+        )
+        for budget, (truth, shares) in results.items():
+            cells = [
+                "all" if budget == POOL_PER_CLASS else str(budget),
+                f"{100 * truth:.1f} %",
+                *(
+                    f"{100 * share:.1f} %"
+                    for share in (
+                        shares.held,
+                        shares.naive_held,
+                        shares.differs,
+                        shares.naive_differs,
+                    )
+                ),
+            ]
+            print("| " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
