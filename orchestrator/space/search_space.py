@@ -159,7 +159,11 @@ class SearchSpace:
             training=training,
             augment=augment,
             validation=validation,
-            objective=objective.metric,
+            objective=(
+                _default_metric(search.label_budgets)
+                if given.get("objective") is None
+                else objective.metric
+            ),
             trials=counts.trials,
             sampler=sampler,
             pruner=pruner,
@@ -283,3 +287,9 @@ class SearchSpace:
             objective=self.objective,
             seed=self.seed,
         )
+
+
+def _default_metric(label_budgets: tuple[LabelBudget, ...]) -> Metric:
+    """Balanced accuracy where a budget keeps natural proportions: a rare class counts, too."""
+    natural = any(budget.per_class is None for budget in label_budgets)
+    return Metric.BALANCED_ACCURACY if natural else Metric.ACCURACY

@@ -88,9 +88,14 @@ class ValidationSection(Section):
 class ObjectiveSection(Section):
     """What trials are judged by."""
 
-    metric: Annotated[Metric, Rule(help="what trials are judged by", words=tuple(Metric))] = (
-        Metric.ACCURACY
-    )
+    metric: Annotated[
+        Metric,
+        Rule(
+            help="what trials are judged by; left out with a budget of all or a total: "
+            "balanced_accuracy",
+            words=tuple(Metric),
+        ),
+    ] = Metric.ACCURACY
 
 
 _SAMPLER_NAME = Rule(help="what proposes trials", words=("tpe", "random", "grid"))

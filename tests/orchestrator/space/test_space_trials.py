@@ -197,3 +197,22 @@ pruner: {n_warmup_steps: 0}
 def test_the_fingerprint_tells_different_spaces_apart(read: Read, changes: dict[str, Any]) -> None:
     assert read(**changes).fingerprint() != read().fingerprint()
     assert read({"lr": 0.1}).fingerprint() != read().fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("budgets", "given", "metric"),
+    [
+        ([5, 20], None, "accuracy"),
+        ([5, "all"], None, "balanced_accuracy"),
+        ([{"total": 60}], None, "balanced_accuracy"),
+        (["all"], {"metric": "accuracy"}, "accuracy"),
+        (["all"], {"metric": "log_loss"}, "log_loss"),
+    ],
+)
+def test_rare_classes_count_by_default_where_a_budget_keeps_natural_proportions(
+    read: Read, budgets: list[object], given: dict[str, str] | None, metric: str
+) -> None:
+    top = {} if given is None else {"objective": given}
+    space = read({"label_budget": budgets}, **top)
+    assert space.objective == metric
+    assert SearchSpace.from_json(space.to_json()).objective == metric
