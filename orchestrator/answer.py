@@ -96,7 +96,7 @@ def _score(pick: Row, *, num_test: int | None, objective: str) -> str:
         )
     details = [
         f"{_percent(pick['test_ci_low'])} to {_percent(pick['test_ci_high'])}",
-        _count(pick["repeats"], "repeat"),
+        _count(pick["repeats"], "repeat") + (" of the seed alone" if _takes_all(pick) else ""),
     ]
     if num_test is not None:
         details.append(_count(num_test, "test image"))
@@ -155,6 +155,11 @@ def _best_baseline(rows: Sequence[Row]) -> list[str]:
         f"{_at_budget(best)} {name} reaches {_percent(best['test_accuracy'])} % "
         f"on the test set ({low} to {high})"
     ]
+
+
+def _takes_all(row: Row) -> bool:
+    """Whether the budget is `all`, which leaves repeats nothing else to draw."""
+    return bool(row["study"] == "all")
 
 
 def _test_interval(row: Row) -> Interval:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from orchestrator.space import Choice, Fixed, Range, SearchSpace, Value
 from orchestrator.space.problems import space_error
 from trainable.budget import draw_subset, validation_parts
@@ -23,6 +26,7 @@ class StudyPlan:
         labels_per_class: the budget, or labels_used / num_classes where it is not per class.
         folds: validation parts.
         trials: to be tried.
+        fresh: whether repeats draw other labels, and do not vary the training seed alone.
     """
 
     name: str
@@ -31,6 +35,7 @@ class StudyPlan:
     labels_per_class: float
     folds: int
     trials: int
+    fresh: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +123,7 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
                 labels_per_class=used / images.num_classes if per_class is None else per_class,
                 folds=len(folds),
                 trials=trials_per_study(space),
+                fresh=_is_fresh(space, images, budget, first=subset),
             )
         )
     test = images.labels[images.indices(Split.TEST)]
@@ -137,6 +143,18 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
         chance=max(int((test == label).sum()) for label in range(images.num_classes)) / len(test),
         most_updates=sum(steps * (s.trials * s.folds + finals) for s in studies),
     )
+
+
+def _is_fresh(
+    space: SearchSpace,
+    images: LabelledImages,
+    budget: LabelBudget,
+    *,
+    first: npt.NDArray[np.int64],
+) -> bool:
+    """Whether the pool is larger than the budget, so that another draw is another subset."""
+    second = draw_subset(images, budget=budget, repeat=1, seed=space.seed)
+    return len(np.union1d(first, second)) > len(first)
 
 
 def trials_per_study(space: SearchSpace) -> int:

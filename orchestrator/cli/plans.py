@@ -25,6 +25,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
             "labels_used": study.labels_used,
             "folds": study.folds,
             "trials": study.trials,
+            "fresh_draws": study.fresh,
             "finals": num_finals,
             "baselines": sum(baseline.study == study.name for baseline in plan.baselines),
         }
@@ -48,8 +49,15 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
         return
     table = Table("study", "labels per class", "labels", "folds", "trials", "finals", "baselines")
     for row in studies:
-        table.add_row(*(f"{v:g}" if isinstance(v, float) else str(v) for v in row.values()))
+        shown = (row[name] for name in row if name != "fresh_draws")
+        table.add_row(*(f"{v:g}" if isinstance(v, float) else str(v) for v in shown))
     print_rich(table)
+    stale = [study.name for study in plan.studies if not study.fresh]
+    if stale:
+        print(
+            f"{', '.join(stale)}: the pool holds no other labels to draw, so that repeats vary the "
+            "training seed alone"
+        )
     print(f"backbones: {', '.join(backbones(space))}")
     print(f"axes: {', '.join(space.varies) or 'none'}; {plural(plan.num_test, 'test image')}")
     print(f"at most {plan.most_updates:,} updates; the images and weights are there")

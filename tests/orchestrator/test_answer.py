@@ -269,3 +269,8 @@ def test_commands_quote_a_folder_with_spaces(rows: list[Row]) -> None:
     lines = _answer(rows, run="my runs/low data")
     assert lines[-2] == "Tables and journal: my runs/low data"
     assert "'my runs/low data'" in lines[-1]
+
+
+def test_repeats_with_all_labels_are_said_to_vary_the_seed_alone() -> None:
+    (first, *_) = _answer([_ranked("all", test=(0.9, 0.89, 0.91))])
+    assert "5 repeats of the seed alone" in first

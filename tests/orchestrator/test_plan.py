@@ -52,6 +52,11 @@ def test_a_budget_per_class_keeps_its_name_where_a_class_has_less() -> None:
     assert (study.labels_per_class, study.labels_used) == (4, 7)
 
 
+def test_a_budget_that_takes_the_whole_pool_leaves_repeats_nothing_fresh_to_draw() -> None:
+    plan = _plan(_space({"label_budget": [2, 6, "all"]}))
+    assert [study.fresh for study in plan.studies] == [True, False, False]
+
+
 def test_folds_are_as_many_as_the_smallest_class_has_labels() -> None:
     plan = _plan(_space({"label_budget": [2, 3, 6]}, validation={"folds": 3}))
     assert [study.folds for study in plan.studies] == [2, 3, 3]
