@@ -16,9 +16,9 @@ from orchestrator.space.axes import (
     last_value,
     num_steps,
 )
-from orchestrator.space.problems import KeyPath, Problems, did_you_mean, refusal, shown, unknown
+from orchestrator.space.condition_reading import read_conditions
+from orchestrator.space.problems import KeyPath, Problems, refusal, shown, unknown
 from orchestrator.space.rules import (
-    AXIS_NAMES,
     AXIS_RULES,
     Rule,
     Value,
@@ -111,7 +111,9 @@ class AxisReader:
         for key in given:
             if key not in _CASE_KEYS:
                 self._problems.add((*path, key), unknown("key", key, (*_CASE_KEYS, "cases"), {}))
-        when = self._when(name, (*path, "when"), given["when"]) if "when" in given else ()
+        when: tuple[Condition, ...] = ()
+        if "when" in given:
+            when = read_conditions(name, (*path, "when"), given["when"], self._problems)
         domain = self._domain(name, path, given)
         return Case(domain, when) if domain and len(self._problems) == found else None
 
@@ -276,45 +278,6 @@ class AxisReader:
             self._problems.add(path, refusal(given, f"a number from {smallest:g} on this range"))
             return None
         return int(number) if rule.integer else float(number)
-
-    def _when(self, name: str, path: KeyPath, given: object) -> tuple[Condition, ...]:
-        if not isinstance(given, Mapping) or not given:
-            allowed = "a mapping from other axes to their values, such as {backbone: vit_*}"
-            self._problems.add(path, refusal(given, allowed))
-            return ()
-        conditions = []
-        for axis, wanted in given.items():
-            if axis == name:
-                self._problems.add((*path, axis), "a condition cannot name its own axis")
-            elif axis == "label_budget":
-                self._problems.add(
-                    (*path, axis), "each label budget is a study of its own; name another axis"
-                )
-            elif axis not in AXIS_NAMES:
-                self._problems.add((*path, axis), f"unknown axis{did_you_mean(axis, AXIS_NAMES)}")
-            else:
-                patterns = self._patterns(axis, (*path, axis), wanted)
-                if patterns:
-                    conditions.append(Condition(axis, patterns))
-        return tuple(conditions)
-
-    def _patterns(self, axis: str, path: KeyPath, given: object) -> tuple[Value, ...]:
-        items = given if isinstance(given, list) else [given]
-        if not items:
-            self._problems.add(path, "got an empty list; allowed: at least one value or glob")
-        patterns: list[Value] = []
-        for item in items:
-            if isinstance(item, str):
-                patterns.append(item)
-                continue
-            number = finite_number(item)
-            if number is None:
-                self._problems.add(path, refusal(item, "a value, a glob, or a list of them"))
-            elif axis in AXIS_RULES and AXIS_RULES[axis].accepts(number):
-                patterns.append(AXIS_RULES[axis].canonical(number))
-            else:
-                patterns.append(number)
-        return tuple(dict.fromkeys(patterns))
 
 
 def _is_custom(name: str, given: Mapping[str, object]) -> bool:
