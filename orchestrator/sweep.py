@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -24,7 +24,7 @@ from orchestrator.plan import Plan, backbones, image_sizes, make_plan
 from orchestrator.progress import StudyProgress, measure
 from orchestrator.projection import Projection, load_studies, rebuild
 from orchestrator.runs import Run, check_root, create_run, write_manifest, write_text
-from orchestrator.sources import load_images
+from orchestrator.sources import Dataset, Demand, Note, read_dataset
 from orchestrator.space import SearchSpace, load_space
 from orchestrator.studies import Seconds, StudyBroker
 from orchestrator.tables import read_table
@@ -73,14 +73,16 @@ class Prepared:
     """A sweep that could start: everything is read and checked, nothing is created.
 
     Attributes:
-        space: what is asked.
-        images: pool and test split.
+        space: what is asked; its paths are absolute.
+        images: pool and test split; those that no trial can touch are unread.
+        notes: what to know of the images.
         plan: what will be done.
         weights: by backbone.
     """
 
     space: SearchSpace
     images: LabelledImages
+    notes: tuple[Note, ...]
     plan: Plan
     weights: dict[str, Weights] = field(repr=False)
 
@@ -92,19 +94,41 @@ def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
         SpaceError: with every problem of the file.
         UsageError: a backbone's weights are missing or damaged, or it cannot be cut.
     """
+    space = _read_space(path, overrides)
+    dataset = _read_images(space, path)
+    images = dataset.images
+    plan = make_plan(space, images, where=str(path))
+    try:
+        weights = {name: _checked_weights(space, name) for name in backbones(space)}
+    except BackboneError as error:
+        raise UsageError(f"{path}: search.backbone: {error}") from error
+    return Prepared(space=space, images=images, notes=dataset.notes, plan=plan, weights=weights)
+
+
+def read_data(path: Path, *, overrides: Sequence[str] = ()) -> Dataset:
+    """The images of a search-space file as its sweep would read them.
+
+    Raises:
+        SpaceError: with every problem of the file or of its images.
+    """
+    return _read_images(_read_space(path, overrides), path)
+
+
+def _read_space(path: Path, overrides: Sequence[str]) -> SearchSpace:
     space = load_space(path, overrides, shelf=shelf)
     if space.augment is not None:
         try:
             check_ops(space.augment)
         except SpecError as error:
             raise UsageError(f"{path}: {error}") from error
-    images = load_images(space.dataset, seed=space.seed)
-    plan = make_plan(space, images, where=str(path))
-    try:
-        weights = {name: _checked_weights(space, name) for name in backbones(space)}
-    except BackboneError as error:
-        raise UsageError(f"{path}: search.backbone: {error}") from error
-    return Prepared(space=space, images=images, plan=plan, weights=weights)
+    return replace(space, dataset=space.dataset.absolute())
+
+
+def _read_images(space: SearchSpace, path: Path) -> Dataset:
+    demand = Demand(budgets=space.label_budgets, repeats=space.finalists.repeats, seed=space.seed)
+    return read_dataset(
+        space.dataset, demand=demand, where=str(path), keep_val=space.validation.outside
+    )
 
 
 def _checked_weights(space: SearchSpace, backbone: str) -> Weights:
@@ -216,6 +240,9 @@ def _run(run: Run, prepared: Prepared, *, slots: Slots, view: View) -> Outcome:
                     projection.write(run.path)
                     written = time.monotonic()
 
+            for note in prepared.notes:
+                for line in note.lines():
+                    _log.info("dataset: %s", line)
             _log.info("started: %d slots, %d studies", slots.count, len(plan.studies))
             try:
                 run_work(

@@ -38,6 +38,7 @@ def launch(
 
     prepared = sweep.prepare(space, overrides=overrides or [])
     check_root(out)
+    plans.tell_notes(prepared)
     if dry_run:
         plans.show(prepared, as_json=json)
         return 0

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.sweep import Prepared
+
+
+MOST_DETAILS = 5
+"""Details of a note on stderr; sweep.log has all."""
+
+
+def tell_notes(prepared: Prepared) -> None:
+    """Print what to know of the images on stderr."""
+    for note in prepared.notes:
+        print("\n".join(note.lines(MOST_DETAILS)), file=sys.stderr)
 
 
 def show(prepared: Prepared, *, as_json: bool) -> None:

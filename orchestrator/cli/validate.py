@@ -16,6 +16,7 @@ def validate(space: Space, *, json: Json = False) -> int:
     from orchestrator.cli import plans
 
     prepared = sweep.prepare(space)
+    plans.tell_notes(prepared)
     plans.show(prepared, as_json=json)
     if not json:
         print(f"{space}: fine. Start it with: sft-sweep launch {space}")

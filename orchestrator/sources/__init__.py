@@ -1,15 +1,123 @@
-"""Where labelled images come from: one module a source, each giving `LabelledImages`."""
+"""Where labelled images come from: one module a source, each giving a `Listing` or images."""
 
-from orchestrator.sources import digits
-from orchestrator.space import DatasetSection
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.sources import digits, folder, parquet, table, torchvision_sets
+from orchestrator.sources.checks import (
+    check_classes,
+    check_duplicates,
+    check_groups,
+    check_split,
+)
+from orchestrator.sources.drawing import Drawing
+from orchestrator.sources.listing import Listing, Note
+from orchestrator.sources.reading import Demand, Reading, touch_all_drawn
+from orchestrator.space import (
+    DatasetSection,
+    DigitsSection,
+    FolderSection,
+    ParquetSection,
+    TableSection,
+    TorchvisionSection,
+)
+from orchestrator.space.problems import Problems
 from trainable.images import LabelledImages
+from trainable.spec import LabelBudget
+
+__all__ = ["Dataset", "Demand", "Note", "load_images", "read_dataset"]
 
 
-def load_images(dataset: DatasetSection, *, seed: int) -> LabelledImages:
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Images that a sweep can use.
+
+    Attributes:
+        images: every image that is sound as far as is known; those that no trial can touch are
+            unread.
+        notes: what to know of them.
+    """
+
+    images: LabelledImages
+    notes: tuple[Note, ...] = ()
+
+
+def load_images(dataset: DatasetSection, *, seed: int, keep_val: bool = False) -> LabelledImages:
+    """All images of a search-space file's `dataset:`, read and checked; see `read_dataset`."""
+    demand = Demand(budgets=(LabelBudget(),), repeats=1, seed=seed)
+    return read_dataset(dataset, demand=demand, where="dataset", keep_val=keep_val).images
+
+
+def read_dataset(
+    section: DatasetSection, *, demand: Demand, where: str, keep_val: bool = False
+) -> Dataset:
     """The images of a search-space file's `dataset:`, with their test split.
 
     Args:
-        dataset: the section.
-        seed: of the sweep; draws the test split where the source has none of its own.
+        section: the section.
+        demand: what the sweep draws; only images that it can touch are kept in memory.
+        where: name of the search-space file, for messages.
+        keep_val: whether the data's own validation split stays apart as `Split.VAL`; by default
+            its images join the pool.
+
+    Raises:
+        SpaceError: the data cannot serve; every such problem is named.
     """
-    return digits.load(test=dataset.test, seed=seed)
+    if isinstance(section, DigitsSection):
+        return Dataset(images=digits.load(test=section.test, seed=demand.seed))
+    problems = Problems(where)
+    given: Mapping[str, object] = {"dataset": section.to_json()}
+    listing = _list(section, problems)
+    if listing is not None:
+        check_classes(listing, problems)
+    problems.raise_if_any(given)
+    assert listing is not None
+    return _read(section, listing, demand, problems, given, keep_val=keep_val)
+
+
+def _list(section: DatasetSection, problems: Problems) -> Listing | None:
+    match section:
+        case FolderSection():
+            return folder.list_images(section, problems)
+        case TableSection():
+            return table.list_images(section, problems)
+        case ParquetSection():
+            return parquet.list_images(section, problems)
+        case TorchvisionSection():
+            return torchvision_sets.list_images(section, problems)
+    raise AssertionError(section)
+
+
+def _read(
+    section: FolderSection | TableSection | ParquetSection | TorchvisionSection,
+    listing: Listing,
+    demand: Demand,
+    problems: Problems,
+    given: Mapping[str, object],
+    *,
+    keep_val: bool,
+) -> Dataset:
+    reading = Reading(listing)
+    drawing = Drawing(listing, share=section.test, seed=demand.seed, keep_val=keep_val)
+
+    def is_touched(row: int, digest: bytes) -> bool:
+        return drawing.place(row, digest) or demand.everything
+
+    def too_many_broken() -> bool:
+        return reading.has_more_broken(section.max_bad_fraction)
+
+    reading.hash_all(is_touched)
+    images = reading.images(drawing.split)
+    notes = [*listing.notes, *drawing.notes]
+    notes += check_split(images, problems)
+    if drawing.is_own:
+        check_groups(images, listing.group_names, problems)
+    notes += check_duplicates(images, problems)
+    if not len(problems):
+        touch_all_drawn(reading, drawing.split, demand, stop=too_many_broken)
+    if too_many_broken():
+        problems.add(("dataset", "max_bad_fraction"), reading.complaint(section.max_bad_fraction))
+    problems.raise_if_any(given)
+    return Dataset(images=reading.finish(drawing.split), notes=(*notes, *reading.notes()))

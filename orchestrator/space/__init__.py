@@ -2,6 +2,16 @@
 
 from orchestrator.space.axes import Axis, Case, Choice, Condition, Domain, Fixed, Range
 from orchestrator.space.axis_reading import Shelf
+from orchestrator.space.datasets import (
+    DEFAULT_TEST_SHARE,
+    SOURCES,
+    DatasetSection,
+    DigitsSection,
+    FolderSection,
+    ParquetSection,
+    TableSection,
+    TorchvisionSection,
+)
 from orchestrator.space.file import load_space, parse_space
 from orchestrator.space.reference import KnownKey, known_keys
 from orchestrator.space.rules import Value
@@ -9,9 +19,6 @@ from orchestrator.space.search_space import SearchSpace
 from orchestrator.space.sections import (
     PRUNERS,
     SAMPLERS,
-    SOURCES,
-    DatasetSection,
-    DigitsSection,
     FinalistsSection,
     GridSection,
     HyperbandSection,
@@ -28,6 +35,7 @@ from orchestrator.space.sections import (
 )
 
 __all__ = [
+    "DEFAULT_TEST_SHARE",
     "PRUNERS",
     "SAMPLERS",
     "SOURCES",
@@ -40,12 +48,14 @@ __all__ = [
     "Domain",
     "FinalistsSection",
     "Fixed",
+    "FolderSection",
     "GridSection",
     "HyperbandSection",
     "KnownKey",
     "LimitsSection",
     "MedianSection",
     "NoPrunerSection",
+    "ParquetSection",
     "PercentileSection",
     "PrunerSection",
     "RandomSection",
@@ -55,6 +65,8 @@ __all__ = [
     "SearchSpace",
     "Shelf",
     "SuccessiveHalvingSection",
+    "TableSection",
+    "TorchvisionSection",
     "TpeSection",
     "Value",
     "known_keys",

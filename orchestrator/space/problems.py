@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from orchestrator.errors import SpaceError
@@ -17,6 +17,7 @@ _PLAIN_KEY = re.compile(r"[\w@*<-]{1,60}", re.ASCII)
 _MAX_SHOWN_CHARS = 60
 _MAX_SHOWN_ITEMS = 8
 _MAX_SHOWN_DEPTH = 3
+_MAX_NAMED = 5
 _MAX_COMPARED_CHARS = 80
 
 
@@ -80,6 +81,13 @@ def shown(value: object) -> str:
     """The value on one line of bounded length, close to how YAML spells it."""
     text = _spelled(value, depth=0)
     return text if len(text) <= _MAX_SHOWN_CHARS else text[: _MAX_SHOWN_CHARS - 3] + "..."
+
+
+def some(items: Sequence[str]) -> str:
+    """The first few of many names, on one line, and how many more there are."""
+    named = ", ".join(shown(item) for item in items[:_MAX_NAMED])
+    left = len(items) - _MAX_NAMED
+    return f"{named} and {left:,} more" if left > 0 else named
 
 
 def refusal(value: object, allowed: str, words: Iterable[str] = ()) -> str:

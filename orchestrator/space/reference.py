@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from orchestrator.space.datasets import SOURCES
 from orchestrator.space.rules import (
     AXIS_RULES,
     BACKBONE_ALLOWED,
@@ -15,17 +16,16 @@ from orchestrator.space.rules import (
     DEFAULT_LR,
 )
 from orchestrator.space.search_section import BUDGET_ALLOWED
+from orchestrator.space.section import Section
 from orchestrator.space.section_reading import BASELINES
 from orchestrator.space.sections import (
     PRUNERS,
     SAMPLERS,
-    SOURCES,
     CountsSection,
     FinalistsSection,
     LimitsSection,
     ObjectiveSection,
     ResourcesSection,
-    Section,
     ValidationSection,
 )
 from orchestrator.space.top_level import NAME_ALLOWED
@@ -130,6 +130,8 @@ def _section(prefix: str, model: type[Section]) -> list[KnownKey]:
     for name, field in model.model_fields.items():
         rule = model.rule(name)
         default = "none" if field.default is None else _spelled(field.default)
+        if field.is_required():
+            default = "required"
         entries.append(KnownKey(f"{prefix}{name}", rule.allowed, default, rule.help))
     return entries
 
@@ -156,7 +158,7 @@ def _kinds(
 
 
 def _spelled(value: object) -> str:
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def keys_table() -> str:

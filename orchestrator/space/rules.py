@@ -7,8 +7,10 @@ mean the same wherever they are allowed.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from orchestrator.space.problems import refusal
 from trainable.knobs import KNOBS, Knob, block_range
@@ -17,6 +19,23 @@ Value = int | float | str
 """What an axis can give a trial."""
 
 _MAX_WHOLE = 2**63
+
+
+class Text(StrEnum):
+    """What a text of the user's own stands for, as messages call it."""
+
+    NAME = "text"
+    PATH = "a path"
+    PATTERN = "a regular expression"
+
+    def accepts(self, value: str) -> bool:
+        """Whether the text can be one."""
+        if self is Text.PATTERN:
+            try:
+                re.compile(value)
+            except re.error:
+                return False
+        return bool(value) and "\0" not in value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +50,8 @@ class Rule:
         high_excluded: whether `high` itself is refused.
         integer: whether numbers have to be whole.
         words: texts allowed, beside or instead of a number.
+        text: what any other text stands for; None where `words` alone are allowed.
+        flag: whether true and false are allowed, and nothing else.
     """
 
     help: str
@@ -40,6 +61,8 @@ class Rule:
     high_excluded: bool = False
     integer: bool = False
     words: tuple[str, ...] = ()
+    text: Text | None = None
+    flag: bool = False
 
     @classmethod
     def of(cls, knob: Knob) -> Rule:
@@ -56,7 +79,7 @@ class Rule:
     @property
     def allowed(self) -> str:
         """The allowed values in words."""
-        parts = []
+        parts = ["true or false"] if self.flag else []
         if self.low is not None:
             kind = "a whole number" if self.integer else "a number"
             low = f"above {self.low:g}" if self.low_excluded else f"from {self.low:g}"
@@ -66,12 +89,16 @@ class Rule:
             parts.append(f"{kind} {low}{high}")
         if self.words:
             parts.append(("one of " if len(self.words) > 1 else "") + ", ".join(self.words))
+        if self.text is not None:
+            parts.append(self.text.value)
         return " or ".join(parts)
 
     def accepts(self, value: object) -> bool:
         """Whether the value is allowed, type included (a bool is never a number)."""
+        if self.flag:
+            return isinstance(value, bool)
         if isinstance(value, str):
-            return value in self.words
+            return value in self.words or (self.text is not None and self.text.accepts(value))
         number = finite_number(value)
         if number is None or self.low is None:
             return False
@@ -85,7 +112,7 @@ class Rule:
 
     def canonical(self, value: Value) -> Value:
         """The one spelling of an accepted value."""
-        if isinstance(value, str):
+        if isinstance(value, str | bool):
             return value
         return int(value) if self.integer else float(value) + 0.0
 

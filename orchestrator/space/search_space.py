@@ -13,6 +13,7 @@ from orchestrator.space.axes import Axis, Fixed
 from orchestrator.space.axis_reading import Shelf
 from orchestrator.space.checks import check_reports, check_sampler, check_training_axes
 from orchestrator.space.combinations import combinations, num_combinations
+from orchestrator.space.datasets import SOURCES, DatasetSection
 from orchestrator.space.problems import Problems, shown
 from orchestrator.space.rules import (
     DEFAULT_FREEZE_DEPTH,
@@ -33,9 +34,7 @@ from orchestrator.space.section_reading import (
 from orchestrator.space.sections import (
     PRUNERS,
     SAMPLERS,
-    SOURCES,
     CountsSection,
-    DatasetSection,
     FinalistsSection,
     LimitsSection,
     ObjectiveSection,

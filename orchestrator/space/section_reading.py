@@ -16,7 +16,8 @@ from orchestrator.space.problems import (
     unknown,
 )
 from orchestrator.space.rules import AXIS_RULES, Rule, Value
-from orchestrator.space.sections import Section, ValidationSection
+from orchestrator.space.section import Section
+from orchestrator.space.sections import ValidationSection
 from trainable.augmentation import Augmentation
 from trainable.errors import SpecError
 from trainable.knobs import KNOBS
@@ -157,6 +158,12 @@ def _example(model: type[Section]) -> str:
     return f"{{{name}: {value}}}"
 
 
+def _refusal(value: object, rule: Rule) -> str:
+    quotes = rule.text is not None and isinstance(value, int | float)
+    hint = "; text that looks like a number needs quotes" if quotes else ""
+    return refusal(value, rule.allowed + hint, rule.words)
+
+
 def _validated(
     model: type[_AnySection],
     path: KeyPath,
@@ -165,14 +172,18 @@ def _validated(
     *,
     others: Mapping[str, list[str]],
 ) -> _AnySection:
-    """The model's instance, or its defaults; the rules' words tell what pydantic refused."""
+    """The model's instance, or its defaults; the rules' words tell what pydantic refused.
+
+    Where a required key is missing, nobody sees the instance: the problem ends the reading.
+    """
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
         for key in dict.fromkeys(str(found["loc"][0]) for found in error.errors()):
-            if key in model.model_fields:
-                rule = model.rule(key)
-                problems.add((*path, key), refusal(values[key], rule.allowed, rule.words))
+            if key in model.model_fields and key not in values:
+                problems.add((*path, key), f"missing; allowed: {model.rule(key).allowed}")
+            elif key in model.model_fields:
+                problems.add((*path, key), _refusal(values[key], model.rule(key)))
             elif key in others:
                 problems.add(
                     (*path, key),
@@ -183,4 +194,4 @@ def _validated(
                 hint = did_you_mean(key, model.model_fields)
                 known = "; known: " + ", ".join(model.model_fields)
                 problems.add((*path, key), f"unknown key{hint or known}")
-        return model()
+        return model.model_construct()

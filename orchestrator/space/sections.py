@@ -1,70 +1,17 @@
-"""The sections of a search-space file, apart from `search:` and `training:`.
+"""The sections of a search-space file, apart from `search:`, `training:` and `dataset:`.
 
 Each field carries its `Rule`: what it may be, and its line in the README's table. A section with
-kinds (dataset, sampler, pruner) has one model a kind, found by the word that names the kind.
+kinds (sampler, pruner) has one model a kind, found by the word that names the kind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from typing import Annotated, Literal
 
 from orchestrator.space.rules import Rule
+from orchestrator.space.section import Section
 from trainable.spec import Metric
-
-
-class Section(BaseModel):
-    """A section: immutable, without unknown keys, every value within the rule of its field."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @classmethod
-    def rule(cls, name: str) -> Rule:
-        """What the field may be."""
-        return next(item for item in cls.model_fields[name].metadata if isinstance(item, Rule))
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _canonical(cls, value: object, info: ValidationInfo) -> object:
-        name = info.field_name
-        assert name is not None
-        rule = cls.rule(name)
-        if value is None and cls.model_fields[name].default is None:
-            return None
-        if not rule.accepts(value):
-            raise ValueError(rule.allowed)
-        assert isinstance(value, int | float | str)
-        return rule.canonical(value)
-
-    def to_json(self) -> dict[str, Any]:
-        """The form of the file; what was left open is left out."""
-        return self.model_dump(mode="json", exclude_none=True)
-
-
-class DigitsSection(Section):
-    """The handwritten digits that come with scikit-learn, split as the source splits them."""
-
-    source: Annotated[
-        Literal["digits"], Rule(help="where the images are from", words=("digits",))
-    ] = "digits"
-    test: Annotated[
-        float | None,
-        Rule(
-            help="share of the images kept for the test set; left out: the source's own split",
-            low=0,
-            low_excluded=True,
-            high=1,
-            high_excluded=True,
-        ),
-    ] = None
-
-
-DatasetSection = DigitsSection
-
-SOURCES: Mapping[str, type[DatasetSection]] = {"digits": DigitsSection}
-"""A dataset source is one model here; `source` says which."""
 
 
 class ValidationSection(Section):

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 from orchestrator.space.problems import Problems, refusal, shown, unknown
 from orchestrator.space.rules import AXIS_NAMES
+from orchestrator.space.section import Section
 from orchestrator.space.sections import (
     FinalistsSection,
     LimitsSection,
     ObjectiveSection,
     ResourcesSection,
-    Section,
     ValidationSection,
 )
 from trainable.knobs import KNOBS

@@ -6,7 +6,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from orchestrator.sources import digits, load_images
-from orchestrator.space import DatasetSection
+from orchestrator.space import DigitsSection
 from trainable.images import LabelledImages, Split
 
 
@@ -59,6 +59,6 @@ def test_larger_share_keeps_the_test_images_of_a_smaller_one() -> None:
 
 
 def test_section_of_a_file_loads_the_same(fixed: LabelledImages) -> None:
-    assert load_images(DatasetSection(source="digits"), seed=3).fingerprint() == fixed.fingerprint()
-    shared = load_images(DatasetSection(source="digits", test=0.3), seed=3)
+    assert load_images(DigitsSection(source="digits"), seed=3).fingerprint() == fixed.fingerprint()
+    shared = load_images(DigitsSection(source="digits", test=0.3), seed=3)
     assert shared.fingerprint() == digits.load(test=0.3, seed=3).fingerprint()

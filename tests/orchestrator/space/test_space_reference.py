@@ -7,7 +7,7 @@ import pytest
 from orchestrator.space import PRUNERS, SAMPLERS, SOURCES, SearchSpace, known_keys
 from orchestrator.space import sections as models
 from orchestrator.space.rules import AXIS_NAMES
-from orchestrator.space.sections import Section
+from orchestrator.space.section import Section
 from orchestrator.space.top_level import TOP_KEYS
 from trainable.knobs import KNOBS
 
@@ -27,13 +27,17 @@ def test_every_top_level_key_axis_and_training_setting_is_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [item for item in Section.__subclasses__() if item.__module__ == models.__name__]
+    "model",
+    [
+        *SOURCES.values(),
+        *(item for item in Section.__subclasses__() if item.__module__ == models.__name__),
+    ],
 )
 def test_every_field_has_a_rule_that_its_default_obeys(model: type[Section]) -> None:
     for name, field in model.model_fields.items():
         rule = model.rule(name)
         assert rule.help
-        assert field.default is None or rule.accepts(field.default)
+        assert field.is_required() or field.default is None or rule.accepts(field.default)
 
 
 def test_the_word_of_a_kind_is_the_word_its_model_takes() -> None:

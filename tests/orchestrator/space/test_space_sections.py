@@ -13,6 +13,7 @@ from orchestrator.space import (
     HyperbandSection,
     MedianSection,
     SearchSpace,
+    TableSection,
     TpeSection,
     load_space,
     parse_space,
@@ -77,6 +78,27 @@ def test_what_the_file_says_is_what_comes_back(read: Read) -> None:
     assert space.limits.hours == 2.0
 
 
+def test_paths_and_columns_are_text_as_the_file_has_them(read: Read) -> None:
+    given = {"source": "table", "path": "no", "label_column": "1", "root": "~/x: y"}
+    space = read(dataset=given)
+    assert space.dataset == TableSection(path="no", label_column="1", root="~/x: y")
+    assert given.items() <= space.dataset.to_json().items()
+
+
+def test_a_dataset_with_absolute_paths_means_the_same_from_every_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ada")
+    section = TableSection(path="a/b.csv", root="~/photos").absolute()
+    assert section.path == str(tmp_path / "a" / "b.csv")
+    assert section.root == "/home/ada/photos"
+    assert (section.path_column, section.split_column) == ("path", None)
+    assert TableSection(path="/x.csv").absolute() == TableSection(path="/x.csv")
+    assert section.absolute() == section
+    assert DigitsSection().absolute() == DigitsSection()
+
+
 def test_no_baseline_is_an_answer(read: Read) -> None:
     assert read(baselines=[]).baselines == ()
 
@@ -88,15 +110,46 @@ def test_no_baseline_is_an_answer(read: Read) -> None:
         ({"lr": 3}, "lr: unknown key here; did you mean search.lr?"),
         ({"steps": 3}, "steps: unknown key here; did you mean training.steps?"),
         ({"hours": 3}, "hours: unknown key here; did you mean limits.hours?"),
-        ({"dataset": None}, "dataset.source: missing; allowed: digits"),
+        ({"dataset": None}, "dataset.source: missing; allowed: one of digits, folder, table, "),
         ({"dataset": "digits"}, "dataset: got 'digits'; allowed: a mapping such as {source:"),
         (
             {"dataset": {"source": "digit"}},
-            "dataset.source: got 'digit'; allowed: digits; did you mean digits?",
+            "dataset.source: got 'digit'; allowed: one of digits, folder, table, parquet, "
+            "torchvision; did you mean digits?",
         ),
         (
             {"dataset": {"source": "digits", "path": "x"}},
-            "dataset.path: unknown key; known: source, test",
+            "dataset.path: belongs to folder, table, parquet; keys here: source, test",
+        ),
+        ({"dataset": {"source": "folder"}}, "dataset.path: missing; allowed: a path"),
+        (
+            {"dataset": {"source": "folder", "path": 2024}},
+            "dataset.path: got 2024; allowed: a path; text that looks like a number needs quotes",
+        ),
+        ({"dataset": {"source": "folder", "path": ""}}, "dataset.path: got ''; allowed: a path"),
+        (
+            {"dataset": {"source": "folder", "path": "x", "group": "("}},
+            "dataset.group: got '('; allowed: a regular expression",
+        ),
+        (
+            {"dataset": {"source": "folder", "path": "x", "gruop": "x"}},
+            "dataset.gruop: unknown key; did you mean group?",
+        ),
+        (
+            {"dataset": {"source": "folder", "path": "x", "root": "y"}},
+            "dataset.root: belongs to table, torchvision; keys here: source, path, test, group, ",
+        ),
+        (
+            {"dataset": {"source": "folder", "path": "x", "max_bad_fraction": 2}},
+            "dataset.max_bad_fraction: got 2; allowed: a number from 0 to 1",
+        ),
+        (
+            {"dataset": {"source": "torchvision", "name": "MNIST", "root": "x", "download": 1}},
+            "dataset.download: got 1; allowed: true or false",
+        ),
+        (
+            {"dataset": {"source": "torchvision", "name": "MNIST"}},
+            "dataset.root: missing; allowed: a path",
         ),
         (
             {"dataset": {"source": "digits", "test": 1}},

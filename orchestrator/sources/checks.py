@@ -1,0 +1,117 @@
+"""What is asked of the images before anything starts: classes, groups, exact duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from orchestrator.sources.listing import Listing, Note
+from orchestrator.space.problems import Problems, some
+from trainable.images import LabelledImages, Split
+
+MAX_LEAKED_FRACTION = 0.01
+"""Share of the test images that may be exact copies of images outside the test split."""
+
+_DATASET = ("dataset",)
+
+
+def check_classes(listing: Listing, problems: Problems) -> None:
+    """Problems of classes that no split can mend."""
+    names = listing.class_names
+    if len(names) < 2:
+        problems.add(_DATASET, f"the only class is {some(names)}; allowed: 2 classes or more")
+    folded: dict[str, list[str]] = {}
+    for name in names:
+        folded.setdefault(name.casefold(), []).append(name)
+    for alike in folded.values():
+        if len(alike) > 1:
+            problems.add(_DATASET, f"class names that differ by case alone: {some(alike)}")
+    counts = np.bincount(listing.labels, minlength=len(names))
+    single = [name for name, count in zip(names, counts, strict=True) if count == 1]
+    if single:
+        problems.add(
+            _DATASET,
+            f"classes with one image: {some(single)}; a class needs 2 or more to train and "
+            "validate, and others for the test split",
+        )
+
+
+def check_split(images: LabelledImages, problems: Problems) -> list[Note]:
+    """Problems and notes about classes that a split lacks."""
+    without_pool, without_test = (
+        [
+            name
+            for name, count in zip(
+                images.class_names,
+                np.bincount(images.labels[images.indices(split)], minlength=images.num_classes),
+                strict=True,
+            )
+            if not count
+        ]
+        for split in (Split.POOL, Split.TEST)
+    )
+    if without_pool:
+        problems.add(
+            _DATASET,
+            f"no labelled image outside the test split for: {some(without_pool)}. Add images, or "
+            "choose another dataset.test or seed",
+        )
+    if not len(images.indices(Split.TEST)):
+        problems.add(_DATASET, "no image is in the test split. Add images, or raise dataset.test")
+    elif without_test:
+        return [Note("classes without a test image", tuple(without_test))]
+    return []
+
+
+def check_groups(images: LabelledImages, names: Sequence[str], problems: Problems) -> None:
+    """A problem where the data's own test split separates a group."""
+    if images.groups is None:
+        return
+    test = images.split == Split.TEST
+    both = np.intersect1d(images.groups[test], images.groups[~test])
+    if len(both):
+        problems.add(
+            _DATASET,
+            f"{len(both):,} groups lie on both sides of the data's own test split: "
+            f"{some([names[i] for i in both])}. Mend the split, or give dataset.test to draw one",
+        )
+
+
+def check_duplicates(images: LabelledImages, problems: Problems) -> list[Note]:
+    """Exact copies: a problem where many test images have one outside, and notes of the rest."""
+    keys = images.digests[:, :8].copy().view(np.uint64)[:, 0]  # 64 of the 256 bits tell them apart
+    order = np.argsort(keys, kind="stable")
+    same = keys[order][1:] == keys[order][:-1]
+    if not same.any():
+        return []
+    starts = np.flatnonzero(np.concatenate([[True], ~same]))
+    leaked, relabelled, copies = [], [], 0
+    test = images.split == Split.TEST
+    num_leaked = 0
+    for members in np.split(order, starts[1:]):
+        if len(members) < 2:
+            continue
+        copies += len(members) - 1
+        text = " = ".join(images.paths[i] for i in members)
+        if len(set(images.labels[members].tolist())) > 1:
+            names = (images.class_names[images.labels[i]] for i in members)
+            relabelled.append(f"{text}: {', '.join(map(repr, names))}")
+        if test[members].any() and not test[members].all():
+            leaked.append(text)
+            num_leaked += int(test[members].sum())
+    notes = [Note(f"{copies:,} images are exact copies of others")]
+    if relabelled:
+        count = len(relabelled)
+        notes.append(
+            Note(f"{count:,} images have exact copies of another class", tuple(relabelled))
+        )
+    if num_leaked > MAX_LEAKED_FRACTION * test.sum():
+        problems.add(
+            _DATASET,
+            f"{num_leaked:,} of {test.sum():,} test images are exact copies of images outside the "
+            f"test split; allowed: {MAX_LEAKED_FRACTION:.0%}. Such as {some(leaked)}",
+        )
+    elif leaked:
+        notes.append(Note(f"{num_leaked:,} test images have exact copies outside", tuple(leaked)))
+    return notes

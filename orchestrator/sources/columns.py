@@ -1,0 +1,102 @@
+"""Columns of a table -> labels, splits and groups as text; shared by all that has columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orchestrator.sources.splits import SPLITS_ALLOWED, split_of
+from orchestrator.space.problems import KeyPath, Problems, did_you_mean, some
+from trainable.images import Split
+
+
+def check_columns(
+    wanted: Sequence[tuple[str, str | None]],
+    known: Sequence[str],
+    problems: Problems,
+    *,
+    where: str,
+) -> bool:
+    """Whether the table has every column; problems for those it lacks.
+
+    Args:
+        wanted: key of `dataset:` and the column it names, or None for no column.
+        known: columns of the table.
+        problems: takes what is wrong.
+        where: the table, for messages.
+    """
+    before = len(problems)
+    for key, column in wanted:
+        if column is not None and column not in known:
+            hint = did_you_mean(column, known)
+            problems.add(
+                ("dataset", key), f"no column {column!r} in {where}; columns: {some(known)}{hint}"
+            )
+        elif column is not None and list(known).count(column) > 1:
+            problems.add(("dataset", key), f"{where} has several columns {column!r}")
+    return len(problems) == before
+
+
+def texts(
+    column: pa.ChunkedArray, key: KeyPath, problems: Problems, *, names: Sequence[str] = ()
+) -> list[str] | None:
+    """The values as text, nothing guessed: `no` and `01` stay, whole numbers are spelled out.
+
+    Args:
+        column: of text, whole numbers, bools, or a dictionary of these.
+        key: of `dataset:`, for messages.
+        problems: takes what is wrong: a type that is no name, or a value that is null.
+        names: of whole numbers 0, 1, ...; left out: the numbers themselves.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    if not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        problems.add(key, f"values of type {kind}; allowed: text, whole numbers or bools")
+        return None
+    nulls = column.is_null()
+    if column.null_count:
+        rows = [str(row) for row in pc.indices_nonzero(nulls).to_pylist()]
+        problems.add(key, f"no value in {len(rows):,} rows, counted from 0: {some(rows)}")
+        return None
+    values: list[Any] = column.to_pylist()
+    if _is_text(kind):
+        blank = [str(row) for row, value in enumerate(values) if not value.strip()]
+        if blank:
+            problems.add(key, f"blank in {len(blank):,} rows, counted from 0: {some(blank)}")
+            return None
+        return values
+    if pa.types.is_boolean(kind):
+        return ["true" if value else "false" for value in values]
+    if names and not all(0 <= value < len(names) for value in values):
+        problems.add(key, f"numbers beyond the {len(names)} class names of the file's metadata")
+        return None
+    return [names[value] if names else str(value) for value in values]
+
+
+def splits(words: Sequence[str], key: KeyPath, problems: Problems) -> list[Split] | None:
+    """The split of each row; a problem where a word names none."""
+    known = {word: split_of(word) for word in set(words)}
+    unknown = sorted(word for word, split in known.items() if split is None)
+    if unknown:
+        problems.add(key, f"got {some(unknown)}; allowed: {SPLITS_ALLOWED}")
+        return None
+    return [split for word in words if (split := known[word]) is not None]
+
+
+def class_names(schema: pa.Schema, column: str) -> list[str]:
+    """Names of the classes 0, 1, ... that Hugging Face's metadata give; none where it has none."""
+    try:
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        names = features[column]["names"]
+    except (TypeError, KeyError, ValueError):  # no metadata, no such metadata, no JSON
+        return []
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -1,0 +1,206 @@
+"""Parquet files that hold the images themselves, as Hugging Face's data sets do."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.sources import columns
+from orchestrator.sources.listing import Ints, Listing, Read
+from orchestrator.sources.splits import split_of
+from orchestrator.space import ParquetSection
+from orchestrator.space.problems import Problems, some
+from trainable.errors import DataError
+from trainable.images import Split
+
+_PATH = ("dataset", "path")
+_BATCH_ROWS = 64
+"""Images decoded from their column at a time."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One file: its path, what messages call it, and its number of rows."""
+
+    path: Path
+    shown: str
+    num_rows: int
+
+
+def list_images(section: ParquetSection, problems: Problems) -> Listing | None:
+    """The images of all files; what is wrong with them goes to the problems.
+
+    Without a split column, files or folders named after splits (`train-00000-of-00002.parquet`)
+    say which split their rows are in, if all of them do.
+    """
+    files = _files(Path(section.path), problems)
+    if not files:
+        return None
+    parts, tables = [], []
+    for file, shown in files:
+        table = _read(file, shown, section, problems)
+        if table is not None:
+            parts.append(_Part(file, shown, len(table)))
+            tables.append(table)
+    if len(problems):
+        return None
+    try:
+        table = pa.concat_tables(tables)
+    except pa.ArrowException as error:
+        problems.add(_PATH, f"the files differ in their columns: {' '.join(str(error).split())}")
+        return None
+    if not len(table):
+        problems.add(_PATH, f"{section.path} has no rows")
+        return None
+    names = columns.class_names(table.schema, section.label_column)
+    label_key = ("dataset", "label_column")
+    labels = columns.texts(table.column(section.label_column), label_key, problems, names=names)
+    splits = _splits(section, table, parts, problems)
+    groups = None
+    if section.group_column is not None:
+        key = ("dataset", "group_column")
+        groups = columns.texts(table.column(section.group_column), key, problems)
+    if len(problems) or labels is None:
+        return None
+    return Listing.of(
+        paths=tuple(f"{part.shown}#{row}" for part in parts for row in range(part.num_rows)),
+        labels=labels,
+        splits=splits,
+        groups=groups,
+        read=_reader(parts, section.image_column),
+        class_names=_class_order(table.column(section.label_column), labels, names),
+    )
+
+
+def _files(path: Path, problems: Problems) -> list[tuple[Path, str]]:
+    """The Parquet files, each with what messages call it."""
+    if path.is_file():
+        return [(path, path.name)]
+    if not path.is_dir():
+        problems.add(_PATH, f"{path}: no such file or folder")
+        return []
+    found = []
+    for file in sorted(path.rglob("*.parquet")):
+        relative = file.relative_to(path)
+        if not any(part.startswith(".") for part in relative.parts):
+            found.append((file, relative.as_posix()))
+    outside = [shown for file, shown in found if not file.resolve().is_relative_to(path.resolve())]
+    if outside:
+        problems.add(_PATH, f"links that lead out of the folder: {some(outside)}")
+    if not found:
+        problems.add(_PATH, f"{path} holds no .parquet file")
+    return found
+
+
+def _read(file: Path, shown: str, section: ParquetSection, problems: Problems) -> pa.Table | None:
+    """Every wanted column but the images; the image column is looked at, not read."""
+    keys = ("image_column", "label_column", "split_column", "group_column")
+    wanted = [(key, getattr(section, key)) for key in keys]
+    try:
+        with pq.ParquetFile(file) as opened:
+            schema = opened.schema_arrow
+            if not columns.check_columns(wanted, schema.names, problems, where=shown):
+                return None
+            kind = schema.field(section.image_column).type
+            if not _holds_bytes(kind):
+                problems.add(
+                    ("dataset", "image_column"),
+                    f"{shown} has {kind} there; allowed: binary, or a struct with binary `bytes`",
+                )
+                return None
+            names = dict.fromkeys(name for _, name in wanted[1:] if name is not None)
+            return opened.read(columns=list(names))
+    except (OSError, pa.ArrowException) as error:
+        problems.add(_PATH, f"{shown} cannot be read: {' '.join(str(error).split())}")
+    return None
+
+
+def _splits(
+    section: ParquetSection, table: pa.Table, parts: list[_Part], problems: Problems
+) -> list[Split] | None:
+    if section.split_column is not None:
+        key = ("dataset", "split_column")
+        words = columns.texts(table.column(section.split_column), key, problems)
+        return None if words is None else columns.splits(words, key, problems)
+    by_file = [_split_of_file(part.shown) for part in parts]
+    if None in by_file or len(parts) < 2:
+        return None
+    return [
+        split
+        for part, split in zip(parts, by_file, strict=True)
+        if split is not None
+        for _ in range(part.num_rows)
+    ]
+
+
+def _split_of_file(shown: str) -> Split | None:
+    """The split that the first word of the file's name, or a folder of it, names."""
+    *folders, name = shown.split("/")
+    first = re.split(r"[^A-Za-z]", name, maxsplit=1)[0]
+    return next(
+        (split for word in (first, *folders) if (split := split_of(word)) is not None), None
+    )
+
+
+def _class_order(column: pa.ChunkedArray, labels: list[str], names: list[str]) -> list[str]:
+    """Classes in the order of their numbers where they have numbers, else of their names."""
+    present = set(labels)
+    if names:
+        return [name for name in dict.fromkeys(names) if name in present]
+    whole = pa.types.is_integer(column.type)
+    return sorted(present, key=int) if whole else sorted(present)
+
+
+def _reader(parts: list[_Part], column: str) -> Read:
+    """Reads row group by row group, those without a wanted row passed over."""
+    starts = list(itertools.accumulate((part.num_rows for part in parts), initial=0))
+
+    def read(rows: Ints) -> Iterator[bytes | DataError]:
+        for part, start, stop in zip(parts, starts, starts[1:], strict=False):
+            wanted = rows[(rows >= start) & (rows < stop)] - start
+            yield from _read_part(part.path, column, wanted)
+
+    return read
+
+
+def _read_part(path: Path, column: str, rows: Ints) -> Iterator[bytes | DataError]:
+    """The images of one file at these ascending rows."""
+    if not len(rows):
+        return
+    with pq.ParquetFile(path) as opened:
+        first = 0
+        for number in range(opened.num_row_groups):
+            last = first + opened.metadata.row_group(number).num_rows
+            wanted = rows[(rows >= first) & (rows < last)]
+            if len(wanted):
+                batches = opened.iter_batches(_BATCH_ROWS, row_groups=[number], columns=[column])
+                for batch in batches:
+                    inside = wanted[(wanted >= first) & (wanted < first + len(batch))] - first
+                    for row in inside:
+                        yield _image(batch.column(0)[int(row)])
+                    first += len(batch)
+            first = last
+
+
+def _image(value: pa.Scalar) -> bytes | DataError:
+    content = value.as_py()
+    if isinstance(content, dict):
+        content = content["bytes"]
+    return DataError("the row holds no bytes") if content is None else bytes(content)
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        field = kind.get_field_index("bytes")
+        return field >= 0 and _holds_bytes(kind.field(field).type)
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    )

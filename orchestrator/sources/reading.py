@@ -1,0 +1,267 @@
+"""From a listing to images: every file is hashed once, and what trials can touch is kept.
+
+Which images a draw holds depends on the content of all. So everything is read once to be hashed;
+what is known by then to be touched (the test split, or all where a budget is `all`) stays in
+memory, and the rest of what draws touch is read again. What is touched is decoded once, to be
+sure that it can be: a broken image leaves, which never changes the order of the others, and the
+draws are made again until every image in them is sound.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+import numpy as np
+
+from orchestrator.sources.bar import reading_bar
+from orchestrator.sources.listing import Ints, Listing, Note
+from trainable.budget import drawable
+from trainable.errors import DataError
+from trainable.images import LabelledImages, Split
+from trainable.pictures import check_picture
+from trainable.shards import ShardWriter
+from trainable.spec import LabelBudget
+
+_Keep = Callable[[int, bytes], None]
+
+_MOST_NAMED = 5
+_CHUNK = 64
+"""Images checked in one task of a thread."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What a sweep asks of its images.
+
+    Attributes:
+        budgets: label budgets.
+        repeats: draws 0 .. repeats - 1 of each.
+        seed: of the sweep.
+    """
+
+    budgets: tuple[LabelBudget, ...]
+    repeats: int
+    seed: int
+
+    @property
+    def everything(self) -> bool:
+        """Whether some draw holds the whole pool."""
+        return any(budget.per_class is None and budget.total is None for budget in self.budgets)
+
+
+class Reading:
+    """The images of a listing while they are read.
+
+    Args:
+        listing: what there is.
+
+    Attributes:
+        broken: row -> why its image cannot be used.
+    """
+
+    def __init__(self, listing: Listing) -> None:
+        num_images = len(listing.paths)
+        self.broken: dict[int, str] = {}
+        self._listing = listing
+        self._digests = np.zeros((num_images, 32), dtype=np.uint8)
+        self._places = np.full((3, num_images), -1, dtype=np.int64)
+        self._decoded = np.zeros(num_images, dtype=np.bool_)
+        self._writer = ShardWriter()
+
+    def hash_all(self, keep: Callable[[int, bytes], bool]) -> None:
+        """Read everything once; keep and check the images that `keep` wants.
+
+        Args:
+            keep: row and content hash -> whether the image is touched.
+        """
+        rows = np.arange(len(self._listing.paths))
+        for row, content, digest, check in self._stream(rows, "reading"):
+            self._digests[row] = np.frombuffer(digest, dtype=np.uint8)
+            if keep(row, digest):
+                check(row, content)
+
+    def touch(self, rows: Ints) -> int:
+        """Read, check and keep those of the ascending rows that were not; how many these were."""
+        new = rows[~self._decoded[rows]]
+        for row, content, digest, check in self._stream(new, "reading drawn"):
+            if digest == self._digests[row].tobytes():
+                check(row, content)
+            else:
+                self._break(row, "changed while it was being read")
+        return len(new)
+
+    def sound(self) -> Ints:
+        """(M,) ascending rows of the images that are not known to be broken."""
+        sound = np.ones(len(self._decoded), dtype=np.bool_)
+        sound[list(self.broken)] = False
+        return np.flatnonzero(sound).astype(np.int64)
+
+    def images(self, split: Ints) -> LabelledImages:
+        """The M sound images, without any bytes.
+
+        Args:
+            split: (N,) of `Split`.
+        """
+        rows, listing = self.sound(), self._listing
+        shard_of, starts, stops = self._places[:, rows]
+        return LabelledImages(
+            shards=(),
+            shard_of=shard_of,
+            starts=starts,
+            stops=stops,
+            digests=self._digests[rows],
+            labels=listing.labels[rows],
+            split=split[rows],
+            class_names=listing.class_names,
+            paths=tuple(listing.paths[i] for i in rows),
+            groups=None if listing.groups is None else listing.groups[rows],
+        )
+
+    def finish(self, split: Ints) -> LabelledImages:
+        """The sound images, with the bytes of those that were kept; nothing can be read after."""
+        return replace(self.images(split), shards=self._writer.finish())
+
+    def has_more_broken(self, fraction: float) -> bool:
+        """Whether more than this share was broken, of what was decoded or of what was read."""
+        undecodable = int(self._decoded[list(self.broken)].sum())
+        unreadable = len(self.broken) - undecodable
+        return undecodable > fraction * self._decoded.sum() or unreadable > fraction * len(
+            self._decoded
+        )
+
+    def complaint(self, fraction: float) -> str:
+        """The problem of too many broken images."""
+        named = "; ".join(self._details()[:_MOST_NAMED])
+        left = len(self.broken) - _MOST_NAMED
+        more = f"; and {left:,} more" if left > 0 else ""
+        return (
+            f"got {fraction:g}; {self._counted()}. Mend or remove them, or allow more: "
+            f"{named}{more}"
+        )
+
+    def notes(self) -> list[Note]:
+        """What is to be said of broken images, path by path."""
+        return [Note(f"{self._counted()}; left out", self._details())] if self.broken else []
+
+    def _counted(self) -> str:
+        return (
+            f"{len(self.broken):,} of {len(self._decoded):,} images cannot be used "
+            f"({self._decoded.sum():,} were decoded to see)"
+        )
+
+    def _details(self) -> tuple[str, ...]:
+        paths = self._listing.paths
+        return tuple(
+            " ".join(f"{paths[row]}: {reason}".split())
+            for row, reason in sorted(self.broken.items())
+        )
+
+    def _stream(self, rows: Ints, what: str) -> Iterator[tuple[int, bytes, bytes, _Keep]]:
+        """Row, bytes and hash of every image that can be read, and what keeps and checks it."""
+        with _Checker(self._break) as checker, reading_bar(what, len(rows)) as step:
+
+            def keep(row: int, content: bytes) -> None:
+                self._decoded[row] = True
+                self._places[:, row] = self._writer.add(content)
+                checker.add(row, content)
+
+            for row, content in zip(rows.tolist(), self._listing.read(rows), strict=True):
+                step()
+                if isinstance(content, DataError):
+                    self._break(row, str(content))
+                elif not content:
+                    self._break(row, "the file is empty")
+                else:
+                    yield row, content, hashlib.sha256(content).digest(), keep
+
+    def _break(self, row: int, reason: str) -> None:
+        self.broken[row] = reason
+
+
+def touch_all_drawn(
+    reading: Reading, split: Ints, demand: Demand, *, stop: Callable[[], bool]
+) -> None:
+    """Read and check whatever a draw, the test or the validation split holds.
+
+    Args:
+        reading: everything is hashed.
+        split: (N,) of `Split`.
+        demand: what is drawn; budgets that these images cannot serve are left to the plan.
+        stop: whether there are too many broken images to go on.
+    """
+    while not stop():
+        rows, images = reading.sound(), reading.images(split)
+        if set(range(images.num_classes)) - set(images.labels[images.indices(Split.POOL)].tolist()):
+            return  # a class lost its last image; the plan says so
+        budgets = [b for b in demand.budgets if b.total is None or b.total >= images.num_classes]
+        touched = [images.indices(Split.VAL), images.indices(Split.TEST)]
+        if budgets:
+            touched.append(
+                drawable(images, budgets=budgets, repeats=demand.repeats, seed=demand.seed)
+            )
+        if not reading.touch(np.sort(rows[np.concatenate(touched)])):
+            return
+
+
+class _Checker:
+    """Decodes images in threads (Pillow lets go of the interpreter meanwhile) to see if it works.
+
+    Args:
+        report: takes row and reason of each image that cannot be decoded, in this thread.
+    """
+
+    def __init__(self, report: Callable[[int, str], None]) -> None:
+        self._report = report
+        self._workers = os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self._workers)
+        self._chunk: list[tuple[int, bytes]] = []
+        self._running: deque[Future[list[tuple[int, str]]]] = deque()
+
+    def __enter__(self) -> _Checker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self._submit()
+                while self._running:
+                    self._collect()
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+
+    def add(self, row: int, content: bytes) -> None:
+        """Check one more image, sooner or later."""
+        self._chunk.append((row, content))
+        if len(self._chunk) == _CHUNK:
+            self._submit()
+            while len(self._running) > 2 * self._workers:  # no more in memory than are soon done
+                self._collect()
+
+    def _submit(self) -> None:
+        self._running.append(self._pool.submit(_check, self._chunk))
+        self._chunk = []
+
+    def _collect(self) -> None:
+        for row, reason in self._running.popleft().result():
+            self._report(row, reason)
+
+
+def _check(chunk: Sequence[tuple[int, bytes]]) -> list[tuple[int, str]]:
+    failed = []
+    for row, content in chunk:
+        try:
+            check_picture(content)
+        except DataError as error:
+            failed.append((row, str(error)))
+    return failed

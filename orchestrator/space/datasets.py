@@ -1,0 +1,156 @@
+"""`dataset:` of a search-space file: where labelled images come from, one model a source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from orchestrator.space.rules import Rule, Text
+from orchestrator.space.section import Section
+
+DEFAULT_TEST_SHARE = 0.2
+"""Share of the images in the test split where neither the data nor the file give one."""
+
+_Source = Rule(
+    help="where the images are from",
+    words=("digits", "folder", "table", "parquet", "torchvision"),
+)
+_TestShare = Annotated[
+    float | None,
+    Rule(
+        help="share of the images kept for the test set, drawn by their content; left out: the "
+        f"data's own test split, or {DEFAULT_TEST_SHARE} where there is none",
+        low=0,
+        low_excluded=True,
+        high=1,
+        high_excluded=True,
+    ),
+]
+_MaxBad = Annotated[
+    float,
+    Rule(
+        help="share of the images that may be broken; they are skipped and listed",
+        low=0,
+        high=1,
+    ),
+]
+_Path = Annotated[
+    str,
+    Rule(
+        help="the folder of class folders, the CSV or Parquet file, or the folder of Parquet files",
+        text=Text.PATH,
+    ),
+]
+_LabelColumn = Annotated[str, Rule(help="column of the class names", text=Text.NAME)]
+_SplitColumn = Annotated[
+    str | None,
+    Rule(help="column that says train, val or test; left out: none", text=Text.NAME),
+]
+_GroupColumn = Annotated[
+    str | None,
+    Rule(
+        help="column of what no split may separate, such as a patient; left out: none",
+        text=Text.NAME,
+    ),
+]
+
+
+class _ImagesSection(Section):
+    """What all sources share."""
+
+    def absolute(self) -> Self:
+        """The same with absolute paths, so that it means the same from every directory."""
+        paths = {
+            name: str(Path(value).expanduser().absolute())
+            for name in type(self).model_fields
+            if self.rule(name).text is Text.PATH and (value := getattr(self, name)) is not None
+        }
+        return self.model_copy(update=paths)
+
+
+class DigitsSection(_ImagesSection):
+    """The handwritten digits that come with scikit-learn, split as the source splits them."""
+
+    source: Annotated[Literal["digits"], _Source] = "digits"
+    test: _TestShare = None
+
+
+class FolderSection(_ImagesSection):
+    """A folder with a folder a class, or with train, val and test folders of these."""
+
+    source: Annotated[Literal["folder"], _Source] = "folder"
+    path: _Path
+    test: _TestShare = None
+    group: Annotated[
+        str | None,
+        Rule(
+            help="what of an image's path below `path` no split may separate: the first group of "
+            "this expression, or all it matches; left out: nothing",
+            text=Text.PATTERN,
+        ),
+    ] = None
+    max_bad_fraction: _MaxBad = 0.01
+
+
+class TableSection(_ImagesSection):
+    """A CSV or Parquet file with a row an image, which lies in a file of its own."""
+
+    source: Annotated[Literal["table"], _Source] = "table"
+    path: _Path
+    path_column: Annotated[str, Rule(help="column of the images' paths", text=Text.NAME)] = "path"
+    label_column: _LabelColumn = "label"
+    split_column: _SplitColumn = None
+    group_column: _GroupColumn = None
+    root: Annotated[
+        str | None,
+        Rule(
+            help="folder that holds the images: of a table (left out: where the table lies) or of "
+            "torchvision's data sets (required)",
+            text=Text.PATH,
+        ),
+    ] = None
+    test: _TestShare = None
+    max_bad_fraction: _MaxBad = 0.01
+
+
+class ParquetSection(_ImagesSection):
+    """Parquet files with a row an image, its encoded bytes among the columns."""
+
+    source: Annotated[Literal["parquet"], _Source] = "parquet"
+    path: _Path
+    image_column: Annotated[
+        str, Rule(help="column of the encoded images, binary or {bytes, path}", text=Text.NAME)
+    ] = "image"
+    label_column: _LabelColumn = "label"
+    split_column: _SplitColumn = None
+    group_column: _GroupColumn = None
+    test: _TestShare = None
+    max_bad_fraction: _MaxBad = 0.01
+
+
+class TorchvisionSection(_ImagesSection):
+    """A classification data set of torchvision.datasets that lies on this machine."""
+
+    source: Annotated[Literal["torchvision"], _Source] = "torchvision"
+    name: Annotated[
+        str, Rule(help="class of torchvision.datasets, such as CIFAR10", text=Text.NAME)
+    ]
+    root: Annotated[str, Rule(help="folder that holds its files", text=Text.PATH)]
+    download: Annotated[
+        bool, Rule(help="whether to fetch what is missing in `root`", flag=True)
+    ] = False
+    test: _TestShare = None
+    max_bad_fraction: _MaxBad = 0.01
+
+
+DatasetSection = DigitsSection | FolderSection | TableSection | ParquetSection | TorchvisionSection
+
+SOURCES: Mapping[str, type[DatasetSection]] = {
+    "digits": DigitsSection,
+    "folder": FolderSection,
+    "table": TableSection,
+    "parquet": ParquetSection,
+    "torchvision": TorchvisionSection,
+}
+"""A dataset source is one model here; `source` says which."""

@@ -1,0 +1,171 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.space import ParquetSection
+from tests.orchestrator.sources.conftest import (
+    dataset_of,
+    encoded,
+    notes_of,
+    problems_of,
+    rows_of,
+    write,
+)
+from trainable.images import Split
+from trainable.spec import LabelBudget
+
+
+def section(path: Path, **options: object) -> ParquetSection:
+    return ParquetSection.model_validate({"path": str(path), **options})
+
+
+def write_parquet(
+    path: Path,
+    *,
+    count: int = 40,
+    start: int = 0,
+    hugging_face: bool = False,
+    names: list[str] | None = None,
+    row_group_size: int = 7,
+    **columns: Any,
+) -> Path:
+    """Digits with the labels 0 and 1 in turns, as bytes or as Hugging Face's struct."""
+    images: list[Any] = [encoded(start + number) for number in range(count)]
+    if hugging_face:
+        images = [{"bytes": content, "path": f"{i}.png"} for i, content in enumerate(images)]
+    labels = [number % 2 for number in range(count)]
+    table = pa.table({"image": images, "label": labels, **columns})
+    if names is not None:
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+        table = table.replace_schema_metadata(metadata)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=row_group_size)
+    return path
+
+
+@pytest.mark.parametrize("hugging_face", [True, False])
+def test_bytes_are_those_of_the_column(tmp_path: Path, hugging_face: bool) -> None:
+    path = write_parquet(tmp_path / "a.parquet", hugging_face=hugging_face)
+    images = dataset_of(section(path)).images
+    assert images.class_names == ("0", "1")
+    for row, name in enumerate(images.paths):
+        number = int(name.removeprefix("a.parquet#"))
+        assert images.encoded(row) == encoded(number)
+        assert images.labels[row] == number % 2
+
+
+@pytest.mark.parametrize("row_group_size", [1, 7, 100, 1000])
+def test_images_read_again_are_the_right_ones(tmp_path: Path, row_group_size: int) -> None:
+    for number in range(3):
+        write_parquet(
+            tmp_path / f"{number}.parquet",
+            start=100 * number,
+            count=100,
+            row_group_size=row_group_size,
+        )
+    images = dataset_of(section(tmp_path), LabelBudget(3)).images
+    read = np.flatnonzero(images.is_read())
+    assert 0 < len(read) < 150
+    for row in read:
+        file, place = images.paths[row].split(".parquet#")
+        assert images.encoded(int(row)) == encoded(100 * int(file) + int(place))
+
+
+def test_class_names_of_hugging_face_are_kept_in_their_order(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", hugging_face=True, names=["zebra", "ant", "no"])
+    images = dataset_of(section(path)).images
+    assert images.class_names == ("zebra", "ant")
+    assert rows_of(images)["a.parquet#0"][0] == "zebra"
+
+
+def test_numbers_beyond_the_class_names_are_a_problem(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", names=["zebra"])
+    (line,) = problems_of(section(path))
+    assert line.startswith("dataset.label_column: numbers beyond the 1 class names")
+
+
+def test_classes_of_whole_numbers_are_in_the_order_of_the_numbers(tmp_path: Path) -> None:
+    numbers = [(number % 4) * 5 for number in range(40)]
+    path = write_parquet(tmp_path / "a.parquet", other=numbers)
+    images = dataset_of(section(path, label_column="other")).images
+    assert images.class_names == ("0", "5", "10", "15")
+
+
+def test_split_and_group_columns_are_kept(tmp_path: Path) -> None:
+    splits = ["train"] * 20 + ["validation"] * 10 + ["test"] * 10
+    groups = [f"g{number // 5}" for number in range(40)]
+    path = write_parquet(tmp_path / "a.parquet", split=splits, group=groups)
+    found = section(path, split_column="split", group_column="group")
+    images = dataset_of(found, keep_val=True).images
+    assert [list(images.split).count(split) for split in Split] == [20, 10, 10]
+    assert images.groups is not None
+    assert len(set(images.groups.tolist())) == 8
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet"),
+        ("train/0.parquet", "test/0.parquet"),
+    ],
+)
+def test_files_and_folders_named_after_splits_say_which_split(
+    tmp_path: Path, train: str, test: str
+) -> None:
+    write_parquet(tmp_path / train)
+    write_parquet(tmp_path / test, start=500, count=10)
+    write_parquet(tmp_path / ".cache" / "x.parquet", start=900)
+    dataset = dataset_of(section(tmp_path))
+    assert (dataset.images.split == Split.TEST).sum() == 10
+    assert len(dataset.images) == 50
+    assert "test split: the data's own, 10 images" in notes_of(dataset)
+
+
+def test_a_row_without_bytes_is_left_out(tmp_path: Path) -> None:
+    images: list[Any] = [{"bytes": encoded(i), "path": None} for i in range(40)]
+    images[3] = {"bytes": None, "path": "x.png"}
+    images[4] = None
+    labels = [number % 2 for number in range(40)]
+    pq.write_table(pa.table({"image": images, "label": labels}), tmp_path / "a.parquet")
+    dataset = dataset_of(section(tmp_path / "a.parquet", max_bad_fraction=0.1))
+    assert "a.parquet#3: the row holds no bytes" in notes_of(dataset)
+    assert "a.parquet#4: the row holds no bytes" in notes_of(dataset)
+    assert len(dataset.images) == 38
+
+
+def test_problems_of_several_files_are_told_at_once(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"image": ["text"], "label": [1]}), tmp_path / "b.parquet")
+    pq.write_table(pa.table({"picture": [b"x"], "label": [1]}), tmp_path / "c.parquet")
+    write(tmp_path / "d.parquet", b"torn")
+    (tmp_path / "e.parquet").symlink_to(write_parquet(tmp_path.parent / "outside.parquet"))
+    text = "\n".join(problems_of(section(tmp_path)))
+    assert "dataset.image_column: b.parquet has string there; allowed: binary, or a struct" in text
+    assert "no column 'image' in c.parquet; columns: 'picture', 'label'" in text
+    assert "dataset.path: d.parquet cannot be read: " in text
+    assert "dataset.path: links that lead out of the folder: 'e.parquet'" in text
+
+
+def test_what_holds_no_rows_says_so(tmp_path: Path) -> None:
+    (line,) = problems_of(section(tmp_path / "none"))
+    assert line.endswith("none: no such file or folder")
+    (line,) = problems_of(section(tmp_path))
+    assert line.endswith("holds no .parquet file")
+    table = pa.table({"image": pa.array([], pa.binary()), "label": pa.array([], pa.int64())})
+    pq.write_table(table, tmp_path / "a.parquet")
+    (line,) = problems_of(section(tmp_path))
+    assert line.endswith("has no rows")
+
+
+def test_files_that_differ_in_the_type_of_labels_are_a_problem(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet")
+    table = pa.table({"image": [encoded(0)], "label": ["cat"]})
+    pq.write_table(table, tmp_path / "b.parquet")
+    (line,) = problems_of(section(tmp_path))
+    assert line.startswith("dataset.path: the files differ in their columns: ")
