@@ -15,7 +15,7 @@ from trainable.backbones import Preprocessing
 from trainable.device import autocast
 from trainable.errors import DataError
 from trainable.images import LabelledImages
-from trainable.pictures import read_picture, shorter_side
+from trainable.pictures import picture_size, read_picture
 
 BATCH = 256
 """Images per forward pass where nothing is trained."""
@@ -70,7 +70,7 @@ def smallest_side(images: LabelledImages, indices: npt.NDArray[np.int64]) -> int
     sides = []
     for index in indices:
         with _naming(images.paths[index]):
-            sides.append(shorter_side(images.encoded(int(index))))
+            sides.append(min(picture_size(images.encoded(int(index)))))
     return min(sides)
 
 

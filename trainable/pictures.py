@@ -62,14 +62,14 @@ def check_picture(encoded: bytes) -> None:
             _to_rgb(opened)
 
 
-def shorter_side(encoded: bytes) -> int:
-    """The shorter side in pixels, from the header alone.
+def picture_size(encoded: bytes) -> tuple[int, int]:
+    """Width and height in pixels as they are stored, from the header alone.
 
     Raises:
         DataError: the header cannot be read.
     """
     with _telling(), _open(encoded) as opened:
-        return min(opened.size)
+        return opened.width, opened.height
 
 
 @cache

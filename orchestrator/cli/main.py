@@ -10,7 +10,17 @@ from typing import Any
 
 import typer
 
-from orchestrator.cli import backbones, launch, leaderboard, listing, resume, status, validate
+from orchestrator.cli import (
+    backbones,
+    data,
+    init,
+    launch,
+    leaderboard,
+    listing,
+    resume,
+    status,
+    validate,
+)
 from orchestrator.errors import SweepError
 
 app = typer.Typer(
@@ -42,6 +52,8 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "status": status.status,
     "list": listing.list_runs,
     "leaderboard": leaderboard.leaderboard,
+    "init": init.init,
+    "data": data.data,
     "validate": validate.validate,
     "backbones": backbones.backbones,
 }

@@ -17,7 +17,7 @@ from orchestrator.space.rules import (
 )
 from trainable.custom import CustomBackbone
 from trainable.errors import SpecError
-from trainable.spec import LabelBudget
+from trainable.spec import LabelBudget, Validation
 
 SEARCH_KEYS = (*AXIS_NAMES, "label_budget")
 BUDGET_ALLOWED = "whole numbers of labels per class from 2, all, or {total: N}"
@@ -44,6 +44,7 @@ def read_search(
     problems: Problems,
     *,
     homes: Mapping[str, str],
+    validation: Validation,
     shelf: Shelf | None = None,
 ) -> Search:
     """What `search:` of a file says.
@@ -53,6 +54,7 @@ def read_search(
         problems: takes what is wrong; then the result serves no other purpose than further checks.
         homes: keys that belong elsewhere in the file -> their dotted path; at the top level,
             themselves.
+        validation: what the label budgets have to pay for.
         shelf: of backbones, to check and expand their names; None takes every name.
     """
     if given is None:
@@ -89,7 +91,9 @@ def read_search(
             broken=broken,
             problems=problems,
         )
-    return Search(_ordered(axes, problems), _read_budgets(given, problems), reader.custom)
+    return Search(
+        _ordered(axes, problems), _read_budgets(given, problems, validation), reader.custom
+    )
 
 
 def _fill_defaults(axes: dict[str, Axis], given: Mapping[str, object]) -> None:
@@ -169,7 +173,9 @@ def _cycle(waiting: Mapping[str, Axis]) -> list[str]:
         walk.append(following)
 
 
-def _read_budgets(given: Mapping[str, object], problems: Problems) -> tuple[LabelBudget, ...]:
+def _read_budgets(
+    given: Mapping[str, object], problems: Problems, validation: Validation
+) -> tuple[LabelBudget, ...]:
     path: KeyPath = ("search", "label_budget")
     listed = given.get("label_budget")
     if listed is None:
@@ -185,7 +191,7 @@ def _read_budgets(given: Mapping[str, object], problems: Problems) -> tuple[Labe
         except SpecError:
             problems.add(path, refusal(item, BUDGET_ALLOWED))
             continue
-        phrase = _too_small(budget)
+        phrase = None if validation.outside else _too_small(budget)
         if phrase is not None:
             problems.add(path, f"got {shown(item)}; {phrase}")
         elif budget in budgets:

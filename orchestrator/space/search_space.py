@@ -125,11 +125,13 @@ class SearchSpace:
             default="digits",
             required=True,
         )
-        search = read_search(given.get("search"), problems, homes=HOMES, shelf=shelf)
+        validation = read_validation(("validation",), given.get("validation"), problems)
+        search = read_search(
+            given.get("search"), problems, homes=HOMES, shelf=shelf, validation=validation
+        )
         axes = search.axes
         training = read_training(("training",), given.get("training"), problems, homes=HOMES)
         augment = read_augment(("augment",), given.get("augment"), problems)
-        validation = read_validation(("validation",), given.get("validation"), problems)
         objective = read_section(ObjectiveSection, ("objective",), given.get("objective"), problems)
         counts_given = {
             key: given[key] for key in CountsSection.model_fields if given.get(key) is not None

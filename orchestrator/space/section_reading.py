@@ -79,12 +79,25 @@ def read_kind(
 def read_validation(path: KeyPath, given: object, problems: Problems) -> Validation:
     """How the budget pays for validation; the default where the file is silent or wrong."""
     section = read_section(ValidationSection, path, given, problems)
-    if section.folds is None and section.holdout is None:
-        return Validation()
-    if section.folds is not None and section.holdout is not None:
-        problems.add(path, "got both folds and holdout; allowed: one of the two")
-        return Validation()
-    return Validation(folds=section.folds, holdout=section.holdout)
+    ways = [name for name in ("folds", "holdout", "split") if getattr(section, name) is not None]
+    if len(ways) > 1:
+        problems.add(path, f"got {' and '.join(ways)}; allowed: one of them")
+    elif section.split is not None and section.outside_budget is not True:
+        problems.add(
+            (*path, "outside_budget"),
+            "the labels of a validation split lie outside the label budget; say so with "
+            "outside_budget: true, or validate inside it with folds",
+        )
+    elif section.split is None and section.outside_budget:
+        problems.add(
+            (*path, "outside_budget"),
+            "folds and a holdout lie inside the label budget; leave it out",
+        )
+    elif section.split is not None:
+        return Validation(folds=None, outside=True)
+    elif ways:
+        return Validation(folds=section.folds, holdout=section.holdout)
+    return Validation()
 
 
 def read_training(

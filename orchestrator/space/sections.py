@@ -15,7 +15,7 @@ from trainable.spec import Metric
 
 
 class ValidationSection(Section):
-    """How validation images are taken from inside the label budget."""
+    """Where validation images come from."""
 
     folds: Annotated[int | None, Rule(help="parts of a cross-validation", low=2, integer=True)] = (
         None
@@ -28,6 +28,17 @@ class ValidationSection(Section):
             low_excluded=True,
             high=1,
             high_excluded=True,
+        ),
+    ] = None
+    split: Annotated[
+        str | None,
+        Rule(help="the data's own validation split, instead of folds", words=("val",)),
+    ] = None
+    outside_budget: Annotated[
+        bool | None,
+        Rule(
+            help="true beside split: its labels are not paid for by the budget, and are recorded",
+            flag=True,
         ),
     ] = None
 

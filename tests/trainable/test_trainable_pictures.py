@@ -12,7 +12,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from sklearn.datasets import load_digits
 
 from trainable.errors import DataError
-from trainable.pictures import check_picture, image_suffixes, read_picture, shorter_side
+from trainable.pictures import check_picture, image_suffixes, picture_size, read_picture
 
 
 def digit(number: int = 0) -> npt.NDArray[np.uint8]:
@@ -130,7 +130,7 @@ def test_the_orientation_a_camera_noted_is_applied(kind: str) -> None:
     assert upright.shape == (32, 16, 3)
     assert upright[:4].min() > 200
     assert upright[16:].max() < 60
-    assert shorter_side(content) == 16
+    assert min(picture_size(content)) == 16
 
 
 def test_a_broken_note_of_a_camera_is_ignored() -> None:
@@ -177,7 +177,7 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("side", [10_000, 60_000], ids=["Pillow warns", "Pillow refuses"])
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_pixel_bombs_are_refused_before_they_are_decoded(side: int) -> None:
-    for use in (check_picture, read_picture, shorter_side):
+    for use in (check_picture, read_picture, picture_size):
         with pytest.raises(DataError, match=r"^cannot be decoded: .*pixels"):
             use(bomb(side, side))
 

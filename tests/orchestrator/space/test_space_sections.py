@@ -190,7 +190,7 @@ def test_no_baseline_is_an_answer(read: Read) -> None:
         ),
         (
             {"validation": {"folds": 3, "holdout": 0.5}},
-            "validation: got both folds and holdout; allowed: one of the two",
+            "validation: got folds and holdout; allowed: one of them",
         ),
         ({"objective": "accuracy"}, "objective: got 'accuracy'; allowed: a mapping such as {met"),
         (
@@ -325,3 +325,33 @@ def test_what_is_wrong_with_views_is_told_by_key(problems: Callable[..., list[st
     ]
     (line,) = problems(views=3)
     assert line == "views: unknown key here; did you mean augment.views?"
+
+
+OUTSIDE = {"split": "val", "outside_budget": True}
+
+
+def test_a_budget_of_one_label_is_allowed_where_validation_lies_outside(
+    read: Callable[..., SearchSpace],
+) -> None:
+    space = read({"label_budget": [1, {"total": 3}]}, validation=OUTSIDE)
+    assert space.validation == Validation(folds=None, outside=True)
+    assert space.to_json()["validation"] == OUTSIDE
+    assert SearchSpace.from_json(space.to_json()) == space
+
+
+@pytest.mark.parametrize(
+    ("validation", "line"),
+    [
+        ({"split": "val"}, "validation.outside_budget: the labels of a validation split lie"),
+        ({**OUTSIDE, "outside_budget": False}, "validation.outside_budget: the labels of a"),
+        ({"outside_budget": True}, "validation.outside_budget: folds and a holdout lie inside"),
+        ({**OUTSIDE, "folds": 3}, "validation: got folds and split; allowed: one of them"),
+        ({"split": "dev"}, "validation.split: got 'dev'; allowed: val"),
+        ({**OUTSIDE, "outside_budget": "yes"}, "validation.outside_budget: got 'yes'; allowed: "),
+    ],
+)
+def test_validation_outside_the_budget_has_to_be_said_in_so_many_words(
+    problems: Callable[..., list[str]], validation: dict[str, object], line: str
+) -> None:
+    (found,) = problems(validation=validation)
+    assert found.startswith(line)

@@ -1,0 +1,108 @@
+"""`sft-sweep data`: what a search-space file's images are, before anything is spent on them."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.arguments import Json, Space
+
+if TYPE_CHECKING:
+    from orchestrator.survey import Survey
+    from trainable.images import LabelledImages
+
+MOST_SHOWN = 5
+"""Paths shown of each note; `--json` has them all."""
+
+
+def data(
+    space: Space,
+    *,
+    sheet: Annotated[
+        Path | None,
+        typer.Option("--sheet", help="Draw a few images of each class into this PNG file."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    r"""Show a file's images: classes, sizes, splits, groups, duplicates, broken files.
+
+    \b
+    Examples:
+      sft-sweep data search_spaces/lowdata.yaml
+      sft-sweep data photos.yaml --sheet photos.png
+    """
+    from orchestrator import sweep
+    from orchestrator.survey import survey
+
+    dataset = sweep.read_data(space)
+    found = survey(dataset)
+    if json:
+        print(jsonlib.dumps(found.to_json()))
+    else:
+        _show(found)
+    if sheet is not None:
+        _draw(dataset.images, sheet)
+    return 0
+
+
+def _show(found: Survey) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from orchestrator.cli.leaderboard import plain
+    from orchestrator.cli.render import plural, print_rich
+
+    grouped = any(one.groups is not None for one in found.classes)
+    apart = any(one.val for one in found.classes)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("class")
+    for name in ["pool"] + ["val"] * apart + ["test"] + ["groups"] * grouped:
+        table.add_column(name, justify="right")
+    for one in found.classes:
+        counts = [one.pool] + [one.val] * apart + [one.test] + [one.groups or 0] * grouped
+        table.add_row(plain(one.name), *(f"{count:,}" for count in counts))
+    print_rich(table)
+    print(
+        f"{plural(found.num_images, 'image')} in {len(found.classes):,} classes; "
+        f"{found.num_read:,} of them can be touched and were decoded"
+    )
+    widths, heights = (" / ".join(map(str, part)) for part in (found.widths, found.heights))
+    print(f"pixels, smallest / median / largest: {widths} wide, {heights} high")
+    if found.test is not None:
+        points = 100 * found.test.smallest_difference
+        print(
+            f"{found.test.text}. Two configurations that disagree on one image in ten are told "
+            f"apart from about {points:.1f} points"
+        )
+    for text, details in found.notes:
+        _note(text, details)
+    pairs = tuple(f"{first} ~ {second}" for first, second in found.near_duplicates)
+    if pairs:
+        _note(f"{plural(len(pairs), 'pair')} of pictures look the same", pairs)
+
+
+def _note(text: str, details: tuple[str, ...]) -> None:
+    from orchestrator.cli.leaderboard import plain
+
+    print(f"{plain(text)}{':' if details else ''}")
+    for detail in details[:MOST_SHOWN]:
+        print(f"  {plain(detail)}")
+    if len(details) > MOST_SHOWN:
+        print(f"  ... and {len(details) - MOST_SHOWN:,} more (--json lists all)")
+
+
+def _draw(images: LabelledImages, sheet: Path) -> None:
+    import numpy as np
+
+    from orchestrator.contact_sheet import contact_sheet
+    from orchestrator.errors import UsageError
+
+    try:
+        contact_sheet(images, np.flatnonzero(images.shard_of >= 0)).save(sheet, "PNG")
+    except OSError as error:
+        raise UsageError(f"--sheet {sheet}: cannot be written: {error.strerror}") from error
+    print(f"drawn: {sheet}", file=sys.stderr)

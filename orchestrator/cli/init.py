@@ -1,0 +1,96 @@
+"""`sft-sweep init`: a first search-space file for a folder of images."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.starter import Folder
+
+CONNECT_TIMEOUT_S = 2.0
+"""How long the place that weights are fetched from may take to answer, in seconds."""
+
+
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder with a folder of images per class.")
+    ],
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="Where to write; left out: stdout."),
+    ] = None,
+) -> int:
+    r"""Write a commented search-space file for a folder of images.
+
+    \b
+    Examples:
+      sft-sweep init photos
+      sft-sweep init photos -o photos.yaml
+    """
+    from orchestrator.starter import starter
+    from trainable.device import default_device
+
+    if out is not None and out.exists():
+        raise UsageError(f"{out}: exists; name another file, or delete it first")
+    found = _look_into(folder)
+    gpu = default_device().type == "cuda"
+    backbones, missing = _at_hand(gpu=gpu)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "images"
+    text = starter(found, name=name[:100], backbones=backbones, missing=missing, gpu=gpu)
+    if out is None:
+        print(text, end="")
+        return 0
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written: {error.strerror or error}") from error
+    print(f"written: {out}. Look at the images with: sft-sweep data {out}", file=sys.stderr)
+    print(f"Start with: sft-sweep launch {out}", file=sys.stderr)
+    return 0
+
+
+def _look_into(folder: Path) -> Folder:
+    """Classes and counts of a folder; images are not opened."""
+    import numpy as np
+
+    from orchestrator.sources import folder as source
+    from orchestrator.sources.checks import check_classes
+    from orchestrator.space import FolderSection
+    from orchestrator.space.problems import Problems
+    from orchestrator.starter import Folder
+    from trainable.images import Split
+
+    problems = Problems(str(folder))
+    listing = source.list_images(FolderSection(path=str(folder.absolute())), problems)
+    if listing is not None:
+        check_classes(listing, problems)
+    problems.raise_if_any({})
+    assert listing is not None
+    own_test = listing.split is not None and bool((listing.split == Split.TEST).any())
+    labels = listing.labels if not own_test else listing.labels[listing.split != Split.TEST]
+    counts = np.bincount(labels, minlength=len(listing.class_names)).tolist()
+    return Folder(
+        path=str(folder.absolute()),
+        counts=dict(zip(listing.class_names, counts, strict=True)),
+        own_test=own_test,
+    )
+
+
+def _at_hand(*, gpu: bool) -> tuple[list[str], list[str]]:
+    """Backbones for the device whose weights are here or can be fetched, and the others."""
+    from orchestrator.starter import ON_CPU, ON_GPU, WITHOUT_WEIGHTS
+    from trainable.backbones import describe, reachable
+
+    wanted = ON_GPU if gpu else ON_CPU
+    online = reachable(timeout_s=CONNECT_TIMEOUT_S)
+    there = [name for name in wanted if online or describe(name).cached]
+    missing = [name for name in wanted if name not in there]
+    return there or [WITHOUT_WEIGHTS], missing

@@ -1,0 +1,111 @@
+"""A first search-space file for a folder of images: commented, and sized to what lies there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.errors import UsageError
+from orchestrator.space import DEFAULT_TEST_SHARE
+
+BUDGETS = (2, 5, 10, 20, 50)
+"""Label budgets that are asked about where there are images enough."""
+
+ON_GPU = ("resnet50", "convnext_tiny", "vit_b_16")
+ON_CPU = ("mobilenet_v3_small", "resnet18")
+"""Backbones of torchvision that fit the device, the first ones where just some are there."""
+
+WITHOUT_WEIGHTS = "tiny_strokes"
+"""What is always there, if made for small drawings."""
+
+_MOST_NAMED = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """What a file is to be written for.
+
+    Attributes:
+        path: absolute.
+        counts: images outside the data's own test split, by class.
+        own_test: whether the data have a test split of their own.
+    """
+
+    path: str
+    counts: Mapping[str, int]
+    own_test: bool
+
+    @property
+    def available(self) -> int:
+        """Images of the smallest class that budgets can draw on, less a share for the test."""
+        smallest = min(self.counts.values())
+        return smallest if self.own_test else int(smallest * (1 - DEFAULT_TEST_SHARE))
+
+
+def starter(
+    folder: Folder, *, name: str, backbones: Sequence[str], missing: Sequence[str], gpu: bool
+) -> str:
+    """The text of a search-space file.
+
+    Args:
+        folder: what lies there.
+        name: of the sweep.
+        backbones: those to try, at least one; their weights are on this machine or can be fetched.
+        missing: others that would suit the device, but whose weights cannot be had here.
+        gpu: whether this machine has one.
+
+    Raises:
+        UsageError: the smallest class has too few images for any budget.
+    """
+    budgets = [budget for budget in BUDGETS if budget <= folder.available]
+    if not budgets:
+        smallest = min(folder.counts, key=lambda each: folder.counts[each])
+        raise UsageError(
+            f"{folder.path}: class {smallest!r} has {folder.counts[smallest]} images; a label "
+            f"budget of {BUDGETS[0]} needs {BUDGETS[0]} outside the test split. Add images, or "
+            "take the class away"
+        )
+    names = [json.dumps(each, ensure_ascii=False) for each in folder.counts]
+    shown = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+    counts = folder.counts.values()
+    lines = [
+        f"# {len(names)} classes: {shown}",
+        f"# {sum(counts):,} images outside a test split of their own; the smallest class has "
+        f"{min(counts)}, the largest {max(counts)}"
+        if folder.own_test
+        else f"# {sum(counts):,} images; the smallest class has {min(counts)}, the largest "
+        f"{max(counts)}",
+        f"name: {name}",
+        "dataset:",
+        "  source: folder",
+        f"  path: {json.dumps(folder.path, ensure_ascii=False)}",
+    ]
+    if not folder.own_test:
+        lines.append(f"  test: {DEFAULT_TEST_SHARE}  # share kept for the test set, by content")
+    lines += [
+        '  # group: "^[^_]+"  # what of a path must stay together: a patient, a burst',
+        "search:",
+        f"  backbone: [{', '.join(backbones)}]",
+    ]
+    if missing:
+        lines.append(
+            f"  # not here, and no network to fetch them: {', '.join(missing)} "
+            "(`sft-sweep validate` says where the files go)"
+        )
+    lines += [
+        "  freeze_depth: {low: 0.0, high: 1.0, step: 0.25}"
+        if gpu
+        else "  freeze_depth: [0.75, 1.0]  # without a GPU little can be trained; 1 is the head",
+        "  lr: {low: 3.0e-5, high: 1.0e-2, log: true}",
+        f"  label_budget: [{', '.join(map(str, budgets))}]  # labels per class; one study each",
+        f"training: {{steps: {300 if gpu else 100}, reports: 5}}",
+        "# augment: {ops: [horizontal_flip, resized_crop], views: 4}",
+        "validation: {folds: 3}  # paid from inside the label budget",
+        f"trials: {24 if gpu else 12}  # per label budget",
+        "finalists: {count: 3, repeats: 5}",
+        "baselines: [pixels, probe]",
+        "limits: {hours: 2}  # ends cleanly, finalists scored",
+        "seed: 0",
+    ]
+    return "\n".join(lines) + "\n"

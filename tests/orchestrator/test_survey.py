@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from orchestrator.cli.main import run
+from orchestrator.sources import digits
+
+CLASSES = ("cats", "dogs")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of two classes: twelve digits each, one of them twice, another saved anew."""
+    images = digits.load(test=None, seed=0)
+    for label, name in enumerate(CLASSES):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for number, index in enumerate(np.flatnonzero(images.labels == label)[:12]):
+            raw = np.frombuffer(images.encoded(int(index))[-64:], dtype=np.uint8).reshape(8, 8)
+            picture = Image.fromarray(raw).resize((40, 32), Image.Resampling.BICUBIC)
+            picture.save(folder / f"{number:02d}.png")
+    first = tmp_path / "photos" / "cats" / "00.png"
+    Image.open(first).resize((60, 48), Image.Resampling.BICUBIC).save(first.with_name("again.jpg"))
+    (first.with_name("copy.png")).write_bytes(first.read_bytes())
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def space(photos: Path) -> Path:
+    path = photos.parent / "photos.yaml"
+    path.write_text(
+        f"dataset: {{source: folder, path: '{photos}', test: 0.3}}\n"
+        "search: {backbone: tiny_strokes, label_budget: [2, all]}\n"
+    )
+    return path
+
+
+def test_data_are_counted_measured_and_compared(
+    space: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["data", str(space), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in found["classes"]] == list(CLASSES)
+    assert [one["pool"] + one["test"] for one in found["classes"]] == [14, 12]
+    assert (found["num_images"], found["num_read"]) == (26, 26)
+    assert (found["widths"], found["heights"]) == ([40, 40, 60], [32, 32, 48])
+    pairs = {frozenset(Path(path).name for path in pair) for pair in found["near_duplicates"]}
+    assert {frozenset({"00.png", "again.jpg"}), frozenset({"copy.png", "again.jpg"})} <= pairs
+    assert frozenset({"00.png", "copy.png"}) not in pairs  # these are exact
+    assert found["test"]["num_images"] == sum(one["test"] for one in found["classes"])
+    assert 0.1 < found["test"]["smallest_difference"] < 1
+
+
+def test_data_read_as_their_numbers_say(
+    space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = tmp_path / "sheet.png"
+    assert run(["data", str(space), "--sheet", str(sheet)]) == 0
+    out = capsys.readouterr().out
+    assert "26 images in 2 classes" in out
+    assert "pixels, smallest / median / largest: 40 / 40 / 60 wide" in out
+    assert "look the same" in out
+    assert "exact copies" in out
+    with Image.open(sheet) as drawn:
+        assert drawn.format == "PNG"
+
+
+def test_a_sheet_that_cannot_be_written_is_told(
+    space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["data", str(space), "--sheet", str(tmp_path / "no" / "sheet.png")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_init_writes_a_file_that_validates(
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    monkeypatch.setattr("trainable.backbones.reachable", lambda **_: False)
+    path = tmp_path / "new.yaml"
+    assert run(["init", str(photos), "-o", str(path)]) == 0
+    assert "sft-sweep launch" in capsys.readouterr().err
+    assert "tiny_strokes" in path.read_text()
+    assert run(["validate", str(path)]) == 0
+    assert run(["init", str(photos), "-o", str(path)]) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+def test_init_of_what_is_no_folder_of_classes_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["init", str(tmp_path)]) == 2
+    assert "one folder a class" in capsys.readouterr().err
