@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import yaml
@@ -24,6 +22,7 @@ from orchestrator.plan import Plan, backbones, image_sizes, make_plan
 from orchestrator.progress import StudyProgress, measure
 from orchestrator.projection import Projection, load_studies, rebuild
 from orchestrator.runs import Run, check_root, create_run, write_manifest, write_text
+from orchestrator.signals import stopping_on_signals
 from orchestrator.sources import Dataset, Demand, Note, read_dataset
 from orchestrator.space import SearchSpace, load_space
 from orchestrator.studies import Seconds, StudyBroker
@@ -217,7 +216,7 @@ def _run(run: Run, prepared: Prepared, *, slots: Slots, view: View) -> Outcome:
     space, plan = prepared.space, prepared.plan
     hours = space.limits.hours
     control = Control()
-    with _logging_to(run.log), _stopping_on_signals(control.request_stop) as caught:
+    with _logging_to(run.log), stopping_on_signals(control.request_stop) as caught:
         journal = SweepJournal(run.journal)
         try:
             if journal.mended_bytes:
@@ -287,33 +286,6 @@ def _outcome(
         seconds=seconds,
         duration_s=time.monotonic() - start,
     )
-
-
-@contextmanager
-def _stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Turn the first SIGINT or SIGTERM into a call of `stop`; a second one ends at once.
-
-    Yields:
-        The signals caught so far.
-    """
-    caught: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del frame
-        if caught:
-            raise SystemExit(128 + number)
-        caught.append(number)
-        stop()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield caught  # only the main thread may handle signals; its owner does
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -1,0 +1,36 @@
+"""SIGINT and SIGTERM of a running sweep: the first ends it cleanly, the second at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """Turn the first SIGINT or SIGTERM into a call of `stop`; a second one ends at once.
+
+    Yields:
+        The signals caught so far.
+    """
+    caught: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if caught:
+            raise SystemExit(128 + number)
+        caught.append(number)
+        stop()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield caught  # only the main thread may handle signals; its owner does
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
