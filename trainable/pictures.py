@@ -105,7 +105,8 @@ def _open(encoded: bytes) -> Image.Image:
         raise DataError("cannot be decoded: the file is empty")
     if encoded[4:8] == b"ftyp":
         _need_plugin(encoded)
-    opened = Image.open(io.BytesIO(encoded), formats=_formats())
+    Image.init()
+    opened = Image.open(io.BytesIO(encoded), formats=_formats(len(Image.ID)))
     pixels = opened.width * opened.height
     if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
         raise DataError(
@@ -114,9 +115,14 @@ def _open(encoded: bytes) -> Image.Image:
     return opened
 
 
-def _formats() -> list[str]:
-    """What Pillow may take a file for, the commonest first."""
-    Image.init()
+@cache
+def _formats(known: int) -> list[str]:
+    """What Pillow may take a file for, the commonest first.
+
+    Args:
+        known: number of formats that Pillow knows; a plugin adds to them.
+    """
+    del known
     common = ["JPEG", "PNG"]
     return common + [name for name in Image.ID if name not in _REFUSED and name not in common]
 

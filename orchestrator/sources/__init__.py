@@ -109,15 +109,21 @@ def _read(
         return reading.has_more_broken(section.max_bad_fraction)
 
     reading.hash_all(is_touched)
-    images = reading.images(drawing.split)
     notes = [*listing.notes, *drawing.notes]
-    notes += check_split(images, problems)
-    if drawing.is_own:
-        check_groups(images, listing.group_names, problems)
-    notes += check_duplicates(images, problems)
+    notes += _check(reading.images(drawing.split), drawing, listing, problems)
     if not len(problems):
         touch_all_drawn(reading, drawing.split, demand, stop=too_many_broken)
     if too_many_broken():
         problems.add(("dataset", "max_bad_fraction"), reading.complaint(section.max_bad_fraction))
     problems.raise_if_any(given)
     return Dataset(images=reading.finish(drawing.split), notes=(*notes, *reading.notes()))
+
+
+def _check(
+    images: LabelledImages, drawing: Drawing, listing: Listing, problems: Problems
+) -> list[Note]:
+    """What is wrong with the images as they are split, before any of the pool is kept."""
+    notes = check_split(images, problems)
+    if drawing.is_own:
+        check_groups(images, listing.group_names, problems)
+    return notes + check_duplicates(images, problems)

@@ -43,17 +43,18 @@ class Drawing:
             self.split[drawn[listing.groups]] = Split.TEST
         if keep_val:
             self.split[own == Split.VAL] = Split.VAL
+        # Bytes, for an array takes longer to ask for one row than to draw it.
+        self._apart = bytearray((self.split != Split.POOL).tobytes())
         self.notes = self._notes(own, grouped=listing.groups is not None, keep_val=keep_val)
 
     def place(self, row: int, digest: bytes) -> bool:
         """Put an image into its split; whether that is another one than the pool."""
-        if (
-            self._by_content
-            and self.split[row] == Split.POOL
-            and content_uniform(digest, key=self._key) < self._share
-        ):
-            self.split[row] = Split.TEST
-        return bool(self.split[row] != Split.POOL)
+        apart = self._apart
+        if self._by_content and not apart[row]:
+            apart[row] = content_uniform(digest, key=self._key) < self._share
+            if apart[row]:
+                self.split[row] = Split.TEST
+        return bool(apart[row])
 
     def _notes(self, own: Ints, *, grouped: bool, keep_val: bool) -> list[Note]:
         num_val, num_test = int((own == Split.VAL).sum()), int((own == Split.TEST).sum())

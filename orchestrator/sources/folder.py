@@ -72,12 +72,13 @@ def list_images(section: FolderSection, problems: Problems) -> Listing | None:
     groups = _groups(section.group, found.paths, problems)
     if len(problems):
         return None
+    paths = tuple(found.paths)
     return Listing.of(
-        paths=tuple(found.paths),
+        paths=paths,
         labels=found.labels,
         splits=found.splits if own else None,
         groups=groups,
-        read=file_reader(path, found.paths),
+        read=file_reader(path, paths),
         notes=_notes(found),
     )
 

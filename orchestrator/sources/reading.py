@@ -30,6 +30,7 @@ from trainable.spec import LabelBudget
 
 _Keep = Callable[[int, bytes], None]
 
+_HASH_BYTES = 32
 _MOST_NAMED = 5
 _CHUNK = 64
 """Images checked in one task of a thread."""
@@ -69,7 +70,8 @@ class Reading:
         num_images = len(listing.paths)
         self.broken: dict[int, str] = {}
         self._listing = listing
-        self._digests = np.zeros((num_images, 32), dtype=np.uint8)
+        self._hashes = bytearray(_HASH_BYTES * num_images)
+        self._digests = np.frombuffer(self._hashes, dtype=np.uint8).reshape(-1, _HASH_BYTES)
         self._places = np.full((3, num_images), -1, dtype=np.int64)
         self._decoded = np.zeros(num_images, dtype=np.bool_)
         self._writer = ShardWriter()
@@ -82,19 +84,18 @@ class Reading:
         """
         rows = np.arange(len(self._listing.paths))
         for row, content, digest, check in self._stream(rows, "reading"):
-            self._digests[row] = np.frombuffer(digest, dtype=np.uint8)
+            self._hashes[_HASH_BYTES * row : _HASH_BYTES * (row + 1)] = digest
             if keep(row, digest):
                 check(row, content)
 
-    def touch(self, rows: Ints) -> int:
-        """Read, check and keep those of the ascending rows that were not; how many these were."""
+    def touch(self, rows: Ints) -> None:
+        """Read, check and keep those of the ascending rows that were not yet."""
         new = rows[~self._decoded[rows]]
         for row, content, digest, check in self._stream(new, "reading drawn"):
             if digest == self._digests[row].tobytes():
                 check(row, content)
             else:
                 self._break(row, "changed while it was being read")
-        return len(new)
 
     def sound(self) -> Ints:
         """(M,) ascending rows of the images that are not known to be broken."""
@@ -195,18 +196,21 @@ def touch_all_drawn(
         demand: what is drawn; budgets that these images cannot serve are left to the plan.
         stop: whether there are too many broken images to go on.
     """
-    while not stop():
-        rows, images = reading.sound(), reading.images(split)
-        if set(range(images.num_classes)) - set(images.labels[images.indices(Split.POOL)].tolist()):
-            return  # a class lost its last image; the plan says so
-        budgets = [b for b in demand.budgets if b.total is None or b.total >= images.num_classes]
-        touched = [images.indices(Split.VAL), images.indices(Split.TEST)]
-        if budgets:
-            touched.append(
-                drawable(images, budgets=budgets, repeats=demand.repeats, seed=demand.seed)
-            )
-        if not reading.touch(np.sort(rows[np.concatenate(touched)])):
-            return
+    num_broken = -1
+    while len(reading.broken) != num_broken and not stop():
+        num_broken = len(reading.broken)
+        reading.touch(_touched(reading, split, demand))
+
+
+def _touched(reading: Reading, split: Ints, demand: Demand) -> Ints:
+    """Ascending rows of all that is drawn or apart from the pool, of what is sound so far."""
+    rows, images = reading.sound(), reading.images(split)
+    pool = images.labels[images.indices(Split.POOL)]
+    budgets = [b for b in demand.budgets if b.total is None or b.total >= images.num_classes]
+    touched = [images.indices(Split.VAL), images.indices(Split.TEST)]
+    if budgets and len(np.unique(pool)) == images.num_classes:  # else the plan tells what lacks
+        touched.append(drawable(images, budgets=budgets, repeats=demand.repeats, seed=demand.seed))
+    return np.sort(rows[np.concatenate(touched)])
 
 
 class _Checker:

@@ -40,7 +40,7 @@ def list_images(section: TableSection, problems: Problems) -> Listing | None:
     if len(problems) or paths is None or labels is None:
         return None
     return Listing.of(
-        paths=tuple(paths),
+        paths=paths,
         labels=labels,
         splits=splits,
         groups=groups,
