@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,18 @@ def test_a_class_that_cannot_pay_for_validation_says_what_to_do(budget: object) 
     (problem,) = _problems(_space({"label_budget": [budget]}), _images(pool=(6, 1)))
     assert f"search.label_budget: got {budget}; " in problem
     assert "validation inside the label budget needs 2 or more labels of every class" in problem
+
+
+def test_groups_limit_the_folds_and_a_class_of_one_group_is_named() -> None:
+    images = _images()
+    pairs = replace(images, groups=np.arange(len(images)) // 3)
+    (study,) = _plan(_space({"label_budget": ["all"]}), pairs).studies
+    assert study.folds == 2
+    (problem,) = _problems(_space(), replace(images, groups=images.labels * 0))
+    assert (
+        "search.label_budget: got 2; validation inside the label budget needs 2 or more" in problem
+    )
+    assert "all images drawn are of one group for: cat, dog." in problem
 
 
 def test_a_class_without_labelled_images_is_named() -> None:

@@ -62,6 +62,16 @@ def test_counts_are_those_of_the_budget(digit_images: LabelledImages) -> None:
     assert len(accuracies) > 1
 
 
+def test_a_group_never_trains_and_validates_a_baseline(digit_images: LabelledImages) -> None:
+    alone = replace(digit_images, groups=digit_images.labels)
+    with pytest.raises(DataError, match="A group cannot both train and validate"):
+        run(alone)
+    halves = np.zeros(len(digit_images), dtype=np.int64)
+    rows = draw_subset(digit_images, budget=LabelBudget(5), repeat=0, seed=0)
+    halves[rows.reshape(10, 5)[:, :2].flatten()] = 1
+    assert run(replace(digit_images, groups=halves)).folds == 2
+
+
 def test_baselines_are_the_same_every_time(digit_images: LabelledImages, strokes: Backbone) -> None:
     for backbone in (None, strokes):
         first = run(digit_images, backbone)

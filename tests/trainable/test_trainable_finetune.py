@@ -377,6 +377,21 @@ def test_facts_count_what_was_used(digit_images: LabelledImages, strokes: Backbo
     assert (resolved.head_init, resolved.image_size, resolved.precision) == ("logistic", 8, "fp32")
 
 
+def test_folds_of_a_trial_are_no_more_than_the_groups_of_a_class(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    spec = spec_of(label_budget=LabelBudget(4), validation=Validation(3))
+    halves = np.zeros(len(digit_images), dtype=np.int64)
+    rows = drawn(digit_images).reshape(10, 4)
+    halves[rows[:, :2].flatten()] = 1
+    grouped = replace(digit_images, groups=halves)
+    facts = Trial(spec, grouped, strokes).facts()
+    assert (facts.folds, facts.num_val) == (2, 40)
+    alone = replace(digit_images, groups=digit_images.labels)
+    with pytest.raises(DataError, match="A group cannot both train and validate"):
+        next(Trial(spec, alone, strokes).reports())
+
+
 def test_facts_of_the_two_ends_of_freezing(digit_images: LabelledImages, strokes: Backbone) -> None:
     nothing, everything = (
         Trial(spec_of(freeze_depth=depth), digit_images, strokes).facts() for depth in (0, 1)

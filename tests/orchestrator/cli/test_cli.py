@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.main import app, run
+from tests.orchestrator.sources.conftest import write, write_digits
 
 REPOSITORY = Path(__file__).parents[3]
 LOWDATA = str(REPOSITORY / "search_spaces" / "lowdata.yaml")
@@ -201,3 +202,24 @@ def test_an_output_directory_where_nothing_can_be_made_is_refused(
 ) -> None:
     assert run(["launch", LOWDATA, "--out", "/proc/runs"]) == 2
     assert "/proc cannot be written" in capsys.readouterr().err
+
+
+def test_validate_and_dry_run_tell_what_to_know_of_the_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_digits(tmp_path / "photos", per_class=12)
+    for number in range(8):
+        write(tmp_path / "photos" / "0" / f"{number}.txt", b"no image")
+    space = tmp_path / "own.yaml"
+    space.write_text(
+        f"dataset: {{source: folder, path: {tmp_path / 'photos'}}}\n"
+        "search: {backbone: tiny_strokes, label_budget: 4}\n"
+    )
+    for command in (["validate", str(space)], ["launch", str(space), "--dry-run"]):
+        assert run(command) == 0
+        told = capsys.readouterr().err.splitlines()
+        place = told.index("8 files are no images by their names")
+        assert told[place + 1 : place + 7] == [f"  0/{n}.txt" for n in range(5)] + [
+            "  ... and 3 more"
+        ]
+        assert "test split: a share of 0.2, drawn by content and seed" in told

@@ -1,0 +1,72 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orchestrator.sources import files
+from orchestrator.sources.files import Root, file_reader, read_file
+from tests.orchestrator.sources.conftest import write
+from trainable.errors import DataError
+
+
+def test_relative_paths_lie_below_the_root_and_absolute_ones_where_they_say(
+    tmp_path: Path,
+) -> None:
+    other = write(tmp_path / "other", b"two")
+    write(tmp_path / "root" / "a" / "b", b"one")
+    read = file_reader(tmp_path / "root", ["a/b", str(other)])
+    assert list(read(np.asarray([0, 1]))) == [b"one", b"two"]
+    assert list(read(np.asarray([1]))) == [b"two"]
+
+
+def test_a_file_that_cannot_be_read_gives_the_reason(tmp_path: Path) -> None:
+    error = read_file(str(tmp_path / "none"))
+    assert isinstance(error, DataError)
+    assert str(error) == "cannot be read: No such file or directory"
+    assert "Is a directory" in str(read_file(str(tmp_path)))
+
+
+def test_a_file_too_long_for_an_image_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_FILE_BYTES", 10)
+    assert read_file(str(write(tmp_path / "a", b"0123456789"))) == b"0123456789"
+    error = read_file(str(write(tmp_path / "b", b"0123456789a")))
+    assert str(error) == "11 bytes; allowed are 10"
+
+
+def test_a_file_that_comes_in_pieces_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a", b"0123456789")
+    real = os.read
+    monkeypatch.setattr("orchestrator.sources.files.os.read", lambda file, _: real(file, 3))
+    assert read_file(str(path)) == b"0123456789"
+
+
+def test_a_root_refuses_what_is_not_a_file_inside_it(tmp_path: Path) -> None:
+    outside = write(tmp_path / "outside", b"x")
+    root = Root(tmp_path / "root")
+    write(tmp_path / "root" / "a" / "b.png", b"x")
+    (tmp_path / "root" / "in").symlink_to("a/b.png")
+    (tmp_path / "root" / "out").symlink_to(outside)
+    (tmp_path / "root" / "loop").symlink_to("loop")
+    assert root.refusal("a/b.png") is None
+    assert root.refusal("a/../a/b.png") is None
+    assert root.refusal("in") is None
+    assert root.refusal(str(tmp_path / "root" / "a" / "b.png")) is None
+    for path, reason in (
+        ("../outside", "lie outside"),
+        (str(outside), "lie outside"),
+        ("/etc/passwd", "lie outside"),
+        ("out", "are links to somewhere outside"),
+        ("none.png", "are missing"),
+        ("none/none.png", "are missing"),
+        ("loop", "are missing"),
+        ("a", "are no files"),
+        ("a\0b", "hold a NUL character"),
+    ):
+        refusal = root.refusal(path)
+        assert refusal is not None
+        assert refusal.startswith(reason), path
