@@ -4,9 +4,9 @@
     python tests/benchmarks/selection.py --read FILE...
 
 The space of `search_spaces/lowdata.yaml` on the embedded digits, sampled at random and run without
-pruning, one trial after the other on one thread: about ten minutes on an idle core. Every
+pruning, one trial after the other on one thread: 12 minutes of processor time a draw. Every
 configuration is validated on each draw of labels and refitted on each; the mean of the refits is
-its test accuracy. Prints one table:
+its test accuracy. `--read` joins what several runs wrote. Prints one table:
 
 - choice costs: test accuracy of the best configuration less that of the one that ranks first by
   validation, in points, mean over draws; next to it the same for a configuration picked blindly.
