@@ -10,6 +10,8 @@ from orchestrator.sources.listing import Listing, Note
 from orchestrator.space.problems import Problems, some
 from trainable.images import LabelledImages, Split
 
+_MOST_NAMED = 5
+
 MAX_LEAKED_FRACTION = 0.01
 """Share of the test images that may be exact copies of images outside the test split."""
 
@@ -73,7 +75,7 @@ def check_groups(images: LabelledImages, names: Sequence[str], problems: Problem
     if len(both):
         problems.add(
             _DATASET,
-            f"{len(both):,} groups lie on both sides of the data's own test split: "
+            "groups that lie on both sides of the data's own test split: "
             f"{some([names[i] for i in both])}. Mend the split, or give dataset.test to draw one",
         )
 
@@ -86,32 +88,40 @@ def check_duplicates(images: LabelledImages, problems: Problems) -> list[Note]:
     if not same.any():
         return []
     starts = np.flatnonzero(np.concatenate([[True], ~same]))
+    sizes = np.diff(starts, append=len(order))
+    several = sizes > 1
     leaked, relabelled, copies = [], [], 0
     test = images.split == Split.TEST
     num_leaked = 0
-    for members in np.split(order, starts[1:]):
-        if len(members) < 2:
-            continue
+    for start, size in zip(starts[several], sizes[several], strict=True):
+        members = order[start : start + size]
         copies += len(members) - 1
-        text = " = ".join(images.paths[i] for i in members)
+        text = " = ".join(repr(images.paths[i]) for i in members[:_MOST_NAMED])
+        text += f" and {size - _MOST_NAMED:,} more" if size > _MOST_NAMED else ""
         if len(set(images.labels[members].tolist())) > 1:
-            names = (images.class_names[images.labels[i]] for i in members)
-            relabelled.append(f"{text}: {', '.join(map(repr, names))}")
+            names = [images.class_names[images.labels[i]] for i in members]
+            relabelled.append(f"{text}: {some(list(dict.fromkeys(names)))}")
         if test[members].any() and not test[members].all():
             leaked.append(text)
             num_leaked += int(test[members].sum())
-    notes = [Note(f"{copies:,} images are exact copies of others")]
+    notes = [Note(f"exact copies of other images: {copies:,}")]
     if relabelled:
         count = len(relabelled)
         notes.append(
-            Note(f"{count:,} images have exact copies of another class", tuple(relabelled))
+            Note(f"images with exact copies in another class: {count:,}", tuple(relabelled))
         )
     if num_leaked > MAX_LEAKED_FRACTION * test.sum():
         problems.add(
             _DATASET,
             f"{num_leaked:,} of {test.sum():,} test images are exact copies of images outside the "
-            f"test split; allowed: {MAX_LEAKED_FRACTION:.0%}. Such as {some(leaked)}",
+            f"test split; allowed: {MAX_LEAKED_FRACTION:.0%}. Such as "
+            f"{'; '.join(leaked[:_MOST_NAMED])}",
         )
     elif leaked:
-        notes.append(Note(f"{num_leaked:,} test images have exact copies outside", tuple(leaked)))
+        notes.append(
+            Note(
+                f"test images with exact copies outside the test split: {num_leaked:,}",
+                tuple(leaked),
+            )
+        )
     return notes

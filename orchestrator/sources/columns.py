@@ -61,13 +61,13 @@ def texts(
     nulls = column.is_null()
     if column.null_count:
         rows = [str(row) for row in pc.indices_nonzero(nulls).to_pylist()]
-        problems.add(key, f"no value in {len(rows):,} rows, counted from 0: {some(rows)}")
+        problems.add(key, f"rows without a value, counted from 0: {some(rows)}")
         return None
     values: list[Any] = column.to_pylist()
     if _is_text(kind):
         blank = [str(row) for row, value in enumerate(values) if not value.strip()]
         if blank:
-            problems.add(key, f"blank in {len(blank):,} rows, counted from 0: {some(blank)}")
+            problems.add(key, f"rows with a blank value, counted from 0: {some(blank)}")
             return None
         return values
     if pa.types.is_boolean(kind):

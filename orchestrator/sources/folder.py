@@ -211,7 +211,9 @@ def _notes(found: _Found) -> list[Note]:
     notes = []
     if found.no_images:
         count = len(found.no_images)
-        notes.append(Note(f"{count:,} files are no images by their names", tuple(found.no_images)))
+        notes.append(
+            Note(f"files that are no images by their names: {count:,}", tuple(found.no_images))
+        )
     if found.empty:
         notes.append(Note("class folders without images", tuple(found.empty)))
     return notes

@@ -34,7 +34,7 @@ class Note:
         shown = self.details if most is None else self.details[:most]
         left = len(self.details) - len(shown)
         rest = [f"  ... and {left:,} more"] if left else []
-        return [self.text, *(f"  {detail}" for detail in shown), *rest]
+        return [self.text, *(f"  {_printable(detail)}" for detail in shown), *rest]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,11 @@ class Listing:
             read=read,
             notes=tuple(notes),
         )
+
+
+def _printable(text: str) -> str:
+    """The text on one line: a file may be called anything, line breaks included."""
+    return text if text.isprintable() else repr(text)
 
 
 def _numbered(names: Sequence[str], known: Sequence[str]) -> Ints:

@@ -218,7 +218,7 @@ def test_validate_and_dry_run_tell_what_to_know_of_the_images(
     for command in (["validate", str(space)], ["launch", str(space), "--dry-run"]):
         assert run(command) == 0
         told = capsys.readouterr().err.splitlines()
-        place = told.index("8 files are no images by their names")
+        place = told.index("files that are no images by their names: 8")
         assert told[place + 1 : place + 7] == [f"  0/{n}.txt" for n in range(5)] + [
             "  ... and 3 more"
         ]

@@ -68,22 +68,25 @@ def own_splits(root: Path, *, copies: int, test: int = 10) -> FolderSection:
 def test_many_exact_copies_across_the_test_split_are_a_problem(tmp_path: Path) -> None:
     (line,) = problems_of(own_splits(tmp_path, copies=3))
     assert line.startswith("dataset: 3 of 23 test images are exact copies of images outside the ")
-    assert "'test/0/copy0.png = train/0/0000.png'" in line
+    assert "'test/0/copy0.png' = 'train/0/0000.png'; 'test/0/copy1.png' = " in line
 
 
 def test_few_exact_copies_across_the_test_split_are_noted(tmp_path: Path) -> None:
     dataset = dataset_of(own_splits(tmp_path, copies=1, test=60))
     notes = notes_of(dataset)
-    assert "1 test images have exact copies outside\n  test/0/copy0.png = train/0/0000.png" in notes
-    assert "1 images are exact copies of others" in notes
+    assert (
+        "test images with exact copies outside the test split: 1\n"
+        "  'test/0/copy0.png' = 'train/0/0000.png'"
+    ) in notes
+    assert "exact copies of other images: 1" in notes
 
 
 def test_copies_of_another_class_are_listed_with_both_classes(digits_folder: Path) -> None:
     copied = sorted((digits_folder / "0").iterdir())[0]
     write(digits_folder / "1" / "copy.png", copied.read_bytes())
     notes = notes_of(dataset_of(section(digits_folder)))
-    assert "1 images have exact copies of another class" in notes
-    assert "  0/0000.png = 1/copy.png: '0', '1'" in notes
+    assert "images with exact copies in another class: 1" in notes
+    assert "  '0/0000.png' = '1/copy.png': '0', '1'" in notes
 
 
 def test_copies_keep_to_one_side_of_a_test_split_drawn_by_content(digits_folder: Path) -> None:
@@ -105,7 +108,9 @@ def test_groups_on_both_sides_of_the_datas_own_test_split_are_a_problem(tmp_path
                 path = tmp_path / split / label / f"p{patient}_{copy}.png"
                 write(path, encoded(10 * number + copy + 100 * (label == "b")))
     (line,) = problems_of(section(tmp_path, group=r"p\d"))
-    assert line.startswith("dataset: 1 groups lie on both sides of the data's own test split: 'p2'")
+    assert line.startswith(
+        "dataset: groups that lie on both sides of the data's own test split: 'p2'"
+    )
     drawn = dataset_of(section(tmp_path, group=r"p\d", test=0.5), seed=1).images
     assert drawn.groups is not None
     test = drawn.split == Split.TEST

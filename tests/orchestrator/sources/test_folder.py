@@ -101,7 +101,7 @@ def test_hidden_files_are_passed_over_in_silence_and_others_are_counted(
     dataset = dataset_of(section(digits_folder))
     assert len(dataset.images) == 40
     notes = notes_of(dataset)
-    assert "2 files are no images by their names\n  0/notes.txt\n  1/README" in notes
+    assert "files that are no images by their names: 2\n  0/notes.txt\n  1/README" in notes
 
 
 def test_group_is_the_first_group_of_the_expression_or_all_it_matches(tmp_path: Path) -> None:

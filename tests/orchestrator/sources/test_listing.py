@@ -16,6 +16,15 @@ def test_a_note_shows_as_many_details_as_asked_and_counts_the_rest() -> None:
     assert note.lines(1) == ["three files", "  a", "  ... and 2 more"]
 
 
+def test_a_note_keeps_each_detail_on_a_line_whatever_a_file_is_called() -> None:
+    assert Note("odd", ("a\nb", "\udcff", "é")).lines() == [
+        "odd",
+        r"  'a\nb'",
+        r"  '\udcff'",
+        "  é",
+    ]
+
+
 def test_classes_and_groups_are_numbered_in_the_order_of_their_names() -> None:
     listing = Listing.of(
         paths=["x", "y", "z"],

@@ -153,8 +153,8 @@ def test_every_problem_of_the_rows_is_told_at_once(tmp_path: Path) -> None:
     assert f"1 of 32 are links to somewhere outside {root}: 'link.png'" in text
     assert "1 of 32 are missing: 'none.png'" in text
     assert "1 of 32 are no files: 'images'" in text
-    assert "1 paths are in several rows, but an image has one label: 'images/000.png'" in text
-    assert "dataset.label_column: no value in 1 rows, counted from 0: '29'" in text
+    assert "paths in several rows, though an image has one label: 'images/000.png'" in text
+    assert "dataset.label_column: rows without a value, counted from 0: '29'" in text
     assert "dataset.split_column: got 'tset'; allowed: train, val (or valid, " in text
     assert len(lines) == 7
 
