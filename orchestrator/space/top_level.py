@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from orchestrator.space.datasets import SOURCES
 from orchestrator.space.problems import Problems, refusal, shown, unknown
 from orchestrator.space.rules import AXIS_NAMES
 from orchestrator.space.section import Section
@@ -51,7 +52,8 @@ def _homes() -> dict[str, str]:
     }
     homes |= {key: f"{name}.{key}" for name, model in plain.items() for key in model.model_fields}
     homes |= {key: f"augment.{key}" for key in ("ops", "views")}
-    return homes | {"source": "dataset.source"} | {key: key for key in TOP_KEYS}
+    homes |= {key: f"dataset.{key}" for model in SOURCES.values() for key in model.model_fields}
+    return homes | {key: key for key in TOP_KEYS}
 
 
 HOMES: Mapping[str, str] = _homes()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.space import parse_space
+from orchestrator.space import SOURCES, parse_space
 from orchestrator.space.reference import keys_table
 from trainable import backbones
 
@@ -24,3 +24,13 @@ def test_the_readmes_example_is_a_search_space_that_parses() -> None:
     space = parse_space(example, where="README.md", shelf=backbones)
     assert space.varies == ("backbone", "freeze_depth", "lr", "layer_decay")
     assert len(space.label_budgets) == 4
+
+
+def test_the_readmes_datasets_parse_and_show_every_source_but_the_embedded_one() -> None:
+    text = README.read_text(encoding="utf-8").split("## Your own images\n")[1].split("\n## ")[0]
+    examples = [line for line in text.splitlines() if line.startswith("    dataset: ")]
+    search = "name: own\nsearch: {backbone: tiny_strokes, label_budget: 5}\n"
+    spaces = [parse_space(search + line.strip(), where="README.md") for line in examples]
+    assert [space.dataset.source for space in spaces] == [
+        source for source in SOURCES if source != "digits"
+    ]

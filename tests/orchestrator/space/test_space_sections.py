@@ -110,6 +110,7 @@ def test_no_baseline_is_an_answer(read: Read) -> None:
         ({"lr": 3}, "lr: unknown key here; did you mean search.lr?"),
         ({"steps": 3}, "steps: unknown key here; did you mean training.steps?"),
         ({"hours": 3}, "hours: unknown key here; did you mean limits.hours?"),
+        ({"label_column": "x"}, "label_column: unknown key here; did you mean dataset.label_col"),
         ({"dataset": None}, "dataset.source: missing; allowed: one of digits, folder, table, "),
         ({"dataset": "digits"}, "dataset: got 'digits'; allowed: a mapping such as {source:"),
         (
