@@ -36,6 +36,10 @@ def wrong():
     model.preprocessing = {"size": 8}
     return model
 
+def late():
+    from nets_of_mine import others
+    return others.plain()
+
 def text():
     return "no model"
 
@@ -61,6 +65,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "models.py").write_text(CODE)
+    (package / "others.py").write_text("from nets_of_mine.models import plain")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     for name in [name for name in sys.modules if name.startswith("nets_of_mine")]:
@@ -107,6 +112,10 @@ def test_the_function_gets_the_image_size_where_it_takes_one(here: Path) -> None
     weights = load_weights(custom())
     assert custom_models.build(weights, image_size=16).built_for == 16
     assert custom_models.build(load_weights(custom("plain")), image_size=64) is not None
+
+
+def test_the_function_may_import_more_of_its_package_when_it_is_called(here: Path) -> None:
+    assert load_weights(custom("late")).version == "as built"
 
 
 def test_a_model_that_says_nothing_of_its_images_gets_imagenets(here: Path) -> None:

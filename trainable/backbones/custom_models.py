@@ -98,7 +98,7 @@ def _built(module: str, args: Mapping[str, Any], *, image_size: int | None) -> n
     if image_size is not None and "image_size" in inspect.signature(function).parameters:
         options["image_size"] = image_size
     try:
-        with torch.random.fork_rng(devices=[]):
+        with _importing_from_here(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # what the function leaves random is the same on every machine
             model = function(**options)
     except Exception as error:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from trainable.backbones.files import SUFFIXES, read_state_dict, to_array
+from trainable.backbones.hub import cached, fetch
 from trainable.backbones.weights import (
     RANDOM,
     Arrays,
@@ -85,7 +86,7 @@ def describe(name: str) -> ShelfEntry:
         version=config.tag or RANDOM,
         num_params=None,
         image_size=int(config.input_size[-1]),
-        cached=_cached(config) is not None,
+        cached=cached(config) is not None,
         licence=config.license,
         pretraining=config.tag,
     )
@@ -100,7 +101,7 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
     elif wanted:
         arrays, version = _converted(name, Path(wanted)), Path(wanted).name
     else:
-        arrays, version = _converted(name, _fetch(name, config)), config.tag or NAME
+        arrays, version = _converted(name, fetch(name, config)), config.tag or NAME
         licence, pretraining = config.license, config.tag
     return Weights(
         backbone=backbone,
@@ -245,58 +246,3 @@ def _head_parameters(model: Any) -> set[str]:
 
 def _arrays_of(model: nn.Module) -> Arrays:
     return {name: to_array(tensor) for name, tensor in sorted(model.state_dict().items())}
-
-
-def _files(config: Any) -> list[str]:
-    """Names of weight files on the hub that may hold these weights, the safer form first."""
-    named = config.hf_hub_filename
-    if named is None:
-        return ["model.safetensors", "pytorch_model.bin"]
-    if named.startswith("open_clip_pytorch_model"):
-        return ["open_clip_model.safetensors", named]
-    return [named]
-
-
-def _repository(config: Any) -> tuple[str, str | None]:
-    repository, _, revision = str(config.hf_hub_id or "").partition("@")
-    return repository, revision or None
-
-
-def _cached(config: Any) -> Path | None:
-    """The weight file in the hub's cache, or None."""
-    from huggingface_hub import try_to_load_from_cache
-
-    repository, revision = _repository(config)
-    for file in _files(config) if repository else []:
-        found = try_to_load_from_cache(repository, file, revision=revision)
-        if isinstance(found, str):
-            return Path(found)
-    return None
-
-
-def _fetch(name: str, config: Any) -> Path:
-    """The weight file in the hub's cache, fetched into it where it is missing."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    cached = _cached(config)
-    if cached is not None:
-        return cached
-    repository, revision = _repository(config)
-    reason: Exception | None = None
-    for file in _files(config) if repository else []:
-        try:
-            return Path(hf_hub_download(repository, file, revision=revision))
-        except LocalEntryNotFoundError as error:  # no network: asking for the next is in vain
-            reason = error
-            break
-        except EntryNotFoundError as error:
-            reason = error
-        except Exception as error:  # the hub's client raises those of its HTTP library, too
-            reason = error
-            break
-    raise BackboneError(
-        f"{name}: the weights are not on this machine and cannot be fetched ({reason}). Fetch "
-        f"{' or '.join(_files(config))} of {repository or config.url} where there is a network, "
-        f"and write {name}@FILE"
-    ) from reason
