@@ -330,7 +330,7 @@ def test_baselines_are_rows_of_their_own(swept: Swept) -> None:
         1.0,
     )
     assert (probe["state"], probe["weights"], probe["folds"]) == ("complete", "zoo", 2)
-    assert (probe["val_objective"], probe["val_loss"], probe["num_val"]) == (0.5, 2.0, 6)
+    assert (probe["val_objective"], probe["val_loss"], probe["num_val"]) == (0.25, 2.0, 6)
     assert probe["trainable_params"] == 30
     assert json.loads(probe["params"]) == {"inverse_penalty": 0.1}
     failed = swept.row("b2-probe-tiny_untrained")
