@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from orchestrator.space import Choice, Fixed, Range, SearchSpace, Value
 from orchestrator.space.problems import space_error
 from trainable.budget import draw_subset, validation_parts
@@ -123,7 +120,7 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
                 labels_per_class=used / images.num_classes if per_class is None else per_class,
                 folds=len(folds),
                 trials=trials_per_study(space),
-                fresh=_is_fresh(space, images, budget, first=subset),
+                fresh=used < len(pool),
             )
         )
     test = images.labels[images.indices(Split.TEST)]
@@ -143,18 +140,6 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
         chance=max(int((test == label).sum()) for label in range(images.num_classes)) / len(test),
         most_updates=sum(steps * (s.trials * s.folds + finals) for s in studies),
     )
-
-
-def _is_fresh(
-    space: SearchSpace,
-    images: LabelledImages,
-    budget: LabelBudget,
-    *,
-    first: npt.NDArray[np.int64],
-) -> bool:
-    """Whether the pool is larger than the budget, so that another draw is another subset."""
-    second = draw_subset(images, budget=budget, repeat=1, seed=space.seed)
-    return len(np.union1d(first, second)) > len(first)
 
 
 def trials_per_study(space: SearchSpace) -> int:

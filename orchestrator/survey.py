@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.sources import Dataset
+from orchestrator.sources import Dataset, Note
 from orchestrator.sources.near_duplicates import near_duplicates, thumbnails
 from orchestrator.testset import TestSet
 from trainable.images import LabelledImages, Split
@@ -48,7 +48,7 @@ class Survey:
         widths: smallest, median and largest, in pixels.
         heights: smallest, median and largest, in pixels.
         near_duplicates: pairs of paths of pictures that look the same.
-        notes: what came up while reading, and what each is about.
+        notes: what came up while reading.
         test: what the test set can tell; None where it is empty.
     """
 
@@ -58,7 +58,7 @@ class Survey:
     widths: tuple[int, int, int]
     heights: tuple[int, int, int]
     near_duplicates: tuple[tuple[str, str], ...]
-    notes: tuple[tuple[str, tuple[str, ...]], ...]
+    notes: tuple[Note, ...]
     test: TestSet | None
 
     def to_json(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def survey(dataset: Dataset) -> Survey:
             for a, b in pairs
             if not np.array_equal(images.digests[compared[a]], images.digests[compared[b]])
         ),
-        notes=tuple((note.text, note.details) for note in dataset.notes),
+        notes=dataset.notes,
         test=_test_set(images),
     )
 
@@ -118,8 +118,4 @@ def _test_set(images: LabelledImages) -> TestSet | None:
     labels = images.labels[images.split == Split.TEST]
     if not len(labels):
         return None
-    return TestSet(
-        num_images=len(labels),
-        chance=1 / images.num_classes,
-        majority=float(np.bincount(labels).max() / len(labels)),
-    )
+    return TestSet.of(np.bincount(labels).tolist(), num_classes=images.num_classes)

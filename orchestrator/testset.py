@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -26,6 +27,13 @@ class TestSet:
     num_images: int
     chance: float
     majority: float
+
+    @classmethod
+    def of(cls, counts: Sequence[int], *, num_classes: int) -> TestSet:
+        """The test set with so many images of each class that it has; at least one."""
+        return cls(
+            num_images=sum(counts), chance=1 / num_classes, majority=max(counts) / sum(counts)
+        )
 
     @property
     def smallest_difference(self) -> float:
@@ -64,6 +72,4 @@ def find_test_set(trials: pa.Table, predictions: pa.Table) -> TestSet | None:
     counts = pc.value_counts(one["label"].combine_chunks()).field("counts").to_pylist()
     classes = [number for number in trials["num_classes"].to_pylist() if number is not None]
     num_classes = max(classes, default=len(counts))
-    return TestSet(
-        num_images=one.num_rows, chance=1 / num_classes, majority=max(counts) / one.num_rows
-    )
+    return TestSet.of(counts, num_classes=num_classes)

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from orchestrator.survey import Survey
     from trainable.images import LabelledImages
 
-MOST_SHOWN = 5
-"""Paths shown of each note; `--json` has them all."""
-
 
 def data(
     space: Space,
@@ -54,7 +51,9 @@ def _show(found: Survey) -> None:
     from rich.table import Table
 
     from orchestrator.cli.leaderboard import plain
+    from orchestrator.cli.plans import MOST_DETAILS
     from orchestrator.cli.render import plural, print_rich
+    from orchestrator.sources import Note
 
     grouped = any(one.groups is not None for one in found.classes)
     apart = any(one.val for one in found.classes)
@@ -78,21 +77,13 @@ def _show(found: Survey) -> None:
             f"{found.test.text}. Two configurations that disagree on one image in ten are told "
             f"apart from about {points:.1f} points"
         )
-    for text, details in found.notes:
-        _note(text, details)
+    notes = list(found.notes)
     pairs = tuple(f"{first} ~ {second}" for first, second in found.near_duplicates)
     if pairs:
-        _note(f"{plural(len(pairs), 'pair')} of pictures look the same", pairs)
-
-
-def _note(text: str, details: tuple[str, ...]) -> None:
-    from orchestrator.cli.leaderboard import plain
-
-    print(f"{plain(text)}{':' if details else ''}")
-    for detail in details[:MOST_SHOWN]:
-        print(f"  {plain(detail)}")
-    if len(details) > MOST_SHOWN:
-        print(f"  ... and {len(details) - MOST_SHOWN:,} more (--json lists all)")
+        notes.append(Note(f"{plural(len(pairs), 'pair')} of pictures look the same", pairs))
+    for note in notes:
+        for line in note.lines(MOST_DETAILS):
+            print(plain(line))
 
 
 def _draw(images: LabelledImages, sheet: Path) -> None:
