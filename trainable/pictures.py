@@ -33,6 +33,8 @@ _WHITE = (255, 255, 255, 255)
 
 # A picture so large that Pillow warns of it takes the memory of a hundred others.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+# Nobody can act on what a camera noted wrongly, image by image, and the picture is there.
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL.TiffImagePlugin")
 
 
 def read_picture(encoded: bytes) -> Image.Image:

@@ -67,7 +67,7 @@ def _show(found: Survey) -> None:
     print_rich(table)
     print(
         f"{plural(found.num_images, 'image')} in {len(found.classes):,} classes; "
-        f"{found.num_read:,} of them can be touched and were decoded"
+        f"{found.num_read:,} of them can be touched and were checked"
     )
     widths, heights = (" / ".join(map(str, part)) for part in (found.widths, found.heights))
     print(f"pixels, smallest / median / largest: {widths} wide, {heights} high")

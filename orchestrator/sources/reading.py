@@ -21,6 +21,7 @@ import numpy as np
 
 from orchestrator.sources.bar import reading_bar
 from orchestrator.sources.listing import Ints, Listing, Note
+from orchestrator.sources.quick_check import kind_of
 from trainable.budget import drawable
 from trainable.errors import DataError
 from trainable.images import LabelledImages, Split
@@ -29,11 +30,17 @@ from trainable.shards import ShardWriter
 from trainable.spec import LabelBudget
 
 _Keep = Callable[[int, bytes], None]
+_Unchecked = tuple[int, bytes, bytes | None]
+"""Row, content and kind of an image."""
+_Checked = tuple[list[tuple[int, str]], set[bytes]]
+"""Row and reason of each broken image, and the kinds of the others."""
 
 _HASH_BYTES = 32
 _MOST_NAMED = 5
 _CHUNK = 64
 """Images checked in one task of a thread."""
+_MOST_KINDS = 1024
+"""Where every image is a kind of its own, there is no use in remembering more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +80,7 @@ class Reading:
         self._hashes = bytearray(_HASH_BYTES * num_images)
         self._digests = np.frombuffer(self._hashes, dtype=np.uint8).reshape(-1, _HASH_BYTES)
         self._places = np.full((3, num_images), -1, dtype=np.int64)
-        self._decoded = np.zeros(num_images, dtype=np.bool_)
+        self._checked = np.zeros(num_images, dtype=np.bool_)
         self._writer = ShardWriter()
 
     def hash_all(self, keep: Callable[[int, bytes], bool]) -> None:
@@ -90,7 +97,7 @@ class Reading:
 
     def touch(self, rows: Ints) -> None:
         """Read, check and keep those of the ascending rows that were not yet."""
-        new = rows[~self._decoded[rows]]
+        new = rows[~self._checked[rows]]
         for row, content, digest, check in self._stream(new, "reading drawn"):
             if digest == self._digests[row].tobytes():
                 check(row, content)
@@ -99,7 +106,7 @@ class Reading:
 
     def sound(self) -> Ints:
         """(M,) ascending rows of the images that are not known to be broken."""
-        sound = np.ones(len(self._decoded), dtype=np.bool_)
+        sound = np.ones(len(self._checked), dtype=np.bool_)
         sound[list(self.broken)] = False
         return np.flatnonzero(sound).astype(np.int64)
 
@@ -129,11 +136,11 @@ class Reading:
         return replace(self.images(split), shards=self._writer.finish())
 
     def has_more_broken(self, fraction: float) -> bool:
-        """Whether more than this share was broken, of what was decoded or of what was read."""
-        undecodable = int(self._decoded[list(self.broken)].sum())
-        unreadable = len(self.broken) - undecodable
-        return undecodable > fraction * self._decoded.sum() or unreadable > fraction * len(
-            self._decoded
+        """Whether more than this share was broken, of what was checked or of what was read."""
+        unsound = int(self._checked[list(self.broken)].sum())
+        unreadable = len(self.broken) - unsound
+        return unsound > fraction * self._checked.sum() or unreadable > fraction * len(
+            self._checked
         )
 
     def complaint(self, fraction: float) -> str:
@@ -152,8 +159,8 @@ class Reading:
 
     def _counted(self) -> str:
         return (
-            f"{len(self.broken):,} of {len(self._decoded):,} images cannot be used "
-            f"({self._decoded.sum():,} were decoded to see)"
+            f"{len(self.broken):,} of {len(self._checked):,} images cannot be used "
+            f"({self._checked.sum():,} were checked)"
         )
 
     def _details(self) -> tuple[str, ...]:
@@ -168,7 +175,7 @@ class Reading:
         with _Checker(self._break) as checker, reading_bar(what, len(rows)) as step:
 
             def keep(row: int, content: bytes) -> None:
-                self._decoded[row] = True
+                self._checked[row] = True
                 self._places[:, row] = self._writer.add(content)
                 checker.add(row, content)
 
@@ -224,8 +231,9 @@ class _Checker:
         self._report = report
         self._workers = os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._workers)
-        self._chunk: list[tuple[int, bytes]] = []
-        self._running: deque[Future[list[tuple[int, str]]]] = deque()
+        self._chunk: list[_Unchecked] = []
+        self._running: deque[Future[_Checked]] = deque()
+        self._sound_kinds: set[bytes] = set()
 
     def __enter__(self) -> _Checker:
         return self
@@ -246,7 +254,10 @@ class _Checker:
 
     def add(self, row: int, content: bytes) -> None:
         """Check one more image, sooner or later."""
-        self._chunk.append((row, content))
+        kind = kind_of(content)
+        if kind in self._sound_kinds:
+            return
+        self._chunk.append((row, content, kind))
         if len(self._chunk) == _CHUNK:
             self._submit()
             while len(self._running) > 2 * self._workers:  # no more in memory than are soon done
@@ -257,15 +268,21 @@ class _Checker:
         self._chunk = []
 
     def _collect(self) -> None:
-        for row, reason in self._running.popleft().result():
+        failed, sound_kinds = self._running.popleft().result()
+        if len(self._sound_kinds) < _MOST_KINDS:
+            self._sound_kinds |= sound_kinds
+        for row, reason in failed:
             self._report(row, reason)
 
 
-def _check(chunk: Sequence[tuple[int, bytes]]) -> list[tuple[int, str]]:
-    failed = []
-    for row, content in chunk:
+def _check(chunk: Sequence[_Unchecked]) -> _Checked:
+    failed, sound_kinds = [], set[bytes]()
+    for row, content, kind in chunk:
         try:
             check_picture(content)
         except DataError as error:
             failed.append((row, str(error)))
-    return failed
+        else:
+            if kind is not None:
+                sound_kinds.add(kind)
+    return failed, sound_kinds

@@ -1,9 +1,9 @@
 """What a sweep's start costs over a large folder of small images: time, memory, decoding.
 
-    python tests/benchmarks/own_images.py [--images 100000] [--side 64] [--classes 10]
+    python tests/benchmarks/own_images.py [--images 100000] [--side 64] [--format JPEG]
 
-Makes a folder of JPEG files, cut out of scikit-learn's two photos, in a temporary directory and
-prints one row a case. Each case runs in a process of its own, so that memory is its own; `read
+Makes a folder of JPEG or PNG files, cut out of scikit-learn's two photos, in a temporary directory
+and prints one row a case. Each case runs in a process of its own, so that memory is its own; `read
 once` is a plain loop that reads every file and drops it.
 """
 
@@ -32,8 +32,8 @@ CASES = {
 }
 
 
-def make_folder(root: Path, *, num_images: int, side: int, classes: int) -> int:
-    """A folder a class with so many JPEG files in all; their bytes together."""
+def make_folder(root: Path, *, num_images: int, side: int, classes: int, kind: str) -> int:
+    """A folder a class with so many files in all; their bytes together."""
     rng = np.random.default_rng(0)
     photos = load_sample_images().images
     total = 0
@@ -44,8 +44,11 @@ def make_folder(root: Path, *, num_images: int, side: int, classes: int) -> int:
         top, left = (int(rng.integers(0, length - side)) for length in photo.shape[:2])
         picture = Image.fromarray(photo[top : top + side, left : left + side])
         content = io.BytesIO()
-        picture.save(content, "JPEG", quality=90, comment=str(number))
-        path = root / f"class{number % classes}" / f"{number:06d}.jpg"
+        if kind == "JPEG":
+            picture.save(content, kind, quality=90, comment=str(number))
+        else:
+            picture.save(content, kind)
+        path = root / f"class{number % classes}" / f"{number:06d}.{kind.lower()}"
         path.write_bytes(content.getvalue())
         total += len(content.getvalue())
     return total
@@ -102,6 +105,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--format", choices=["JPEG", "PNG"], default="JPEG")
     parser.add_argument("--case", choices=list(CASES), help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -110,8 +114,15 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "images"
-        total = make_folder(root, num_images=given.images, side=given.side, classes=given.classes)
-        print(f"{given.images:,} JPEG files of {given.side}x{given.side}, {total / MIB:.0f} MiB\n")
+        total = make_folder(
+            root,
+            num_images=given.images,
+            side=given.side,
+            classes=given.classes,
+            kind=given.format,
+        )
+        size = f"{given.side}x{given.side}"
+        print(f"{given.images:,} {given.format} files of {size}, {total / MIB:.0f} MiB\n")
         print(
             "| label budgets | kept images | start, s | to reading once | CPU, s | kept, MiB |",
             end="",

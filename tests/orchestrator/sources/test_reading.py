@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.sources import load_images
+from orchestrator.sources import load_images, reading
 from orchestrator.sources.reading import Demand
 from orchestrator.sources.splits import share_of_test
 from orchestrator.space import FolderSection
@@ -24,6 +24,7 @@ from tests.orchestrator.sources.conftest import (
 from trainable.budget import draw_subset
 from trainable.errors import DataError
 from trainable.images import LabelledImages, Split
+from trainable.pictures import check_picture
 from trainable.spec import LabelBudget
 
 TWO = LabelBudget(2)
@@ -260,3 +261,26 @@ def test_a_large_picture_of_a_camera_is_checked_at_its_full_length(tmp_path: Pat
     assert "0/whole.jpg" in dataset.images.paths
     assert "0/cut.jpg" not in dataset.images.paths
     assert "0/cut.jpg: cannot be decoded: " in notes_of(dataset)
+
+
+def test_images_of_a_kind_are_decoded_until_one_is_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_digits(tmp_path, per_class=100)
+    names = sorted(str(path) for path in tmp_path.rglob("*.png"))
+    broken = Path(names[-1])
+    broken.write_bytes(broken.read_bytes()[:-40])
+    decoded: list[bytes] = []
+
+    def spy(content: bytes) -> None:
+        decoded.append(content)
+        check_picture(content)
+
+    monkeypatch.setattr(reading, "check_picture", spy)
+    monkeypatch.setattr(reading, "_CHUNK", 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    read = dataset_of(section(tmp_path), LabelBudget.parse("all"))
+    assert broken.read_bytes() in decoded
+    assert 1 < len(decoded) < 20
+    assert len(read.images) == 199
+    assert "1 of 200 images cannot be used (200 were checked)" in notes_of(read)
