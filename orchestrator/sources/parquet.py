@@ -63,9 +63,9 @@ def list_images(section: ParquetSection, problems: Problems) -> Listing | None:
     labels = columns.texts(table.column(section.label_column), label_key, problems, names=names)
     splits = _splits(section, table, parts, problems)
     groups = None
-    if section.group_column is not None:
-        key = ("dataset", "group_column")
-        groups = columns.texts(table.column(section.group_column), key, problems)
+    if section.group is not None:
+        key = ("dataset", "group")
+        groups = columns.texts(table.column(section.group), key, problems)
     if len(problems) or labels is None:
         return None
     return Listing.of(
@@ -100,7 +100,7 @@ def _files(path: Path, problems: Problems) -> list[tuple[Path, str]]:
 
 def _read(file: Path, shown: str, section: ParquetSection, problems: Problems) -> pa.Table | None:
     """Every wanted column but the images; the image column is looked at, not read."""
-    keys = ("image_column", "label_column", "split_column", "group_column")
+    keys = ("image_column", "label_column", "split_column", "group")
     wanted = [(key, getattr(section, key)) for key in keys]
     try:
         with pq.ParquetFile(file) as opened:

@@ -33,7 +33,7 @@ def list_images(section: TableSection, problems: Problems) -> Listing | None:
     paths = _texts(table, section, "path_column", problems)
     labels = _texts(table, section, "label_column", problems)
     words = _texts(table, section, "split_column", problems)
-    groups = _texts(table, section, "group_column", problems)
+    groups = _texts(table, section, "group", problems)
     splits = None if words is None else columns.splits(words, ("dataset", "split_column"), problems)
     if paths is not None and folder.is_dir():
         _check_paths(paths, Root(folder), problems)
@@ -52,7 +52,7 @@ def _read(path: Path, section: TableSection, problems: Problems) -> pa.Table | N
     """The wanted columns of the table; every column of a CSV file as text."""
     wanted = {
         key: getattr(section, key)
-        for key in ("path_column", "label_column", "split_column", "group_column")
+        for key in ("path_column", "label_column", "split_column", "group")
     }
     if path.is_dir():
         problems.add(_PATH, f"{path} is a folder; allowed: a CSV or Parquet file")

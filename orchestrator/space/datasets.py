@@ -47,13 +47,11 @@ _SplitColumn = Annotated[
     str | None,
     Rule(help="column that says train, val or test; left out: none", text=Text.NAME),
 ]
-_GroupColumn = Annotated[
-    str | None,
-    Rule(
-        help="column of what no split may separate, such as a patient; left out: none",
-        text=Text.NAME,
-    ),
-]
+_GROUP_HELP = (
+    "what no split may separate, such as a patient: a column of a table, or a regular expression "
+    "on paths below the folder (its first group, or all it matches); left out: nothing"
+)
+_GroupColumn = Annotated[str | None, Rule(help=_GROUP_HELP, text=Text.NAME)]
 
 
 class _ImagesSection(Section):
@@ -82,14 +80,7 @@ class FolderSection(_ImagesSection):
     source: Annotated[Literal["folder"], _Source] = "folder"
     path: _Path
     test: _TestShare = None
-    group: Annotated[
-        str | None,
-        Rule(
-            help="what of an image's path below `path` no split may separate: the first group of "
-            "this expression, or all it matches; left out: nothing",
-            text=Text.PATTERN,
-        ),
-    ] = None
+    group: Annotated[str | None, Rule(help=_GROUP_HELP, text=Text.PATTERN)] = None
     max_bad_fraction: _MaxBad = 0.01
 
 
@@ -101,7 +92,7 @@ class TableSection(_ImagesSection):
     path_column: Annotated[str, Rule(help="column of the images' paths", text=Text.NAME)] = "path"
     label_column: _LabelColumn = "label"
     split_column: _SplitColumn = None
-    group_column: _GroupColumn = None
+    group: _GroupColumn = None
     root: Annotated[
         str | None,
         Rule(
@@ -124,7 +115,7 @@ class ParquetSection(_ImagesSection):
     ] = "image"
     label_column: _LabelColumn = "label"
     split_column: _SplitColumn = None
-    group_column: _GroupColumn = None
+    group: _GroupColumn = None
     test: _TestShare = None
     max_bad_fraction: _MaxBad = 0.01
 

@@ -42,6 +42,13 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-W", "error::DeprecationWarning:orchestrator", "-c", start, *arguments]
 
 
+def finished(arguments: list[str], *, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A command that ran to its end in a directory."""
+    return subprocess.run(
+        arguments, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, cwd=cwd
+    )
+
+
 def launch(
     out: Path, *overrides: str, space: Path = LOWDATA, folder: Path | None = None
 ) -> Launched:

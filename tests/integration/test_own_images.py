@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from orchestrator.tables import read_table
-from tests.integration.conftest import TIMEOUT_S, command
+from tests.integration.conftest import command, finished
 from tests.orchestrator.sources.conftest import encoded, scans, write
 
 SPACE = {
@@ -33,14 +33,7 @@ Swept = tuple[Path, subprocess.CompletedProcess[str]]
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-        cwd=cwd,
-    )
+    return finished(command(*arguments), cwd=cwd)
 
 
 @pytest.fixture(scope="module")

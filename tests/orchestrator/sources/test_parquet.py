@@ -97,11 +97,11 @@ def test_classes_of_whole_numbers_are_in_the_order_of_the_numbers(tmp_path: Path
     assert images.class_names == ("0", "5", "10", "15")
 
 
-def test_split_and_group_columns_are_kept(tmp_path: Path) -> None:
+def test_split_and_groups_are_kept(tmp_path: Path) -> None:
     splits = ["train"] * 20 + ["validation"] * 10 + ["test"] * 10
     groups = [f"g{number // 5}" for number in range(40)]
     path = write_parquet(tmp_path / "a.parquet", split=splits, group=groups)
-    found = section(path, split_column="split", group_column="group")
+    found = section(path, split_column="split", group="group")
     images = dataset_of(found, keep_val=True).images
     assert [list(images.split).count(split) for split in Split] == [20, 10, 10]
     assert images.groups is not None

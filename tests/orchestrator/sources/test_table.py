@@ -99,7 +99,7 @@ def test_whole_numbers_and_categories_of_parquet_become_text(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_split_and_group_columns_are_kept(tmp_path: Path, kind: str) -> None:
+def test_split_and_groups_are_kept(tmp_path: Path, kind: str) -> None:
     words = ["train", "Training", "VAL", "valid", "dev", "test"]
     rows = [
         {**row, "split": words[number // 2 % 6], "patient": f"p{number // 4}"}
@@ -108,7 +108,7 @@ def test_split_and_group_columns_are_kept(tmp_path: Path, kind: str) -> None:
     for row in rows:
         row["patient"] = f"{row['patient']}-{row['split'] == 'test'}"
     path = write_table(tmp_path, kind, rows=rows)
-    dataset = dataset_of(section(path, split_column="split", group_column="patient"))
+    dataset = dataset_of(section(path, split_column="split", group="patient"))
     images = dataset.images
     assert [list(images.split).count(split) for split in Split] == [40, 0, 8]
     assert "the data's own val split, 24 images, joins the pool" in notes_of(dataset)
@@ -122,7 +122,7 @@ def test_groups_of_a_column_are_never_separated_by_the_test_split(tmp_path: Path
         for number, row in enumerate(labelled(each=24, labels=["a", "b"]))
     ]
     path = write_table(tmp_path, "parquet", rows=rows)
-    images = dataset_of(section(path, group_column="patient", test=0.5)).images
+    images = dataset_of(section(path, group="patient", test=0.5)).images
     assert images.groups is not None
     test = images.split == Split.TEST
     assert 0 < test.sum() < len(images)
@@ -162,12 +162,12 @@ def test_every_problem_of_the_rows_is_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_column_that_is_not_there_names_those_that_are(tmp_path: Path, kind: str) -> None:
     path = write_table(tmp_path, kind, rows=labelled())
-    lines = problems_of(section(path, label_column="lable", group_column="patient"))
+    lines = problems_of(section(path, label_column="lable", group="patient"))
     assert lines[0] == (
         f"dataset.label_column: no column 'lable' in {path}; columns: 'path', 'label'; "
         "did you mean label?"
     )
-    assert lines[1].startswith("dataset.group_column: no column 'patient'")
+    assert lines[1].startswith("dataset.group: no column 'patient'")
 
 
 def test_what_is_no_table_says_what_is_due(tmp_path: Path) -> None:
