@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import Json, Space
+from orchestrator.cli.arguments import Json, Overrides, Space
 
 if TYPE_CHECKING:
     from orchestrator.survey import Survey
@@ -23,6 +23,7 @@ def data(
         Path | None,
         typer.Option("--sheet", help="Draw a few images of each class into this PNG file."),
     ] = None,
+    overrides: Overrides = None,
     json: Json = False,
 ) -> int:
     r"""Show a file's images: classes, sizes, splits, groups, duplicates, broken files.
@@ -31,11 +32,12 @@ def data(
     Examples:
       sft-sweep data search_spaces/lowdata.yaml
       sft-sweep data photos.yaml --sheet photos.png
+      sft-sweep data search_spaces/photos.yaml --set dataset.path=my_photos
     """
     from orchestrator import sweep
     from orchestrator.survey import survey
 
-    dataset = sweep.read_data(space)
+    dataset = sweep.read_data(space, overrides=overrides or [])
     found = survey(dataset)
     if json:
         print(jsonlib.dumps(found.to_json()))

@@ -68,7 +68,7 @@ def _look_into(folder: Path) -> Folder:
     from orchestrator.starter import Folder
     from trainable.images import Split
 
-    problems = Problems(str(folder))
+    problems = Problems(str(folder), command="init")
     listing = source.list_images(FolderSection(path=str(folder.absolute())), problems)
     if listing is not None:
         check_classes(listing, problems)

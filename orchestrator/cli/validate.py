@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from orchestrator.cli.arguments import Json, Space
+import shlex
+
+from orchestrator.cli.arguments import Json, Overrides, Space
 
 
-def validate(space: Space, *, json: Json = False) -> int:
+def validate(space: Space, *, overrides: Overrides = None, json: Json = False) -> int:
     r"""Check a search-space file against its images and weights; list every problem.
 
     \b
@@ -15,9 +17,10 @@ def validate(space: Space, *, json: Json = False) -> int:
     from orchestrator import sweep
     from orchestrator.cli import plans
 
-    prepared = sweep.prepare(space)
+    prepared = sweep.prepare(space, overrides=overrides or [])
     plans.tell_notes(prepared)
     plans.show(prepared, as_json=json)
     if not json:
-        print(f"{space}: fine. Start it with: sft-sweep launch {space}")
+        given = [part for override in overrides or [] for part in ("--set", override)]
+        print(f"{space}: fine. Start it with: sft-sweep launch {shlex.join([str(space), *given])}")
     return 0

@@ -26,10 +26,12 @@ class Problems:
 
     Attributes:
         where: the file, as the user named it.
+        command: the one that looks for them again.
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, *, command: str = "validate") -> None:
         self.where = where
+        self.command = command
         self._found: list[tuple[KeyPath, str]] = []
 
     def __len__(self) -> int:
@@ -48,10 +50,11 @@ class Problems:
         if not self._found:
             return
         ordered = sorted(self._found, key=lambda problem: _position(problem[0], given))
-        raise space_error(self.where, *(f"{dotted(path)}: {text}" for path, text in ordered))
+        lines = (f"{dotted(path)}: {text}" for path, text in ordered)
+        raise space_error(self.where, *lines, command=self.command)
 
 
-def space_error(where: str, *lines: str) -> SpaceError:
+def space_error(where: str, *lines: str, command: str = "validate") -> SpaceError:
     """The error that tells these problems, one a line."""
     count = f"{len(lines)} problem" + ("s" if len(lines) > 1 else "")
     return SpaceError(
@@ -59,7 +62,7 @@ def space_error(where: str, *lines: str) -> SpaceError:
             [
                 f"{where}: {count}",
                 *(f"  {line}" for line in lines),
-                f"Check again with: sft-sweep validate {shlex.quote(where)}",
+                f"Check again with: sft-sweep {command} {shlex.quote(where)}",
             ]
         )
     )

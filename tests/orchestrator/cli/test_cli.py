@@ -115,6 +115,20 @@ def test_a_dry_run_shows_the_plan_and_creates_nothing(
 def test_validate_shows_that_a_file_is_fine(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["validate", LOWDATA]) == 0
     assert f"{LOWDATA}: fine" in capsys.readouterr().out
+    assert run(["validate", LOWDATA, "--set", "search.label_budget=[3]"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.strip().endswith("--set 'search.label_budget=[3]'")
+
+
+def test_data_and_validate_take_overrides(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = f"dataset={{source: folder, path: {tmp_path / 'nowhere'}}}"
+    for command in ("data", "validate"):
+        assert run([command, LOWDATA, "--set", nowhere]) == 2
+        assert "no such folder" in capsys.readouterr().err
+    assert run(["data", LOWDATA, "--set", "seed=1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_images"] == 1797
 
 
 def test_commands_without_any_sweep_say_how_to_start_one(
