@@ -14,9 +14,9 @@ from trainable import device as devices
 from trainable.backbones import Backbone, Preprocessing
 from trainable.boundaries import boundaries
 from trainable.budget import draw_subset, validation_parts
+from trainable.decoding import decode, smallest_side
 from trainable.errors import DataError
-from trainable.features import activations, decode, smallest_side
-from trainable.freezing import split
+from trainable.features import FeatureCache, FeatureReader
 from trainable.images import LabelledImages, Split
 from trainable.logistic import fit_path
 from trainable.results import TestResult
@@ -62,6 +62,7 @@ def run_baseline(
     seed: int,
     image_size: int | None = None,
     device: torch.device | None = None,
+    cache: FeatureCache | None = None,
 ) -> BaselineResult:
     """Choose C inside the budget of repeat 0, then fit and test on every repeat's draw.
 
@@ -77,6 +78,7 @@ def run_baseline(
         image_size: side in pixels that a backbone sees; None for its own. Pixels are taken at the
             smallest image's side, at most `MAX_PIXELS`.
         device: to compute on.
+        cache: where a backbone's features are kept; None computes them here.
 
     Raises:
         DataError: the budget cannot pay for validation, or there is no test image.
@@ -90,7 +92,9 @@ def run_baseline(
         raise DataError("there is no test image; a baseline is always scored on the test split")
     looked_at, folds = validation_parts(images, draws[0], validation=validation)
     touched = np.unique(np.concatenate([looked_at, *draws, test]))
-    features = baseline_features(images, touched, backbone, image_size=image_size, device=where)
+    features = baseline_features(
+        images, touched, backbone, image_size=image_size, device=where, cache=cache
+    )
     labels = torch.from_numpy(images.labels[touched]).to(where)
 
     def rows(indices: npt.NDArray[np.int64]) -> Tensor:
@@ -143,6 +147,7 @@ def baseline_features(
     *,
     image_size: int | None = None,
     device: torch.device | None = None,
+    cache: FeatureCache | None = None,
 ) -> Tensor:
     """What a baseline classifies: what reaches a backbone's head, or pixels on the 0..1 scale.
 
@@ -152,6 +157,7 @@ def baseline_features(
         backbone: None for pixels.
         image_size: see `run_baseline`; it does not matter to pixels.
         device: to compute on.
+        cache: see `run_baseline`.
 
     Returns:
         (M, D) floats.
@@ -162,19 +168,11 @@ def baseline_features(
         return (
             decode(images, indices, Preprocessing(side, side)).to(device).flatten(1).float() / 255
         )
-    preprocessing = backbone.weights.preprocessing
-    preprocessing = preprocessing.resized(image_size or preprocessing.image_size)
-    traced = backbone.traced(preprocessing.image_size)
-    prefix = split(
-        traced, frozen=len(boundaries(traced)), num_classes=images.num_classes
-    ).prefix.to(device)
-    values = activations(
-        prefix,
-        decode(images, indices, preprocessing),
-        preprocessing=preprocessing,
-        device=device,
-        precision="fp32",
+    size = image_size or backbone.weights.preprocessing.image_size
+    reader = FeatureReader(
+        images, backbone, image_size=size, device=device, precision="fp32", cache=cache
     )
+    values = reader.read(indices, frozen=len(boundaries(backbone.traced(size))))
     return values.mean(dim=(2, 3)) if values.ndim == 4 else values.flatten(1)
 
 

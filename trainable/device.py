@@ -33,6 +33,13 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
     return contextlib.nullcontext()
 
 
+def random_state(device: torch.device) -> torch.Tensor:
+    """State of the generator that random layers on the device draw from."""
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.get_rng_state()
+
+
 def synchronize(device: torch.device) -> None:
     """Wait for queued work, so that a clock read afterwards counts it."""
     if device.type == "cuda":

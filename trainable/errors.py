@@ -17,5 +17,9 @@ class DataError(TrainableError):
     """The labelled images cannot serve the purpose they were given for."""
 
 
+class CacheError(TrainableError):
+    """The folder of stored features cannot be used."""
+
+
 class BackboneError(TrainableError):
     """A backbone is unknown, its weights are missing or wrong, or it cannot be cut."""

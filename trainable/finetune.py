@@ -6,7 +6,7 @@ Nothing here reads or writes files, prints, or remembers anything between trials
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,16 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from trainable import device as devices
+from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone
 from trainable.boundaries import boundaries, frozen_boundaries, parameter_depths
 from trainable.budget import Fold, draw_subset, validation_parts
 from trainable.errors import DataError
-from trainable.features import activations, decode
+from trainable.features import FeatureCache, FeatureCounts, FeatureReader
 from trainable.freezing import split
 from trainable.graphs import independent_copy
+from trainable.heads import Heads, is_bare_head
 from trainable.images import LabelledImages, Split
 from trainable.knobs import block_range
-from trainable.learner import DivergedError, Examples, Learner
+from trainable.learner import DivergedError, Examples, Learner, Learners
 from trainable.recipe import (
     learning_parameters,
     resolve_batch_size,
@@ -34,9 +36,11 @@ from trainable.recipe import (
 from trainable.results import Report, TestResult, TrialFacts
 from trainable.scores import score
 from trainable.spec import TrialSpec
-from trainable.views import draw_views
 
 __all__ = ["DivergedError", "Trial"]
+
+_TESTED_BYTES = 256 * 2**20
+"""Activations of test images that are held in memory at a time."""
 
 
 class Trial:
@@ -47,6 +51,7 @@ class Trial:
         images: all images that it may touch; the subset is drawn from their pool.
         backbone: the one that `spec.backbone` names.
         device: to compute on; the default is the visible GPU, else the CPU.
+        cache: where the frozen prefix's activations are kept; None computes them here.
 
     Raises:
         SpecError, DataError, BackboneError: it cannot be run.
@@ -59,6 +64,7 @@ class Trial:
         backbone: Backbone,
         *,
         device: torch.device | None = None,
+        cache: FeatureCache | None = None,
     ) -> None:
         self._start = time.perf_counter()
         self._device = device or devices.default_device()
@@ -75,7 +81,6 @@ class Trial:
             if spec.image_size == "auto"
             else int(spec.image_size)
         )
-        self._preprocessing = backbone.weights.preprocessing.resized(self._image_size)
         self._traced = backbone.traced(self._image_size)
         self._boundaries = boundaries(self._traced)
         frozen = frozen_boundaries(
@@ -85,7 +90,8 @@ class Trial:
             train=block_range(spec.train_blocks),
         )
         self._split = split(self._traced, frozen=frozen, num_classes=images.num_classes)
-        self._split.prefix.to(self._device)
+        self._cache = cache
+        self.counts = FeatureCounts()
         self._depths = parameter_depths(self._traced)
         self._learning = learning_parameters(
             spec,
@@ -109,27 +115,24 @@ class Trial:
         training = examples if self._spec.augment is None else self._views()
         validated = np.concatenate([rows[fold.val] for fold in folds])
         labels = torch.from_numpy(self._images.labels[validated])
-        learners = []
-        for number, fold in enumerate(folds):
-            part = training.at(self._view_rows(fold.train))
-            learners.append(self._learner(part, name=f"fold{number}", spec=spec))
+        learners = self._learners(
+            [training.at(self._view_rows(fold.train)) for fold in folds],
+            names=[f"fold{number}" for number in range(len(folds))],
+            spec=spec,
+        )
         held_out = [
             examples.at(torch.from_numpy(fold.val).to(self._device)).activations for fold in folds
         ]
         for number in range(spec.reports):
             start = time.perf_counter()
             step = round(spec.steps * (number + 1) / spec.reports)
-            losses = [learner.advance(step) for learner in learners]
-            predictions = [
-                learner.log_probabilities(part)
-                for learner, part in zip(learners, held_out, strict=True)
-            ]
-            scores = score(torch.cat(predictions), labels)
+            loss = learners.advance(step)
+            scores = score(torch.cat(learners.log_probabilities(held_out)), labels)
             self.timings["train_s"] += time.perf_counter() - start
             yield Report(
                 report=number,
                 step=step,
-                train_loss=sum(losses) / len(losses),
+                train_loss=loss,
                 val_loss=scores.log_loss,
                 val_accuracy=scores.accuracy,
                 val_balanced_accuracy=scores.balanced_accuracy,
@@ -150,13 +153,17 @@ class Trial:
         spec = self._resolve(len(self._subset))
         augmented = self._spec.augment is not None
         training = self._views() if augmented else self._examples(self._subset)
-        unseen = self._examples(test)
         start = time.perf_counter()
-        learner = self._learner(training, name="whole", spec=spec)
-        learner.advance(spec.steps)
-        predictions = learner.log_probabilities(unseen.activations)
+        learners = self._learners([training], names=["whole"], spec=spec)
+        learners.advance(spec.steps)
         self.timings["train_s"] += time.perf_counter() - start
-        return TestResult.of(predictions, unseen.labels.cpu())
+        predictions = []
+        for some in self._few_at_a_time(test):
+            unseen = self._examples(some)
+            start = time.perf_counter()
+            predictions += learners.log_probabilities([unseen.activations])
+            self.timings["train_s"] += time.perf_counter() - start
+        return TestResult.of(torch.cat(predictions), torch.from_numpy(self._images.labels[test]))
 
     def facts(self) -> TrialFacts:
         """What was resolved and counted; needs no training.
@@ -213,24 +220,42 @@ class Trial:
 
     def _examples(self, indices: npt.NDArray[np.int64]) -> Examples:
         """The images as they are, one row each."""
-        start = time.perf_counter()
-        pixels = decode(self._images, indices, self._preprocessing)
-        return self._featured(pixels, self._images.labels[indices], start)
+        return self._read(self._reader(), indices)
 
     def _views(self) -> Examples:
         """The views of the drawn subset, `views` rows an image, one image after another."""
-        augmentation = self._spec.augment
-        assert augmentation is not None
+        reader = self._reader(augmentation=self._spec.augment)
+        views = self._read(reader, self._subset)
+        number = views.activations.shape[1]
+        return Examples(views.activations.flatten(0, 1), views.labels.repeat_interleave(number))
+
+    def _read(self, reader: FeatureReader, indices: npt.NDArray[np.int64]) -> Examples:
         start = time.perf_counter()
-        views = draw_views(
+        activations = reader.read(indices, frozen=self._split.frozen)
+        labels = torch.from_numpy(self._images.labels[indices]).to(self._device)
+        devices.synchronize(self._device)
+        self.timings["features_s"] += time.perf_counter() - start
+        return Examples(activations, labels)
+
+    def _reader(self, augmentation: Augmentation | None = None) -> FeatureReader:
+        return FeatureReader(
             self._images,
-            self._subset,
+            self._backbone,
+            image_size=self._image_size,
+            device=self._device,
+            precision=devices.resolve_precision(self._spec.precision, self._device),
+            cache=self._cache,
             augmentation=augmentation,
-            preprocessing=self._preprocessing,
             seed=self._spec.seed,
+            counts=self.counts,
         )
-        labels = np.repeat(self._images.labels[self._subset], augmentation.views)
-        return self._featured(views.flatten(0, 1), labels, start)
+
+    def _few_at_a_time(self, indices: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+        """The indices in pieces whose activations take little memory."""
+        each = self._reader().row_bytes(self._split.frozen)
+        size = max(1, _TESTED_BYTES // each)
+        for start in range(0, len(indices), size):
+            yield indices[start : start + size]
 
     def _view_rows(self, positions: npt.NDArray[np.int64]) -> Tensor:
         """Rows of the training examples that show the images at some positions of the subset."""
@@ -238,28 +263,24 @@ class Trial:
         rows = positions[:, None] * views + np.arange(views)
         return torch.from_numpy(rows.ravel()).to(self._device)
 
-    def _featured(self, pixels: Tensor, labels: npt.NDArray[np.int64], start: float) -> Examples:
-        """What the prefix makes of (M, 3, S, S) pixels; the time since `start` is counted."""
-        features = activations(
-            self._split.prefix,
-            pixels,
-            preprocessing=self._preprocessing,
-            device=self._device,
-            precision=devices.resolve_precision(self._spec.precision, self._device),
-        )
-        examples = Examples(features, torch.from_numpy(labels).to(self._device))
-        devices.synchronize(self._device)
-        self.timings["features_s"] += time.perf_counter() - start
-        return examples
-
-    def _learner(self, examples: Examples, *, name: str, spec: TrialSpec) -> Learner:
-        return Learner(
-            independent_copy(self._split.suffix).to(self._device),
-            self._split.head,
-            examples,
-            name=name,
-            spec=spec,
-            depth_of=self._depths,
-            learning=self._learning,
-            num_classes=self._images.num_classes,
+    def _learners(
+        self, parts: Sequence[Examples], *, names: Sequence[str], spec: TrialSpec
+    ) -> Heads | Learners:
+        """One learner for each part."""
+        if is_bare_head(self._split.suffix, self._split.head):
+            return Heads(parts, names=names, spec=spec, num_classes=self._images.num_classes)
+        return Learners(
+            [
+                Learner(
+                    independent_copy(self._split.suffix).to(self._device),
+                    self._split.head,
+                    part,
+                    name=name,
+                    spec=spec,
+                    depth_of=self._depths,
+                    learning=self._learning,
+                    num_classes=self._images.num_classes,
+                )
+                for part, name in zip(parts, names, strict=True)
+            ]
         )

@@ -64,20 +64,9 @@ def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBack
         num_classes: outputs of the new head.
     """
     boundary = boundaries(traced)[frozen - 1] if frozen else None
-    nodes = list(traced.module.graph.nodes)
-    cut = next(
-        i
-        for i, node in enumerate(nodes)
-        if (node.name == boundary.node if boundary else node.op == "placeholder")
-    )
-    prefix_graph = fx.Graph()
-    copied: dict[fx.Node, fx.Node] = {}
-    for node in nodes[: cut + 1]:
-        copied[node] = prefix_graph.node_copy(node, copied.__getitem__)
-    prefix_graph.output(copied[nodes[cut]])
-
-    suffix_graph = _SuffixGraph(traced.facts, nodes[cut])
-    for node in nodes[cut + 1 :]:
+    cut = _node_of(traced, boundary)
+    suffix_graph = _SuffixGraph(traced.facts, cut)
+    for node in _behind(traced, cut):
         if traced.facts[node].pixels or node.op == "output":
             suffix_graph.copy(node)
     suffix = independent_copy(_module_of(traced.module, suffix_graph.graph))
@@ -86,12 +75,47 @@ def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBack
     new = _new_head(old, num_classes)
     suffix.set_submodule(head, new)
     return SplitBackbone(
-        prefix=FrozenPrefix(_module_of(traced.module, prefix_graph)),
+        prefix=frozen_between(traced, None, boundary),
         suffix=suffix.requires_grad_(requires_grad=True),
         head=head,
         frozen=frozen,
         boundary=boundary,
     )
+
+
+def frozen_between(
+    traced: TracedBackbone, start: Boundary | None, stop: Boundary | None
+) -> FrozenPrefix:
+    """What leads from one boundary to a deeper one: activations there -> activations here.
+
+    Args:
+        traced: the backbone; its parameters are shared.
+        start: where it begins; None for the images.
+        stop: where it ends; None for the images, which are then handed on.
+    """
+    first, last = _node_of(traced, start), _node_of(traced, stop)
+    graph = _SuffixGraph(traced.facts, first)
+    if last is not first:
+        for node in _behind(traced, first):
+            if traced.facts[node].pixels:
+                graph.copy(node)
+            if node is last:
+                break
+    graph.graph.output(graph.copied[last])
+    return FrozenPrefix(_module_of(traced.module, graph.graph))
+
+
+def _node_of(traced: TracedBackbone, boundary: Boundary | None) -> fx.Node:
+    """The node of a boundary; that of the images for None."""
+    nodes: list[fx.Node] = list(traced.module.graph.nodes)
+    if boundary is None:
+        return next(node for node in nodes if node.op == "placeholder")
+    return next(node for node in nodes if node.name == boundary.node)
+
+
+def _behind(traced: TracedBackbone, cut: fx.Node) -> list[fx.Node]:
+    nodes: list[fx.Node] = list(traced.module.graph.nodes)
+    return nodes[nodes.index(cut) + 1 :]
 
 
 def _module_of(root: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:

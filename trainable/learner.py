@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +12,8 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 
 from trainable.budget import derive_seed
-from trainable.device import autocast
+from trainable.device import autocast, random_state
 from trainable.errors import TrainableError
-from trainable.features import BATCH
 from trainable.logistic import fit_path
 from trainable.recipe import (
     CLIP_NORM,
@@ -23,6 +22,9 @@ from trainable.recipe import (
     train_mode,
 )
 from trainable.spec import TrialSpec
+
+EVALUATED = 256
+"""Images per forward pass where nothing is trained."""
 
 
 class DivergedError(TrainableError):
@@ -53,6 +55,8 @@ class Learner:
     """Trains one suffix; a pure function of (spec, name, examples), whatever ran before.
 
     The examples of update t and its random layers are drawn from (seed, repeat, name, t) alone.
+    An example that is drawn several times for one update is computed once and counts as often,
+    unless something in the suffix depends on the batch: random layers, statistics of the batch.
 
     Args:
         suffix: to be trained in place; its head is initialised here.
@@ -83,6 +87,7 @@ class Learner:
         self.step = 0
         self._name = name
         self._device = examples.labels.device
+        self._each_once = False  # until the first update has shown that nothing is random
         if spec.head_init == "logistic":
             _fit_head(suffix, head, examples, num_classes=num_classes)
         for parameter_name, parameter in suffix.named_parameters():
@@ -111,17 +116,27 @@ class Learner:
         return mean
 
     def _update(self) -> Tensor:
-        place = (self.spec.seed, self.spec.repeat, self._name, self.step)
-        generator = torch.Generator().manual_seed(derive_seed("batch", *place))
-        size = int(self.spec.batch_size)
-        rows = torch.randint(len(self.examples), (size,), generator=generator)
+        rows = drawn_rows(self.spec, self._name, self.step, num_examples=len(self.examples))
+        times = torch.ones(len(rows))
+        if self._each_once:
+            rows, times = torch.unique(rows, return_counts=True)
         batch = self.examples.at(rows.to(self._device))
+        place = (self.spec.seed, self.spec.repeat, self._name, self.step)
         torch.manual_seed(derive_seed("noise", *place))
+        before = random_state(self._device)
         with autocast(self.spec.precision, self._device):
             logits = self.suffix(batch.activations)
-        loss = functional.cross_entropy(
-            logits.float(), batch.labels, label_smoothing=self.spec.label_smoothing
+        if not self.step:
+            self._each_once = not self._knows_the_batch() and torch.equal(
+                before, random_state(self._device)
+            )
+        losses = functional.cross_entropy(
+            logits.float(),
+            batch.labels,
+            label_smoothing=self.spec.label_smoothing,
+            reduction="none",
         )
+        loss = losses @ (times / times.sum()).to(self._device)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.suffix.parameters(), CLIP_NORM)
@@ -129,6 +144,14 @@ class Learner:
         self._schedule.step()
         # A gradient that is not finite has spoilt the parameters, whatever the loss still says.
         return loss.detach().double() + 0 * norm.double()
+
+    def _knows_the_batch(self) -> bool:
+        """Whether statistics of a batch enter what is computed."""
+        return any(
+            module.training
+            for module in self.suffix.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        )
 
     def log_probabilities(self, activations: Tensor) -> Tensor:
         """(N, C) float64 on the CPU, in eval mode.
@@ -138,14 +161,41 @@ class Learner:
         """
         self.suffix.eval()
         parts = []
-        with torch.no_grad(), autocast(self.spec.precision, self._device):
-            for start in range(0, len(activations), BATCH):
-                logits = self.suffix(activations[start : start + BATCH].clone())
+        with torch.inference_mode(), autocast(self.spec.precision, self._device):
+            for start in range(0, len(activations), EVALUATED):
+                logits = self.suffix(activations[start : start + EVALUATED].clone())
                 parts.append(functional.log_softmax(logits.double(), dim=1).cpu())
         result = torch.cat(parts)
         if not bool(result.isfinite().all()):
             raise DivergedError(f"a prediction at step {self.step} is no finite number")
         return result
+
+
+class Learners:
+    """The learners of all folds, in lockstep; see `trainable.heads.Heads` for the same of heads.
+
+    Args:
+        learners: one a fold.
+    """
+
+    def __init__(self, learners: Sequence[Learner]) -> None:
+        self._learners = learners
+
+    def advance(self, step: int) -> float:
+        """Train until each has made `step` updates; return their mean loss, in nats."""
+        return sum(learner.advance(step) for learner in self._learners) / len(self._learners)
+
+    def log_probabilities(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """What each learner makes of its part; see `Learner.log_probabilities`."""
+        pairs = zip(self._learners, parts, strict=True)
+        return [learner.log_probabilities(part) for learner, part in pairs]
+
+
+def drawn_rows(spec: TrialSpec, name: str, step: int, *, num_examples: int) -> Tensor:
+    """(batch_size,) which examples an update sees, with replacement."""
+    seed = derive_seed("batch", spec.seed, spec.repeat, name, step)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(num_examples, (int(spec.batch_size),), generator=generator)
 
 
 def _fit_head(suffix: fx.GraphModule, head: str, examples: Examples, *, num_classes: int) -> None:
@@ -155,8 +205,8 @@ def _fit_head(suffix: fx.GraphModule, head: str, examples: Examples, *, num_clas
     hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     suffix.eval()
     with torch.no_grad():
-        for start in range(0, len(examples), BATCH):
-            suffix(examples.activations[start : start + BATCH].clone())
+        for start in range(0, len(examples), EVALUATED):
+            suffix(examples.activations[start : start + EVALUATED].clone())
     hook.remove()
     features = torch.cat(seen).float()
     if features.ndim == 4:  # a 1x1 convolution classifies every place; start it at their mean

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import torch
 from torch import fx, nn, optim
 
 from trainable.knobs import block_range
@@ -106,7 +108,7 @@ def make_optimizer(
         # Of the new head, a bias may be unknown there: the old head needs not have had one.
         place = (depth_of.get(name, 0), name not in undecayed)
         groups.setdefault(place, []).append(parameter)
-    options = [
+    options: list[dict[str, Any]] = [
         {
             "params": parameters,
             "lr": spec.lr * spec.layer_decay**depth,
@@ -114,9 +116,26 @@ def make_optimizer(
         }
         for (depth, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
+    return _optimizer(spec, options)
+
+
+def head_optimizer(
+    spec: TrialSpec, *, weights: list[torch.Tensor], biases: list[torch.Tensor]
+) -> optim.Optimizer:
+    """The optimizer of heads alone; as of a suffix, biases are not decayed."""
+    return _optimizer(
+        spec,
+        [
+            {"params": weights, "lr": spec.lr, "weight_decay": spec.weight_decay},
+            {"params": biases, "lr": spec.lr, "weight_decay": 0.0},
+        ],
+    )
+
+
+def _optimizer(spec: TrialSpec, options: list[dict[str, Any]]) -> optim.Optimizer:
     if spec.optimizer == "sgd":
-        return optim.SGD(options, lr=spec.lr, momentum=SGD_MOMENTUM)
-    return optim.AdamW(options, lr=spec.lr)
+        return optim.SGD(options, lr=spec.lr, momentum=SGD_MOMENTUM, fused=True)
+    return optim.AdamW(options, lr=spec.lr, fused=True)
 
 
 def learning_rate_factor(step: int, *, steps: int, warmup: float) -> float:

@@ -18,8 +18,8 @@ from torchvision.transforms import v2
 from trainable.augmentation import OPS, Augmentation, Op
 from trainable.backbones import Preprocessing
 from trainable.budget import derive_seed
+from trainable.decoding import resized_picture
 from trainable.errors import SpecError
-from trainable.features import resized_picture
 from trainable.images import LabelledImages
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 from trainable.backbones import Backbone, Preprocessing
 from trainable.baselines import INVERSE_PENALTIES, BaselineResult, run_baseline
 from trainable.budget import draw_subset
+from trainable.decoding import decode
 from trainable.errors import DataError
-from trainable.features import decode
 from trainable.images import LabelledImages, Split
 from trainable.logistic import fit_path
 from trainable.spec import LabelBudget, Metric, Validation

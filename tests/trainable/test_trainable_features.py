@@ -1,160 +1,213 @@
-import io
-import zlib
+"""Activations from the store are those computed on the spot, and every part of a key counts."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from trainable.backbones import Preprocessing
-from trainable.errors import DataError
-from trainable.features import BATCH, activations, decode, normalize, smallest_side
-from trainable.images import LabelledImages, Split
+from tests.trainable.families import Case
+from trainable import features
+from trainable.augmentation import Augmentation
+from trainable.backbones import Backbone, Preprocessing, load_weights
+from trainable.boundaries import boundaries
+from trainable.costs import CacheMode, Speeds
+from trainable.decoding import decode, normalize
+from trainable.features import BATCH, FeatureCache, FeatureCounts, FeatureReader
+from trainable.freezing import split
+from trainable.images import LabelledImages
+from trainable.store import FeatureStore
 
-PLAIN = Preprocessing(
-    image_size=4, resize_size=4, interpolation="bilinear", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
-)
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = torch.device("cpu")
+FAST = Speeds(flops=1e9, read_bytes=1e12, write_bytes=1e12)
+VIEWS = Augmentation.parse({"ops": ["horizontal_flip", "resized_crop"], "views": 3})
+SOME = np.asarray([5, 900, 17, 3, 1200, 44, 6], dtype=np.int64)
+Rows = npt.NDArray[np.int64]
 
 
-def encoded(pixels: npt.NDArray[np.uint8], kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind)
-    return buffer.getvalue()
+def cache(folder: Path, mode: CacheMode = CacheMode.ALWAYS, **options: Any) -> FeatureCache:
+    settings: dict[str, Any] = {"speeds": FAST, "num_images": 1797, **options}
+    return FeatureCache(store=FeatureStore(folder), mode=mode, **settings)
 
 
-def made(*files: bytes) -> LabelledImages:
-    return LabelledImages.from_bytes(
-        files,
-        labels=[0] * len(files),
-        split=[Split.POOL] * len(files),
-        class_names=["cat"],
-        paths=[f"cats/{i}.png" for i in range(len(files))],
+def reader(images: LabelledImages, backbone: Backbone, **options: Any) -> FeatureReader:
+    settings: dict[str, Any] = {"image_size": 8, "device": CPU, "precision": "fp32", **options}
+    return FeatureReader(images, backbone, **settings)
+
+
+def test_activations_are_what_the_prefix_makes_of_the_images(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    preprocessing = strokes.weights.preprocessing
+    pixels = normalize(decode(digit_images, SOME, preprocessing), preprocessing)
+    for frozen in (0, 3, 7):
+        prefix = split(strokes.traced(8), frozen=frozen, num_classes=10).prefix
+        found = reader(digit_images, strokes).read(SOME, frozen=frozen)
+        assert torch.allclose(found, prefix(pixels), atol=1e-5)
+        assert found.dtype == torch.float32
+
+
+@pytest.mark.parametrize("augmentation", [None, VIEWS])
+@pytest.mark.parametrize("frozen", [0, 2, 5, 7])
+def test_cached_equals_uncached_to_the_bit(
+    digit_images: LabelledImages,
+    strokes: Backbone,
+    tmp_path: Path,
+    frozen: int,
+    augmentation: Augmentation | None,
+) -> None:
+    views = {"augmentation": augmentation, "seed": 3}
+    plain = reader(digit_images, strokes, **views).read(SOME, frozen=frozen)
+    kept = cache(tmp_path)
+    cold = reader(digit_images, strokes, cache=kept, **views).read(SOME, frozen=frozen)
+    counts = FeatureCounts()
+    again = reader(digit_images, strokes, cache=cache(tmp_path), counts=counts, **views)
+    warm = again.read(SOME, frozen=frozen)
+    assert plain.shape[: 2 if augmentation else 1] == ((7, 3) if augmentation else (7,))
+    assert torch.equal(plain, cold)
+    assert torch.equal(plain, warm)
+    assert (counts.hits, counts.misses, counts.computed_flops) == (7, 0, 0.0)
+
+
+def test_a_row_is_the_same_beside_other_images_in_other_places_and_numbers(
+    case: Case, digit_images: LabelledImages
+) -> None:
+    """Of every family of networks: what makes stored rows and computed ones one thing."""
+    size = case.size
+    weights = replace(load_weights("tiny_strokes"), preprocessing=Preprocessing(size, size))
+    backbone = Backbone(weights)
+    backbone._traced[size] = case.traced
+    rows = np.arange(BATCH + 9, dtype=np.int64)
+    for frozen in sorted({1, len(boundaries(backbone.traced(size)))}):
+        together = reader(digit_images, backbone, image_size=size).read(rows, frozen=frozen)
+        for some in (rows[::-1], rows[4:11], rows[-1:]):
+            found = reader(digit_images, backbone, image_size=size).read(
+                np.ascontiguousarray(some), frozen=frozen
+            )
+            assert torch.equal(found, together[some.copy()])
+
+
+def test_a_deeper_boundary_is_computed_from_the_nearest_stored_one(
+    digit_images: LabelledImages, strokes: Backbone, tmp_path: Path
+) -> None:
+    cuts = boundaries(strokes.traced(8))
+    plain = reader(digit_images, strokes).read(SOME, frozen=6)
+    for frozen in (2, 4):
+        reader(digit_images, strokes, cache=cache(tmp_path)).read(SOME, frozen=frozen)
+    counts = FeatureCounts()
+    found = reader(digit_images, strokes, cache=cache(tmp_path), counts=counts).read(SOME, frozen=6)
+    assert torch.equal(found, plain)
+    assert counts.computed_flops == pytest.approx(7 * (cuts[5].flops - cuts[3].flops))
+    assert counts.asked_flops == pytest.approx(7 * cuts[5].flops)
+    assert (counts.hits, counts.misses) == (0, 7)
+
+
+def test_pixels_are_decoded_once_whatever_is_asked_of_them(
+    digit_images: LabelledImages,
+    strokes: Backbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoded: list[int] = []
+
+    def watched(images: LabelledImages, rows: Rows, preprocessing: Any) -> Tensor:
+        decoded.extend(rows.tolist())
+        return decode(images, rows, preprocessing)
+
+    monkeypatch.setattr(features, "decode", watched)
+    other = Backbone(load_weights("tiny_untrained"))
+    for backbone, frozen in ((strokes, 3), (strokes, 0), (other, 7), (strokes, 7)):
+        reader(digit_images, backbone, cache=cache(tmp_path)).read(SOME, frozen=frozen)
+    assert sorted(decoded) == sorted(SOME.tolist())
+
+
+def rescaled(backbone: Backbone) -> Backbone:
+    preprocessing = replace(backbone.weights.preprocessing, mean=(0.1, 0.2, 0.3))
+    return Backbone(replace(backbone.weights, preprocessing=preprocessing))
+
+
+def retouched(backbone: Backbone) -> Backbone:
+    """One weight differs, and so does the hash of all."""
+    arrays = {name: array.copy() for name, array in backbone.weights.arrays.items()}
+    name = next(name for name, array in arrays.items() if array.ndim == 4)
+    arrays[name].flat[0] += 1.0
+    return Backbone(replace(backbone.weights, arrays=arrays, digest="other"))
+
+
+CHANGES: dict[str, Callable[[Backbone], tuple[Backbone, dict[str, Any]]]] = {
+    "weights": lambda b: (retouched(b), {}),
+    "scale": lambda b: (rescaled(b), {}),
+    "resolution": lambda b: (b, {"image_size": 16}),
+    "precision": lambda b: (b, {"precision": "bf16"}),
+    "views": lambda b: (b, {"augmentation": VIEWS}),
+    "architecture": lambda b: (
+        Backbone(replace(b.weights, version="x", architecture="tiny_fractals")),
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changing_a_part_of_the_key_misses_the_cache(
+    digit_images: LabelledImages, strokes: Backbone, tmp_path: Path, change: str
+) -> None:
+    reader(digit_images, strokes, cache=cache(tmp_path)).read(SOME, frozen=3)
+    backbone, options = CHANGES[change](strokes)
+    counts = FeatureCounts()
+    found = reader(digit_images, backbone, cache=cache(tmp_path), counts=counts, **options).read(
+        SOME, frozen=3
     )
+    assert (counts.hits, counts.misses) == (0, 7)
+    assert torch.equal(found, reader(digit_images, backbone, **options).read(SOME, frozen=3))
 
 
-def ramp(height: int, width: int) -> npt.NDArray[np.uint8]:
-    rng = np.random.default_rng(height * 100 + width)
-    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def test_images_of_the_right_size_are_decoded_to_their_very_pixels_in_the_order_asked() -> None:
-    first, second = ramp(4, 4), ramp(4, 4)[::-1].copy()
-    pixels = decode(made(encoded(first), encoded(second)), np.asarray([1, 0]), PLAIN)
-    assert pixels.dtype == torch.uint8
-    assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), second)
-    assert np.array_equal(pixels[1].permute(1, 2, 0).numpy(), first)
-
-
-@pytest.mark.parametrize("wide", [True, False])
-def test_longer_side_is_cut_to_the_centre(wide: bool) -> None:
-    centre = ramp(4, 4)
-    padding = np.zeros((4, 3, 3), dtype=np.uint8)
-    picture = np.concatenate([padding, centre, padding], axis=1)
-    if not wide:
-        picture, centre = picture.transpose(1, 0, 2).copy(), centre.transpose(1, 0, 2)
-    pixels = decode(made(encoded(picture)), np.asarray([0]), PLAIN)
-    assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), centre)
-
-
-@pytest.mark.parametrize("side", [2, 8, 13])
-def test_even_colour_keeps_its_value_at_any_size(side: int) -> None:
-    even = np.full((5, 9, 3), (10, 200, 77), dtype=np.uint8)
-    pixels = decode(made(encoded(even)), np.asarray([0]), Preprocessing(side, side))
-    assert pixels.shape == (1, 3, side, side)
-    assert [set(pixels[0, c].flatten().tolist()) for c in range(3)] == [{10}, {200}, {77}]
-
-
-def test_grey_images_become_three_equal_channels() -> None:
-    pixels = decode(made(encoded(ramp(4, 4)[:, :, 0])), np.asarray([0]), PLAIN)
-    assert torch.equal(pixels[0, 0], pixels[0, 1])
-    assert torch.equal(pixels[0, 0], pixels[0, 2])
-
-
-def broken_png() -> bytes:
-    """A PNG whose pixels break off before a chunk of no known name: to Pillow a SyntaxError."""
-    whole = encoded(ramp(40, 40))
-    place = whole.index(b"IDAT")
-    half = b"IDAT" + whole[place + 4 : place + 2000]
-    chunk = (len(half) - 4).to_bytes(4, "big") + half + zlib.crc32(half).to_bytes(4, "big")
-    return whole[: place - 4] + chunk + bytes(4) + b"\xf4\x10\x19\xa0" + bytes(4)
-
-
-def test_pillow_calls_the_broken_png_a_syntax_error() -> None:
-    with (
-        Image.open(io.BytesIO(broken_png())) as opened,
-        pytest.raises(SyntaxError, match="broken PNG file"),
+def test_other_boundaries_views_and_images_miss_the_cache(
+    digit_images: LabelledImages, strokes: Backbone, tmp_path: Path
+) -> None:
+    views = {"augmentation": VIEWS, "seed": 0}
+    reader(digit_images, strokes, cache=cache(tmp_path), **views).read(SOME, frozen=3)
+    more = Augmentation.parse({"ops": ["horizontal_flip", "resized_crop"], "views": 2})
+    for rows, frozen, options in (
+        (SOME, 4, views),
+        (SOME, 3, {**views, "seed": 1}),
+        (SOME, 3, {**views, "augmentation": more}),
+        (SOME + 100, 3, views),
     ):
-        opened.load()
+        counts = FeatureCounts()
+        one = reader(digit_images, strokes, cache=cache(tmp_path), counts=counts, **options)
+        one.read(rows, frozen=frozen)
+        assert counts.misses == 7, (frozen, options)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"no image", encoded(ramp(40, 40))[:-900], broken_png()],
-    ids=["empty", "text", "cut off", "broken"],
-)
-def test_image_that_cannot_be_decoded_is_named(content: bytes) -> None:
-    images = made(encoded(ramp(4, 4)), content)
-    with pytest.raises(DataError, match=r"^cats/1\.png: cannot be decoded"):
-        decode(images, np.asarray([0, 1]), PLAIN)
+def test_what_is_not_worth_its_bytes_is_computed_and_not_stored(
+    digit_images: LabelledImages, strokes: Backbone, tmp_path: Path
+) -> None:
+    slow_disk = Speeds(flops=1e15, read_bytes=1.0, write_bytes=1.0)
+    counts = FeatureCounts()
+    kept = cache(tmp_path, CacheMode.AUTO, speeds=slow_disk)
+    for _ in range(2):
+        reader(digit_images, strokes, cache=kept, counts=counts).read(SOME, frozen=3)
+    assert (counts.hits, counts.misses) == (0, 14)
+    assert kept.store.info().collections == 1  # the pixels
 
 
-def test_smallest_side_is_that_of_the_images_asked_about() -> None:
-    images = made(encoded(ramp(9, 7)), encoded(ramp(6, 8)), encoded(ramp(2, 2)))
-    assert smallest_side(images, np.asarray([0, 1])) == 6
+def test_never_keeps_nothing(
+    digit_images: LabelledImages, strokes: Backbone, tmp_path: Path
+) -> None:
+    kept = cache(tmp_path, CacheMode.NEVER)
+    plain = reader(digit_images, strokes).read(SOME, frozen=3)
+    assert torch.equal(reader(digit_images, strokes, cache=kept).read(SOME, frozen=3), plain)
+    assert kept.store.info().files == 0
 
 
-def test_smallest_side_of_what_is_no_image_is_an_error_that_names_it() -> None:
-    with pytest.raises(DataError, match=r"^cats/0\.png: cannot be decoded"):
-        smallest_side(made(b"no image"), np.asarray([0]))
-
-
-def test_normalize_takes_means_and_deviations_per_channel_and_leaves_the_pixels() -> None:
-    pixels = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
-    scale = Preprocessing(
-        image_size=2,
-        resize_size=2,
-        interpolation="bilinear",
-        mean=(0.5, 0.0, 1.0),
-        std=(0.25, 0.5, 1.0),
-    )
-    values = normalize(pixels, scale)
-    assert values[0, :, 0, 0].tolist() == pytest.approx([2.0, 2.0, 0.0])
-    assert values.dtype == torch.float32
-    assert (pixels == 255).all()
-
-
-class Counting(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: list[int] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.sizes.append(len(images))
-        return images.mean(dim=(2, 3))
-
-
-def test_activations_come_batch_by_batch_in_the_order_of_the_images() -> None:
-    pixels = torch.randint(0, 256, (BATCH + 3, 3, 4, 4), dtype=torch.uint8)
-    prefix = Counting()
-    values = activations(
-        prefix, pixels, preprocessing=PLAIN, device=torch.device("cpu"), precision="fp32"
-    )
-    assert prefix.sizes == [BATCH, 3]
-    assert torch.allclose(values, pixels.float().mean(dim=(2, 3)) / 255)
-
-
-def test_activations_in_bf16_are_near_those_in_fp32() -> None:
-    torch.manual_seed(0)
-    prefix = nn.Conv2d(3, 4, 3).requires_grad_(requires_grad=False)
-    pixels = torch.randint(0, 256, (5, 3, 6, 6), dtype=torch.uint8)
-    exact, rough = (
-        activations(
-            prefix, pixels, preprocessing=PLAIN, device=torch.device("cpu"), precision=precision
-        )
-        for precision in ("fp32", "bf16")
-    )
-    assert rough.dtype == torch.bfloat16
-    assert not torch.equal(rough.float(), exact)
-    assert torch.allclose(rough.float(), exact, atol=0.05)
+def test_no_image_is_no_row(digit_images: LabelledImages, strokes: Backbone) -> None:
+    none = np.empty(0, dtype=np.int64)
+    for frozen, shape in ((0, (0, 3, 8, 8)), (7, (0, 96))):
+        assert reader(digit_images, strokes).read(none, frozen=frozen).shape == shape

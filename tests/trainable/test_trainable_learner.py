@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trainable.backbones import Backbone, Preprocessing
 from trainable.boundaries import parameter_depths
-from trainable.features import activations, decode
+from trainable.decoding import decode, normalize
 from trainable.freezing import FrozenPrefix, SplitBackbone, split
 from trainable.images import LabelledImages, Split
 from trainable.learner import DivergedError, Examples, Learner
@@ -58,13 +58,7 @@ class Bench:
         return split(self.backbone.traced(8), frozen=frozen, num_classes=10)
 
     def examples(self, prefix: nn.Module) -> Examples:
-        values = activations(
-            prefix,
-            self.pixels,
-            preprocessing=self.backbone.weights.preprocessing,
-            device=torch.device("cpu"),
-            precision="fp32",
-        )
+        values = prefix(normalize(self.pixels, self.backbone.weights.preprocessing))
         return Examples(values, self.labels)
 
     def learner(
@@ -297,6 +291,7 @@ class Recording(Examples):
 
 
 def batches(bench: Bench, **changed: Any) -> list[list[int]]:
+    """Which rows each of three updates computed."""
     examples = bench.examples(bench.halves(changed.get("frozen", 3)).prefix)
     recording = Recording(examples.activations, examples.labels)
     bench.learner(examples=recording, **changed).advance(3)
@@ -305,7 +300,7 @@ def batches(bench: Bench, **changed: Any) -> list[list[int]]:
 
 def test_batches_depend_on_seed_repeat_name_and_step_alone(bench: Bench) -> None:
     expected = batches(bench)
-    assert [len(batch) for batch in expected] == [16, 16, 16]
+    assert len(expected[0]) == 16
     assert len({tuple(batch) for batch in expected}) == 3
     for same_batches in (
         {"lr": 1e-4, "optimizer": "sgd", "head_init": "logistic"},
@@ -315,6 +310,25 @@ def test_batches_depend_on_seed_repeat_name_and_step_alone(bench: Bench) -> None
         assert batches(bench, **same_batches) == expected
     for other in ({"seed": 1}, {"repeat": 1}, {"name": "fold1"}):
         assert batches(bench, **other)[0] != expected[0], other
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_an_example_drawn_twice_for_an_update_is_computed_once_and_counts_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    knobs: dict[str, Any] = {"steps": 6, "label_smoothing": 0.1, "optimizer": optimizer}
+    rows = batches(bench, **knobs)
+    assert [len(batch) for batch in rows[1:]] == [len(set(batch)) for batch in rows[1:]]
+    assert max(map(len, rows[1:])) < 16
+    once, each = bench.learner(**knobs), bench.learner(**knobs)
+    monkeypatch.setattr(each, "_knows_the_batch", lambda: True)
+    assert once.advance(6) == pytest.approx(each.advance(6), abs=1e-6)
+    for name, value in state(once).items():
+        assert torch.allclose(value, state(each)[name], atol=1e-5), name
+
+
+def test_where_statistics_of_the_batch_enter_every_drawn_example_is_computed(bench: Bench) -> None:
+    assert [len(batch) for batch in batches(bench, batchnorm="train")] == [16, 16, 16]
 
 
 class Noisy(nn.Module):

@@ -24,8 +24,8 @@ from trainable.backbones import (
     names,
     untrained,
 )
+from trainable.decoding import decode
 from trainable.errors import BackboneError
-from trainable.features import decode
 from trainable.finetune import Trial
 from trainable.images import LabelledImages, Split
 from trainable.spec import LabelBudget, TrialSpec

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from trainable.backbones import Backbone, describe, expand, known_problem, load_weights, names
 from trainable.backbones.timm_models import PREFIX, preprocessing_of
 from trainable.boundaries import boundaries
+from trainable.decoding import decode
 from trainable.errors import BackboneError
-from trainable.features import decode
 from trainable.finetune import Trial
 from trainable.freezing import split
 from trainable.images import LabelledImages, Split

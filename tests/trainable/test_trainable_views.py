@@ -8,8 +8,8 @@ from torch import Tensor
 
 from trainable.augmentation import OPS, Augmentation
 from trainable.backbones import Backbone, Preprocessing
+from trainable.decoding import decode
 from trainable.errors import SpecError
-from trainable.features import decode
 from trainable.finetune import Trial
 from trainable.images import LabelledImages, Split
 from trainable.spec import LabelBudget, TrialSpec, Validation

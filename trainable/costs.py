@@ -1,0 +1,185 @@
+"""Which boundaries are worth keeping on disk: work saved against bytes written and read.
+
+    keep a boundary if  FLOPs from the level kept below it / FLOPs per second
+                        > bytes of a row / bytes written per second / READS
+                          + bytes of a row / bytes read per second
+
+Speeds are measured once on a machine by a short probe, and remembered beside the store. Deciding
+otherwise changes how long a sweep takes and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from trainable.boundaries import Boundary
+
+READS = 4
+"""How often a row is read, at the least, once it was written: by so many trials."""
+
+_PROBE_BYTES = 16 * 2**20
+_PROBE_S = 0.05
+_SPEEDS_FILE = "speeds.json"
+_GPU_FACTOR = 100.0
+"""A GPU's FLOPs per second in those of one processor core; where it is wrong, little is lost."""
+
+
+class CacheMode(StrEnum):
+    """Whether what frozen prefixes yield is kept."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speeds:
+    """What this machine does in a second.
+
+    Attributes:
+        flops: of a convolution in fp32, in one thread.
+        read_bytes: from the store, copied and checked.
+        write_bytes: to the store.
+    """
+
+    flops: float
+    read_bytes: float
+    write_bytes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """Whether one boundary is kept, and why.
+
+    Attributes:
+        boundary: the place to cut.
+        bytes: of a row.
+        kept: whether rows are stored.
+        compute_s: to compute a row from the level kept below, in seconds.
+        store_s: a row's share of writing, and one reading, in seconds.
+    """
+
+    boundary: Boundary
+    bytes: int
+    kept: bool
+    compute_s: float
+    store_s: float
+
+
+def levels(
+    cuts: Sequence[Boundary],
+    *,
+    mode: CacheMode,
+    speeds: Speeds,
+    rows: int,
+    max_bytes: int,
+    value_bytes: int = 4,
+) -> list[Level]:
+    """Which boundaries are kept.
+
+    Args:
+        cuts: of a backbone, shallowest first.
+        mode: `always` keeps each that fits, `never` none.
+        speeds: of this machine.
+        rows: images that a sweep may ask for; `auto` takes no more than a quarter of the store for
+            one boundary of theirs.
+        max_bytes: of the store.
+        value_bytes: of one activation.
+    """
+    found, below = [], 0.0
+    for cut in cuts:
+        size = math.prod(cut.shape) * value_bytes
+        compute_s = (cut.flops - below) / speeds.flops
+        store_s = size / speeds.write_bytes / READS + size / speeds.read_bytes
+        fits = size * rows <= max_bytes / 4
+        kept = mode is CacheMode.ALWAYS or (mode is CacheMode.AUTO and fits and compute_s > store_s)
+        found.append(
+            Level(boundary=cut, bytes=size, kept=kept, compute_s=compute_s, store_s=store_s)
+        )
+        if kept:
+            below = cut.flops
+    return found
+
+
+def speeds_of(folder: Path, *, device: torch.device) -> Speeds:
+    """What this machine does in a second: as measured before, or now, in a tenth of a second.
+
+    Args:
+        folder: of the store; the result is remembered in it.
+        device: that features are computed on.
+    """
+    path = folder / _SPEEDS_FILE
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        given = json.loads(path.read_text(encoding="utf-8"))
+        speeds = Speeds(**{name: float(value) for name, value in given.items()})
+        if all(math.isfinite(value) and value > 0 for value in asdict(speeds).values()):
+            return _on(device, speeds)
+    speeds = _probe(folder)
+    temporary = folder / f"{uuid4().hex}.tmp"
+    with contextlib.suppress(OSError):
+        temporary.write_text(json.dumps(asdict(speeds)), encoding="utf-8")
+        temporary.rename(path)
+    return _on(device, speeds)
+
+
+def _on(device: torch.device, speeds: Speeds) -> Speeds:
+    if device.type != "cuda":
+        return speeds
+    return Speeds(
+        flops=speeds.flops * _GPU_FACTOR,
+        read_bytes=speeds.read_bytes,
+        write_bytes=speeds.write_bytes,
+    )
+
+
+def _probe(folder: Path) -> Speeds:
+    content = np.random.default_rng(0).integers(0, 256, _PROBE_BYTES, dtype=np.uint8)
+    path = folder / f"{uuid4().hex}.tmp"
+    write_s = read_s = math.inf
+    try:
+        start = time.perf_counter()
+        path.write_bytes(content.data)
+        write_s = time.perf_counter() - start
+        start = time.perf_counter()
+        mapped = np.memmap(path, np.uint8, "r")
+        zlib.crc32(mapped.copy().data)
+        read_s = time.perf_counter() - start
+    except OSError:  # then nothing will be stored either
+        write_s = read_s = 1.0
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return Speeds(
+        flops=_flops_per_second(),
+        read_bytes=_PROBE_BYTES / read_s,
+        write_bytes=_PROBE_BYTES / write_s,
+    )
+
+
+def _flops_per_second() -> float:
+    """Of a 3x3 convolution as they are common in the middle of a network, batch of 16."""
+    images, weight = torch.randn(16, 64, 16, 16), torch.randn(64, 64, 3, 3)
+    each = 2 * 16 * 16 * 16 * 64 * 64 * 9
+    best, end = math.inf, time.perf_counter() + _PROBE_S
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            functional.conv2d(images, weight, padding=1)
+            best = min(best, time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    return each / best

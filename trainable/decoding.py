@@ -1,0 +1,105 @@
+"""Encoded images -> pixels of the size that a backbone sees, and their scale for its input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from trainable.backbones import Preprocessing
+from trainable.errors import DataError
+from trainable.images import LabelledImages
+from trainable.pictures import picture_size, read_picture
+
+
+def decode(
+    images: LabelledImages, indices: npt.NDArray[np.int64], preprocessing: Preprocessing
+) -> Tensor:
+    """RGB pixels: resized by the shorter side, then cut to the centre square.
+
+    The same arithmetic as torchvision's ImageClassification preset on a Pillow image, which
+    `trainable.pictures` made RGB and upright.
+
+    Args:
+        images: where the encoded bytes lie.
+        indices: (M,) which of them.
+        preprocessing: sizes, interpolation and squash are read.
+
+    Returns:
+        (M, 3, image_size, image_size) uint8 on the CPU.
+
+    Raises:
+        DataError: an image cannot be decoded; the message names its path.
+    """
+    size = preprocessing.image_size
+    pixels = torch.empty((len(indices), 3, size, size), dtype=torch.uint8)
+    for row, index in enumerate(indices):
+        picture = _cut(resized_picture(images, int(index), preprocessing), size)
+        pixels[row] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    return pixels
+
+
+def resized_picture(
+    images: LabelledImages, index: int, preprocessing: Preprocessing
+) -> Image.Image:
+    """One image in RGB, resized but not yet cut; see `decode`."""
+    short = preprocessing.resize_size
+    resampling = Image.Resampling[preprocessing.interpolation.upper()]
+    with _naming(images.paths[index]):
+        picture = read_picture(images.encoded(index))
+    if preprocessing.squash:
+        return picture.resize((short, short), resampling)
+    return _resize(picture, short, resampling)
+
+
+def smallest_side(images: LabelledImages, indices: npt.NDArray[np.int64]) -> int:
+    """Shortest side among some images, in pixels, from their headers alone.
+
+    Raises:
+        DataError: a header cannot be read; the message names its path.
+    """
+    sides = []
+    for index in indices:
+        with _naming(images.paths[index]):
+            sides.append(min(picture_size(images.encoded(int(index)))))
+    return min(sides)
+
+
+def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """(M, 3, S, S) float32 input of a backbone from uint8 pixels, on the pixels' device."""
+    mean = torch.tensor(preprocessing.mean, device=pixels.device).view(3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=pixels.device).view(3, 1, 1)
+    return pixels.float().div_(255).sub_(mean).div_(std)
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Errors in the images, with the path of the image."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+
+
+def _resize(picture: Image.Image, short: int, resampling: Image.Resampling) -> Image.Image:
+    """The image with a shorter side of `short` pixels, the longer one rounded down."""
+    width, height = picture.size
+    if min(width, height) == short:
+        return picture
+    if width <= height:
+        size = (short, int(short * height / width))
+    else:
+        size = (int(short * width / height), short)
+    return picture.resize(size, resampling)
+
+
+def _cut(picture: Image.Image, side: int) -> Image.Image:
+    """The centre square of an image, `side` pixels wide."""
+    left = round((picture.width - side) / 2)
+    top = round((picture.height - side) / 2)
+    return picture.crop((left, top, left + side, top + side))

@@ -1,0 +1,140 @@
+"""Heads alone in training: those of all folds as one batched computation.
+
+The same recipe as `trainable.learner`, for suffixes that are nothing but a linear head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from trainable.device import autocast
+from trainable.learner import DivergedError, Examples, drawn_rows
+from trainable.logistic import fit_path
+from trainable.recipe import CLIP_NORM, head_optimizer, learning_rate_factor
+from trainable.spec import TrialSpec
+
+
+def is_bare_head(suffix: fx.GraphModule, head: str) -> bool:
+    """Whether a suffix hands its input to a linear head and does nothing else."""
+    work = [node for node in suffix.graph.nodes if node.op not in ("placeholder", "output")]
+    return [str(node.target) for node in work] == [head] and isinstance(
+        suffix.get_submodule(head), nn.Linear
+    )
+
+
+class Heads:
+    """Trains a linear head a fold, in lockstep.
+
+    Args:
+        parts: what each fold learns from, (N, D) activations and labels.
+        names: of the folds; they tell their random draws apart.
+        spec: the resolved recipe.
+        num_classes: outputs of a head.
+    """
+
+    def __init__(
+        self, parts: Sequence[Examples], *, names: Sequence[str], spec: TrialSpec, num_classes: int
+    ) -> None:
+        self.spec = spec
+        self.step = 0
+        self._names = names
+        self._sizes = [len(part) for part in parts]
+        self._device = parts[0].labels.device
+        self._labels = nn.utils.rnn.pad_sequence([part.labels for part in parts], batch_first=True)
+        self._features = nn.utils.rnn.pad_sequence(
+            [part.activations.float() for part in parts], batch_first=True
+        )
+        width = self._features.shape[2]
+        weight = torch.zeros(len(parts), width, num_classes, device=self._device)
+        bias = torch.zeros(len(parts), 1, num_classes, device=self._device)
+        if spec.head_init == "logistic":
+            for fold, part in enumerate(parts):
+                (classifier,) = fit_path(
+                    part.activations,
+                    part.labels,
+                    num_classes=num_classes,
+                    inverse_penalties=[1.0],
+                )
+                weight[fold] = classifier.weight.T
+                bias[fold] = classifier.bias
+        self._weight = weight.requires_grad_()
+        self._bias = bias.requires_grad_()
+        self._optimizer = head_optimizer(spec, weights=[self._weight], biases=[self._bias])
+
+    def advance(self, step: int) -> float:
+        """Train until `step` updates have been made; return the folds' mean loss, in nats.
+
+        Raises:
+            DivergedError: a loss or a gradient was not finite.
+        """
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        first = self.step
+        while self.step < step:
+            total += self._update()
+            self.step += 1
+        mean = float(total) / max(1, step - first)
+        if not math.isfinite(mean):
+            raise DivergedError(f"the training loss was {mean} by step {step}")
+        return mean
+
+    def log_probabilities(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """For each fold (N, C) float64 on the CPU of its (N, D) activations.
+
+        Raises:
+            DivergedError: a prediction is not finite.
+        """
+        found = []
+        with torch.inference_mode(), autocast(self.spec.precision, self._device):
+            for fold, features in enumerate(parts):
+                logits = functional.linear(
+                    features, self._weight[fold].T, self._bias[fold].squeeze(0)
+                )
+                found.append(functional.log_softmax(logits.double(), dim=1).cpu())
+        if not all(bool(one.isfinite().all()) for one in found):
+            raise DivergedError(f"a prediction at step {self.step} is no finite number")
+        return found
+
+    def _update(self) -> Tensor:
+        rows = torch.stack(
+            [
+                drawn_rows(self.spec, name, self.step, num_examples=size)
+                for name, size in zip(self._names, self._sizes, strict=True)
+            ]
+        ).to(self._device)
+        folds = torch.arange(len(rows), device=self._device)[:, None]
+        with autocast(self.spec.precision, self._device):
+            logits = torch.baddbmm(self._bias, self._features[folds, rows], self._weight)
+        losses = functional.cross_entropy(
+            logits.float().flatten(0, 1),
+            self._labels[folds, rows].flatten(),
+            label_smoothing=self.spec.label_smoothing,
+            reduction="none",
+        ).view(rows.shape)
+        loss = losses.mean(dim=1).sum()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norms = self._clip()
+        factor = learning_rate_factor(self.step, steps=self.spec.steps, warmup=self.spec.warmup)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.spec.lr * factor
+        self._optimizer.step()
+        # A gradient that is not finite has spoilt the parameters, whatever the loss still says.
+        return loss.detach().double() / len(rows) + 0 * norms.double().sum()
+
+    def _clip(self) -> Tensor:
+        """Clip the gradient of each head by itself; their norms before."""
+        assert self._weight.grad is not None
+        assert self._bias.grad is not None
+        squares = self._weight.grad.square().sum(dim=(1, 2)) + self._bias.grad.square().sum(
+            dim=(1, 2)
+        )
+        norms = squares.sqrt()
+        factors = (CLIP_NORM / (norms + 1e-6)).clamp(max=1.0)[:, None, None]
+        self._weight.grad.mul_(factors)
+        self._bias.grad.mul_(factors)
+        return norms
