@@ -35,6 +35,8 @@ _RUN_COLUMNS = (
     "setup_s",
     "features_s",
     "train_s",
+    "cache_hits",
+    "cache_misses",
     "peak_memory_bytes",
     "device",
     "host",

@@ -22,6 +22,7 @@ from orchestrator.plan import Plan, backbones, image_sizes, make_plan
 from orchestrator.progress import StudyProgress, measure
 from orchestrator.projection import Projection, load_studies, rebuild
 from orchestrator.runs import Run, check_root, create_run, write_manifest, write_text
+from orchestrator.sharing import Savings, measure_savings
 from orchestrator.signals import stopping_on_signals
 from orchestrator.sources import Dataset, Demand, Note, read_dataset
 from orchestrator.space import SearchSpace, load_space
@@ -29,7 +30,7 @@ from orchestrator.studies import Seconds, StudyBroker
 from orchestrator.tables import read_table
 from trainable import backbones as shelf
 from trainable.backbones import Backbone, Weights, load_weights, shipped_module
-from trainable.boundaries import boundaries
+from trainable.boundaries import Boundary, boundaries
 from trainable.errors import BackboneError, SpecError
 from trainable.images import LabelledImages
 from trainable.views import check_ops
@@ -55,6 +56,7 @@ class Outcome:
         failures: trials, finals and baselines that failed.
         signal: the signal that ended it early, or None.
         answer: at most five lines for people.
+        savings: frozen computation that trials shared.
         seconds: time spent in the broker.
         duration_s: wall-clock time of this launch or resume.
     """
@@ -63,6 +65,7 @@ class Outcome:
     failures: int
     signal: int | None
     answer: list[str]
+    savings: Savings
     seconds: Seconds
     duration_s: float
 
@@ -77,6 +80,7 @@ class Prepared:
         notes: what to know of the images.
         plan: what will be done.
         weights: by backbone.
+        cuts: boundaries by backbone and image size.
     """
 
     space: SearchSpace
@@ -84,6 +88,7 @@ class Prepared:
     notes: tuple[Note, ...]
     plan: Plan
     weights: dict[str, Weights] = field(repr=False)
+    cuts: dict[tuple[str, int], list[Boundary]] = field(repr=False)
 
 
 def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
@@ -97,11 +102,17 @@ def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
     dataset = _read_images(space, path)
     images = dataset.images
     plan = make_plan(space, images, where=str(path))
+    weights: dict[str, Weights] = {}
+    cuts: dict[tuple[str, int], list[Boundary]] = {}
     try:
-        weights = {name: _checked_weights(space, name) for name in backbones(space)}
+        for name in backbones(space):
+            weights[name] = load_weights(space.custom.get(name, name))
+            cuts |= {(name, size): found for size, found in _cuts(space, name, weights[name])}
     except BackboneError as error:
         raise UsageError(f"{path}: search.backbone: {error}") from error
-    return Prepared(space=space, images=images, notes=dataset.notes, plan=plan, weights=weights)
+    return Prepared(
+        space=space, images=images, notes=dataset.notes, plan=plan, weights=weights, cuts=cuts
+    )
 
 
 def read_data(path: Path, *, overrides: Sequence[str] = ()) -> Dataset:
@@ -130,20 +141,21 @@ def _read_images(space: SearchSpace, path: Path) -> Dataset:
     )
 
 
-def _checked_weights(space: SearchSpace, backbone: str) -> Weights:
-    """The weights of a backbone that was built and cut once for every size it may get.
+def _cuts(
+    space: SearchSpace, backbone: str, weights: Weights
+) -> Iterator[tuple[int, list[Boundary]]]:
+    """The backbone's boundaries for every image size it may get, from building it once for each.
 
     Raises:
         BackboneError: with what every trial of it would fail with.
     """
-    weights = load_weights(space.custom.get(backbone, backbone))
     built = Backbone(weights)
-    for size in image_sizes(space, backbone):
+    for given in image_sizes(space, backbone):
+        size = given or weights.preprocessing.image_size
         try:
-            boundaries(built.traced(size or weights.preprocessing.image_size))
+            yield size, boundaries(built.traced(size))
         except BackboneError as error:
             raise BackboneError(f"{backbone}: {error}") from error
-    return weights
 
 
 def launch(prepared: Prepared, *, root: Path, address: str, view: View) -> Outcome:
@@ -247,7 +259,9 @@ def _run(run: Run, prepared: Prepared, *, slots: Slots, view: View) -> Outcome:
                 run_work(
                     broker,
                     FineTuneActor,
-                    parameters={"shared": share(prepared.images, prepared.weights)},
+                    parameters={
+                        "shared": share(prepared.images, prepared.weights, cache=space.cache)
+                    },
                     slots=slots,
                     control=control,
                     tick=tick,
@@ -272,7 +286,8 @@ def _outcome(
     run: Run, prepared: Prepared, *, signal: int | None, seconds: Seconds, start: float
 ) -> Outcome:
     """What the tables and the journal of a sweep say, now that it is not running."""
-    progress = measure(prepared.space, load_studies(run.path))
+    studies = load_studies(run.path)
+    progress = measure(prepared.space, studies)
     return Outcome(
         run=run,
         failures=sum(study.failures for study in progress),
@@ -283,6 +298,7 @@ def _outcome(
             objective=prepared.space.objective.value,
             run=str(run.path),
         ),
+        savings=measure_savings(studies.values()),
         seconds=seconds,
         duration_s=time.monotonic() - start,
     )

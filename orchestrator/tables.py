@@ -71,6 +71,8 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "setup_s": _REAL,
         "features_s": _REAL,
         "train_s": _REAL,
+        "cache_hits": _COUNT,
+        "cache_misses": _COUNT,
         "peak_memory_bytes": _COUNT,
         "device": _TEXT,
         "host": _TEXT,

@@ -23,6 +23,7 @@ from trainable import device as devices
 from trainable.backbones import Backbone
 from trainable.baselines import run_baseline
 from trainable.errors import TrainableError
+from trainable.features import FeatureCache, FeatureCounts
 from trainable.finetune import DivergedError, Trial
 from trainable.images import LabelledImages
 from trainable.results import TestResult
@@ -36,6 +37,7 @@ def perform(
     *,
     images: Callable[[], LabelledImages],
     backbone: Callable[[str], Backbone],
+    cache: Callable[[], FeatureCache | None] = lambda: None,
 ) -> Iterator[Event]:
     """Do the work and yield events; the last one is `done`.
 
@@ -43,10 +45,12 @@ def perform(
         work: what to do.
         images: gives the images of the sweep, fetched once a process.
         backbone: gives the backbone of a name, built once a process.
+        cache: gives what keeps features, opened once a process; None to compute them each time.
     """
     clock = _Clock()
     perform_one = {Kind.TRIAL: _trial, Kind.FINAL: _final, Kind.BASELINE: _baseline}[work.kind]
     try:
+        clock.cache = cache()
         yield from perform_one(work, images(), backbone, clock)
     except DivergedError:
         yield Event(run=clock.read(), failure=Failure.NONFINITE, done=True)
@@ -63,17 +67,25 @@ def perform(
 
 
 class _Clock:
-    """Host, device, times and memory of one attempt."""
+    """Host, device, times, memory and frozen computation of one attempt."""
 
     def __init__(self) -> None:
         self.trial: Trial | None = None
+        self.counts = FeatureCounts()
+        self.cache: FeatureCache | None = None
         self._started_at = datetime.now(tz=UTC)
         self._start = time.perf_counter()
 
     def read(self) -> dict[str, Any]:
         device = devices.default_device()
+        counts = self.trial.counts if self.trial else self.counts
         return {
             **(self.trial.timings if self.trial else {}),
+            "cache_hits": counts.hits,
+            "cache_misses": counts.misses,
+            "prefix_flops_asked": counts.asked_flops,
+            "prefix_flops_computed": counts.computed_flops,
+            "cache_warning": self.cache.store.warning if self.cache else None,
             "duration_s": time.perf_counter() - self._start,
             "peak_memory_bytes": devices.peak_memory_bytes(device),
             "device": devices.describe(device),
@@ -87,7 +99,7 @@ def _trial(
     work: Work, images: LabelledImages, backbone: Callable[[str], Backbone], clock: _Clock
 ) -> Iterator[Event]:
     spec = TrialSpec.from_json(work.task)
-    trial = clock.trial = Trial(spec, images, backbone(spec.backbone))
+    trial = clock.trial = Trial(spec, images, backbone(spec.backbone), cache=clock.cache)
     facts: dict[str, Any] | None = trial.facts().to_json()
     for report in trial.reports():
         last = report.report == spec.reports - 1
@@ -99,7 +111,7 @@ def _final(
     work: Work, images: LabelledImages, backbone: Callable[[str], Backbone], clock: _Clock
 ) -> Iterator[Event]:
     spec = TrialSpec.from_json(work.task)
-    trial = clock.trial = Trial(spec, images, backbone(spec.backbone))
+    trial = clock.trial = Trial(spec, images, backbone(spec.backbone), cache=clock.cache)
     result = trial.refit()
     yield Event(run=clock.read(), result=_test_json(result), done=True)
 
@@ -118,6 +130,8 @@ def _baseline(
         repeats=task["repeats"],
         seed=task["seed"],
         image_size=task["image_size"],
+        cache=clock.cache,
+        counts=clock.counts,
     )
     yield Event(
         run=clock.read(),

@@ -16,7 +16,7 @@ from trainable.boundaries import boundaries
 from trainable.budget import draw_subset, validation_parts
 from trainable.decoding import decode, smallest_side
 from trainable.errors import DataError
-from trainable.features import FeatureCache, FeatureReader
+from trainable.features import FeatureCache, FeatureCounts, FeatureReader
 from trainable.images import LabelledImages, Split
 from trainable.logistic import fit_path
 from trainable.results import TestResult
@@ -63,6 +63,7 @@ def run_baseline(
     image_size: int | None = None,
     device: torch.device | None = None,
     cache: FeatureCache | None = None,
+    counts: FeatureCounts | None = None,
 ) -> BaselineResult:
     """Choose C inside the budget of repeat 0, then fit and test on every repeat's draw.
 
@@ -79,6 +80,7 @@ def run_baseline(
             smallest image's side, at most `MAX_PIXELS`.
         device: to compute on.
         cache: where a backbone's features are kept; None computes them here.
+        counts: adds up what that takes.
 
     Raises:
         DataError: the budget cannot pay for validation, or there is no test image.
@@ -93,7 +95,13 @@ def run_baseline(
     looked_at, folds = validation_parts(images, draws[0], validation=validation)
     touched = np.unique(np.concatenate([looked_at, *draws, test]))
     features = baseline_features(
-        images, touched, backbone, image_size=image_size, device=where, cache=cache
+        images,
+        touched,
+        backbone,
+        image_size=image_size,
+        device=where,
+        cache=cache,
+        counts=counts,
     )
     labels = torch.from_numpy(images.labels[touched]).to(where)
 
@@ -148,6 +156,7 @@ def baseline_features(
     image_size: int | None = None,
     device: torch.device | None = None,
     cache: FeatureCache | None = None,
+    counts: FeatureCounts | None = None,
 ) -> Tensor:
     """What a baseline classifies: what reaches a backbone's head, or pixels on the 0..1 scale.
 
@@ -158,6 +167,7 @@ def baseline_features(
         image_size: see `run_baseline`; it does not matter to pixels.
         device: to compute on.
         cache: see `run_baseline`.
+        counts: see `run_baseline`.
 
     Returns:
         (M, D) floats.
@@ -170,7 +180,13 @@ def baseline_features(
         )
     size = image_size or backbone.weights.preprocessing.image_size
     reader = FeatureReader(
-        images, backbone, image_size=size, device=device, precision="fp32", cache=cache
+        images,
+        backbone,
+        image_size=size,
+        device=device,
+        precision="fp32",
+        cache=cache,
+        counts=counts,
     )
     values = reader.read(indices, frozen=len(boundaries(backbone.traced(size))))
     return values.mean(dim=(2, 3)) if values.ndim == 4 else values.flatten(1)

@@ -17,7 +17,6 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,6 +25,7 @@ import torch
 from torch.nn import functional
 
 from trainable.boundaries import Boundary
+from trainable.spec import CacheMode
 
 READS = 4
 """How often a row is read, at the least, once it was written: by so many trials."""
@@ -35,14 +35,6 @@ _PROBE_S = 0.05
 _SPEEDS_FILE = "speeds.json"
 _GPU_FACTOR = 100.0
 """A GPU's FLOPs per second in those of one processor core; where it is wrong, little is lost."""
-
-
-class CacheMode(StrEnum):
-    """Whether what frozen prefixes yield is kept."""
-
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
 
 
 @dataclass(frozen=True, kw_only=True)

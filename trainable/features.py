@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -29,12 +29,13 @@ from torch import Tensor
 from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone
 from trainable.boundaries import Boundary, boundaries
-from trainable.costs import CacheMode, Level, Speeds, levels
+from trainable.costs import Level, Speeds, levels, speeds_of
 from trainable.decoding import decode, normalize
-from trainable.device import autocast, describe
+from trainable.device import autocast, default_device, describe
 from trainable.freezing import FrozenPrefix, frozen_between
 from trainable.graphs import TracedBackbone
 from trainable.images import LabelledImages
+from trainable.spec import CacheMode
 from trainable.store import Collection, FeatureStore
 from trainable.views import draw_views
 
@@ -68,6 +69,26 @@ class FeatureCache:
     mode: CacheMode
     speeds: Speeds
     num_images: int
+
+
+def open_cache(
+    mode: CacheMode, *, num_images: int, device: torch.device | None = None
+) -> FeatureCache | None:
+    """The cache of this node, or None where nothing is to be kept.
+
+    Args:
+        mode: whether features are kept.
+        num_images: that the sweep may ask for.
+        device: that features are computed on.
+
+    Raises:
+        CacheError: its folder cannot be used.
+    """
+    if mode is CacheMode.NEVER:
+        return None
+    store = FeatureStore()
+    speeds = speeds_of(store.folder, device=device or default_device())
+    return FeatureCache(store=store, mode=mode, speeds=speeds, num_images=num_images)
 
 
 @dataclass(kw_only=True)
@@ -298,7 +319,7 @@ class FeatureReader:
         return key
 
 
-def cache_levels(cuts: list[Boundary], cache: FeatureCache, *, views: int = 1) -> list[Level]:
+def cache_levels(cuts: Sequence[Boundary], cache: FeatureCache, *, views: int = 1) -> list[Level]:
     """Which boundaries a sweep keeps; see `trainable.costs.levels`."""
     return levels(
         cuts,

@@ -25,6 +25,14 @@ class Metric(StrEnum):
         return self is not Metric.LOG_LOSS
 
 
+class CacheMode(StrEnum):
+    """Whether what frozen prefixes yield is kept: where it pays, wherever it can be, or not."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 @dataclass(frozen=True)
 class LabelBudget:
     """Labelled images a trial may use, for training and validation together.

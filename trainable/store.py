@@ -45,6 +45,7 @@ SIZE_VARIABLE = "SFT_SWEEP_CACHE_GIB"
 
 DEFAULT_BYTES = 20 * 2**30
 _SHARE_OF_DISK = 0.25
+_LEAST_FREE = 2**26
 _LARGEST_SHARE = 0.25
 """Of the whole store, that one collection's new rows may take."""
 _FILE_BYTES = 64 * 2**20
@@ -117,7 +118,12 @@ class FeatureStore:
                 f"{FOLDER_VARIABLE} to another folder"
             ) from error
         self.max_bytes = max_bytes if max_bytes is not None else _default_bytes(free)
-        self.warning: str | None = None
+        self.warning = (
+            f"{self.folder}: features are computed again and not kept: the disk is full"
+            if max_bytes is None and free < _LEAST_FREE
+            else None
+        )
+        """Why nothing more is stored, or None."""
         self._collections: dict[str, Collection] = {}
 
     def collection(

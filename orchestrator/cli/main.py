@@ -12,6 +12,7 @@ import typer
 
 from orchestrator.cli import (
     backbones,
+    cache,
     data,
     init,
     launch,
@@ -59,6 +60,9 @@ _COMMANDS: dict[str, Callable[..., int]] = {
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_exiting(_command))
+app.add_typer(cache.cache, name="cache")
+for _name, _command in {"info": cache.info, "clear": cache.clear}.items():
+    cache.cache.command(_name)(_exiting(_command))
 
 
 def main() -> None:

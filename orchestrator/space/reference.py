@@ -21,10 +21,10 @@ from orchestrator.space.section_reading import BASELINES
 from orchestrator.space.sections import (
     PRUNERS,
     SAMPLERS,
-    CountsSection,
     FinalistsSection,
     LimitsSection,
     ObjectiveSection,
+    PlainSection,
     ResourcesSection,
     ValidationSection,
 )
@@ -45,7 +45,7 @@ class KnownKey(NamedTuple):
 
 def known_keys() -> list[KnownKey]:
     """Every key of the file, in the order of the contract's example."""
-    counts = {entry.key: entry for entry in _section("", CountsSection)}
+    plain = {entry.key: entry for entry in _section("", PlainSection)}
     return [
         KnownKey("name", NAME_ALLOWED, "the file's stem", "what sweeps of this file are called"),
         *_kinds("dataset", SOURCES, tag="source", default="required"),
@@ -62,7 +62,7 @@ def known_keys() -> list[KnownKey]:
         *_augment(),
         *_validation(),
         *_section("objective.", ObjectiveSection),
-        counts["trials"],
+        plain["trials"],
         *_kinds("sampler", SAMPLERS, tag="name", default="tpe"),
         *_kinds("pruner", PRUNERS, tag="name", default="median"),
         *_section("finalists.", FinalistsSection),
@@ -74,7 +74,8 @@ def known_keys() -> list[KnownKey]:
         ),
         *_section("limits.", LimitsSection),
         *_section("resources.", ResourcesSection),
-        counts["seed"],
+        plain["cache"],
+        plain["seed"],
     ]
 
 

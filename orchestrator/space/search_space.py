@@ -34,10 +34,10 @@ from orchestrator.space.section_reading import (
 from orchestrator.space.sections import (
     PRUNERS,
     SAMPLERS,
-    CountsSection,
     FinalistsSection,
     LimitsSection,
     ObjectiveSection,
+    PlainSection,
     PrunerSection,
     ResourcesSection,
     SamplerSection,
@@ -45,7 +45,7 @@ from orchestrator.space.sections import (
 from orchestrator.space.top_level import HOMES, check_top_keys, read_name
 from trainable.augmentation import Augmentation
 from trainable.custom import CustomBackbone
-from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
+from trainable.spec import CacheMode, LabelBudget, Metric, TrialSpec, Validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,7 @@ class SearchSpace:
         baselines: scored beside the finalists.
         limits: when the sweep ends early.
         resources: what a trial gets of the cluster.
+        cache: whether what frozen prefixes yield is kept.
         seed: of every random draw.
     """
 
@@ -89,6 +90,7 @@ class SearchSpace:
     baselines: tuple[str, ...]
     limits: LimitsSection
     resources: ResourcesSection
+    cache: CacheMode
     seed: int
 
     @classmethod
@@ -133,10 +135,10 @@ class SearchSpace:
         training = read_training(("training",), given.get("training"), problems, homes=HOMES)
         augment = read_augment(("augment",), given.get("augment"), problems)
         objective = read_section(ObjectiveSection, ("objective",), given.get("objective"), problems)
-        counts_given = {
-            key: given[key] for key in CountsSection.model_fields if given.get(key) is not None
+        plain_given = {
+            key: given[key] for key in PlainSection.model_fields if given.get(key) is not None
         }
-        counts = read_section(CountsSection, (), counts_given, problems)
+        plain = read_section(PlainSection, (), plain_given, problems)
         sampler = read_kind(
             SAMPLERS, ("sampler",), given.get("sampler"), problems, tag="name", default="tpe"
         )
@@ -165,14 +167,15 @@ class SearchSpace:
                 if given.get("objective") is None
                 else objective.metric
             ),
-            trials=counts.trials,
+            trials=plain.trials,
             sampler=sampler,
             pruner=pruner,
             finalists=finalists,
             baselines=baselines,
             limits=limits,
             resources=resources,
-            seed=counts.seed,
+            cache=plain.cache,
+            seed=plain.seed,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -201,6 +204,7 @@ class SearchSpace:
             "baselines": list(self.baselines),
             "limits": self.limits.to_json(),
             "resources": self.resources.to_json(),
+            "cache": self.cache.value,
             "seed": self.seed,
         }
 

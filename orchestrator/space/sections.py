@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from orchestrator.space.rules import Rule
 from orchestrator.space.section import Section
-from trainable.spec import Metric
+from trainable.spec import CacheMode, Metric
 
 
 class ValidationSection(Section):
@@ -194,8 +194,16 @@ class ResourcesSection(Section):
     ] = None
 
 
-class CountsSection(Section):
-    """The whole numbers at the top level of the file."""
+class PlainSection(Section):
+    """The plain values at the top level of the file."""
 
     trials: Annotated[int, Rule(help="trials per label budget", low=1, integer=True)] = 24
     seed: Annotated[int, Rule(help="of every random draw", low=0, integer=True)] = 0
+    cache: Annotated[
+        CacheMode,
+        Rule(
+            help="whether what frozen prefixes yield is kept on disk, for other trials and later "
+            "sweeps: where it pays, wherever it can be, or not at all",
+            words=tuple(CacheMode),
+        ),
+    ] = CacheMode.AUTO

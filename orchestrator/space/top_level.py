@@ -33,6 +33,7 @@ TOP_KEYS = (
     "baselines",
     "limits",
     "resources",
+    "cache",
     "seed",
 )
 NAME_ALLOWED = "letters, digits, . _ and -, a letter or digit first, 100 at most"

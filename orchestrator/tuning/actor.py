@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,10 @@ from orchestrator.tuning.algorithms import EVENT, WORK
 from orchestrator.work import Event, Work
 from orchestrator.worker import perform
 from trainable.backbones import Backbone, Weights
+from trainable.errors import CacheError
+from trainable.features import FeatureCache, open_cache
 from trainable.images import LabelledImages
+from trainable.spec import CacheMode
 
 
 @dataclass(frozen=True)
@@ -25,19 +29,22 @@ class Shared:
         images: reference to the images without their shards.
         shards: references to the arrays of encoded bytes.
         weights: references to `Weights` by backbone.
+        cache: whether features are kept on the node.
     """
 
     images: ray.ObjectRef
     shards: tuple[ray.ObjectRef, ...]
     weights: dict[str, ray.ObjectRef]
+    cache: CacheMode
 
 
-def share(images: LabelledImages, weights: dict[str, Weights]) -> Shared:
+def share(images: LabelledImages, weights: dict[str, Weights], *, cache: CacheMode) -> Shared:
     """Put everything that trials read into the object store."""
     return Shared(
         images=ray.put(replace(images, shards=())),
         shards=tuple(ray.put(shard) for shard in images.shards),
         weights={name: ray.put(one) for name, one in weights.items()},
+        cache=cache,
     )
 
 
@@ -80,17 +87,34 @@ class FineTuneActor(SweepActor):
         self._shared = shared
         self._images: LabelledImages | None = None
         self._backbones: dict[str, Backbone] = {}
+        self._cache: FeatureCache | None = None
+        self._cache_opened = False
         super().setup(config)
 
     def events(self, work: Work) -> Iterator[Event]:
         """The events of fine-tuning, or of a baseline."""
-        return perform(work, images=self._fetch_images, backbone=self._fetch_backbone)
+        return perform(
+            work,
+            images=self._fetch_images,
+            backbone=self._fetch_backbone,
+            cache=self._fetch_cache,
+        )
 
     def _fetch_images(self) -> LabelledImages:
         if self._images is None:
             shards = tuple(ray.get(list(self._shared.shards)))
             self._images = replace(ray.get(self._shared.images), shards=shards)
         return self._images
+
+    def _fetch_cache(self) -> FeatureCache | None:
+        if not self._cache_opened:
+            self._cache_opened = True
+            num_images = int(self._fetch_images().is_read().sum())
+            try:
+                self._cache = open_cache(self._shared.cache, num_images=num_images)
+            except CacheError as error:
+                print(f"features are not kept: {error}", file=sys.stderr)
+        return self._cache
 
     def _fetch_backbone(self, name: str) -> Backbone:
         if name not in self._backbones:

@@ -1,0 +1,55 @@
+"""`sft-sweep cache`: what is kept of frozen computation on this machine, and how to remove it."""
+
+from __future__ import annotations
+
+import json as jsonlib
+
+import typer
+
+from orchestrator.cli.arguments import Json
+
+cache = typer.Typer(no_args_is_help=True, help="Show or clear what frozen prefixes yielded.")
+"""The app of the commands below `cache`."""
+
+
+def info(*, json: Json = False) -> int:
+    r"""Show where features are kept, and how much of them.
+
+    \b
+    Example:
+      sft-sweep cache info
+    """
+    from orchestrator.cli.render import plural
+    from trainable.store import FeatureStore
+
+    found = FeatureStore().info()
+    if json:
+        about = {
+            "folder": str(found.folder),
+            "collections": found.collections,
+            "files": found.files,
+            "bytes": found.bytes,
+            "max_bytes": found.max_bytes,
+        }
+        print(jsonlib.dumps(about))
+        return 0
+    print(
+        f"{found.folder}: {found.bytes / 2**20:,.1f} MiB of at most "
+        f"{found.max_bytes / 2**20:,.0f} MiB, {plural(found.files, 'file')} in "
+        f"{plural(found.collections, 'collection')}"
+    )
+    return 0
+
+
+def clear() -> int:
+    r"""Remove all features that are kept; sweeps that run go on.
+
+    \b
+    Example:
+      sft-sweep cache clear
+    """
+    from trainable.store import FeatureStore
+
+    store = FeatureStore()
+    print(f"{store.folder}: {store.clear() / 2**20:,.1f} MiB removed")
+    return 0

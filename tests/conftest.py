@@ -1,0 +1,24 @@
+"""What holds for all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trainable.store import FOLDER_VARIABLE
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store of features of this run's own, for this process and those it starts."""
+    before = os.environ.get(FOLDER_VARIABLE)
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ[FOLDER_VARIABLE] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ[FOLDER_VARIABLE]
+    else:
+        os.environ[FOLDER_VARIABLE] = before
