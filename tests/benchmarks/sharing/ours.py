@@ -1,0 +1,81 @@
+"""sft-sweep itself, as its command runs it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from orchestrator import sweep
+from orchestrator.studies import StudyBroker
+from orchestrator.tables import read_table
+from orchestrator.tuning.cluster import LOCAL
+from orchestrator.work import Work as Piece
+from tests.benchmarks.sharing.clock import Measured
+from tests.benchmarks.sharing.work import Work, mean
+
+
+class TrialsBroker(StudyBroker):
+    """Notes when the first piece of work was asked for and the last one settled; has no finals."""
+
+    began_at: float | None = None
+    ended_at = 0.0
+
+    def next_work(self) -> Piece | str | None:
+        """The next piece of work."""
+        if TrialsBroker.began_at is None:
+            TrialsBroker.began_at = time.perf_counter()
+        return super().next_work()
+
+    def settle(self, work_id: str, *, failure: str | None = None) -> None:
+        """Settle and note the time."""
+        super().settle(work_id, failure=failure)
+        TrialsBroker.ended_at = time.perf_counter()
+
+    def _final_work(self, study: Any) -> list[Piece]:
+        return []
+
+
+def run_trials(path: Path) -> Measured:
+    """The trials of a work file, without finals; once a process."""
+    work = Work.load(path)
+    start = time.perf_counter()
+    prepared = sweep.prepare(work.space)
+    before_s = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as folder:
+        with mock.patch.object(sweep, "StudyBroker", TrialsBroker):
+            outcome = _launch(prepared, Path(folder))
+        trials = read_table(outcome.run.path, "trials").to_pylist()
+    if len(trials) != len(work.trials) or outcome.failures:
+        raise RuntimeError(f"{outcome.failures} of {len(trials)} trials failed")
+    assert TrialsBroker.began_at is not None
+    return Measured(
+        seconds=TrialsBroker.ended_at - TrialsBroker.began_at,
+        before_s=before_s,
+        accuracy=mean(trial["val_accuracy"] for trial in trials),
+        features_s=sum(trial["features_s"] for trial in trials),
+        peak_memory_bytes=max(trial["peak_memory_bytes"] for trial in trials),
+    )
+
+
+def run_protocol(path: Path) -> Measured:
+    """Everything that a launch does, to the leaderboard.
+
+    The accuracy is that of each budget's first rank on the test images, on average.
+    """
+    work = Work.load(path)
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = _launch(sweep.prepare(work.space), Path(folder))
+        seconds = time.perf_counter() - start
+        leaderboard = read_table(outcome.run.path, "leaderboard").to_pylist()
+    if outcome.failures:
+        raise RuntimeError(f"{outcome.failures} trials or finals failed")
+    first = [row["test_accuracy"] for row in leaderboard if row["rank"] == 1]
+    return Measured(seconds=seconds, accuracy=mean(first))
+
+
+def _launch(prepared: sweep.Prepared, root: Path) -> sweep.Outcome:
+    return sweep.launch(prepared, root=root, address=LOCAL, view=lambda plan, progress: None)
