@@ -14,7 +14,7 @@ equal
     so without the start of Ray; with that of trial processes, which each user pays.
 protocol
     A launch of ours with a holdout and refitted finalists, beside plain Ray Tune that trains on the
-    same share and scores the whole test set at every report. From the start of Ray.
+    same share, scores the whole test set at every report, and chooses by it. From the start of Ray.
 limit
     Ours beside the least arithmetic for the same trials, at the rate that this machine reaches.
 warm

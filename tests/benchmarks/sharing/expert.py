@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision import transforms
 
-from orchestrator.tuning.cluster import LOCAL, cluster
 from tests.benchmarks.sharing.clock import Clock, Measured
 from tests.benchmarks.sharing.work import (
     EVALUATION_BATCH,
@@ -154,6 +153,8 @@ class ExpertTrainable(tune.Trainable):
 
 def run_trials(path: Path) -> Measured:
     """The trials of a work file."""
+    from orchestrator.tuning.cluster import LOCAL, cluster  # processes of trials do without it
+
     work = Work.load(path)
     clock = Clock()
     # The loggers write files that nobody asks for, and a trial is not to take the other's process

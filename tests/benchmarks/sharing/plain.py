@@ -25,7 +25,6 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.models import ResNet
 
-from orchestrator.tuning.cluster import LOCAL, cluster
 from tests.benchmarks.sharing.clock import Clock, Measured
 from tests.benchmarks.sharing.work import (
     EVALUATION_BATCH,
@@ -180,6 +179,8 @@ def fit(path: Path, clock: Clock, *, on_test: bool = False) -> Any:
 
 def run_trials(path: Path) -> Measured:
     """The trials of a work file."""
+    from orchestrator.tuning.cluster import LOCAL, cluster  # processes of trials do without it
+
     clock = Clock()
     with cluster(LOCAL, num_cpus=SLOTS):
         results = fit(path, clock)
@@ -191,8 +192,11 @@ def run_trials(path: Path) -> Measured:
 def run_protocol(path: Path) -> Measured:
     """The same with all test images scored at every report, from the start of Ray.
 
-    The accuracy is that of each budget's best trial there, on average.
+    The accuracy is that of each budget's best trial there, on average, chosen by the test images
+    themselves: there is nothing else to choose by.
     """
+    from orchestrator.tuning.cluster import LOCAL, cluster
+
     start = time.perf_counter()
     with cluster(LOCAL, num_cpus=SLOTS):
         results = fit(path, Clock(), on_test=True)
