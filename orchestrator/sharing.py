@@ -12,8 +12,8 @@ from orchestrator import record
 from orchestrator.space import SearchSpace
 from trainable.boundaries import Boundary
 from trainable.errors import CacheError
-from trainable.features import FeatureCache, cache_levels, open_cache
 from trainable.images import LabelledImages
+from trainable.keeping import FeatureCache, cache_levels, open_cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,7 @@ class KeptBoundaries:
         num_boundaries: there are.
         kept: numbers of those kept, from 1.
         row_bytes: of one image's activations, for those kept.
+        folder: that they are kept in; None where nothing is.
     """
 
     backbone: str
@@ -33,6 +34,32 @@ class KeptBoundaries:
     num_boundaries: int
     kept: tuple[int, ...]
     row_bytes: tuple[int, ...]
+    folder: str | None
+
+    @property
+    def text(self) -> str:
+        """The same in words."""
+        about = f"{self.backbone} at {self.image_size} px: of {self.num_boundaries} boundaries"
+        if self.folder is None:
+            return f"{about} none is kept between trials"
+        if not self.kept:
+            return f"{about} none is worth its bytes: prefixes are computed again from kept pixels"
+        low, high = min(self.row_bytes) / 1024, max(self.row_bytes) / 1024
+        return (
+            f"{about} {_ranges(self.kept)} kept in {self.folder}, "
+            f"{low:,.1f} to {high:,.1f} KiB an image"
+        )
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers in few words: `1, 3 to 5`."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1] = runs[-1][0], number
+        else:
+            runs.append((number, number))
+    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in runs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,24 +81,28 @@ class Savings:
     warnings: tuple[str, ...]
 
 
-def find_cache(space: SearchSpace, images: LabelledImages) -> tuple[FeatureCache | None, str]:
-    """What keeps features on this machine, and why nothing does where it should."""
-    try:
-        return open_cache(space.cache, num_images=int(images.is_read().sum())), ""
-    except CacheError as error:
-        return None, str(error)
-
-
 def kept_boundaries(
-    cuts: Mapping[tuple[str, int], Sequence[Boundary]], cache: FeatureCache | None, *, views: int
-) -> list[KeptBoundaries]:
+    space: SearchSpace,
+    images: LabelledImages,
+    cuts: Mapping[tuple[str, int], Sequence[Boundary]],
+) -> tuple[list[KeptBoundaries], str | None]:
     """What a sweep keeps of each backbone on this machine; others decide for themselves.
 
     Args:
+        space: what is asked.
+        images: those that some trial can touch are read.
         cuts: boundaries by backbone and image size.
-        cache: None keeps nothing.
-        views: of each image.
+
+    Returns:
+        One for each backbone and size; and why nothing is kept where it should be, or None.
     """
+    cache: FeatureCache | None = None
+    problem = None
+    try:
+        cache = open_cache(space.cache, num_images=int(images.is_read().sum()))
+    except CacheError as error:
+        problem = str(error)
+    views = space.augment.views if space.augment else 1
     found = []
     for (backbone, size), places in cuts.items():
         levels = [] if cache is None else cache_levels(places, cache, views=views)
@@ -83,9 +114,10 @@ def kept_boundaries(
                 num_boundaries=len(places),
                 kept=tuple(number for number, _ in kept),
                 row_bytes=tuple(level.bytes for _, level in kept),
+                folder=None if cache is None else str(cache.store.folder),
             )
         )
-    return found
+    return found, problem
 
 
 def measure_savings(studies: Iterable[optuna.Study]) -> Savings:

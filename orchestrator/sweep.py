@@ -22,7 +22,7 @@ from orchestrator.plan import Plan, backbones, image_sizes, make_plan
 from orchestrator.progress import StudyProgress, measure
 from orchestrator.projection import Projection, load_studies, rebuild
 from orchestrator.runs import Run, check_root, create_run, write_manifest, write_text
-from orchestrator.sharing import Savings, measure_savings
+from orchestrator.sharing import KeptBoundaries, Savings, kept_boundaries, measure_savings
 from orchestrator.signals import stopping_on_signals
 from orchestrator.sources import Dataset, Demand, Note, read_dataset
 from orchestrator.space import SearchSpace, load_space
@@ -77,10 +77,10 @@ class Prepared:
     Attributes:
         space: what is asked; its paths are absolute.
         images: pool and test split; those that no trial can touch are unread.
-        notes: what to know of the images.
+        notes: what to know beforehand, of the images above all.
         plan: what will be done.
         weights: by backbone.
-        cuts: boundaries by backbone and image size.
+        kept: what is kept of frozen computation on this machine.
     """
 
     space: SearchSpace
@@ -88,7 +88,7 @@ class Prepared:
     notes: tuple[Note, ...]
     plan: Plan
     weights: dict[str, Weights] = field(repr=False)
-    cuts: dict[tuple[str, int], list[Boundary]] = field(repr=False)
+    kept: list[KeptBoundaries] = field(repr=False)
 
 
 def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
@@ -110,9 +110,11 @@ def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
             cuts |= {(name, size): found for size, found in _cuts(space, name, weights[name])}
     except BackboneError as error:
         raise UsageError(f"{path}: search.backbone: {error}") from error
-    return Prepared(
-        space=space, images=images, notes=dataset.notes, plan=plan, weights=weights, cuts=cuts
-    )
+    kept, problem = kept_boundaries(space, images, cuts)
+    notes = dataset.notes
+    if problem is not None:
+        notes += (Note(f"features are not kept: {problem}"),)
+    return Prepared(space=space, images=images, notes=notes, plan=plan, weights=weights, kept=kept)
 
 
 def read_data(path: Path, *, overrides: Sequence[str] = ()) -> Dataset:
@@ -254,6 +256,8 @@ def _run(run: Run, prepared: Prepared, *, slots: Slots, view: View) -> Outcome:
             for note in prepared.notes:
                 for line in note.lines():
                     _log.info("dataset: %s", line)
+            for one in prepared.kept:
+                _log.info("cache: %s", one.text)
             _log.info("started: %d slots, %d studies", slots.count, len(plan.studies))
             try:
                 run_work(

@@ -23,9 +23,10 @@ from trainable import device as devices
 from trainable.backbones import Backbone
 from trainable.baselines import run_baseline
 from trainable.errors import TrainableError
-from trainable.features import FeatureCache, FeatureCounts
+from trainable.features import FeatureCounts
 from trainable.finetune import DivergedError, Trial
 from trainable.images import LabelledImages
+from trainable.keeping import FeatureCache
 from trainable.results import TestResult
 from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
 

@@ -14,11 +14,13 @@ from trainable import device as devices
 from trainable.backbones import Backbone, Preprocessing
 from trainable.boundaries import boundaries
 from trainable.budget import draw_subset, validation_parts
-from trainable.decoding import decode, smallest_side
+from trainable.decoding import smallest_side
 from trainable.errors import DataError
-from trainable.features import FeatureCache, FeatureCounts, FeatureReader
+from trainable.features import FeatureCounts, FeatureReader
 from trainable.images import LabelledImages, Split
+from trainable.keeping import FeatureCache
 from trainable.logistic import fit_path
+from trainable.pixels import PixelReader
 from trainable.results import TestResult
 from trainable.scores import Scores, score
 from trainable.spec import LabelBudget, Metric, Validation
@@ -175,9 +177,8 @@ def baseline_features(
     device = device or devices.default_device()
     if backbone is None:
         side = min(MAX_PIXELS, smallest_side(images, indices))
-        return (
-            decode(images, indices, Preprocessing(side, side)).to(device).flatten(1).float() / 255
-        )
+        pixels, _ = PixelReader(images, Preprocessing(side, side), cache=cache).read(indices)
+        return torch.from_numpy(pixels).to(device).flatten(1).float() / 255
     size = image_size or backbone.weights.preprocessing.image_size
     reader = FeatureReader(
         images,

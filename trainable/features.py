@@ -14,30 +14,29 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
-import PIL
 import torch
-import torchvision
 from torch import Tensor
 
 from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone
-from trainable.boundaries import Boundary, boundaries
-from trainable.costs import Level, Speeds, levels, speeds_of
-from trainable.decoding import decode, normalize
-from trainable.device import autocast, default_device, describe
+from trainable.boundaries import boundaries
+from trainable.costs import Level
+from trainable.decoding import normalize
+from trainable.device import autocast, describe
 from trainable.freezing import FrozenPrefix, frozen_between
 from trainable.graphs import TracedBackbone
 from trainable.images import LabelledImages
+from trainable.keeping import FeatureCache, cache_levels
+from trainable.pixels import DECODE_S, PixelReader
 from trainable.spec import CacheMode
-from trainable.store import Collection, FeatureStore
-from trainable.views import draw_views
+from trainable.store import Collection
 
 BATCH = 16
 """Images per forward pass on a processor; part of what a row is."""
@@ -47,48 +46,9 @@ _CHUNK = 256
 """Images whose rows below are held in memory at a time."""
 _FORMAT = 1
 """Raised whenever the same key would come to mean other rows."""
-_DECODE_S = 5e-5
-"""What decoding an image takes at the least, in seconds."""
 
 Indices = npt.NDArray[np.int64]
 Rows = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureCache:
-    """How the features of a sweep are kept.
-
-    Attributes:
-        store: where.
-        mode: whether.
-        speeds: of this machine.
-        num_images: that the sweep may ask for.
-    """
-
-    store: FeatureStore
-    mode: CacheMode
-    speeds: Speeds
-    num_images: int
-
-
-def open_cache(
-    mode: CacheMode, *, num_images: int, device: torch.device | None = None
-) -> FeatureCache | None:
-    """The cache of this node, or None where nothing is to be kept.
-
-    Args:
-        mode: whether features are kept.
-        num_images: that the sweep may ask for.
-        device: that features are computed on.
-
-    Raises:
-        CacheError: its folder cannot be used.
-    """
-    if mode is CacheMode.NEVER:
-        return None
-    store = FeatureStore()
-    speeds = speeds_of(store.folder, device=device or default_device())
-    return FeatureCache(store=store, mode=mode, speeds=speeds, num_images=num_images)
 
 
 @dataclass(kw_only=True)
@@ -145,13 +105,17 @@ class FeatureReader:
         self._precision = precision
         self._cache = None if cache is None or cache.mode is CacheMode.NEVER else cache
         self._augmentation = augmentation
-        self._seed = seed
+        self._pixels = PixelReader(
+            images,
+            self._preprocessing,
+            cache=self._cache,
+            augmentation=augmentation,
+            seed=seed,
+        )
+        self._cuts = boundaries(self._traced)
         self._levels: list[Level] = []
         if self._cache is not None:
-            self._levels = cache_levels(
-                boundaries(self._traced), self._cache, views=self._num_views
-            )
-        self._cuts = boundaries(self._traced)
+            self._levels = cache_levels(self._cuts, self._cache, views=self._num_views)
         self._collections: dict[int, Collection] = {}
 
     @property
@@ -189,6 +153,8 @@ class FeatureReader:
 
     def _rows(self, level: int, indices: Indices) -> tuple[Rows, int]:
         """Rows of a level, and how many of them were computed."""
+        if not level:
+            return self._pixels.read(indices)
         if not self._is_kept(level):
             parts = list(self._computed(level, indices))
             return np.concatenate([self._empty(level), *parts]), len(indices)
@@ -196,8 +162,7 @@ class FeatureReader:
         speeds = self._cache.speeds
 
         def patience_s(count: int) -> float:
-            each = self._flops(level) / speeds.flops + _DECODE_S
-            return count * self._num_views * each
+            return count * (self._num_views * self._flops(level) / speeds.flops + DECODE_S)
 
         return self._collection(level).fetch(
             self._images.digests[indices],
@@ -206,44 +171,21 @@ class FeatureReader:
         )
 
     def _is_kept(self, level: int) -> bool:
-        if self._cache is None:
-            return False
-        if level:
-            return self._levels[level - 1].kept
-        size = math.prod(self._shape(0)) * self._num_views * self._cache.num_images
-        return self._cache.mode is CacheMode.ALWAYS or size <= self._cache.store.max_bytes / 4
+        return self._cache is not None and self._levels[level - 1].kept
 
     def _computed(self, level: int, indices: Indices) -> Iterator[Rows]:
         """Rows of a level in the order of the indices, part after part."""
         for start in range(0, len(indices), _CHUNK):
             chunk = indices[start : start + _CHUNK]
-            if not level:
-                yield self._decoded(chunk)
-                continue
             base = self._deepest_below(level, chunk)
             below, _ = self._rows(base, chunk)
             yield self._forward(base, level, below)
 
-    def _decoded(self, indices: Indices) -> Rows:
-        if self._augmentation is None:
-            pixels = decode(self._images, indices, self._preprocessing)
-        else:
-            pixels = draw_views(
-                self._images,
-                indices,
-                augmentation=self._augmentation,
-                preprocessing=self._preprocessing,
-                seed=self._seed,
-            )
-        return pixels.numpy()
-
     def _deepest_below(self, level: int, indices: Indices) -> int:
-        """The deepest level below whose rows of all these images are in the store; 0 if none."""
-        if self._cache is None:
-            return 0
+        """The deepest kept level below that has the rows of all these images; 0 if none."""
         digests = self._images.digests[indices]
         for below in range(level - 1, 0, -1):
-            if self._collection(below).holds(digests).all():
+            if self._is_kept(below) and self._collection(below).holds(digests).all():
                 return below
         return 0
 
@@ -280,7 +222,7 @@ class FeatureReader:
 
     def _empty(self, level: int) -> Rows:
         views = (self._num_views,) if self._augmentation else ()
-        return np.empty((0, *views, *self._shape(level)), np.float32 if level else np.uint8)
+        return np.empty((0, *views, *self._shape(level)), np.float32)
 
     def _collection(self, level: int) -> Collection:
         if level not in self._collections:
@@ -293,41 +235,21 @@ class FeatureReader:
 
     def _key(self, level: int) -> dict[str, Any]:
         """Everything that a row depends on beside the content of its image."""
-        preprocessing = asdict(self._preprocessing)
-        scale = {name: preprocessing.pop(name) for name in ("mean", "std")}
-        key: dict[str, Any] = {
+        weights = self._backbone.weights
+        return {
             "format": _FORMAT,
-            "preprocessing": preprocessing,
-            "pillow": PIL.__version__,
-            "torchvision": torchvision.__version__,
+            "pixels": self._pixels.key,
+            "mean": self._preprocessing.mean,
+            "std": self._preprocessing.std,
+            "backbone": weights.architecture,
+            "weights": weights.digest,
+            "graph": _graph_digest(self._traced),
+            "boundary": self._cuts[level - 1].node,
+            "precision": self._precision,
+            "device": describe(self._device),
+            "batch": GPU_BATCH if self._device.type == "cuda" else BATCH,
+            "torch": torch.__version__,
         }
-        if self._augmentation is not None:
-            key |= {"views": self._augmentation.to_json(), "seed": self._seed}
-        if level:
-            weights = self._backbone.weights
-            key |= {
-                "boundary": self._cuts[level - 1].node,
-                "backbone": weights.architecture,
-                "weights": weights.digest,
-                "graph": _graph_digest(self._traced),
-                "scale": scale,
-                "precision": self._precision,
-                "device": describe(self._device),
-                "batch": GPU_BATCH if self._device.type == "cuda" else BATCH,
-                "torch": torch.__version__,
-            }
-        return key
-
-
-def cache_levels(cuts: Sequence[Boundary], cache: FeatureCache, *, views: int = 1) -> list[Level]:
-    """Which boundaries a sweep keeps; see `trainable.costs.levels`."""
-    return levels(
-        cuts,
-        mode=cache.mode,
-        speeds=cache.speeds,
-        rows=cache.num_images * views,
-        max_bytes=cache.store.max_bytes,
-    )
 
 
 _digests: WeakKeyDictionary[TracedBackbone, str] = WeakKeyDictionary()

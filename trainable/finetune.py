@@ -20,11 +20,12 @@ from trainable.backbones import Backbone
 from trainable.boundaries import boundaries, frozen_boundaries, parameter_depths
 from trainable.budget import Fold, draw_subset, validation_parts
 from trainable.errors import DataError
-from trainable.features import FeatureCache, FeatureCounts, FeatureReader
+from trainable.features import FeatureCounts, FeatureReader
 from trainable.freezing import split
 from trainable.graphs import independent_copy
 from trainable.heads import Heads, is_bare_head
 from trainable.images import LabelledImages, Split
+from trainable.keeping import FeatureCache
 from trainable.knobs import block_range
 from trainable.learner import DivergedError, Examples, Learner, Learners
 from trainable.recipe import (

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.sharing import KeptBoundaries
     from orchestrator.sweep import Prepared
 
 
@@ -28,12 +27,8 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
 
     from orchestrator.cli.render import plural, print_rich
     from orchestrator.plan import backbones
-    from orchestrator.sharing import find_cache, kept_boundaries
 
     plan, space = prepared.plan, prepared.space
-    cache, problem = find_cache(space, prepared.images)
-    views = space.augment.views if space.augment else 1
-    kept = kept_boundaries(prepared.cuts, cache, views=views)
     num_finals = space.finalists.count * space.finalists.repeats
     studies = [
         {
@@ -58,7 +53,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
                     "studies": studies,
                     "num_test": plan.num_test,
                     "most_updates": plan.most_updates,
-                    "cache": {"mode": space.cache, "kept": [asdict(one) for one in kept]},
+                    "cache": {"mode": space.cache, "kept": [asdict(one) for one in prepared.kept]},
                     "space_hash": space.fingerprint(),
                     "dataset_fingerprint": prepared.images.fingerprint(),
                 }
@@ -78,26 +73,6 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
         )
     print(f"backbones: {', '.join(backbones(space))}")
     print(f"axes: {', '.join(space.varies) or 'none'}; {plural(plan.num_test, 'test image')}")
-    for one in kept:
-        print(_kept_line(one, folder=None if cache is None else str(cache.store.folder)))
-    if problem:
-        print(f"features are not kept: {problem}", file=sys.stderr)
+    for one in prepared.kept:
+        print(one.text)
     print(f"at most {plan.most_updates:,} updates; the images and weights are there")
-
-
-def _kept_line(one: KeptBoundaries, *, folder: str | None) -> str:
-    """Which boundaries of a backbone are kept, in words."""
-    about = f"{one.backbone} at {one.image_size} px: of {one.num_boundaries} boundaries"
-    if folder is None:
-        return f"{about} none is kept between trials"
-    if not one.kept:
-        return f"{about} none is worth its bytes; prefixes are computed anew from stored pixels"
-    runs: list[list[int]] = []
-    for number in one.kept:
-        if runs and runs[-1][-1] == number - 1:
-            runs[-1] = [runs[-1][0], number]
-        else:
-            runs.append([number, number])
-    numbers = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in runs)
-    sizes = f"{min(one.row_bytes) / 1024:,.1f} to {max(one.row_bytes) / 1024:,.1f} KiB an image"
-    return f"{about} {numbers} are kept in {folder}, {sizes}"

@@ -16,8 +16,8 @@ from orchestrator.work import Event, Work
 from orchestrator.worker import perform
 from trainable.backbones import Backbone, Weights
 from trainable.errors import CacheError
-from trainable.features import FeatureCache, open_cache
 from trainable.images import LabelledImages
+from trainable.keeping import FeatureCache, open_cache
 from trainable.spec import CacheMode
 
 

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from tests.trainable.families import Case
-from trainable import features
+from trainable import pixels
 from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone, Preprocessing, load_weights
 from trainable.boundaries import boundaries
 from trainable.costs import Speeds
 from trainable.decoding import decode, normalize
-from trainable.features import BATCH, FeatureCache, FeatureCounts, FeatureReader
+from trainable.features import BATCH, FeatureCounts, FeatureReader
 from trainable.freezing import split
 from trainable.images import LabelledImages
+from trainable.keeping import FeatureCache
 from trainable.spec import CacheMode
 from trainable.store import FeatureStore
 
@@ -122,7 +123,7 @@ def test_pixels_are_decoded_once_whatever_is_asked_of_them(
         decoded.extend(rows.tolist())
         return decode(images, rows, preprocessing)
 
-    monkeypatch.setattr(features, "decode", watched)
+    monkeypatch.setattr(pixels, "decode", watched)
     other = Backbone(load_weights("tiny_untrained"))
     for backbone, frozen in ((strokes, 3), (strokes, 0), (other, 7), (strokes, 7)):
         reader(digit_images, backbone, cache=cache(tmp_path)).read(SOME, frozen=frozen)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainable import features, finetune
+from trainable import finetune, pixels
 from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone, Preprocessing, load_weights
 from trainable.budget import draw_subset, split_folds
@@ -217,7 +217,7 @@ def test_labels_are_drawn_by_the_budget_seed_and_repeat_of_the_spec(
         decoded.append(indices)
         return decode(images, indices, preprocessing)
 
-    monkeypatch.setattr(features, "decode", watched)
+    monkeypatch.setattr(pixels, "decode", watched)
     budget = LabelBudget(total=33)
     list(Trial(spec_of(label_budget=budget, seed=5, repeat=2), digit_images, strokes).reports())
     (rows,) = decoded

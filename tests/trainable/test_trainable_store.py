@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from trainable import store as module
 from trainable.errors import CacheError
 from trainable.store import Collection, FeatureStore, default_folder
+from trainable.store import collection as module
 
 KEY = {"boundary": "relu", "weights": "abc"}
 SHAPE = (4, 3)
@@ -171,7 +171,7 @@ def test_a_full_disk_is_told_once_and_costs_no_rows(
 
     store = FeatureStore(tmp_path)
     collection = store.collection(KEY, shape=SHAPE, dtype=np.float32)
-    monkeypatch.setattr(module, "_write_rows", full)
+    monkeypatch.setattr(module, "write_rows", full)
     assert (fetch(collection, 1, 2)[0][:, 0, 0] == [1, 2]).all()
     assert store.warning is not None
     assert "No space left on device" in store.warning

@@ -1,0 +1,101 @@
+"""The form of a file of rows: magic, count, ids, checksums, a checksum of these, the rows."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.uint8]
+"""(N, 32) content hashes."""
+Rows = npt.NDArray[Any]
+
+SUFFIX = ".rows"
+TEMPORARY = ".tmp"
+ID_BYTES = 32
+
+_TOUCH_EVERY_S = 60.0
+_ALIGNMENT = 64
+_MAGIC = b"sftrows1"
+
+
+class RowFile:
+    """A whole file of rows, mapped.
+
+    Attributes:
+        ids: (N, 32) content hashes.
+        rows: (N, *shape), read-only.
+    """
+
+    def __init__(self, path: Path, ids: Ids, checksums: npt.NDArray[np.uint32], rows: Rows) -> None:
+        self.ids = ids
+        self.rows = rows
+        self._path = path
+        self._checksums = checksums
+        self._checked = np.zeros(len(ids), dtype=np.bool_)
+        self._touched = -math.inf
+
+    @classmethod
+    def open(cls, path: Path, *, shape: tuple[int, ...], dtype: np.dtype[Any]) -> RowFile | None:
+        """The file, or None where it is gone or not whole."""
+        try:
+            with path.open("rb") as file:
+                magic, count = file.read(len(_MAGIC)), int.from_bytes(file.read(8), "little")
+                ids = np.frombuffer(file.read(count * ID_BYTES), np.uint8).reshape(count, -1)
+                checksums = np.frombuffer(file.read(4 * count), np.uint32)
+                body = _aligned(file.tell())
+                whole = body + count * math.prod(shape) * dtype.itemsize
+                if magic != _MAGIC or not count or os.fstat(file.fileno()).st_size != whole:
+                    return None
+                if zlib.crc32(ids.tobytes() + checksums.tobytes()) != int.from_bytes(
+                    file.read(4), "little"
+                ):
+                    return None
+                rows = np.memmap(file, dtype, "r", offset=body, shape=(count, *shape))
+        except (OSError, ValueError, OverflowError, MemoryError):
+            return None
+        return cls(path, ids, checksums, rows)
+
+    def check(self, row: int) -> bool:
+        """Whether a row is as it was written; looked at once."""
+        now = time.monotonic()
+        if now - self._touched > _TOUCH_EVERY_S:
+            self._touched = now
+            with contextlib.suppress(OSError):
+                os.utime(self._path)
+        if not self._checked[row]:
+            self._checked[row] = zlib.crc32(self.rows[row].data) == self._checksums[row]
+        return bool(self._checked[row])
+
+
+def _aligned(position: int) -> int:
+    """Where rows begin: behind a head that ends here and its checksum."""
+    return -(-(position + 4) // _ALIGNMENT) * _ALIGNMENT
+
+
+def write_rows(path: Path, ids: Ids, rows: Rows) -> None:
+    """Write what `RowFile.open` maps.
+
+    Args:
+        path: of the file.
+        ids: (N, 32) content hashes.
+        rows: (N, *shape), contiguous.
+
+    Raises:
+        OSError: there is no room, or the folder is gone.
+    """
+    checksums = np.asarray([zlib.crc32(row.data) for row in rows], dtype=np.uint32)
+    head = ids.tobytes() + checksums.tobytes()
+    with path.open("wb") as file:
+        file.write(_MAGIC + len(ids).to_bytes(8, "little") + head)
+        position = file.tell()
+        file.write(zlib.crc32(head).to_bytes(4, "little"))
+        file.write(bytes(_aligned(position) - position - 4))
+        file.write(rows.data)
