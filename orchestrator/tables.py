@@ -71,8 +71,6 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "setup_s": _REAL,
         "features_s": _REAL,
         "train_s": _REAL,
-        "cache_hits": _COUNT,
-        "cache_misses": _COUNT,
         "peak_memory_bytes": _COUNT,
         "device": _TEXT,
         "host": _TEXT,
@@ -80,6 +78,8 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "finished_at": _TIME,
         "seed": _COUNT,
         "schema_version": _COUNT,
+        "cache_hits": _COUNT,
+        "cache_misses": _COUNT,
     },
     "curves": {
         "sweep_id": _TEXT,

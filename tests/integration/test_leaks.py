@@ -46,9 +46,9 @@ SPACE: dict[str, Any] = {
 }
 MEASURED = [
     *("duration_s", "setup_s", "features_s", "train_s", "elapsed_s", "peak_memory_bytes"),
-    *("sweep_id", "started_at", "finished_at", "host"),
+    *("sweep_id", "started_at", "finished_at", "host", "cache_hits", "cache_misses"),
 ]
-"""Columns that no two sweeps share."""
+"""Columns that differ from sweep to sweep."""
 
 Rows = dict[str, tuple[str, str]]
 """Class and split by path."""
