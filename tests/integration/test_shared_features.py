@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 SPACE = (
     "search.backbone=[tiny_strokes, tiny_fractals]",
     "search.freeze_depth=[0.5, 1]",
+    "search.label_budget=[4]",
+    "trials=5",
+    "training={steps: 6, reports: 2}",
+    "finalists={count: 1, repeats: 2}",
     "sampler={name: random}",
     "augment={ops: [resized_crop], views: 2}",
     "resources.max_concurrent=2",
