@@ -11,9 +11,12 @@ the size of the batch, and those of other sizes round differently.)
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import inspect
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +47,8 @@ GPU_BATCH = 256
 
 _CHUNK = 256
 """Images whose rows below are held in memory at a time."""
+_LIBRARIES = frozenset({"torch", "torchvision", "timm", "trainable", *sys.builtin_module_names})
+"""Whose versions, or whose graphs, say what they compute."""
 _FORMAT = 1
 """Raised whenever the same key would come to mean other rows."""
 
@@ -258,6 +263,24 @@ _digests: WeakKeyDictionary[TracedBackbone, str] = WeakKeyDictionary()
 def _graph_digest(traced: TracedBackbone) -> str:
     """Hash of what a backbone computes, its weights aside."""
     if traced not in _digests:
-        text = json.dumps([traced.module.code, str(traced.module)])
+        timm = getattr(sys.modules.get("timm"), "__version__", None)
+        text = json.dumps([traced.module.code, str(traced.module), timm, _own_code(traced)])
         _digests[traced] = hashlib.sha256(text.encode()).hexdigest()
     return _digests[traced]
+
+
+def _own_code(traced: TracedBackbone) -> list[str]:
+    """Source of the modules, other than installed libraries, whose code the graph calls unseen."""
+    called = {type(layer).__module__ for layer in traced.module.modules()}
+    called |= {
+        getattr(node.target, "__module__", None) or ""
+        for node in traced.module.graph.nodes
+        if node.op == "call_function"
+    }
+    found = []
+    for name in sorted(called - {""}):
+        module = sys.modules.get(name)
+        if module is not None and name.partition(".")[0] not in _LIBRARIES:
+            with contextlib.suppress(OSError, TypeError):
+                found.append(inspect.getsource(module))
+    return found

@@ -1,5 +1,8 @@
 """Activations from the store are those computed on the spot, and every part of a key counts."""
 
+import importlib
+import linecache
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tests.trainable.families import Case
-from trainable import pixels
+from trainable import features, pixels
 from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone, Preprocessing, load_weights
 from trainable.boundaries import boundaries
@@ -20,6 +23,7 @@ from trainable.costs import Speeds
 from trainable.decoding import decode, normalize
 from trainable.features import BATCH, FeatureCounts, FeatureReader
 from trainable.freezing import split
+from trainable.graphs import trace
 from trainable.images import LabelledImages
 from trainable.keeping import FeatureCache
 from trainable.spec import CacheMode
@@ -213,3 +217,43 @@ def test_no_image_is_no_row(digit_images: LabelledImages, strokes: Backbone) -> 
     none = np.empty(0, dtype=np.int64)
     for frozen, shape in ((0, (0, 3, 8, 8)), (7, (0, 96))):
         assert reader(digit_images, strokes).read(none, frozen=frozen).shape == shape
+
+
+def test_code_of_ones_own_that_the_graph_calls_unseen_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph of both versions is the same: it calls `scaled` and does not look inside."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    digests = []
+    for factor in (2, 2, 3):
+        (tmp_path / "my_layers.py").write_text(MY_LAYERS.format(factor=factor))
+        sys.modules.pop("my_layers", None)
+        importlib.invalidate_caches()
+        linecache.clearcache()
+        model = importlib.import_module("my_layers").Net()
+        traced = trace(model.eval(), image_size=8)
+        assert "scaled(" in traced.module.code
+        digests.append(features._graph_digest(traced))
+    sys.modules.pop("my_layers", None)
+    assert digests[0] == digests[1] != digests[2]
+
+
+MY_LAYERS = """
+import torch
+from torch import nn
+
+
+@torch.fx.wrap
+def scaled(x):
+    return x * {factor}
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(scaled(self.conv(x)).mean(dim=(2, 3)))
+"""
