@@ -2,8 +2,8 @@
 
 Of the frozen part each image is needed once; where several cuts are tried, the shallower ones lie
 on the way to the deepest. Every update has a forward and a backward pass through the blocks that
-learn, counted as torch runs it, and so without a gradient for what comes out of the frozen ones.
-Every report has a forward pass over what is held out. Optimizers, decoding, and whatever else is no
+learn, counted as torch runs it, and so without a gradient for what comes out of the frozen ones; an
+image that is drawn twice for an update is needed once. Every report has a forward pass over what is held out. Optimizers, decoding, and whatever else is no
 convolution or matrix product count nothing.
 """
 
@@ -26,6 +26,7 @@ from tests.benchmarks.sharing.work import (
     IMAGE_SIZE,
     NUM_CLASSES,
     SLOTS,
+    Parts,
     Work,
     halves,
     load_network,
@@ -103,11 +104,19 @@ def needed_passes(work: Work) -> dict[Key, float]:
         need((PARTS[0], max(frozen), size), images / size)
     for trial in work.trials:
         for fold in work.folds[trial.budget]:
-            need((PARTS[1], trial.num_frozen, fold.batch_size), work.task.steps)
+            distinct = expected_distinct(fold)
+            size = round(distinct)
+            need((PARTS[1], trial.num_frozen, size), work.task.steps * distinct / size)
             size = min(len(fold.val), EVALUATION_BATCH)
             number = work.task.reports * len(fold.val) / size
             need((PARTS[2], trial.num_frozen, size), number)
     return counts
+
+
+def expected_distinct(fold: Parts) -> float:
+    """How many different images an update sees on average, drawn with replacement."""
+    count = len(fold.train)
+    return count * (1 - (1 - 1 / count) ** fold.batch_size)
 
 
 def measure(path: Path, keys: list[Key], times: int) -> dict[Key, Pass]:
