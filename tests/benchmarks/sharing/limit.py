@@ -3,8 +3,8 @@
 Of the frozen part each image is needed once; where several cuts are tried, the shallower ones lie
 on the way to the deepest. Every update has a forward and a backward pass through the blocks that
 learn, counted as torch runs it, and so without a gradient for what comes out of the frozen ones; an
-image that is drawn twice for an update is needed once. Every report has a forward pass over what is held out. Optimizers, decoding, and whatever else is no
-convolution or matrix product count nothing.
+image that is drawn twice for an update is needed once. Every report has a forward pass over what is
+held out. Optimizers, decoding, and whatever else is no convolution or matrix product count nothing.
 """
 
 from __future__ import annotations
