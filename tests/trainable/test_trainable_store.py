@@ -283,3 +283,15 @@ def test_environment_variables_name_the_folder_and_bound_it(
     monkeypatch.delenv("SFT_SWEEP_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert default_folder() == tmp_path / "xdg" / "sft-sweep"
+
+
+def test_without_a_home_the_folder_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SFT_SWEEP_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def homeless(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    with pytest.raises(CacheError, match=r"no folder for the cache: .*; set SFT_SWEEP_CACHE"):
+        FeatureStore()

@@ -55,12 +55,17 @@ class StoreInfo:
 
 
 def default_folder() -> Path:
-    """`SFT_SWEEP_CACHE`, else `sft-sweep` below the user's cache folder."""
+    """`SFT_SWEEP_CACHE`, else `sft-sweep` below the user's cache folder.
+
+    Raises:
+        CacheError: nobody knows the user's home.
+    """
     given = os.environ.get(FOLDER_VARIABLE)
-    if given:
-        return Path(given).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "sft-sweep"
+    try:
+        return Path(given).expanduser() if given else Path(base).expanduser() / "sft-sweep"
+    except RuntimeError as error:
+        raise CacheError(f"no folder for the cache: {error}; set {FOLDER_VARIABLE}") from error
 
 
 class FeatureStore:
