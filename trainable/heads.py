@@ -5,7 +5,6 @@ The same recipe as `trainable.learner`, for suffixes that are nothing but a line
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from trainable.device import autocast
-from trainable.learner import DivergedError, Examples, drawn_rows
+from trainable.learner import DivergedError, Examples, Updating, drawn_rows
 from trainable.logistic import fit_path
 from trainable.recipe import CLIP_NORM, head_optimizer, learning_rate_factor
 from trainable.spec import TrialSpec
@@ -27,8 +26,8 @@ def is_bare_head(suffix: fx.GraphModule, head: str) -> bool:
     )
 
 
-class Heads:
-    """Trains a linear head a fold, in lockstep.
+class Heads(Updating):
+    """Trains a linear head a fold, in lockstep; losses are means over folds.
 
     Args:
         parts: what each fold learns from, (N, D) activations and labels.
@@ -41,7 +40,6 @@ class Heads:
         self, parts: Sequence[Examples], *, names: Sequence[str], spec: TrialSpec, num_classes: int
     ) -> None:
         self.spec = spec
-        self.step = 0
         self._names = names
         self._sizes = [len(part) for part in parts]
         self._device = parts[0].labels.device
@@ -65,22 +63,6 @@ class Heads:
         self._weight = weight.requires_grad_()
         self._bias = bias.requires_grad_()
         self._optimizer = head_optimizer(spec, weights=[self._weight], biases=[self._bias])
-
-    def advance(self, step: int) -> float:
-        """Train until `step` updates have been made; return the folds' mean loss, in nats.
-
-        Raises:
-            DivergedError: a loss or a gradient was not finite.
-        """
-        total = torch.zeros((), dtype=torch.float64, device=self._device)
-        first = self.step
-        while self.step < step:
-            total += self._update()
-            self.step += 1
-        mean = float(total) / max(1, step - first)
-        if not math.isfinite(mean):
-            raise DivergedError(f"the training loss was {mean} by step {step}")
-        return mean
 
     def log_probabilities(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """For each fold (N, C) float64 on the CPU of its (N, D) activations.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -51,7 +52,36 @@ class Examples:
         return Examples(self.activations[positions], self.labels[positions])
 
 
-class Learner:
+class Updating(ABC):
+    """Something that is trained update by update.
+
+    Attributes:
+        step: updates made so far.
+    """
+
+    step = 0
+
+    def advance(self, step: int) -> float:
+        """Train until `step` updates have been made; return their mean loss, in nats.
+
+        Raises:
+            DivergedError: a loss or a gradient was not finite.
+        """
+        first, total = self.step, torch.zeros((), dtype=torch.float64)
+        while self.step < step:
+            total = total + self._update()  # stays on the device of the losses
+            self.step += 1
+        mean = float(total) / max(1, step - first)
+        if not math.isfinite(mean):
+            raise DivergedError(f"the training loss was {mean} by step {step}")
+        return mean
+
+    @abstractmethod
+    def _update(self) -> Tensor:
+        """Make one update; its loss, in nats, which is not finite where a gradient was not."""
+
+
+class Learner(Updating):
     """Trains one suffix; a pure function of (spec, name, examples), whatever ran before.
 
     The examples of update t and its random layers are drawn from (seed, repeat, name, t) alone.
@@ -84,7 +114,6 @@ class Learner:
         self.suffix = suffix
         self.examples = examples
         self.spec = spec
-        self.step = 0
         self._name = name
         self._device = examples.labels.device
         self._each_once = False  # until the first update has shown that nothing is random
@@ -99,21 +128,9 @@ class Learner:
         )
 
     def advance(self, step: int) -> float:
-        """Train until `step` updates have been made; return their mean loss, in nats.
-
-        Raises:
-            DivergedError: a loss or a gradient was not finite.
-        """
+        """Train until `step` updates have been made; see `Updating.advance`."""
         train_mode(self.suffix, batchnorm=self.spec.batchnorm)
-        total = torch.zeros((), dtype=torch.float64, device=self._device)
-        first = self.step
-        while self.step < step:
-            total += self._update()
-            self.step += 1
-        mean = float(total) / max(1, step - first)
-        if not math.isfinite(mean):
-            raise DivergedError(f"the training loss was {mean} by step {step}")
-        return mean
+        return super().advance(step)
 
     def _update(self) -> Tensor:
         rows = drawn_rows(self.spec, self._name, self.step, num_examples=len(self.examples))
