@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from weakref import WeakKeyDictionary
 
 from torch import fx, nn
 
@@ -49,6 +50,16 @@ def boundaries(traced: TracedBackbone) -> list[Boundary]:
     Raises:
         BackboneError: there is none.
     """
+    if traced not in _found:
+        _found[traced] = _find(traced)
+    return list(_found[traced])
+
+
+_found: WeakKeyDictionary[TracedBackbone, list[Boundary]] = WeakKeyDictionary()
+"""A trial asks several times, and a graph never changes."""
+
+
+def _find(traced: TracedBackbone) -> list[Boundary]:
     cuts = _outside_blocks(traced, _single_tensors(traced))
     if not cuts:
         raise BackboneError("the backbone has no place to cut before its head")

@@ -93,6 +93,7 @@ class Trial:
         self._split = split(self._traced, frozen=frozen, num_classes=images.num_classes)
         self._cache = cache
         self.counts = FeatureCounts()
+        self._plain = self._reader()
         self._depths = parameter_depths(self._traced)
         self._learning = learning_parameters(
             spec,
@@ -221,7 +222,7 @@ class Trial:
 
     def _examples(self, indices: npt.NDArray[np.int64]) -> Examples:
         """The images as they are, one row each."""
-        return self._read(self._reader(), indices)
+        return self._read(self._plain, indices)
 
     def _views(self) -> Examples:
         """The views of the drawn subset, `views` rows an image, one image after another."""
@@ -253,7 +254,7 @@ class Trial:
 
     def _few_at_a_time(self, indices: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
         """The indices in pieces whose activations take little memory."""
-        each = self._reader().row_bytes(self._split.frozen)
+        each = self._plain.row_bytes(self._split.frozen)
         size = max(1, _TESTED_BYTES // each)
         for start in range(0, len(indices), size):
             yield indices[start : start + size]

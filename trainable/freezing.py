@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,18 +19,23 @@ class SplitBackbone:
     """The two halves of a backbone.
 
     Attributes:
-        prefix: images (N, 3, S, S) -> activations (N, *shape); frozen, always in eval mode.
+        traced: the whole.
         suffix: activations -> logits (N, num_classes); shares nothing with the prefix.
         head: name of the new classifier within the suffix.
         frozen: number of boundaries inside the prefix.
         boundary: where the cut lies; None where nothing is frozen.
     """
 
-    prefix: FrozenPrefix
+    traced: TracedBackbone
     suffix: fx.GraphModule
     head: str
     frozen: int
     boundary: Boundary | None
+
+    @cached_property
+    def prefix(self) -> FrozenPrefix:
+        """Images (N, 3, S, S) -> activations (N, *shape); made when it is first asked for."""
+        return frozen_between(self.traced, None, self.boundary)
 
 
 class FrozenPrefix(nn.Module):
@@ -75,7 +81,7 @@ def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBack
     new = _new_head(old, num_classes)
     suffix.set_submodule(head, new)
     return SplitBackbone(
-        prefix=frozen_between(traced, None, boundary),
+        traced=traced,
         suffix=suffix.requires_grad_(requires_grad=True),
         head=head,
         frozen=frozen,
