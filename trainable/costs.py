@@ -16,7 +16,7 @@ import math
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,6 +30,10 @@ from trainable.spec import CacheMode
 READS = 4
 """How often a row is read, at the least, once it was written: by so many trials."""
 
+VALUE_BYTES = 4
+"""Of one activation, which is stored as fp32."""
+
+_SHARE_OF_STORE = 0.25
 _PROBE_BYTES = 16 * 2**20
 _PROBE_S = 0.05
 _SPEEDS_FILE = "speeds.json"
@@ -78,7 +82,6 @@ def levels(
     speeds: Speeds,
     rows: int,
     max_bytes: int,
-    value_bytes: int = 4,
 ) -> list[Level]:
     """Which boundaries are kept.
 
@@ -89,21 +92,25 @@ def levels(
         rows: images that a sweep may ask for; `auto` takes no more than a quarter of the store for
             one boundary of theirs.
         max_bytes: of the store.
-        value_bytes: of one activation.
     """
     found, below = [], 0.0
     for cut in cuts:
-        size = math.prod(cut.shape) * value_bytes
+        size = math.prod(cut.shape) * VALUE_BYTES
         compute_s = (cut.flops - below) / speeds.flops
         store_s = size / speeds.write_bytes / READS + size / speeds.read_bytes
-        fits = size * rows <= max_bytes / 4
-        kept = mode is CacheMode.ALWAYS or (mode is CacheMode.AUTO and fits and compute_s > store_s)
+        pays = compute_s > store_s and fits(size, rows=rows, max_bytes=max_bytes)
+        kept = mode is CacheMode.ALWAYS or (mode is CacheMode.AUTO and pays)
         found.append(
             Level(boundary=cut, bytes=size, kept=kept, compute_s=compute_s, store_s=store_s)
         )
         if kept:
             below = cut.flops
     return found
+
+
+def fits(row_bytes: int, *, rows: int, max_bytes: int) -> bool:
+    """Whether so many rows leave room in the store for those of others."""
+    return row_bytes * rows <= max_bytes * _SHARE_OF_STORE
 
 
 def speeds_of(folder: Path, *, device: torch.device) -> Speeds:
@@ -130,11 +137,7 @@ def speeds_of(folder: Path, *, device: torch.device) -> Speeds:
 def _on(device: torch.device, speeds: Speeds) -> Speeds:
     if device.type != "cuda":
         return speeds
-    return Speeds(
-        flops=speeds.flops * _GPU_FACTOR,
-        read_bytes=speeds.read_bytes,
-        write_bytes=speeds.write_bytes,
-    )
+    return replace(speeds, flops=speeds.flops * _GPU_FACTOR)
 
 
 def _probe(folder: Path) -> Speeds:

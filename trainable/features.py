@@ -30,7 +30,7 @@ from torch import Tensor
 from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone
 from trainable.boundaries import boundaries
-from trainable.costs import Level
+from trainable.costs import VALUE_BYTES, Level
 from trainable.decoding import normalize
 from trainable.device import autocast, describe
 from trainable.freezing import FrozenPrefix, frozen_between
@@ -38,7 +38,6 @@ from trainable.graphs import TracedBackbone
 from trainable.images import LabelledImages
 from trainable.keeping import FeatureCache, cache_levels
 from trainable.pixels import DECODE_S, PixelReader
-from trainable.spec import CacheMode
 from trainable.store import Collection
 
 BATCH = 16
@@ -108,19 +107,19 @@ class FeatureReader:
         self._preprocessing = backbone.weights.preprocessing.resized(image_size)
         self._device = device
         self._precision = precision
-        self._cache = None if cache is None or cache.mode is CacheMode.NEVER else cache
+        self._cache = cache
         self._augmentation = augmentation
         self._pixels = PixelReader(
             images,
             self._preprocessing,
-            cache=self._cache,
+            cache=cache,
             augmentation=augmentation,
             seed=seed,
         )
         self._cuts = boundaries(self._traced)
         self._levels: list[Level] = []
-        if self._cache is not None:
-            self._levels = cache_levels(self._cuts, self._cache, views=self._num_views)
+        if cache is not None:
+            self._levels = cache_levels(self._cuts, cache, views=self._num_views)
         self._collections: dict[int, Collection] = {}
 
     @property
@@ -129,7 +128,7 @@ class FeatureReader:
 
     def row_bytes(self, frozen: int) -> int:
         """Bytes that one image takes in what `read` returns."""
-        return 4 * self._num_views * math.prod(self._shape(frozen))
+        return VALUE_BYTES * self._num_views * math.prod(self._shape(frozen))
 
     def read(self, indices: Indices, *, frozen: int) -> Tensor:
         """The activations of some images, or of their views.

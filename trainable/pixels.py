@@ -14,6 +14,7 @@ import torchvision
 
 from trainable.augmentation import Augmentation
 from trainable.backbones import Preprocessing
+from trainable.costs import fits
 from trainable.decoding import decode
 from trainable.images import LabelledImages
 from trainable.keeping import FeatureCache
@@ -108,5 +109,5 @@ class PixelReader:
 def _is_kept(cache: FeatureCache, row_bytes: int) -> bool:
     """Reading pixels is always cheaper than decoding; they may only be too many."""
     if cache.mode is CacheMode.AUTO:
-        return row_bytes * cache.num_images <= cache.store.max_bytes / 4
+        return fits(row_bytes, rows=cache.num_images, max_bytes=cache.store.max_bytes)
     return cache.mode is CacheMode.ALWAYS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from dataclasses import asdict
 
 import typer
 
@@ -24,14 +25,7 @@ def info(*, json: Json = False) -> int:
 
     found = FeatureStore().info()
     if json:
-        about = {
-            "folder": str(found.folder),
-            "collections": found.collections,
-            "files": found.files,
-            "bytes": found.bytes,
-            "max_bytes": found.max_bytes,
-        }
-        print(jsonlib.dumps(about))
+        print(jsonlib.dumps({**asdict(found), "folder": str(found.folder)}))
         return 0
     print(
         f"{found.folder}: {found.bytes / 2**20:,.1f} MiB of at most "

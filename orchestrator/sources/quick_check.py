@@ -19,7 +19,7 @@ import zlib
 
 from PIL import Image
 
-_SOI, _SOF, _SOS, _EOI, _EXIF, _COMMENT = 0xD8, (0xC0, 0xC1, 0xC2), 0xDA, b"\xff\xd9", 0xE1, 0xFE
+_SOF, _SOS, _EOI, _EXIF, _COMMENT = (0xC0, 0xC1, 0xC2), 0xDA, b"\xff\xd9", 0xE1, 0xFE
 _TABLES = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xEE})
 """Huffman and quantisation tables, restart interval, JFIF's and Adobe's notes."""
 _MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")

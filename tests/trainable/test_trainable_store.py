@@ -1,5 +1,6 @@
 """Rows on disk: found, shared, waited for, damaged, evicted."""
 
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -191,35 +192,36 @@ def hold_lock(folder: Path, ready: Any, release: Any, *, finish: bool) -> None:
             collection.add(ids_of(7), row(7)[None])
 
 
-@pytest.mark.parametrize("finish", [True, False])
-def test_one_computes_and_the_other_waits(tmp_path: Path, finish: bool) -> None:
+@contextlib.contextmanager
+def holder(folder: Path, *, finish: bool) -> Iterator[tuple[Any, Any]]:
+    """Another process that holds the turn, and the event that makes it go on."""
     context = multiprocessing.get_context("spawn")
     ready, release = context.Event(), context.Event()
     other = context.Process(
-        target=hold_lock, args=(tmp_path, ready, release), kwargs={"finish": finish}
+        target=hold_lock, args=(folder, ready, release), kwargs={"finish": finish}
     )
     other.start()
     try:
         assert ready.wait(30)
+        yield other, release
+    finally:  # not `release.set()`: it would wait for a process that is dead
+        other.kill()
+        other.join(30)
+
+
+@pytest.mark.parametrize("finish", [True, False])
+def test_one_computes_and_the_other_waits(tmp_path: Path, finish: bool) -> None:
+    with holder(tmp_path, finish=finish) as (other, release):
         threading.Timer(0.3, release.set).start()
         rows, computed = fetch(opened(tmp_path), 7, patience_s=30.0)
         assert computed == ([] if finish else [7])
         assert (rows == 7).all()
-    finally:
-        release.set()
         other.join(30)
-    assert other.exitcode == 0
+        assert other.exitcode == 0
 
 
 def test_nobody_waits_longer_than_computing_takes_and_death_frees_the_lock(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    ready, release = context.Event(), context.Event()
-    other = context.Process(
-        target=hold_lock, args=(tmp_path, ready, release), kwargs={"finish": False}
-    )
-    other.start()
-    try:
-        assert ready.wait(30)
+    with holder(tmp_path, finish=False) as (other, _):
         assert fetch(opened(tmp_path), 7, patience_s=0.05)[1] == [7]  # beside the other
         other.kill()
         other.join(30)
@@ -233,9 +235,6 @@ def test_nobody_waits_longer_than_computing_takes_and_death_frees_the_lock(tmp_p
         opened(tmp_path).fetch(computer.ids, computer, patience_s=patience)
         assert computer.asked == [8]
         assert waited == [1]
-    finally:  # not `release.set()`: it would wait for a process that is dead
-        other.kill()
-        other.join(30)
 
 
 def test_a_writer_that_dies_leaves_nothing_that_is_read(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ class Collection:
     ) -> None:
         """Fill in and store the wanted rows, as many at a time as make a file."""
         start = stop = 0
-        for part in compute(wanted) if len(wanted) else ():
+        for part in compute(wanted):
             rows[wanted[stop : stop + len(part)]] = part
             stop += len(part)
             if (stop - start) * self._row_bytes >= _FILE_BYTES:
