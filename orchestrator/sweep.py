@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -18,22 +18,16 @@ from orchestrator.answer import answer
 from orchestrator.errors import UsageError
 from orchestrator.inspection import RunState, inspect
 from orchestrator.journal import SweepJournal
-from orchestrator.plan import Plan, backbones, image_sizes, make_plan
+from orchestrator.plan import Plan
+from orchestrator.preparation import Prepared, prepare
 from orchestrator.progress import StudyProgress, measure
 from orchestrator.projection import Projection, load_studies, rebuild
 from orchestrator.runs import Run, check_root, create_run, write_manifest, write_text
-from orchestrator.sharing import KeptBoundaries, Savings, kept_boundaries, measure_savings
+from orchestrator.sharing import Savings, measure_savings
 from orchestrator.signals import stopping_on_signals
-from orchestrator.sources import Dataset, Demand, Note, read_dataset
-from orchestrator.space import SearchSpace, load_space
 from orchestrator.studies import Seconds, StudyBroker
 from orchestrator.tables import read_table
-from trainable import backbones as shelf
-from trainable.backbones import Backbone, Weights, load_weights, shipped_module
-from trainable.boundaries import Boundary, boundaries
-from trainable.errors import BackboneError, SpecError
-from trainable.images import LabelledImages
-from trainable.views import check_ops
+from trainable.backbones import shipped_module
 
 if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked at
     from orchestrator.tuning.cluster import Slots
@@ -68,96 +62,6 @@ class Outcome:
     savings: Savings
     seconds: Seconds
     duration_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A sweep that could start: everything is read and checked, nothing is created.
-
-    Attributes:
-        space: what is asked; its paths are absolute.
-        images: pool and test split; those that no trial can touch are unread.
-        notes: what to know beforehand, of the images above all.
-        plan: what will be done.
-        weights: by backbone.
-        kept: what is kept of frozen computation on this machine.
-    """
-
-    space: SearchSpace
-    images: LabelledImages
-    notes: tuple[Note, ...]
-    plan: Plan
-    weights: dict[str, Weights] = field(repr=False)
-    kept: list[KeptBoundaries] = field(repr=False)
-
-
-def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
-    """Read and check a search-space file, its images and its weights.
-
-    Raises:
-        SpaceError: with every problem of the file.
-        UsageError: a backbone's weights are missing or damaged, or it cannot be cut.
-    """
-    space = _read_space(path, overrides)
-    dataset = _read_images(space, path)
-    images = dataset.images
-    plan = make_plan(space, images, where=str(path))
-    weights: dict[str, Weights] = {}
-    cuts: dict[tuple[str, int], list[Boundary]] = {}
-    try:
-        for name in backbones(space):
-            weights[name] = load_weights(space.custom.get(name, name))
-            cuts |= {(name, size): found for size, found in _cuts(space, name, weights[name])}
-    except BackboneError as error:
-        raise UsageError(f"{path}: search.backbone: {error}") from error
-    kept, problem = kept_boundaries(space, images, cuts)
-    notes = dataset.notes
-    if problem is not None:
-        notes += (Note(f"features are not kept: {problem}"),)
-    return Prepared(space=space, images=images, notes=notes, plan=plan, weights=weights, kept=kept)
-
-
-def read_data(path: Path, *, overrides: Sequence[str] = ()) -> Dataset:
-    """The images of a search-space file as its sweep would read them.
-
-    Raises:
-        SpaceError: with every problem of the file or of its images.
-    """
-    return _read_images(_read_space(path, overrides), path)
-
-
-def _read_space(path: Path, overrides: Sequence[str]) -> SearchSpace:
-    space = load_space(path, overrides, shelf=shelf)
-    if space.augment is not None:
-        try:
-            check_ops(space.augment)
-        except SpecError as error:
-            raise UsageError(f"{path}: {error}") from error
-    return replace(space, dataset=space.dataset.absolute())
-
-
-def _read_images(space: SearchSpace, path: Path) -> Dataset:
-    demand = Demand(budgets=space.label_budgets, repeats=space.finalists.repeats, seed=space.seed)
-    return read_dataset(
-        space.dataset, demand=demand, where=str(path), keep_val=space.validation.outside
-    )
-
-
-def _cuts(
-    space: SearchSpace, backbone: str, weights: Weights
-) -> Iterator[tuple[int, list[Boundary]]]:
-    """The backbone's boundaries for every image size it may get, from building it once for each.
-
-    Raises:
-        BackboneError: with what every trial of it would fail with.
-    """
-    built = Backbone(weights)
-    for given in image_sizes(space, backbone):
-        size = given or weights.preprocessing.image_size
-        try:
-            yield size, boundaries(built.traced(size))
-        except BackboneError as error:
-            raise BackboneError(f"{backbone}: {error}") from error
 
 
 def launch(prepared: Prepared, *, root: Path, address: str, view: View) -> Outcome:

@@ -34,10 +34,10 @@ def data(
       sft-sweep data photos.yaml --sheet photos.png
       sft-sweep data search_spaces/photos.yaml --set dataset.path=my_photos
     """
-    from orchestrator import sweep
+    from orchestrator.preparation import read_data
     from orchestrator.survey import survey
 
-    dataset = sweep.read_data(space, overrides=overrides or [])
+    dataset = read_data(space, overrides=overrides or [])
     found = survey(dataset)
     if json:
         print(jsonlib.dumps(found.to_json()))

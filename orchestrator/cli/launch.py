@@ -34,9 +34,10 @@ def launch(
     from orchestrator import sweep
     from orchestrator.cli import outcomes, plans
     from orchestrator.cli.view import ProgressView
+    from orchestrator.preparation import prepare
     from orchestrator.runs import check_root
 
-    prepared = sweep.prepare(space, overrides=overrides or [])
+    prepared = prepare(space, overrides=overrides or [])
     check_root(out)
     plans.tell_notes(prepared)
     if dry_run:

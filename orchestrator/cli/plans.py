@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.sweep import Prepared
+    from orchestrator.preparation import Prepared
 
 
 MOST_DETAILS = 5

@@ -14,10 +14,10 @@ def validate(space: Space, *, overrides: Overrides = None, json: Json = False) -
     Example:
       sft-sweep validate search_spaces/lowdata.yaml
     """
-    from orchestrator import sweep
     from orchestrator.cli import plans
+    from orchestrator.preparation import prepare
 
-    prepared = sweep.prepare(space, overrides=overrides or [])
+    prepared = prepare(space, overrides=overrides or [])
     plans.tell_notes(prepared)
     plans.show(prepared, as_json=json)
     if not json:

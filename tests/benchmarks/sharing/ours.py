@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 from orchestrator import sweep
+from orchestrator.preparation import Prepared, prepare
 from orchestrator.studies import StudyBroker
 from orchestrator.tables import read_table
 from orchestrator.tuning.cluster import LOCAL
@@ -42,7 +43,7 @@ def run_trials(path: Path) -> Measured:
     """The trials of a work file, without finals; once a process."""
     work = Work.load(path)
     start = time.perf_counter()
-    prepared = sweep.prepare(work.space)
+    prepared = prepare(work.space)
     before_s = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder:
         with mock.patch.object(sweep, "StudyBroker", TrialsBroker):
@@ -68,7 +69,7 @@ def run_protocol(path: Path) -> Measured:
     work = Work.load(path)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        outcome = _launch(sweep.prepare(work.space), Path(folder))
+        outcome = _launch(prepare(work.space), Path(folder))
         seconds = time.perf_counter() - start
         leaderboard = read_table(outcome.run.path, "leaderboard").to_pylist()
     if outcome.failures:
@@ -77,5 +78,5 @@ def run_protocol(path: Path) -> Measured:
     return Measured(seconds=seconds, accuracy=mean(first))
 
 
-def _launch(prepared: sweep.Prepared, root: Path) -> sweep.Outcome:
+def _launch(prepared: Prepared, root: Path) -> sweep.Outcome:
     return sweep.launch(prepared, root=root, address=LOCAL, view=lambda plan, progress: None)
