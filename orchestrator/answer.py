@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from orchestrator.intervals import Interval, separate_difference
+from orchestrator.leaderboard import picks
 from trainable.spec import Metric
 
 Row = Mapping[str, Any]
@@ -18,7 +19,14 @@ _FEW_LABELS = 3
 _WARNING = "below 3 labels per class cross-validation says little about which one is best"
 
 
-def answer(rows: Sequence[Row], *, num_test: int | None, objective: str, run: str) -> list[str]:
+def answer(
+    rows: Sequence[Row],
+    *,
+    num_test: int | None,
+    objective: str,
+    run: str,
+    report: str | None = None,
+) -> list[str]:
     """What to use, whether it was worth it, what more labels would buy, and where to look next.
 
     Args:
@@ -26,13 +34,16 @@ def answer(rows: Sequence[Row], *, num_test: int | None, objective: str, run: st
         num_test: images of the test set; None where it is unknown.
         objective: the metric that ranked the configurations.
         run: the sweep directory, as the user would type it.
+        report: the HTML file in it; None where there is none.
 
     Returns:
         At most five lines. Shares are in percent, differences in percentage points.
     """
     where = f"Tables and journal: {run}"
-    picks = _picks(rows)
-    if not picks:
+    if report is not None:
+        where = f"Report: {report}, tables and journal beside it"
+    chosen = picks(rows)
+    if not chosen:
         return [
             "No trial completed, so there is nothing to recommend.",
             *_best_baseline(rows),
@@ -40,25 +51,15 @@ def answer(rows: Sequence[Row], *, num_test: int | None, objective: str, run: st
             f"Next: sft-sweep status {shlex.quote(run)} says why; "
             f"sft-sweep resume {shlex.quote(run)} tries again",
         ]
-    pick = picks[-1]
+    pick = chosen[-1]
     return [
         _recommend(pick, rows, num_test=num_test, objective=objective),
         _compare_with_probe(pick, rows),
-        _more_labels(picks),
+        _more_labels(chosen),
         where,
-        f"Next: sft-sweep leaderboard {shlex.quote(run)}",
+        f"Next: sft-sweep leaderboard {shlex.quote(run)} for more ranks, "
+        f"sft-sweep export {shlex.quote(run)} -o DIR for the model",
     ]
-
-
-def _picks(rows: Iterable[Row]) -> list[Row]:
-    """Per study the first ranked row with a test score, else its first; in the rows' order."""
-    picked: dict[str, Row] = {}
-    for row in rows:
-        if row["rank"] is not None:
-            held = picked.setdefault(row["study"], row)
-            if held["test_accuracy"] is None and row["test_accuracy"] is not None:
-                picked[row["study"]] = row
-    return list(picked.values())
 
 
 def _recommend(pick: Row, rows: Sequence[Row], *, num_test: int | None, objective: str) -> str:
@@ -124,14 +125,14 @@ def _compare_with_probe(pick: Row, rows: Iterable[Row]) -> str:
     return f"Fine-tuning {verb} the best linear probe ({probe['backbone']}): {_gain(gain)}"
 
 
-def _more_labels(picks: Sequence[Row]) -> str:
+def _more_labels(chosen: Sequence[Row]) -> str:
     """What each larger budget added in test accuracy."""
-    if len(picks) < 2:
+    if len(chosen) < 2:
         return (
             "What more labels would buy is open: one label budget has results "
             "(list several under `label_budget`)"
         )
-    scored = [pick for pick in picks if pick["test_accuracy"] is not None]
+    scored = [pick for pick in chosen if pick["test_accuracy"] is not None]
     if len(scored) < 2:
         return "What more labels would buy is open: fewer than two budgets have a test score"
     steps = [
@@ -140,7 +141,7 @@ def _more_labels(picks: Sequence[Row]) -> str:
         for fewer, more in pairwise(scored)
     ]
     text = f"More labels per class: {'; '.join(steps)}"
-    return f"{text}; {_WARNING}" if _is_small(scored[0]) and not _is_small(picks[-1]) else text
+    return f"{text}; {_WARNING}" if _is_small(scored[0]) and not _is_small(chosen[-1]) else text
 
 
 def _best_baseline(rows: Sequence[Row]) -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from orchestrator.tiles import tile
 from trainable.images import LabelledImages
 from trainable.pictures import read_picture
 
@@ -49,11 +50,7 @@ def contact_sheet(
         draw.text((_GAP, top + TILE // 2 - 6), _short(name), fill=_INK)
         for column, index in enumerate(chosen):
             picture = read_picture(images.encoded(int(index)))
-            picture.thumbnail((TILE, TILE))
-            if max(picture.size) < TILE:  # what is smaller is shown in its own pixels, enlarged
-                scale = TILE // max(picture.size)
-                larger = (picture.width * scale, picture.height * scale)
-                picture = picture.resize(larger, Image.Resampling.NEAREST)
+            picture = tile(picture, TILE)
             sheet.paste(picture, (_LABEL_WIDTH + column * (TILE + _GAP), top))
     return sheet
 

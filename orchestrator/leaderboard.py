@@ -61,6 +61,28 @@ def build_leaderboard(trials: pa.Table, finals: pa.Table, predictions: pa.Table)
     return rows
 
 
+def picks(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """The configuration to use at each budget: the first ranked row with a test score.
+
+    Where no ranked row of a study was scored on the test set, it is the first ranked one; a study
+    without any has no pick. Validation alone orders the rows, so that the test score of a pick is
+    no maximum over test scores.
+
+    Args:
+        rows: of one sweep's leaderboard, in its order.
+
+    Returns:
+        At most one row a study, in the order of the rows.
+    """
+    picked: dict[str, Row] = {}
+    for row in rows:
+        if row["rank"] is not None:
+            held = picked.setdefault(row["study"], dict(row))
+            if held["test_accuracy"] is None and row["test_accuracy"] is not None:
+                picked[row["study"]] = dict(row)
+    return list(picked.values())
+
+
 _USED = [
     *(c for c in SCHEMAS["leaderboard"].names if c in SCHEMAS["trials"].names),
     *("weights", "objective", "val_loss", "trainable_params"),

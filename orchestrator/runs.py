@@ -52,6 +52,11 @@ class Run:
         """Messages, warnings and tracebacks."""
         return self.path / "sweep.log"
 
+    @property
+    def report(self) -> Path:
+        """What people read."""
+        return self.path / "report.html"
+
     def read_manifest(self) -> dict[str, Any]:
         """The manifest.
 

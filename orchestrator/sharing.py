@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 
 from orchestrator import record
+from orchestrator.formats import percent
 from orchestrator.space import SearchSpace
 from trainable.boundaries import Boundary
 from trainable.errors import CacheError
@@ -79,6 +80,17 @@ class Savings:
     hits: int
     misses: int
     warnings: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """One line for people; nothing where no frozen computation was asked for."""
+        if not self.asked_flops:
+            return ""
+        saved = 1 - self.computed_flops / self.asked_flops
+        return (
+            f"Frozen prefixes: {self.asked_flops / 1e9:,.0f} GFLOP asked for, "
+            f"{self.computed_flops / 1e9:,.0f} computed, {percent(saved)} % saved"
+        )
 
 
 def kept_boundaries(

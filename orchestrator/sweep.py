@@ -50,6 +50,7 @@ class Outcome:
         failures: trials, finals and baselines that failed.
         signal: the signal that ended it early, or None.
         answer: at most five lines for people.
+        report_problem: why there is no new report, or None.
         savings: frozen computation that trials shared.
         seconds: time spent in the broker.
         duration_s: wall-clock time of this launch or resume.
@@ -59,6 +60,7 @@ class Outcome:
     failures: int
     signal: int | None
     answer: list[str]
+    report_problem: str | None
     savings: Savings
     seconds: Seconds
     duration_s: float
@@ -196,6 +198,8 @@ def _outcome(
     """What the tables and the journal of a sweep say, now that it is not running."""
     studies = load_studies(run.path)
     progress = measure(prepared.space, studies)
+    problem = None if signal is not None else _report(run, prepared)
+    reported = signal is None and problem is None
     return Outcome(
         run=run,
         failures=sum(study.failures for study in progress),
@@ -205,11 +209,28 @@ def _outcome(
             num_test=prepared.plan.num_test,
             objective=prepared.space.objective.value,
             run=str(run.path),
+            report=str(run.report) if reported else None,
         ),
+        report_problem=problem,
         savings=measure_savings(studies.values()),
         seconds=seconds,
         duration_s=time.monotonic() - start,
     )
+
+
+def _report(run: Run, prepared: Prepared) -> str | None:
+    """Write the report; what kept it from being written, or None.
+
+    Whatever that is, the sweep is done and its tables are safe.
+    """
+    from orchestrator.report import write_report
+
+    try:
+        write_report(run, run.report, images=prepared.images)
+    except Exception as error:
+        _log.exception("report: not written")
+        return f"{run.report}: not written: {error}. Try again with: sft-sweep report {run.path}"
+    return None
 
 
 @contextmanager

@@ -136,7 +136,8 @@ def _show_boundaries(entry: ShelfEntry, *, as_json: bool) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from orchestrator.cli.render import percent, print_rich
+    from orchestrator.cli.render import print_rich
+    from orchestrator.formats import percent
 
     rows = _boundaries(entry)
     if as_json:

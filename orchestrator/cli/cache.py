@@ -20,7 +20,7 @@ def info(*, json: Json = False) -> int:
     Example:
       sft-sweep cache info
     """
-    from orchestrator.cli.render import plural
+    from orchestrator.formats import plural
     from trainable.store import FeatureStore
 
     found = FeatureStore().info()

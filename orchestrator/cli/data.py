@@ -54,7 +54,8 @@ def _show(found: Survey) -> None:
 
     from orchestrator.cli.leaderboard import plain
     from orchestrator.cli.plans import MOST_DETAILS
-    from orchestrator.cli.render import plural, print_rich
+    from orchestrator.cli.render import print_rich
+    from orchestrator.formats import plural
     from orchestrator.sources import Note
 
     grouped = any(one.groups is not None for one in found.classes)

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.sharing import Savings
     from orchestrator.sweep import Outcome
 
 FAILURES = 3
@@ -39,11 +38,11 @@ def show(outcome: Outcome, *, as_json: bool) -> int:
         test_set = leaderboard.read_test_set(outcome.run.path)
         leaderboard.print_table(rows, top=leaderboard.DEFAULT_TOP, test_sets=[test_set])
         print("\n".join(outcome.answer))
-        line = savings_line(outcome.savings)
-        if line:
-            print(line)
-    for warning in outcome.savings.warnings:
-        print(warning, file=sys.stderr)
+        if outcome.savings.text:
+            print(outcome.savings.text)
+    for warning in (*outcome.savings.warnings, outcome.report_problem):
+        if warning is not None:
+            print(warning, file=sys.stderr)
     if outcome.failures:
         print(
             f"{outcome.failures} failed; why: sft-sweep status {outcome.run.path}", file=sys.stderr
@@ -51,19 +50,6 @@ def show(outcome: Outcome, *, as_json: bool) -> int:
     if outcome.signal is not None:
         print(f"Stopped early. Go on with: sft-sweep resume {outcome.run.path}", file=sys.stderr)
     return code
-
-
-def savings_line(savings: Savings) -> str:
-    """What sharing frozen computation saved, in one line; nothing where none was asked for."""
-    from orchestrator.cli.render import percent
-
-    if not savings.asked_flops:
-        return ""
-    saved = 1 - savings.computed_flops / savings.asked_flops
-    return (
-        f"Frozen prefixes: {savings.asked_flops / 1e9:,.0f} GFLOP asked for, "
-        f"{savings.computed_flops / 1e9:,.0f} computed, {percent(saved)} % saved"
-    )
 
 
 def _exit_code(outcome: Outcome) -> int:

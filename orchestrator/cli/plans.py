@@ -25,7 +25,8 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
     """Print the plan on stdout, as a table or as JSON."""
     from rich.table import Table
 
-    from orchestrator.cli.render import plural, print_rich
+    from orchestrator.cli.render import print_rich
+    from orchestrator.formats import plural
     from orchestrator.plan import backbones
 
     plan, space = prepared.plan, prepared.space

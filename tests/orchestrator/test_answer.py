@@ -86,7 +86,8 @@ def test_whole_answer_of_a_sweep_where_everything_ran() -> None:
         "5 -> 20: +3.6 points (0.5 to 7.7); "
         "below 3 labels per class cross-validation says little about which one is best",
         "Tables and journal: runs/lowdata",
-        "Next: sft-sweep leaderboard runs/lowdata",
+        "Next: sft-sweep leaderboard runs/lowdata for more ranks, "
+        "sft-sweep export runs/lowdata -o DIR for the model",
     ]
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from orchestrator.intervals import accuracy_interval, difference_interval
-from orchestrator.leaderboard import build_leaderboard
+from orchestrator.leaderboard import build_leaderboard, picks
 from orchestrator.tables import SCHEMAS, read_table, write_table
 
 Row = dict[str, Any]
@@ -295,3 +295,23 @@ def test_several_sweeps_at_once_are_refused() -> None:
 def test_unknown_objective_is_refused() -> None:
     with pytest.raises(ValueError, match="'f1' is not a valid Metric"):
         build([trial("b5-0000", 0.9, objective="f1")])
+
+
+def test_the_pick_of_a_budget_is_the_first_ranked_row_with_a_test_score() -> None:
+    rows = build(
+        [
+            *(trial("b2-0000", 0.5), trial("b2-0001", 0.6), trial("b2-pixels", 1, method="pixels")),
+            *(trial(f"b5-000{i}", value) for i, value in enumerate((0.9, 0.8, 0.7))),
+            trial("b10-pixels", 0.9, method="pixels"),
+        ],
+        answers("b2-pixels", [[1, 1]]),
+        answers("b5-0001", [[0, 1]]),
+        answers("b5-0002", [[1, 1]]),
+    )
+    assert ids(picks(rows)) == ["b2-0001", "b5-0001"]
+    assert picks(rows)[1] == next(row for row in rows if row["trial_id"] == "b5-0001")
+
+
+def test_no_ranked_rows_make_no_picks() -> None:
+    assert picks([]) == []
+    assert picks(build([trial("b5-pixels", 0.9, method="pixels")])) == []

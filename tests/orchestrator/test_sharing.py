@@ -7,7 +7,6 @@ import optuna
 import pytest
 
 from orchestrator import record
-from orchestrator.cli.outcomes import savings_line
 from orchestrator.sharing import KeptBoundaries, Savings, kept_boundaries, measure_savings
 from orchestrator.sources import digits
 from orchestrator.space import SearchSpace
@@ -50,11 +49,9 @@ def test_savings_are_summed_over_trials_finals_and_baselines() -> None:
 
 def test_the_line_says_what_was_asked_computed_and_saved() -> None:
     savings = Savings(asked_flops=2e12, computed_flops=5e11, hits=1, misses=1, warnings=())
-    assert savings_line(savings) == (
-        "Frozen prefixes: 2,000 GFLOP asked for, 500 computed, 75.0 % saved"
-    )
+    assert savings.text == ("Frozen prefixes: 2,000 GFLOP asked for, 500 computed, 75.0 % saved")
     nothing = Savings(asked_flops=0.0, computed_flops=0.0, hits=0, misses=0, warnings=())
-    assert savings_line(nothing) == ""
+    assert nothing.text == ""
 
 
 def space_of(cache: str) -> SearchSpace:

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.cli import leaderboard, view
 from orchestrator.cli.main import run
-from orchestrator.cli.render import duration, number, percent, plural
+from orchestrator.formats import duration, number, percent, plural
 from orchestrator.plan import Plan, StudyPlan
 from orchestrator.progress import StudyProgress, remaining_share
 from orchestrator.space import parse_space
