@@ -49,7 +49,7 @@ def inspect(run: Run) -> Inspection:
     """
     space = load_space(run.space)
     studies = load_studies(run.path)
-    started = {name: s for name, s in studies.items() if record.ABOUT in s.user_attrs}
+    started = {name: s for name, s in studies.items() if record.ABOUT in record.attributes_of(s)}
     progress = measure(space, started)
     failures: dict[str, str] = {}
     for name, study in started.items():
@@ -57,7 +57,7 @@ def inspect(run: Run) -> Inspection:
             reason = trial.user_attrs.get(record.RUN, {}).get("failure")
             if reason is not None or trial.state is TrialState.FAIL:
                 failures[record.trial_id(name, trial.number)] = reason or "no reason recorded"
-        for key, value in study.user_attrs.items():
+        for key, value in record.attributes_of(study).items():
             if key.startswith(record.FINAL_PREFIX) and value["result"] is None:
                 failures[key.removeprefix(record.FINAL_PREFIX)] = value["run"]["failure"]
             elif key.startswith(record.BASELINE_PREFIX) and value["result"] is None:

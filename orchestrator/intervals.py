@@ -60,7 +60,15 @@ def accuracy_interval(correct: NDArray[np.generic]) -> Interval:
     Raises:
         ValueError: not a filled matrix of zeros and ones.
     """
-    values = _checked(correct)
+    return score_interval(_checked(correct))
+
+
+def score_interval(values: NDArray[np.float64]) -> Interval:
+    """`accuracy_interval` for scores that are shares, such as means over several refits.
+
+    Args:
+        values: (R, N) float64 per repeat and test image, within 0..1.
+    """
     mean = low = high = float(values.mean())
     if 0 < mean < 1:
         half = _half_width(values) / (mean * (1 - mean))

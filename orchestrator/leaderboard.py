@@ -22,7 +22,8 @@ from trainable.spec import Metric
 Row = dict[str, Any]
 
 _CONFIGURATION = ("study", "backbone", "weights", "freeze_depth", "lr", "params")
-_WRONG, _RIGHT, _MISSING = 0, 1, 2
+WRONG, RIGHT, MISSING = 0, 1, 2
+"""What a repeat may have answered for an image."""
 
 
 def build_leaderboard(trials: pa.Table, finals: pa.Table, predictions: pa.Table) -> list[Row]:
@@ -51,7 +52,7 @@ def build_leaderboard(trials: pa.Table, finals: pa.Table, predictions: pa.Table)
     if len(pc.unique(trials["sweep_id"])) > 1:
         raise ValueError("trials: rows of several sweeps; build one leaderboard a sweep")
     settled = trials.filter(pc.equal(trials["state"], "complete")).select(_USED).to_pylist()
-    scores = _score_finalists(finals, predictions)
+    scores = score_finalists(finals, predictions)
     studies: dict[str, list[Row]] = {}
     for trial in settled:
         studies.setdefault(trial["study"], []).append(trial)
@@ -90,12 +91,12 @@ _USED = [
 
 
 @dataclass(frozen=True)
-class _Scores:
+class Scores:
     """Right and wrong answers of one finalist.
 
     Attributes:
         repeats: (R,) numbers of the repeats, ascending.
-        answers: (R, I) uint8 `_WRONG`, `_RIGHT` or `_MISSING`, for every test image of the sweep.
+        answers: (R, I) uint8 `WRONG`, `RIGHT` or `MISSING`, for every test image of the sweep.
     """
 
     repeats: NDArray[np.int64]
@@ -106,7 +107,7 @@ class _Scores:
         seen = _seen(self.answers)
         return accuracy_interval(self.answers[:, seen]) if seen.any() else None
 
-    def minus(self, other: _Scores) -> Interval | None:
+    def minus(self, other: Scores) -> Interval | None:
         """The paired difference to `other`, or None where the two share no repeat or image."""
         _, mine, theirs = np.intersect1d(self.repeats, other.repeats, return_indices=True)
         a, b = self.answers[mine], other.answers[theirs]
@@ -116,11 +117,16 @@ class _Scores:
 
 def _seen(answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """(I,) whether every repeat predicted the image."""
-    return np.asarray((answers != _MISSING).all(axis=0))
+    return np.asarray((answers != MISSING).all(axis=0))
 
 
-def _score_finalists(finals: pa.Table, predictions: pa.Table) -> dict[str, _Scores]:
-    """The answers of every trial with repeats in both tables, by trial_id."""
+def score_finalists(finals: pa.Table, predictions: pa.Table) -> dict[str, Scores]:
+    """The answers of every trial with repeats in both tables, by trial_id.
+
+    Args:
+        finals: of one sweep, by `SCHEMAS`.
+        predictions: of the same sweep; those of some of its trials will do.
+    """
     if predictions.num_rows == 0:
         return {}
     trial, trial_ids = _codes(predictions["trial_id"])
@@ -129,8 +135,8 @@ def _score_finalists(finals: pa.Table, predictions: pa.Table) -> dict[str, _Scor
     right = pc.fill_null(pc.equal(predictions["predicted"], predictions["label"]), False)
     num_repeats = int(repeat.max()) + 1
     groups, group = np.unique(trial * num_repeats + repeat, return_inverse=True)
-    answers = np.full((len(groups), len(image_ids)), _MISSING, dtype=np.uint8)
-    answers[group, image] = np.where(right.to_numpy(), _RIGHT, _WRONG)
+    answers = np.full((len(groups), len(image_ids)), MISSING, dtype=np.uint8)
+    answers[group, image] = np.where(right.to_numpy(), RIGHT, WRONG)
     wanted = set(zip(finals["trial_id"].to_pylist(), finals["repeat"].to_pylist(), strict=True))
     members: dict[str, list[tuple[int, int]]] = {}
     for position, code in enumerate(groups):
@@ -138,7 +144,7 @@ def _score_finalists(finals: pa.Table, predictions: pa.Table) -> dict[str, _Scor
         if (trial_id, number) in wanted:
             members.setdefault(trial_id, []).append((number, position))
     return {
-        trial_id: _Scores(
+        trial_id: Scores(
             np.array([number for number, _ in found], dtype=np.int64),
             answers[[position for _, position in found]],
         )
@@ -152,7 +158,7 @@ def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
 
 
-def _study_rows(trials: Sequence[Row], scores: Mapping[str, _Scores]) -> list[Row]:
+def _study_rows(trials: Sequence[Row], scores: Mapping[str, Scores]) -> list[Row]:
     """The finished rows of one study: ranked configurations, then baselines."""
     maximize = Metric(trials[0]["objective"]).maximize
     tuned = [trial for trial in trials if trial["method"] == "finetune"]
@@ -202,7 +208,7 @@ def _budget(trials: Iterable[Row]) -> float:
     return min(_last_if_unknown(trial["label_budget"]) for trial in trials)
 
 
-def _row(trial: Row, rank: int | None, scores: _Scores | None, best: _Scores | None) -> Row:
+def _row(trial: Row, rank: int | None, scores: Scores | None, best: Scores | None) -> Row:
     """One leaderboard row."""
     test = scores.interval() if scores else None
     known = {column: trial.get(column) for column in SCHEMAS["leaderboard"].names}

@@ -66,13 +66,20 @@ def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
     return Prepared(space=space, images=images, notes=notes, plan=plan, weights=weights, kept=kept)
 
 
-def read_data(path: Path, *, overrides: Sequence[str] = ()) -> Dataset:
+def read_data(
+    path: Path, *, overrides: Sequence[str] = (), demand: Demand | None = None
+) -> Dataset:
     """The images of a search-space file as its sweep would read them.
+
+    Args:
+        path: of the file.
+        overrides: of its keys; see `load_space`.
+        demand: what is drawn, where that is not what the sweep draws.
 
     Raises:
         SpaceError: with every problem of the file or of its images.
     """
-    return _read_images(_read_space(path, overrides), path)
+    return _read_images(_read_space(path, overrides), path, demand)
 
 
 def _read_space(path: Path, overrides: Sequence[str]) -> SearchSpace:
@@ -85,8 +92,11 @@ def _read_space(path: Path, overrides: Sequence[str]) -> SearchSpace:
     return replace(space, dataset=space.dataset.absolute())
 
 
-def _read_images(space: SearchSpace, path: Path) -> Dataset:
-    demand = Demand(budgets=space.label_budgets, repeats=space.finalists.repeats, seed=space.seed)
+def _read_images(space: SearchSpace, path: Path, demand: Demand | None = None) -> Dataset:
+    if demand is None:
+        demand = Demand(
+            budgets=space.label_budgets, repeats=space.finalists.repeats, seed=space.seed
+        )
     return read_dataset(
         space.dataset, demand=demand, where=str(path), keep_val=space.validation.outside
     )

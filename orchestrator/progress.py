@@ -82,7 +82,7 @@ def _measure_one(space: SearchSpace, name: str, study: optuna.Study) -> StudyPro
         counts[trial.state] += 1
         if trial.state is TrialState.COMPLETE and trial.value is not None:
             values.append(trial.value)
-    attributes = study.user_attrs
+    attributes = record.attributes_of(study)
     prefixes = (record.FINAL_PREFIX, record.BASELINE_PREFIX)
     others = [value for key, value in attributes.items() if key.startswith(prefixes)]
     trials = trials_per_study(space)

@@ -112,7 +112,7 @@ class Projection:
         return sorted(self._trials, key=lambda key: (order[self._trials[key]["study"]], key))
 
     def _project_study(self, name: str, study: optuna.Study) -> None:
-        attributes = study.user_attrs
+        attributes = record.attributes_of(study)
         about = attributes.get(record.ABOUT)
         if about is None:
             return

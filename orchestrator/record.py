@@ -7,7 +7,10 @@ final and each baseline, and `finished` once no work is left.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import optuna
 
 from orchestrator.plan import Baseline, StudyPlan
 from orchestrator.space import SearchSpace
@@ -16,6 +19,15 @@ from trainable.images import LabelledImages, Split
 
 ABOUT, FINISHED, PLAN, FACTS, RUN = "about", "finished", "plan", "facts", "run"
 FINAL_PREFIX, BASELINE_PREFIX = "final/", "baseline/"
+
+
+def attributes_of(study: optuna.Study) -> Mapping[str, Any]:
+    """A study's user attributes as they are; not to be changed.
+
+    Optuna's property copies them through and through, the names of all test images and the
+    predictions for them included, which is too much to do twice a second.
+    """
+    return study._storage.get_study_user_attrs(study._study_id)
 
 
 def trial_id(study: str, number: int) -> str:

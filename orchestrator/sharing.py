@@ -149,7 +149,7 @@ def _runs(study: optuna.Study) -> list[Mapping[str, Any]]:
     trials = [trial.user_attrs.get(record.RUN) for trial in study.get_trials(deepcopy=False)]
     others = [
         value.get(record.RUN)
-        for key, value in study.user_attrs.items()
+        for key, value in record.attributes_of(study).items()
         if key.startswith((record.FINAL_PREFIX, record.BASELINE_PREFIX))
     ]
     return [run for run in [*trials, *others] if run is not None]

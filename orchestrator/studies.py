@@ -30,7 +30,7 @@ from orchestrator.sampling import (
     suggest,
 )
 from orchestrator.space import SearchSpace, TpeSection
-from orchestrator.work import Event, Failure, Kind, Work
+from orchestrator.work import Activity, Event, Failure, Kind, Work
 from trainable.images import LabelledImages
 
 _log = logging.getLogger("sft_sweep")
@@ -107,6 +107,7 @@ class StudyBroker:
         self._clock = clock
         self._grid = shuffled_grid(space) if space.sampler.name == "grid" else None
         self._live: dict[str, _Live] = {}
+        self._asked_flops = self._computed_flops = 0.0
         storage = optuna.storages.JournalStorage(journal)
         self._studies = {
             study.name: self._open_study(storage, study, plan, images) for study in plan.studies
@@ -116,6 +117,16 @@ class StudyBroker:
     def studies(self) -> Mapping[str, optuna.Study]:
         """The Optuna studies by name, in ascending order of labels."""
         return {name: study.optuna for name, study in self._studies.items()}
+
+    @property
+    def activity(self) -> Activity:
+        """What is out now, and what was saved by all that has settled, before a resume too."""
+        return Activity(
+            busy=len(self._live),
+            slots=self._slots,
+            asked_flops=self._asked_flops,
+            computed_flops=self._computed_flops,
+        )
 
     @property
     def past_deadline(self) -> bool:
@@ -191,6 +202,7 @@ class StudyBroker:
         }
         if run["failure"] is not None:
             _log.warning("%s: %s\n%s", work_id, run["failure"], run.get("traceback", ""))
+        self._count(run)
         if live.trial is not None:
             _tell(study.optuna, live.trial, event, run)
         else:
@@ -231,12 +243,21 @@ class StudyBroker:
                 and record.baseline_key(baseline.method, baseline.backbone) not in recorded
             ),
         )
+        for key, value in recorded.items():
+            if key.startswith((record.FINAL_PREFIX, record.BASELINE_PREFIX)):
+                self._count(value["run"])
         for trial in opened.get_trials(deepcopy=False):
+            self._count(trial.user_attrs.get(record.RUN, {}))
             if trial.state is not TrialState.WAITING:  # enqueued, but not asked for yet
                 study.asked += 1
             if trial.state is TrialState.RUNNING:
                 study.unfinished.append(trial.number)
         return study
+
+    def _count(self, run: Mapping[str, Any]) -> None:
+        """Add what one piece of work asked of prefixes to the totals."""
+        self._asked_flops += run.get("prefix_flops_asked", 0.0)
+        self._computed_flops += run.get("prefix_flops_computed", 0.0)
 
     def _next_of(self, study: _Study) -> Work | None:
         if study.unfinished:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import yaml
 
@@ -27,6 +27,7 @@ from orchestrator.sharing import Savings, measure_savings
 from orchestrator.signals import stopping_on_signals
 from orchestrator.studies import Seconds, StudyBroker
 from orchestrator.tables import read_table
+from orchestrator.work import Activity
 from trainable.backbones import shipped_module
 
 if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked at
@@ -35,8 +36,16 @@ if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked a
 TABLES_EVERY_S = 5.0
 """Shortest time between two writings of the tables while a sweep runs, in seconds."""
 
-View = Callable[[Plan, Sequence[StudyProgress]], None]
-"""Shows how far a sweep is; called every half second."""
+
+class View(Protocol):
+    """Shows how far a sweep is."""
+
+    def __call__(self, plan: Plan, progress: Sequence[StudyProgress], activity: Activity) -> None:
+        """Show the present state; called every half second."""
+
+    def stopping(self) -> None:
+        """Say that the end was asked for; called amid anything, by a signal handler."""
+
 
 _log = logging.getLogger("sft_sweep")
 
@@ -136,7 +145,12 @@ def _run(run: Run, prepared: Prepared, *, slots: Slots, view: View) -> Outcome:
     space, plan = prepared.space, prepared.plan
     hours = space.limits.hours
     control = Control()
-    with _logging_to(run.log), stopping_on_signals(control.request_stop) as caught:
+
+    def stop() -> None:
+        control.request_stop()
+        view.stopping()
+
+    with _logging_to(run.log), stopping_on_signals(stop) as caught:
         journal = SweepJournal(run.journal)
         try:
             if journal.mended_bytes:
@@ -154,7 +168,7 @@ def _run(run: Run, prepared: Prepared, *, slots: Slots, view: View) -> Outcome:
 
             def tick() -> None:
                 nonlocal written
-                view(plan, measure(space, broker.studies))
+                view(plan, measure(space, broker.studies), broker.activity)
                 if time.monotonic() - written >= TABLES_EVERY_S:
                     projection.write(run.path)
                     written = time.monotonic()
@@ -178,7 +192,7 @@ def _run(run: Run, prepared: Prepared, *, slots: Slots, view: View) -> Outcome:
                 )
             finally:
                 projection.write(run.path)
-            view(plan, measure(space, broker.studies))
+            view(plan, measure(space, broker.studies), broker.activity)
         finally:
             journal.close()
         outcome = _outcome(

@@ -194,16 +194,23 @@ def write_table(directory: Path, name: str, rows: Sequence[Mapping[str, Any]] | 
     return path
 
 
-def read_table(directory: Path, name: str) -> pa.Table:
+def read_table(directory: Path, name: str, *, columns: Sequence[str] | None = None) -> pa.Table:
     """One table of a sweep in the columns of `SCHEMAS[name]`; no rows where there is no file.
 
     Files of other schema versions are read too: columns that the file lacks are null, columns
     unknown here are left out.
 
+    Args:
+        directory: of the sweep.
+        name: a key of `SCHEMAS`.
+        columns: to be read, of those of the schema; left out, all of them.
+
     Raises:
         StorageError: the file cannot be opened, is torn or empty, or holds something else.
     """
     schema = SCHEMAS[name]
+    if columns is not None:
+        schema = pa.schema([schema.field(column) for column in columns])
     path = directory / f"{name}.parquet"
     try:
         content = path.read_bytes()
@@ -222,7 +229,7 @@ def read_table(directory: Path, name: str) -> pa.Table:
             "journal"
         ) from error
     try:
-        return _fill(table, name)
+        return _fill(table, name, schema)
     except ValueError as error:
         raise StorageError(f"{path}: this is not a table of {name}: {error}") from error
 
@@ -240,13 +247,13 @@ def _conform(name: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Tabl
             f"known columns: {', '.join(schema.names)}"
         )
     if isinstance(rows, pa.Table):
-        return _fill(rows, name)
+        return _fill(rows, name, schema)
     if not rows:
         return schema.empty_table()
     # Row by row first: looking up column by column takes twice as long.
     columns = zip(*[tuple(map(row.get, schema.names)) for row in rows], strict=True)
     arrays = [_column(name, field, values) for field, values in zip(schema, columns, strict=True)]
-    return _fill(pa.table(arrays, schema.names), name)
+    return _fill(pa.table(arrays, schema.names), name, schema)
 
 
 def _column(name: str, field: pa.Field, values: Sequence[Any]) -> pa.Array:
@@ -257,10 +264,10 @@ def _column(name: str, field: pa.Field, values: Sequence[Any]) -> pa.Array:
         raise ValueError(f"{name}.{field.name}: {error}") from error
 
 
-def _fill(table: pa.Table, name: str) -> pa.Table:
-    """`table` cast to `SCHEMAS[name]`, with nulls for the columns that it lacks."""
+def _fill(table: pa.Table, name: str, schema: pa.Schema) -> pa.Table:
+    """`table` cast to `schema`, with nulls for the columns that it lacks."""
     columns = []
-    for field in SCHEMAS[name]:
+    for field in schema:
         if field.name not in table.column_names:
             column = pa.chunked_array([pa.nulls(table.num_rows, field.type)])
         else:
@@ -272,7 +279,7 @@ def _fill(table: pa.Table, name: str) -> pa.Table:
         if not field.nullable and column.null_count:
             raise ValueError(f"{name}.{field.name}: {column.null_count} null or missing keys")
         columns.append(column)
-    return pa.table(columns, schema=SCHEMAS[name])
+    return pa.table(columns, schema=schema)
 
 
 def _sync_folder(directory: Path) -> None:

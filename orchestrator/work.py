@@ -37,6 +37,28 @@ class Failure(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Activity:
+    """What a running sweep is busy with, and what sharing frozen computation saved so far.
+
+    Attributes:
+        busy: pieces of work that are out.
+        slots: that may be out at the same time.
+        asked_flops: of all prefix rows that settled work asked for.
+        computed_flops: of those that had to be computed.
+    """
+
+    busy: int
+    slots: int
+    asked_flops: float
+    computed_flops: float
+
+    @property
+    def saved_fraction(self) -> float | None:
+        """Share of the prefix work that was saved; None where none was asked for."""
+        return 1 - self.computed_flops / self.asked_flops if self.asked_flops else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Work:
     """One piece of work for one actor.
 

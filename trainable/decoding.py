@@ -39,22 +39,25 @@ def decode(
     size = preprocessing.image_size
     pixels = torch.empty((len(indices), 3, size, size), dtype=torch.uint8)
     for row, index in enumerate(indices):
-        picture = _cut(resized_picture(images, int(index), preprocessing), size)
-        pixels[row] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        pixels[row] = _pixels(_cut(resized_picture(images, int(index), preprocessing), size))
     return pixels
+
+
+def decode_one(encoded: bytes, preprocessing: Preprocessing) -> Tensor:
+    """(3, image_size, image_size) uint8 pixels of one encoded image; see `decode`.
+
+    Raises:
+        DataError: it cannot be decoded; the message says why, and knows no path.
+    """
+    return _pixels(_cut(_resized(encoded, preprocessing), preprocessing.image_size))
 
 
 def resized_picture(
     images: LabelledImages, index: int, preprocessing: Preprocessing
 ) -> Image.Image:
     """One image in RGB, resized but not yet cut; see `decode`."""
-    short = preprocessing.resize_size
-    resampling = Image.Resampling[preprocessing.interpolation.upper()]
     with _naming(images.paths[index]):
-        picture = read_picture(images.encoded(index))
-    if preprocessing.squash:
-        return picture.resize((short, short), resampling)
-    return _resize(picture, short, resampling)
+        return _resized(images.encoded(index), preprocessing)
 
 
 def smallest_side(images: LabelledImages, indices: npt.NDArray[np.int64]) -> int:
@@ -84,6 +87,19 @@ def _naming(path: str) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+
+
+def _resized(encoded: bytes, preprocessing: Preprocessing) -> Image.Image:
+    short = preprocessing.resize_size
+    resampling = Image.Resampling[preprocessing.interpolation.upper()]
+    picture = read_picture(encoded)
+    if preprocessing.squash:
+        return picture.resize((short, short), resampling)
+    return _resize(picture, short, resampling)
+
+
+def _pixels(picture: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def _resize(picture: Image.Image, short: int, resampling: Image.Resampling) -> Image.Image:

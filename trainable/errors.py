@@ -21,5 +21,9 @@ class CacheError(TrainableError):
     """The folder of stored features cannot be used."""
 
 
+class ExportError(TrainableError):
+    """A trained network cannot be written for use elsewhere, or what was written be read."""
+
+
 class BackboneError(TrainableError):
     """A backbone is unknown, its weights are missing or wrong, or it cannot be cut."""

@@ -6,13 +6,13 @@ Nothing here reads or writes files, prints, or remembers anything between trials
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from trainable import device as devices
 from trainable.augmentation import Augmentation
@@ -21,7 +21,7 @@ from trainable.boundaries import boundaries, frozen_boundaries, parameter_depths
 from trainable.budget import Fold, draw_subset, validation_parts
 from trainable.errors import DataError
 from trainable.features import FeatureCounts, FeatureReader
-from trainable.freezing import split
+from trainable.freezing import SplitBackbone, split
 from trainable.graphs import independent_copy
 from trainable.heads import Heads, is_bare_head
 from trainable.images import LabelledImages, Split
@@ -38,10 +38,29 @@ from trainable.results import Report, TestResult, TrialFacts
 from trainable.scores import score
 from trainable.spec import TrialSpec
 
-__all__ = ["DivergedError", "Trial"]
+__all__ = ["DivergedError", "Fitted", "Trial"]
 
 _TESTED_BYTES = 256 * 2**20
 """Activations of test images that are held in memory at a time."""
+_PARTS = 20
+"""Times that training on the whole budget tells how far it is."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fitted:
+    """What a configuration became when it was trained on its whole budget.
+
+    Attributes:
+        split: the backbone as it was cut, untrained.
+        suffix: activations at the cut -> logits, trained; in eval mode, on the trial's device.
+        spec: the recipe; nothing in it is `auto`.
+        indices: (M,) int64 of the images that it learnt from.
+    """
+
+    split: SplitBackbone
+    suffix: fx.GraphModule
+    spec: TrialSpec
+    indices: npt.NDArray[np.int64]
 
 
 class Trial:
@@ -152,13 +171,7 @@ class Trial:
         test = self._images.indices(Split.TEST)
         if not len(test):
             raise DataError("there is no test image; a refit is always scored on the test split")
-        spec = self._resolve(len(self._subset))
-        augmented = self._spec.augment is not None
-        training = self._views() if augmented else self._examples(self._subset)
-        start = time.perf_counter()
-        learners = self._learners([training], names=["whole"], spec=spec)
-        learners.advance(spec.steps)
-        self.timings["train_s"] += time.perf_counter() - start
+        learners = self._train_whole()
         predictions = []
         for some in self._few_at_a_time(test):
             unseen = self._examples(some)
@@ -166,6 +179,28 @@ class Trial:
             predictions += learners.log_probabilities([unseen.activations])
             self.timings["train_s"] += time.perf_counter() - start
         return TestResult.of(torch.cat(predictions), torch.from_numpy(self._images.labels[test]))
+
+    def fit(self, watch: Callable[[int], None] | None = None) -> Fitted:
+        """Train as `refit` does, and hand out what was trained; no test image is touched.
+
+        Args:
+            watch: called now and then with the updates made so far.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
+        learners = self._train_whole(watch)
+        if isinstance(learners, Heads):
+            suffix = independent_copy(self._split.suffix).to(self._device)
+            learners.copy_into(suffix.get_submodule(self._split.head))
+        else:
+            (suffix,) = learners.suffixes
+        return Fitted(
+            split=self._split,
+            suffix=suffix.eval().requires_grad_(requires_grad=False),
+            spec=self._resolve(len(self._subset)),
+            indices=self._subset,
+        )
 
     def facts(self) -> TrialFacts:
         """What was resolved and counted; needs no training.
@@ -205,6 +240,21 @@ class Trial:
 
     def _parts(self) -> tuple[npt.NDArray[np.int64], list[Fold]]:
         return validation_parts(self._images, self._subset, validation=self._spec.validation)
+
+    def _train_whole(self, watch: Callable[[int], None] | None = None) -> Heads | Learners:
+        """What was trained on the whole drawn subset."""
+        spec = self._resolve(len(self._subset))
+        augmented = self._spec.augment is not None
+        training = self._views() if augmented else self._examples(self._subset)
+        start = time.perf_counter()
+        learners = self._learners([training], names=["whole"], spec=spec)
+        for part in range(1, _PARTS + 1):
+            step = round(spec.steps * part / _PARTS)
+            learners.advance(step)
+            if watch is not None:
+                watch(step)
+        self.timings["train_s"] += time.perf_counter() - start
+        return learners
 
     def _resolve(self, num_train: int) -> TrialSpec:
         # Behind a convolutional head stands a ReLU, which a head of zeros never gets out of.

@@ -41,9 +41,9 @@ class SplitBackbone:
 class FrozenPrefix(nn.Module):
     """A module that never trains: no gradients, and eval mode whatever `train()` is called on."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: fx.GraphModule) -> None:
         super().__init__()
-        self.module = module.requires_grad_(requires_grad=False)
+        self.module: fx.GraphModule = module.requires_grad_(requires_grad=False)
         self.train(False)
 
     def train(self, mode: bool = True) -> FrozenPrefix:
@@ -78,7 +78,7 @@ def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBack
     suffix = independent_copy(_module_of(traced.module, suffix_graph.graph))
     head = str(traced.head.target)
     old = suffix.get_submodule(head)
-    new = _new_head(old, num_classes)
+    new = new_head(old, num_classes)
     suffix.set_submodule(head, new)
     return SplitBackbone(
         traced=traced,
@@ -194,7 +194,8 @@ def _multiply(batch: int, per_image: int) -> int:
     return batch * per_image
 
 
-def _new_head(old: nn.Module, num_classes: int) -> nn.Module:
+def new_head(old: nn.Module, num_classes: int) -> nn.Module:
+    """A classifier of zeros to take the place of `old`, with a bias whether it had one or not."""
     new: nn.Linear | nn.Conv2d
     if isinstance(old, nn.Conv2d):
         new = nn.Conv2d(old.in_channels, num_classes, kernel_size=1)

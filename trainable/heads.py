@@ -81,6 +81,13 @@ class Heads(Updating):
             raise DivergedError(f"a prediction at step {self.step} is no finite number")
         return found
 
+    def copy_into(self, layer: nn.Module, *, fold: int = 0) -> None:
+        """Give a linear layer what the head of one fold has learnt."""
+        assert isinstance(layer, nn.Linear)
+        with torch.no_grad():
+            layer.weight.copy_(self._weight[fold].T)
+            layer.bias.copy_(self._bias[fold].squeeze(0))
+
     def _update(self) -> Tensor:
         rows = torch.stack(
             [

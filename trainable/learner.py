@@ -198,6 +198,11 @@ class Learners:
     def __init__(self, learners: Sequence[Learner]) -> None:
         self._learners = learners
 
+    @property
+    def suffixes(self) -> list[fx.GraphModule]:
+        """What is being trained, one a fold."""
+        return [learner.suffix for learner in self._learners]
+
     def advance(self, step: int) -> float:
         """Train until each has made `step` updates; return their mean loss, in nats."""
         return sum(learner.advance(step) for learner in self._learners) / len(self._learners)

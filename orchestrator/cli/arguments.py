@@ -10,7 +10,7 @@ import typer
 Space = Annotated[Path, typer.Argument(metavar="SPACE", help="A search-space file.")]
 RunPath = Annotated[
     Path | None,
-    typer.Argument(metavar="[RUN]", help="A sweep directory; left out, the newest in runs/."),
+    typer.Argument(metavar="RUN", help="A sweep directory; left out, the newest in runs/."),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -29,3 +29,7 @@ Address = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Runs = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="RUN", help="Sweep directories; left out, the newest in runs/."),
+]

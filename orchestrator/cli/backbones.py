@@ -21,7 +21,7 @@ MOST_TRACED = 12
 
 def backbones(
     pattern: Annotated[
-        str, typer.Argument(metavar="[PATTERN]", help="A name, or a glob such as 'convnext_*'.")
+        str, typer.Argument(metavar="PATTERN", help="A name, or a glob such as 'convnext_*'.")
     ] = "*",
     *,
     boundaries: Annotated[

@@ -52,7 +52,7 @@ def _show(found: Survey) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from orchestrator.cli.leaderboard import plain
+    from orchestrator.cli.escaping import plain
     from orchestrator.cli.plans import MOST_DETAILS
     from orchestrator.cli.render import print_rich
     from orchestrator.formats import plural

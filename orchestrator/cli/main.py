@@ -14,10 +14,14 @@ from orchestrator.cli import (
     backbones,
     cache,
     data,
+    export,
     init,
     launch,
     leaderboard,
     listing,
+    predict,
+    query,
+    report,
     resume,
     status,
     validate,
@@ -44,6 +48,9 @@ def _exiting(command: Callable[..., int]) -> Callable[..., None]:
     def run_and_exit(*args: Any, **kwargs: Any) -> None:
         raise typer.Exit(command(*args, **kwargs))
 
+    # Raw docstrings spell the mark that keeps the lines of the examples apart; Click takes the
+    # control character alone.
+    run_and_exit.__doc__ = (command.__doc__ or "").replace("\\b\n", "\b\n")
     return run_and_exit
 
 
@@ -53,6 +60,10 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "status": status.status,
     "list": listing.list_runs,
     "leaderboard": leaderboard.leaderboard,
+    "query": query.query,
+    "report": report.report,
+    "export": export.export,
+    "predict": predict.predict,
     "init": init.init,
     "data": data.data,
     "validate": validate.validate,

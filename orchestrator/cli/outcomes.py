@@ -15,7 +15,7 @@ FAILURES = 3
 
 def show(outcome: Outcome, *, as_json: bool) -> int:
     """Print the leaderboard and the answer on stdout; return the exit code."""
-    from orchestrator.cli import leaderboard
+    from orchestrator.cli import board, leaderboard
     from orchestrator.tables import read_table
 
     rows = read_table(outcome.run.path, "leaderboard").to_pylist()
@@ -36,7 +36,7 @@ def show(outcome: Outcome, *, as_json: bool) -> int:
         )
     else:
         test_set = leaderboard.read_test_set(outcome.run.path)
-        leaderboard.print_table(rows, top=leaderboard.DEFAULT_TOP, test_sets=[test_set])
+        board.print_table(rows, top=leaderboard.DEFAULT_TOP, test_sets=[test_set])
         print("\n".join(outcome.answer))
         if outcome.savings.text:
             print(outcome.savings.text)

@@ -13,11 +13,12 @@ PIPED_WIDTH = 200
 """Columns of a table that goes to a file or a pipe."""
 
 
-def print_rich(what: RenderableType) -> None:
-    """Print on stdout; wide where that is no terminal."""
+def print_rich(what: RenderableType, *, width: int | None = None) -> None:
+    """Print on stdout, as wide as the terminal; without one, `width` or `PIPED_WIDTH`."""
     from rich.console import Console
 
-    Console(width=output_width(), highlight=False, markup=False, emoji=False).print(what)
+    columns = output_width() if width is None or sys.stdout.isatty() else width
+    Console(width=columns, highlight=False, markup=False, emoji=False).print(what)
 
 
 def output_width() -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cli.render import duration, number, percent
+from orchestrator.formats import duration, number, percent, plural
 from orchestrator.space import SearchSpace
 from trainable.spec import Metric
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
     from orchestrator.plan import Plan
     from orchestrator.progress import StudyProgress
+    from orchestrator.work import Activity
+
+_STOPPING = "stopping: what has settled is kept; once more (Ctrl-C) ends at once"
 
 LINE_EVERY_S = 10.0
 """Shortest time between two lines where stderr is no terminal, in seconds."""
@@ -33,13 +38,17 @@ class ProgressView:
         self._live: Live | None = None
         self._next_line = 0.0
         self._last_line = ""
+        self._stopping = False
+        self._shown: tuple[Sequence[StudyProgress], str] = ((), "starting")
 
     def __enter__(self) -> ProgressView:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(stderr=True), refresh_per_second=4)
+            self._live = Live(
+                get_renderable=self._render, console=Console(stderr=True), refresh_per_second=4
+            )
             self._live.start()
         else:
             print("starting", file=sys.stderr, flush=True)
@@ -54,18 +63,31 @@ class ProgressView:
         if self._live is not None:
             self._live.stop()
 
-    def __call__(self, plan: Plan, progress: Sequence[StudyProgress]) -> None:
+    def __call__(self, plan: Plan, progress: Sequence[StudyProgress], activity: Activity) -> None:
         """Show the present state."""
-        left = self._time_left(plan, progress)
+        words = _in_words(activity, left_s=self._time_left(plan, progress))
+        self._shown = progress, words
         if self._live is not None:
-            self._live.update(progress_table(progress, self._metric, left_s=left))
-            return
-        line = _line(progress, self._metric, left_s=left)
+            return  # it draws four times a second what is there to be shown
+        line = " | ".join([*_counts(progress, self._metric), words])
         over = all(study.finished for study in progress)
         if line != self._last_line and (over or time.monotonic() >= self._next_line):
             print(line, file=sys.stderr, flush=True)
             self._last_line = line
             self._next_line = time.monotonic() + LINE_EVERY_S
+
+    def stopping(self) -> None:
+        """Say at once that the sweep ends, and how to end it sooner."""
+        self._stopping = True
+        if self._live is None:
+            # Not through sys.stderr: a signal may have come while that was being written to.
+            with contextlib.suppress(OSError):
+                os.write(2, f"{_STOPPING}\n".encode())
+
+    def _render(self) -> Table:
+        progress, words = self._shown
+        caption = f"{words}\n{_STOPPING}" if self._stopping else words
+        return progress_table(progress, self._metric, caption=caption)
 
     def _time_left(self, plan: Plan, progress: Sequence[StudyProgress]) -> float | None:
         """Seconds, if the rest goes as fast as what was done since the view began."""
@@ -79,12 +101,11 @@ class ProgressView:
 
 
 def progress_table(
-    progress: Sequence[StudyProgress], metric: Metric, *, left_s: float | None = None
+    progress: Sequence[StudyProgress], metric: Metric, *, caption: str | None = None
 ) -> Table:
     """One row a label budget."""
     from rich.table import Table
 
-    caption = None if left_s is None else f"about {duration(left_s)} left"
     table = Table(caption=caption, caption_justify="left")
     for name, options in _COLUMNS.items():
         table.add_column(name.format(metric=metric.value.replace("_", " ")), **options)
@@ -118,13 +139,24 @@ def _score(value: float | None, metric: Metric) -> str:
     return number(value) if metric is Metric.LOG_LOSS else percent(value)
 
 
-def _line(progress: Sequence[StudyProgress], metric: Metric, *, left_s: float | None) -> str:
+def _in_words(activity: Activity, *, left_s: float | None) -> str:
+    """What holds for the sweep as a whole."""
+    parts = [f"{activity.busy} of {plural(activity.slots, 'slot')} busy"]
+    if activity.saved_fraction is not None:
+        parts.append(f"{percent(activity.saved_fraction)} % of prefix work saved")
+    if left_s is not None:
+        parts.append(f"about {duration(left_s)} left")
+    return ", ".join(parts)
+
+
+def _counts(progress: Sequence[StudyProgress], metric: Metric) -> list[str]:
+    """What holds for each budget that has begun."""
     parts = [
         f"{number(study.labels_per_class)} labels: {study.settled}/{study.total} settled"
-        f" ({study.pruned} pruned, {study.failed} failed), best {_score(study.best, metric)},"
+        f" ({study.running} running, {study.pruned} pruned, {study.failed} failed),"
+        f" best {_score(study.best, metric) or 'open'},"
         f" finals {study.others_done}/{study.others_total}"
         for study in progress
         if study.settled or study.running or study.others_done
     ]
-    left = "" if left_s is None else f" | about {duration(left_s)} left"
-    return " | ".join(parts or ["waiting for the first actor"]) + left
+    return parts or ["waiting for the first actor"]

@@ -10,10 +10,12 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.journal import SweepJournal, is_locked, read_only
+from tests.orchestrator import test_progress as sweeps
 
 HOLDER = """
 import sys, time
@@ -208,3 +210,26 @@ def test_readers_see_what_is_whole_while_a_record_is_being_written(path: Path) -
         file.write(json.dumps({"op_code": 2, "study_id": 0}).encode()[:-5])
     study = optuna.load_study(study_name="b5", storage=JournalStorage(read_only(path)))
     assert [trial.value for trial in study.trials] == [0.25, 0.5]
+
+
+def test_optuna_opens_the_journal_of_a_running_sweep_as_its_dashboard_does(tmp_path: Path) -> None:
+    space = sweeps._space(baselines=["pixels"])
+    with sweeps._broker(tmp_path, space, slots=2) as broker:
+        for value in (0.5, 0.75, 0.25):
+            sweeps._complete(broker, sweeps._take(broker), value)
+        sweeps._take(broker)
+        before = (tmp_path / "journal.log").read_bytes()
+
+        storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal.log")))
+        summaries = optuna.get_all_study_summaries(storage)
+        assert {summary.study_name: summary.n_trials for summary in summaries} == {"b2": 3, "b3": 0}
+        study = optuna.load_study(study_name="b2", storage=storage)
+        states = [trial.state for trial in study.trials]
+        assert states == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.RUNNING]
+        assert (study.direction, study.best_value) == (StudyDirection.MAXIMIZE, 0.75)
+        best = study.best_trial
+        assert set(best.params) == {"backbone"}
+        assert best.intermediate_values == {0: 0.75, 1: 0.75}
+        assert best.user_attrs["plan"]["spec"]["label_budget"] == 2
+        assert set(study.user_attrs) == {"about", "baseline/pixels"}
+        assert (tmp_path / "journal.log").read_bytes() == before

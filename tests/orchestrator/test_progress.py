@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from orchestrator.journal import SweepJournal
 from orchestrator.plan import Plan, make_plan
 from orchestrator.progress import measure, remaining_share
 from orchestrator.projection import load_studies
+from orchestrator.sharing import measure_savings
 from orchestrator.space import SearchSpace, parse_space
 from orchestrator.studies import StudyBroker
 from orchestrator.work import Event, Failure, Kind, Work
@@ -141,6 +143,61 @@ def test_what_is_left_shrinks_with_everything_that_settles(tmp_path: Path) -> No
     assert shares == sorted(shares, reverse=True)
     assert len(set(shares)) == len(shares)
     assert shares[-1] == pytest.approx(0)
+
+
+def test_slots_are_busy_while_work_is_out(tmp_path: Path) -> None:
+    with _broker(tmp_path, _space(), slots=3) as broker:
+        assert (broker.activity.busy, broker.activity.slots) == (0, 3)
+        works = [_take(broker) for _ in range(3)]
+        assert broker.activity.busy == 3
+        for left, work in zip((2, 1, 0), works, strict=True):
+            _complete(broker, work)
+            assert broker.activity.busy == left
+
+
+def _settle_with(broker: StudyBroker, *, asked: float, computed: float) -> None:
+    work = _take(broker)
+    run = {"prefix_flops_asked": asked, "prefix_flops_computed": computed}
+    if work.kind is Kind.TRIAL:
+        broker.observe(work.work_id, replace(_report(work, 1, 0.5), run=run))
+    else:
+        broker.observe(work.work_id, Event(run=run, result={}, done=True))
+    broker.settle(work.work_id)
+
+
+def test_what_sharing_saves_is_counted_as_work_settles_and_over_a_resume(tmp_path: Path) -> None:
+    space = _space(baselines=["pixels"])
+    with _broker(tmp_path, space) as broker:
+        saved = [broker.activity.saved_fraction]
+        _settle_with(broker, asked=40.0, computed=40.0)  # a baseline
+        saved.append(broker.activity.saved_fraction)
+        _settle_with(broker, asked=60.0, computed=10.0)  # a trial
+        saved.append(broker.activity.saved_fraction)
+        assert saved == [None, 0.0, 0.5]
+        broker.settle(_take(broker).work_id, failure=Failure.WORKER_LOST)  # says nothing of it
+        before = broker.activity
+        assert before == replace(before, busy=0, slots=1, asked_flops=100.0, computed_flops=50.0)
+        savings = measure_savings(broker.studies.values())
+    assert (savings.asked_flops, savings.computed_flops) == (100.0, 50.0)
+    with _broker(tmp_path, space) as broker:
+        assert broker.activity == before
+
+
+def test_measuring_copies_no_attribute_of_a_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = _space()
+    with _broker(tmp_path, space) as broker:
+        for _ in range(8):
+            _complete(broker, _take(broker))
+        measured = measure(space, broker.studies)
+
+        def refuse(value: object) -> None:
+            raise AssertionError(f"copied: {value}")
+
+        monkeypatch.setattr("copy.deepcopy", refuse)
+        assert measure(space, broker.studies) == measured
+        assert measure_savings(broker.studies.values()).hits == 0
 
 
 def test_readers_of_the_journal_see_the_same_progress(tmp_path: Path) -> None:

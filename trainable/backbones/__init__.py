@@ -33,6 +33,7 @@ __all__ = [
     "known_problem",
     "load_weights",
     "names",
+    "network",
     "outline",
     "reachable",
     "shipped_module",
@@ -67,13 +68,28 @@ class Backbone:
             self._traced[image_size] = self._trace(image_size)
         return self._traced[image_size]
 
+    def model(self, image_size: int) -> nn.Module:
+        """The network itself, in eval mode: built anew, with its weights and some head.
+
+        Raises:
+            BackboneError: see `traced`.
+        """
+        model, arrays = self._built(image_size)
+        head = str(self.traced(image_size).head.target)
+        _copy_into(model, self.weights, arrays, head=head)
+        return model.eval()
+
+    def _built(self, image_size: int) -> tuple[nn.Module, Arrays]:
+        """The architecture, and the arrays as it takes them, not yet copied into it."""
+        source = _source_called(self.weights.source)
+        model: nn.Module = source.build(self.weights, image_size=image_size)
+        return model, source.adapt(self.weights, model, image_size=image_size)
+
     def _trace(self, image_size: int) -> TracedBackbone:
-        weights = self.weights
-        source = _source_called(weights.source)
-        model: nn.Module = source.build(weights, image_size=image_size)
-        arrays = source.adapt(weights, model, image_size=image_size)
-        traced = trace(model.eval(), image_size=image_size, opaque=source.opaque())
-        _copy_into(model, weights, arrays, head=str(traced.head.target))
+        opaque = _source_called(self.weights.source).opaque()
+        model, arrays = self._built(image_size)
+        traced = trace(model.eval(), image_size=image_size, opaque=opaque)
+        _copy_into(model, self.weights, arrays, head=str(traced.head.target))
         return traced
 
 
@@ -153,6 +169,28 @@ def untrained(name: str) -> Backbone:
         BackboneError: the name is unknown.
     """
     return Backbone(load_weights(_without_weights(name)))
+
+
+def network(weights: Weights, *, image_size: int) -> nn.Module:
+    """The architecture that weights belong to, in eval mode; what it holds means nothing.
+
+    Args:
+        weights: their arrays are not read.
+        image_size: side of its square images, in pixels.
+
+    Raises:
+        BackboneError: there is no such architecture here, or it cannot be built.
+    """
+    known = [source.NAME for source in (*_SHELF, custom_models)]
+    if weights.source not in known:
+        raise BackboneError(
+            f"{weights.backbone}: unknown source {weights.source!r}; known: {', '.join(known)}"
+        )
+    source = _source_called(weights.source)
+    if source in _SHELF and _source_of_name(weights.architecture) is not source:
+        raise BackboneError(f"{weights.source} has no {weights.architecture!r}")
+    model: nn.Module = source.build(weights, image_size=image_size)
+    return model.eval()
 
 
 def load_weights(backbone: str | CustomBackbone) -> Weights:

@@ -151,9 +151,9 @@ def opaque() -> Opaque:
     return TRANSPARENT
 
 
-def _build(name: str, *, image_size: int, pretrained: bool) -> nn.Module:
-    builder = get_model_builder(name)
-    parameters = inspect.signature(_class_of(builder)).parameters
+def builder_options(name: str, *, image_size: int, pretrained: bool) -> dict[str, Any]:
+    """What torchvision's own builder is called with, beside `weights` and `num_classes`."""
+    parameters = inspect.signature(_class_of(get_model_builder(name))).parameters
     options: dict[str, Any] = {}
     if "image_size" in parameters:
         options["image_size"] = image_size
@@ -165,6 +165,12 @@ def _build(name: str, *, image_size: int, pretrained: bool) -> nn.Module:
         options["transform_input"] = pretrained
     if "init_weights" in parameters and parameters["init_weights"].default is None:
         options["init_weights"] = False  # PyTorch's own initialisation, as announced
+    return options
+
+
+def _build(name: str, *, image_size: int, pretrained: bool) -> nn.Module:
+    builder = get_model_builder(name)
+    options = builder_options(name, image_size=image_size, pretrained=pretrained)
     try:
         model: nn.Module = builder(weights=None, progress=False, **options)
     except (ValueError, RuntimeError, AssertionError) as error:

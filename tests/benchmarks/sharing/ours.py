@@ -78,5 +78,15 @@ def run_protocol(path: Path) -> Measured:
     return Measured(seconds=seconds, accuracy=mean(first))
 
 
+class Unseen:
+    """A view that shows nothing."""
+
+    def __call__(self, plan: object, progress: object, activity: object) -> None:
+        """Show nothing of it."""
+
+    def stopping(self) -> None:
+        """Say nothing."""
+
+
 def _launch(prepared: Prepared, root: Path) -> sweep.Outcome:
-    return sweep.launch(prepared, root=root, address=LOCAL, view=lambda plan, progress: None)
+    return sweep.launch(prepared, root=root, address=LOCAL, view=Unseen())

@@ -36,6 +36,13 @@ def test_every_command_is_documented_with_an_example() -> None:
         assert "Example" in text, command.name
 
 
+def test_help_shows_each_example_on_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["leaderboard", "--help"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "sft-sweep leaderboard --budget 5 --top 10" in lines
+    assert "sft-sweep leaderboard --target 0.95" in lines
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

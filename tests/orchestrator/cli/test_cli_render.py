@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli import leaderboard, view
+from orchestrator.cli import board, view
 from orchestrator.cli.main import run
 from orchestrator.formats import duration, number, percent, plural
 from orchestrator.plan import Plan, StudyPlan
 from orchestrator.progress import StudyProgress, remaining_share
-from orchestrator.space import parse_space
+from orchestrator.space import SearchSpace, parse_space
 from orchestrator.tables import SCHEMAS, write_table
+from orchestrator.work import Activity
 from trainable.spec import LabelBudget, Metric
 
 
@@ -40,6 +41,7 @@ def board_row(**changes: Any) -> dict[str, Any]:
         "diff_ci_low": -0.0064,
         "diff_ci_high": 0.0023,
         "tied_with_best": True,
+        "duration_s": 12.3,
     }
     return row | changes
 
@@ -52,7 +54,7 @@ def sweep_with(directory: Path, *rows: dict[str, Any]) -> str:
 
 
 def test_a_row_reads_as_its_numbers_say() -> None:
-    assert leaderboard.cells(board_row()) == [
+    assert board.cells(board_row()) == [
         "5",
         "2",
         "b5-0007",
@@ -61,14 +63,14 @@ def test_a_row_reads_as_its_numbers_say() -> None:
         "0.75",
         "0.0012",
         "0.94",
-        "94.0",
-        "50",
+        "94.0 (50)",
         "95.8 (93.7 to 97.0)",
         "-0.2 (-0.6 to +0.2)",
         "tied",
+        "12",
     ]
-    assert leaderboard.cells(board_row(tied_with_best=False))[-1] == "differs"
-    assert leaderboard.cells(board_row(rank=1))[-2:] == ["", ""]
+    assert board.cells(board_row(tied_with_best=False))[-2] == "differs"
+    assert board.cells(board_row(rank=1))[-3:] == ["", "", "12"]
 
 
 def test_the_objective_is_shown_where_it_is_not_the_accuracy(
@@ -85,8 +87,8 @@ def test_the_objective_is_shown_where_it_is_not_the_accuracy(
 
 def test_a_row_without_test_scores_leaves_their_cells_empty() -> None:
     names = [name for name in board_row() if name.startswith(("test_", "diff_", "tied_"))]
-    cells = leaderboard.cells(board_row(**dict.fromkeys(names)))
-    assert cells[-3:] == ["", "", ""]
+    cells = board.cells(board_row(**dict.fromkeys(names)))
+    assert cells[-4:-1] == ["", "", ""]
 
 
 def test_top_keeps_finalists_and_baselines_whatever_their_rank(
@@ -149,6 +151,13 @@ def test_names_that_look_like_formulas_markup_or_control_codes_do_no_harm(
     assert "=cmd\\|" in capsys.readouterr().out
 
 
+class Terminal(io.StringIO):
+    """Takes what would be drawn."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def study_progress(**changes: Any) -> StudyProgress:
     values: dict[str, Any] = {
         "study": "b5",
@@ -179,24 +188,35 @@ def one_study_plan() -> Plan:
     return Plan(studies=(study,), baselines=(), num_test=797, chance=0.1, most_updates=1)
 
 
-def test_lines_of_progress_count_what_is_settled(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    space = parse_space(
+def activity(**changes: Any) -> Activity:
+    values: dict[str, Any] = {"busy": 3, "slots": 4, "asked_flops": 8.0, "computed_flops": 2.0}
+    return Activity(**(values | changes))
+
+
+def digits_space() -> SearchSpace:
+    return parse_space(
         "dataset: {source: digits}\nsearch: {backbone: tiny_strokes, label_budget: 5}\nname: x",
         where="x",
     )
+
+
+def test_lines_of_progress_count_what_is_settled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     now = [0.0]
     monkeypatch.setattr("orchestrator.cli.view.time.monotonic", lambda: now[0])
-    with view.ProgressView(space) as show:
+    with view.ProgressView(digits_space()) as show:
         plan = one_study_plan()
-        show(plan, [study_progress(complete=0, pruned=0, failed=0, others_done=0)])
+        begun = study_progress(running=0, complete=0, pruned=0, failed=0, others_done=0)
+        show(plan, [begun], activity(busy=1, asked_flops=0.0))
         now[0] = 100.0
         progress = [study_progress()]
-        show(plan, progress)
+        show(plan, progress, activity())
     lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["starting", "waiting for the first actor | 1 of 4 slots busy"]
     assert lines[-1].startswith(
-        "5 labels: 13/24 settled (3 pruned, 1 failed), best 94.1, finals 3/18"
+        "5 labels: 13/24 settled (2 running, 3 pruned, 1 failed), best 94.1, finals 3/18"
+        " | 3 of 4 slots busy, 75.0 % of prefix work saved, about "
     )
     done = (3 * 13 + 3) / (3 * 24 + 18)
     assert remaining_share(plan, progress) == pytest.approx(1 - done)
@@ -204,11 +224,34 @@ def test_lines_of_progress_count_what_is_settled(
 
 
 def test_the_table_of_progress_has_a_row_a_budget() -> None:
-    table = view.progress_table([study_progress()], Metric.ACCURACY, left_s=90)
+    table = view.progress_table([study_progress()], Metric.ACCURACY, caption="about 1m30s left")
     cells = [next(iter(column.cells)) for column in table.columns]
     assert cells == ["5", "13/24", "2", "9", "3", "1", "94.1", "3/18"]
     assert table.caption == "about 1m30s left"
     assert table.columns[6].header == "best accuracy"
+
+
+def test_a_terminal_shows_a_live_table_with_slots_and_savings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", terminal)
+    with view.ProgressView(digits_space()) as show:
+        show(one_study_plan(), [study_progress()], activity())
+        show.stopping()
+    last = terminal.getvalue().rsplit("best accuracy", 1)[1]
+    assert "13/24" in last
+    assert "3 of 4 slots busy, 75.0 % of prefix work saved" in last
+    assert "stopping: what has settled is kept" in last
+
+
+def test_a_stop_is_answered_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with view.ProgressView(digits_space()) as show:
+        capfd.readouterr()
+        show.stopping()  # nothing else is called before Tune comes to its next step
+        assert capfd.readouterr().err.startswith("stopping: what has settled is kept")
 
 
 def test_numbers_are_written_as_people_read_them() -> None:
