@@ -10,15 +10,17 @@ import pytest
 
 from trainable.store import FOLDER_VARIABLE
 
-SHARED_SWEEP = frozenset({"test_launch", "test_report_in_browser"})
+SHARED_SWEEP = frozenset({"test_export", "test_launch", "test_report_in_browser"})
 """Files of tests that look at one launched sweep: one process launches it for them."""
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file in one process, so that what they share is made once."""
     for item in items:
         file = item.path.stem
-        name = "shared_sweep" if file in SHARED_SWEEP else str(item.path)
+        own = f"{item.path.parent.name}.{file}"
+        name = "shared_sweep" if file in SHARED_SWEEP else own
         item.add_marker(pytest.mark.xdist_group(name))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torchvision
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from trainable import device as devices
@@ -204,7 +204,7 @@ def write_model(model: TrainedModel, folder: Path) -> Written:
     text = json.dumps(about.to_json(), indent=2, ensure_ascii=False)
     (folder / ABOUT_FILE).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     state = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
-    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    (folder / WEIGHTS_FILE).write_bytes(save(state, metadata={"format": "pt"}))
     with torch.no_grad():
         expected = network(model.examples)
         again = about.network()
