@@ -10,19 +10,6 @@ import pytest
 
 from trainable.store import FOLDER_VARIABLE
 
-SHARED_SWEEP = frozenset({"test_export", "test_launch", "test_report_in_browser"})
-"""Files of tests that look at one launched sweep: one process launches it for them."""
-
-
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, so that what they share is made once."""
-    for item in items:
-        file = item.path.stem
-        own = f"{item.path.parent.name}.{file}"
-        name = "shared_sweep" if file in SHARED_SWEEP else own
-        item.add_marker(pytest.mark.xdist_group(name))
-
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

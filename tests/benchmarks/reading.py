@@ -1,10 +1,10 @@
 """How long a large sweep takes to read: the commands that look at one of 10,000 trials.
 
-    python -m tests.benchmarks.reading [--trials 10000] [--test-images 797]
+    python -m tests.benchmarks.reading [--trials 10000]
 
-The tables are made up, of the sizes that a sweep of four budgets writes: 5 reports a trial, 3
-finalists and 4 baselines a budget, 5 repeats each. Times are of the second of two runs in one
-process, so that they hold no imports.
+The sweep is one of the digits over four budgets, 5 reports a trial, 3 finalists and 4 baselines a
+budget, 5 repeats each. Its scores are made up; the broker, the journal and the tables are the real
+ones. Times are of the second of two runs in one process, so that they hold no imports.
 """
 
 from __future__ import annotations
@@ -12,24 +12,46 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
+import yaml
 
+from orchestrator.arrays import to_text
 from orchestrator.cli.main import run
-from orchestrator.leaderboard import build_leaderboard
-from orchestrator.tables import SCHEMA_VERSION, SCHEMAS, write_table
+from orchestrator.journal import SweepJournal
+from orchestrator.plan import make_plan
+from orchestrator.projection import rebuild
+from orchestrator.runs import Run, write_manifest, write_text
+from orchestrator.sources import digits
+from orchestrator.space import parse_space
+from orchestrator.studies import StudyBroker
+from orchestrator.work import Event, Kind, Work
+from trainable.images import Split
 
-BUDGETS = (2, 5, 10, 20)
-REPORTS, FINALISTS, REPEATS = 5, 3, 5
-BACKBONES = ("tiny_strokes", "tiny_fractals", "tiny_untrained")
+REPORTS = 5
+SPACE = """
+name: large
+dataset: {{source: digits}}
+search:
+  backbone: [tiny_strokes, tiny_fractals, tiny_untrained]
+  freeze_depth: {{low: 0.0, high: 1.0, step: 0.25}}
+  lr: {{low: 1.0e-4, high: 3.0e-2, log: true}}
+  label_budget: [2, 5, 10, 20]
+training: {{steps: 100, reports: {reports}}}
+trials: {trials}
+sampler: {{name: random}}
+pruner: {{name: none}}
+finalists: {{count: 3, repeats: 5}}
+baselines: [pixels, probe]
+"""
 
 COMMANDS: dict[str, list[str]] = {
     "leaderboard": ["leaderboard"],
@@ -42,6 +64,8 @@ COMMANDS: dict[str, list[str]] = {
         "GROUP BY ALL ORDER BY 2, 1 LIMIT 10",
     ],
     "query: all curves as CSV": ["query", "FROM curves", "--csv"],
+    "report": ["report"],
+    "status": ["status"],
 }
 """What is timed, without the directory; a further command is a further line."""
 
@@ -50,18 +74,19 @@ def main() -> None:
     """Make up a sweep and print a table of times."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--test-images", type=int, default=797)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "large"
-        write_sweep(directory, num_trials=given.trials, num_images=given.test_images)
+        make_sweep(directory, trials=given.trials)
         size = sum(path.stat().st_size for path in directory.iterdir()) / 2**20
-        print(f"{given.trials:,} trials, {given.test_images:,} test images: {size:.1f} MiB\n")
+        print(f"{given.trials:,} trials: {size:.1f} MiB\n")
         print("| command | seconds | MiB out |")
         print("| --- | ---: | ---: |")
         for name, arguments in COMMANDS.items():
             seconds, written = [_time([*arguments, str(directory)]) for _ in range(2)][-1]
-            print(f"| {name} | {seconds:.2f} | {written / 2**20:.2f} |")
+            if name == "report":
+                written = (directory / "report.html").stat().st_size
+            print(f"| {name} | {seconds:.2f} | {written / 2**20:.2f} |", flush=True)
 
 
 def _time(arguments: list[str]) -> tuple[float, int]:
@@ -75,127 +100,100 @@ def _time(arguments: list[str]) -> tuple[float, int]:
     return time.perf_counter() - start, len(sink.getvalue())
 
 
-def write_sweep(directory: Path, *, num_trials: int, num_images: int) -> None:
-    """A sweep directory with tables of so many trials and test images."""
+def make_sweep(directory: Path, *, trials: int) -> None:
+    """A finished sweep directory with so many trials, as if they had been run."""
     directory.mkdir(parents=True)
-    (directory / "manifest.json").write_text(json.dumps({"sweep_id": directory.name}))
+    sweep = Run(directory)
+    space = parse_space(SPACE.format(reports=REPORTS, trials=trials // 4), where="benchmark")
+    images = digits.load(test=None, seed=space.seed)
+    write_text(sweep.space, yaml.safe_dump(space.to_json(), sort_keys=False))
+    write_manifest(sweep, space_hash=space.fingerprint(), dataset_fingerprint=images.fingerprint())
     rng = np.random.default_rng(0)
-    trials = list(_trials(rng, num_trials, directory.name))
-    curves = [
-        {
-            "sweep_id": directory.name,
-            "trial_id": row["trial_id"],
-            "report": report,
-            "step": 20 * (report + 1),
-            "train_loss": 1 / (report + 1),
-            "val_loss": 1 / (report + 1),
-            "val_accuracy": row["val_accuracy"] * (report + 1) / REPORTS,
-            "val_objective": row["val_accuracy"] * (report + 1) / REPORTS,
-            "elapsed_s": 0.5 * (report + 1),
-        }
-        for row in trials
-        if row["method"] == "finetune"
-        for report in range(REPORTS)
-    ]
-    tested = _tested(trials)
-    finals = [
-        {
-            "sweep_id": directory.name,
-            "trial_id": row["trial_id"],
-            "repeat": repeat,
-            "label_budget": row["label_budget"],
-            "test_accuracy": row["val_accuracy"],
-            "num_test": num_images,
-        }
-        for row in tested
-        for repeat in range(REPEATS)
-    ]
-    parts = [_predictions(rng, final, num_images) for final in finals]
-    tables = {
-        "trials": pa.Table.from_pylist(trials, schema=SCHEMAS["trials"]),
-        "curves": curves,
-        "finals": pa.Table.from_pylist(finals, schema=SCHEMAS["finals"]),
-        "predictions": pa.concat_tables(parts),
+    labels = images.labels[images.indices(Split.TEST)]
+    plan = make_plan(space, images, where="benchmark")
+    with mock.patch("os.fsync"):  # nobody needs this journal after a power cut
+        journal = SweepJournal(sweep.journal)
+        broker = StudyBroker(space, plan, images, journal, slots=1, deadline=None)
+        while isinstance(work := broker.next_work(), Work):
+            for event in _events(work, labels, rng):
+                broker.observe(work.work_id, event)
+            broker.settle(work.work_id)
+        journal.close()
+        rebuild(directory, sweep.sweep_id)
+
+
+def _events(work: Work, labels: npt.NDArray[np.int64], rng: np.random.Generator) -> Iterator[Event]:
+    """What an actor would say of a piece of work that came to some scores."""
+    now = datetime.now(tz=UTC).isoformat()
+    about: dict[str, Any] = {
+        "duration_s": float(rng.uniform(0.2, 10)),
+        "started_at": now,
+        "finished_at": now,
+        "device": "cpu",
+        "host": "host",
+        "prefix_flops_asked": 1e9,
+        "prefix_flops_computed": 1e8,
+        "cache_hits": 1,
+        "cache_misses": 1,
     }
-    for name, table in tables.items():
-        write_table(directory, name, table)
-    board = build_leaderboard(tables["trials"], tables["finals"], tables["predictions"])
-    write_table(directory, "leaderboard", board)
-
-
-def _trials(rng: np.random.Generator, num_trials: int, sweep_id: str) -> Iterator[dict[str, Any]]:
-    for budget in BUDGETS:
-        common = {
-            "sweep_id": sweep_id,
-            "study": f"b{budget}",
-            "label_budget": float(budget),
-            "labels_used": 10 * budget,
-            "num_classes": 10,
-            "num_val": 10 * budget,
-            "objective": "accuracy",
-            "state": "complete",
-            "attempt": 0,
-            "schema_version": SCHEMA_VERSION,
-            "started_at": datetime(2026, 1, 31, tzinfo=UTC),
+    if work.kind is Kind.TRIAL:
+        facts: dict[str, Any] | None = {
+            "spec": work.task,
+            "weights": "none",
+            "boundary": "layer",
+            "frozen_boundaries": 3,
+            "num_boundaries": 8,
+            "trainable_params": 1000,
+            "folds": 2,
+            "num_val": 20,
         }
-        for number in range(num_trials // len(BUDGETS)):
-            lr, score = float(10 ** rng.uniform(-4, -1.5)), float(rng.uniform(0.3, 0.98))
-            backbone = BACKBONES[number % len(BACKBONES)]
-            params = {"backbone": backbone, "lr": lr}
-            yield common | {
-                "trial_id": f"b{budget}-{number:04d}",
-                "state": "pruned" if number % 4 == 3 else "complete",
-                "method": "finetune",
-                "backbone": backbone,
-                "weights": backbone,
-                "freeze_depth": number % 5 / 4,
-                "lr": lr,
-                "params": json.dumps(params),
-                "spec": json.dumps(params | {f"knob_{i}": i for i in range(20)}),
-                "val_objective": score,
-                "val_accuracy": score,
+        for number in range(REPORTS):
+            score = float(np.clip(0.5 + 0.08 * number + 0.05 * rng.normal(), 0, 1))
+            report = {
+                "report": number,
+                "step": 20 * (number + 1),
+                "train_loss": 1 - score,
                 "val_loss": 1 - score,
-                "duration_s": float(rng.uniform(0.1, 5)),
+                "val_accuracy": score,
+                "val_balanced_accuracy": score,
+                "val_objective": score,
+                "elapsed_s": 0.1 * number,
             }
-        for method, backbone in [("pixels", ""), *(("probe", name) for name in BACKBONES)]:
-            yield common | {
-                "trial_id": "-".join(filter(None, (f"b{budget}", method, backbone))),
-                "method": method,
-                "backbone": backbone or None,
-                "params": "{}",
-                "val_objective": 0.7,
-                "val_accuracy": 0.7,
-                "val_loss": 0.5,
-            }
+            yield Event(run=about, report=report, facts=facts, done=number == REPORTS - 1)
+            facts = None
+    elif work.kind is Kind.FINAL:
+        yield Event(run=about, result=_test(labels, rng), done=True)
+    else:
+        scores = {"accuracy": 0.8, "balanced_accuracy": 0.8, "log_loss": 0.6, "count": 20}
+        result = {
+            "weights": None,
+            "inverse_penalty": 1.0,
+            "num_features": 64,
+            "labels_used": 20,
+            "num_classes": 10,
+            "folds": 2,
+            "validation": scores,
+            "tests": [_test(labels, rng) for _ in range(work.task["repeats"])],
+        }
+        yield Event(run=about, result=result, done=True)
 
 
-def _tested(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The best complete trials of every budget, and its baselines."""
-    found = []
-    for budget in BUDGETS:
-        mine = [r for r in trials if r["label_budget"] == budget and r["state"] == "complete"]
-        tuned = [row for row in mine if row["method"] == "finetune"]
-        tuned.sort(key=lambda row: -row["val_accuracy"])
-        found += tuned[:FINALISTS] + [row for row in mine if row["method"] != "finetune"]
-    return found
-
-
-def _predictions(rng: np.random.Generator, final: dict[str, Any], num_images: int) -> pa.Table:
-    labels = np.arange(num_images) % 10
-    right = rng.random(num_images) < 0.85 + 0.005 * final["label_budget"]
-    probability = rng.random(num_images)
-    columns = {
-        "sweep_id": pa.repeat(final["sweep_id"], num_images),
-        "trial_id": pa.repeat(final["trial_id"], num_images),
-        "repeat": pa.repeat(pa.scalar(final["repeat"], pa.int64()), num_images),
-        "image_id": pa.array([f"{i * 2654435761 % 2**64:016x}" for i in range(num_images)]),
-        "path": pa.array([f"digits/{i:05d}" for i in range(num_images)]),
-        "label": pa.array([str(label) for label in labels]),
-        "predicted": pa.array([str(label) for label in np.where(right, labels, 9 - labels)]),
-        "probability": pa.array(probability),
-        "label_probability": pa.array(probability),
+def _test(labels: npt.NDArray[np.int64], rng: np.random.Generator) -> dict[str, Any]:
+    right = rng.random(len(labels)) < 0.9
+    sure = rng.uniform(0.5, 1, len(labels))
+    accuracy = float(right.mean())
+    return {
+        "scores": {
+            "accuracy": accuracy,
+            "balanced_accuracy": accuracy,
+            "log_loss": 0.3,
+            "ece": 0.1,
+            "count": len(labels),
+        },
+        "predicted": to_text(np.where(right, labels, (labels + 1) % 10).astype(np.int32)),
+        "probability": to_text(sure),
+        "label_probability": to_text(np.where(right, sure, 1 - sure)),
     }
-    return pa.table(columns, schema=SCHEMAS["predictions"])
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ BLOCKER = """
 import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"ray", "optuna", "pyarrow", "duckdb", "sklearn"}:
+        if name.partition(".")[0] in {"ray", "optuna", "pyarrow", "duckdb"}:
             raise ImportError(f"{name} is not here")
 sys.meta_path.insert(0, Blocker())
 from orchestrator.cli import main
