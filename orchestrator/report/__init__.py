@@ -16,11 +16,12 @@ from orchestrator.errors import SweepError
 from orchestrator.leaderboard import picks
 from orchestrator.preparation import read_data
 from orchestrator.projection import load_studies
-from orchestrator.report import charts
-from orchestrator.report.contents import Row, Study, Winner, series, spent, studies, winner
+from orchestrator.report import charts, trial_charts
+from orchestrator.report.contents import Row, Series, Study, series, spent, studies
 from orchestrator.report.importance import importances
 from orchestrator.report.page import Page, render
 from orchestrator.report.thumbnails import thumbnails
+from orchestrator.report.winner import Winner, winner
 from orchestrator.runs import Run, write_text
 from orchestrator.sharing import measure_savings
 from orchestrator.tables import SCHEMAS, read_table
@@ -114,7 +115,10 @@ def _shown(rows: list[Row], budget: Study) -> list[Row]:
 
 
 def _figures(
-    budgets: list[Study], found: list[Any], journal: Mapping[str, optuna.Study], best: Winner | None
+    budgets: list[Study],
+    found: list[Series],
+    journal: Mapping[str, optuna.Study],
+    best: Winner | None,
 ) -> dict[str, dict[str, charts.Figure]]:
     """The panels of every figure; no panel where there is nothing to draw."""
     backbones = list(dict.fromkeys(point.backbone for one in budgets for point in one.points))
@@ -128,10 +132,10 @@ def _figures(
     }
     return {
         "efficiency": {"": charts.efficiency(found, looks)} if found else {},
-        "depth-and-rate": {b.label: charts.depth_and_rate(b, backbones) for b in budgets},
+        "depth-and-rate": {b.label: trial_charts.depth_and_rate(b, backbones) for b in budgets},
         "importance": {"": charts.axis_importance(weighed)} if weighed else {},
-        "curves": {b.label: charts.learning_curves(b, looks) for b in with_curves},
-        "pareto": {b.label: charts.pareto(b, looks) for b in with_scores},
+        "curves": {b.label: trial_charts.learning_curves(b, looks) for b in with_curves},
+        "pareto": {b.label: trial_charts.pareto(b, looks) for b in with_scores},
         "class-accuracy": {"": charts.class_accuracy(best)} if best else {},
         "confusion": {"": charts.confusion(best)} if best else {},
     }

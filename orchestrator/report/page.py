@@ -14,7 +14,8 @@ from markupsafe import Markup
 
 from orchestrator import formats
 from orchestrator.report.charts import Figure
-from orchestrator.report.contents import Row, Series, Spent, Winner
+from orchestrator.report.contents import Row, Series, Spent
+from orchestrator.report.winner import Winner
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from orchestrator.report import charts
+from orchestrator.report import charts, trial_charts
 from orchestrator.report.contents import Point, Study
 
 
@@ -54,12 +54,14 @@ def test_the_front_has_no_point_that_a_quicker_one_equals() -> None:
 
 
 def test_what_has_no_rate_or_depth_is_left_out_of_the_map() -> None:
-    figure = charts.depth_and_rate(study(point(0, lr=None), point(1)), ["net"])
+    figure = trial_charts.depth_and_rate(study(point(0, lr=None), point(1)), ["net"])
     assert [len(trace["x"]) for trace in figure["data"]] == [0, 1]
 
 
 def test_panels_of_the_map_share_one_range_of_rates() -> None:
-    layout = charts.depth_and_rate(study(point(0)), ["net", "other", "third", "fourth"])["layout"]
+    layout = trial_charts.depth_and_rate(study(point(0)), ["net", "other", "third", "fourth"])[
+        "layout"
+    ]
     assert layout["grid"]["rows"] == 2
     assert [layout[axis].get("matches") for axis in ("xaxis", "xaxis2", "xaxis4")] == [
         *(None, "x", "x")
@@ -73,7 +75,7 @@ def test_the_best_curve_is_thick(maximize: bool) -> None:
     points = [point(0, val_objective=0.2), point(1, val_objective=0.8)]
     some = study(*points, maximize=maximize)
     some.curves.extend(Curve(point=one, steps=[1], accuracies=[0.5]) for one in points)
-    traces = charts.learning_curves(some, charts.Looks(["net"]))["data"]
+    traces = trial_charts.learning_curves(some, charts.Looks(["net"]))["data"]
     widths = {trace["text"][0].split(",")[0]: trace["line"]["width"] for trace in traces}
     best = "b5-0001" if maximize else "b5-0000"
     assert max(widths, key=lambda trial: widths[trial]) == best
