@@ -182,6 +182,28 @@ def test_resuming_a_finished_sweep_changes_nothing(
     assert "tiny_strokes" in capsys.readouterr().out
 
 
+def test_a_report_that_cannot_be_written_spoils_nothing_else(
+    small_sweep: Launched,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(small_sweep.path, copy)
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise ValueError("no such figure")
+
+    monkeypatch.setattr("orchestrator.report.write_report", fail)
+    assert run_cli(["resume", str(copy)]) == 0
+    out, messages = capsys.readouterr()
+    assert f"Tables and journal: {copy}" in out
+    assert (
+        f"{copy / 'report.html'}: not written: no such figure. Try again with: sft-sweep report "
+        f"{copy}"
+    ) in messages
+
+
 def test_status_list_and_leaderboard_read_a_finished_sweep(
     small_sweep: Launched, capsys: pytest.CaptureFixture[str]
 ) -> None:

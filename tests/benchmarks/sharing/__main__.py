@@ -13,8 +13,9 @@ equal
     the frozen blocks outside autograd. From the first trial asked for to the end of the last one,
     so without the start of Ray; with that of trial processes, which each user pays.
 protocol
-    A launch of ours with a holdout and refitted finalists, beside plain Ray Tune that trains on the
-    same share, scores the whole test set at every report, and chooses by it. From the start of Ray.
+    A launch of ours with a holdout, which refits the best of each budget and scores it on the test
+    set, beside plain Ray Tune that trains on the same share, scores the whole test set after every
+    epoch, and chooses by it. From the start of Ray.
 limit
     Ours beside the least arithmetic for the same trials, at the rate that this machine reaches.
 warm
@@ -74,8 +75,8 @@ class Size:
     trials: int = 6
     steps: int = 40
     rounds: int = 2
-    finalists: int = 3
-    repeats: int = 5
+    finalists: int = 1
+    repeats: int = 2
     times: int = 15
 
 

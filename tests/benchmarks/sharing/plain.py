@@ -7,6 +7,7 @@ A function for Tune, images from `ImageFolder` through a `DataLoader`, frozen la
 from __future__ import annotations
 
 import copy
+import math
 import os
 import tempfile
 import time
@@ -112,12 +113,21 @@ def train(config: dict[str, Any], *, path: str, on_test: bool) -> None:
         _fold(copy.deepcopy(model), trial, parts, images, test, steps=work.task.steps)
         for parts in work.folds[trial.budget]
     ]
-    for step in work.task.report_steps():
+    steps = work.task.report_steps()
+    if on_test:
+        steps = _ends_of_epochs(work.folds[trial.budget][0], steps=work.task.steps)
+    for step in steps:
         for fold in folds:
             fold.advance(step)
         counts = [fold.num_right() for fold in folds]
         right, count = (sum(numbers) for numbers in zip(*counts, strict=True))
         tune.report({"accuracy": right / count})
+
+
+def _ends_of_epochs(parts: Parts, *, steps: int) -> list[int]:
+    """The updates after which the training images have been passed over once more."""
+    epoch = math.ceil(len(parts.train) / parts.batch_size)
+    return [*range(epoch, steps, epoch), steps]
 
 
 def _fold(
@@ -146,7 +156,8 @@ def fit(path: Path, clock: Clock, *, on_test: bool = False) -> Any:
     Args:
         path: of the work.
         clock: runs while trials do.
-        on_test: whether reports score all test images, and not those held out.
+        on_test: whether all test images are scored, after every epoch, and not those held out at
+            every report.
     """
     work = Work.load(path)
     points = [
@@ -190,7 +201,7 @@ def run_trials(path: Path) -> Measured:
 
 
 def run_protocol(path: Path) -> Measured:
-    """The same with all test images scored at every report, from the start of Ray.
+    """The same with all test images scored after every epoch, from the start of Ray.
 
     The accuracy is that of each budget's best trial there, on average, chosen by the test images
     themselves: there is nothing else to choose by.
