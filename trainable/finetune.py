@@ -251,7 +251,7 @@ class Trial:
         for part in range(1, _PARTS + 1):
             step = round(spec.steps * part / _PARTS)
             learners.advance(step)
-            if watch is not None:
+            if watch is not None and step:
                 watch(step)
         self.timings["train_s"] += time.perf_counter() - start
         return learners

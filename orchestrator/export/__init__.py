@@ -162,7 +162,15 @@ def _read_images(
         repeats=max(space.finalists.repeats, repeat + 1),
         seed=space.seed,
     )
-    images = read_data(run.space, demand=demand).images
+    try:
+        images = read_data(run.space, demand=demand).images
+    except UsageError as error:
+        if not everything:
+            raise
+        raise UsageError(
+            f"{error}\nThe sweep itself read fewer images; to learn from those of its budget "
+            "alone: --labels budget"
+        ) from error
     # Images that no trial could touch were never decoded: one that is broken comes to light now,
     # and is left out. So what differs may still be what the sweep saw.
     same = images.fingerprint() == fingerprint

@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 
 from orchestrator.cli.main import run as command
+from orchestrator.errors import UsageError
 from orchestrator.sources import digits
 from orchestrator.tables import read_table
 from tests.integration.conftest import Launched, finished
@@ -226,6 +227,25 @@ def test_other_images_than_the_sweeps_are_refused(
     assert command(["export", str(copy), "-o", str(tmp_path / "model")]) == 2
     assert "the images are not those that the sweep began with" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
+
+
+def test_images_that_only_more_labels_would_need_may_be_broken(
+    small_sweep: Launched,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_args: object, **_options: object) -> None:
+        raise UsageError("dataset.max_bad_fraction: 5 of 228 images cannot be used")
+
+    monkeypatch.setattr("orchestrator.export.read_data", refuse)
+    arguments = ["export", str(small_sweep.path), "-o", str(tmp_path / "model")]
+    assert command(arguments) == 2
+    message = capsys.readouterr().err
+    assert "5 of 228 images cannot be used\nThe sweep itself read fewer images" in message
+    assert "--labels budget" in message
+    assert command([*arguments, "--labels", "budget"]) == 2
+    assert "The sweep itself" not in capsys.readouterr().err
 
 
 def test_a_folder_without_a_network_is_no_place_to_predict_from(
