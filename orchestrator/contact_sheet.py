@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from orchestrator.formats import plain
 from orchestrator.tiles import tile
 from trainable.images import LabelledImages
 from trainable.pictures import read_picture
@@ -57,5 +58,5 @@ def contact_sheet(
 
 def _short(name: str) -> str:
     """A class name on one line of bounded length, in letters that the built-in font has."""
-    line = "".join(char if char.isprintable() else "?" for char in name)
+    line = plain(name)
     return line if len(line) <= _MOST_NAME_CHARS else line[: _MOST_NAME_CHARS - 3] + "..."

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def plain(text: str) -> str:
+    """Text from outside without what could steer a terminal, or end its line."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def percent(share: float | None) -> str:
     """A share in 0..1 as a percentage with one decimal; nothing for None."""
     return "" if share is None else f"{100 * share:.1f}"

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cli.escaping import csv_cell, markdown_cell, plain
-from orchestrator.formats import number, percent, points
+from orchestrator.cli.escaping import csv_cell, markdown_cell
+from orchestrator.formats import number, percent, plain, points
 
 if TYPE_CHECKING:
     from orchestrator.testset import TestSet

@@ -52,10 +52,9 @@ def _show(found: Survey) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from orchestrator.cli.escaping import plain
     from orchestrator.cli.plans import MOST_DETAILS
     from orchestrator.cli.render import print_rich
-    from orchestrator.formats import plural
+    from orchestrator.formats import plain, plural
     from orchestrator.sources import Note
 
     grouped = any(one.groups is not None for one in found.classes)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 import sys
 
+from orchestrator.formats import plain
+
 _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width
 _MARKDOWN = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-
-
-def plain(text: str) -> str:
-    """The text without what could steer a terminal, or end its line."""
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def csv_cell(value: object) -> object:

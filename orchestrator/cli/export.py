@@ -67,7 +67,7 @@ def export(
       sft-sweep export --trial b5-0007 --labels budget -o model
     """
     from orchestrator import export as exporting
-    from orchestrator.cli.escaping import plain
+    from orchestrator.formats import plain
     from orchestrator.runs import find_run
 
     found = find_run(run)
@@ -92,7 +92,7 @@ def export(
 
 
 def _tell(line: str) -> None:
-    from orchestrator.cli.escaping import plain
+    from orchestrator.formats import plain
 
     print(plain(line), file=sys.stderr, flush=True)
 

@@ -56,7 +56,7 @@ def predict(
       sft-sweep predict model photos/*.jpg --top 1
       sft-sweep predict model photos/*.jpg --json
     """
-    from orchestrator.cli.escaping import plain
+    from orchestrator.formats import plain
     from trainable.exported import ExportedModel
 
     model = ExportedModel.load(folder, trust_code=trust_code)
@@ -87,8 +87,8 @@ def _show(found: Sequence[Prediction], names: Sequence[str], top: int) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from orchestrator.cli.escaping import plain
     from orchestrator.cli.render import print_rich
+    from orchestrator.formats import plain
 
     classified = [one for one in found if one.problem is None]
     if not classified:

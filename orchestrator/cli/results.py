@@ -16,9 +16,9 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from orchestrator.cli.escaping import csv_cell, plain
+from orchestrator.cli.escaping import csv_cell
 from orchestrator.errors import StorageError, UsageError
-from orchestrator.formats import plural
+from orchestrator.formats import plain, plural
 from orchestrator.signals import exiting_on_sigterm
 
 if TYPE_CHECKING:

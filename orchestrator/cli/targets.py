@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.escaping import markdown_cell, plain
-from orchestrator.formats import percent, plural
+from orchestrator.cli.escaping import markdown_cell
+from orchestrator.formats import percent, plain, plural
 
 if TYPE_CHECKING:
     from orchestrator.labels_needed import LabelsNeeded

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.formats import plain
 from orchestrator.report.contents import Series
 from orchestrator.report.importance import Importance
 from orchestrator.report.winner import Winner
@@ -28,8 +29,7 @@ LEGEND = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"}
 
 def text(name: object) -> str:
     """A name for plotly, which reads some HTML in texts; on one line."""
-    line = "".join(char if char.isprintable() else " " for char in str(name))
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return plain(str(name)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 class Looks:

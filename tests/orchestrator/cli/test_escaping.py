@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cli.escaping import csv_cell, markdown_cell, plain
+from orchestrator.cli.escaping import csv_cell, markdown_cell
+from orchestrator.formats import plain
 
 
 @pytest.mark.parametrize(
