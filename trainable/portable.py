@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import warnings
 from collections.abc import Callable, Mapping
@@ -115,7 +116,9 @@ def _write_torch(
 ) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(program, path)
+        content = io.BytesIO()  # torch's own writer aborts the process where the disk is full
+        torch.export.save(program, content)
+        path.write_bytes(content.getbuffer())
         loaded = torch.export.load(path).module()
     return _compare(loaded, examples, expected)
 

@@ -25,7 +25,7 @@ from trainable.exported import ABOUT_FILE, WEIGHTS_FILE, ExportedModel
 from trainable.exporting import TrainedModel, train_configuration, train_probe, write_model
 from trainable.finetune import Trial
 from trainable.images import LabelledImages, Split
-from trainable.portable import ONNX_FILE, TORCH_FILE, difference
+from trainable.portable import ONNX_FILE, TORCH_FILE, difference, write_portable
 from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -319,6 +319,15 @@ def test_a_failing_onnx_writer_leaves_the_other_files(
         "cannot be written: RuntimeError: no such operator",
     ]
     assert {path.name for path in tmp_path.iterdir()} == {ABOUT_FILE, WEIGHTS_FILE, TORCH_FILE}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("file", [TORCH_FILE, ONNX_FILE])
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(file: str, tmp_path: Path) -> None:
+    (tmp_path / file).symlink_to("/dev/full")
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval()
+    with pytest.raises(OSError, match="No space left on device"):
+        write_portable(network, torch.zeros(3, 3, 2, 2), tmp_path, about={})
 
 
 def test_differences_beyond_rounding_are_refused() -> None:
