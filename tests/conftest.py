@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is imported: tests run side by side, and threads of several processes that wait for
+# each other on the same cores take many times as long. Trials set their own number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from trainable.store import FOLDER_VARIABLE
 
 
