@@ -75,6 +75,7 @@ def known_keys() -> list[KnownKey]:
         *_section("limits.", LimitsSection),
         *_section("resources.", ResourcesSection),
         plain["cache"],
+        plain["checkpoint_s"],
         plain["seed"],
     ]
 

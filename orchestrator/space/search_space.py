@@ -47,6 +47,9 @@ from trainable.augmentation import Augmentation
 from trainable.custom import CustomBackbone
 from trainable.spec import CacheMode, LabelBudget, Metric, TrialSpec, Validation
 
+CONDUCT = ("limits", "resources", "cache", "checkpoint_s")
+"""Sections that say how a sweep is conducted; no result depends on them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
@@ -68,9 +71,10 @@ class SearchSpace:
         pruner: what ends poor trials early.
         finalists: how many configurations are scored on the test set, and how often.
         baselines: scored beside the finalists.
-        limits: when the sweep ends early.
+        limits: when the sweep, or a part of it, ends early.
         resources: what a trial gets of the cluster.
         cache: whether what frozen prefixes yield is kept.
+        checkpoint_s: seconds between the checkpoints of a trial or final.
         seed: of every random draw.
     """
 
@@ -91,6 +95,7 @@ class SearchSpace:
     limits: LimitsSection
     resources: ResourcesSection
     cache: CacheMode
+    checkpoint_s: float
     seed: int
 
     @classmethod
@@ -175,6 +180,7 @@ class SearchSpace:
             limits=limits,
             resources=resources,
             cache=plain.cache,
+            checkpoint_s=plain.checkpoint_s,
             seed=plain.seed,
         )
 
@@ -205,6 +211,7 @@ class SearchSpace:
             "limits": self.limits.to_json(),
             "resources": self.resources.to_json(),
             "cache": self.cache.value,
+            "checkpoint_s": self.checkpoint_s,
             "seed": self.seed,
         }
 
@@ -219,12 +226,23 @@ class SearchSpace:
             return [self._spelled(value) for value in backbones]
         return self.custom[backbones].to_json() if backbones in self.custom else backbones
 
+    def meaning(self) -> dict[str, Any]:
+        """The values of `to_json` that results depend on.
+
+        What a sweep may use and how long it may take is not among them, nor where its images lie:
+        they have a fingerprint of their own.
+        """
+        values = {key: value for key, value in self.to_json().items() if key not in CONDUCT}
+        return values | {
+            "dataset": {k: v for k, v in values["dataset"].items() if k not in ("path", "root")}
+        }
+
     def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 of what the space means: the order of keys and `1.0` for `1` are one.
+        """Hexadecimal SHA-256 of `meaning`: the order of keys and `1.0` for `1` are one.
 
         The order of a list counts: label budgets and choices are tried in it.
         """
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(self.meaning(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property

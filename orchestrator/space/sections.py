@@ -170,12 +170,29 @@ class FinalistsSection(Section):
 
 
 class LimitsSection(Section):
-    """When a sweep ends before all its trials have run."""
+    """When a sweep, or a part of it, ends before it is through."""
 
     hours: Annotated[
         float | None,
         Rule(help="hours until a sweep ends; finalists are still scored", low=0, low_excluded=True),
     ] = None
+    trial_minutes: Annotated[
+        float | None,
+        Rule(
+            help="minutes that a trial, final or baseline may take; then it has failed",
+            low=0,
+            low_excluded=True,
+        ),
+    ] = None
+    silent_minutes: Annotated[
+        float,
+        Rule(
+            help="minutes without a sign of life after which a process counts as hung; its work "
+            "is tried again in another",
+            low=0,
+            low_excluded=True,
+        ),
+    ] = 30.0
 
 
 class ResourcesSection(Section):
@@ -198,6 +215,14 @@ class PlainSection(Section):
     """The plain values at the top level of the file."""
 
     trials: Annotated[int, Rule(help="trials per label budget", low=1, integer=True)] = 24
+    checkpoint_s: Annotated[
+        float,
+        Rule(
+            help="seconds between the checkpoints of a trial or final; shorter ones make none",
+            low=0,
+            low_excluded=True,
+        ),
+    ] = 60.0
     seed: Annotated[int, Rule(help="of every random draw", low=0, integer=True)] = 0
     cache: Annotated[
         CacheMode,

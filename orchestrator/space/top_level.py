@@ -34,6 +34,7 @@ TOP_KEYS = (
     "limits",
     "resources",
     "cache",
+    "checkpoint_s",
     "seed",
 )
 NAME_ALLOWED = "letters, digits, . _ and -, a letter or digit first, 100 at most"

@@ -40,6 +40,9 @@ def test_a_silent_file_takes_every_default(read: Read) -> None:
     assert (space.finalists.count, space.finalists.repeats) == (3, 5)
     assert space.baselines == ("pixels", "probe")
     assert space.limits.hours is None
+    assert space.limits.trial_minutes is None
+    assert space.limits.silent_minutes == 30
+    assert space.checkpoint_s == 60
     assert space.resources.cpus_per_trial == 1
     assert space.resources.gpus_per_trial == "auto"
     assert space.resources.max_concurrent is None
@@ -62,7 +65,8 @@ def test_what_the_file_says_is_what_comes_back(read: Read) -> None:
         pruner={"name": "hyperband", "reduction_factor": 2},
         baselines=["probe", "pixels"],
         resources={"gpus_per_trial": 0.5, "cpus_per_trial": 2, "max_concurrent": 8},
-        limits={"hours": 2},
+        limits={"hours": 2, "trial_minutes": 0.5, "silent_minutes": 5},
+        checkpoint_s=10,
     )
     assert space.name == "My.space-1_b"
     assert space.dataset.test == 0.25
@@ -76,6 +80,8 @@ def test_what_the_file_says_is_what_comes_back(read: Read) -> None:
     assert space.baselines == ("pixels", "probe")
     assert space.resources.gpus_per_trial == 0.5
     assert space.limits.hours == 2.0
+    assert (space.limits.trial_minutes, space.limits.silent_minutes) == (0.5, 5.0)
+    assert space.checkpoint_s == 10
 
 
 def test_paths_and_columns_are_text_as_the_file_has_them(read: Read) -> None:

@@ -200,6 +200,33 @@ def test_the_fingerprint_tells_different_spaces_apart(read: Read, changes: dict[
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"limits": {"hours": 3, "trial_minutes": 5, "silent_minutes": 2}},
+        {"resources": {"max_concurrent": 1}},
+        {"cache": "never"},
+        {"checkpoint_s": 5},
+    ],
+)
+def test_how_a_sweep_is_conducted_is_no_part_of_its_fingerprint(
+    read: Read, changes: dict[str, Any]
+) -> None:
+    assert read(**changes) != read()
+    assert read(**changes).fingerprint() == read().fingerprint()
+
+
+def test_where_the_images_lie_is_no_part_of_the_fingerprint_but_how_they_are_read_is(
+    read: Read,
+) -> None:
+    def of(**given: Any) -> str:
+        return read(dataset={"source": "table", "path": "a.csv", **given}).fingerprint()
+
+    assert of() == of(path="/moved/b.csv") == of(root="/photos")
+    assert of() != of(test=0.3)
+    assert of() != of(label_column="species")
+
+
+@pytest.mark.parametrize(
     ("budgets", "given", "metric"),
     [
         ([5, 20], None, "accuracy"),
