@@ -1,8 +1,8 @@
 """Where the journal keeps what Optuna has no place for: names and forms of the user attributes.
 
-A trial has `plan` (params and spec, at its ask), `facts` (resolved at set-up), `report/<n>` and
-`run` (host, device, times, failure; before its tell). A study has `about`, one attribute for each
-final and each baseline, and `finished` once no work is left.
+A trial has `plan` (params and spec at its ask, the attempt whenever one begins), `facts` (resolved
+at set-up), `report/<n>` and `run` (host, device, times, failure; before its tell). A study has
+`about`, one attribute for each final and each baseline, and `finished` once no work is left.
 """
 
 from __future__ import annotations

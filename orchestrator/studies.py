@@ -153,11 +153,22 @@ class StudyBroker:
                 study.optuna.set_user_attr(record.FINISHED, True)
         return DONE
 
-    def begin_again(self, work_id: str) -> None:
-        """Note that a piece of work is being executed once more, after its process was lost."""
-        if work_id in self._live:
-            live = self._live[work_id]
-            live.work = replace(live.work, attempt=live.work.attempt + 1)
+    def begin_again(self, work_id: str, *, reason: str) -> Work | None:
+        """The work as its next attempt, after a process was lost; None where it is not out.
+
+        Args:
+            work_id: which.
+            reason: what ended the attempt before.
+        """
+        live = self._live.get(work_id)
+        if live is None:
+            return None
+        live.work = replace(live.work, attempt=live.work.attempt + 1)
+        if live.trial is not None:
+            plan = live.trial.user_attrs[record.PLAN]
+            live.trial.set_user_attr(record.PLAN, plan | {"attempt": live.work.attempt})
+        _log.warning("%s: attempt %d follows: %s", work_id, live.work.attempt, reason)
+        return live.work
 
     def observe(self, work_id: str, event: Event) -> bool:
         """Record an event; return whether the work is to be stopped now.
@@ -305,11 +316,11 @@ class StudyBroker:
         """Hand out a trial that was running when the sweep died, under its own parameters."""
         study.optuna.sampler = make_sampler(self._space, study=study.plan.name, number=number)
         frozen = study.optuna.get_trials(deepcopy=False)[number]
-        facts = frozen.user_attrs.get(record.FACTS)
+        begun = frozen.user_attrs.get(record.PLAN)  # none where death came amid the ask
         return self._planned(
             study,
             optuna.Trial(study.optuna, frozen._trial_id),
-            attempt=facts["attempt"] + 1 if facts else 0,
+            attempt=begun["attempt"] + 1 if begun else 0,
             reported=frozen.intermediate_values,
         )
 
@@ -324,7 +335,7 @@ class StudyBroker:
         """The work of an Optuna trial; what was suggested to it before is suggested again."""
         params = suggest(self._space, trial)
         spec = self._space.spec(params, study.plan.budget).to_json()
-        trial.set_user_attr(record.PLAN, {"params": params, "spec": spec})
+        trial.set_user_attr(record.PLAN, {"params": params, "spec": spec, "attempt": attempt})
         work = Work(
             kind=Kind.TRIAL,
             study=study.plan.name,
@@ -354,7 +365,7 @@ class StudyBroker:
     ) -> bool:
         number = int(report["report"])
         if event.facts is not None:
-            trial.set_user_attr(record.FACTS, {**event.facts, "attempt": live.work.attempt})
+            trial.set_user_attr(record.FACTS, event.facts)
         if number not in live.reported:
             trial.set_user_attr(record.report_key(number), dict(report))
             trial.report(report["val_objective"], step=number)
@@ -364,7 +375,8 @@ class StudyBroker:
         if self.past_deadline:
             live.event = replace(event, failure=Failure.TIME_LIMIT)
             return True
-        return trial.should_prune()
+        # Pruners judge the newest report: one that an earlier attempt got beyond was judged then.
+        return number == max(live.reported) and trial.should_prune()
 
     def _final_work(self, study: _Study) -> list[Work]:
         complete = study.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

@@ -75,7 +75,7 @@ class BrokerScheduler(Unsaved, FIFOScheduler):
         del tune_controller
         if trial.trial_id in self._seen:
             with self._control.guard():
-                self._broker.begin_again(_work_id(trial))
+                self._broker.begin_again(_work_id(trial), reason=Failure.WORKER_LOST)
         self._seen.add(trial.trial_id)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:

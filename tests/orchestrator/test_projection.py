@@ -151,7 +151,7 @@ def _do_trial(broker: StudyBroker, work: Work, sent: Sent) -> None:
         "num_val": 6,
     }
     if work.trial_id == LOST:
-        broker.begin_again(work.work_id)
+        broker.begin_again(work.work_id, reason="its process died")
         broker.settle(work.work_id, failure=Failure.WORKER_LOST)
         return
     level = np.random.default_rng(list(work.trial_id.encode())).random()

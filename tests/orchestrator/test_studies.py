@@ -437,7 +437,7 @@ def test_repeated_calls_change_nothing(sweep: Callable[..., Sweep]) -> None:
             broker.settle(work.work_id)
             broker.settle(work.work_id, failure=Failure.WORKER_LOST)
             assert broker.observe(work.work_id, event)
-            broker.begin_again(work.work_id)
+            broker.begin_again(work.work_id, reason="its process died")
             assert one.journal.read_bytes() == settled
 
 
@@ -466,7 +466,7 @@ def test_a_retry_repeats_no_report_and_keeps_what_was_reported_first(
         work = take(broker)
         for number in range(2):
             broker.observe(work.work_id, report_of(work, number, 0.5))
-        broker.begin_again(work.work_id)
+        broker.begin_again(work.work_id, reason="its process died")
         for number in range(REPORTS):
             event = report_of(work, number, 0.5 + number / 10, done=number == REPORTS - 1)
             assert not broker.observe(work.work_id, event)
@@ -474,8 +474,49 @@ def test_a_retry_repeats_no_report_and_keeps_what_was_reported_first(
     (trial,) = one.trials()
     assert trial.intermediate_values == {0: 0.5, 1: 0.5, 2: 0.7, 3: 0.8}
     assert trial.user_attrs[record.RUN]["attempt"] == 1
-    assert trial.user_attrs[record.FACTS]["attempt"] == 1
+    assert trial.user_attrs[record.PLAN]["attempt"] == 1
     assert trial.state is TrialState.COMPLETE
+
+
+def test_attempts_are_counted_over_retries_and_resumes(sweep: Callable[..., Sweep]) -> None:
+    one = sweep(trials=1)
+    with one.open() as broker:
+        work = take(broker)
+        again = broker.begin_again(work.work_id, reason="its process died")
+        assert again is not None
+        assert (again.attempt, again.task) == (1, work.task)
+    with one.open() as broker:
+        assert take(broker).attempt == 2
+    with one.open() as broker:
+        assert take(broker).attempt == 3
+
+
+def test_a_report_that_an_earlier_attempt_got_beyond_is_not_judged_once_more(
+    sweep: Callable[..., Sweep],
+) -> None:
+    one = sweep(trials=8, pruner={"name": "median", "n_startup_trials": 2})
+    stopped_at: dict[str, int] = {}
+    with one.open() as broker:
+        while (work := take(broker)).kind is Kind.TRIAL:
+            for number, value in enumerate(random_curve(work)):
+                done = number == REPORTS - 1
+                if number == 2:  # the process dies, and the next attempt starts from scratch
+                    broker.begin_again(work.work_id, reason="its process died")
+                    for early in range(2):
+                        again = report_of(work, early, random_curve(work)[early])
+                        stop = broker.observe(work.work_id, again)
+                        assert not stop, "it had gone on when this was first reported"
+                if broker.observe(work.work_id, report_of(work, number, value, done=done)):
+                    stopped_at[work.work_id] = number
+                    break
+            broker.settle(work.work_id)
+    undisturbed = sweep(name="b", trials=8, pruner={"name": "median", "n_startup_trials": 2})
+    undisturbed.run()
+    assert stopped_at
+    assert [t.intermediate_values for t in one.trials()] == [
+        t.intermediate_values for t in undisturbed.trials()
+    ]
+    assert states(one.trials()) == states(undisturbed.trials())
 
 
 def test_a_diverged_trial_is_pruned_with_and_without_a_report(
@@ -536,8 +577,8 @@ def test_a_lost_worker_fails_the_trial_and_its_attempts_are_counted(
         broker.settle(silent.work_id, failure=Failure.WORKER_LOST)
         heard_of = take(broker)
         broker.observe(heard_of.work_id, report_of(heard_of, 0, 0.5))
-        broker.begin_again(heard_of.work_id)
-        broker.begin_again(heard_of.work_id)
+        broker.begin_again(heard_of.work_id, reason="its process died")
+        broker.begin_again(heard_of.work_id, reason="its process died")
         broker.settle(heard_of.work_id, failure=Failure.WORKER_LOST)
     trials = one.trials()
     assert states(trials) == ["FAIL", "FAIL"]
@@ -561,7 +602,7 @@ def test_unknown_work_is_stopped_and_leaves_no_trace(sweep: Callable[..., Sweep]
         before = one.journal.read_bytes()
         assert broker.observe("b2-0007", Event(run={}))
         broker.settle("b2-0007")
-        broker.begin_again("b2-0007")
+        broker.begin_again("b2-0007", reason="its process died")
         assert one.journal.read_bytes() == before
 
 
