@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from trainable.features import FeatureCounts, FeatureReader
 from trainable.images import LabelledImages, Split
 from trainable.keeping import FeatureCache
 from trainable.logistic import fit_path
+from trainable.memory import memory_errors, nothing
 from trainable.pixels import PixelReader
 from trainable.results import TestResult
 from trainable.scores import Scores, score
@@ -53,6 +54,7 @@ class BaselineResult:
     folds: int
 
 
+@memory_errors("baseline")
 def run_baseline(
     images: LabelledImages,
     *,
@@ -66,6 +68,7 @@ def run_baseline(
     device: torch.device | None = None,
     cache: FeatureCache | None = None,
     counts: FeatureCounts | None = None,
+    beat: Callable[[], None] = nothing,
 ) -> BaselineResult:
     """Choose C inside the budget of repeat 0, then fit and test on every repeat's draw.
 
@@ -83,9 +86,11 @@ def run_baseline(
         device: to compute on.
         cache: where a backbone's features are kept; None computes them here.
         counts: adds up what that takes.
+        beat: called now and then while there is progress, as a sign of life.
 
     Raises:
         DataError: the budget cannot pay for validation, or there is no test image.
+        GpuMemoryError: the GPU's memory does not hold what cannot be cut into pieces.
     """
     where = device or devices.default_device()
     draws = [
@@ -104,6 +109,7 @@ def run_baseline(
         device=where,
         cache=cache,
         counts=counts,
+        beat=beat,
     )
     labels = torch.from_numpy(images.labels[touched]).to(where)
 
@@ -122,6 +128,7 @@ def run_baseline(
         )
         for collected, classifier in zip(predictions, fitted, strict=True):
             collected.append(classifier.log_probabilities(features[val]))
+        beat()
     truth = torch.cat([labels[first[fold.val]] for fold in folds]).cpu()
     scores = [score(torch.cat(collected).cpu(), truth) for collected in predictions]
     chosen = _best(scores, objective)
@@ -140,6 +147,7 @@ def run_baseline(
                 classifier.log_probabilities(features[unseen]).cpu(), labels[unseen].cpu()
             )
         )
+        beat()
     return BaselineResult(
         inverse_penalty=INVERSE_PENALTIES[chosen],
         validation=scores[chosen],
@@ -159,6 +167,7 @@ def baseline_features(
     device: torch.device | None = None,
     cache: FeatureCache | None = None,
     counts: FeatureCounts | None = None,
+    beat: Callable[[], None] = nothing,
 ) -> Tensor:
     """What a baseline classifies: what reaches a backbone's head, or pixels on the 0..1 scale.
 
@@ -170,6 +179,7 @@ def baseline_features(
         device: to compute on.
         cache: see `run_baseline`.
         counts: see `run_baseline`.
+        beat: see `run_baseline`.
 
     Returns:
         (M, D) floats.
@@ -177,7 +187,9 @@ def baseline_features(
     device = device or devices.default_device()
     if backbone is None:
         side = min(MAX_PIXELS, smallest_side(images, indices))
-        pixels, _ = PixelReader(images, Preprocessing(side, side), cache=cache).read(indices)
+        pixels, _ = PixelReader(images, Preprocessing(side, side), cache=cache, beat=beat).read(
+            indices
+        )
         return torch.from_numpy(pixels).to(device).flatten(1).float() / 255
     size = image_size or backbone.weights.preprocessing.image_size
     reader = FeatureReader(
@@ -188,6 +200,7 @@ def baseline_features(
         precision="fp32",
         cache=cache,
         counts=counts,
+        beat=beat,
     )
     values = reader.read(indices, frozen=len(boundaries(backbone.traced(size))))
     return values.mean(dim=(2, 3)) if values.ndim == 4 else values.flatten(1)

@@ -27,3 +27,11 @@ class ExportError(TrainableError):
 
 class BackboneError(TrainableError):
     """A backbone is unknown, its weights are missing or wrong, or it cannot be cut."""
+
+
+class CheckpointError(TrainableError):
+    """A checkpoint is damaged, or of something else than what is to go on from it."""
+
+
+class GpuMemoryError(TrainableError):
+    """The GPU's memory does not hold what cannot be cut into smaller pieces."""

@@ -17,7 +17,7 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -37,6 +37,7 @@ from trainable.freezing import FrozenPrefix, frozen_between
 from trainable.graphs import TracedBackbone
 from trainable.images import LabelledImages
 from trainable.keeping import FeatureCache, cache_levels
+from trainable.memory import Pieces, nothing
 from trainable.pixels import DECODE_S, PixelReader
 from trainable.store import Collection
 
@@ -85,6 +86,7 @@ class FeatureReader:
         augmentation: its views instead of the images as they are.
         seed: of the views.
         counts: adds up what is done.
+        beat: called after every chunk of images that was decoded or passed through a prefix.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class FeatureReader:
         augmentation: Augmentation | None = None,
         seed: int = 0,
         counts: FeatureCounts | None = None,
+        beat: Callable[[], None] = nothing,
     ) -> None:
         self.counts = counts or FeatureCounts()
         self._images = images
@@ -115,7 +118,9 @@ class FeatureReader:
             cache=cache,
             augmentation=augmentation,
             seed=seed,
+            beat=beat,
         )
+        self._pieces = Pieces(device, what="frozen prefix", beat=beat)
         self._cuts = boundaries(self._traced)
         self._levels: list[Level] = []
         if cache is not None:
@@ -200,15 +205,19 @@ class FeatureReader:
         prefix = self._between(base, level)
         size = GPU_BATCH if self._device.type == "cuda" else BATCH
         out = np.empty((len(inputs), *self._shape(level)), dtype=np.float32)
-        for start in range(0, len(inputs), size):
-            batch = inputs[start : start + size]
+
+        def pass_on(rows: slice) -> None:
+            batch = inputs[rows]
             count = len(batch)
-            if count < size and self._device.type == "cpu":
-                batch = torch.cat([batch, batch[:1].expand(size - count, *batch.shape[1:])])
+            full = self._pieces.limited(size)
+            if count < full and self._device.type == "cpu":
+                batch = torch.cat([batch, batch[:1].expand(full - count, *batch.shape[1:])])
             batch = batch.to(self._device)
             with autocast(self._precision, self._device):
                 result = prefix(normalize(batch, self._preprocessing) if not base else batch)
-            out[start : start + count] = result[:count].float().cpu().numpy()
+            out[rows] = result[:count].float().cpu().numpy()
+
+        self._pieces.over(len(inputs), most=size, attempt=pass_on)
         self.counts.computed_flops += len(inputs) * (self._flops(level) - self._flops(base))
         return out.reshape(*per_image, *self._shape(level))
 

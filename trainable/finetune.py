@@ -5,29 +5,31 @@ Nothing here reads or writes files, prints, or remembers anything between trials
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from trainable import device as devices
-from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone
 from trainable.boundaries import boundaries, frozen_boundaries, parameter_depths
 from trainable.budget import Fold, draw_subset, validation_parts
+from trainable.checkpoint import Checkpoint
+from trainable.course import AfterUpdate, Clock, Course, fingerprint
 from trainable.errors import DataError
-from trainable.features import FeatureCounts, FeatureReader
+from trainable.examples import ExampleReader
+from trainable.features import FeatureCounts
 from trainable.freezing import SplitBackbone, split
 from trainable.graphs import independent_copy
 from trainable.heads import Heads, is_bare_head
 from trainable.images import LabelledImages, Split
 from trainable.keeping import FeatureCache
 from trainable.knobs import block_range
-from trainable.learner import DivergedError, Examples, Learner, Learners
+from trainable.learner import Learner, Learners
+from trainable.memory import Memory, memory_errors, nothing
 from trainable.recipe import (
     learning_parameters,
     resolve_batch_size,
@@ -37,11 +39,10 @@ from trainable.recipe import (
 from trainable.results import Report, TestResult, TrialFacts
 from trainable.scores import score
 from trainable.spec import TrialSpec
+from trainable.updating import DivergedError, Examples
 
 __all__ = ["DivergedError", "Fitted", "Trial"]
 
-_TESTED_BYTES = 256 * 2**20
-"""Activations of test images that are held in memory at a time."""
 _PARTS = 20
 """Times that training on the whole budget tells how far it is."""
 
@@ -72,6 +73,7 @@ class Trial:
         backbone: the one that `spec.backbone` names.
         device: to compute on; the default is the visible GPU, else the CPU.
         cache: where the frozen prefix's activations are kept; None computes them here.
+        beat: called now and then while there is progress, as a sign of life.
 
     Raises:
         SpecError, DataError, BackboneError: it cannot be run.
@@ -85,13 +87,15 @@ class Trial:
         *,
         device: torch.device | None = None,
         cache: FeatureCache | None = None,
+        beat: Callable[[], None] = nothing,
     ) -> None:
-        self._start = time.perf_counter()
+        self._clock = Clock()
         self._device = device or devices.default_device()
         self._images = images
         self._backbone = backbone
         devices.reset_peak_memory(self._device)
-        self.timings = {"setup_s": 0.0, "features_s": 0.0, "train_s": 0.0}
+        self._memory = Memory(self._device, beat=beat)
+        self._batch_size = 1  # of the training that began last
         self._subset = draw_subset(
             images, budget=spec.label_budget, repeat=spec.repeat, seed=spec.seed
         )
@@ -110,9 +114,16 @@ class Trial:
             train=block_range(spec.train_blocks),
         )
         self._split = split(self._traced, frozen=frozen, num_classes=images.num_classes)
-        self._cache = cache
-        self.counts = FeatureCounts()
-        self._plain = self._reader()
+        self._reader = ExampleReader(
+            spec,
+            images,
+            backbone,
+            frozen=frozen,
+            image_size=self._image_size,
+            device=self._device,
+            cache=cache,
+            beat=beat,
+        )
         self._depths = parameter_depths(self._traced)
         self._learning = learning_parameters(
             spec,
@@ -121,75 +132,129 @@ class Trial:
             depth_of=self._depths,
             num_boundaries=len(self._boundaries),
         )
-        self.timings["setup_s"] = time.perf_counter() - self._start
+        self._clock.lap("setup_s")
 
-    def reports(self) -> Iterator[Report]:
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds by what they were spent on, the attempts included that this one goes on from."""
+        return self._clock.timings
+
+    @property
+    def counts(self) -> FeatureCounts:
+        """What was asked for of the frozen prefix, and what it took."""
+        return self._reader.counts
+
+    @property
+    def micro_batches(self) -> int:
+        """Pieces that a batch is computed in; 1 until the GPU's memory has run out."""
+        rows = self._memory.updates.rows
+        return 1 if rows is None else -(-self._batch_size // rows)
+
+    def reports(
+        self, *, start: Checkpoint | None = None, after_update: AfterUpdate | None = None
+    ) -> Iterator[Report]:
         """Train the folds in lockstep; yield `spec.reports` reports, the last at the last step.
+
+        On a processor, going on from a checkpoint gives what an undisturbed training gives, to the
+        bit; times include those that led to the checkpoint.
+
+        Args:
+            start: goes on from here, with the report that was being trained for then.
+            after_update: called after every update of a fold with a function that gives the present
+                state; until the next update it may be called.
 
         Raises:
             DivergedError: loss or predictions are not finite.
             DataError: the budget cannot pay for validation.
+            CheckpointError: `start` is of another training. No report was yielded then, and a new
+                `Trial` can start from scratch.
+            GpuMemoryError: the GPU's memory does not hold what cannot be cut into pieces.
         """
-        rows, folds = self._parts()
-        spec = self._resolve(min(len(fold.train) for fold in folds))
-        examples = self._examples(rows)
-        training = examples if self._spec.augment is None else self._views()
-        validated = np.concatenate([rows[fold.val] for fold in folds])
-        labels = torch.from_numpy(self._images.labels[validated])
-        learners = self._learners(
-            [training.at(self._view_rows(fold.train)) for fold in folds],
-            names=[f"fold{number}" for number in range(len(folds))],
-            spec=spec,
-        )
-        held_out = [
-            examples.at(torch.from_numpy(fold.val).to(self._device)).activations for fold in folds
-        ]
-        for number in range(spec.reports):
-            start = time.perf_counter()
-            step = round(spec.steps * (number + 1) / spec.reports)
-            loss = learners.advance(step)
-            scores = score(torch.cat(learners.log_probabilities(held_out)), labels)
-            self.timings["train_s"] += time.perf_counter() - start
-            yield Report(
-                report=number,
-                step=step,
-                train_loss=loss,
-                val_loss=scores.log_loss,
-                val_accuracy=scores.accuracy,
-                val_balanced_accuracy=scores.balanced_accuracy,
-                val_objective=scores.objective(spec.objective),
-                elapsed_s=time.perf_counter() - self._start,
+        with memory_errors("training"):
+            rows, folds = self._parts()
+            spec = self._resolve(min(len(fold.train) for fold in folds))
+            self._clock.mark()
+            examples = self._reader.plain(rows)
+            training = examples if spec.augment is None else self._reader.views(self._subset)
+            self._clock.lap("features_s")
+            validated = [rows[fold.val] for fold in folds]
+            labels = torch.from_numpy(self._images.labels[np.concatenate(validated)])
+            course = self._course(
+                [training.at(self._reader.view_rows(fold.train)) for fold in folds],
+                names=[f"fold{number}" for number in range(len(folds))],
+                seen=[*(rows[fold.train] for fold in folds), *validated],
+                spec=spec,
+                start=start,
+                after_update=after_update,
             )
+            held_out = [
+                examples.at(torch.from_numpy(fold.val).to(self._device)).activations
+                for fold in folds
+            ]
+            for span in course.spans(spec.reports):
+                self._clock.mark()
+                loss = course.advance(span)
+                scores = score(torch.cat(course.learners.log_probabilities(held_out)), labels)
+                self._clock.lap("train_s")
+                yield Report(
+                    report=span.number,
+                    step=span.step,
+                    train_loss=loss,
+                    val_loss=scores.log_loss,
+                    val_accuracy=scores.accuracy,
+                    val_balanced_accuracy=scores.balanced_accuracy,
+                    val_objective=scores.objective(spec.objective),
+                    elapsed_s=self._clock.elapsed_s,
+                )
 
-    def refit(self) -> TestResult:
+    def refit(
+        self, *, start: Checkpoint | None = None, after_update: AfterUpdate | None = None
+    ) -> TestResult:
         """Train once on the whole budget and predict the test split.
+
+        Args:
+            start: see `reports`.
+            after_update: see `reports`.
 
         Raises:
             DivergedError: loss or predictions are not finite.
             DataError: there is no test image.
+            CheckpointError, GpuMemoryError: see `reports`.
         """
         test = self._images.indices(Split.TEST)
         if not len(test):
             raise DataError("there is no test image; a refit is always scored on the test split")
-        learners = self._train_whole()
-        predictions = []
-        for some in self._few_at_a_time(test):
-            unseen = self._examples(some)
-            start = time.perf_counter()
-            predictions += learners.log_probabilities([unseen.activations])
-            self.timings["train_s"] += time.perf_counter() - start
+        with memory_errors("training"):
+            learners = self._train_whole(start=start, after_update=after_update)
+            predictions = []
+            for some in self._reader.few_at_a_time(test):
+                self._clock.mark()
+                unseen = self._reader.plain(some)
+                self._clock.lap("features_s")
+                predictions += learners.log_probabilities([unseen.activations])
+                self._clock.lap("train_s")
         return TestResult.of(torch.cat(predictions), torch.from_numpy(self._images.labels[test]))
 
-    def fit(self, watch: Callable[[int], None] | None = None) -> Fitted:
+    def fit(
+        self,
+        watch: Callable[[int], None] | None = None,
+        *,
+        start: Checkpoint | None = None,
+        after_update: AfterUpdate | None = None,
+    ) -> Fitted:
         """Train as `refit` does, and hand out what was trained; no test image is touched.
 
         Args:
             watch: called now and then with the updates made so far.
+            start: see `reports`; a checkpoint of `refit` serves, too.
+            after_update: see `reports`.
 
         Raises:
             DivergedError: the loss is not finite.
+            CheckpointError, GpuMemoryError: see `reports`.
         """
-        learners = self._train_whole(watch)
+        with memory_errors("training"):
+            learners = self._train_whole(watch, start=start, after_update=after_update)
         if isinstance(learners, Heads):
             suffix = independent_copy(self._split.suffix).to(self._device)
             learners.copy_into(suffix.get_submodule(self._split.head))
@@ -241,20 +306,32 @@ class Trial:
     def _parts(self) -> tuple[npt.NDArray[np.int64], list[Fold]]:
         return validation_parts(self._images, self._subset, validation=self._spec.validation)
 
-    def _train_whole(self, watch: Callable[[int], None] | None = None) -> Heads | Learners:
+    def _train_whole(
+        self,
+        watch: Callable[[int], None] | None = None,
+        *,
+        start: Checkpoint | None,
+        after_update: AfterUpdate | None,
+    ) -> Heads | Learners:
         """What was trained on the whole drawn subset."""
         spec = self._resolve(len(self._subset))
-        augmented = self._spec.augment is not None
-        training = self._views() if augmented else self._examples(self._subset)
-        start = time.perf_counter()
-        learners = self._learners([training], names=["whole"], spec=spec)
-        for part in range(1, _PARTS + 1):
-            step = round(spec.steps * part / _PARTS)
-            learners.advance(step)
-            if watch is not None and step:
-                watch(step)
-        self.timings["train_s"] += time.perf_counter() - start
-        return learners
+        self._clock.mark()
+        training = self._reader.views(self._subset)
+        self._clock.lap("features_s")
+        course = self._course(
+            [training],
+            names=["whole"],
+            seen=[self._subset],
+            spec=spec,
+            start=start,
+            after_update=after_update,
+        )
+        for span in course.spans(_PARTS):
+            course.advance(span)
+            if watch is not None and span.step:
+                watch(span.step)
+        self._clock.lap("train_s")
+        return course.learners
 
     def _resolve(self, num_train: int) -> TrialSpec:
         # Behind a convolutional head stands a ReLU, which a head of zeros never gets out of.
@@ -270,57 +347,44 @@ class Trial:
             precision=devices.resolve_precision(self._spec.precision, self._device),
         )
 
-    def _examples(self, indices: npt.NDArray[np.int64]) -> Examples:
-        """The images as they are, one row each."""
-        return self._read(self._plain, indices)
-
-    def _views(self) -> Examples:
-        """The views of the drawn subset, `views` rows an image, one image after another."""
-        reader = self._reader(augmentation=self._spec.augment)
-        views = self._read(reader, self._subset)
-        number = views.activations.shape[1]
-        return Examples(views.activations.flatten(0, 1), views.labels.repeat_interleave(number))
-
-    def _read(self, reader: FeatureReader, indices: npt.NDArray[np.int64]) -> Examples:
-        start = time.perf_counter()
-        activations = reader.read(indices, frozen=self._split.frozen)
-        labels = torch.from_numpy(self._images.labels[indices]).to(self._device)
-        devices.synchronize(self._device)
-        self.timings["features_s"] += time.perf_counter() - start
-        return Examples(activations, labels)
-
-    def _reader(self, augmentation: Augmentation | None = None) -> FeatureReader:
-        return FeatureReader(
-            self._images,
-            self._backbone,
-            image_size=self._image_size,
-            device=self._device,
-            precision=devices.resolve_precision(self._spec.precision, self._device),
-            cache=self._cache,
-            augmentation=augmentation,
-            seed=self._spec.seed,
-            counts=self.counts,
+    def _course(
+        self,
+        parts: Sequence[Examples],
+        *,
+        names: Sequence[str],
+        seen: Sequence[npt.NDArray[np.int64]],
+        spec: TrialSpec,
+        start: Checkpoint | None,
+        after_update: AfterUpdate | None,
+    ) -> Course:
+        """The training of one learner for each part, which depends on the images `seen`."""
+        self._batch_size = int(spec.batch_size)
+        return Course(
+            self._learners(parts, names=names, spec=spec),
+            spec=spec,
+            about={
+                "learners": list(names),
+                "weights": self._backbone.weights.digest,
+                "images": fingerprint(self._images, seen),
+            },
+            pieces=self._memory.updates,
+            clock=self._clock,
+            after_update=after_update,
+            start=start,
         )
-
-    def _few_at_a_time(self, indices: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-        """The indices in pieces whose activations take little memory."""
-        each = self._plain.row_bytes(self._split.frozen)
-        size = max(1, _TESTED_BYTES // each)
-        for start in range(0, len(indices), size):
-            yield indices[start : start + size]
-
-    def _view_rows(self, positions: npt.NDArray[np.int64]) -> Tensor:
-        """Rows of the training examples that show the images at some positions of the subset."""
-        views = self._spec.augment.views if self._spec.augment else 1
-        rows = positions[:, None] * views + np.arange(views)
-        return torch.from_numpy(rows.ravel()).to(self._device)
 
     def _learners(
         self, parts: Sequence[Examples], *, names: Sequence[str], spec: TrialSpec
     ) -> Heads | Learners:
         """One learner for each part."""
         if is_bare_head(self._split.suffix, self._split.head):
-            return Heads(parts, names=names, spec=spec, num_classes=self._images.num_classes)
+            return Heads(
+                parts,
+                names=names,
+                spec=spec,
+                num_classes=self._images.num_classes,
+                memory=self._memory,
+            )
         return Learners(
             [
                 Learner(
@@ -332,6 +396,7 @@ class Trial:
                     depth_of=self._depths,
                     learning=self._learning,
                     num_classes=self._images.num_classes,
+                    memory=self._memory,
                 )
                 for part, name in zip(parts, names, strict=True)
             ]

@@ -12,10 +12,11 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from trainable.device import autocast
-from trainable.learner import DivergedError, Examples, Updating, drawn_rows
 from trainable.logistic import fit_path
-from trainable.recipe import CLIP_NORM, head_optimizer, learning_rate_factor
+from trainable.memory import Memory, memory_errors
+from trainable.recipe import CLIP_NORM, head_optimizer, set_learning_rates
 from trainable.spec import TrialSpec
+from trainable.updating import DivergedError, Examples, Updating, drawn_rows
 
 
 def is_bare_head(suffix: fx.GraphModule, head: str) -> bool:
@@ -34,15 +35,22 @@ class Heads(Updating):
         names: of the folds; they tell their random draws apart.
         spec: the resolved recipe.
         num_classes: outputs of a head.
+        memory: how the work is cut into pieces; None where nothing else shares it.
     """
 
     def __init__(
-        self, parts: Sequence[Examples], *, names: Sequence[str], spec: TrialSpec, num_classes: int
+        self,
+        parts: Sequence[Examples],
+        *,
+        names: Sequence[str],
+        spec: TrialSpec,
+        num_classes: int,
+        memory: Memory | None = None,
     ) -> None:
-        self.spec = spec
         self._names = names
         self._sizes = [len(part) for part in parts]
         self._device = parts[0].labels.device
+        self._memory = memory or Memory(self._device)
         self._labels = nn.utils.rnn.pad_sequence([part.labels for part in parts], batch_first=True)
         self._features = nn.utils.rnn.pad_sequence(
             [part.activations.float() for part in parts], batch_first=True
@@ -62,7 +70,12 @@ class Heads(Updating):
                 bias[fold] = classifier.bias
         self._weight = weight.requires_grad_()
         self._bias = bias.requires_grad_()
-        self._optimizer = head_optimizer(spec, weights=[self._weight], biases=[self._bias])
+        super().__init__(
+            spec,
+            parameters={"weight": self._weight, "bias": self._bias},
+            buffers={},
+            optimizer=head_optimizer(spec, weights=[self._weight], biases=[self._bias]),
+        )
 
     def log_probabilities(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """For each fold (N, C) float64 on the CPU of its (N, D) activations.
@@ -70,13 +83,8 @@ class Heads(Updating):
         Raises:
             DivergedError: a prediction is not finite.
         """
-        found = []
         with torch.inference_mode(), autocast(self.spec.precision, self._device):
-            for fold, features in enumerate(parts):
-                logits = functional.linear(
-                    features, self._weight[fold].T, self._bias[fold].squeeze(0)
-                )
-                found.append(functional.log_softmax(logits.double(), dim=1).cpu())
+            found = [self._predicted(fold, features) for fold, features in enumerate(parts)]
         if not all(bool(one.isfinite().all()) for one in found):
             raise DivergedError(f"a prediction at step {self.step} is no finite number")
         return found
@@ -88,6 +96,16 @@ class Heads(Updating):
             layer.weight.copy_(self._weight[fold].T)
             layer.bias.copy_(self._bias[fold].squeeze(0))
 
+    def _predicted(self, fold: int, features: Tensor) -> Tensor:
+        weight, bias = self._weight[fold].T, self._bias[fold].squeeze(0)
+
+        def predict(rows: slice) -> Tensor:
+            logits = functional.linear(features[rows], weight, bias)
+            return functional.log_softmax(logits.double(), dim=1).cpu()
+
+        pieces = self._memory.evaluation
+        return torch.cat(pieces.over(len(features), most=len(features), attempt=predict))
+
     def _update(self) -> Tensor:
         rows = torch.stack(
             [
@@ -95,25 +113,38 @@ class Heads(Updating):
                 for name, size in zip(self._names, self._sizes, strict=True)
             ]
         ).to(self._device)
-        folds = torch.arange(len(rows), device=self._device)[:, None]
-        with autocast(self.spec.precision, self._device):
-            logits = torch.baddbmm(self._bias, self._features[folds, rows], self._weight)
-        losses = functional.cross_entropy(
-            logits.float().flatten(0, 1),
-            self._labels[folds, rows].flatten(),
-            label_smoothing=self.spec.label_smoothing,
-            reduction="none",
-        ).view(rows.shape)
-        loss = losses.mean(dim=1).sum()
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norms = self._clip()
-        factor = learning_rate_factor(self.step, steps=self.spec.steps, warmup=self.spec.warmup)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.spec.lr * factor
-        self._optimizer.step()
+        loss = self._memory.updates.fit(rows.shape[1], lambda size: self._gradients(rows, size))
+        with memory_errors("an update of the parameters"):
+            norms = self._clip()
+            set_learning_rates(self._optimizer, self.spec, step=self.step)
+            self._optimizer.step()
         # A gradient that is not finite has spoilt the parameters, whatever the loss still says.
-        return loss.detach().double() / len(rows) + 0 * norms.double().sum()
+        return loss / len(rows) + 0 * norms.double().sum()
+
+    def _gradients(self, rows: Tensor, size: int) -> Tensor:
+        """Leave the gradients of the folds' mean losses; their sum, in nats.
+
+        Args:
+            rows: (F, B) which examples.
+            size: examples of a fold that are computed at a time.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        folds = torch.arange(len(rows), device=self._device)[:, None]
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        for start in range(0, rows.shape[1], size):
+            some = rows[:, start : start + size]
+            with autocast(self.spec.precision, self._device):
+                logits = torch.baddbmm(self._bias, self._features[folds, some], self._weight)
+            losses = functional.cross_entropy(
+                logits.float().flatten(0, 1),
+                self._labels[folds, some].flatten(),
+                label_smoothing=self.spec.label_smoothing,
+                reduction="none",
+            ).view(some.shape)
+            loss = losses.mean(dim=1).sum() * (some.shape[1] / rows.shape[1])
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
 
     def _clip(self) -> Tensor:
         """Clip the gradient of each head by itself; their norms before."""

@@ -2,83 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
-from torch.optim.lr_scheduler import LambdaLR
 
 from trainable.budget import derive_seed
+from trainable.checkpoint import Checkpoint
 from trainable.device import autocast, random_state
-from trainable.errors import TrainableError
+from trainable.errors import CheckpointError
 from trainable.logistic import fit_path
-from trainable.recipe import (
-    CLIP_NORM,
-    learning_rate_factor,
-    make_optimizer,
-    train_mode,
-)
+from trainable.memory import Memory, Pieces, memory_errors, nothing
+from trainable.recipe import CLIP_NORM, make_optimizer, set_learning_rates, train_mode
 from trainable.spec import TrialSpec
+from trainable.updating import DivergedError, Examples, Updating, drawn_rows
 
 EVALUATED = 256
 """Images per forward pass where nothing is trained."""
-
-
-class DivergedError(TrainableError):
-    """The loss is no finite number any more; an answer about the configuration, not a fault."""
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """What a suffix learns from: activations and labels on one device.
-
-    Attributes:
-        activations: (N, *shape) float.
-        labels: (N,) int64.
-    """
-
-    activations: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def at(self, positions: Tensor) -> Examples:
-        """A copy of some rows; in-place layers of a suffix may write to it."""
-        return Examples(self.activations[positions], self.labels[positions])
-
-
-class Updating(ABC):
-    """Something that is trained update by update.
-
-    Attributes:
-        step: updates made so far.
-    """
-
-    step = 0
-
-    def advance(self, step: int) -> float:
-        """Train until `step` updates have been made; return their mean loss, in nats.
-
-        Raises:
-            DivergedError: a loss or a gradient was not finite.
-        """
-        first, total = self.step, torch.zeros((), dtype=torch.float64)
-        while self.step < step:
-            total = total + self._update()  # stays on the device of the losses
-            self.step += 1
-        mean = float(total) / max(1, step - first)
-        if not math.isfinite(mean):
-            raise DivergedError(f"the training loss was {mean} by step {step}")
-        return mean
-
-    @abstractmethod
-    def _update(self) -> Tensor:
-        """Make one update; its loss, in nats, which is not finite where a gradient was not."""
 
 
 class Learner(Updating):
@@ -97,6 +38,11 @@ class Learner(Updating):
         depth_of: for every parameter its distance from the head, in boundaries.
         learning: names of the parameters of the suffix that learn; None for all.
         num_classes: outputs of the head.
+        memory: how the work is cut into pieces; None where it is not shared with other learners.
+
+    Attributes:
+        suffix: as it is by now.
+        examples, name, spec: as given.
     """
 
     def __init__(
@@ -110,57 +56,106 @@ class Learner(Updating):
         depth_of: dict[str, int],
         learning: Collection[str] | None = None,
         num_classes: int,
+        memory: Memory | None = None,
     ) -> None:
         self.suffix = suffix
         self.examples = examples
-        self.spec = spec
-        self._name = name
+        self.name = name
         self._device = examples.labels.device
+        self._memory = memory or Memory(self._device)
         self._each_once = False  # until the first update has shown that nothing is random
+        self._divisible = True
         if spec.head_init == "logistic":
-            _fit_head(suffix, head, examples, num_classes=num_classes)
+            _fit_head(
+                suffix, head, examples, num_classes=num_classes, pieces=self._memory.evaluation
+            )
         for parameter_name, parameter in suffix.named_parameters():
             parameter.requires_grad_(learning is None or parameter_name in learning)
-        self._optimizer = make_optimizer(spec, suffix, depth_of=depth_of)
-        self._schedule = LambdaLR(
-            self._optimizer,
-            lambda step: learning_rate_factor(step, steps=spec.steps, warmup=spec.warmup),
+        super().__init__(
+            spec,
+            parameters={
+                parameter_name: parameter
+                for parameter_name, parameter in suffix.named_parameters()
+                if parameter.requires_grad
+            },
+            buffers=dict(suffix.named_buffers()),
+            optimizer=make_optimizer(spec, suffix, depth_of=depth_of),
         )
 
-    def advance(self, step: int) -> float:
+    def advance(
+        self, step: int, *, since: int | None = None, after_update: Callable[[], None] = nothing
+    ) -> float:
         """Train until `step` updates have been made; see `Updating.advance`."""
         train_mode(self.suffix, batchnorm=self.spec.batchnorm)
-        return super().advance(step)
+        self._divisible = not self._knows_the_batch()
+        return super().advance(step, since=since, after_update=after_update)
+
+    def state(self) -> Checkpoint:
+        """See `Updating.state`."""
+        state = super().state()
+        return Checkpoint({**state.values, "each_once": self._each_once}, state.tensors)
+
+    def check(self, state: Checkpoint) -> None:
+        """See `Updating.check`."""
+        super().check(state)
+        if type(state.values.get("each_once")) is not bool:
+            raise CheckpointError(
+                "each_once: the checkpoint has no truth value; start from scratch"
+            )
+
+    def restore(self, state: Checkpoint) -> None:
+        """See `Updating.restore`."""
+        super().restore(state)
+        self._each_once = state.values["each_once"]
 
     def _update(self) -> Tensor:
-        rows = drawn_rows(self.spec, self._name, self.step, num_examples=len(self.examples))
+        rows = drawn_rows(self.spec, self.name, self.step, num_examples=len(self.examples))
         times = torch.ones(len(rows))
         if self._each_once:
             rows, times = torch.unique(rows, return_counts=True)
-        batch = self.examples.at(rows.to(self._device))
-        place = (self.spec.seed, self.spec.repeat, self._name, self.step)
-        torch.manual_seed(derive_seed("noise", *place))
-        before = random_state(self._device)
-        with autocast(self.spec.precision, self._device):
-            logits = self.suffix(batch.activations)
-        if not self.step:
-            self._each_once = not self._knows_the_batch() and torch.equal(
-                before, random_state(self._device)
-            )
-        losses = functional.cross_entropy(
-            logits.float(),
-            batch.labels,
-            label_smoothing=self.spec.label_smoothing,
-            reduction="none",
+        rows, weights = (one.to(self._device) for one in (rows, times / times.sum()))
+        loss = self._memory.updates.fit(
+            len(rows),
+            lambda size: self._gradients(rows, weights, size),
+            divisible=self._divisible,
         )
-        loss = losses @ (times / times.sum()).to(self._device)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.suffix.parameters(), CLIP_NORM)
-        self._optimizer.step()
-        self._schedule.step()
+        with memory_errors("an update of the parameters"):
+            norm = nn.utils.clip_grad_norm_(self.suffix.parameters(), CLIP_NORM)
+            set_learning_rates(self._optimizer, self.spec, step=self.step)
+            self._optimizer.step()
         # A gradient that is not finite has spoilt the parameters, whatever the loss still says.
-        return loss.detach().double() + 0 * norm.double()
+        return loss + 0 * norm.double()
+
+    def _gradients(self, rows: Tensor, weights: Tensor, size: int) -> Tensor:
+        """Leave the gradients of the weighted loss of some examples; the loss, in nats.
+
+        Args:
+            rows: (B,) which examples.
+            weights: (B,) of their losses.
+            size: examples that are computed at a time.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        place = (self.spec.seed, self.spec.repeat, self.name, self.step)
+        torch.manual_seed(derive_seed("noise", *place))
+        before = None if self.step else random_state(self._device)
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        for start in range(0, len(rows), size):
+            batch = self.examples.at(rows[start : start + size])
+            with autocast(self.spec.precision, self._device):
+                logits = self.suffix(batch.activations)
+            losses = functional.cross_entropy(
+                logits.float(),
+                batch.labels,
+                label_smoothing=self.spec.label_smoothing,
+                reduction="none",
+            )
+            loss = losses @ weights[start : start + size]
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        if before is not None:
+            unmoved = torch.equal(before, random_state(self._device))
+            self._each_once = self._divisible and unmoved
+        return total
 
     def _knows_the_batch(self) -> bool:
         """Whether statistics of a batch enter what is computed."""
@@ -177,11 +172,13 @@ class Learner(Updating):
             DivergedError: a prediction is not finite.
         """
         self.suffix.eval()
-        parts = []
+
+        def predict(rows: slice) -> Tensor:
+            logits = self.suffix(activations[rows].clone())
+            return functional.log_softmax(logits.double(), dim=1).cpu()
+
         with torch.inference_mode(), autocast(self.spec.precision, self._device):
-            for start in range(0, len(activations), EVALUATED):
-                logits = self.suffix(activations[start : start + EVALUATED].clone())
-                parts.append(functional.log_softmax(logits.double(), dim=1).cpu())
+            parts = self._memory.evaluation.over(len(activations), most=EVALUATED, attempt=predict)
         result = torch.cat(parts)
         if not bool(result.isfinite().all()):
             raise DivergedError(f"a prediction at step {self.step} is no finite number")
@@ -203,9 +200,34 @@ class Learners:
         """What is being trained, one a fold."""
         return [learner.suffix for learner in self._learners]
 
-    def advance(self, step: int) -> float:
-        """Train until each has made `step` updates; return their mean loss, in nats."""
-        return sum(learner.advance(step) for learner in self._learners) / len(self._learners)
+    @property
+    def step(self) -> int:
+        """Updates made by the one that is furthest."""
+        return max(learner.step for learner in self._learners)
+
+    def advance(
+        self, step: int, *, since: int | None = None, after_update: Callable[[], None] = nothing
+    ) -> float:
+        """Train until each has made `step` updates; their mean loss, see `Updating.advance`."""
+        losses = [
+            learner.advance(step, since=since, after_update=after_update)
+            for learner in self._learners
+        ]
+        return sum(losses) / len(losses)
+
+    def state(self) -> Checkpoint:
+        """See `Updating.state`; the learners may have made different numbers of updates."""
+        return Checkpoint.of_parts({learner.name: learner.state() for learner in self._learners})
+
+    def check(self, state: Checkpoint) -> None:
+        """See `Updating.check`."""
+        for learner in self._learners:
+            learner.check(state.part(learner.name))
+
+    def restore(self, state: Checkpoint) -> None:
+        """See `Updating.restore`."""
+        for learner in self._learners:
+            learner.restore(state.part(learner.name))
 
     def log_probabilities(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """What each learner makes of its part; see `Learner.log_probabilities`."""
@@ -213,24 +235,24 @@ class Learners:
         return [learner.log_probabilities(part) for learner, part in pairs]
 
 
-def drawn_rows(spec: TrialSpec, name: str, step: int, *, num_examples: int) -> Tensor:
-    """(batch_size,) which examples an update sees, with replacement."""
-    seed = derive_seed("batch", spec.seed, spec.repeat, name, step)
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(num_examples, (int(spec.batch_size),), generator=generator)
-
-
-def _fit_head(suffix: fx.GraphModule, head: str, examples: Examples, *, num_classes: int) -> None:
+def _fit_head(
+    suffix: fx.GraphModule, head: str, examples: Examples, *, num_classes: int, pieces: Pieces
+) -> None:
     """Start the head as a logistic regression on what reaches it (Kumar et al., 2022, LP-FT)."""
     layer = suffix.get_submodule(head)
     seen: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+
+    def reaching(rows: slice) -> Tensor:
+        seen.clear()
+        suffix(examples.activations[rows].clone())
+        return seen.pop()
+
     suffix.eval()
     with torch.no_grad():
-        for start in range(0, len(examples), EVALUATED):
-            suffix(examples.activations[start : start + EVALUATED].clone())
+        parts = pieces.over(len(examples), most=EVALUATED, attempt=reaching)
     hook.remove()
-    features = torch.cat(seen).float()
+    features = torch.cat(parts).float()
     if features.ndim == 4:  # a 1x1 convolution classifies every place; start it at their mean
         features = features.mean(dim=(2, 3))
     (classifier,) = fit_path(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +18,7 @@ from trainable.costs import fits
 from trainable.decoding import decode
 from trainable.images import LabelledImages
 from trainable.keeping import FeatureCache
+from trainable.memory import nothing
 from trainable.spec import CacheMode
 from trainable.views import draw_views
 
@@ -39,6 +40,7 @@ class PixelReader:
         cache: where rows are kept; None decodes them every time.
         augmentation: its views instead of the images as they are.
         seed: of the views.
+        beat: called after every chunk of images, as a sign of life.
 
     Attributes:
         key: JSON values that pixels depend on, the content of the image aside.
@@ -53,11 +55,13 @@ class PixelReader:
         cache: FeatureCache | None = None,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        beat: Callable[[], None] = nothing,
     ) -> None:
         self._images = images
         self._preprocessing = preprocessing
         self._augmentation = augmentation
         self._seed = seed
+        self._beat = beat
         size = preprocessing.image_size
         self.shape = (*((augmentation.views,) if augmentation else ()), 3, size, size)
         about = asdict(preprocessing)
@@ -104,6 +108,7 @@ class PixelReader:
                     preprocessing=self._preprocessing,
                     seed=self._seed,
                 ).numpy()
+            self._beat()
 
 
 def _is_kept(cache: FeatureCache, row_bytes: int) -> bool:

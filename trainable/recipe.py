@@ -16,6 +16,12 @@ CLIP_NORM = 1.0
 
 SGD_MOMENTUM = 0.9
 
+MOMENTS = {
+    "adamw": {"step": True, "exp_avg": False, "exp_avg_sq": False},
+    "sgd": {"momentum_buffer": False},
+}
+"""What an optimizer remembers of a parameter, and whether it is one number."""
+
 BATCHNORM_TRAIN_FROM = 500
 """Training images from which `batchnorm: auto` lets the trained part use batch statistics."""
 
@@ -132,7 +138,16 @@ def head_optimizer(
     )
 
 
+def set_learning_rates(optimizer: optim.Optimizer, spec: TrialSpec, *, step: int) -> None:
+    """Give every group of an optimizer its learning rate for update `step` (from 0)."""
+    factor = learning_rate_factor(step, steps=spec.steps, warmup=spec.warmup)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+
+
 def _optimizer(spec: TrialSpec, options: list[dict[str, Any]]) -> optim.Optimizer:
+    for group in options:
+        group["peak_lr"] = group["lr"]
     if spec.optimizer == "sgd":
         return optim.SGD(options, lr=spec.lr, momentum=SGD_MOMENTUM, fused=True)
     return optim.AdamW(options, lr=spec.lr, fused=True)

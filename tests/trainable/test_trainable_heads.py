@@ -8,8 +8,9 @@ import torch
 from torch import fx, nn
 
 from trainable.heads import Heads, is_bare_head
-from trainable.learner import DivergedError, Examples, Learner
+from trainable.learner import Learner
 from trainable.spec import LabelBudget, TrialSpec
+from trainable.updating import DivergedError, Examples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,7 +17,7 @@ from trainable.boundaries import parameter_depths
 from trainable.decoding import decode, normalize
 from trainable.freezing import FrozenPrefix, SplitBackbone, split
 from trainable.images import LabelledImages, Split
-from trainable.learner import DivergedError, Examples, Learner
+from trainable.learner import Learner
 from trainable.logistic import fit_path
 from trainable.recipe import (
     learning_parameters,
@@ -29,6 +29,7 @@ from trainable.recipe import (
     train_mode,
 )
 from trainable.spec import LabelBudget, TrialSpec
+from trainable.updating import DivergedError, Examples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -126,8 +127,8 @@ def test_updates_follow_the_schedule(bench: Bench) -> None:
     learner = bench.learner(lr=0.5, steps=10, warmup=0.3)
     rates = []
     for step in range(10):
-        rates.append(learner._optimizer.param_groups[0]["lr"])
         learner.advance(step + 1)
+        rates.append(learner._optimizer.param_groups[0]["lr"])
     expected = [0.5 * learning_rate_factor(step, steps=10, warmup=0.3) for step in range(10)]
     assert rates == pytest.approx(expected)
 

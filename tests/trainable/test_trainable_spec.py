@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from trainable.errors import BackboneError, DataError, SpecError, TrainableError
 from trainable.knobs import KNOBS
-from trainable.learner import DivergedError
 from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
+from trainable.updating import DivergedError
 
 MINIMAL: Mapping[str, Any] = {
     "backbone": "tiny_strokes",
