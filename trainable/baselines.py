@@ -125,10 +125,10 @@ def run_baseline(
             labels[train],
             num_classes=images.num_classes,
             inverse_penalties=INVERSE_PENALTIES,
+            beat=beat,
         )
         for collected, classifier in zip(predictions, fitted, strict=True):
             collected.append(classifier.log_probabilities(features[val]))
-        beat()
     truth = torch.cat([labels[first[fold.val]] for fold in folds]).cpu()
     scores = [score(torch.cat(collected).cpu(), truth) for collected in predictions]
     chosen = _best(scores, objective)
@@ -140,6 +140,7 @@ def run_baseline(
             labels[train],
             num_classes=images.num_classes,
             inverse_penalties=[INVERSE_PENALTIES[chosen]],
+            beat=beat,
         )
         unseen = rows(test)
         tests.append(
@@ -147,7 +148,6 @@ def run_baseline(
                 classifier.log_probabilities(features[unseen]).cpu(), labels[unseen].cpu()
             )
         )
-        beat()
     return BaselineResult(
         inverse_penalty=INVERSE_PENALTIES[chosen],
         validation=scores[chosen],

@@ -120,6 +120,7 @@ class FeatureReader:
             seed=seed,
             beat=beat,
         )
+        self._beat = beat
         self._pieces = Pieces(device, what="frozen prefix", beat=beat)
         self._cuts = boundaries(self._traced)
         self._levels: list[Level] = []
@@ -177,6 +178,7 @@ class FeatureReader:
             self._images.digests[indices],
             lambda positions: self._computed(level, indices[positions]),
             patience_s=patience_s,
+            beat=self._beat,
         )
 
     def _is_kept(self, level: int) -> bool:

@@ -6,36 +6,28 @@ Nothing here reads or writes files, prints, or remembers anything between trials
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import fx, nn
+from torch import fx
 
 from trainable import device as devices
 from trainable.backbones import Backbone
-from trainable.boundaries import boundaries, frozen_boundaries, parameter_depths
 from trainable.budget import Fold, draw_subset, validation_parts
 from trainable.checkpoint import Checkpoint
+from trainable.configuration import Configuration
 from trainable.course import AfterUpdate, Clock, Course, fingerprint
 from trainable.errors import DataError
 from trainable.examples import ExampleReader
 from trainable.features import FeatureCounts
-from trainable.freezing import SplitBackbone, split
-from trainable.graphs import independent_copy
-from trainable.heads import Heads, is_bare_head
+from trainable.freezing import SplitBackbone
+from trainable.heads import Heads
 from trainable.images import LabelledImages, Split
 from trainable.keeping import FeatureCache
-from trainable.knobs import block_range
-from trainable.learner import Learner, Learners
+from trainable.learner import Learners
 from trainable.memory import Memory, memory_errors, nothing
-from trainable.recipe import (
-    learning_parameters,
-    resolve_batch_size,
-    resolve_batchnorm,
-    resolve_head_init,
-)
 from trainable.results import Report, TestResult, TrialFacts
 from trainable.scores import score
 from trainable.spec import TrialSpec
@@ -92,45 +84,24 @@ class Trial:
         self._clock = Clock()
         self._device = device or devices.default_device()
         self._images = images
-        self._backbone = backbone
         devices.reset_peak_memory(self._device)
         self._memory = Memory(self._device, beat=beat)
         self._batch_size = 1  # of the training that began last
         self._subset = draw_subset(
             images, budget=spec.label_budget, repeat=spec.repeat, seed=spec.seed
         )
-        self._spec = spec
-        self._image_size = (
-            backbone.weights.preprocessing.image_size
-            if spec.image_size == "auto"
-            else int(spec.image_size)
+        self._configuration = Configuration(
+            spec, backbone, num_classes=images.num_classes, device=self._device
         )
-        self._traced = backbone.traced(self._image_size)
-        self._boundaries = boundaries(self._traced)
-        frozen = frozen_boundaries(
-            len(self._boundaries),
-            depth=spec.freeze_depth,
-            blocks=spec.frozen_blocks,
-            train=block_range(spec.train_blocks),
-        )
-        self._split = split(self._traced, frozen=frozen, num_classes=images.num_classes)
         self._reader = ExampleReader(
             spec,
             images,
             backbone,
-            frozen=frozen,
-            image_size=self._image_size,
+            frozen=self._configuration.split.frozen,
+            image_size=self._configuration.image_size,
             device=self._device,
             cache=cache,
             beat=beat,
-        )
-        self._depths = parameter_depths(self._traced)
-        self._learning = learning_parameters(
-            spec,
-            self._split.suffix,
-            head=self._split.head,
-            depth_of=self._depths,
-            num_boundaries=len(self._boundaries),
         )
         self._clock.lap("setup_s")
 
@@ -172,7 +143,7 @@ class Trial:
         """
         with memory_errors("training"):
             rows, folds = self._parts()
-            spec = self._resolve(min(len(fold.train) for fold in folds))
+            spec = self._configuration.resolve(min(len(fold.train) for fold in folds))
             self._clock.mark()
             examples = self._reader.plain(rows)
             training = examples if spec.augment is None else self._reader.views(self._subset)
@@ -235,35 +206,22 @@ class Trial:
                 self._clock.lap("train_s")
         return TestResult.of(torch.cat(predictions), torch.from_numpy(self._images.labels[test]))
 
-    def fit(
-        self,
-        watch: Callable[[int], None] | None = None,
-        *,
-        start: Checkpoint | None = None,
-        after_update: AfterUpdate | None = None,
-    ) -> Fitted:
+    def fit(self, watch: Callable[[int], None] | None = None) -> Fitted:
         """Train as `refit` does, and hand out what was trained; no test image is touched.
 
         Args:
             watch: called now and then with the updates made so far.
-            start: see `reports`; a checkpoint of `refit` serves, too.
-            after_update: see `reports`.
 
         Raises:
             DivergedError: the loss is not finite.
-            CheckpointError, GpuMemoryError: see `reports`.
+            GpuMemoryError: see `reports`.
         """
         with memory_errors("training"):
-            learners = self._train_whole(watch, start=start, after_update=after_update)
-        if isinstance(learners, Heads):
-            suffix = independent_copy(self._split.suffix).to(self._device)
-            learners.copy_into(suffix.get_submodule(self._split.head))
-        else:
-            (suffix,) = learners.suffixes
+            learners = self._train_whole(watch=watch)
         return Fitted(
-            split=self._split,
-            suffix=suffix.eval().requires_grad_(requires_grad=False),
-            spec=self._resolve(len(self._subset)),
+            split=self._configuration.split,
+            suffix=self._configuration.trained_suffix(learners),
+            spec=self._configuration.resolve(len(self._subset)),
             indices=self._subset,
         )
 
@@ -274,47 +232,26 @@ class Trial:
             DataError: the budget cannot pay for validation.
         """
         _, folds = self._parts()
-        suffix = sum(p.numel() for p in self._split.suffix.parameters())
-        boundary = self._split.boundary
-        prefix = boundary.params if boundary else 0
-        flops = sum(fact.flops for fact in self._traced.facts.values())
-        flops -= self._traced.facts[self._traced.head].flops
-        num_classes, used = self._images.num_classes, len(self._subset)
-        per_class = self._spec.label_budget.per_class
-        return TrialFacts(
-            spec=self._resolve(min(len(fold.train) for fold in folds)),
-            weights=self._backbone.weights.version,
-            boundary=boundary.node if boundary else None,
-            frozen_boundaries=self._split.frozen,
-            num_boundaries=len(self._boundaries),
-            prefix_params_fraction=prefix / (prefix + suffix),
-            prefix_flops_fraction=boundary.flops / flops if boundary else 0.0,
-            trainable_params=sum(p.numel() for p in self._learning.values()),
-            total_params=prefix + suffix,
-            labels_used=used,
-            num_classes=num_classes,
-            labels_per_class=float(per_class) if per_class is not None else used / num_classes,
-            folds=len(folds),
-            num_val=sum(len(fold.val) for fold in folds),
-            device=devices.describe(self._device),
-        )
+        return self._configuration.facts(folds, labels_used=len(self._subset))
 
     def peak_memory_bytes(self) -> int:
         """Most memory held so far: GPU memory of this trial, or memory of this process."""
         return devices.peak_memory_bytes(self._device)
 
     def _parts(self) -> tuple[npt.NDArray[np.int64], list[Fold]]:
-        return validation_parts(self._images, self._subset, validation=self._spec.validation)
+        return validation_parts(
+            self._images, self._subset, validation=self._configuration.spec.validation
+        )
 
     def _train_whole(
         self,
-        watch: Callable[[int], None] | None = None,
         *,
-        start: Checkpoint | None,
-        after_update: AfterUpdate | None,
+        start: Checkpoint | None = None,
+        after_update: AfterUpdate | None = None,
+        watch: Callable[[int], None] | None = None,
     ) -> Heads | Learners:
         """What was trained on the whole drawn subset."""
-        spec = self._resolve(len(self._subset))
+        spec = self._configuration.resolve(len(self._subset))
         self._clock.mark()
         training = self._reader.views(self._subset)
         self._clock.lap("features_s")
@@ -333,20 +270,6 @@ class Trial:
         self._clock.lap("train_s")
         return course.learners
 
-    def _resolve(self, num_train: int) -> TrialSpec:
-        # Behind a convolutional head stands a ReLU, which a head of zeros never gets out of.
-        head = self._split.suffix.get_submodule(self._split.head)
-        head_only = self._split.frozen == len(self._boundaries)
-        zero_head = head_only and isinstance(head, nn.Linear)
-        return replace(
-            self._spec,
-            batch_size=resolve_batch_size(self._spec.batch_size, num_train),
-            batchnorm=resolve_batchnorm(self._spec.batchnorm, num_train),
-            head_init=resolve_head_init(self._spec.head_init, zero_head=zero_head),
-            image_size=self._image_size,
-            precision=devices.resolve_precision(self._spec.precision, self._device),
-        )
-
     def _course(
         self,
         parts: Sequence[Examples],
@@ -360,44 +283,15 @@ class Trial:
         """The training of one learner for each part, which depends on the images `seen`."""
         self._batch_size = int(spec.batch_size)
         return Course(
-            self._learners(parts, names=names, spec=spec),
+            self._configuration.learners(parts, names=names, spec=spec, memory=self._memory),
             spec=spec,
             about={
                 "learners": list(names),
-                "weights": self._backbone.weights.digest,
+                "weights": self._configuration.backbone.weights.digest,
                 "images": fingerprint(self._images, seen),
             },
             pieces=self._memory.updates,
             clock=self._clock,
             after_update=after_update,
             start=start,
-        )
-
-    def _learners(
-        self, parts: Sequence[Examples], *, names: Sequence[str], spec: TrialSpec
-    ) -> Heads | Learners:
-        """One learner for each part."""
-        if is_bare_head(self._split.suffix, self._split.head):
-            return Heads(
-                parts,
-                names=names,
-                spec=spec,
-                num_classes=self._images.num_classes,
-                memory=self._memory,
-            )
-        return Learners(
-            [
-                Learner(
-                    independent_copy(self._split.suffix).to(self._device),
-                    self._split.head,
-                    part,
-                    name=name,
-                    spec=spec,
-                    depth_of=self._depths,
-                    learning=self._learning,
-                    num_classes=self._images.num_classes,
-                    memory=self._memory,
-                )
-                for part, name in zip(parts, names, strict=True)
-            ]
         )

@@ -65,6 +65,7 @@ class Heads(Updating):
                     part.labels,
                     num_classes=num_classes,
                     inverse_penalties=[1.0],
+                    beat=self._memory.beat,
                 )
                 weight[fold] = classifier.weight.T
                 bias[fold] = classifier.bias

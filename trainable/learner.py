@@ -13,7 +13,7 @@ from trainable.checkpoint import Checkpoint
 from trainable.device import autocast, random_state
 from trainable.errors import CheckpointError
 from trainable.logistic import fit_path
-from trainable.memory import Memory, Pieces, memory_errors, nothing
+from trainable.memory import Memory, memory_errors, nothing
 from trainable.recipe import CLIP_NORM, make_optimizer, set_learning_rates, train_mode
 from trainable.spec import TrialSpec
 from trainable.updating import DivergedError, Examples, Updating, drawn_rows
@@ -66,9 +66,7 @@ class Learner(Updating):
         self._each_once = False  # until the first update has shown that nothing is random
         self._divisible = True
         if spec.head_init == "logistic":
-            _fit_head(
-                suffix, head, examples, num_classes=num_classes, pieces=self._memory.evaluation
-            )
+            _fit_head(suffix, head, examples, num_classes=num_classes, memory=self._memory)
         for parameter_name, parameter in suffix.named_parameters():
             parameter.requires_grad_(learning is None or parameter_name in learning)
         super().__init__(
@@ -236,7 +234,7 @@ class Learners:
 
 
 def _fit_head(
-    suffix: fx.GraphModule, head: str, examples: Examples, *, num_classes: int, pieces: Pieces
+    suffix: fx.GraphModule, head: str, examples: Examples, *, num_classes: int, memory: Memory
 ) -> None:
     """Start the head as a logistic regression on what reaches it (Kumar et al., 2022, LP-FT)."""
     layer = suffix.get_submodule(head)
@@ -250,13 +248,17 @@ def _fit_head(
 
     suffix.eval()
     with torch.no_grad():
-        parts = pieces.over(len(examples), most=EVALUATED, attempt=reaching)
+        parts = memory.evaluation.over(len(examples), most=EVALUATED, attempt=reaching)
     hook.remove()
     features = torch.cat(parts).float()
     if features.ndim == 4:  # a 1x1 convolution classifies every place; start it at their mean
         features = features.mean(dim=(2, 3))
     (classifier,) = fit_path(
-        features, examples.labels, num_classes=num_classes, inverse_penalties=[1.0]
+        features,
+        examples.labels,
+        num_classes=num_classes,
+        inverse_penalties=[1.0],
+        beat=memory.beat,
     )
     assert isinstance(layer, nn.Linear | nn.Conv2d)
     assert layer.bias is not None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from trainable.memory import nothing
 
 _MAX_ITERATIONS = 300
 _SMALLEST_VARIANCE = 1e-20
@@ -33,7 +35,12 @@ class LinearClassifier:
 
 
 def fit_path(
-    features: Tensor, labels: Tensor, *, num_classes: int, inverse_penalties: Sequence[float]
+    features: Tensor,
+    labels: Tensor,
+    *,
+    num_classes: int,
+    inverse_penalties: Sequence[float],
+    beat: Callable[[], None] = nothing,
 ) -> list[LinearClassifier]:
     """Minimisers of C * (summed cross-entropy) + ||W||^2 / 2 for several C, each warm-started.
 
@@ -50,6 +57,7 @@ def fit_path(
         labels: (N,) int64 class ids.
         num_classes: C; classes without a label get a low bias.
         inverse_penalties: the values of C, best ascending.
+        beat: called after every pass over the features, as a sign of life.
 
     Returns:
         One classifier for each value, in order, on the features' device.
@@ -67,14 +75,19 @@ def fit_path(
     fitted = []
     for inverse_penalty in inverse_penalties:
         with torch.enable_grad():
-            _minimise(weight, bias, centred, labels, inverse_penalty)
+            _minimise(weight, bias, centred, labels, inverse_penalty, beat)
         scaled = (weight * scale).detach()
         fitted.append(LinearClassifier(weight=scaled, bias=bias.detach() - scaled @ mean))
     return fitted
 
 
 def _minimise(
-    weight: Tensor, bias: Tensor, features: Tensor, labels: Tensor, inverse_penalty: float
+    weight: Tensor,
+    bias: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    inverse_penalty: float,
+    beat: Callable[[], None],
 ) -> None:
     """Run L-BFGS in place from where `weight` and `bias` stand."""
     count = len(labels)
@@ -93,6 +106,7 @@ def _minimise(
         penalty = weight.square().sum() / (2 * inverse_penalty * count)
         loss = functional.cross_entropy(logits, labels) + penalty
         loss.backward()  # type: ignore[no-untyped-call]
+        beat()
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]

@@ -104,11 +104,13 @@ class Memory:
         beat: see `Pieces`.
 
     Attributes:
+        beat: as given, for other work of the trial.
         updates: of the batch of an update.
         evaluation: of what is predicted.
     """
 
     def __init__(self, device: torch.device, *, beat: Callable[[], None] = nothing) -> None:
+        self.beat = beat
         self.updates = Pieces(device, what="training", beat=beat)
         self.evaluation = Pieces(device, what="prediction", beat=beat)
 

@@ -93,6 +93,7 @@ class PixelReader:
             self._images.digests[indices],
             lambda positions: self._decoded(indices[positions]),
             patience_s=lambda count: count * DECODE_S,
+            beat=self._beat,
         )
 
     def _decoded(self, indices: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:

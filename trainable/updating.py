@@ -113,13 +113,11 @@ class Updating(ABC):
     def state(self) -> Checkpoint:
         """Everything that later updates depend on, copied to the CPU."""
         live = {**self._tensors(), **self._moments()}
-        return Checkpoint(
-            {"step": self.step},
-            {
-                name: tensor.detach().clone(memory_format=torch.contiguous_format).cpu()
-                for name, tensor in live.items()
-            },
-        )
+        copies = {
+            name: torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
+            for name, tensor in live.items()
+        }
+        return Checkpoint({"step": self.step}, copies)
 
     def check(self, state: Checkpoint) -> None:
         """Make sure that a state fits, and change nothing.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainable import finetune, pixels
+from trainable import configuration, finetune, pixels
 from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone, Preprocessing, load_weights
 from trainable.budget import draw_subset, split_folds
@@ -486,7 +486,7 @@ def test_refit_learns_from_the_whole_budget_and_repeats_differ(
             sizes.append(len(examples))
             super().__init__(suffix, head, examples, **rest)
 
-    monkeypatch.setattr(finetune, "Learner", Watched)
+    monkeypatch.setattr(configuration, "Learner", Watched)
     results = [Trial(spec_of(repeat=repeat), digit_images, strokes).refit() for repeat in (0, 0, 1)]
     assert sizes == [40, 40, 40]
     first, again, other = results

@@ -92,6 +92,7 @@ class Collection:
         compute: Callable[[npt.NDArray[np.int64]], Iterator[Rows]],
         *,
         patience_s: Callable[[int], float],
+        beat: Callable[[], None] = lambda: None,
     ) -> tuple[Rows, int]:
         """Every row, from the store or computed now and stored.
 
@@ -102,6 +103,7 @@ class Collection:
             ids: (N, 32) of the images; an image may come twice.
             compute: (M,) positions within `ids` -> their rows, part after part, in that order.
             patience_s: number of rows -> how long they would take to compute, in seconds.
+            beat: called now and then while waiting, as a sign of life.
 
         Returns:
             (N, *shape) rows, and the number of rows that were computed.
@@ -109,7 +111,7 @@ class Collection:
         rows, there = self.read(ids)
         if there.all():
             return rows, 0
-        with self._turn(patience_s(int((~there).sum()))):
+        with self._turn(patience_s(int((~there).sum())), beat):
             found, now = self.read(ids[~there])
             rows[np.flatnonzero(~there)[now]] = found[now]
             there[np.flatnonzero(~there)[now]] = True
@@ -193,7 +195,7 @@ class Collection:
             (self._folder / name).unlink()
 
     @contextlib.contextmanager
-    def _turn(self, patience_s: float) -> Iterator[None]:
+    def _turn(self, patience_s: float, beat: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Compute alone, or after this long beside others; the kernel frees the lock on death."""
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -210,6 +212,7 @@ class Collection:
                 except OSError:
                     if time.monotonic() >= deadline:
                         break
+                    beat()
                     time.sleep(_POLL_S)
             yield
         finally:
