@@ -118,7 +118,7 @@ class Course:
     ) -> None:
         self.learners = learners
         self._spec = spec
-        whole = {**about, "spec": spec.to_json(), "torch": torch.__version__}
+        whole = {"spec": spec.to_json(), **about, "torch": torch.__version__}
         self._about: dict[str, Any] = json.loads(json.dumps(whole))  # as it is read back
         self._pieces = pieces
         self._clock = clock
@@ -178,10 +178,10 @@ def fingerprint(images: LabelledImages, parts: Sequence[npt.NDArray[np.int64]]) 
 def _check_same(found: object, wanted: Mapping[str, Any], path: str = "") -> None:
     """Raise a `CheckpointError` that names the first value that differs."""
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path or 'about'}: missing in the checkpoint; start from scratch")
-    for key in sorted(found.keys() | wanted.keys()):
+        raise CheckpointError("about: missing in the checkpoint; start from scratch")
+    for key in dict.fromkeys((*wanted, *found)):
         was, now = found.get(key), wanted.get(key)
-        if isinstance(now, dict):
+        if isinstance(was, dict) and isinstance(now, dict):
             _check_same(was, now, f"{path}{key}.")
         elif was != now:
             raise CheckpointError(
