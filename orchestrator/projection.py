@@ -37,6 +37,7 @@ _RUN_COLUMNS = (
     "train_s",
     "cache_hits",
     "cache_misses",
+    "micro_batches",
     "peak_memory_bytes",
     "device",
     "host",

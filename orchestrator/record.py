@@ -7,7 +7,7 @@ at set-up), `report/<n>` and `run` (host, device, times, failure; before its tel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import optuna
@@ -28,6 +28,11 @@ def attributes_of(study: optuna.Study) -> Mapping[str, Any]:
     predictions for them included, which is too much to do twice a second.
     """
     return study._storage.get_study_user_attrs(study._study_id)
+
+
+def num_test(studies: Iterable[optuna.Study]) -> int:
+    """Test images of a sweep with these studies."""
+    return max(len(attributes_of(study)[ABOUT]["test"]["label"]) for study in studies)
 
 
 def trial_id(study: str, number: int) -> str:

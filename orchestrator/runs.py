@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -51,6 +52,11 @@ class Run:
     def log(self) -> Path:
         """Messages, warnings and tracebacks."""
         return self.path / "sweep.log"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of what running work would lose."""
+        return self.path / "checkpoints"
 
     @property
     def report(self) -> Path:
@@ -125,24 +131,51 @@ def create_run(root: Path, name: str, *, now: datetime) -> Run:
     raise StorageError(f"{root}: there are too many directories named {stem}")
 
 
-def write_manifest(run: Run, *, space_hash: str, dataset_fingerprint: str) -> None:
+def write_manifest(run: Run, foundations: Mapping[str, Any]) -> None:
     """Write what the sweep is and what it runs with.
+
+    Args:
+        run: the sweep.
+        foundations: what its results rest on.
 
     Raises:
         StorageError: it cannot be written.
     """
-    manifest = {
-        "schema_version": SCHEMA_VERSION,
-        "sweep_id": run.path.name,
+    _write_manifest(
+        run,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "sweep_id": run.path.name,
+            **_environment(),
+            "git_commit": _git_commit(),
+            "hosts": [platform.node()],
+            "created_at": datetime.now(tz=UTC).isoformat(),
+            **foundations,
+        },
+    )
+
+
+def update_manifest(run: Run, manifest: Mapping[str, Any], foundations: Mapping[str, Any]) -> None:
+    """Write that a sweep goes on, with what it rests on now; it keeps its id and its beginning.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    hosts = list(dict.fromkeys([*manifest.get("hosts", []), platform.node()]))
+    changed = {**manifest, **_environment(), **foundations, "hosts": hosts}
+    if changed != manifest:
+        _write_manifest(run, changed)
+
+
+def _environment() -> dict[str, Any]:
+    return {
         "tool_version": metadata.version("sft-sweep"),
         "versions": {name: metadata.version(name) for name in _PACKAGES},
         "python": platform.python_version(),
-        "git_commit": _git_commit(),
-        "dataset_fingerprint": dataset_fingerprint,
-        "space_hash": space_hash,
-        "hosts": [platform.node()],
-        "created_at": datetime.now(tz=UTC).isoformat(),
     }
+
+
+def _write_manifest(run: Run, manifest: Mapping[str, Any]) -> None:
     write_text(run.manifest, json.dumps(manifest, indent=2) + "\n")
 
 

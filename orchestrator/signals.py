@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM of a running sweep: the first ends it cleanly, the second at once."""
+"""Signals that end a running sweep: the first one ends it cleanly, the second at once."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, the request to end, and a terminal that was closed."""
+
 
 @contextmanager
 def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Turn the first SIGINT or SIGTERM into a call of `stop`; a second one ends at once.
+    """Turn the first signal that asks for the end into a call of `stop`; a second one ends at once.
+
+    One that is ignored, as SIGHUP under nohup, stays ignored.
 
     Yields:
         The signals caught so far.
@@ -28,7 +33,8 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield caught  # only the main thread may handle signals; its owner does
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield caught
     finally:

@@ -211,6 +211,8 @@ class StudyBroker:
             "attempt": live.work.attempt,
             "failure": failure or (event.failure if event else Failure.WORKER_LOST),
         }
+        if run.get("checkpoint_warning"):
+            _log.warning("%s: %s", work_id, run["checkpoint_warning"])
         if run["failure"] is not None:
             _log.warning("%s: %s\n%s", work_id, run["failure"], run.get("traceback", ""))
         self._count(run)

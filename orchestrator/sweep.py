@@ -4,48 +4,36 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
 
 import yaml
 
+from orchestrator import record
 from orchestrator.answer import answer
-from orchestrator.errors import UsageError
+from orchestrator.continuity import check_data, check_space, check_versions, foundations
+from orchestrator.execution import Ended, View, execute
 from orchestrator.inspection import RunState, inspect
 from orchestrator.journal import SweepJournal
-from orchestrator.plan import Plan
+from orchestrator.loading import load_run
 from orchestrator.preparation import Prepared, prepare
-from orchestrator.progress import StudyProgress, measure
-from orchestrator.projection import Projection, load_studies, rebuild
-from orchestrator.runs import Run, check_root, create_run, write_manifest, write_text
+from orchestrator.progress import measure
+from orchestrator.projection import load_studies
+from orchestrator.runs import (
+    Run,
+    check_root,
+    create_run,
+    update_manifest,
+    write_manifest,
+    write_text,
+)
 from orchestrator.sharing import Savings, measure_savings
-from orchestrator.signals import stopping_on_signals
-from orchestrator.studies import Seconds, StudyBroker
-from orchestrator.tables import read_table
-from orchestrator.work import Activity
+from orchestrator.space import SearchSpace, load_space
+from orchestrator.studies import Seconds
 from trainable.backbones import shipped_module
-
-if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked at
-    from orchestrator.tuning.cluster import Slots
-
-TABLES_EVERY_S = 5.0
-"""Shortest time between two writings of the tables while a sweep runs, in seconds."""
-
-
-class View(Protocol):
-    """Shows how far a sweep is."""
-
-    def __call__(self, plan: Plan, progress: Sequence[StudyProgress], activity: Activity) -> None:
-        """Show the present state; called every half second."""
-
-    def stopping(self) -> None:
-        """Say that the end was asked for; called amid anything, by a signal handler."""
-
 
 _log = logging.getLogger("sft_sweep")
 
@@ -85,6 +73,7 @@ def launch(prepared: Prepared, *, root: Path, address: str, view: View) -> Outco
     check_root(root)
     from orchestrator.tuning.cluster import cluster, find_slots
 
+    start = time.monotonic()
     with cluster(
         address, modules=_shipped(prepared)
     ):  # before the directory is made: without a cluster there is no sweep
@@ -92,41 +81,44 @@ def launch(prepared: Prepared, *, root: Path, address: str, view: View) -> Outco
         run = create_run(root, prepared.space.name, now=datetime.now(tz=UTC))
         text = yaml.safe_dump(prepared.space.to_json(), sort_keys=False, allow_unicode=True)
         write_text(run.space, text)
-        write_manifest(
-            run,
-            space_hash=prepared.space.fingerprint(),
-            dataset_fingerprint=prepared.images.fingerprint(),
-        )
-        return _run(run, prepared, slots=slots, view=view)
+        with closing(SweepJournal(run.journal)) as journal:
+            write_manifest(run, foundations(prepared))
+            ended = execute(run, prepared, journal, slots=slots, view=view)
+    return _outcome(run, prepared, ended, start=start)
 
 
-def resume(run: Run, *, address: str, view: View) -> Outcome:
+def resume(run: Run, *, address: str, view: View, accept_changes: bool = False) -> Outcome:
     """Do what is missing of a sweep: trials cut short, trials not yet tried, finalists.
 
+    Nothing is done to a finished sweep, but that damaged tables are made again.
+
+    Args:
+        run: the sweep.
+        address: of the cluster.
+        view: shows how far it is.
+        accept_changes: go on although versions of packages differ from those it ran with last.
+
     Raises:
-        UsageError: the images or the space are no longer those that the sweep began with.
+        UsageError: another process runs the sweep; or its results would rest on something else
+            than those that are there: another space, other images, weights or versions.
         StorageError: no cluster, or no room.
     """
+    start = time.monotonic()
     manifest = run.read_manifest()
-    prepared = prepare(run.space)
-    for what, now in (
-        ("space_hash", prepared.space.fingerprint()),
-        ("dataset_fingerprint", prepared.images.fingerprint()),
-    ):
-        if manifest[what] != now:
-            raise UsageError(
-                f"{run.path}: {what} was {manifest[what][:12]} when the sweep began and is "
-                f"{now[:12]} now: finished trials would not compare with new ones. Start a new "
-                "sweep with: sft-sweep launch"
-            )
+    check_space(run, manifest, load_space(run.space))
     if inspect(run).state is RunState.FINISHED:
-        rebuild(run.path, run.sweep_id)
-        return _outcome(run, prepared, signal=None, seconds=Seconds(), start=time.monotonic())
-    from orchestrator.tuning.cluster import cluster, find_slots
+        return _finished(run, start=start)
+    with closing(SweepJournal(run.journal)) as journal:
+        check_versions(run, manifest, accept=accept_changes)
+        prepared = prepare(run.space)
+        check_data(run, manifest, prepared)
+        update_manifest(run, manifest, foundations(prepared))
+        from orchestrator.tuning.cluster import cluster, find_slots
 
-    with cluster(address, modules=_shipped(prepared)):
-        slots = find_slots(prepared.space.resources)
-        return _run(run, prepared, slots=slots, view=view)
+        with cluster(address, modules=_shipped(prepared)):
+            slots = find_slots(prepared.space.resources)
+            ended = execute(run, prepared, journal, slots=slots, view=view)
+    return _outcome(run, prepared, ended, start=start)
 
 
 def _shipped(prepared: Prepared) -> list[ModuleType]:
@@ -135,99 +127,56 @@ def _shipped(prepared: Prepared) -> list[ModuleType]:
     return [module for module in dict.fromkeys(found) if module is not None]
 
 
-def _run(run: Run, prepared: Prepared, *, slots: Slots, view: View) -> Outcome:
-    """Do all the work that a sweep's journal lacks, and write its tables."""
-    from orchestrator.tuning.actor import FineTuneActor, share
-    from orchestrator.tuning.control import Control
-    from orchestrator.tuning.run import run_work
-
-    start = time.monotonic()
-    space, plan = prepared.space, prepared.plan
-    hours = space.limits.hours
-    control = Control()
-
-    def stop() -> None:
-        control.request_stop()
-        view.stopping()
-
-    with _logging_to(run.log), stopping_on_signals(stop) as caught:
-        journal = SweepJournal(run.journal)
-        try:
-            if journal.mended_bytes:
-                _log.warning("%s: dropped a record or an ask that a death cut short", run.journal)
-            broker = StudyBroker(
-                space,
-                plan,
-                prepared.images,
-                journal,
-                slots=slots.count,
-                deadline=None if hours is None else start + hours * 3600,
-            )
-            projection = Projection(run.sweep_id, broker.studies)
-            written = start
-
-            def tick() -> None:
-                nonlocal written
-                view(plan, measure(space, broker.studies), broker.activity)
-                if time.monotonic() - written >= TABLES_EVERY_S:
-                    projection.write(run.path)
-                    written = time.monotonic()
-
-            for note in prepared.notes:
-                for line in note.lines():
-                    _log.info("dataset: %s", line)
-            for one in prepared.kept:
-                _log.info("cache: %s", one.text)
-            _log.info("started: %d slots, %d studies", slots.count, len(plan.studies))
-            try:
-                run_work(
-                    broker,
-                    FineTuneActor,
-                    parameters={
-                        "shared": share(prepared.images, prepared.weights, cache=space.cache)
-                    },
-                    slots=slots,
-                    control=control,
-                    tick=tick,
-                )
-            finally:
-                projection.write(run.path)
-            view(plan, measure(space, broker.studies), broker.activity)
-        finally:
-            journal.close()
-        outcome = _outcome(
-            run,
-            prepared,
-            signal=caught[0] if caught else None,
-            seconds=broker.seconds,
-            start=start,
-        )
-        _log.info("ended: %d failures, signal %s", outcome.failures, outcome.signal)
-    return outcome
+def _outcome(run: Run, prepared: Prepared, ended: Ended, *, start: float) -> Outcome:
+    """What the tables and the journal of a sweep say, now that it is not running; its report."""
+    problem = None if ended.signal is not None else _report(run, prepared)
+    return _read_outcome(
+        run,
+        prepared.space,
+        ended,
+        reported=ended.signal is None and problem is None,
+        problem=problem,
+        start=start,
+    )
 
 
-def _outcome(
-    run: Run, prepared: Prepared, *, signal: int | None, seconds: Seconds, start: float
+def _finished(run: Run, *, start: float) -> Outcome:
+    """What a sweep came to that was finished before."""
+    return _read_outcome(
+        run,
+        load_space(run.space),
+        Ended(signal=None, seconds=Seconds()),
+        reported=run.report.is_file(),
+        problem=None,
+        start=start,
+    )
+
+
+def _read_outcome(
+    run: Run,
+    space: SearchSpace,
+    ended: Ended,
+    *,
+    reported: bool,
+    problem: str | None,
+    start: float,
 ) -> Outcome:
-    """What the tables and the journal of a sweep say, now that it is not running."""
     studies = load_studies(run.path)
-    progress = measure(prepared.space, studies)
-    problem = None if signal is not None else _report(run, prepared)
-    reported = signal is None and problem is None
+    progress = measure(space, studies)
     return Outcome(
         run=run,
         failures=sum(study.failures for study in progress),
-        signal=signal,
+        signal=ended.signal,
         answer=answer(
-            read_table(run.path, "leaderboard").to_pylist(),
-            num_test=prepared.plan.num_test,
-            objective=prepared.space.objective.value,
+            load_run(run.path).leaderboard.to_pylist(),
+            num_test=record.num_test(studies.values()),
+            objective=space.objective.value,
             run=str(run.path),
             report=str(run.report) if reported else None,
         ),
         report_problem=problem,
         savings=measure_savings(studies.values()),
-        seconds=seconds,
+        seconds=ended.seconds,
         duration_s=time.monotonic() - start,
     )
 
@@ -245,16 +194,3 @@ def _report(run: Run, prepared: Prepared) -> str | None:
         _log.exception("report: not written")
         return f"{run.report}: not written: {error}. Try again with: sft-sweep report {run.path}"
     return None
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    _log.addHandler(handler)
-    _log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        _log.removeHandler(handler)
-        handler.close()

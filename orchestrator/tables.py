@@ -80,6 +80,7 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "schema_version": _COUNT,
         "cache_hits": _COUNT,
         "cache_misses": _COUNT,
+        "micro_batches": _COUNT,
     },
     "curves": {
         "sweep_id": _TEXT,

@@ -29,11 +29,20 @@ class State(StrEnum):
 
 
 class Failure(StrEnum):
-    """Why a trial ended early or failed, where there is one word for it."""
+    """Why a trial ended early or failed, where there is one word for it.
+
+    Its loss diverged, the time of the sweep or its own was over, its process was lost, did not
+    move or ran the host out of memory (each after further attempts), or the GPU's memory did not
+    hold one image of it.
+    """
 
     NONFINITE = "nonfinite"
     TIME_LIMIT = "time_limit"
+    TRIAL_TIME_LIMIT = "trial_time_limit"
     WORKER_LOST = "worker_lost"
+    HUNG = "hung"
+    HOST_OOM = "host_oom"
+    CUDA_OOM = "cuda_oom"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ for Ray to notice.
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 import time
@@ -13,24 +14,33 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from orchestrator.arrays import to_text
+from orchestrator.checkpoints import Checkpointer, Keeping, NotKept
 from orchestrator.work import Event, Failure, Kind, Work
 from trainable import device as devices
 from trainable.backbones import Backbone
 from trainable.baselines import run_baseline
-from trainable.errors import TrainableError
+from trainable.checkpoint import Checkpoint
+from trainable.errors import CheckpointError, GpuMemoryError, TrainableError
 from trainable.features import FeatureCounts
 from trainable.finetune import DivergedError, Trial
 from trainable.images import LabelledImages
 from trainable.keeping import FeatureCache
-from trainable.results import TestResult
+from trainable.results import Report, TestResult
 from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
 
 TRACEBACK_LINES = 15
+
+PROCESS_BROKEN = "process_broken"
+"""Key of an event's run: whether the process can do no further work, as after an error of CUDA."""
+
+_Begun = TypeVar("_Begun")
 
 
 def perform(
@@ -39,6 +49,8 @@ def perform(
     images: Callable[[], LabelledImages],
     backbone: Callable[[str], Backbone],
     cache: Callable[[], FeatureCache | None] = lambda: None,
+    keeping: Keeping | None = None,
+    checkpoint_s: float = math.inf,
 ) -> Iterator[Event]:
     """Do the work and yield events; the last one is `done`.
 
@@ -47,41 +59,67 @@ def perform(
         images: gives the images of the sweep, fetched once a process.
         backbone: gives the backbone of a name, built once a process.
         cache: gives what keeps features, opened once a process; None to compute them each time.
+        keeping: takes checkpoints and signs of life, and gives the checkpoint to go on from.
+        checkpoint_s: seconds between two checkpoints.
     """
-    clock = _Clock()
+    attempt = _Attempt(keeping or NotKept(), checkpoint_s)
     perform_one = {Kind.TRIAL: _trial, Kind.FINAL: _final, Kind.BASELINE: _baseline}[work.kind]
     try:
-        clock.cache = cache()
-        yield from perform_one(work, images(), backbone, clock)
+        attempt.cache = cache()
+        yield from perform_one(work, images(), backbone, attempt)
     except DivergedError:
-        yield Event(run=clock.read(), failure=Failure.NONFINITE, done=True)
+        yield Event(run=attempt.read(), failure=Failure.NONFINITE, done=True)
+    except (GpuMemoryError, torch.OutOfMemoryError) as error:
+        run = {**attempt.read(), "traceback": str(error)}
+        yield Event(run=run, failure=Failure.CUDA_OOM, done=True)
     except TrainableError as error:
-        yield Event(run=clock.read(), failure=f"{type(error).__name__}: {error}", done=True)
+        yield Event(run=attempt.read(), failure=f"{type(error).__name__}: {error}", done=True)
     except Exception as error:
         tail = "".join(traceback.format_exception(error)).splitlines()[-TRACEBACK_LINES:]
         print("\n".join(tail), file=sys.stderr)  # Ray carries it to the driver's log
-        run = {**clock.read(), "traceback": "\n".join(tail)}
+        broken = isinstance(error, torch.AcceleratorError)
+        run = {**attempt.read(), "traceback": "\n".join(tail), PROCESS_BROKEN: broken}
         yield Event(run=run, failure=f"{type(error).__name__}: {error}", done=True)
     finally:
-        clock.trial = None  # what it still held could not be given back
+        attempt.trial = None  # what it still held could not be given back
         devices.release_memory(devices.default_device())
 
 
-class _Clock:
-    """Host, device, times, memory and frozen computation of one attempt."""
+class _Attempt:
+    """Host, device, times, memory and frozen computation of one attempt; what it starts from."""
 
-    def __init__(self) -> None:
+    def __init__(self, keeping: Keeping, checkpoint_s: float) -> None:
+        self.keeping = keeping
+        self.checkpointer = Checkpointer(keeping, every_s=checkpoint_s)
         self.trial: Trial | None = None
         self.counts = FeatureCounts()
         self.cache: FeatureCache | None = None
+        self._from_checkpoint = False
+        self._checkpoint_warning: str | None = None
         self._started_at = datetime.now(tz=UTC)
         self._start = time.perf_counter()
+
+    def begin(self, how: Callable[[Checkpoint | None], _Begun]) -> _Begun:
+        """Begin from the newest checkpoint or, where it does not serve, from scratch."""
+        saved = self.keeping.load()
+        if saved is not None:
+            try:
+                begun = how(Checkpoint.from_files(saved.values, saved.tensors))
+            except CheckpointError as error:
+                self._checkpoint_warning = f"started from scratch: {error}"
+            else:
+                self._from_checkpoint = True
+                return begun
+        return how(None)
 
     def read(self) -> dict[str, Any]:
         device = devices.default_device()
         counts = self.trial.counts if self.trial else self.counts
         return {
             **(self.trial.timings if self.trial else {}),
+            "micro_batches": self.trial.micro_batches if self.trial else None,
+            "from_checkpoint": self._from_checkpoint,
+            "checkpoint_warning": self._checkpoint_warning,
             "cache_hits": counts.hits,
             "cache_misses": counts.misses,
             "prefix_flops_asked": counts.asked_flops,
@@ -97,28 +135,50 @@ class _Clock:
 
 
 def _trial(
-    work: Work, images: LabelledImages, backbone: Callable[[str], Backbone], clock: _Clock
+    work: Work, images: LabelledImages, backbone: Callable[[str], Backbone], attempt: _Attempt
 ) -> Iterator[Event]:
     spec = TrialSpec.from_json(work.task)
-    trial = clock.trial = Trial(spec, images, backbone(spec.backbone), cache=clock.cache)
+
+    def begin(start: Checkpoint | None) -> tuple[Trial, Iterator[Report]]:
+        trial = _make(spec, images, backbone, attempt)
+        reports = trial.reports(start=start, after_update=attempt.checkpointer.after_update)
+        return trial, chain([next(reports)], reports)
+
+    trial, reports = attempt.begin(begin)
     facts: dict[str, Any] | None = trial.facts().to_json()
-    for report in trial.reports():
+    for report in reports:
         last = report.report == spec.reports - 1
-        yield Event(run=clock.read(), report=asdict(report), facts=facts, done=last)
+        yield Event(run=attempt.read(), report=asdict(report), facts=facts, done=last)
         facts = None
 
 
 def _final(
-    work: Work, images: LabelledImages, backbone: Callable[[str], Backbone], clock: _Clock
+    work: Work, images: LabelledImages, backbone: Callable[[str], Backbone], attempt: _Attempt
 ) -> Iterator[Event]:
     spec = TrialSpec.from_json(work.task)
-    trial = clock.trial = Trial(spec, images, backbone(spec.backbone), cache=clock.cache)
-    result = trial.refit()
-    yield Event(run=clock.read(), result=_test_json(result), done=True)
+
+    def refit(start: Checkpoint | None) -> TestResult:
+        trial = _make(spec, images, backbone, attempt)
+        return trial.refit(start=start, after_update=attempt.checkpointer.after_update)
+
+    result = attempt.begin(refit)
+    yield Event(run=attempt.read(), result=_test_json(result), done=True)
+
+
+def _make(
+    spec: TrialSpec,
+    images: LabelledImages,
+    backbone: Callable[[str], Backbone],
+    attempt: _Attempt,
+) -> Trial:
+    attempt.trial = Trial(
+        spec, images, backbone(spec.backbone), cache=attempt.cache, beat=attempt.keeping.beat
+    )
+    return attempt.trial
 
 
 def _baseline(
-    work: Work, images: LabelledImages, backbone: Callable[[str], Backbone], clock: _Clock
+    work: Work, images: LabelledImages, backbone: Callable[[str], Backbone], attempt: _Attempt
 ) -> Iterator[Event]:
     task = work.task
     network = None if task["backbone"] is None else backbone(task["backbone"])
@@ -131,11 +191,12 @@ def _baseline(
         repeats=task["repeats"],
         seed=task["seed"],
         image_size=task["image_size"],
-        cache=clock.cache,
-        counts=clock.counts,
+        cache=attempt.cache,
+        counts=attempt.counts,
+        beat=attempt.keeping.beat,
     )
     yield Event(
-        run=clock.read(),
+        run=attempt.read(),
         result={
             "weights": network.weights.version if network else None,
             "inverse_penalty": result.inverse_penalty,

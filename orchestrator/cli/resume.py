@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from orchestrator.cli.arguments import Address, Json, RunPath
 
 
-def resume(run: RunPath = None, *, address: Address = None, json: Json = False) -> int:
+def resume(
+    run: RunPath = None,
+    *,
+    address: Address = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes", help="Go on although versions of packages are other ones now."
+        ),
+    ] = False,
+    json: Json = False,
+) -> int:
     r"""Do what is missing of a sweep; finished trials are kept.
 
     \b
     Examples:
       sft-sweep resume
       sft-sweep resume runs/lowdata-20260131-142530
+      sft-sweep resume --accept-changes
     """
     from orchestrator import sweep
     from orchestrator.cli import outcomes
@@ -21,5 +37,7 @@ def resume(run: RunPath = None, *, address: Address = None, json: Json = False) 
 
     found = find_run(run)
     with ProgressView(load_space(found.space)) as view:
-        outcome = sweep.resume(found, address=address or "local", view=view)
+        outcome = sweep.resume(
+            found, address=address or "local", view=view, accept_changes=accept_changes
+        )
     return outcomes.show(outcome, as_json=json)

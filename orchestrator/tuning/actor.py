@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,9 +12,11 @@ import ray
 import torch
 from ray import tune
 
-from orchestrator.tuning.algorithms import EVENT, WORK
+from orchestrator.tuning.algorithms import EVENT
+from orchestrator.tuning.attempts import WORK
+from orchestrator.tuning.keeper import RemoteKeeping
 from orchestrator.work import Event, Work
-from orchestrator.worker import perform
+from orchestrator.worker import PROCESS_BROKEN, perform
 from trainable.backbones import Backbone, Weights
 from trainable.errors import CacheError
 from trainable.images import LabelledImages
@@ -30,21 +33,34 @@ class Shared:
         shards: references to the arrays of encoded bytes.
         weights: references to `Weights` by backbone.
         cache: whether features are kept on the node.
+        keeper: handle of the actor that keeps checkpoints and hears signs of life.
+        checkpoint_s: seconds between two checkpoints.
     """
 
     images: ray.ObjectRef
     shards: tuple[ray.ObjectRef, ...]
     weights: dict[str, ray.ObjectRef]
     cache: CacheMode
+    keeper: Any
+    checkpoint_s: float
 
 
-def share(images: LabelledImages, weights: dict[str, Weights], *, cache: CacheMode) -> Shared:
+def share(
+    images: LabelledImages,
+    weights: dict[str, Weights],
+    *,
+    cache: CacheMode,
+    keeper: Any,
+    checkpoint_s: float,
+) -> Shared:
     """Put everything that trials read into the object store."""
     return Shared(
         images=ray.put(replace(images, shards=())),
         shards=tuple(ray.put(shard) for shard in images.shards),
         weights={name: ray.put(one) for name, one in weights.items()},
         cache=cache,
+        keeper=keeper,
+        checkpoint_s=checkpoint_s,
     )
 
 
@@ -53,10 +69,13 @@ class SweepActor(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take up the first piece of work."""
+        self._broken = False
         self._events = self.events(Work.from_text(config[WORK]))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take up the next piece of work; the process stays."""
+        """Take up the next piece of work; the process stays, unless it is broken."""
+        if self._broken:
+            os._exit(1)  # the work is tried again in another one
         self._events = self.events(Work.from_text(new_config[WORK]))
         return True
 
@@ -66,6 +85,7 @@ class SweepActor(tune.Trainable):
             event = next(self._events)
         except Exception as error:
             event = Event(run={}, failure=f"{type(error).__name__}: {error}", done=True)
+        self._broken = bool(event.run.get(PROCESS_BROKEN))
         return {EVENT: event.to_text(), "done": event.done}
 
     def events(self, work: Work) -> Iterator[Event]:
@@ -98,6 +118,8 @@ class FineTuneActor(SweepActor):
             images=self._fetch_images,
             backbone=self._fetch_backbone,
             cache=self._fetch_cache,
+            keeping=RemoteKeeping(self._shared.keeper, work),
+            checkpoint_s=self._shared.checkpoint_s,
         )
 
     def _fetch_images(self) -> LabelledImages:

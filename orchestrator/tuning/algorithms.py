@@ -13,19 +13,21 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.studies import DONE, StudyBroker
+from orchestrator.tuning.attempts import WORK, Attempts, work_of
 from orchestrator.tuning.control import Control, Unsaved
-from orchestrator.work import Event, Failure, Work
+from orchestrator.work import Event, Work
 
-WORK, EVENT = "work", "event"
-"""Keys of a Tune trial's config and of its results; both hold JSON text."""
+EVENT = "event"
+"""Key of a Tune trial's results; holds the JSON text of an `Event`."""
 
 
 class BrokerSearcher(Unsaved, Searcher):
     """Gives Tune the broker's work, and the broker the end of each Tune trial."""
 
-    def __init__(self, broker: StudyBroker, control: Control) -> None:
+    def __init__(self, broker: StudyBroker, attempts: Attempts, control: Control) -> None:
         super().__init__()
         self._broker = broker
+        self._attempts = attempts
         self._control = control
         self._work_ids: dict[str, str] = {}
 
@@ -50,7 +52,8 @@ class BrokerSearcher(Unsaved, Searcher):
         work_id = self._work_ids.pop(trial_id, None)
         if work_id is not None:
             with self._control.guard():
-                self._broker.settle(work_id, failure=Failure.WORKER_LOST if error else None)
+                why = self._attempts.end(work_id)
+                self._broker.settle(work_id, failure=why if error else None)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal is the only state."""
@@ -64,19 +67,23 @@ class BrokerScheduler(Unsaved, FIFOScheduler):
 
     _supports_buffered_results = False
 
-    def __init__(self, broker: StudyBroker, control: Control) -> None:
+    def __init__(self, broker: StudyBroker, attempts: Attempts, control: Control) -> None:
         super().__init__()
         self._broker = broker
+        self._attempts = attempts
         self._control = control
-        self._seen: set[str] = set()
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Count a further attempt where Tune adds a trial again."""
+        """Follow a trial, which Tune adds again when its process was lost."""
         del tune_controller
-        if trial.trial_id in self._seen:
-            with self._control.guard():
-                self._broker.begin_again(_work_id(trial), reason=Failure.WORKER_LOST)
-        self._seen.add(trial.trial_id)
+        with self._control.guard():
+            self._attempts.add(trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Note why the process of a trial was lost."""
+        del tune_controller
+        with self._control.guard():
+            self._attempts.fail(trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Report, and continue or stop."""
@@ -101,9 +108,5 @@ class BrokerScheduler(Unsaved, FIFOScheduler):
     def _observe(self, trial: Trial, result: dict[str, Any]) -> bool:
         if EVENT in result:
             with self._control.guard():
-                return self._broker.observe(_work_id(trial), Event.from_text(result[EVENT]))
+                return self._broker.observe(work_of(trial).work_id, Event.from_text(result[EVENT]))
         return False
-
-
-def _work_id(trial: Trial) -> str:
-    return Work.from_text(trial.config[WORK]).work_id

@@ -34,6 +34,11 @@ class Control(Unsaved, Stopper):
         """Let Tune stop all trials at its next step; may be called by a signal handler."""
         self._stopping = True
 
+    def fail(self, error: Exception) -> None:
+        """Stop everything because of an error; the first one is kept."""
+        self.fault = self.fault or error
+        self.request_stop()
+
     @property
     def stopping(self) -> bool:
         """Whether the end was asked for."""
@@ -45,8 +50,7 @@ class Control(Unsaved, Stopper):
         try:
             yield
         except Exception as error:
-            self.fault = self.fault or error
-            self.request_stop()
+            self.fail(error)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Single trials are stopped by the scheduler."""

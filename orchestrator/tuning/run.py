@@ -10,15 +10,14 @@ from typing import Any
 
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+from ray.tune.experiment import Trial
 
 from orchestrator.studies import StudyBroker
 from orchestrator.tuning.actor import SweepActor
 from orchestrator.tuning.algorithms import BrokerScheduler, BrokerSearcher
+from orchestrator.tuning.attempts import MAX_RETRIES, Attempts
 from orchestrator.tuning.cluster import Slots
 from orchestrator.tuning.control import Control, Unsaved
-
-MAX_RETRIES = 2
-"""Further attempts of work whose process or node was lost."""
 
 TICK_S = 0.5
 """Shortest time between two calls of `tick`, in seconds."""
@@ -29,6 +28,7 @@ def run_work(
     actor: type[SweepActor],
     *,
     parameters: dict[str, Any],
+    attempts: Attempts,
     slots: Slots,
     control: Control,
     tick: Callable[[], None],
@@ -39,6 +39,7 @@ def run_work(
         broker: hands out work and records its results.
         actor: what does it.
         parameters: keyword arguments of its `setup`; travel through the object store.
+        attempts: follows the work through its attempts.
         slots: how work is placed.
         control: to stop early.
         tick: called by the driver every now and then.
@@ -61,8 +62,8 @@ def run_work(
         tune.Tuner(
             tune.with_resources(trainable, {"cpu": slots.cpus, "gpu": slots.gpus}),
             tune_config=TuneConfig(
-                search_alg=BrokerSearcher(broker, control),
-                scheduler=BrokerScheduler(broker, control),
+                search_alg=BrokerSearcher(broker, attempts, control),
+                scheduler=BrokerScheduler(broker, attempts, control),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=str,
@@ -73,7 +74,7 @@ def run_work(
                 storage_path=scratch,
                 verbose=0,
                 stop=control,
-                callbacks=[_Ticker(tick, control)],
+                callbacks=[_Ticker(tick, attempts, control)],
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
                 failure_config=FailureConfig(max_failures=MAX_RETRIES),
             ),
@@ -83,18 +84,28 @@ def run_work(
 
 
 class _Ticker(Unsaved, Callback):
-    """Calls back from Tune's loop, not too often."""
+    """Calls back from Tune's loop: when a process takes up work, and every now and then."""
 
-    def __init__(self, tick: Callable[[], None], control: Control) -> None:
+    def __init__(self, tick: Callable[[], None], attempts: Attempts, control: Control) -> None:
         self._tick = tick
+        self._attempts = attempts
         self._control = control
         self._next = 0.0
 
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Call `tick` where it is time to."""
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Note that a process has taken up work."""
+        del iteration, trials, info
+        with self._control.guard():
+            self._attempts.begin(trial)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Call `tick`, and keep work to its limits, where it is time to."""
         del iteration, trials, info
         now = time.monotonic()
         if now >= self._next:
             with self._control.guard():
+                self._attempts.enforce()
                 self._tick()
             self._next = time.monotonic() + TICK_S

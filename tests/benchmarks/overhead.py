@@ -26,14 +26,15 @@ from typing import Any
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, RunConfig, TuneConfig
 
+from orchestrator.execution import TABLES_EVERY_S
 from orchestrator.journal import SweepJournal
 from orchestrator.plan import make_plan
 from orchestrator.progress import measure
 from orchestrator.projection import Projection
 from orchestrator.space import parse_space
 from orchestrator.studies import Seconds, StudyBroker
-from orchestrator.sweep import TABLES_EVERY_S
 from orchestrator.tuning.actor import SweepActor
+from orchestrator.tuning.attempts import Attempts
 from orchestrator.tuning.cluster import LOCAL, Slots, cluster
 from orchestrator.tuning.control import Control
 from orchestrator.tuning.run import run_work
@@ -184,6 +185,7 @@ def run_program(*, trials: int, reports: int, sampler: str) -> Measured:
             broker,
             NoOpActor,
             parameters={},
+            attempts=Attempts(broker, None, space.limits),
             slots=Slots(count=SLOTS, cpus=1, gpus=0),
             control=Control(),
             tick=tick,

@@ -107,7 +107,7 @@ def make_sweep(directory: Path, *, trials: int) -> None:
     space = parse_space(SPACE.format(reports=REPORTS, trials=trials // 4), where="benchmark")
     images = digits.load(test=None, seed=space.seed)
     write_text(sweep.space, yaml.safe_dump(space.to_json(), sort_keys=False))
-    write_manifest(sweep, space_hash=space.fingerprint(), dataset_fingerprint=images.fingerprint())
+    write_manifest(sweep, {"space_hash": space.fingerprint()})
     rng = np.random.default_rng(0)
     labels = images.labels[images.indices(Split.TEST)]
     plan = make_plan(space, images, where="benchmark")

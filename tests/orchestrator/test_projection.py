@@ -72,6 +72,7 @@ def _run(number: int = 0) -> dict[str, Any]:
         "train_s": 0.75,
         "cache_hits": 30,
         "cache_misses": 10,
+        "micro_batches": 1,
         "prefix_flops_asked": 4e9,
         "prefix_flops_computed": 1e9,
         "cache_warning": None if number else "full",

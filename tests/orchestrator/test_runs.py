@@ -13,6 +13,7 @@ from orchestrator.runs import (
     create_run,
     find_run,
     find_runs,
+    update_manifest,
     write_manifest,
     write_text,
 )
@@ -70,7 +71,7 @@ def test_a_root_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
 
 def test_the_manifest_says_what_the_sweep_is_and_what_it_runs_with(tmp_path: Path) -> None:
     run = create_run(tmp_path, "pets", now=NOON)
-    write_manifest(run, space_hash="ab", dataset_fingerprint="cd")
+    write_manifest(run, {"space_hash": "ab", "dataset_fingerprint": "cd"})
     manifest = run.read_manifest()
     assert run.sweep_id == manifest["sweep_id"] == run.path.name
     assert (manifest["space_hash"], manifest["dataset_fingerprint"]) == ("ab", "cd")
@@ -79,6 +80,23 @@ def test_the_manifest_says_what_the_sweep_is_and_what_it_runs_with(tmp_path: Pat
     assert manifest["versions"]["optuna"] == metadata.version("optuna")
     assert set(manifest["versions"]) == {"torch", "torchvision", "ray", "optuna", "pyarrow"}
     assert datetime.fromisoformat(manifest["created_at"]).tzinfo is not None
+
+
+def test_a_sweep_that_goes_on_keeps_its_id_and_beginning_and_tells_what_it_rests_on_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create_run(tmp_path, "pets", now=NOON)
+    write_manifest(run, {"result_versions": {"torch": "2.0"}})
+    began = run.read_manifest()
+    written = run.manifest.stat().st_mtime_ns
+    update_manifest(run, began, {"result_versions": {"torch": "2.0"}})
+    assert run.manifest.stat().st_mtime_ns == written  # nothing is new
+    monkeypatch.setattr("platform.node", lambda: "elsewhere")
+    update_manifest(run, began, {"result_versions": {"torch": "2.1"}})
+    assert run.read_manifest() == began | {
+        "result_versions": {"torch": "2.1"},
+        "hosts": [*began["hosts"], "elsewhere"],
+    }
 
 
 def test_the_id_of_a_sweep_outlives_a_new_name_of_its_directory(tmp_path: Path) -> None:

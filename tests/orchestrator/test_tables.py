@@ -48,7 +48,7 @@ def _filled(name: str, index: int) -> dict[str, Any]:
     return {field.name: values[field.type] for field in SCHEMAS[name]}
 
 
-ADDED = {"trials": ["cache_hits", "cache_misses"]}
+ADDED = {"trials": ["cache_hits", "cache_misses", "micro_batches"]}
 
 
 @pytest.mark.parametrize("name", CONTRACT)

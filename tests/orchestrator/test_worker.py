@@ -13,10 +13,11 @@ import torch
 
 from orchestrator import worker
 from orchestrator.arrays import from_text
+from orchestrator.checkpoints import Saved
 from orchestrator.sources import load_images
 from orchestrator.space import DigitsSection
 from orchestrator.work import Event, Failure, Kind, Work
-from orchestrator.worker import perform
+from orchestrator.worker import PROCESS_BROKEN, perform
 from trainable import device as devices
 from trainable.backbones import Backbone, load_weights
 from trainable.errors import DataError
@@ -25,6 +26,9 @@ from trainable.images import LabelledImages
 from trainable.spec import LabelBudget, TrialSpec
 
 RUN_KEYS = {
+    "micro_batches",
+    "from_checkpoint",
+    "checkpoint_warning",
     "setup_s",
     "features_s",
     "train_s",
@@ -157,7 +161,7 @@ def test_a_baseline_is_validated_and_tested_once_a_repeat(name: str | None) -> N
 
 
 def test_divergence_is_told_in_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    def diverge(self: Trial) -> None:
+    def diverge(self: Trial, **given: object) -> None:
         raise DivergedError("the training loss was nan by step 2")
 
     monkeypatch.setattr(Trial, "reports", diverge)
@@ -175,7 +179,7 @@ def test_a_learning_rate_beyond_all_numbers_diverges() -> None:
     [
         (DataError("cat.png: torn"), "DataError: cat.png: torn"),
         (KeyError("x"), "KeyError: 'x'"),
-        (torch.cuda.OutOfMemoryError("out of memory"), "OutOfMemoryError: out of memory"),
+        (torch.OutOfMemoryError("out of memory"), "cuda_oom"),
     ],
 )
 def test_whatever_goes_wrong_comes_out_as_a_last_event(
@@ -186,9 +190,89 @@ def test_whatever_goes_wrong_comes_out_as_a_last_event(
 
     (event,) = _events(_work(), images=images)
     assert (event.failure, event.done, event.report) == (failure, True, None)
-    expected = not isinstance(error, DataError)
-    assert ("traceback" in event.run) == expected
-    assert ("Traceback" in capfd.readouterr().err) == expected  # for the driver's log
+    assert ("traceback" in event.run) == (not isinstance(error, DataError))
+    bug = isinstance(error, KeyError)
+    assert ("Traceback" in capfd.readouterr().err) == bug  # for the driver's log
+
+
+def test_a_process_is_broken_after_an_error_of_its_device_and_not_after_a_bug() -> None:
+    def raising(error: Exception) -> Callable[[], LabelledImages]:
+        def images() -> LabelledImages:
+            raise error
+
+        return images
+
+    for error, broken in ((torch.AcceleratorError("assert"), True), (KeyError("x"), False)):
+        (event,) = _events(_work(), images=raising(error))
+        assert event.run[PROCESS_BROKEN] == broken
+
+
+class Keeping:
+    """Keeps every checkpoint, and gives the one that is asked for."""
+
+    def __init__(self, start: Saved | None = None) -> None:
+        self.start = start
+        self.saved: list[Saved] = []
+        self.beats = 0
+
+    def load(self) -> Saved | None:
+        return self.start
+
+    def save(self, saved: Saved) -> None:
+        self.saved.append(saved)
+
+    def beat(self) -> None:
+        self.beats += 1
+
+
+def _kept(work: Work, keeping: Keeping) -> list[Event]:
+    return list(perform(work, images=digits, backbone=backbone, keeping=keeping, checkpoint_s=1e-9))
+
+
+def _said(events: list[Event]) -> list[tuple[Any, ...]]:
+    """What events say of the work, but for the times."""
+    return [
+        ((event.report or {}) | {"elapsed_s": None}, event.result, event.facts, event.done)
+        for event in events
+    ]
+
+
+@pytest.mark.parametrize("kind", [Kind.TRIAL, Kind.FINAL])
+def test_work_goes_on_from_its_checkpoint_to_the_same_end(kind: Kind) -> None:
+    work = _work(kind, freeze_depth=0.5)
+    first = Keeping()
+    undisturbed = _kept(work, first)
+    assert first.saved
+    assert first.beats
+    assert undisturbed[-1].run["from_checkpoint"] is False
+    for saved in first.saved[:: max(1, len(first.saved) // 3)]:
+        again = _kept(work, Keeping(saved))
+        assert again[-1].run["from_checkpoint"] is True
+        assert again[-1].run["checkpoint_warning"] is None
+        facts = undisturbed[0].facts
+        expected = _said(undisturbed)[-len(again) :]
+        assert _said(again) == [
+            (expected[0][0], expected[0][1], facts, expected[0][3]),
+            *expected[1:],
+        ]
+
+
+@pytest.mark.parametrize("kind", [Kind.TRIAL, Kind.FINAL])
+@pytest.mark.parametrize("harm", ["torn", "of other work"])
+def test_a_checkpoint_that_does_not_serve_costs_a_start_from_scratch(kind: Kind, harm: str) -> None:
+    work = _work(kind, freeze_depth=0.5)
+    donor = Keeping()
+    undisturbed = _kept(work, donor)
+    if harm == "torn":
+        bad = Saved(donor.saved[0].values, donor.saved[0].tensors[:-1])
+    else:
+        other = Keeping()
+        _kept(_work(kind, freeze_depth=0.5, lr=0.02), other)
+        bad = other.saved[0]
+    again = _kept(work, Keeping(bad))
+    assert _said(again) == _said(undisturbed)
+    assert again[-1].run["from_checkpoint"] is False
+    assert "started from scratch" in again[-1].run["checkpoint_warning"]
 
 
 def test_a_task_that_is_no_spec_says_what_is_wrong() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -21,10 +22,11 @@ from orchestrator import record
 from orchestrator.journal import SweepJournal
 from orchestrator.plan import make_plan
 from orchestrator.projection import load_studies
-from orchestrator.space import SearchSpace, parse_space
+from orchestrator.space import LimitsSection, SearchSpace, parse_space
 from orchestrator.studies import DONE, StudyBroker
 from orchestrator.tuning import run
 from orchestrator.tuning.actor import SweepActor
+from orchestrator.tuning.attempts import Attempts
 from orchestrator.tuning.cluster import Slots
 from orchestrator.tuning.control import Control
 from orchestrator.tuning.run import run_work
@@ -100,6 +102,14 @@ class DyingActor(FakeActor):
             os._exit(1)
 
 
+class HangingActor(FakeActor):
+    """Its process stands still in one trial."""
+
+    def before_report(self, work: Work, number: int) -> None:
+        if (work.trial_id, work.attempt, number) == ("b2-0001", 0, 1):
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
 class SlowActor(FakeActor):
     """Is busy before the last report of every trial but the first two, until it is released."""
 
@@ -124,13 +134,16 @@ class Sweep:
         control: Control | None = None,
         tick: Callable[[], None] = lambda: None,
         broker: type[StudyBroker] = StudyBroker,
+        limits: LimitsSection | None = None,
     ) -> None:
         plan = make_plan(self.space, IMAGES, where="pets.yaml")
         with closing(SweepJournal(self.path / "journal.log")) as journal:
+            opened = broker(self.space, plan, IMAGES, journal, slots=SLOTS)
             run_work(
-                broker(self.space, plan, IMAGES, journal, slots=SLOTS),
+                opened,
                 actor,
                 parameters={"folder": str(self.path)},
+                attempts=Attempts(opened, None, limits or self.space.limits),
                 slots=Slots(count=SLOTS, cpus=1, gpus=0),
                 control=control or Control(),
                 tick=tick,
@@ -219,6 +232,30 @@ def test_a_lost_process_is_replaced_and_its_trial_tried_again(
     assert (runs[3]["attempt"], runs[3]["failure"]) == (1, "worker_lost")
     deaths = {path.name: path.stat().st_size for path in one.path.glob("died-*")}
     assert deaths == {"died-b2-0001": 1, "died-b2-0003": 2}
+    assert one.is_done()
+
+
+@pytest.mark.parametrize(
+    ("limits", "state", "failure", "attempt"),
+    [
+        (LimitsSection(trial_minutes=0.05), "FAIL", "trial_time_limit", 0),
+        (LimitsSection(silent_minutes=0.05), "COMPLETE", None, 1),
+    ],
+    ids=["takes too long", "is silent for too long"],
+)
+def test_a_process_that_hangs_is_ended_and_the_others_go_on(
+    sweep: Callable[..., Sweep],
+    limits: LimitsSection,
+    state: str,
+    failure: str | None,
+    attempt: int,
+) -> None:
+    one = sweep(2, trials=4)
+    one.run(HangingActor, limits=limits)
+    trials = one.trials()
+    assert [trial.state.name for trial in trials] == ["COMPLETE", state, "COMPLETE", "COMPLETE"]
+    run = trials[1].user_attrs[record.RUN]
+    assert (run["failure"], run["attempt"]) == (failure, attempt)
     assert one.is_done()
 
 

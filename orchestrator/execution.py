@@ -1,0 +1,169 @@
+"""Doing the work that a sweep's journal lacks: broker, Tune, tables, log, signals, head watch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from orchestrator.checkpoints import CheckpointFolder
+from orchestrator.errors import StorageError
+from orchestrator.journal import SweepJournal
+from orchestrator.plan import Plan
+from orchestrator.preparation import Prepared
+from orchestrator.progress import StudyProgress, measure
+from orchestrator.projection import Projection, rebuild
+from orchestrator.runs import Run
+from orchestrator.signals import stopping_on_signals
+from orchestrator.studies import Seconds, StudyBroker
+from orchestrator.work import Activity
+
+if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked at
+    from orchestrator.tuning.cluster import Slots
+
+TABLES_EVERY_S = 5.0
+"""Shortest time between two writings of the tables while a sweep runs, in seconds."""
+
+_log = logging.getLogger("sft_sweep")
+
+
+class View(Protocol):
+    """Shows how far a sweep is."""
+
+    def __call__(self, plan: Plan, progress: Sequence[StudyProgress], activity: Activity) -> None:
+        """Show the present state; called every half second."""
+
+    def stopping(self) -> None:
+        """Say that the end was asked for; called amid anything, by a signal handler."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How the execution of a sweep came to its end.
+
+    Attributes:
+        signal: the signal that ended it early, or None.
+        seconds: time spent in the broker.
+    """
+
+    signal: int | None
+    seconds: Seconds
+
+
+def execute(
+    run: Run, prepared: Prepared, journal: SweepJournal, *, slots: Slots, view: View
+) -> Ended:
+    """Do all the work that a sweep's journal lacks, and write its tables.
+
+    Raises:
+        StorageError: something cannot be written, or the head of the cluster was lost.
+    """
+    from orchestrator.tuning.actor import FineTuneActor, share
+    from orchestrator.tuning.attempts import Attempts
+    from orchestrator.tuning.control import Control
+    from orchestrator.tuning.keeper import start_keeper
+    from orchestrator.tuning.lifeline import watching_head
+    from orchestrator.tuning.run import run_work
+
+    space, plan = prepared.space, prepared.plan
+    start, hours = time.monotonic(), prepared.space.limits.hours
+    control = Control()
+    lost = StorageError(
+        "the head of the Ray cluster does not answer any more. What has finished is kept; once "
+        f"there is a cluster again, go on with: sft-sweep resume {run.path}"
+    )
+
+    def stop() -> None:
+        control.request_stop()
+        view.stopping()
+
+    with (
+        logging_to(run.log),
+        stopping_on_signals(stop) as caught,
+        watching_head(lost=lambda: control.fail(lost), stuck=lambda: _leave(run, lost)),
+    ):
+        if journal.mended_bytes:
+            _log.warning("%s: dropped a record or an ask that a death cut short", run.journal)
+        broker = StudyBroker(
+            space,
+            plan,
+            prepared.images,
+            journal,
+            slots=slots.count,
+            deadline=None if hours is None else start + hours * 3600,
+        )
+        keeper = start_keeper(run.checkpoints)
+        projection = Projection(run.sweep_id, broker.studies)
+        written = start
+
+        def tick() -> None:
+            nonlocal written
+            view(plan, measure(space, broker.studies), broker.activity)
+            if time.monotonic() - written >= TABLES_EVERY_S:
+                projection.write(run.path)
+                written = time.monotonic()
+
+        _log_beginning(prepared, slots)
+        shared = share(
+            prepared.images,
+            prepared.weights,
+            cache=space.cache,
+            keeper=keeper,
+            checkpoint_s=space.checkpoint_s,
+        )
+        try:
+            run_work(
+                broker,
+                FineTuneActor,
+                parameters={"shared": shared},
+                attempts=Attempts(broker, keeper, space.limits),
+                slots=slots,
+                control=control,
+                tick=tick,
+            )
+        finally:
+            projection.write(run.path)
+        view(plan, measure(space, broker.studies), broker.activity)
+        if not control.stopping:
+            CheckpointFolder(run.checkpoints).clear()
+        _log.info("ended: signal %s", caught[0] if caught else None)
+        return Ended(signal=caught[0] if caught else None, seconds=broker.seconds)
+
+
+def _log_beginning(prepared: Prepared, slots: Slots) -> None:
+    for note in prepared.notes:
+        for line in note.lines():
+            _log.info("dataset: %s", line)
+    for one in prepared.kept:
+        _log.info("cache: %s", one.text)
+    _log.info("started: %d slots, %d studies", slots.count, len(prepared.plan.studies))
+
+
+def _leave(run: Run, lost: StorageError) -> None:
+    """End the process from another thread than the one that waits for the head in vain."""
+    try:
+        rebuild(run.path, run.sweep_id)
+    finally:
+        _log.error("%s", lost)
+        print(f"\n{lost}", file=sys.stderr, flush=True)
+        os._exit(lost.exit_code)
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Let the messages of this program go to a file, too."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _log.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,175 @@
+"""What a sweep comes to whose driver and workers are killed again and again.
+
+    python -m tests.benchmarks.soak [--kills 50] [--seed 0]
+
+The same sweep runs twice, one trial at a time: undisturbed; then with kill -9 for its driver or
+for all its workers at random moments, taken up again each time. Both have to come to the same
+trials with the same scores, no key may be there twice, no row may get lost, and no trial may be run
+again once it has finished. Exits with 1 where that is not so. It takes about ten minutes on two
+processors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.inspection import RunState, inspect
+from orchestrator.projection import load_studies
+from orchestrator.runs import Run
+from tests.integration.faults import sweeps
+
+OVERRIDES = (
+    "search.backbone=[tiny_strokes, tiny_untrained]",
+    "search.label_budget=[2, 5]",
+    "trials=16",
+    "training={steps: 160, reports: 4}",
+    "sampler={name: tpe}",
+    "pruner={name: median, n_startup_trials: 4}",
+    "finalists={count: 2, repeats: 3}",
+    "baselines=[pixels, probe]",
+    "resources.max_concurrent=1",
+    "checkpoint_s=0.2",
+)
+
+WORKER_KILLS = 2
+"""Most kills of workers in one life of the driver: a third one may exhaust a trial's attempts."""
+
+Rows = dict[str, Any]
+
+
+@dataclass
+class Toll:
+    """What was done to the sweep, and what was found on the way.
+
+    Attributes:
+        drivers: kills of the driver.
+        workers: kills of the workers.
+        lives: launches and resumes.
+        finished: of each trial that had finished at some kill, when that was.
+        problems: what ought not to be.
+    """
+
+    drivers: int = 0
+    workers: int = 0
+    lives: int = 0
+    finished: dict[str, Rows] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def kills(self) -> int:
+        """All of them."""
+        return self.drivers + self.workers
+
+    def look(self, path: Path) -> None:
+        """Hold what has finished by now against what had finished before."""
+        now = finished(path)
+        for key, run in self.finished.items():
+            if now.get(key) != run:
+                self.problems.append(f"{key}: had finished, and was run again or lost")
+        self.finished = now
+
+
+def finished(path: Path) -> dict[str, Rows]:
+    """How each trial, final and baseline that is over went, as the journal has it."""
+    found: dict[str, Rows] = {}
+    for name, study in load_studies(path).items():
+        for trial in study.get_trials(deepcopy=False):
+            if trial.state.is_finished():
+                found[f"{name}-{trial.number:04d}"] = trial.user_attrs["run"]
+        for key, value in study.user_attrs.items():
+            if key.startswith(("final/", "baseline/")):
+                found[f"{name} {key}"] = value["run"]
+    return found
+
+
+def disturb(out: Path, *, kills: int, chance: random.Random) -> tuple[Path, Toll]:
+    """A sweep that is killed so many times, then left alone until it is done."""
+    toll = Toll()
+    sweep = sweeps.start(out, *OVERRIDES)
+    sweep.wait_until(lambda path: (path / "manifest.json").is_file())
+    path = sweep.path
+    while True:
+        toll.lives += 1
+        if toll.kills >= kills:
+            break
+        live(sweep, path, toll, kills=kills, chance=chance)
+        if sweep.process.poll() is None:
+            sweep.kill()
+            toll.drivers += 1
+        toll.look(path)
+        if inspect(Run(path)).state is RunState.FINISHED:
+            toll.problems.append("it was over before all kills were made; ask for fewer")
+            return path, toll
+        print(f"{toll.kills:3} kills, {len(toll.finished):3} pieces of work finished", flush=True)
+        sweep = sweeps.start_resume(path)
+    code, messages = sweep.end()
+    if code != 0:
+        toll.problems.append(f"the last resume ended with {code}: {messages[-500:]}")
+    toll.look(path)
+    return path, toll
+
+
+def live(sweep: sweeps.Sweep, path: Path, toll: Toll, *, kills: int, chance: random.Random) -> None:
+    """One life of the driver: none, one or two kills of its workers, at random moments."""
+    until = time.monotonic() + chance.uniform(1.0, 14.0)
+    hits = sorted(chance.uniform(5.0, 14.0) for _ in range(WORKER_KILLS))
+    start = time.monotonic()
+    while time.monotonic() < until and sweep.process.poll() is None:
+        if hits and time.monotonic() - start > hits[0]:
+            hits.pop(0)
+            workers = sweep.workers()
+            if workers and toll.kills < kills - 1:
+                sweeps.kill(workers)
+                toll.workers += 1
+        time.sleep(0.05)
+
+
+def main() -> None:
+    """Run both, and print what was found."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    start = time.monotonic()
+    undisturbed = sweeps.start(folder / "undisturbed", *OVERRIDES)
+    code, messages = undisturbed.end()
+    assert code == 0, messages
+    calm_s = time.monotonic() - start
+    start = time.monotonic()
+    path, toll = disturb(
+        folder / "disturbed", kills=options.kills, chance=random.Random(options.seed)
+    )
+    wanted, found = sweeps.results(undisturbed.path), sweeps.results(path)
+    for name, rows in wanted.items():
+        if rows != found[name]:
+            toll.problems.append(f"{name}: differs from the undisturbed sweep")
+    attempts = [run["attempt"] for run in sweeps.runs_of(path).values()]
+    resumed = sum(bool(run["from_checkpoint"]) for run in finished(path).values())
+    print("|  | undisturbed | killed |")
+    print("| --- | ---: | ---: |")
+    print(f"| seconds | {calm_s:.0f} | {time.monotonic() - start:.0f} |")
+    print(f"| lives of the driver | 1 | {toll.lives} |")
+    print(f"| kills of the driver | 0 | {toll.drivers} |")
+    print(f"| kills of the workers | 0 | {toll.workers} |")
+    print(f"| further attempts | 0 | {sum(attempts)} |")
+    print(f"| work that went on from a checkpoint | 0 | {resumed} |")
+    for name, rows in wanted.items():
+        print(f"| rows of {name} | {len(rows)} | {len(found[name])} |")
+    print("\n".join(toll.problems) or "the same trials and scores; nothing twice, nothing lost")
+    if toll.problems:
+        raise SystemExit(f"kept for a look: {folder}")
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
