@@ -220,6 +220,20 @@ def test_one_computes_and_the_other_waits(tmp_path: Path, finish: bool) -> None:
         assert other.exitcode == 0
 
 
+def test_who_waits_shows_life(tmp_path: Path) -> None:
+    beats: list[None] = []
+    with holder(tmp_path, finish=True) as (_, release):
+
+        def beat() -> None:
+            beats.append(None)
+            if len(beats) == 3:
+                release.set()
+
+        computer = Computer(ids_of(7))
+        opened(tmp_path).fetch(computer.ids, computer, patience_s=lambda _: 30.0, beat=beat)
+    assert len(beats) >= 3
+
+
 def test_nobody_waits_longer_than_computing_takes_and_death_frees_the_lock(tmp_path: Path) -> None:
     with holder(tmp_path, finish=False) as (other, _):
         assert fetch(opened(tmp_path), 7, patience_s=0.05)[1] == [7]  # beside the other
