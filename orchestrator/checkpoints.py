@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trainable.checkpoint import Checkpoint
-from trainable.writing import whole_file
+from trainable.writing import step, whole_file
 
 SHARE = 0.05
 """Largest share of a piece of work's time that its checkpoints take."""
@@ -118,12 +118,14 @@ class CheckpointFolder:
     def remove(self, work_id: str) -> None:
         """Forget the checkpoint of a piece of work."""
         self._file(work_id).unlink(missing_ok=True)
+        step(f"{work_id}: checkpoint removed")
 
     def clear(self) -> None:
         """Forget all of them, and what a death left half written."""
         if self._path.is_dir():
             for file in self._path.iterdir():
                 file.unlink(missing_ok=True)
+                step(f"{file.name}: removed")
             self._path.rmdir()
 
     def _file(self, work_id: str) -> Path:

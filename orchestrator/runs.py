@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import platform
 import subprocess
 import tempfile
@@ -17,6 +15,7 @@ from typing import Any
 
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.tables import SCHEMA_VERSION
+from trainable.writing import step, whole_file
 
 DEFAULT_ROOT = Path("runs")
 
@@ -123,6 +122,7 @@ def create_run(root: Path, name: str, *, now: datetime) -> Run:
                 path.mkdir()
             except FileExistsError:
                 continue
+            step(f"{name}: directory made")
             return Run(path)
     except OSError as error:
         raise StorageError(
@@ -185,16 +185,10 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as sink:
+        with whole_file(path, "w") as sink:
             sink.write(text)
-            sink.flush()
-            os.fsync(sink.fileno())
-        temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
 
 

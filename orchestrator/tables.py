@@ -5,8 +5,6 @@ A table on disk is always complete: a reader sees the old file or the new one, n
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.errors import StorageError
+from trainable.writing import whole_file
 
 SCHEMA_VERSION = 1
 """Of the columns below; columns are only ever added, so that older files stay readable."""
@@ -172,26 +171,19 @@ def write_table(directory: Path, name: str, rows: Sequence[Mapping[str, Any]] | 
     """
     table = _conform(name, rows)
     path = directory / f"{name}.parquet"
-    temporary = directory / f".{name}.parquet.tmp"
+
+    def check(written: Path) -> None:
+        if pq.read_metadata(written).num_rows != table.num_rows:
+            raise pa.ArrowInvalid("the rows written are not the rows read back")
+
     try:
-        try:
-            with temporary.open("wb") as sink:
-                pq.write_table(table, sink, compression="zstd")
-                sink.flush()
-                os.fsync(sink.fileno())
-            if pq.read_metadata(temporary).num_rows != table.num_rows:
-                raise pa.ArrowInvalid("the rows written are not the rows read back")
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        with whole_file(path, check=check) as sink:
+            pq.write_table(table, sink, compression="zstd")
     except (OSError, pa.ArrowException) as error:
         raise StorageError(
             f"{path}: not written ({error}); the table as it was before is untouched. "
             "Make room there or give this user the right to write, then resume the sweep"
         ) from error
-    _sync_folder(directory)
     return path
 
 
@@ -281,15 +273,3 @@ def _fill(table: pa.Table, name: str, schema: pa.Schema) -> pa.Table:
             raise ValueError(f"{name}.{field.name}: {column.null_count} null or missing keys")
         columns.append(column)
     return pa.table(columns, schema=schema)
-
-
-def _sync_folder(directory: Path) -> None:
-    """Makes a rename in `directory` survive a power cut, where the file system can."""
-    # Some file systems refuse to sync a folder. The rename stands all the same, and what a power
-    # cut might undo is rebuilt from the journal.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

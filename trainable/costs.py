@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from trainable.boundaries import Boundary
 from trainable.spec import CacheMode
+from trainable.writing import whole_file
 
 READS = 4
 """How often a row is read, at the least, once it was written: by so many trials."""
@@ -127,10 +128,8 @@ def speeds_of(folder: Path, *, device: torch.device) -> Speeds:
         if all(math.isfinite(value) and value > 0 for value in asdict(speeds).values()):
             return _on(device, speeds)
     speeds = _probe(folder)
-    temporary = folder / f"{uuid4().hex}.tmp"
-    with contextlib.suppress(OSError):
-        temporary.write_text(json.dumps(asdict(speeds)), encoding="utf-8")
-        temporary.rename(path)
+    with contextlib.suppress(OSError), whole_file(path, "w", durable=False) as sink:
+        json.dump(asdict(speeds), sink)
     return _on(device, speeds)
 
 

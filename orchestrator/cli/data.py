@@ -93,9 +93,14 @@ def _draw(images: LabelledImages, sheet: Path) -> None:
 
     from orchestrator.contact_sheet import contact_sheet
     from orchestrator.errors import UsageError
+    from trainable.writing import whole_file
 
+    drawing = contact_sheet(images, np.flatnonzero(images.shard_of >= 0))
     try:
-        contact_sheet(images, np.flatnonzero(images.shard_of >= 0)).save(sheet, "PNG")
+        with whole_file(sheet) as sink:
+            drawing.save(sink, "PNG")
     except OSError as error:
-        raise UsageError(f"--sheet {sheet}: cannot be written: {error.strerror}") from error
+        raise UsageError(
+            f"--sheet {sheet}: cannot be written: {error.strerror or error}"
+        ) from error
     print(f"drawn: {sheet}", file=sys.stderr)

@@ -37,6 +37,7 @@ def init(
     """
     from orchestrator.starter import starter
     from trainable.device import default_device
+    from trainable.writing import whole_file
 
     if out is not None and out.exists():
         raise UsageError(f"{out}: exists; name another file, or delete it first")
@@ -49,7 +50,8 @@ def init(
         print(text, end="")
         return 0
     try:
-        out.write_text(text, encoding="utf-8")
+        with whole_file(out, "w") as sink:
+            sink.write(text)
     except OSError as error:
         raise UsageError(f"{out}: cannot be written: {error.strerror or error}") from error
     print(f"written: {out}. Look at the images with: sft-sweep data {out}", file=sys.stderr)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from orchestrator.cli.escaping import csv_cell
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.formats import plain, plural
 from orchestrator.signals import exiting_on_sigterm
+from trainable.writing import whole_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,30 +80,16 @@ def write(result: QueryResult, form: Form, out: Path | None) -> None:
     if out is None:
         writer(result, sys.stdout.buffer if form is Form.PARQUET else sys.stdout)
         return
-    with _whole_file(out, binary=form is Form.PARQUET) as sink:
-        writer(result, sink)
-    print(f"written: {out}", file=sys.stderr)
-
-
-@contextmanager
-def _whole_file(path: Path, *, binary: bool) -> Iterator[IO[Any]]:
-    """A file beside `path` that takes its place once all of it is written."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    mode: Literal["w", "wb"] = "wb" if form is Form.PARQUET else "w"
     try:
-        try:
-            mode, encoding, newline = ("wb", None, None) if binary else ("w", "utf-8", "")
-            with (
-                exiting_on_sigterm(),
-                temporary.open(mode, encoding=encoding, newline=newline) as sink,
-            ):
-                yield sink
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        with (
+            exiting_on_sigterm(),
+            whole_file(out, mode, newline="" if mode == "w" else None) as sink,
+        ):
+            writer(result, sink)
     except OSError as error:
-        raise StorageError(f"-o {path}: cannot be written: {error.strerror or error}") from error
+        raise StorageError(f"-o {out}: cannot be written: {error.strerror or error}") from error
+    print(f"written: {out}", file=sys.stderr)
 
 
 def _rows(result: QueryResult) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.runs import check_root
+from trainable.writing import step, sync_folder
 
 
 def check_target(out: Path) -> None:
@@ -50,12 +51,16 @@ def whole_folder(out: Path) -> Iterator[Path]:
         for path in part.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+        step(f"{out.name}: files written")
         if fills:
             for path in list(part.iterdir()):
                 path.rename(out / path.name)
+                step(f"{out.name}: {path.name} in its place")
             part.rmdir()
         else:
             part.rename(out)
+            step(f"{out.name}: in its place")
+        sync_folder(out if fills else out.parent)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         raise _unwritable(out, error) from error

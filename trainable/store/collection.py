@@ -15,7 +15,8 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 
-from trainable.store.row_files import ID_BYTES, SUFFIX, TEMPORARY, Ids, RowFile, Rows, write_rows
+from trainable.store.row_files import ID_BYTES, SUFFIX, Ids, RowFile, Rows, write_rows
+from trainable.writing import whole_file
 
 _LARGEST_SHARE = 0.25
 """Of the whole store, that one collection's new rows may take."""
@@ -147,19 +148,17 @@ class Collection:
         size = len(ids) * (self._row_bytes + ID_BYTES + 4)
         if self._store.warning is not None or size > self._store.max_bytes * _LARGEST_SHARE:
             return
-        name = uuid4().hex
-        temporary = self._folder / f"{name}{TEMPORARY}"
+        path = self._folder / f"{uuid4().hex}{SUFFIX}"
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             about = self._folder / "about.json"
             if not about.exists():
-                about.write_text(self._about, encoding="utf-8")
-            write_rows(temporary, ids, np.ascontiguousarray(rows, dtype=self._dtype))
-            temporary.rename(self._folder / f"{name}{SUFFIX}")
+                with whole_file(about, "w", durable=False) as sink:
+                    sink.write(self._about)
+            with whole_file(path, durable=False) as sink:
+                write_rows(sink, ids, np.ascontiguousarray(rows, dtype=self._dtype))
             self._store.make_room()
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             self._store.warning = (
                 f"{self._store.folder}: features are computed again and not kept: "
                 f"{error.strerror or error}"

@@ -8,7 +8,7 @@ import os
 import time
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,11 +80,11 @@ def _aligned(position: int) -> int:
     return -(-(position + 4) // _ALIGNMENT) * _ALIGNMENT
 
 
-def write_rows(path: Path, ids: Ids, rows: Rows) -> None:
+def write_rows(file: IO[bytes], ids: Ids, rows: Rows) -> None:
     """Write what `RowFile.open` maps.
 
     Args:
-        path: of the file.
+        file: empty.
         ids: (N, 32) content hashes.
         rows: (N, *shape), contiguous.
 
@@ -93,9 +93,8 @@ def write_rows(path: Path, ids: Ids, rows: Rows) -> None:
     """
     checksums = np.asarray([zlib.crc32(row.data) for row in rows], dtype=np.uint32)
     head = ids.tobytes() + checksums.tobytes()
-    with path.open("wb") as file:
-        file.write(_MAGIC + len(ids).to_bytes(8, "little") + head)
-        position = file.tell()
-        file.write(zlib.crc32(head).to_bytes(4, "little"))
-        file.write(bytes(_aligned(position) - position - 4))
-        file.write(rows.data)
+    file.write(_MAGIC + len(ids).to_bytes(8, "little") + head)
+    position = file.tell()
+    file.write(zlib.crc32(head).to_bytes(4, "little"))
+    file.write(bytes(_aligned(position) - position - 4))
+    file.write(rows.data)
