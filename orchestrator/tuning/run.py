@@ -56,6 +56,7 @@ def run_work(
         # Snapshots of the experiment are not used: the journal is the only state.
         "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
         "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the sweep's log has them, in its own words
     }
     trainable = tune.with_parameters(actor, **parameters) if parameters else actor
     with tempfile.TemporaryDirectory(prefix="sft-sweep-") as scratch:

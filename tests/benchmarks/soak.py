@@ -41,6 +41,9 @@ OVERRIDES = (
 WORKER_KILLS = 2
 """Most kills of workers in one life of the driver: a third one may exhaust a trial's attempts."""
 
+END_S = 1800.0
+"""Longest time that a sweep may take to its end, in seconds."""
+
 Rows = dict[str, Any]
 
 
@@ -109,7 +112,7 @@ def disturb(out: Path, *, kills: int, chance: random.Random) -> tuple[Path, Toll
             return path, toll
         print(f"{toll.kills:3} kills, {len(toll.finished):3} pieces of work finished", flush=True)
         sweep = sweeps.start_resume(path)
-    code, messages = sweep.end()
+    code, messages = sweep.end(timeout_s=END_S)
     if code != 0:
         toll.problems.append(f"the last resume ended with {code}: {messages[-500:]}")
     toll.look(path)
@@ -142,7 +145,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     start = time.monotonic()
     undisturbed = sweeps.start(folder / "undisturbed", *OVERRIDES)
-    code, messages = undisturbed.end()
+    code, messages = undisturbed.end(timeout_s=END_S)
     assert code == 0, messages
     calm_s = time.monotonic() - start
     start = time.monotonic()
