@@ -59,7 +59,6 @@ class Machines:
         _must("ip", "link", "set", self._tag, "up")
         options = ("--head", f"--port={self._port}", "--num-cpus=0", "--include-dashboard=false")
         self._start(0, options, ())
-        self._wait_for_head()
 
     def add_node(self, number: int, *, num_cpus: int = 2) -> None:
         """Start a node behind a cable of its own."""
@@ -107,29 +106,24 @@ class Machines:
 
     def _start(self, number: int, options: tuple[str, ...], within: tuple[str, ...]) -> None:
         ray = str(Path(sys.executable).with_name("ray"))
-        self._processes[number] = subprocess.Popen(
-            [
-                *within,
-                ray,
-                "start",
-                "--block",
-                f"--node-ip-address={NETWORK}.{number + 1}",
-                *options,
-            ],
-            stdout=(self._folder / f"node-{number}.log").open("wb"),
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **self.env, "RAY_TMPDIR": str(self._folder)},
-            start_new_session=True,
-        )
+        ip = f"--node-ip-address={NETWORK}.{number + 1}"
+        with (self._folder / f"node-{number}.log").open("wb") as log:
+            self._processes[number] = subprocess.Popen(
+                [*within, ray, "start", "--block", ip, *options],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self.env, "RAY_TMPDIR": str(self._folder)},
+                start_new_session=True,
+            )
+        self._wait_until_up(number)
 
-    def _wait_for_head(self) -> None:
+    def _wait_until_up(self, number: int) -> None:
+        log = self._folder / f"node-{number}.log"
         until = time.monotonic() + START_S
-        while time.monotonic() < until:
-            with contextlib.suppress(OSError):
-                socket.create_connection((f"{NETWORK}.1", self._port), timeout=1).close()
-                return
+        while "will now block" not in log.read_text():
+            assert time.monotonic() < until, log.read_text()
+            assert self._processes[number].poll() is None, log.read_text()
             time.sleep(0.2)
-        raise AssertionError((self._folder / "node-0.log").read_text())
 
 
 @contextlib.contextmanager

@@ -11,12 +11,18 @@ Results = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """What the sweep comes to that nothing happens to."""
-    sweep = start(tmp_path_factory.mktemp("undisturbed") / "runs")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a sweep that nothing happened to; copy it before you change it."""
+    sweep = start(tmp_path_factory.mktemp("finished") / "runs")
     code, messages = sweep.end()
     assert code == 0, messages
-    return results(sweep.path)
+    return sweep.path
+
+
+@pytest.fixture(scope="session")
+def undisturbed(finished: Path) -> Results:
+    """What the sweep comes to that nothing happens to."""
+    return results(finished)
 
 
 @pytest.fixture

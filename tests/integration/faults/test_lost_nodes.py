@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,13 @@ import pytest
 
 from tests.integration.faults.clusters import Machines, can_make_namespaces, machines
 from tests.integration.faults.conftest import Results
-from tests.integration.faults.sweeps import resume, results, runs_of, settled, start
+from tests.integration.faults.sweeps import results, resume, settled, start
 
 pytestmark = pytest.mark.skipif(
     not can_make_namespaces(), reason="this user may not make network namespaces"
 )
 
-LONGER = "training={steps: 400, reports: 3}"
+LONGER = "training={steps: 200, reports: 4}"
 
 
 @pytest.fixture
