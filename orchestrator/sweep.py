@@ -78,13 +78,30 @@ def launch(prepared: Prepared, *, root: Path, address: str, view: View) -> Outco
         address, modules=_shipped(prepared)
     ):  # before the directory is made: without a cluster there is no sweep
         slots = find_slots(prepared.space.resources)
-        run = create_run(root, prepared.space.name, now=datetime.now(tz=UTC))
-        text = yaml.safe_dump(prepared.space.to_json(), sort_keys=False, allow_unicode=True)
-        write_text(run.space, text)
-        with closing(SweepJournal(run.journal)) as journal:
-            write_manifest(run, foundations(prepared))
+        run, opened = begin(root, prepared)
+        with closing(opened) as journal:
             ended = execute(run, prepared, journal, slots=slots, view=view)
     return _outcome(run, prepared, ended, start=start)
+
+
+def begin(root: Path, prepared: Prepared) -> tuple[Run, SweepJournal]:
+    """The directory of a new sweep with all that `resume` needs, and its journal, locked.
+
+    The manifest comes last: a directory without one is no sweep.
+
+    Raises:
+        StorageError: something cannot be written.
+    """
+    run = create_run(root, prepared.space.name, now=datetime.now(tz=UTC))
+    text = yaml.safe_dump(prepared.space.to_json(), sort_keys=False, allow_unicode=True)
+    write_text(run.space, text)
+    journal = SweepJournal(run.journal)
+    try:
+        write_manifest(run, foundations(prepared))
+    except BaseException:
+        journal.close()
+        raise
+    return run, journal
 
 
 def resume(run: Run, *, address: str, view: View, accept_changes: bool = False) -> Outcome:

@@ -162,7 +162,7 @@ def _final(
         return trial.refit(start=start, after_update=attempt.checkpointer.after_update)
 
     result = attempt.begin(refit)
-    yield Event(run=attempt.read(), result=_test_json(result), done=True)
+    yield Event(run=attempt.read(), result=result_json(result), done=True)
 
 
 def _make(
@@ -205,13 +205,14 @@ def _baseline(
             "num_classes": images.num_classes,
             "folds": result.folds,
             "validation": asdict(result.validation),
-            "tests": [_test_json(test) for test in result.tests],
+            "tests": [result_json(test) for test in result.tests],
         },
         done=True,
     )
 
 
-def _test_json(result: TestResult) -> dict[str, Any]:
+def result_json(result: TestResult) -> dict[str, Any]:
+    """A result on the test set in JSON values."""
     return {
         "scores": asdict(result.scores),
         "predicted": to_text(result.predicted.astype(np.int32)),
