@@ -35,12 +35,16 @@ def can_make_namespaces() -> bool:
 class Machines:
     """A head without processors for trials, and nodes that can be cut off from it.
 
+    Args:
+        folder: for logs, sockets and the token of the cluster.
+        hidden: a folder that is empty for the processes of all nodes.
+
     Attributes:
         address: of the cluster.
         env: what a driver needs in its environment.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, hidden: Path | None = None) -> None:
         token = folder / "token"
         token.write_text(secrets.token_hex(32))
         token.chmod(0o600)
@@ -50,6 +54,10 @@ class Machines:
             "RAY_USAGE_STATS_ENABLED": "0",
         }
         self._folder = folder
+        self._hiding: tuple[str, ...] = ()
+        if hidden is not None:
+            script = 'mount -t tmpfs none "$0" && exec "$@"'
+            self._hiding = ("unshare", "--mount", "sh", "-c", script, str(hidden))
         self._tag = f"sft{os.getpid() % 100_000}"
         self._port = _free_port()
         self.address = f"{NETWORK}.1:{self._port}"
@@ -109,7 +117,7 @@ class Machines:
         ip = f"--node-ip-address={NETWORK}.{number + 1}"
         with (self._folder / f"node-{number}.log").open("wb") as log:
             self._processes[number] = subprocess.Popen(
-                [*within, ray, "start", "--block", ip, *options],
+                [*within, *self._hiding, ray, "start", "--block", ip, *options],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self.env, "RAY_TMPDIR": str(self._folder)},
@@ -127,10 +135,10 @@ class Machines:
 
 
 @contextlib.contextmanager
-def machines(*, nodes: int) -> Iterator[Machines]:
-    """A cluster of a head and some nodes, gone at the end."""
+def machines(*, nodes: int, hidden: Path | None = None) -> Iterator[Machines]:
+    """A cluster of a head and some nodes, gone at the end; see `Machines`."""
     with tempfile.TemporaryDirectory(prefix="r") as folder:  # paths of sockets have to be short
-        cluster = Machines(Path(folder))
+        cluster = Machines(Path(folder), hidden=hidden)
         try:
             for number in range(1, nodes + 1):
                 cluster.add_node(number)
