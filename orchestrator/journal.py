@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from orchestrator.errors import StorageError, UsageError
+from orchestrator.journal_records import is_record, sound_lines
+from trainable.writing import append, step
+
+_PATIENCE_S, _TRIES = 0.5, 10
+"""How long, and how often, the lock is asked for."""
 
 
 class SweepJournal(JournalFileBackend):
@@ -20,17 +29,18 @@ class SweepJournal(JournalFileBackend):
 
     The lock is the kernel's (flock), so that it ends with the process, however that ends. Every
     record is handed to the kernel before the call returns, which outlives the death of the
-    process; a record torn by that death, and an ask that it cut short, are dropped when the file is
-    next opened (`mended_bytes` says how much). The file is synced to disk whenever a trial settles
-    or a study's attribute is set, which outlives the death of the machine. Optuna and its dashboard
-    read the file as usual.
+    process; what that death left half done at the end of the file, and whatever else there is no
+    record, is dropped when the file is next opened (`mended_bytes` says how much). The file is
+    synced to disk whenever a trial settles or a study's attribute is set, which outlives the death
+    of the machine. Optuna and its dashboard read the file as usual. Optuna's own lock beside the
+    file, which outlives the process that took it, is not taken.
 
     Args:
         path: of the file; created where missing.
 
     Raises:
         UsageError: another process runs this sweep.
-        StorageError: the file cannot be opened.
+        StorageError: the file cannot be opened, or is damaged amid good records.
     """
 
     # Numbers of optuna.storages.journal:
@@ -42,16 +52,13 @@ class SweepJournal(JournalFileBackend):
             self._file = path.open("ab", buffering=0)
         except OSError as error:
             raise StorageError(f"{path}: cannot be opened for writing: {error.strerror}") from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise UsageError(
-                f"{path.parent}: another process is running this sweep; wait for it, or look with: "
-                f"sft-sweep status {path.parent}"
-            ) from None
         self._path = path
-        self.mended_bytes = self._drop_unfinished_tail()
+        try:
+            _lock(self._file, path)
+            self.mended_bytes = self._drop_unfinished_tail()
+        except BaseException:
+            self._file.close()
+            raise
         super().__init__(str(path))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -59,34 +66,39 @@ class SweepJournal(JournalFileBackend):
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         size = self._path.stat().st_size
         try:
-            if self._file.write(lines) != len(lines):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            append(self._file, lines, self._path.name)
             if any(log["op_code"] in self._SYNCED for log in logs):
                 os.fsync(self._file.fileno())
+                step(f"{self._path.name}: synced")
         except OSError as error:
-            os.ftruncate(self._file.fileno(), size)  # half a record would spoil the next one
+            self._cut(size)  # half a record would spoil the next one
             raise StorageError(
                 f"{self._path}: cannot be written: {error.strerror}. Make room, then: "
                 f"sft-sweep resume {self._path.parent}"
             ) from error
 
     def _drop_unfinished_tail(self) -> int:
-        """Cut off what a death left half done: a record without its line end, and an ask.
+        """Cut off what is no record, and then an ask that is not finished.
 
         Between the first record of an ask and the trial's plan there is no other record. Without
         them the ask is made again, from the beginning of its random draws.
         """
-        data = self._path.read_bytes()
-        *lines, torn = data.split(b"\n")
-        dropped = len(torn)
-        for line in reversed(lines):
-            record = json.loads(line)
+        lines = sound_lines(self._path)
+        while lines:
+            record = json.loads(lines[-1])
             if record["op_code"] not in self._ASKING or _is_finished(record):
                 break
-            dropped += len(line) + 1
+            lines.pop()
+        size = sum(len(line) + 1 for line in lines)
+        dropped = self._path.stat().st_size - size
         if dropped:
-            os.ftruncate(self._file.fileno(), len(data) - dropped)
+            self._cut(size)
         return dropped
+
+    def _cut(self, size: int) -> None:
+        step(f"{self._path.name}: to be cut")
+        os.ftruncate(self._file.fileno(), size)
+        step(f"{self._path.name}: cut")
 
     def close(self) -> None:
         """Give the lock back."""
@@ -96,6 +108,24 @@ class SweepJournal(JournalFileBackend):
 def _is_finished(record: dict[str, Any]) -> bool:
     """Whether a record ends a trial."""
     return "state" in record and TrialState(record["state"]).is_finished()
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    """Take the sweep's lock, which a reader may hold for a moment.
+
+    Raises:
+        UsageError: a process keeps it.
+    """
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            time.sleep(_PATIENCE_S / _TRIES)
+    raise UsageError(
+        f"{path.parent}: another process is running this sweep; wait for it, or look with: "
+        f"sft-sweep status {path.parent}"
+    )
 
 
 def is_locked(path: Path) -> bool:
@@ -108,17 +138,49 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def read_only(path: Path) -> BaseJournalBackend:
-    """The journal for readers; takes no lock and never writes.
+@contextmanager
+def kept_idle(path: Path) -> Iterator[bool]:
+    """Whether no process runs the sweep of this journal; if so, none begins within the block."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # held, or a file system that locks nothing that is open for reading
+            yield False
+            return
+        yield True
+
+
+def read_storage(path: Path) -> JournalStorage:
+    """Optuna's storage over the journal for readers; takes no lock and never writes.
+
+    Of a journal with garbage at its end, such as a death leaves, the good part is read.
 
     Raises:
         UsageError: there is no such file.
+        StorageError: the file cannot be read, or is damaged amid good records.
     """
     if not path.is_file():
         raise UsageError(f"{path.parent}: no sweep here (journal.log is missing)")
-    return _ReadOnly(str(path))
+    try:
+        return JournalStorage(_Reader(path))
+    except Exception:  # whatever garbage leads to; looking for it in advance would read all twice
+        return JournalStorage(_Reader(path, most=len(sound_lines(path))))
 
 
-class _ReadOnly(JournalFileBackend):
+class _Reader(JournalFileBackend):
+    """Reads the first records of a journal, as many as there are or no more than `most`."""
+
+    def __init__(self, path: Path, *, most: int | None = None) -> None:
+        super().__init__(str(path))
+        self._most = most
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """The records from a number on."""
+        left = None if self._most is None else max(0, self._most - log_number_from)
+        for record in islice(super().read_logs(log_number_from), left):
+            if not is_record(record):
+                raise ValueError(f"{self._file_path}: no record: {record!r}")
+            yield record
+
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         raise AssertionError(f"a reader of the journal must not write to it: {logs}")

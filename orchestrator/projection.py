@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator import record
 from orchestrator.arrays import from_text
-from orchestrator.journal import read_only
+from orchestrator.journal import read_storage
 from orchestrator.leaderboard import build_leaderboard
 from orchestrator.plan import Baseline
 from orchestrator.tables import SCHEMA_VERSION, SCHEMAS, write_table
@@ -269,9 +269,10 @@ def load_studies(directory: Path) -> dict[str, optuna.Study]:
 
     Raises:
         UsageError: there is no journal.
+        StorageError: the journal cannot be read, or is damaged amid good records.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.JournalStorage(read_only(directory / "journal.log"))
+    storage = read_storage(directory / "journal.log")
     names = [study.study_name for study in storage.get_all_studies()]
     return {name: optuna.load_study(study_name=name, storage=storage) for name in names}
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.arguments import Json
-from orchestrator.errors import UsageError
+from orchestrator.errors import SweepError
 
 
 def list_runs(
@@ -37,7 +37,7 @@ def list_runs(
         try:
             created_at = str(run.read_manifest().get("created_at", ""))
             seen = inspection.inspect(run)
-        except UsageError as error:
+        except SweepError as error:
             print(error, file=sys.stderr)
             continue
         rows.append(

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import resource
@@ -9,12 +10,16 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import (
+    JournalFileBackend,
+    JournalFileOpenLock,
+    JournalFileSymlinkLock,
+)
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from orchestrator.errors import StorageError, UsageError
-from orchestrator.journal import SweepJournal, is_locked, read_only
+from orchestrator.journal import SweepJournal, is_locked, kept_idle, read_storage
 from tests.orchestrator import test_progress as sweeps
 
 HOLDER = """
@@ -91,6 +96,41 @@ def test_looking_whether_it_is_locked_does_not_lock_it(path: Path) -> None:
     SweepJournal(path).close()
     assert not is_locked(path)
     SweepJournal(path).close()
+
+
+def test_nobody_begins_to_run_a_sweep_that_is_kept_idle(path: Path) -> None:
+    SweepJournal(path).close()
+    with kept_idle(path) as idle:
+        assert idle
+        with pytest.raises(UsageError, match="another process is running this sweep"):
+            SweepJournal(path)
+    with closing(SweepJournal(path)), kept_idle(path) as idle:
+        assert not idle
+
+
+def test_a_lock_that_a_reader_holds_for_a_moment_is_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SweepJournal(path).close()
+    reader = path.open("rb")
+    fcntl.flock(reader, fcntl.LOCK_SH)
+    monkeypatch.setattr("orchestrator.journal.time.sleep", lambda _: reader.close())
+    SweepJournal(path).close()
+
+
+def test_optunas_own_lock_that_a_death_left_stalls_nobody(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Optuna would wait for it for half a minute."""
+    for lock in (JournalFileSymlinkLock, JournalFileOpenLock):
+        monkeypatch.setattr(lock, "acquire", lambda _: pytest.fail("Optuna's lock was asked for"))
+    stale = path.with_name("journal.log.lock")
+    stale.symlink_to(path)
+    _write_two_trials(path)
+    assert [trial.value for trial in _study(path).trials] == [0.25, 0.5]
+    study = optuna.load_study(study_name="b5", storage=read_storage(path))
+    assert [trial.value for trial in study.trials] == [0.25, 0.5]
+    assert stale.is_symlink()
 
 
 def test_a_torn_last_record_is_dropped_wherever_it_was_torn(path: Path) -> None:
@@ -194,12 +234,12 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
 
 def test_readers_need_a_journal(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no sweep here \(journal\.log is missing\)"):
-        read_only(tmp_path / "journal.log")
+        read_storage(tmp_path / "journal.log")
 
 
 def test_readers_never_write(path: Path) -> None:
     _write_two_trials(path)
-    study = optuna.load_study(study_name="b5", storage=JournalStorage(read_only(path)))
+    study = optuna.load_study(study_name="b5", storage=read_storage(path))
     with pytest.raises(AssertionError, match="must not write"):
         study.set_user_attr("about", 1)
 
@@ -208,7 +248,7 @@ def test_readers_see_what_is_whole_while_a_record_is_being_written(path: Path) -
     _write_two_trials(path)
     with path.open("ab") as file:
         file.write(json.dumps({"op_code": 2, "study_id": 0}).encode()[:-5])
-    study = optuna.load_study(study_name="b5", storage=JournalStorage(read_only(path)))
+    study = optuna.load_study(study_name="b5", storage=read_storage(path))
     assert [trial.value for trial in study.trials] == [0.25, 0.5]
 
 
