@@ -15,8 +15,23 @@ import ray
 
 from orchestrator.errors import StorageError
 from orchestrator.space import ResourcesSection
+from orchestrator.tuning.authentication import (
+    is_open,
+    loopback_only,
+    make_token,
+    protect_token,
+    token_file,
+    use_token,
+)
 
 LOCAL = "local"
+
+OPEN = (
+    "this cluster is open: whoever reaches it can run code on it. Start it with "
+    "RAY_AUTH_MODE=token on every node; see the README's section on security"
+)
+
+_log = logging.getLogger("sft_sweep")
 
 CONNECT_TIMEOUT_S = 10.0
 """How long a cluster's address may take to answer, in seconds."""
@@ -43,7 +58,8 @@ def cluster(
 ) -> Iterator[None]:
     """A Ray cluster to run on: a private one on this machine, or the one at `address`.
 
-    The private one binds to loopback, has no dashboard, and ends with the context.
+    The private one listens on loopback alone, asks for this user's token, has no dashboard, and
+    ends with the context.
 
     Args:
         address: `local`, `auto`, `host:port` or `ray://host:port`.
@@ -61,20 +77,42 @@ def cluster(
     options: dict[str, Any] = {"include_dashboard": False, "num_cpus": num_cpus} if own else {}
     if modules:
         options["runtime_env"] = {"py_modules": list(modules)}
-    try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            configure_logging=True,
-            logging_level=logging.ERROR,
-            **options,
-        )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise StorageError(f"--address {address}: no Ray cluster answers: {error}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    warning = protect_token()
+    if warning is not None:
+        _log.warning("%s", warning)
+    if own:
+        make_token()
+    use_token()
+    with loopback_only() if own else contextlib.nullcontext():
+        try:
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                configure_logging=True,
+                logging_level=logging.ERROR,
+                **options,
+            )
+        except ray.exceptions.AuthenticationError as error:
+            raise StorageError(_refused(address)) from error
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            if "auth" in f"{error} {error.__cause__}".lower():
+                raise StorageError(_refused(address)) from error
+            raise StorageError(f"--address {address}: no Ray cluster answers: {error}") from error
+        try:
+            if not own and is_open(ray.get_runtime_context().gcs_address):
+                _log.warning("--address %s: %s", address, OPEN)
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _refused(address: str) -> str:
+    return (
+        f"--address {address}: the cluster asks for a token and did not take the one in "
+        f"{token_file()}, if there is one. Copy the cluster's there (mode 0600), or name its file "
+        "in RAY_AUTH_TOKEN_PATH"
+    )
 
 
 def _check_reachable(address: str) -> None:

@@ -41,6 +41,9 @@ OVERRIDES = (
 WORKER_KILLS = 2
 """Most kills of workers in one life of the driver: a third one may exhaust a trial's attempts."""
 
+START_S = 60.0
+"""Longest time that a driver takes until its first worker is up, in seconds."""
+
 END_S = 1800.0
 """Longest time that a sweep may take to its end, in seconds."""
 
@@ -120,18 +123,26 @@ def disturb(out: Path, *, kills: int, chance: random.Random) -> tuple[Path, Toll
 
 
 def live(sweep: sweeps.Sweep, path: Path, toll: Toll, *, kills: int, chance: random.Random) -> None:
-    """One life of the driver: none, one or two kills of its workers, at random moments."""
-    until = time.monotonic() + chance.uniform(1.0, 14.0)
-    hits = sorted(chance.uniform(5.0, 14.0) for _ in range(WORKER_KILLS))
-    start = time.monotonic()
+    """One life of the driver: its start, some work, and kills of its workers on the way.
+
+    One life in five ends while it starts.
+    """
+    short = chance.random() < 0.2
+    until = time.monotonic() + (chance.uniform(1.0, 8.0) if short else START_S)
     while time.monotonic() < until and sweep.process.poll() is None:
-        if hits and time.monotonic() - start > hits[0]:
-            hits.pop(0)
-            workers = sweep.workers()
-            if workers and toll.kills < kills - 1:
-                sweeps.kill(workers)
-                toll.workers += 1
+        if not short and sweep.workers():
+            break
         time.sleep(0.05)
+    if short:
+        return
+    hits = [chance.uniform(0.5, 5.0) for _ in range(chance.randint(0, WORKER_KILLS))]
+    for pause in hits:
+        time.sleep(pause)
+        workers = sweep.workers()
+        if workers and toll.kills < kills - 1:
+            sweeps.kill(workers)
+            toll.workers += 1
+    time.sleep(chance.uniform(0.5, 8.0))
 
 
 def main() -> None:

@@ -1,0 +1,175 @@
+"""Who may use a cluster, and who can reach it; with real clusters in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.tuning.authentication import make_token, protect_token, token_file
+
+CONNECT = """
+import sys
+from orchestrator.errors import StorageError
+from orchestrator.tuning.cluster import cluster
+import ray
+try:
+    with cluster(sys.argv[1], num_cpus=1) if sys.argv[1] == "local" else cluster(sys.argv[1]):
+        print("connected", ray.get_runtime_context().gcs_address, flush=True)
+        sys.stdin.readline()
+except StorageError as error:
+    print("refused", error)
+"""
+
+
+def connect(address: str, home: Path, **env: str) -> subprocess.Popen[str]:
+    """A process that uses a cluster until it is told to stop."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    return subprocess.Popen(
+        [sys.executable, "-c", CONNECT, address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**clean, "HOME": str(home), **env},
+    )
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def listening(pids: set[int]) -> set[str]:
+    """Addresses at which processes listen, in the hexadecimal digits of /proc/net."""
+    inodes = set()
+    for pid in pids:
+        for handle in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                found = re.fullmatch(r"socket:\[(\d+)\]", str(handle.readlink()))
+            except OSError:
+                continue
+            if found:
+                inodes.add(found[1])
+    addresses = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                addresses.add(fields[1].partition(":")[0])
+    return addresses
+
+
+INSIDE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Lets Ray look for a cluster on the loopback interface at all."""
+
+LOOPBACK = {
+    "0100007F",
+    "0000000000000000FFFF00000100007F",  # ::ffff:127.0.0.1
+    "00000000000000000000000001000000",  # ::1
+}
+
+
+def family(pid: int) -> set[int]:
+    """A process and all that it has started."""
+    from tests.integration.faults.sweeps import descendants
+
+    return {pid, *descendants(pid)}
+
+
+def test_a_local_cluster_listens_on_loopback_alone_and_wants_the_token_of_its_user(
+    tmp_path: Path,
+) -> None:
+    owner, stranger = tmp_path / "owner", tmp_path / "stranger"
+    owner.mkdir()
+    stranger.mkdir()
+    running = connect("local", owner)
+    try:
+        word, address = said(running).split()
+        assert word == "connected"
+        sockets = listening(family(running.pid))
+        assert sockets
+        assert sockets <= LOOPBACK
+        token = owner / ".ray" / "auth_token"
+        assert stat.S_IMODE(token.stat().st_mode) == 0o600
+
+        friend = connect(address, owner, **INSIDE)
+        assert said(friend).startswith("connected")
+        _, messages = friend.communicate("\n", timeout=60)
+        assert token.read_text() not in messages
+
+        other = connect(address, stranger, RAY_AUTH_TOKEN="0" * 64, **INSIDE)
+        answer, messages = other.communicate("\n", timeout=90)
+        assert answer.startswith("refused"), messages
+        assert "RAY_AUTH_TOKEN_PATH" in answer
+    finally:
+        running.communicate("\n", timeout=60)
+
+
+def test_an_open_cluster_is_told_from_one_that_asks_for_a_token(tmp_path: Path) -> None:
+    warned = {}
+    for mode in ("token", "disabled"):
+        running = connect("local", tmp_path, RAY_AUTH_MODE=mode)
+        try:
+            address = said(running).split()[1]
+            guest = connect(address, tmp_path, **INSIDE)
+            assert said(guest).startswith("connected")
+            _, warned[mode] = guest.communicate("\n", timeout=60)
+        finally:
+            running.communicate("\n", timeout=60)
+    assert "this cluster is open" in warned["disabled"]
+    assert "open" not in warned["token"]
+
+
+def test_a_token_is_made_for_this_user_alone_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    make_token()
+    file = tmp_path / ".ray" / "auth_token"
+    assert token_file() == file
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    first = file.read_text()
+    assert len(first) == 64
+    make_token()
+    assert file.read_text() == first
+
+
+@pytest.mark.parametrize("chosen", [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "0" * 64}])
+def test_who_has_chosen_otherwise_gets_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+    make_token()
+    assert not (tmp_path / ".ray").exists()
+
+
+def test_a_token_that_others_may_read_is_taken_from_their_sight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "token"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    assert protect_token() is None  # there is none
+    file.write_text("0" * 64)
+    file.chmod(0o644)
+    assert protect_token() is None
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    def refuse(self: Path, mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    file.chmod(0o644)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    warning = protect_token()
+    assert warning is not None
+    assert "make it 0600" in warning
