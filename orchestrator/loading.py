@@ -1,8 +1,12 @@
-"""Sweeps as they are read: the tables of one or several, running or finished, old or new."""
+"""Sweeps as they are read: the tables of one or several, running or finished, old or new.
+
+This is the one place where a table that is missing or damaged is made again from the journal.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,21 +14,27 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import StorageError, UsageError
+from orchestrator.journal import kept_idle
+from orchestrator.projection import Projection, load_studies
 from orchestrator.runs import Run, find_run
-from orchestrator.tables import SCHEMAS, read_table
+from orchestrator.tables import SCHEMAS, read_table, table_path, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_log = logging.getLogger("sft_sweep")
 
 
 @dataclass(frozen=True)
 class LoadedRun:
     """One sweep for reading: what it is, and its tables, each read when it is first asked for.
 
-    A table that the sweep has not written yet has no rows, and a column that an older version of
-    the tool did not write is null. What was read once stays as it was; load the sweep again to see
-    how far it has come.
+    A table that is missing or damaged is made again from the journal, in its place too where nobody
+    runs the sweep; where there is no journal, a missing table has no rows. A column that an older
+    version of the tool did not write is null. What was read once stays as it was; load the sweep
+    again to see how far it has come.
 
     Attributes:
         path: of the sweep directory.
@@ -35,31 +45,32 @@ class LoadedRun:
     path: Path
     sweep_id: str
     manifest: dict[str, Any] = field(repr=False)
+    _made_again: dict[str, pa.Table] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def trials(self) -> pa.Table:
         """One row a settled trial or baseline."""
-        return read_table(self.path, "trials")
+        return self.read("trials")
 
     @cached_property
     def curves(self) -> pa.Table:
         """One row a report of a trial."""
-        return read_table(self.path, "curves")
+        return self.read("curves")
 
     @cached_property
     def finals(self) -> pa.Table:
         """One row a finalist or baseline and repeat: test scores."""
-        return read_table(self.path, "finals")
+        return self.read("finals")
 
     @cached_property
     def predictions(self) -> pa.Table:
         """One row a finalist or baseline, repeat and test image."""
-        return read_table(self.path, "predictions")
+        return self.read("predictions")
 
     @cached_property
     def leaderboard(self) -> pa.Table:
         """One row a distinct configuration and budget, best first."""
-        return read_table(self.path, "leaderboard")
+        return self.read("leaderboard")
 
     def table(self, name: str) -> pa.Table:
         """The table of this name.
@@ -71,6 +82,28 @@ class LoadedRun:
         if name not in SCHEMAS:
             raise UsageError(f"{name}: no such table; allowed: {', '.join(SCHEMAS)}")
         return getattr(self, name)
+
+    def read(self, name: str, *, columns: Sequence[str] | None = None) -> pa.Table:
+        """A table, read now and not kept.
+
+        Args:
+            name: a key of `SCHEMAS`.
+            columns: to be read; left out, all of them.
+
+        Raises:
+            StorageError: its file cannot be read or is damaged, and so is the journal.
+        """
+        if not self._made_again:
+            path = table_path(self.path, name)
+            problem = None
+            try:
+                if path.exists():
+                    return read_table(self.path, name, columns=columns)
+            except StorageError as error:
+                problem = error
+            self._made_again.update(_make_again(self, name, problem))
+        table = self._made_again.get(name, SCHEMAS[name].empty_table())
+        return table if columns is None else table.select(columns)
 
     def to_pandas(self, name: str) -> pd.DataFrame:
         """The table of this name as a DataFrame.
@@ -132,3 +165,50 @@ def _load(run: Run) -> LoadedRun:
     if "sweep_id" not in manifest:
         raise UsageError(f"{run.manifest}: not a manifest (sweep_id is missing)")
     return LoadedRun(run.path, str(manifest["sweep_id"]), manifest)
+
+
+def _make_again(run: LoadedRun, name: str, problem: StorageError | None) -> dict[str, pa.Table]:
+    """All tables of a sweep from its journal; none where nothing has settled yet.
+
+    They are put into their files, too, where nobody runs the sweep and they can be written.
+
+    Args:
+        run: the sweep.
+        name: of the table that was asked for.
+        problem: why its file cannot be used; None where it is missing.
+
+    Raises:
+        StorageError: there is a problem, and nothing to make the table from.
+    """
+    journal = Run(run.path).journal
+    if not journal.is_file():
+        if problem is not None:
+            raise StorageError(f"{problem}, and there is no journal to make it again from")
+        return {}
+    told = problem or f"{table_path(run.path, name)}: the file is missing"
+    try:
+        with kept_idle(journal) as idle:  # so that nothing settles between reading and writing
+            tables = Projection(run.sweep_id, load_studies(run.path)).tables()
+            if not tables["trials"].num_rows:
+                if problem is not None:
+                    raise StorageError("it holds nothing that has settled")
+                return {}
+            written = idle and _write(run.path, tables)
+    except (StorageError, OSError) as error:
+        raise StorageError(f"{told}. It cannot be made again from the journal: {error}") from error
+    # A sweep that runs has not written its tables for the first few seconds.
+    if problem is not None or (idle and tables[name].num_rows):
+        _log.warning(
+            "%s; made again from the journal%s", told, "" if written else ", for this once"
+        )
+    return tables
+
+
+def _write(directory: Path, tables: Mapping[str, pa.Table]) -> bool:
+    """Put tables into their files; whether that could be done."""
+    try:
+        for name, table in tables.items():
+            write_table(directory, name, table)
+    except StorageError:
+        return False
+    return True

@@ -18,7 +18,7 @@ from orchestrator.arrays import from_text
 from orchestrator.journal import read_storage
 from orchestrator.leaderboard import build_leaderboard
 from orchestrator.plan import Baseline
-from orchestrator.tables import SCHEMA_VERSION, SCHEMAS, write_table
+from orchestrator.tables import SCHEMA_VERSION, SCHEMAS, conform, write_table
 from orchestrator.work import State
 
 Row = dict[str, Any]
@@ -81,8 +81,8 @@ class Projection:
         self._finals: dict[tuple[str, int], Row] = {}
         self._predictions: dict[tuple[str, int], pa.Table] = {}
 
-    def tables(self) -> dict[str, pa.Table | list[Row]]:
-        """Rows by table, in the order of study and number; the leaderboard is made from them."""
+    def tables(self) -> dict[str, pa.Table]:
+        """Tables by name, in the order of study and number; the leaderboard is made from them."""
         for name, study in self._studies.items():
             self._project_study(name, study)
         trials = _as_table("trials", [self._trials[key] for key in self._ordered_trials()])
@@ -93,10 +93,13 @@ class Projection:
         )
         return {
             "trials": trials,
-            "curves": [row for key in self._ordered_trials() for row in self._curves.get(key, [])],
+            "curves": conform(
+                "curves",
+                [row for key in self._ordered_trials() for row in self._curves.get(key, [])],
+            ),
             "finals": finals,
             "predictions": predictions,
-            "leaderboard": build_leaderboard(trials, finals, predictions),
+            "leaderboard": conform("leaderboard", build_leaderboard(trials, finals, predictions)),
         }
 
     def write(self, directory: Path) -> None:

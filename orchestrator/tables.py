@@ -1,10 +1,13 @@
 """The tables of a sweep: their schemas, and how they are written and read as whole Parquet files.
 
-A table on disk is always complete: a reader sees the old file or the new one, never a part.
+A table on disk is always complete: a reader sees the old file or the new one, never a part. What
+the disk makes of it later is noticed by checksums: of the pages, for every reader, and of the whole
+file, for this one.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.errors import StorageError
+from orchestrator.sealing import is_broken, sealed
 from trainable.writing import whole_file
 
 SCHEMA_VERSION = 1
@@ -153,6 +157,11 @@ SCHEMAS: Mapping[str, pa.Schema] = {
 """The columns of each table in their order. Labels are class names; params and spec are JSON."""
 
 
+def table_path(directory: Path, name: str) -> Path:
+    """Where a table of a sweep lies."""
+    return directory / f"{name}.parquet"
+
+
 def write_table(directory: Path, name: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> Path:
     """Replaces one table of a sweep as a whole and returns its path.
 
@@ -169,8 +178,8 @@ def write_table(directory: Path, name: str, rows: Sequence[Mapping[str, Any]] | 
         ValueError: an unknown column, a null or missing key, or a value of another type.
         StorageError: the disk is full, the folder is missing, or it may not be written.
     """
-    table = _conform(name, rows)
-    path = directory / f"{name}.parquet"
+    table = conform(name, rows)
+    path = table_path(directory, name)
 
     def check(written: Path) -> None:
         if pq.read_metadata(written).num_rows != table.num_rows:
@@ -178,7 +187,9 @@ def write_table(directory: Path, name: str, rows: Sequence[Mapping[str, Any]] | 
 
     try:
         with whole_file(path, check=check) as sink:
-            pq.write_table(table, sink, compression="zstd")
+            content = io.BytesIO()
+            pq.write_table(table, content, compression="zstd", write_page_checksum=True)
+            sink.write(sealed(content.getvalue()))
     except (OSError, pa.ArrowException) as error:
         raise StorageError(
             f"{path}: not written ({error}); the table as it was before is untouched. "
@@ -204,7 +215,7 @@ def read_table(directory: Path, name: str, *, columns: Sequence[str] | None = No
     schema = SCHEMAS[name]
     if columns is not None:
         schema = pa.schema([schema.field(column) for column in columns])
-    path = directory / f"{name}.parquet"
+    path = table_path(directory, name)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -212,23 +223,26 @@ def read_table(directory: Path, name: str, *, columns: Sequence[str] | None = No
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error}); check the permissions") from error
     try:
-        file = pq.ParquetFile(pa.BufferReader(content))
+        if is_broken(content):
+            raise pa.ArrowInvalid("its checksum is not that of its content")
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         found = set(file.schema_arrow.names)
         table = file.read(columns=[column for column in schema.names if column in found])
     except (OSError, pa.ArrowException) as error:
         state = "empty (0 bytes)" if not content else f"torn or damaged ({error})"
-        raise StorageError(
-            f"{path}: the file is {state}; `sft-sweep resume {directory}` rebuilds it from the "
-            "journal"
-        ) from error
+        raise StorageError(f"{path}: the file is {state}") from error
     try:
         return _fill(table, name, schema)
     except ValueError as error:
         raise StorageError(f"{path}: this is not a table of {name}: {error}") from error
 
 
-def _conform(name: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Table:
-    """`rows` as a table of exactly `SCHEMAS[name]`."""
+def conform(name: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Table:
+    """`rows` as a table of exactly `SCHEMAS[name]`; see `write_table`.
+
+    Raises:
+        ValueError: an unknown column, a null or missing key, or a value of another type.
+    """
     schema = SCHEMAS[name]
     if isinstance(rows, pa.Table):
         unknown = set(rows.column_names).difference(schema.names)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -105,19 +104,18 @@ def leaderboard(
         board.print_markdown(rows)
         targets.print_lines(needed, markdown=True)
     else:
-        board.print_table(rows, top=top, test_sets=[read_test_set(run.path) for run in loaded])
+        board.print_table(rows, top=top, test_sets=[read_test_set(run) for run in loaded])
         targets.print_lines(needed)
     return 0
 
 
-def read_test_set(directory: Path) -> TestSet | None:
+def read_test_set(run: LoadedRun) -> TestSet | None:
     """What the test set of a sweep can tell; None where nothing was scored on it yet."""
-    from orchestrator.tables import read_table
     from orchestrator.testset import find_test_set
 
     return find_test_set(
-        read_table(directory, "trials", columns=["num_classes"]),
-        read_table(directory, "predictions", columns=["trial_id", "repeat", "label"]),
+        run.read("trials", columns=["num_classes"]),
+        run.read("predictions", columns=["trial_id", "repeat", "label"]),
     )
 
 

@@ -16,9 +16,10 @@ FAILURES = 3
 def show(outcome: Outcome, *, as_json: bool) -> int:
     """Print the leaderboard and the answer on stdout; return the exit code."""
     from orchestrator.cli import board, leaderboard
-    from orchestrator.tables import read_table
+    from orchestrator.loading import load_run
 
-    rows = read_table(outcome.run.path, "leaderboard").to_pylist()
+    loaded = load_run(outcome.run.path)
+    rows = loaded.leaderboard.to_pylist()
     code = _exit_code(outcome)
     if as_json:
         print(
@@ -35,7 +36,7 @@ def show(outcome: Outcome, *, as_json: bool) -> int:
             )
         )
     else:
-        test_set = leaderboard.read_test_set(outcome.run.path)
+        test_set = leaderboard.read_test_set(loaded)
         board.print_table(rows, top=leaderboard.DEFAULT_TOP, test_sets=[test_set])
         print("\n".join(outcome.answer))
         if outcome.savings.text:

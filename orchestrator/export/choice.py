@@ -8,8 +8,8 @@ from typing import Any
 
 from orchestrator.errors import UsageError
 from orchestrator.leaderboard import picks
+from orchestrator.loading import load_run
 from orchestrator.runs import Run
-from orchestrator.tables import read_table
 from orchestrator.work import State
 
 Row = Mapping[str, Any]
@@ -68,8 +68,9 @@ def choose(run: Run, *, trial_id: str | None, budget: str | None) -> Choice:
     """
     if trial_id is not None and budget is not None:
         raise UsageError("--trial and --budget: give one of them at most")
-    trials = {row["trial_id"]: row for row in read_table(run.path, "trials").to_pylist()}
-    board = read_table(run.path, "leaderboard").to_pylist()
+    loaded = load_run(run.path)
+    trials = {row["trial_id"]: row for row in loaded.trials.to_pylist()}
+    board = loaded.leaderboard.to_pylist()
     if trial_id is not None:
         trial, reason = _named(trial_id, trials, run), "it was asked for by its id"
     else:
@@ -81,7 +82,7 @@ def choose(run: Run, *, trial_id: str | None, budget: str | None) -> Choice:
             else f"rank {pick['rank']} of its label budget by validation, the first with a test "
             "score"
         )
-    finals = read_table(run.path, "finals").to_pylist()
+    finals = loaded.finals.to_pylist()
     return Choice(
         trial=trial,
         board=next((row for row in board if row["trial_id"] == trial["trial_id"]), None),

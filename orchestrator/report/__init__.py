@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pyarrow.compute as pc
 
 from orchestrator import record
 from orchestrator.answer import answer
-from orchestrator.errors import SweepError
+from orchestrator.errors import StorageError, SweepError, UsageError
 from orchestrator.leaderboard import picks
+from orchestrator.loading import load_run
 from orchestrator.preparation import read_data
 from orchestrator.projection import load_studies
 from orchestrator.report import charts, trial_charts
@@ -24,13 +26,15 @@ from orchestrator.report.thumbnails import thumbnails
 from orchestrator.report.winner import Winner, winner
 from orchestrator.runs import Run, write_text
 from orchestrator.sharing import measure_savings
-from orchestrator.tables import SCHEMAS, read_table
+from orchestrator.tables import SCHEMAS
 from orchestrator.testset import TestSet, find_test_set
 from trainable.errors import TrainableError
 from trainable.images import LabelledImages
 from trainable.spec import Metric
 
 __all__ = ["write_report"]
+
+_log = logging.getLogger("sft_sweep")
 
 _RANKS_SHOWN = 5
 
@@ -51,8 +55,9 @@ def write_report(run: Run, path: Path, *, images: LabelledImages | None = None) 
 
 
 def _page(run: Run, images: LabelledImages | None) -> Page:
-    tables = {name: read_table(run.path, name) for name in SCHEMAS}
-    manifest = run.read_manifest()
+    loaded = load_run(run.path)
+    tables = {name: loaded.table(name) for name in SCHEMAS}
+    manifest = loaded.manifest
     journal = _journal(run)
     rows = tables["leaderboard"].to_pylist()
     objective = next(iter(pc.unique(tables["trials"]["objective"]).to_pylist()), None)
@@ -97,7 +102,10 @@ def _journal(run: Run) -> dict[str, optuna.Study]:
     """The studies of a sweep; none where the tables are all that is left of it."""
     try:
         return load_studies(run.path)
-    except (SweepError, ValueError, KeyError):
+    except UsageError:
+        return {}
+    except StorageError as error:
+        _log.warning("%s", error)
         return {}
 
 
