@@ -14,6 +14,7 @@ from orchestrator.cli import (
     backbones,
     cache,
     data,
+    doctor,
     export,
     init,
     launch,
@@ -68,6 +69,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "data": data.data,
     "validate": validate.validate,
     "backbones": backbones.backbones,
+    "doctor": doctor.doctor,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_exiting(_command))

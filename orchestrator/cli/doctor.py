@@ -1,0 +1,45 @@
+"""`sft-sweep doctor`: what stands in the way of a sweep, and what to do about it."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.arguments import Address, Json
+from orchestrator.errors import StorageError
+
+
+def doctor(
+    *,
+    address: Address = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where sweep directories are made.")
+    ] = Path("runs"),
+    json: Json = False,
+) -> int:
+    r"""Check this machine, and a cluster: versions, room, memory, GPUs, who may get in.
+
+    \b
+    Examples:
+      sft-sweep doctor
+      sft-sweep doctor --address 10.0.0.1:6379
+    """
+    from orchestrator import doctor as checks
+
+    found = checks.check_machine(checks.gather(runs=out))
+    if address is not None:
+        from orchestrator.tuning.nodes import ask_nodes, own_versions
+
+        found += checks.check_cluster(ask_nodes(address), own=own_versions())
+    if json:
+        print(jsonlib.dumps([asdict(check) for check in found]))
+    else:
+        width = max(len(check.what) for check in found)
+        for check in found:
+            print(f"{check.level.value:>7}  {check.what:<{width}}  {check.found}")
+    stuck = any(check.level is checks.Level.PROBLEM for check in found)
+    return StorageError.exit_code if stuck else 0

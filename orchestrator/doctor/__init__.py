@@ -1,0 +1,14 @@
+"""What stands in the way of a sweep, here or on a cluster: facts, and checks over them."""
+
+from orchestrator.doctor.checks import Check, Level, check_cluster, check_machine
+from orchestrator.doctor.machine import MachineFacts, Place, gather
+
+__all__ = [
+    "Check",
+    "Level",
+    "MachineFacts",
+    "Place",
+    "check_cluster",
+    "check_machine",
+    "gather",
+]

@@ -1,0 +1,159 @@
+"""From facts to checks: what is fine, what to mind, and what stands in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.cluster_facts import ClusterFacts
+from orchestrator.doctor.machine import MachineFacts
+
+GIB = 2**30
+LITTLE_BYTES, TOO_LITTLE_BYTES = GIB, 64 * 2**20
+"""Free space that is warned of, and that no sweep fits into."""
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the answer.
+
+    Attributes:
+        what: was looked at.
+        level: how bad it is.
+        found: what was found and, where it is not fine, what to do.
+    """
+
+    what: str
+    level: Level
+    found: str
+
+
+def check_machine(facts: MachineFacts) -> list[Check]:
+    """Whether this machine can run sweeps."""
+    return [
+        Check("python", Level.OK, facts.python),
+        *_check_packages(facts),
+        Check(
+            "device",
+            Level.OK,
+            facts.device
+            if facts.has_gpu
+            else f"{facts.device}; no GPU is visible: small backbones and deep freezing are quick",
+        ),
+        Check("cpus", Level.OK, f"{facts.cpus}"),
+        Check("memory", Level.OK, f"{facts.memory_bytes / GIB:.1f} GiB"),
+        _check_shared_memory(facts.shared_memory_bytes),
+        *_check_places(facts),
+        _check_token(facts),
+    ]
+
+
+def check_cluster(facts: ClusterFacts, *, own: dict[str, str]) -> list[Check]:
+    """Whether a cluster can run sweeps.
+
+    Args:
+        facts: what its nodes say.
+        own: versions on this machine, by package.
+    """
+    nodes = facts.nodes
+    gpus = sum(node.gpus for node in nodes)
+    cpus = sum(node.cpus for node in nodes)
+    return [
+        Check("cluster", Level.OK, f"{facts.address}, {len(nodes)} nodes"),
+        Check("authentication", Level.WARNING, facts.openness)
+        if facts.openness
+        else Check("authentication", Level.OK, "asks for a token"),
+        Check("resources", Level.OK, f"{cpus:g} CPUs, {gpus:g} GPUs")
+        if cpus
+        else Check(
+            "resources", Level.PROBLEM, "no CPU: trials wait for nodes that have some; add one"
+        ),
+        *(_check_node(node.name, node.versions, own) for node in nodes),
+        *(
+            Check(
+                f"object store of {node.name}",
+                Level.WARNING if node.object_store_bytes < LITTLE_BYTES else Level.OK,
+                f"{node.object_store_bytes / GIB:.1f} GiB"
+                + ("; more: --object-store-memory" if _small(node.object_store_bytes) else ""),
+            )
+            for node in nodes
+        ),
+    ]
+
+
+def _small(size_bytes: float) -> bool:
+    return size_bytes < LITTLE_BYTES
+
+
+def _check_node(name: str, versions: dict[str, str], own: dict[str, str]) -> Check:
+    other = [
+        f"{package} {versions.get(package, 'is missing')}, here {version}"
+        for package, version in own.items()
+        if versions.get(package) != version
+    ]
+    if other:
+        return Check(
+            f"versions of {name}",
+            Level.PROBLEM,
+            f"{'; '.join(other)}. Install the same there: pip install -c constraints.txt sft-sweep",
+        )
+    return Check(f"versions of {name}", Level.OK, "as here")
+
+
+def _check_packages(facts: MachineFacts) -> Iterator[Check]:
+    for name, (requirement, version) in facts.packages.items():
+        if version is None:
+            yield Check(name, Level.PROBLEM, f"not installed; pip install '{requirement}'")
+        elif not requirement.specifier.contains(version, prereleases=True):
+            yield Check(
+                name, Level.WARNING, f"{version}; tried: {requirement.specifier or 'any version'}"
+            )
+    if all(version for _, version in facts.packages.values()):
+        yield Check("packages", Level.OK, f"{len(facts.packages)} installed")
+
+
+def _check_shared_memory(free_bytes: int | None) -> Check:
+    if free_bytes is None:
+        return Check("shared memory", Level.WARNING, "no /dev/shm; Ray's object store will be slow")
+    if _small(free_bytes):
+        return Check(
+            "shared memory",
+            Level.WARNING,
+            f"{free_bytes / GIB:.2f} GiB free in /dev/shm; in Docker give --shm-size=4g",
+        )
+    return Check("shared memory", Level.OK, f"{free_bytes / GIB:.1f} GiB free")
+
+
+def _check_places(facts: MachineFacts) -> Iterator[Check]:
+    for place in facts.places:
+        free = f"{place.path}: {place.free_bytes / GIB:.1f} GiB free"
+        if not place.writable:
+            level, found = Level.PROBLEM, f"{place.path}: this user may not write there"
+        elif place.free_bytes < TOO_LITTLE_BYTES:
+            level, found = Level.PROBLEM, f"{free}; make room"
+        elif _small(place.free_bytes):
+            level, found = Level.WARNING, f"{free}; that is little"
+        else:
+            level, found = Level.OK, free
+        yield Check(f"room for {place.name}", level, found)
+
+
+def _check_token(facts: MachineFacts) -> Check:
+    if facts.token_mode is None:
+        return Check("token", Level.OK, "none yet; the first sweep makes one")
+    if facts.token_mode & 0o077:
+        return Check(
+            "token",
+            Level.WARNING,
+            f"{facts.token_file}: mode {facts.token_mode:04o}, others may read it; chmod 600",
+        )
+    return Check("token", Level.OK, f"{facts.token_file}, for this user alone")

@@ -1,0 +1,123 @@
+"""Facts about the machine that this program runs on; Ray is not imported for them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import stat
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from trainable.store.feature_store import default_folder
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a place to look at, not to write to
+"""Where Ray's object store lies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A folder that is written to.
+
+    Attributes:
+        name: what it is for.
+        path: where it is.
+        free_bytes: on its disk.
+        writable: whether this user may write there.
+    """
+
+    name: str
+    path: Path
+    free_bytes: int
+    writable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineFacts:
+    """What was found.
+
+    Attributes:
+        python: its version.
+        packages: of the packages that are asked for, the requirement and the version, or None
+            where it is not installed.
+        device: what torch computes on, in words.
+        has_gpu: whether that is a GPU.
+        cpus: processors of this process.
+        memory_bytes: of the machine.
+        shared_memory_bytes: free for Ray's object store; None where there is no such place.
+        places: folders that are written to.
+        token_mode: permissions of the token's file; None where there is none.
+        token_file: where it is.
+    """
+
+    python: str
+    packages: dict[str, tuple[Requirement, str | None]]
+    device: str
+    has_gpu: bool
+    cpus: int
+    memory_bytes: int
+    shared_memory_bytes: int | None
+    places: tuple[Place, ...]
+    token_mode: int | None
+    token_file: Path
+
+
+def gather(*, runs: Path) -> MachineFacts:
+    """Look around.
+
+    Args:
+        runs: where sweeps' directories are made.
+    """
+    import torch
+
+    from trainable import device as devices
+
+    device = devices.default_device()
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    shared = SHARED_MEMORY
+    return MachineFacts(
+        python=platform.python_version(),
+        packages=dict(_packages()),
+        device=devices.describe(device),
+        has_gpu=torch.cuda.is_available(),
+        cpus=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        shared_memory_bytes=shutil.disk_usage(shared).free if shared.is_dir() else None,
+        places=(
+            _place("sweeps", runs),
+            _place("features", default_folder()),
+            _place("Ray's sessions", Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())),
+        ),
+        token_mode=stat.S_IMODE(token.stat().st_mode) if token.is_file() else None,
+        token_file=token,
+    )
+
+
+def _packages() -> list[tuple[str, tuple[Requirement, str | None]]]:
+    found = []
+    for line in metadata.requires("sft-sweep") or []:
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            try:
+                version = metadata.version(requirement.name)
+            except metadata.PackageNotFoundError:
+                version = None
+            found.append((requirement.name, (requirement, version)))
+    return found
+
+
+def _place(name: str, path: Path) -> Place:
+    existing = path.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    return Place(
+        name=name,
+        path=path,
+        free_bytes=shutil.disk_usage(existing).free,
+        writable=os.access(existing, os.W_OK),
+    )
