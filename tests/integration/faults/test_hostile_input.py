@@ -1,0 +1,163 @@
+"""What is given to the program to do harm: refused, or without effect; and what it keeps secret."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from orchestrator.tables import read_table
+from tests.integration.conftest import command, finished
+from tests.integration.faults.sweeps import start
+from tests.orchestrator.sources.conftest import encoded, write
+
+SEARCH = {"backbone": "tiny_strokes", "label_budget": [2]}
+TOKEN = "f00dfeed" * 8
+
+
+class Payload:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    """A file that exists once harm has been done."""
+    return tmp_path / "harmed"
+
+
+def validate(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
+    (folder / "own.yaml").write_text(text)
+    return finished(command("validate", "own.yaml"), cwd=folder)
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """What a refusal says: a message, and no traceback."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_tag_of_yaml_runs_nothing(tmp_path: Path, marker: Path) -> None:
+    text = f"name: !!python/object/apply:os.system ['touch {marker}']\nsearch: {{}}\n"
+    assert "tags such as" in refused(validate(tmp_path, text))
+    assert not marker.exists()
+
+
+def test_weights_with_code_in_them_are_refused_and_run_nothing(
+    tmp_path: Path, marker: Path
+) -> None:
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"conv1.weight": Payload(marker)}))
+    space = {
+        "name": "own",
+        "dataset": {"source": "digits"},
+        "search": SEARCH | {"backbone": "resnet18@evil.pth"},
+    }
+    assert "evil.pth: refused" in refused(validate(tmp_path, yaml.safe_dump(space)))
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("way_out", ["../secret.png", "link/secret.png", "{outside}/secret.png"])
+def test_a_table_reaches_no_file_outside_its_root(tmp_path: Path, way_out: str) -> None:
+    outside, home = tmp_path / "outside", tmp_path / "outside" / "home"
+    write(outside / "secret.png", encoded(9))
+    for number in range(8):
+        write(home / f"{number}.png", encoded(number))
+    (home / "link").symlink_to(outside)
+    rows = [f"{number}.png,{'ab'[number % 2]}" for number in range(8)]
+    rows.append(f"{way_out.format(outside=outside)},a")
+    (home / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    space = {
+        "name": "own",
+        "dataset": {"source": "table", "path": "home/labels.csv"},
+        "search": SEARCH,
+    }
+    assert "lie outside" in refused(validate(outside, yaml.safe_dump(space)))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 1; DROP TABLE trials",
+        "COPY trials TO '{marker}'",
+        "SELECT * FROM read_text('/etc/hostname')",
+        "ATTACH '{marker}'",
+        "SET lock_configuration = false",
+        "INSTALL httpfs",
+    ],
+)
+def test_a_query_writes_nothing_and_reads_nothing_else(
+    finished_copy: Path, marker: Path, statement: str
+) -> None:
+    before = {file.name: file.read_bytes() for file in finished_copy.glob("*.parquet")}
+    asked = command("query", statement.format(marker=marker), str(finished_copy))
+    refused(finished(asked, cwd=finished_copy))
+    assert not marker.exists()
+    assert {file.name: file.read_bytes() for file in finished_copy.glob("*.parquet")} == before
+
+
+@pytest.fixture
+def finished_copy(request: pytest.FixtureRequest) -> Path:
+    """The directory of a finished sweep, which is only read here."""
+    path: Path = request.getfixturevalue("finished")
+    return path
+
+
+def test_class_names_are_data_wherever_they_are_shown(tmp_path: Path, marker: Path) -> None:
+    names = [f"=cmd|'touch {marker.name}'!A0", "<script>alert(1)</script>"]
+    names = [name.replace("/", "_") for name in names]
+    for label, name in enumerate(names):
+        for number in range(12):
+            write(tmp_path / "photos" / name / f"{number}.png", encoded(12 * label + number))
+    space = {
+        "name": "own",
+        "dataset": {"source": "folder", "path": str(tmp_path / "photos"), "test": 0.3},
+        "search": SEARCH,
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(space))
+    sweep = start(
+        tmp_path / "runs",
+        *("search.label_budget=[2]", "trials=1", "training={steps: 4, reports: 2}"),
+        space=tmp_path / "own.yaml",
+    )
+    code, messages = sweep.end()
+    assert code == 0, messages
+    assert set(read_table(sweep.path, "predictions")["label"].to_pylist()) == set(names)
+    assert "<script>alert(1)" not in (sweep.path / "report.html").read_text()
+    csv = finished(
+        command("query", "SELECT DISTINCT label FROM predictions", str(sweep.path), "--csv"),
+        cwd=tmp_path,
+    )
+    assert f"'{names[0]}" in csv.stdout
+    assert not marker.exists()
+
+
+def test_a_token_is_written_nowhere(tmp_path: Path) -> None:
+    with_secret = {"RAY_AUTH_TOKEN": TOKEN, "RAY_AUTH_MODE": "token"}
+    folder = Path(f"/tmp/sft{os.getpid()}")
+    folder.mkdir()
+    try:
+        sweep = start(
+            tmp_path / "runs",
+            *("search.label_budget=[2]", "trials=1", "training={steps: 4, reports: 2}"),
+            env={**with_secret, "RAY_TMPDIR": str(folder)},
+        )
+        code, messages = sweep.end()
+        assert code == 0, messages
+        assert TOKEN not in messages
+        sessions = [file for file in folder.rglob("*") if file.is_file()]
+        assert any("raylet" in file.name for file in sessions)
+        for file in [*sweep.path.rglob("*"), *sessions]:
+            if file.is_file():
+                assert TOKEN.encode() not in file.read_bytes(), file
+    finally:
+        subprocess.run(["rm", "-rf", str(folder)], check=True)
