@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +183,21 @@ def test_a_pickle_with_code_in_it_is_refused_and_does_nothing(
         with pytest.raises(BackboneError, match=r"refused|damaged"):
             load_weights(backbone)
     assert not marker.exists()
+
+
+def test_a_file_that_is_harmless_to_one_reader_only_runs_nothing(
+    cache: Path, tmp_path: Path
+) -> None:
+    # torch reads the state dict at its beginning; torch.hub takes it for an archive, by its end.
+    marker, archive = tmp_path / "ran", io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("inner.pth", pickle.dumps({"fc.weight": Payload(marker)}))
+    path = cache / file_name()
+    torch.save(made().state_dict(), path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes() + archive.getvalue())
+    assert load_weights(NAME).version.endswith("(own file)")
+    assert not marker.exists()
+    assert [file.name for file in cache.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])

@@ -29,6 +29,15 @@ def read_state_dict(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     Raises:
         BackboneError: the file is missing, damaged, no state dict, or holds more than tensors.
     """
+    return {name: to_array(tensor) for name, tensor in sorted(read_tensors(path).items())}
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a state dict by name, as they lie there, with what torch notes of versions.
+
+    Raises:
+        BackboneError: see `read_state_dict`.
+    """
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)
@@ -51,7 +60,7 @@ def read_state_dict(path: Path) -> dict[str, npt.NDArray[np.generic]]:
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
         raise BackboneError(f"{path}: no state dict; allowed: a mapping from names to tensors")
-    return {name: to_array(tensor) for name, tensor in sorted(state.items())}
+    return state
 
 
 def to_array(tensor: torch.Tensor) -> npt.NDArray[np.generic]:

@@ -6,10 +6,12 @@ class that a builder says it returns.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import socket
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -28,6 +30,7 @@ from trainable.backbones.files import (
     is_original,
     named_hash,
     read_state_dict,
+    read_tensors,
     to_array,
 )
 from trainable.backbones.weights import (
@@ -194,14 +197,32 @@ def _member(name: str, wanted: str) -> WeightsEnum:
 def _pretrained(name: str, member: WeightsEnum, path: Path) -> Arrays:
     """The state dict as torchvision itself loads it, names of former versions translated.
 
-    torchvision unpickles the file without restraint, so it is read safely first.
+    torchvision would unpickle the file without restraint, and what is harmless to one reader runs
+    code in another. So the file is read here, safely, and torchvision gets its tensors.
     """
-    read_state_dict(path)
+    state = read_tensors(path)
     try:
-        model: nn.Module = get_model_builder(name)(weights=member, progress=False)
+        with _handing_out(state):
+            model: nn.Module = get_model_builder(name)(weights=member, progress=False)
     except (RuntimeError, KeyError, ValueError) as error:
         raise BackboneError(f"{path}: does not fit {name}: {error}") from error
     return {key: to_array(tensor) for key, tensor in sorted(model.state_dict().items())}
+
+
+@contextlib.contextmanager
+def _handing_out(state: dict[str, torch.Tensor]) -> Iterator[None]:
+    """Let torchvision's builders find this state dict instead of opening a file."""
+
+    def found(member: WeightsEnum, *args: object, **options: object) -> dict[str, torch.Tensor]:
+        del member, args, options
+        return state
+
+    own = WeightsEnum.get_state_dict
+    WeightsEnum.get_state_dict = found
+    try:
+        yield
+    finally:
+        WeightsEnum.get_state_dict = own
 
 
 def _random(name: str) -> Arrays:
