@@ -6,15 +6,14 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.checkpoints import CheckpointFolder
 from orchestrator.errors import StorageError
 from orchestrator.journal import SweepJournal
+from orchestrator.log_file import logging_to
 from orchestrator.plan import Plan
 from orchestrator.preparation import Prepared
 from orchestrator.progress import StudyProgress, measure
@@ -153,17 +152,3 @@ def _leave(run: Run, lost: StorageError) -> None:
         _log.error("%s", lost)
         print(f"\n{lost}", file=sys.stderr, flush=True)
         os._exit(lost.exit_code)
-
-
-@contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Let the messages of this program go to a file, too."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    _log.addHandler(handler)
-    _log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        _log.removeHandler(handler)
-        handler.close()

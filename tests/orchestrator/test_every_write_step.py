@@ -10,7 +10,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,8 @@ def run_to_its_end(prepared: Prepared, run: Run, journal: SweepJournal) -> None:
         assert isinstance(work, Work)
         for number, event in enumerate(said_of(work, prepared)):
             if number == 1:
-                folder.save(work.work_id, Saved("{}", b"tensors"))
+                with suppress(OSError):  # as the keeper does
+                    folder.save(work.work_id, Saved("{}", b"tensors"))
             if broker.observe(work.work_id, event):
                 break
         folder.remove(work.work_id)
