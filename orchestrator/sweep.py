@@ -33,6 +33,7 @@ from orchestrator.runs import (
 from orchestrator.sharing import Savings, measure_savings
 from orchestrator.space import SearchSpace, load_space
 from orchestrator.studies import Seconds
+from orchestrator.tables import SCHEMAS
 from trainable.backbones import shipped_module
 
 _log = logging.getLogger("sft_sweep")
@@ -158,7 +159,10 @@ def _outcome(run: Run, prepared: Prepared, ended: Ended, *, start: float) -> Out
 
 
 def _finished(run: Run, *, start: float) -> Outcome:
-    """What a sweep came to that was finished before."""
+    """What a sweep came to that was finished before; damaged tables are made again."""
+    loaded = load_run(run.path)
+    for name in SCHEMAS:
+        loaded.read(name)
     return _read_outcome(
         run,
         load_space(run.space),

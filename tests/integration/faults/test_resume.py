@@ -39,6 +39,18 @@ def test_a_finished_sweep_is_not_changed(copy: Path) -> None:
     assert everything(copy) == before
 
 
+def test_damaged_tables_of_a_finished_sweep_are_made_again(
+    copy: Path, undisturbed: Results
+) -> None:
+    (copy / "trials.parquet").write_bytes(b"")
+    curves = (copy / "curves.parquet").read_bytes()
+    (copy / "curves.parquet").write_bytes(curves[: len(curves) // 2])
+    code, messages = resume(copy)
+    assert code == 0, messages
+    assert "trials.parquet" in messages
+    assert results(copy) == undisturbed
+
+
 def test_a_changed_space_is_refused_with_where_it_changed(copy: Path) -> None:
     unfinish(copy)
     space = yaml.safe_load((copy / "space.yaml").read_text())
