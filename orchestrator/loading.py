@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sft_sweep")
 
+_ODD_CONTENTS = (LookupError, TypeError, ValueError, AttributeError)
+"""What records lead to that have the form of ours and say something else."""
+
 
 @dataclass(frozen=True)
 class LoadedRun:
@@ -194,7 +197,7 @@ def _make_again(run: LoadedRun, name: str, problem: StorageError | None) -> dict
                     raise StorageError("it holds nothing that has settled")
                 return {}
             written = idle and _write(run.path, tables)
-    except (StorageError, OSError) as error:
+    except (StorageError, OSError, *_ODD_CONTENTS) as error:
         raise StorageError(f"{told}. It cannot be made again from the journal: {error}") from error
     # A sweep that runs has not written its tables for the first few seconds.
     if problem is not None or (idle and tables[name].num_rows):

@@ -6,12 +6,16 @@ says where pages lie, so what stands between the last page and the footer is rea
 
     PAR1 pages | SEAL crc32 | footer, its length, PAR1
 
-The crc32 is of the file without the seal.
+The crc32 is of the file without the seal. The footer says that there is one (`FOOTNOTE`), so that a
+seal that was hit itself is not taken for the absence of one, as in files of older versions.
 """
 
 from __future__ import annotations
 
 import zlib
+
+FOOTNOTE = {b"sft_sweep.seal": b"crc32"}
+"""What the metadata of a file's schema hold that is to be sealed."""
 
 _MARK = b"SFTSEAL1"
 _CRC_BYTES = 4
@@ -24,7 +28,7 @@ def sealed(content: bytes) -> bytes:
     """The same Parquet file with its seal.
 
     Args:
-        content: of a Parquet file without one.
+        content: of a Parquet file without one, whose schema has the footnote.
     """
     at = _footer_start(content)
     crc = zlib.crc32(content).to_bytes(_CRC_BYTES, "little")
@@ -32,11 +36,15 @@ def sealed(content: bytes) -> bytes:
 
 
 def is_broken(content: bytes) -> bool:
-    """Whether a file has a seal that does not fit the rest of it; one without is not broken."""
+    """Whether a file has no seal that fits, although it says that it has one.
+
+    Args:
+        content: of a file that may be anything.
+    """
     at = _footer_start(content)
     start = at - _SEAL_BYTES
     if start < 0 or content[start : start + len(_MARK)] != _MARK:
-        return False
+        return any(key in content for key in FOOTNOTE)
     view = memoryview(content)
     crc = zlib.crc32(view[at:], zlib.crc32(view[:start]))
     return crc != int.from_bytes(content[at - _CRC_BYTES : at], "little")

@@ -205,17 +205,13 @@ def test_file_cut_at_any_length_is_never_read_as_fewer_rows(tmp_path: Path) -> N
             read_table(tmp_path, "finals")
 
 
-def test_any_changed_bit_is_told_or_changes_nothing(tmp_path: Path) -> None:
+def test_any_changed_bit_is_told(tmp_path: Path) -> None:
     path = write_table(tmp_path, "finals", [_filled("finals", index) for index in range(5)])
-    content, rows = path.read_bytes(), read_table(tmp_path, "finals")
-    mark = content.index(b"SFTSEAL1")
+    content = path.read_bytes()
     for position in range(len(content)):
         changed = bytearray(content)
         changed[position] ^= 1 << position % 8
         path.write_bytes(changed)
-        if mark <= position < mark + 8:  # then it is a file without a checksum of its whole
-            assert read_table(tmp_path, "finals").equals(rows)
-            continue
         with pytest.raises(StorageError, match=r"finals\.parquet: the file is torn or damaged"):
             read_table(tmp_path, "finals")
 

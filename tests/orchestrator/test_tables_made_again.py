@@ -149,6 +149,16 @@ def test_a_journal_damaged_amid_good_records_is_told_beside_the_table(sweep: Pat
         _ = load_run(sweep).trials
 
 
+def test_records_that_say_something_else_than_ours_are_told_beside_the_table(sweep: Path) -> None:
+    odd = {"op_code": 2, "worker_id": "w", "study_id": 0, "user_attr": {"about": 5}}
+    with (sweep / "journal.log").open("a") as file:
+        file.write(json.dumps(odd) + "\n")
+    (sweep / "trials.parquet").write_bytes(b"torn")
+    with pytest.raises(StorageError, match=r"trials\.parquet: .*cannot be made again from the jo"):
+        _ = load_run(sweep).trials
+    assert (sweep / "trials.parquet").read_bytes() == b"torn"
+
+
 def test_a_journal_with_garbage_at_its_end_still_makes_the_tables(
     sweep: Path, swept: Swept
 ) -> None:
