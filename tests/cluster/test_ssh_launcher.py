@@ -76,6 +76,11 @@ def test_every_start_of_ray_is_with_authentication(config: dict[str, Any]) -> No
     assert all(re.search(r"\bRAY_AUTH_MODE=token .*/ray start ", command) for command in starts)
 
 
+def test_the_autoscaler_is_the_one_that_starts_workers_by_ssh(config: dict[str, Any]) -> None:
+    """Ray's second forgets the head of the provider `local`, and then counts it as a worker."""
+    assert "RAY_enable_autoscaler_v2=0" in config["head_start_ray_commands"][-1]
+
+
 def test_the_token_gets_to_every_machine_and_nobody_else_reads_it(config: dict[str, Any]) -> None:
     assert "~/.ray/auth_token" in config["file_mounts"]  # where Ray looks for it
     assert "chmod 600 ~/.ray/auth_token" in config["setup_commands"][0]
@@ -101,7 +106,7 @@ def test_what_is_copied_to_the_machines_is_in_the_repository_or_is_made(
         assert source in made or (ROOT / source).exists(), source
     head = (CLUSTER / "ssh.yaml").read_text().split("cluster_name:")[0]
     assert "pip wheel --no-deps --wheel-dir dist ." in head
-    assert "ray get-auth-token --generate" in head
+    assert "umask 077; ray get-auth-token --generate" in head
 
 
 def test_the_commands_are_sound_shell(config: dict[str, Any], tmp_path: Path) -> None:
