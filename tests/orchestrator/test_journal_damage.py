@@ -15,6 +15,7 @@ from orchestrator.errors import StorageError
 from orchestrator.journal import SweepJournal, read_storage
 from orchestrator.journal_records import is_record, sound_lines
 from tests.orchestrator.test_journal import _write_two_trials
+from trainable.writing import observing_steps
 
 REPORT = {"op_code": 7, "worker_id": "w", "trial_id": 1, "step": 0, "intermediate_value": 0.5}
 GARBAGE = {
@@ -75,6 +76,21 @@ def test_garbage_at_the_end_is_cut_off_and_the_sweep_goes_on(path: Path, garbage
     with closing(SweepJournal(path)) as journal:
         assert journal.mended_bytes == 0
     assert _seen(read_storage(path)) == [("COMPLETE", 0.25), ("COMPLETE", 0.5)]
+
+
+@pytest.mark.parametrize("name", ["journal.log: to be cut", "journal.log: cut"])
+def test_a_journal_whose_mending_was_cut_short_is_mended_by_the_next(path: Path, name: str) -> None:
+    sound = path.read_bytes()
+    path.write_bytes(sound + b"\0garbage\n")
+
+    def stop(step: str) -> None:
+        if step == name:
+            raise KeyboardInterrupt(step)
+
+    with pytest.raises(KeyboardInterrupt, match="cut"), observing_steps(stop):
+        SweepJournal(path)
+    SweepJournal(path).close()
+    assert path.read_bytes() == sound
 
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
