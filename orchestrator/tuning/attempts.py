@@ -34,11 +34,10 @@ def work_of(trial: Trial) -> Work:
 
 @dataclass
 class _Out:
-    """A Tune trial that is out, and since when there is something to wait for."""
+    """A Tune trial that is out, and since when its process has had it."""
 
     trial: Trial
     since: float
-    began: float | None = None
     reason: Failure | None = None
 
 
@@ -78,7 +77,7 @@ class Attempts(Unsaved):
         """The process of a trial has taken it up."""
         out = self._out.get(work_of(trial).work_id)
         if out is not None:
-            out.began = out.since = time.monotonic()
+            out.since = time.monotonic()
 
     def fail(self, trial: Trial) -> None:
         """The process of a trial was lost."""
@@ -98,9 +97,11 @@ class Attempts(Unsaved):
         now = time.monotonic()
         silence = self._ask_for_silence(now)
         for work_id, out in self._out.items():
-            if out.reason is not None or out.trial.temporary_state.ray_actor is None:
+            if out.reason is not None:
                 continue
-            if self._most_s is not None and out.began and now - out.began > self._most_s:
+            if out.trial.temporary_state.ray_actor is None:
+                out.since = now  # it still waits for a process
+            elif self._most_s is not None and now - out.since > self._most_s:
                 out.trial.max_failures = 0  # it would take as long again
                 self._kill(out, Failure.TRIAL_TIME_LIMIT)
             elif silence is not None:

@@ -137,19 +137,19 @@ def test_a_loss_that_is_no_number_is_an_answer_and_not_tried_again(out: Path) ->
 
 
 def test_a_trial_that_hangs_is_ended_by_its_time_limit_and_the_others_go_on(out: Path) -> None:
-    sweep = start(out, "limits.trial_minutes=0.1")
+    sweep = start(out, "limits.trial_minutes=0.7")
     sweep.wait_until(lambda path: settled(path) >= 1 and bool(sweep.workers()))
     kill(sweep.workers()[:1], signal.SIGSTOP)
     code, messages = sweep.end()
     assert code == 3, messages
     failures = [run["failure"] for run in runs_of(sweep.path).values()]
-    assert failures.count("trial_time_limit") <= 1
+    assert failures.count("trial_time_limit") <= 1  # it may have been a final
     assert "trial_time_limit" in (sweep.path / "sweep.log").read_text()
     assert len(failures) == 8
 
 
 def test_a_process_that_gives_no_sign_of_life_is_replaced(out: Path) -> None:
-    sweep = start(out, "limits.silent_minutes=0.15")
+    sweep = start(out, "limits.silent_minutes=0.7")
     sweep.wait_until(lambda path: settled(path) >= 1 and bool(sweep.workers()))
     kill(sweep.workers()[:1], signal.SIGSTOP)
     code, messages = sweep.end()

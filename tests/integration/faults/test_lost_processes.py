@@ -125,7 +125,7 @@ def test_a_signal_ends_a_sweep_within_seconds_and_resume_finishes_it(
     sweep = start(out, OFTEN)
     sweep.wait_until(lambda path: settled(path) >= 2)
     sweep.process.send_signal(number)
-    ended, messages = sweep.end(timeout_s=15)
+    ended, messages = sweep.end(timeout_s=30)
     assert ended == code, messages
     assert f"sft-sweep resume {sweep.path}" in messages
     kept = runs_of_settled(sweep.path)
@@ -146,7 +146,7 @@ def test_a_second_signal_ends_at_once_and_leaves_the_sweep_resumable(
     sweep.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     sweep.process.send_signal(signal.SIGTERM)
-    code, messages = sweep.end(timeout_s=5)
+    code, messages = sweep.end(timeout_s=15)
     assert code == 143, messages
     assert "Traceback" not in messages
     code, messages = resume(sweep.path)

@@ -238,8 +238,8 @@ def test_a_lost_process_is_replaced_and_its_trial_tried_again(
 @pytest.mark.parametrize(
     ("limits", "state", "failure", "attempt"),
     [
-        (LimitsSection(trial_minutes=0.05), "FAIL", "trial_time_limit", 0),
-        (LimitsSection(silent_minutes=0.05), "COMPLETE", None, 1),
+        (LimitsSection(trial_minutes=0.2), "FAIL", "trial_time_limit", 0),
+        (LimitsSection(silent_minutes=0.2), "COMPLETE", None, 1),
     ],
     ids=["takes too long", "is silent for too long"],
 )
