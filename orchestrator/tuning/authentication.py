@@ -11,21 +11,22 @@ import contextlib
 import os
 import secrets
 import stat
-import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from ray._private import ray_constants
 from ray._private.authentication.authentication_token_setup import (
+    ensure_token_if_auth_enabled,
     maybe_enable_token_auth_if_token_available,
+)
+from ray._raylet import (  # type: ignore[attr-defined]  # compiled, and without annotations
+    AuthenticationTokenLoader,
+    Config,
 )
 
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 """Ray's environment variables."""
-
-PROBE_TIMEOUT_S = 8.0
-"""How long an open cluster may take to serve a stranger, in seconds."""
 
 _LOOPBACK_ONLY = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 
@@ -36,24 +37,62 @@ def token_file() -> Path:
     return Path(given) if given else Path.home() / ".ray" / "auth_token"
 
 
+@contextlib.contextmanager
+def showing_token(*, make: bool) -> Iterator[None]:
+    """Show this user's token to clusters, where there is one, unless its user chose otherwise.
+
+    The environment is as it was afterwards, and Ray has forgotten what it read there.
+
+    Args:
+        make: make a token where there is none: a cluster that starts here will ask for it.
+
+    Raises:
+        ray.exceptions.AuthenticationError: there is no token where the environment asks for one.
+    """
+    before = {name: os.environ.get(name) for name in (MODE, TOKEN)}
+    try:
+        if make:
+            make_token()
+        AuthenticationTokenLoader.instance().reset_cache()
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+        ensure_token_if_auth_enabled(create_token_if_missing=make)
+        yield
+    finally:
+        _restore(before)
+        AuthenticationTokenLoader.instance().reset_cache()
+        Config.initialize("")
+
+
 def make_token() -> None:
     """Make a token for this user where there is none, readable by nobody else.
 
-    A failure is left to Ray, which finds no token then and says so.
+    Where none can be kept, as in a container whose user has no home, one goes into the
+    environment of this process, for as long as that lives.
     """
     file = token_file()
     if os.environ.get(MODE, "token") != "token" or os.environ.get(TOKEN):
         return
-    with contextlib.suppress(OSError):
+    token = secrets.token_hex(32)
+    try:
+        if file.is_file() and not file.stat().st_size:  # of one who died while writing it
+            file.unlink()
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        _write_once(file, token)
+    except FileExistsError:
+        return
+    except OSError:
+        os.environ[TOKEN] = token
+
+
+def _write_once(file: Path, token: str) -> None:
+    """Write a token whole, mode 0600, and never in place of one: clusters may use that."""
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
+    try:
         with os.fdopen(handle, "w") as sink:
-            sink.write(secrets.token_hex(32))
-
-
-def use_token() -> None:
-    """Show this user's token to clusters, where there is one, unless its user chose otherwise."""
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+            sink.write(token)
+        os.link(name, file)
+    finally:
+        Path(name).unlink()
 
 
 def protect_token() -> str | None:
@@ -63,7 +102,7 @@ def protect_token() -> str | None:
         mode = stat.S_IMODE(file.stat().st_mode)
         if mode & 0o077:
             file.chmod(0o600)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         return (
@@ -71,22 +110,6 @@ def protect_token() -> str | None:
             f"cannot be changed ({error.strerror}): make it 0600"
         )
     return None
-
-
-def is_open(address: str) -> bool:
-    """Whether the head at an address, `host:port`, serves one who shows no token."""
-    ask = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1])"
-    try:
-        done = subprocess.run(  # noqa: S603 - our own program, an address as its argument
-            [sys.executable, "-c", ask, address],
-            env={**os.environ, MODE: "disabled"},
-            capture_output=True,
-            timeout=PROBE_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:  # Ray asks again and again where it is refused
-        return False
-    return done.returncode == 0
 
 
 @contextlib.contextmanager
@@ -98,8 +121,13 @@ def loopback_only() -> Iterator[None]:
     try:
         yield
     finally:
-        if before[0] is None:
-            os.environ.pop(_LOOPBACK_ONLY, None)
-        else:
-            os.environ[_LOOPBACK_ONLY] = before[0]
+        _restore({_LOOPBACK_ONLY: before[0]})
         ray_constants.ENABLE_RAY_CLUSTER = before[1]
+
+
+def _restore(before: dict[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

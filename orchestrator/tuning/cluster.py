@@ -12,17 +12,20 @@ from types import ModuleType
 from typing import Any
 
 import ray
+from ray._private.services import canonicalize_bootstrap_address
 
 from orchestrator.errors import StorageError
 from orchestrator.space import ResourcesSection
 from orchestrator.tuning.authentication import (
-    is_open,
+    MODE,
+    TOKEN,
+    TOKEN_PATH,
     loopback_only,
-    make_token,
     protect_token,
+    showing_token,
     token_file,
-    use_token,
 )
+from orchestrator.tuning.handshake import Welcome, knock
 
 LOCAL = "local"
 
@@ -55,19 +58,22 @@ class Slots:
 @contextlib.contextmanager
 def cluster(
     address: str, *, num_cpus: int | None = None, modules: Sequence[ModuleType] = ()
-) -> Iterator[None]:
+) -> Iterator[bool]:
     """A Ray cluster to run on: a private one on this machine, or the one at `address`.
 
     The private one listens on loopback alone, asks for this user's token, has no dashboard, and
-    ends with the context.
+    ends with the context. One that is open to everybody is warned of.
 
     Args:
         address: `local`, `auto`, `host:port` or `ray://host:port`.
         num_cpus: processors of the private cluster; None for those of this machine.
         modules: packages and modules that are sent to every node, to be imported there.
 
+    Yields:
+        Whether it is open to everybody, as far as that is known.
+
     Raises:
-        StorageError: there is no cluster at that address.
+        StorageError: there is no cluster at that address, or it does not let us in.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's coming default, asked for now: it warns of the change on every start otherwise.
@@ -81,37 +87,62 @@ def cluster(
     warning = protect_token()
     if warning is not None:
         _log.warning("%s", warning)
-    if own:
-        make_token()
-    use_token()
-    with loopback_only() if own else contextlib.nullcontext():
-        try:
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                configure_logging=True,
-                logging_level=logging.ERROR,
-                **options,
-            )
-        except ray.exceptions.AuthenticationError as error:
-            raise StorageError(_refused(address)) from error
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            if "auth" in f"{error} {error.__cause__}".lower():
-                raise StorageError(_refused(address)) from error
-            raise StorageError(f"--address {address}: no Ray cluster answers: {error}") from error
-        try:
-            if not own and is_open(ray.get_runtime_context().gcs_address):
-                _log.warning("--address %s: %s", address, OPEN)
-            yield
-        finally:
-            ray.shutdown()
+    with contextlib.ExitStack() as stack:
+        with _telling(address):
+            stack.enter_context(showing_token(make=own))
+            is_open = not own and _is_open(address)
+            with loopback_only() if own else contextlib.nullcontext():
+                ray.init(
+                    address=address,
+                    log_to_driver=False,
+                    configure_logging=True,
+                    logging_level=logging.ERROR,
+                    **options,
+                )
+        stack.callback(ray.shutdown)
+        if is_open:
+            _log.warning("--address %s: %s", address, OPEN)
+        yield is_open
+
+
+@contextlib.contextmanager
+def _telling(address: str) -> Iterator[None]:
+    """Turns what Ray raises while it joins into an error for people."""
+    try:
+        yield
+    except ray.exceptions.AuthenticationError as error:
+        raise StorageError(_refused(address)) from error
+    except (ConnectionError, ImportError, RuntimeError, ValueError, TimeoutError) as error:
+        raise StorageError(f"--address {address}: no Ray cluster answers: {error}") from error
+
+
+def _is_open(address: str) -> bool:
+    """Whether the head lets everybody in.
+
+    Raises:
+        ConnectionError: there is none.
+        StorageError: it does not let us in.
+    """
+    if address.startswith("ray://"):  # the head is somewhere behind this port
+        return False
+    welcome = knock(canonicalize_bootstrap_address(address) or address)
+    if welcome is None:
+        raise ConnectionError("what listens there is no head of a cluster in this version of Ray")
+    if welcome is Welcome.REFUSED:
+        raise StorageError(_refused(address))
+    return welcome is Welcome.OPEN
 
 
 def _refused(address: str) -> str:
+    if os.environ.get(MODE) == "disabled":
+        return (
+            f"--address {address}: the cluster asks for a token, and {MODE}=disabled keeps yours "
+            f"back; unset {MODE}"
+        )
+    tried = f"${TOKEN}" if os.environ.get(TOKEN) else str(token_file())
     return (
-        f"--address {address}: the cluster asks for a token and did not take the one in "
-        f"{token_file()}, if there is one. Copy the cluster's there (mode 0600), or name its file "
-        "in RAY_AUTH_TOKEN_PATH"
+        f"--address {address}: {tried} holds no token that the cluster takes. Copy the cluster's "
+        f"to ~/.ray/auth_token (mode 0600), or name its file in {TOKEN_PATH}"
     )
 
 

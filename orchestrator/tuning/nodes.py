@@ -10,7 +10,6 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster_facts import ClusterFacts, NodeFacts
-from orchestrator.tuning.authentication import is_open
 from orchestrator.tuning.cluster import OPEN, cluster
 
 ANSWER_S = 60.0
@@ -37,12 +36,12 @@ def ask_nodes(address: str) -> ClusterFacts:
     Raises:
         StorageError: there is no cluster at that address, or it does not let us in.
     """
-    with cluster(address):
+    with cluster(address) as is_open:
         head = ray.get_runtime_context().gcs_address
         nodes = [node for node in ray.nodes() if node["Alive"]]
         return ClusterFacts(
             address=head,
-            openness=OPEN if is_open(head) else None,
+            openness=OPEN if is_open else None,
             nodes=tuple(_ask(node, versions) for node, versions in _versions_of(nodes)),
         )
 

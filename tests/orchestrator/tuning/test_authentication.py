@@ -8,18 +8,20 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 from orchestrator.tuning.authentication import make_token, protect_token, token_file
 
 CONNECT = """
-import sys
+import os, sys
 from orchestrator.errors import StorageError
 from orchestrator.tuning.cluster import cluster
 import ray
 try:
     with cluster(sys.argv[1], num_cpus=1) if sys.argv[1] == "local" else cluster(sys.argv[1]):
+        assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ or sys.argv[1] != "local"
         print("connected", ray.get_runtime_context().gcs_address, flush=True)
         sys.stdin.readline()
 except StorageError as error:
@@ -106,7 +108,13 @@ def test_a_local_cluster_listens_on_loopback_alone_and_wants_the_token_of_its_us
         other = connect(address, stranger, RAY_AUTH_TOKEN="0" * 64, **INSIDE)
         answer, messages = other.communicate("\n", timeout=90)
         assert answer.startswith("refused"), messages
-        assert "RAY_AUTH_TOKEN_PATH" in answer
+        assert "$RAY_AUTH_TOKEN holds no token that the cluster takes" in answer
+        assert not messages  # of the dozens of lines that Ray itself would say
+
+        other = connect(address, owner, RAY_AUTH_MODE="disabled", **INSIDE)
+        answer, messages = other.communicate("\n", timeout=90)
+        assert answer.startswith("refused"), messages
+        assert "unset RAY_AUTH_MODE" in answer
     finally:
         running.communicate("\n", timeout=60)
 
@@ -140,6 +148,99 @@ def test_a_token_is_made_for_this_user_alone_and_once(
     assert len(first) == 64
     make_token()
     assert file.read_text() == first
+
+
+def test_a_token_that_was_never_written_to_its_end_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "token"
+    file.touch()
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    make_token()
+    assert len(file.read_text()) == 64
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def in_own_process(program: str, **env: str) -> None:
+    """Run a program, which has to end well: other tests' clusters keep their token that way."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(program)],
+        capture_output=True,
+        text=True,
+        env={**clean, **env},
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_user_without_a_home_gets_a_token_for_this_process_alone() -> None:
+    in_own_process(
+        """
+        import os
+        from orchestrator.tuning.authentication import protect_token, showing_token
+        from ray._raylet import AuthenticationTokenLoader
+        with showing_token(make=True):
+            assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+            assert os.environ["RAY_AUTH_MODE"] == "token"
+            assert AuthenticationTokenLoader.instance().has_token()
+        assert "RAY_AUTH_TOKEN" not in os.environ
+        assert protect_token() is None
+        """,
+        HOME="/proc/nowhere",
+    )
+
+
+def test_the_environment_is_as_it_was_once_a_cluster_is_left(tmp_path: Path) -> None:
+    in_own_process(
+        """
+        import os
+        from orchestrator.tuning.authentication import make_token, showing_token, token_file
+        from ray._raylet import AuthenticationMode, get_authentication_mode
+        make_token()
+        before = dict(os.environ)
+        for make in (True, False, True):
+            with showing_token(make=make):
+                assert get_authentication_mode() == AuthenticationMode.TOKEN
+            assert dict(os.environ) == before
+            assert get_authentication_mode() == AuthenticationMode.DISABLED
+        token_file().unlink()  # and no token is remembered
+        with showing_token(make=False):
+            assert get_authentication_mode() == AuthenticationMode.DISABLED
+        """,
+        HOME=str(tmp_path),
+    )
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ({"RAY_AUTH_TOKEN_PATH": "/proc/nowhere/token"}, "/proc/nowhere/token holds no token"),
+        ({}, "no head of a cluster"),
+    ],
+)
+def test_what_is_no_cluster_for_us_is_told_and_not_waited_for(
+    tmp_path: Path, env: dict[str, str], message: str
+) -> None:
+    program = f"""
+        import socket
+        from orchestrator.errors import StorageError
+        from orchestrator.tuning import handshake
+        from orchestrator.tuning.cluster import cluster
+        handshake.TIMEOUT_S = 1.0
+        with socket.create_server(("127.0.0.1", 0)) as something:
+            try:
+                with cluster("127.0.0.1:%d" % something.getsockname()[1]):
+                    pass
+            except StorageError as error:
+                assert {message!r} in str(error), error
+            else:
+                raise AssertionError("it connected")
+        """
+    in_own_process(program, HOME=str(tmp_path), **env)
 
 
 @pytest.mark.parametrize("chosen", [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "0" * 64}])
