@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import time
 from collections.abc import Generator, Iterator
@@ -19,6 +20,8 @@ from optuna.trial import TrialState
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.journal_records import is_record, sound_lines
 from trainable.writing import append, step
+
+_log = logging.getLogger("sft_sweep")
 
 _PATIENCE_S, _TRIES = 0.5, 10
 """How long, and how often, the lock is asked for."""
@@ -84,15 +87,21 @@ class SweepJournal(JournalFileBackend):
         them the ask is made again, from the beginning of its random draws.
         """
         lines = sound_lines(self._path)
+        garbage = self._path.stat().st_size - _size(lines)
+        if garbage:
+            _log.warning(
+                "%s: its last %d bytes are no whole record, as a death leaves them: cut off",
+                self._path,
+                garbage,
+            )
         while lines:
             record = json.loads(lines[-1])
             if record["op_code"] not in self._ASKING or _is_finished(record):
                 break
             lines.pop()
-        size = sum(len(line) + 1 for line in lines)
-        dropped = self._path.stat().st_size - size
+        dropped = self._path.stat().st_size - _size(lines)
         if dropped:
-            self._cut(size)
+            self._cut(_size(lines))
         return dropped
 
     def _cut(self, size: int) -> None:
@@ -103,6 +112,11 @@ class SweepJournal(JournalFileBackend):
     def close(self) -> None:
         """Give the lock back."""
         self._file.close()
+
+
+def _size(lines: list[bytes]) -> int:
+    """Bytes of lines with their ends."""
+    return sum(len(line) + 1 for line in lines)
 
 
 def _is_finished(record: dict[str, Any]) -> bool:

@@ -66,15 +66,20 @@ TWO = [("COMPLETE", 0.25), ("RUNNING", None)]
 
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
-def test_garbage_at_the_end_is_cut_off_and_the_sweep_goes_on(path: Path, garbage: bytes) -> None:
+def test_garbage_at_the_end_is_cut_off_and_told_and_the_sweep_goes_on(
+    path: Path, garbage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     sound = path.read_bytes()
     path.write_bytes(sound + garbage)
     with closing(SweepJournal(path)) as journal:
         assert journal.mended_bytes == len(garbage)
         assert path.read_bytes() == sound
+        (told,) = [one.getMessage() for one in caplog.records]
+        assert told.startswith(f"{path}: its last {len(garbage)} bytes are no whole record")
         optuna.load_study(study_name="b5", storage=JournalStorage(journal)).tell(1, 0.5)
     with closing(SweepJournal(path)) as journal:
         assert journal.mended_bytes == 0
+    assert len(caplog.records) == 1
     assert _seen(read_storage(path)) == [("COMPLETE", 0.25), ("COMPLETE", 0.5)]
 
 
