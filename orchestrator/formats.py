@@ -8,6 +8,11 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
+def plain_lines(text: str) -> str:
+    """Lines of text from outside, each of them `plain`."""
+    return "\n".join(plain(line) for line in text.expandtabs().split("\n"))
+
+
 def percent(share: float | None) -> str:
     """A share in 0..1 as a percentage with one decimal; nothing for None."""
     return "" if share is None else f"{100 * share:.1f}"

@@ -74,7 +74,7 @@ class Run:
             raise UsageError(
                 f"{self.path}: no sweep here (manifest.json is missing); see: sft-sweep list"
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{self.manifest}: cannot be read: {error}") from error
         if not isinstance(data, dict):
             raise UsageError(f"{self.manifest}: not a manifest")

@@ -245,7 +245,7 @@ def read_about(folder: Path) -> About:
             f"{folder}: no exported network here ({ABOUT_FILE} is missing); make one with: "
             "sft-sweep export RUN -o DIR"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ExportError(f"{path}: cannot be read: {error}") from None
     except ExportError as error:
         raise ExportError(f"{path}: {error}") from None

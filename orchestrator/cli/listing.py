@@ -30,6 +30,7 @@ def list_runs(
 
     from orchestrator import inspection
     from orchestrator.cli.render import print_rich
+    from orchestrator.formats import plain, plain_lines
     from orchestrator.runs import find_runs
 
     rows = []
@@ -38,7 +39,7 @@ def list_runs(
             created_at = str(run.read_manifest().get("created_at", ""))
             seen = inspection.inspect(run)
         except SweepError as error:
-            print(error, file=sys.stderr)
+            print(plain_lines(str(error)), file=sys.stderr)
             continue
         rows.append(
             {
@@ -58,11 +59,11 @@ def list_runs(
         table = Table("run", "state", "settled", "failed", "created (UTC)")
         for row in rows:
             table.add_row(
-                str(row["run"]),
+                plain(str(row["run"])),
                 str(row["state"]),
                 f"{row['settled']}/{row['trials']}",
                 str(row["failed"]),
-                str(row["created_at"])[:19].replace("T", " "),
+                plain(str(row["created_at"])[:19].replace("T", " ")),
             )
         print_rich(table)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 import traceback
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from orchestrator.cli import (
     validate,
 )
 from orchestrator.errors import SweepError
+from orchestrator.formats import plain_lines
 
 app = typer.Typer(
     name="sft-sweep",
@@ -85,23 +87,30 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """The exit code of one command; messages have been written by then."""
+    logging.getLogger("sft_sweep").addFilter(_steering_no_terminal)
     try:
         app(args=arguments, prog_name="sft-sweep")
     except SystemExit as end:  # usage errors are 2 and Ctrl-C is 130: Typer's own codes
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except SweepError as error:
-        print(error, file=sys.stderr)
+        print(plain_lines(str(error)), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         return 0
     except Exception as error:
         if _is_trainable_error(error):
-            print(error, file=sys.stderr)
+            print(plain_lines(str(error)), file=sys.stderr)
             return 2
         traceback.print_exc()
         print("unexpected error; please report it with the lines above", file=sys.stderr)
         return 1
     return 0
+
+
+def _steering_no_terminal(record: logging.LogRecord) -> bool:
+    """Makes a message `plain`: it may name files and classes, and people look at logs, too."""
+    record.msg, record.args = plain_lines(record.getMessage()), ()
+    return True
 
 
 def _is_trainable_error(error: Exception) -> bool:

@@ -7,6 +7,8 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from orchestrator.formats import plain_lines
+
 if TYPE_CHECKING:
     from orchestrator.sweep import Outcome
 
@@ -43,7 +45,7 @@ def show(outcome: Outcome, *, as_json: bool) -> int:
             print(outcome.savings.text)
     for warning in (*outcome.savings.warnings, outcome.report_problem):
         if warning is not None:
-            print(warning, file=sys.stderr)
+            print(plain_lines(warning), file=sys.stderr)
     if outcome.failures:
         print(
             f"{outcome.failures} failed; why: sft-sweep status {outcome.run.path}", file=sys.stderr

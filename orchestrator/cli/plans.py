@@ -7,6 +7,8 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from orchestrator.formats import plain_lines
+
 if TYPE_CHECKING:
     from orchestrator.preparation import Prepared
 
@@ -18,7 +20,7 @@ MOST_DETAILS = 5
 def tell_notes(prepared: Prepared) -> None:
     """Print what to know of the images on stderr."""
     for note in prepared.notes:
-        print("\n".join(note.lines(MOST_DETAILS)), file=sys.stderr)
+        print(plain_lines("\n".join(note.lines(MOST_DETAILS))), file=sys.stderr)
 
 
 def show(prepared: Prepared, *, as_json: bool) -> None:

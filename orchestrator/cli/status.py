@@ -19,6 +19,7 @@ def status(run: RunPath = None, *, json: Json = False) -> int:
     from orchestrator import inspection
     from orchestrator.cli.render import print_rich
     from orchestrator.cli.view import progress_table
+    from orchestrator.formats import plain_lines
     from orchestrator.runs import find_run
 
     found = find_run(run)
@@ -35,7 +36,7 @@ def status(run: RunPath = None, *, json: Json = False) -> int:
     print(f"{found.path}: {seen.state.value}")
     print_rich(progress_table(seen.progress, seen.objective))
     for trial_id, reason in seen.failures.items():
-        print(f"{trial_id}: {reason}")
+        print(plain_lines(f"{trial_id}: {reason}"))
     if seen.state is inspection.RunState.UNFINISHED:
         print(f"Go on with: sft-sweep resume {found.path}")
     return 0

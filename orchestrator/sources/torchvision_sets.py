@@ -24,6 +24,7 @@ _NAME = ("dataset", "name")
 _ROOT = ("dataset", "root")
 _SPLIT_WORDS = ("train", "trainval", "val", "valid", "test")
 _FILES = ("samples", "_samples", "imgs", "_image_files", "_images", "_image_paths")
+_UNSAFE = ("LSUN", "LSUNClass")
 _LABELS = ("targets", "_labels", "labels", "y", "_targets")
 
 
@@ -95,6 +96,13 @@ class _NotServedError(Exception):
 def _find(name: str, problems: Problems) -> Any:
     from torchvision import datasets
 
+    if name in _UNSAFE:
+        problems.add(
+            _NAME,
+            f"{name} unpickles whatever `_cache_...` lies where it is started, and a pickle can "
+            "run code; write its images into folders, and use dataset.source: folder",
+        )
+        return None
     known = [
         word
         for word in datasets.__all__

@@ -110,6 +110,7 @@ def test_the_id_of_a_sweep_outlives_a_new_name_of_its_directory(tmp_path: Path) 
     [
         ("", r"manifest\.json: cannot be read: "),
         ('{"sweep_id": "pe', r"manifest\.json: cannot be read: "),
+        ("[" * 100_000, r"manifest\.json: cannot be read: "),
         ("[]", r"manifest\.json: not a manifest"),
         (b"\xff\xfe{}", r"manifest\.json: cannot be read: "),
     ],

@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import logging
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.cli.escaping import csv_cell, markdown_cell
-from orchestrator.formats import plain
+from orchestrator.cli.main import run
+from orchestrator.formats import plain, plain_lines
+from tests.orchestrator.sources.conftest import encoded, write
 
 
 @pytest.mark.parametrize(
@@ -48,6 +53,47 @@ def test_what_is_plain_steers_no_terminal(text: str) -> None:
     assert plain(text).isprintable()
     assert len(plain(text)) == len(text)
     assert plain(plain(text)) == plain(text)
+
+
+@given(st.text())
+def test_plain_lines_are_as_many_as_there_were(text: str) -> None:
+    lines = text.expandtabs().split("\n")
+    assert plain_lines(text).split("\n") == [plain(line) for line in lines]
+
+
+STEERING = "\x1b]0;pwned\x07\x1b[31m"
+"""Gives a terminal's window another title, and turns it red."""
+SEEN = "?]0;pwned??[31m"
+
+
+def test_messages_steer_no_terminal_whatever_the_names_of_files_and_networks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(16):
+        write(tmp_path / "photos" / "ab"[number % 2] / f"{number}.png", encoded(number))
+    write(tmp_path / "photos" / "a" / f"bad{STEERING}.png", b"")
+    folder = {"source": "folder", "path": str(tmp_path / "photos")}
+    search = {"backbone": "tiny_strokes", "label_budget": [2]}
+    (tmp_path / "own.yaml").write_text(json.dumps({"dataset": folder, "search": search}))
+    assert run(["validate", str(tmp_path / "own.yaml")]) == 2
+
+    model: dict[str, object] = dict.fromkeys(("source", "architecture", "version", "head"), "x")
+    how = {"image_size": 8, "resize_size": 8, "interpolation": "bilinear", "squash": False}
+    model |= {"preprocessing": {**how, "mean": [0, 0, 0], "std": [1, 1, 1]}}
+    model |= {"format": 1, "backbone": STEERING, "class_names": ["a"]}
+    write(tmp_path / "model" / "model.json", json.dumps(model).encode())
+    assert run(["predict", str(tmp_path / "model"), "a.png"]) == 2
+
+    messages = capsys.readouterr()
+    assert f"bad{SEEN}.png" in messages.err
+    assert f"{SEEN}: unknown source" in messages.err
+    assert "\x1b" not in messages.out + messages.err
+
+
+def test_the_log_steers_no_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    assert run(["validate", "no such file"]) == 2
+    logging.getLogger("sft_sweep").warning("b2-0001: %s", STEERING)
+    assert caplog.messages == [f"b2-0001: {SEEN}"]
 
 
 def test_marks_that_turn_the_direction_of_writing_are_not_plain() -> None:

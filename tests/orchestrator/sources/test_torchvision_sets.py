@@ -96,6 +96,7 @@ def test_data_that_are_not_there_name_the_root_and_what_to_do(tmp_path: Path) ->
     [
         ("MNST", "got 'MNST'; allowed: a class of torchvision.datasets; did you mean"),
         ("FakeData", "got 'FakeData'; allowed: a class of torchvision.datasets"),
+        ("LSUN", "LSUN unpickles whatever"),
         ("EMNIST", "EMNIST has no split that is called train"),
         ("Kinetics", "Kinetics needs arguments that a file cannot give: frames_per_clip"),
     ],
