@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.errors import StorageError
-from orchestrator.sealing import FOOTNOTE, is_broken, sealed
+from orchestrator.sealing import is_broken, sealed
 from trainable.writing import whole_file
 
 SCHEMA_VERSION = 1
@@ -188,8 +188,7 @@ def write_table(directory: Path, name: str, rows: Sequence[Mapping[str, Any]] | 
     try:
         with whole_file(path, check=check) as sink:
             content = io.BytesIO()
-            noted = table.replace_schema_metadata(FOOTNOTE)
-            pq.write_table(noted, content, compression="zstd", write_page_checksum=True)
+            pq.write_table(table, content, compression="zstd", write_page_checksum=True)
             sink.write(sealed(content.getvalue()))
     except (OSError, pa.ArrowException) as error:
         raise StorageError(
