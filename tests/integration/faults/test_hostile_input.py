@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -143,13 +144,12 @@ def test_class_names_are_data_wherever_they_are_shown(tmp_path: Path, marker: Pa
 
 def test_a_token_is_written_nowhere(tmp_path: Path) -> None:
     with_secret = {"RAY_AUTH_TOKEN": TOKEN, "RAY_AUTH_MODE": "token"}
-    folder = Path(f"/tmp/sft{os.getpid()}")
-    folder.mkdir()
-    try:
+    with tempfile.TemporaryDirectory(prefix="r") as name:  # paths of sockets have to be short
+        folder = Path(name)
         sweep = start(
             tmp_path / "runs",
             *("search.label_budget=[2]", "trials=1", "training={steps: 4, reports: 2}"),
-            env={**with_secret, "RAY_TMPDIR": str(folder)},
+            env={**with_secret, "RAY_TMPDIR": name},
         )
         code, messages = sweep.end()
         assert code == 0, messages
@@ -159,5 +159,3 @@ def test_a_token_is_written_nowhere(tmp_path: Path) -> None:
         for file in [*sweep.path.rglob("*"), *sessions]:
             if file.is_file():
                 assert TOKEN.encode() not in file.read_bytes(), file
-    finally:
-        subprocess.run(["rm", "-rf", str(folder)], check=True)
