@@ -75,15 +75,12 @@ def gather(*, runs: Path) -> MachineFacts:
     """
     import torch
 
-    from trainable import device as devices
-
-    device = devices.default_device()
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     shared = SHARED_MEMORY
     return MachineFacts(
         python=platform.python_version(),
         packages=dict(_packages()),
-        device=devices.describe(device),
+        device=_device(),
         has_gpu=torch.cuda.is_available(),
         cpus=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -91,11 +88,26 @@ def gather(*, runs: Path) -> MachineFacts:
         places=(
             _place("sweeps", runs),
             _place("features", default_folder()),
+            _place("weights", Path(torch.hub.get_dir())),
             _place("Ray's sessions", Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())),
         ),
         token_mode=stat.S_IMODE(token.stat().st_mode) if token.is_file() else None,
         token_file=token,
     )
+
+
+def _device() -> str:
+    """What torch computes on, how many of it there are, and in which precision it can."""
+    import torch
+
+    from trainable import device as devices
+
+    words = devices.describe(devices.default_device())
+    if not torch.cuda.is_available():
+        return words
+    count = torch.cuda.device_count()
+    precision = "bf16" if torch.cuda.is_bf16_supported() else "no bf16: set training.precision fp32"
+    return f"{count} x {words}, {precision}"
 
 
 def _packages() -> list[tuple[str, tuple[Requirement, str | None]]]:
