@@ -159,16 +159,17 @@ def _outcome(run: Run, prepared: Prepared, ended: Ended, *, start: float) -> Out
 
 
 def _finished(run: Run, *, start: float) -> Outcome:
-    """What a sweep came to that was finished before; damaged tables are made again."""
+    """What a sweep came to that was finished before; what is missing or damaged is made again."""
     loaded = load_run(run.path)
     for name in SCHEMAS:
         loaded.read(name)
+    problem = None if run.report.is_file() else _report(run, prepare(run.space))
     return _read_outcome(
         run,
         load_space(run.space),
         Ended(signal=None, seconds=Seconds()),
         reported=run.report.is_file(),
-        problem=None,
+        problem=problem,
         start=start,
     )
 

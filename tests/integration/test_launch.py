@@ -170,11 +170,8 @@ def test_resuming_a_finished_sweep_changes_nothing(
     shutil.copytree(small_sweep.path, copy)
 
     def contents(directory: Path) -> dict[str, str]:
-        kept = [path for path in directory.iterdir() if path.name != "sweep.log"]
-        own_path = str(directory).encode()  # which the report tells
         return {
-            path.name: hashlib.sha256(path.read_bytes().replace(own_path, b"")).hexdigest()
-            for path in kept
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()
         }
 
     assert run_cli(["resume", str(copy)]) == 0
@@ -190,6 +187,7 @@ def test_a_report_that_cannot_be_written_spoils_nothing_else(
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(small_sweep.path, copy)
+    (copy / "report.html").unlink()
 
     def fail(*_args: object, **_options: object) -> None:
         raise ValueError("no such figure")
