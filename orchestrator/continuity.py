@@ -60,13 +60,17 @@ def check_versions(run: Run, manifest: Mapping[str, Any], *, accept: bool) -> No
         raise _refusal(run.manifest, found, advice="or accept this with: --accept-changes")
 
 
-def check_data(run: Run, manifest: Mapping[str, Any], prepared: Prepared) -> None:
+def check_data(run: Run, manifest: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Make sure that images and weights are those that a sweep began with.
+
+    Args:
+        run: the sweep.
+        manifest: what it began with.
+        now: its `foundations` as they are now.
 
     Raises:
         UsageError: they are others; the message says where they differ.
     """
-    now = foundations(prepared)
     found = list(differences(manifest.get("weights"), now["weights"], "weights"))
     if manifest.get("dataset_fingerprint") != now["dataset_fingerprint"]:
         told = differences(manifest.get("images"), now["images"], "images")

@@ -129,8 +129,9 @@ def resume(run: Run, *, address: str, view: View, accept_changes: bool = False) 
     with closing(SweepJournal(run.journal)) as journal:
         check_versions(run, manifest, accept=accept_changes)
         prepared = prepare(run.space)
-        check_data(run, manifest, prepared)
-        update_manifest(run, manifest, foundations(prepared))
+        found = foundations(prepared)
+        check_data(run, manifest, found)
+        update_manifest(run, manifest, found)
         from orchestrator.tuning.cluster import cluster, find_slots
 
         with cluster(address, modules=_shipped(prepared)):

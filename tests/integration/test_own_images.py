@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -83,16 +85,29 @@ def test_the_resolved_space_can_be_resumed_from_another_directory(
     assert done.returncode == 0, done.stderr
 
 
-def test_a_sweep_is_not_resumed_over_other_images(swept: Swept, tmp_path: Path) -> None:
+def test_only_a_finished_sweep_is_resumed_over_other_images_as_there_is_nothing_left_to_do(
+    swept: Swept, tmp_path: Path
+) -> None:
     home, _ = swept
     (sweep,) = (home / "runs").iterdir()
+    unfinished = copytree(sweep, tmp_path / "unfinished")
+    shorten(unfinished / "journal.log")
     added = write(home / "photos" / "no" / "sheet1_new.png", encoded(1700))
     try:
-        done = run("resume", str(sweep), cwd=tmp_path)
+        untouched = (sweep / "journal.log").read_bytes()
+        assert run("resume", str(sweep), cwd=tmp_path).returncode == 0
+        assert (sweep / "journal.log").read_bytes() == untouched
+        done = run("resume", str(unfinished), cwd=tmp_path)
         assert done.returncode == 2
-        assert "dataset_fingerprint was" in done.stderr
+        assert re.search(r"images\.\w+\.no: was (\d+), is \d+", done.stderr)
     finally:
         added.unlink()
+
+
+def shorten(journal: Path) -> None:
+    """Take the last quarter of its records off, as if the sweep had died there."""
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[: -len(lines) // 4]))
 
 
 def test_problems_of_the_images_end_with_exit_code_2_before_anything_is_made(

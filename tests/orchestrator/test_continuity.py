@@ -54,7 +54,7 @@ def test_the_same_foundations_are_continued(prepared: Prepared, tmp_path: Path) 
     manifest = foundations(prepared)
     check_space(Run(tmp_path), manifest, prepared.space)
     check_versions(Run(tmp_path), manifest, accept=False)
-    check_data(Run(tmp_path), manifest, prepared)
+    check_data(Run(tmp_path), manifest, foundations(prepared))
 
 
 def test_another_space_is_refused_with_where_it_differs(
@@ -103,11 +103,12 @@ def test_other_images_and_weights_are_refused(prepared: Prepared, tmp_path: Path
     labels[0], labels[1] = labels[1], labels[0]
     relabelled = replace(prepared, images=replace(prepared.images, labels=labels))
     with pytest.raises(UsageError, match="images"):
-        check_data(Run(tmp_path), manifest, relabelled)
+        check_data(Run(tmp_path), manifest, foundations(relabelled))
     (name,) = prepared.weights
     other = replace(prepared.weights[name], digest="ab" * 32)
+    moved = replace(prepared, weights={name: other})
     with pytest.raises(UsageError, match=rf"weights\.{name}: was \w+\S*, is abab"):
-        check_data(Run(tmp_path), manifest, replace(prepared, weights={name: other}))
+        check_data(Run(tmp_path), manifest, foundations(moved))
 
 
 def test_images_that_only_joined_or_left_are_counted(prepared: Prepared, tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_images_that_only_joined_or_left_are_counted(prepared: Prepared, tmp_pat
     before = manifest["images"] | {"pool": manifest["images"]["pool"] | {"7": 1}}
     stale = manifest | {"images": before, "dataset_fingerprint": "0"}
     with pytest.raises(UsageError, match=r"images\.pool\.7: was 1, is \d+"):
-        check_data(Run(tmp_path), stale, prepared)
+        check_data(Run(tmp_path), stale, foundations(prepared))
 
 
 def test_differences_of_nested_values_are_told_by_their_path() -> None:
