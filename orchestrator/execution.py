@@ -24,7 +24,7 @@ from orchestrator.studies import Seconds, StudyBroker
 from orchestrator.work import Activity
 
 if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked at
-    from orchestrator.tuning.cluster import Slots
+    from orchestrator.tuning.capacity import Capacity
 
 TABLES_EVERY_S = 5.0
 """Shortest time between two writings of the tables while a sweep runs, in seconds."""
@@ -56,7 +56,7 @@ class Ended:
 
 
 def execute(
-    run: Run, prepared: Prepared, journal: SweepJournal, *, slots: Slots, view: View
+    run: Run, prepared: Prepared, journal: SweepJournal, *, capacity: Capacity, view: View
 ) -> Ended:
     """Do all the work that a sweep's journal lacks, and write its tables.
 
@@ -89,12 +89,13 @@ def execute(
     ):
         if journal.mended_bytes:
             _log.warning("%s: dropped a record or an ask that a death cut short", run.journal)
+        slots = max(1, capacity.slots())
         broker = StudyBroker(
             space,
             plan,
             prepared.images,
             journal,
-            slots=slots.count,
+            slots=slots,
             deadline=None if hours is None else start + hours * 3600,
         )
         keeper = start_keeper(run.checkpoints)
@@ -103,6 +104,7 @@ def execute(
 
         def tick() -> None:
             nonlocal written
+            capacity.follow(broker)
             view(plan, measure(space, broker.studies), broker.activity)
             if time.monotonic() - written >= TABLES_EVERY_S:
                 projection.write(run.path)
@@ -122,7 +124,7 @@ def execute(
                 FineTuneActor,
                 parameters={"shared": shared},
                 attempts=Attempts(broker, keeper, space.limits),
-                slots=slots,
+                piece=capacity.piece,
                 control=control,
                 tick=tick,
             )
@@ -135,13 +137,13 @@ def execute(
         return Ended(signal=caught[0] if caught else None, seconds=broker.seconds)
 
 
-def _log_beginning(prepared: Prepared, slots: Slots) -> None:
+def _log_beginning(prepared: Prepared, slots: int) -> None:
     for note in prepared.notes:
         for line in note.lines():
             _log.info("dataset: %s", line)
     for one in prepared.kept:
         _log.info("cache: %s", one.text)
-    _log.info("started: %d slots, %d studies", slots.count, len(prepared.plan.studies))
+    _log.info("started: %d slots, %d studies", slots, len(prepared.plan.studies))
 
 
 def _leave(run: Run, lost: StorageError) -> None:

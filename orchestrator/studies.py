@@ -129,6 +129,20 @@ class StudyBroker:
         )
 
     @property
+    def open_work(self) -> int:
+        """Pieces of work that could be out at once now, had everything a slot."""
+        waiting = (
+            0
+            if self.past_deadline
+            else sum(s.plan.trials - s.asked for s in self._studies.values())
+        )
+        others = sum(
+            len(s.unfinished) + len(s.baselines) + len(s.finals or ())
+            for s in self._studies.values()
+        )
+        return len(self._live) + waiting + others
+
+    @property
     def past_deadline(self) -> bool:
         """Whether the time limit of the sweep is over."""
         return self._deadline is not None and self._clock() >= self._deadline
@@ -152,6 +166,10 @@ class StudyBroker:
             if record.FINISHED not in study.optuna.user_attrs:
                 study.optuna.set_user_attr(record.FINISHED, True)
         return DONE
+
+    def resize(self, slots: int) -> None:
+        """Have another number of slots; what is out above it stays out."""
+        self._slots = slots
 
     def begin_again(self, work_id: str, *, reason: str) -> Work | None:
         """The work as its next attempt, after a process was lost; None where it is not out.

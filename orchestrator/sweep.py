@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -35,6 +37,9 @@ from orchestrator.space import SearchSpace, load_space
 from orchestrator.studies import Seconds
 from orchestrator.tables import SCHEMAS
 from trainable.backbones import shipped_module
+
+if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked at
+    from orchestrator.tuning.capacity import Capacity
 
 _log = logging.getLogger("sft_sweep")
 
@@ -72,16 +77,12 @@ def launch(prepared: Prepared, *, root: Path, address: str, view: View) -> Outco
         StorageError: no cluster, or no room.
     """
     check_root(root)
-    from orchestrator.tuning.cluster import cluster, find_slots
-
     start = time.monotonic()
-    with cluster(
-        address, modules=_shipped(prepared)
-    ):  # before the directory is made: without a cluster there is no sweep
-        slots = find_slots(prepared.space.resources)
+    # Before the directory is made: without a cluster there is no sweep.
+    with _room(prepared, address) as capacity:
         run, opened = begin(root, prepared)
         with closing(opened) as journal:
-            ended = execute(run, prepared, journal, slots=slots, view=view)
+            ended = execute(run, prepared, journal, capacity=capacity, view=view)
     return _outcome(run, prepared, ended, start=start)
 
 
@@ -132,12 +133,22 @@ def resume(run: Run, *, address: str, view: View, accept_changes: bool = False) 
         found = foundations(prepared)
         check_data(run, manifest, found)
         update_manifest(run, manifest, found)
-        from orchestrator.tuning.cluster import cluster, find_slots
-
-        with cluster(address, modules=_shipped(prepared)):
-            slots = find_slots(prepared.space.resources)
-            ended = execute(run, prepared, journal, slots=slots, view=view)
+        with _room(prepared, address) as capacity:
+            ended = execute(run, prepared, journal, capacity=capacity, view=view)
     return _outcome(run, prepared, ended, start=start)
+
+
+@contextmanager
+def _room(prepared: Prepared, address: str) -> Iterator[Capacity]:
+    """A cluster, and how much fits on it."""
+    from orchestrator.tuning.capacity import capacity
+    from orchestrator.tuning.cluster import LOCAL, cluster
+
+    with (
+        cluster(address, modules=_shipped(prepared)),
+        capacity(prepared.space.resources, elastic=address != LOCAL) as found,
+    ):
+        yield found
 
 
 def _shipped(prepared: Prepared) -> list[ModuleType]:

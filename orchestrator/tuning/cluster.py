@@ -1,4 +1,4 @@
-"""Joining or starting a Ray cluster, and how much of a sweep fits on it at once."""
+"""Joining or starting a Ray cluster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +14,6 @@ import ray
 from ray._private.services import canonicalize_bootstrap_address
 
 from orchestrator.errors import StorageError
-from orchestrator.space import ResourcesSection
 from orchestrator.tuning.authentication import (
     MODE,
     TOKEN,
@@ -38,21 +36,6 @@ _log = logging.getLogger("sft_sweep")
 
 CONNECT_TIMEOUT_S = 10.0
 """How long a cluster's address may take to answer, in seconds."""
-
-
-@dataclass(frozen=True)
-class Slots:
-    """How work is placed.
-
-    Attributes:
-        count: pieces of work that run at the same time.
-        cpus: of each.
-        gpus: of each.
-    """
-
-    count: int
-    cpus: float
-    gpus: float
 
 
 @contextlib.contextmanager
@@ -158,27 +141,3 @@ def _check_reachable(address: str) -> None:
             f"--address {address}: nothing answers there ({error}); allowed: auto, host:port or "
             "ray://host:port of a running Ray cluster, or nothing for this machine"
         ) from error
-
-
-def find_slots(resources: ResourcesSection) -> Slots:
-    """How many pieces of work the cluster takes at once.
-
-    Raises:
-        StorageError: not even one fits.
-    """
-    have = ray.cluster_resources()
-    num_gpus = float(have.get("GPU", 0))
-    cpus = float(resources.cpus_per_trial)
-    wanted = resources.gpus_per_trial
-    gpus = min(1.0, num_gpus) if isinstance(wanted, str) else float(wanted)
-    count = int(have.get("CPU", 0) / cpus)
-    if gpus:
-        count = min(count, int(num_gpus / gpus))
-    if resources.max_concurrent is not None:
-        count = min(count, resources.max_concurrent)
-    if count < 1:
-        raise StorageError(
-            f"resources: a trial needs {cpus:g} CPUs and {gpus:g} GPUs; the cluster has "
-            f"{have.get('CPU', 0):g} and {num_gpus:g}. Ask for less under resources:"
-        )
-    return Slots(count=count, cpus=cpus, gpus=gpus)

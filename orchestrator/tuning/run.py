@@ -16,7 +16,7 @@ from orchestrator.studies import StudyBroker
 from orchestrator.tuning.actor import SweepActor
 from orchestrator.tuning.algorithms import BrokerScheduler, BrokerSearcher
 from orchestrator.tuning.attempts import MAX_RETRIES, Attempts
-from orchestrator.tuning.cluster import Slots
+from orchestrator.tuning.capacity import Piece
 from orchestrator.tuning.control import Control, Unsaved
 
 TICK_S = 0.5
@@ -29,7 +29,7 @@ def run_work(
     *,
     parameters: dict[str, Any],
     attempts: Attempts,
-    slots: Slots,
+    piece: Piece,
     control: Control,
     tick: Callable[[], None],
 ) -> None:
@@ -40,7 +40,7 @@ def run_work(
         actor: what does it.
         parameters: keyword arguments of its `setup`; travel through the object store.
         attempts: follows the work through its attempts.
-        slots: how work is placed.
+        piece: what each piece of work takes of a node.
         control: to stop early.
         tick: called by the driver every now and then.
 
@@ -51,8 +51,9 @@ def run_work(
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         # Without this a custom searcher has one pending trial and a freed actor takes it before
-        # a second actor has started: everything runs in one process.
-        "TUNE_MAX_PENDING_TRIALS_PG": str(slots.count),
+        # a second actor has started: everything runs in one process. The broker's slots, which
+        # may become more, are the limit.
+        "TUNE_MAX_PENDING_TRIALS_PG": str(10**6),
         # Snapshots of the experiment are not used: the journal is the only state.
         "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
         "RAY_AIR_NEW_OUTPUT": "0",
@@ -61,7 +62,7 @@ def run_work(
     trainable = tune.with_parameters(actor, **parameters) if parameters else actor
     with tempfile.TemporaryDirectory(prefix="sft-sweep-") as scratch:
         tune.Tuner(
-            tune.with_resources(trainable, {"cpu": slots.cpus, "gpu": slots.gpus}),
+            tune.with_resources(trainable, {"cpu": piece.cpus, "gpu": piece.gpus}),
             tune_config=TuneConfig(
                 search_alg=BrokerSearcher(broker, attempts, control),
                 scheduler=BrokerScheduler(broker, attempts, control),

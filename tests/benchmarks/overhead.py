@@ -35,7 +35,8 @@ from orchestrator.space import parse_space
 from orchestrator.studies import Seconds, StudyBroker
 from orchestrator.tuning.actor import SweepActor
 from orchestrator.tuning.attempts import Attempts
-from orchestrator.tuning.cluster import LOCAL, Slots, cluster
+from orchestrator.tuning.capacity import Piece
+from orchestrator.tuning.cluster import LOCAL, cluster
 from orchestrator.tuning.control import Control
 from orchestrator.tuning.run import run_work
 from orchestrator.work import Event, Kind, Work
@@ -186,7 +187,7 @@ def run_program(*, trials: int, reports: int, sampler: str) -> Measured:
             NoOpActor,
             parameters={},
             attempts=Attempts(broker, None, space.limits),
-            slots=Slots(count=SLOTS, cpus=1, gpus=0),
+            piece=Piece(cpus=1, gpus=0),
             control=Control(),
             tick=tick,
         )

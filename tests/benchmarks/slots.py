@@ -22,7 +22,8 @@ from orchestrator.space import parse_space
 from orchestrator.studies import StudyBroker
 from orchestrator.tuning.actor import SweepActor
 from orchestrator.tuning.attempts import Attempts
-from orchestrator.tuning.cluster import LOCAL, Slots, cluster
+from orchestrator.tuning.capacity import Piece
+from orchestrator.tuning.cluster import LOCAL, cluster
 from orchestrator.tuning.control import Control
 from orchestrator.tuning.run import run_work
 from orchestrator.work import Event, Kind, Work
@@ -81,7 +82,7 @@ def busy_share(*, slots: int, sleep_s: float, trials: int) -> tuple[float, int, 
             SleepyActor,
             parameters={},
             attempts=Attempts(broker, None, space.limits),
-            slots=Slots(count=slots, cpus=1, gpus=0),
+            piece=Piece(cpus=1, gpus=0),
             control=Control(),
             tick=lambda: None,
         )

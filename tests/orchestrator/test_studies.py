@@ -254,6 +254,38 @@ def test_never_more_work_is_out_than_there_are_slots(
         assert broker.next_work() is None
 
 
+def test_slots_may_become_more_and_fewer_and_what_is_out_stays_out(
+    sweep: Callable[..., Sweep],
+) -> None:
+    with sweep(trials=8).open(slots=1) as broker:
+        out = [take(broker)]
+        broker.resize(3)
+        out += [take(broker), take(broker)]
+        assert broker.next_work() is None
+        broker.resize(2)
+        broker.settle(out[0].work_id, failure=Failure.WORKER_LOST)
+        assert broker.next_work() is None
+        assert (broker.activity.busy, broker.activity.slots) == (2, 2)
+        broker.settle(out[1].work_id, failure=Failure.WORKER_LOST)
+        take(broker)
+
+
+def test_open_work_counts_what_is_out_and_what_could_be(sweep: Callable[..., Sweep]) -> None:
+    both = sweep({"label_budget": [2, 3]}, trials=3, baselines=["pixels"])
+    with both.open(slots=99, deadline=10) as broker:
+        assert broker.open_work == 8
+        out = [take(broker) for _ in range(3)]
+        assert broker.open_work == 8
+        broker.settle(out[0].work_id, failure=Failure.WORKER_LOST)
+        assert broker.open_work == 7
+        both.clock.now = 11  # nothing is tried any more
+        assert broker.open_work == 2 + 1
+    with both.open(slots=99) as broker:
+        assert broker.open_work == 7
+        both.finish(broker)
+        assert broker.open_work == 0
+
+
 def test_a_sweep_is_done_when_everything_has_settled(sweep: Callable[..., Sweep]) -> None:
     one = sweep()
     with one.open(slots=3) as broker:

@@ -10,7 +10,7 @@ import yaml
 
 from orchestrator.tables import read_table
 from tests.integration.faults.clusters import can_make_namespaces, machines
-from tests.integration.faults.sweeps import results, start
+from tests.integration.faults.sweeps import ALL_SLOTS, results, start
 from tests.orchestrator.sources.conftest import encoded, scans, write
 
 pytestmark = pytest.mark.skipif(
@@ -45,6 +45,7 @@ def test_four_machines_that_cannot_read_the_images_come_to_the_same_rows(
         together = start(
             tmp_path / "together",
             "trials=6",
+            ALL_SLOTS,
             space=space,
             options=("--address", cluster.address),
             env=cluster.env,

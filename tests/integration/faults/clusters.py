@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -18,6 +19,21 @@ NETWORK = f"10.{200 + os.getpid() // 256 % 50}.{os.getpid() % 256}"
 """First three numbers of the addresses, of this process alone; the head is .1, nodes follow."""
 
 START_S = 120.0
+
+_COMMANDS = (
+    "initialization_commands",
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+    "head_start_ray_commands",
+    "worker_start_ray_commands",
+    "cluster_synced_files",
+    "rsync_exclude",
+    "rsync_filter",
+)
+"""What Ray's autoscaler wants to have in its configuration, and its fake nodes do not need."""
+
+RAY = str(Path(sys.executable).with_name("ray"))
 
 
 def can_make_namespaces() -> bool:
@@ -45,14 +61,7 @@ class Machines:
     """
 
     def __init__(self, folder: Path, *, hidden: Path | None = None) -> None:
-        token = folder / "token"
-        token.write_text(secrets.token_hex(32))
-        token.chmod(0o600)
-        self.env: Mapping[str, str] = {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            "RAY_USAGE_STATS_ENABLED": "0",
-        }
+        self.env = new_token(folder)
         self._folder = folder
         self._hiding: tuple[str, ...] = ()
         if hidden is not None:
@@ -97,6 +106,22 @@ class Machines:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def drain(self, number: int, *, deadline_s: int) -> None:
+        """Announce that a node is taken away after so many seconds, as clouds do with spot ones."""
+        reason = ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "wanted back")
+        done = subprocess.run(
+            [
+                *(RAY, "drain-node", "--address", self.address),
+                *("--node-id", self._node_id(number), *reason),
+                *("--deadline-remaining-seconds", str(deadline_s)),
+            ],
+            env={**os.environ, **self.env},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
     def close(self) -> None:
         """End all processes, and take the network away again."""
         numbers = sorted(self._processes, reverse=True)
@@ -108,30 +133,32 @@ class Machines:
             _run("ip", "netns", "del", space)
         _run("ip", "link", "del", self._tag)
 
+    def _node_id(self, number: int) -> str:
+        """As Ray has it, told by the command line of the node's raylet."""
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_text().split("\0")
+                if f"--node_ip_address={NETWORK}.{number + 1}" in words:
+                    for word in words:
+                        if word.startswith("--node_id="):
+                            return word.partition("=")[2]
+        raise AssertionError(f"node {number} has no raylet")
+
     def _names(self, number: int) -> tuple[str, str, str]:
         """Of the namespace, and of the two ends of its cable."""
         return f"{self._tag}n{number}", f"{self._tag}i{number}", f"{self._tag}o{number}"
 
     def _start(self, number: int, options: tuple[str, ...], within: tuple[str, ...]) -> None:
-        ray = str(Path(sys.executable).with_name("ray"))
         ip = f"--node-ip-address={NETWORK}.{number + 1}"
         with (self._folder / f"node-{number}.log").open("wb") as log:
             self._processes[number] = subprocess.Popen(
-                [*within, *self._hiding, ray, "start", "--block", ip, *options],
+                [*within, *self._hiding, RAY, "start", "--block", ip, *options],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self.env, "RAY_TMPDIR": str(self._folder)},
                 start_new_session=True,
             )
-        self._wait_until_up(number)
-
-    def _wait_until_up(self, number: int) -> None:
-        log = self._folder / f"node-{number}.log"
-        until = time.monotonic() + START_S
-        while "will now block" not in log.read_text():
-            assert time.monotonic() < until, log.read_text()
-            assert self._processes[number].poll() is None, log.read_text()
-            time.sleep(0.2)
+        wait_until_up(self._processes[number], self._folder / f"node-{number}.log")
 
 
 @contextlib.contextmanager
@@ -145,6 +172,93 @@ def machines(*, nodes: int, hidden: Path | None = None) -> Iterator[Machines]:
             yield cluster
         finally:
             cluster.close()
+
+
+@contextlib.contextmanager
+def autoscaling(*, most_nodes: int, cpus: int) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """A head that Ray's own autoscaler adds nodes to, as processes of this machine.
+
+    The nodes look for the head at Ray's usual port, which has to be free.
+
+    Yields:
+        The address of the cluster, and what a driver needs in its environment.
+    """
+    head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    worker = {"resources": {"CPU": cpus}, "node_config": {}, "max_workers": most_nodes}
+    config = {
+        "cluster_name": "fake",
+        "max_workers": most_nodes,
+        "provider": {
+            "type": "fake_multinode",
+            "head_node_id": "f" * 51 + "00000",
+            "disable_node_updaters": True,
+        },
+        "available_node_types": {"ray.head.default": head, "worker": worker},
+        "head_node_type": "ray.head.default",
+        "idle_timeout_minutes": 0.1,
+        "auth": {"ssh_user": "nobody"},
+        "docker": {},
+        "file_mounts": {},
+        "file_mounts_sync_continuously": False,
+        **{key: [] for key in _COMMANDS},
+    }
+    with tempfile.TemporaryDirectory(prefix="r") as name:
+        folder = Path(name)
+        env = new_token(folder)
+        (folder / "autoscaling.json").write_text(json.dumps(config))
+        log = folder / "node.log"
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                [
+                    *(RAY, "start", "--head", "--block", "--port=6379", "--num-cpus=0"),
+                    *("--include-dashboard=false", "--node-ip-address=127.0.0.1"),
+                    f"--autoscaling-config={folder / 'autoscaling.json'}",
+                ],
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env={
+                    **os.environ,
+                    **env,
+                    "RAY_TMPDIR": name,
+                    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+                    "RAY_FAKE_CLUSTER": "1",
+                },
+                start_new_session=True,
+            )
+        try:
+            wait_until_up(process, log)
+            yield "127.0.0.1:6379", env
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def new_token(folder: Path) -> Mapping[str, str]:
+    """What a cluster with a new token in this folder, and its drivers, need as environment."""
+    token = folder / "token"
+    token.write_text(secrets.token_hex(32))
+    token.chmod(0o600)
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+
+
+def wait_until_up(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until `ray start --block` says that it is done."""
+    until = time.monotonic() + START_S
+    while "will now block" not in log.read_text():
+        assert time.monotonic() < until, log.read_text()
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.2)
+
+
+def port_is_free(port: int) -> bool:
+    """Whether nothing listens at a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def _free_port() -> int:

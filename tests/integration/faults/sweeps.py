@@ -25,8 +25,12 @@ OVERRIDES = (
     "pruner={name: none}",
     "finalists={count: 1, repeats: 2}",
     "baselines=[probe]",
+    "resources={max_concurrent: 1}",  # a process less to start, in each of many sweeps
 )
 """Random trials without a pruner come to the same, whatever the order and the number of slots."""
+
+ALL_SLOTS = "resources={}"
+"""An override for sweeps on several machines."""
 
 RESULTS = {
     "trials": ("trial_id", "state", "failure", "params", "steps", "reports", "val_loss"),

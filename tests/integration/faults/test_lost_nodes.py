@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.faults.clusters import Machines, can_make_namespaces, machines
 from tests.integration.faults.conftest import Results
-from tests.integration.faults.sweeps import results, resume, settled, start
+from tests.integration.faults.sweeps import ALL_SLOTS, results, resume, settled, start
 
 pytestmark = pytest.mark.skipif(
     not can_make_namespaces(), reason="this user may not make network namespaces"
@@ -41,7 +41,7 @@ def on(cluster: Machines) -> tuple[str, ...]:
 def test_trials_of_a_node_that_is_lost_finish_on_another_and_a_new_one_is_used(
     out: Path, cluster: Machines, longer: Results
 ) -> None:
-    sweep = start(out, LONGER, options=on(cluster), env=cluster.env)
+    sweep = start(out, LONGER, ALL_SLOTS, options=on(cluster), env=cluster.env)
     sweep.wait_until(lambda path: settled(path) >= 1)
     cluster.kill_node(1)
     cluster.add_node(3)
@@ -55,7 +55,7 @@ def test_trials_of_a_node_that_is_lost_finish_on_another_and_a_new_one_is_used(
 def test_a_node_that_is_cut_off_for_a_while_brings_no_row_twice(
     out: Path, cluster: Machines, longer: Results, seconds: int
 ) -> None:
-    sweep = start(out, LONGER, options=on(cluster), env=cluster.env)
+    sweep = start(out, LONGER, ALL_SLOTS, options=on(cluster), env=cluster.env)
     sweep.wait_until(lambda path: settled(path) >= 1)
     cluster.cut(1)
     time.sleep(seconds)
@@ -68,7 +68,7 @@ def test_a_node_that_is_cut_off_for_a_while_brings_no_row_twice(
 def test_a_cluster_whose_head_is_lost_ends_the_sweep_and_another_finishes_it(
     out: Path, cluster: Machines, longer: Results
 ) -> None:
-    sweep = start(out, LONGER, options=on(cluster), env=cluster.env)
+    sweep = start(out, LONGER, ALL_SLOTS, options=on(cluster), env=cluster.env)
     sweep.wait_until(lambda path: settled(path) >= 1)
     cluster.kill_node(0)
     code, messages = sweep.end(timeout_s=90)

@@ -27,7 +27,7 @@ from orchestrator.studies import DONE, StudyBroker
 from orchestrator.tuning import run
 from orchestrator.tuning.actor import SweepActor
 from orchestrator.tuning.attempts import Attempts
-from orchestrator.tuning.cluster import Slots
+from orchestrator.tuning.capacity import Piece
 from orchestrator.tuning.control import Control
 from orchestrator.tuning.run import run_work
 from orchestrator.work import Event, Kind, Work
@@ -144,7 +144,7 @@ class Sweep:
                 actor,
                 parameters={"folder": str(self.path)},
                 attempts=Attempts(opened, None, limits or self.space.limits),
-                slots=Slots(count=SLOTS, cpus=1, gpus=0),
+                piece=Piece(cpus=1, gpus=0),
                 control=control or Control(),
                 tick=tick,
             )
