@@ -26,6 +26,9 @@ ASK_S = 5.0
 
 _HOST_OOM = "running low on memory"  # of the message of ray.exceptions.OutOfMemoryError
 
+_ANNOUNCED = ("node was preempted:", "node was terminated expectedly:")
+"""Of the messages about nodes that were taken away on purpose; see gcs_actor_manager.cc of Ray."""
+
 
 def work_of(trial: Trial) -> Work:
     """The work that a Tune trial carries."""
@@ -80,10 +83,13 @@ class Attempts(Unsaved):
             out.since = time.monotonic()
 
     def fail(self, trial: Trial) -> None:
-        """The process of a trial was lost."""
+        """The process of a trial was lost; with a node that had to go, it costs no retry."""
         out = self._out.get(work_of(trial).work_id)
         if out is not None and out.reason is None:
-            out.reason = _reason(trial)
+            told = _newest_error(trial)
+            out.reason = Failure.HOST_OOM if _HOST_OOM in told else Failure.WORKER_LOST
+            if any(words in told for words in _ANNOUNCED):
+                trial.max_failures += 1
 
     def end(self, work_id: str) -> Failure:
         """Work is settled; why its last process was lost, if it was."""
@@ -130,9 +136,8 @@ class Attempts(Unsaved):
         ray.kill(out.trial.temporary_state.ray_actor)
 
 
-def _reason(trial: Trial) -> Failure:
-    """Why Tune gave up a process, as its file of errors says."""
+def _newest_error(trial: Trial) -> str:
+    """Why Tune gave up a process, in Ray's words."""
     file = Path(trial.error_file) if trial.error_file else None
     text = file.read_text(errors="replace") if file is not None and file.is_file() else ""
-    newest = text.rpartition("Failure #")[2]
-    return Failure.HOST_OOM if _HOST_OOM in newest else Failure.WORKER_LOST
+    return text.rpartition("Failure #")[2]

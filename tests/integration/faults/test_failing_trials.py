@@ -137,7 +137,7 @@ def test_a_loss_that_is_no_number_is_an_answer_and_not_tried_again(out: Path) ->
 
 
 def test_a_trial_that_hangs_is_ended_by_its_time_limit_and_the_others_go_on(out: Path) -> None:
-    sweep = start(out, "limits.trial_minutes=0.7")
+    sweep = start(out, "limits.trial_minutes=0.4")
     sweep.wait_until(lambda path: settled(path) >= 1 and bool(sweep.workers()))
     kill(sweep.workers()[:1], signal.SIGSTOP)
     code, messages = sweep.end()
@@ -149,7 +149,7 @@ def test_a_trial_that_hangs_is_ended_by_its_time_limit_and_the_others_go_on(out:
 
 
 def test_a_process_that_gives_no_sign_of_life_is_replaced(out: Path) -> None:
-    sweep = start(out, "limits.silent_minutes=0.7")
+    sweep = start(out, "limits.silent_minutes=0.4")
     sweep.wait_until(lambda path: settled(path) >= 1 and bool(sweep.workers()))
     kill(sweep.workers()[:1], signal.SIGSTOP)
     code, messages = sweep.end()

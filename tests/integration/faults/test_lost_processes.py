@@ -64,7 +64,9 @@ def test_a_worker_that_dies_between_two_checkpoints_repeats_no_row(
     assert any(run["attempt"] for run in runs_of(sweep.path).values())
 
 
-@pytest.mark.parametrize("done", [0, 1, 5])
+@pytest.mark.parametrize(
+    "done", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(5, marks=pytest.mark.slow)]
+)
 def test_a_driver_that_is_killed_loses_nothing_that_was_finished(
     out: Path, undisturbed: Results, done: int
 ) -> None:
@@ -117,7 +119,12 @@ def test_a_corrupt_checkpoint_costs_no_more_than_its_work(out: Path, undisturbed
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_ends_a_sweep_within_seconds_and_resume_finishes_it(
     out: Path, undisturbed: Results, number: signal.Signals, code: int
