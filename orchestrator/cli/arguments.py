@@ -28,6 +28,14 @@ Address = Annotated[
         help="A Ray cluster: auto, host:port or ray://host:port. Left out: this machine.",
     ),
 ]
+JobAddress = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        metavar="URL",
+        help="Where a Ray cluster takes jobs: its dashboard, such as http://10.0.0.1:8265.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Runs = Annotated[
     list[Path] | None,

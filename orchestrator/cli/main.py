@@ -18,6 +18,7 @@ from orchestrator.cli import (
     doctor,
     export,
     init,
+    jobs,
     launch,
     leaderboard,
     listing,
@@ -26,6 +27,7 @@ from orchestrator.cli import (
     report,
     resume,
     status,
+    submit,
     validate,
 )
 from orchestrator.errors import SweepError
@@ -60,6 +62,9 @@ def _exiting(command: Callable[..., int]) -> Callable[..., None]:
 _COMMANDS: dict[str, Callable[..., int]] = {
     "launch": launch.launch,
     "resume": resume.resume,
+    "submit": submit.submit,
+    "logs": jobs.logs,
+    "stop": jobs.stop,
     "status": status.status,
     "list": listing.list_runs,
     "leaderboard": leaderboard.leaderboard,

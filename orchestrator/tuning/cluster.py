@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import socket
@@ -64,7 +65,7 @@ def cluster(
     own = address == LOCAL
     _check_reachable(address)
     options: dict[str, Any] = {"include_dashboard": False, "num_cpus": num_cpus} if own else {}
-    if modules:
+    if modules and not _in_a_job_with_files():
         options["runtime_env"] = {"py_modules": list(modules)}
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     warning = protect_token()
@@ -94,7 +95,7 @@ def _telling(address: str) -> Iterator[None]:
     try:
         yield
     except ray.exceptions.AuthenticationError as error:
-        raise StorageError(_refused(address)) from error
+        raise StorageError(refused(address)) from error
     except (ConnectionError, ImportError, RuntimeError, ValueError, TimeoutError) as error:
         raise StorageError(f"--address {address}: no Ray cluster answers: {error}") from error
 
@@ -112,11 +113,12 @@ def _is_open(address: str) -> bool:
     if welcome is None:
         raise ConnectionError("what listens there is no head of a cluster in this version of Ray")
     if welcome is Welcome.REFUSED:
-        raise StorageError(_refused(address))
+        raise StorageError(refused(address))
     return welcome is Welcome.OPEN
 
 
-def _refused(address: str) -> str:
+def refused(address: str) -> str:
+    """What to do where a cluster does not let us in."""
     if os.environ.get(MODE) == "disabled":
         return (
             f"--address {address}: the cluster asks for a token, and {MODE}=disabled keeps yours "
@@ -132,12 +134,27 @@ def _refused(address: str) -> str:
 def _check_reachable(address: str) -> None:
     """Knock at `host:port` first: Ray itself goes on knocking for eight minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon:
-        return
+    if colon:
+        check_answers(host, port, address=address)
+
+
+def check_answers(host: str, port: str | int, *, address: str) -> None:
+    """Make sure that something listens at a port.
+
+    Raises:
+        StorageError: nothing does.
+    """
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except (OSError, ValueError, OverflowError) as error:
         raise StorageError(
             f"--address {address}: nothing answers there ({error}); allowed: auto, host:port or "
-            "ray://host:port of a running Ray cluster, or nothing for this machine"
+            "ray://host:port of a running Ray cluster, or nothing for this machine; for jobs "
+            "http://host:port of its dashboard"
         ) from error
+
+
+def _in_a_job_with_files() -> bool:
+    """Whether this process runs as a job of Ray whose files are sent to all nodes as they are."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    return "working_dir" in job.get("runtime_env", {})

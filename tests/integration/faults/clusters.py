@@ -234,6 +234,40 @@ def autoscaling(*, most_nodes: int, cpus: int) -> Iterator[tuple[str, Mapping[st
             process.wait()
 
 
+@contextlib.contextmanager
+def head_that_takes_jobs(*, cpus: int) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """A cluster of one node, with a dashboard; where that is, and what its clients need to get in.
+
+    Both as `autoscaling` has them.
+    """
+    with tempfile.TemporaryDirectory(prefix="r") as name:
+        env, log, dashboard = new_token(Path(name)), Path(name) / "node.log", _free_port()
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                [
+                    *(RAY, "start", "--head", "--block", f"--port={_free_port()}"),
+                    *(f"--num-cpus={cpus}", "--node-ip-address=127.0.0.1"),
+                    *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
+                ],
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env={
+                    **os.environ,
+                    **env,
+                    "RAY_TMPDIR": name,
+                    "PATH": f"{Path(RAY).parent}:{os.environ['PATH']}",
+                },
+                start_new_session=True,
+            )
+        try:
+            wait_until_up(process, log)
+            yield f"http://127.0.0.1:{dashboard}", env
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
 def new_token(folder: Path) -> Mapping[str, str]:
     """What a cluster with a new token in this folder, and its drivers, need as environment."""
     token = folder / "token"

@@ -244,3 +244,20 @@ def test_validate_and_dry_run_tell_what_to_know_of_the_images(
             "  ... and 3 more"
         ]
         assert "test split: a share of 0.2, drawn by content and seed" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([LOWDATA, "--out", "runs"], "an absolute path on the cluster"),
+        ([LOWDATA], "--out is missing"),
+        (["--resume", "runs/a"], "--resume runs/a"),
+        ([], "either a search-space file or --resume RUN"),
+        ([LOWDATA, "--resume", "/runs/a"], "either a search-space file or --resume RUN"),
+    ],
+)
+def test_a_job_needs_paths_that_outlive_it(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["submit", *arguments, "--address", "http://127.0.0.1:1"]) == 2
+    assert message in capsys.readouterr().err

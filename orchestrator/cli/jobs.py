@@ -1,0 +1,70 @@
+"""`sft-sweep logs` and `stop`: what a sweep that was submitted says, and its end."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.arguments import JobAddress
+
+if TYPE_CHECKING:  # ray is imported when a job is asked for
+    from orchestrator.tuning.jobs import Jobs
+
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="What `submit` has printed.")]
+
+LAST_LINES = 6
+"""Of a log, shown when a job was stopped: the answer and how to go on are there."""
+
+
+def logs(
+    job: JobId,
+    *,
+    address: JobAddress,
+    follow_it: Annotated[
+        bool, typer.Option("--follow", help="Go on until the sweep ends, and end as it ends.")
+    ] = False,
+) -> int:
+    r"""Show what a submitted sweep has said.
+
+    \b
+    Examples:
+      sft-sweep logs pets-1a2b3c4d --address http://10.0.0.1:8265
+      sft-sweep logs pets-1a2b3c4d --address http://10.0.0.1:8265 --follow
+    """
+    from orchestrator.tuning.jobs import Jobs
+
+    jobs = Jobs(address)
+    if follow_it:
+        return follow(jobs, job)
+    print(jobs.log(job), end="")
+    return 0
+
+
+def stop(job: JobId, *, address: JobAddress) -> int:
+    r"""End a submitted sweep cleanly: tables are written, and it can be resumed.
+
+    \b
+    Example:
+      sft-sweep stop pets-1a2b3c4d --address http://10.0.0.1:8265
+    """
+    from orchestrator.tuning.jobs import Jobs
+
+    jobs = Jobs(address)
+    state = jobs.stop(job)
+    print("\n".join(jobs.log(job).splitlines()[-LAST_LINES:]), file=sys.stderr)
+    print(f"{job}: {state.status}")
+    print(f"Go on with: sft-sweep submit --resume RUN --address {address}")
+    return 0
+
+
+def follow(jobs: Jobs, job_id: str) -> int:
+    """Print what a job prints until it ends; the exit code of its sweep."""
+    for text in jobs.follow(job_id):
+        print(text, end="", flush=True)
+    state = jobs.state(job_id)
+    if state.exit_code is None:
+        print(f"{job_id}: {state.status} {state.message}", file=sys.stderr)
+        return 0 if state.status == "SUCCEEDED" else 1
+    return state.exit_code
