@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from orchestrator.studies import StudyBroker
 from orchestrator.tuning.control import Unsaved
 from orchestrator.work import Failure, Work
 
+_log = logging.getLogger("sft_sweep")
+
 WORK = "work"
 """Key of a Tune trial's config; holds the JSON text of a `Work`."""
 
@@ -23,6 +26,9 @@ MAX_RETRIES = 2
 
 ASK_S = 5.0
 """Shortest time between two questions to the keeper, in seconds."""
+
+MOST_LINES = 8
+"""Of what Ray says about a process that was lost, in the log; its end says why."""
 
 _HOST_OOM = "running low on memory"  # of the message of ray.exceptions.OutOfMemoryError
 
@@ -84,10 +90,13 @@ class Attempts(Unsaved):
 
     def fail(self, trial: Trial) -> None:
         """The process of a trial was lost; with a node that had to go, it costs no retry."""
-        out = self._out.get(work_of(trial).work_id)
+        work_id = work_of(trial).work_id
+        out = self._out.get(work_id)
         if out is not None and out.reason is None:
             told = _newest_error(trial)
             out.reason = Failure.HOST_OOM if _HOST_OOM in told else Failure.WORKER_LOST
+            lines = told.strip().splitlines()[-MOST_LINES:]
+            _log.warning("%s: its process was lost:\n  %s", work_id, "\n  ".join(lines))
             if any(words in told for words in _ANNOUNCED):
                 trial.max_failures += 1
 

@@ -64,6 +64,20 @@ def test_only_a_node_that_was_announced_to_go_costs_no_retry(
     assert trial.max_failures == retries_left
 
 
+def test_the_log_has_the_end_of_what_ray_says_of_a_lost_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "error.txt"
+    file.write_text("Failure # 1 (occurred at noon)\n" + "more\n" * 20 + "ImportError: no pets\n")
+    attempts = Attempts(Broker(), None, LimitsSection())  # type: ignore[arg-type]
+    trial = Trial(str(file))
+    attempts.add(trial)
+    attempts.fail(trial)
+    assert caplog.messages[-1].startswith("b2-0000: its process was lost:\n")
+    assert caplog.messages[-1].endswith("ImportError: no pets")
+    assert caplog.messages[-1].count("more") < 10
+
+
 def test_a_process_without_an_error_file_is_lost(tmp_path: Path) -> None:
     broker, trial = Broker(), Trial(str(tmp_path / "nothing"))
     attempts = Attempts(broker, None, LimitsSection())  # type: ignore[arg-type]

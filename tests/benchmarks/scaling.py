@@ -1,0 +1,241 @@
+"""Trials a second on clusters of simulated nodes: this program beside a bare loop of Ray Tune.
+
+    python -m tests.benchmarks.scaling [--nodes 1 2 4 8] [--trials-per-slot 30] [--sleep-s 1]
+        [--sampler random] [--quick]
+    python -m tests.benchmarks.scaling --nodes 8 --trials-per-slot 625    # 10,000 on 16 slots
+
+A trial sleeps and reports once, so that slots may be more than processors. Each node has two
+slots, and Ray's own processes. Both loops reuse actors; the program keeps its journal on disk and
+writes its tables as in a sweep. Counted is the rate from the moment when a tenth of the trials has
+settled to the moment when nine tenths have: starting actors and the last round do not count. The
+ideal is one trial a slot in the time that it sleeps. The driver's processor time, the broker's
+share of it and the journal are what the plan in cluster/README.md rests on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.cluster_utils import Cluster
+from ray.tune import CheckpointConfig, RunConfig, TuneConfig
+
+from orchestrator.execution import TABLES_EVERY_S
+from orchestrator.journal import SweepJournal
+from orchestrator.plan import make_plan
+from orchestrator.progress import measure
+from orchestrator.projection import Projection
+from orchestrator.space import parse_space
+from orchestrator.tuning.attempts import Attempts
+from orchestrator.tuning.capacity import Piece
+from orchestrator.tuning.control import Control
+from orchestrator.tuning.run import run_work
+from orchestrator.work import Event, Work
+from tests.benchmarks.overhead import NoOpActor, SettledTimes, TimedBroker, make_images
+
+SLOTS_PER_NODE = 2
+WORST_RATIO = 1.15
+
+SPACE = """
+name: scaling
+dataset: {{source: digits}}
+search:
+  backbone: [tiny_strokes, tiny_untrained]
+  freeze_depth: {{low: 0.0, high: 1.0, step: 0.25}}
+  lr: {{low: 1.0e-4, high: 3.0e-2, log: true}}
+  label_budget: [2]
+training: {{steps: 100, reports: 1}}
+trials: {trials}
+sampler: {{name: {sampler}}}
+pruner: {{name: none}}
+finalists: {{count: 1, repeats: 2}}
+baselines: []
+"""
+
+
+class SleepyActor(NoOpActor):
+    """Sleeps before everything that it says."""
+
+    def setup(self, config: dict[str, Any], sleep_s: float = 0.0) -> None:
+        """Take up the first piece of work."""
+        self._sleep_s = sleep_s
+        super().setup(config)
+
+    def events(self, work: Work) -> Iterator[Event]:
+        """The events of an actor that does nothing, later."""
+        for event in super().events(work):
+            time.sleep(self._sleep_s)
+            yield event
+
+
+class BareSleeper(tune.Trainable):
+    """The same trial without anything around it."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin."""
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin again in the same process."""
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Sleep, and report."""
+        time.sleep(self.config["sleep_s"])
+        return {"score": 0.5, "done": True}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a loop did.
+
+    Attributes:
+        per_s: trials a second, sustained.
+        whole_s: from the first settled trial to the last.
+        cpu_ms: processor time of the driver a trial.
+        broker_ms: of it, the broker's.
+        journal_bytes: a trial.
+    """
+
+    per_s: float
+    whole_s: float
+    cpu_ms: float
+    broker_ms: float = 0.0
+    journal_bytes: float = 0.0
+
+
+def sustained(settled_at: list[float]) -> float:
+    """Trials a second, but for the first and the last tenth."""
+    first, last = len(settled_at) // 10, len(settled_at) * 9 // 10
+    return (last - first) / (settled_at[last] - settled_at[first])
+
+
+def run_program(*, trials: int, slots: int, sleep_s: float, sampler: str) -> Measured:
+    """A sweep of sleeping trials, as `orchestrator.execution` runs it."""
+    images = make_images()
+    space = parse_space(SPACE.format(trials=trials, sampler=sampler), where="scaling")
+    plan = make_plan(space, images, where="scaling")
+    cpu = time.process_time()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with closing(SweepJournal(folder / "journal.log")) as journal:
+            broker = TimedBroker(space, plan, images, journal, slots=slots)
+            projection = Projection("scaling", broker.studies)
+            written = time.monotonic()
+
+            def tick() -> None:
+                nonlocal written
+                measure(space, broker.studies)
+                if time.monotonic() - written >= TABLES_EVERY_S:
+                    projection.write(folder)
+                    written = time.monotonic()
+
+            run_work(
+                broker,
+                SleepyActor,
+                parameters={"sleep_s": sleep_s},
+                attempts=Attempts(broker, None, space.limits),
+                piece=Piece(cpus=1, gpus=0),
+                control=Control(),
+                tick=tick,
+            )
+            projection.write(folder)
+        num_bytes = (folder / "journal.log").stat().st_size
+    seconds = broker.seconds
+    return Measured(
+        per_s=sustained(broker.settled_at),
+        whole_s=broker.settled_at[-1] - broker.settled_at[0],
+        cpu_ms=1000 * (time.process_time() - cpu) / trials,
+        broker_ms=1000 * (seconds.ask + seconds.report + seconds.tell) / trials,
+        journal_bytes=num_bytes / trials,
+    )
+
+
+def run_bare(*, trials: int, sleep_s: float) -> Measured:
+    """Tune's own random search; `run_program` has set its variables."""
+    times = SettledTimes()
+    cpu = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        tune.Tuner(
+            tune.with_resources(BareSleeper, {"cpu": 1}),
+            param_space={"lr": tune.loguniform(1e-4, 3e-2), "sleep_s": sleep_s},
+            tune_config=TuneConfig(num_samples=trials, reuse_actors=True),
+            run_config=RunConfig(
+                name="bare",
+                storage_path=folder,
+                verbose=0,
+                callbacks=[times],
+                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+    settled_at = times.settled_at
+    return Measured(
+        per_s=sustained(settled_at),
+        whole_s=settled_at[-1] - settled_at[0],
+        cpu_ms=1000 * (time.process_time() - cpu) / trials,
+    )
+
+
+@contextmanager
+def nodes(count: int) -> Iterator[None]:
+    """This process joined to a cluster of so many simulated nodes, and a head without slots."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    head = {"num_cpus": 0, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(count):
+            made.add_node(num_cpus=SLOTS_PER_NODE)
+        made.wait_for_nodes()
+        ray.init(address=made.address, log_to_driver=False, logging_level=logging.ERROR)
+        yield
+    finally:
+        ray.shutdown()
+        made.shutdown()
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--trials-per-slot", type=int, default=30)
+    parser.add_argument("--sleep-s", type=float, default=1.0)
+    parser.add_argument("--sampler", choices=["random", "tpe"], default="random")
+    parser.add_argument("--quick", action="store_true", help="one and two nodes, few trials")
+    options = parser.parse_args()
+    per_slot = 8 if options.quick else options.trials_per_slot
+    print(
+        "| nodes | slots | trials | ideal, 1/s | program, 1/s | bare Tune, 1/s | time, ratio "
+        "| driver, ms a trial | bare, ms a trial | broker, ms a trial | journal, bytes a trial |"
+    )
+    print("| ---:" * 11 + " |")
+    ratios = []
+    for count in (1, 2) if options.quick else options.nodes:
+        slots = count * SLOTS_PER_NODE
+        trials = slots * per_slot
+        with nodes(count):
+            program = run_program(
+                trials=trials, slots=slots, sleep_s=options.sleep_s, sampler=options.sampler
+            )
+            bare = run_bare(trials=trials, sleep_s=options.sleep_s)
+        ratios.append(bare.per_s / program.per_s)
+        print(
+            f"| {count} | {slots} | {trials} | {slots / options.sleep_s:.2f} "
+            f"| {program.per_s:.2f} | {bare.per_s:.2f} | {ratios[-1]:.3f} "
+            f"| {program.cpu_ms:.0f} | {bare.cpu_ms:.0f} | {program.broker_ms:.1f} "
+            f"| {program.journal_bytes:.0f} |",
+            flush=True,
+        )
+    print(f"\nAt most {max(ratios):.3f} times bare Tune's time (target {WORST_RATIO})")
+
+
+if __name__ == "__main__":
+    main()
