@@ -67,12 +67,12 @@ def test_a_node_that_drains_loses_no_trial_though_it_goes_amid_them(tmp_path: Pa
 
 @pytest.mark.skipif(not port_is_free(6379), reason="something listens at Ray's usual port")
 def test_an_autoscaler_adds_nodes_as_there_is_work_and_takes_them_away(tmp_path: Path) -> None:
-    with autoscaling(most_nodes=3, cpus=1) as (address, env):
+    with autoscaling(most_nodes=3, cpus=1) as head:
         sweep = start(
             tmp_path / "runs",
             *(*LONGER, "resources={max_concurrent: 2}"),
-            options=("--address", address),
-            env=env,
+            options=("--address", head.address),
+            env=head.env,
         )
         code, messages = sweep.end()
         assert code == 0, messages

@@ -15,7 +15,7 @@ import yaml
 
 from orchestrator.tables import read_table
 from tests.integration.conftest import TIMEOUT_S, command
-from tests.integration.faults.clusters import head_that_takes_jobs
+from tests.integration.faults.clusters import Head, head
 from tests.integration.faults.sweeps import settled
 from tests.orchestrator.sources.conftest import encoded, scans, write
 
@@ -31,12 +31,10 @@ SPACE = {
 }
 LONG = ("--set", "training={steps: 200, reports: 4}", "--set", "trials=60")
 
-Cluster = tuple[str, Mapping[str, str]]
-
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with head_that_takes_jobs(cpus=2) as found:
+def cluster() -> Iterator[Head]:
+    with head("--num-cpus=2") as found:
         yield found
 
 
@@ -53,16 +51,16 @@ def home(tmp_path: Path) -> Path:
 
 
 def sft_sweep(
-    cluster: Cluster, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
+    cluster: Head, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments, "--address", cluster[0]),
+        command(*arguments, "--address", cluster.dashboard),
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
         check=False,
         cwd=cwd,
-        env={**os.environ, **cluster[1], **(env or {})},
+        env={**os.environ, **cluster.env, **(env or {})},
     )
 
 
@@ -74,7 +72,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_sweep_that_is_sent_takes_what_lies_beside_it_along_and_is_followed_to_its_end(
-    cluster: Cluster, home: Path, tmp_path: Path
+    cluster: Head, home: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "runs"
     done = sft_sweep(
@@ -88,26 +86,26 @@ def test_a_sweep_that_is_sent_takes_what_lies_beside_it_along_and_is_followed_to
     (path,) = out.iterdir()
     rows = read_table(path, "trials").to_pylist()
     assert [row["state"] for row in rows] == ["complete"] * 3
-    token = Path(cluster[1]["RAY_AUTH_TOKEN_PATH"]).read_text()
+    token = Path(cluster.env["RAY_AUTH_TOKEN_PATH"]).read_text()
     assert token not in done.stdout + done.stderr
     told = [file.read_bytes() for file in path.rglob("*") if file.is_file()]
     assert not any(token.encode() in text for text in told)
 
 
 def test_a_sweep_outlives_whoever_follows_it_and_stops_cleanly_when_it_is_told_to(
-    cluster: Cluster, home: Path, tmp_path: Path
+    cluster: Head, home: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "runs"
     sent = subprocess.Popen(
         command(
             *("submit", "own.yaml", "--out", str(out), "--follow", "--json", *LONG),
-            *("--address", cluster[0]),
+            *("--address", cluster.dashboard),
         ),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         cwd=home,
-        env={**os.environ, **cluster[1]},
+        env={**os.environ, **cluster.env},
     )
     assert sent.stdout is not None
     job = json.loads(sent.stdout.readline())["job_id"]
@@ -134,7 +132,7 @@ def sweeps(out: Path) -> list[Path]:
 
 
 def test_a_wrong_token_and_a_wrong_file_send_nothing(
-    cluster: Cluster, home: Path, tmp_path: Path
+    cluster: Head, home: Path, tmp_path: Path
 ) -> None:
     wrong = tmp_path / "token"
     wrong.write_text("ab" * 32)

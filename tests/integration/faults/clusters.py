@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 NETWORK = f"10.{200 + os.getpid() // 256 % 50}.{os.getpid() % 256}"
@@ -174,16 +175,71 @@ def machines(*, nodes: int, hidden: Path | None = None) -> Iterator[Machines]:
             cluster.close()
 
 
+@dataclass(frozen=True)
+class Head:
+    """A node of this machine that is a cluster by itself.
+
+    Attributes:
+        address: of the cluster.
+        dashboard: where it takes jobs.
+        env: what a driver needs in its environment.
+        folder: with its logs and its token.
+    """
+
+    address: str
+    dashboard: str
+    env: Mapping[str, str]
+    folder: Path
+
+
 @contextlib.contextmanager
-def autoscaling(*, most_nodes: int, cpus: int) -> Iterator[tuple[str, Mapping[str, str]]]:
+def head(
+    *options: str, port: int | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[Head]:
+    """Start a head on loopback that asks for a token, and end it at the end.
+
+    Args:
+        options: of `ray start`.
+        port: of the head; None for any.
+        env: more of its environment.
+    """
+    with tempfile.TemporaryDirectory(prefix="r") as name:
+        port, dashboard, token = port or _free_port(), _free_port(), new_token(Path(name))
+        log = Path(name) / "node.log"
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                [
+                    *(RAY, "start", "--head", "--block", f"--port={port}"),
+                    *("--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"),
+                    *(f"--dashboard-port={dashboard}", *options),
+                ],
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env={
+                    **os.environ,
+                    **token,
+                    **(env or {}),
+                    "RAY_TMPDIR": name,
+                    "PATH": f"{Path(RAY).parent}:{os.environ['PATH']}",
+                },
+                start_new_session=True,
+            )
+        try:
+            wait_until_up(process, log)
+            yield Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", token, Path(name))
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextlib.contextmanager
+def autoscaling(*, most_nodes: int, cpus: int) -> Iterator[Head]:
     """A head that Ray's own autoscaler adds nodes to, as processes of this machine.
 
     The nodes look for the head at Ray's usual port, which has to be free.
-
-    Yields:
-        The address of the cluster, and what a driver needs in its environment.
     """
-    head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    first = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     worker = {"resources": {"CPU": cpus}, "node_config": {}, "max_workers": most_nodes}
     config = {
         "cluster_name": "fake",
@@ -193,7 +249,7 @@ def autoscaling(*, most_nodes: int, cpus: int) -> Iterator[tuple[str, Mapping[st
             "head_node_id": "f" * 51 + "00000",
             "disable_node_updaters": True,
         },
-        "available_node_types": {"ray.head.default": head, "worker": worker},
+        "available_node_types": {"ray.head.default": first, "worker": worker},
         "head_node_type": "ray.head.default",
         "idle_timeout_minutes": 0.1,
         "auth": {"ssh_user": "nobody"},
@@ -202,70 +258,16 @@ def autoscaling(*, most_nodes: int, cpus: int) -> Iterator[tuple[str, Mapping[st
         "file_mounts_sync_continuously": False,
         **{key: [] for key in _COMMANDS},
     }
-    with tempfile.TemporaryDirectory(prefix="r") as name:
-        folder = Path(name)
-        env = new_token(folder)
-        (folder / "autoscaling.json").write_text(json.dumps(config))
-        log = folder / "node.log"
-        with log.open("wb") as sink:
-            process = subprocess.Popen(
-                [
-                    *(RAY, "start", "--head", "--block", "--port=6379", "--num-cpus=0"),
-                    *("--include-dashboard=false", "--node-ip-address=127.0.0.1"),
-                    f"--autoscaling-config={folder / 'autoscaling.json'}",
-                ],
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                env={
-                    **os.environ,
-                    **env,
-                    "RAY_TMPDIR": name,
-                    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-                    "RAY_FAKE_CLUSTER": "1",
-                },
-                start_new_session=True,
-            )
-        try:
-            wait_until_up(process, log)
-            yield "127.0.0.1:6379", env
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-@contextlib.contextmanager
-def head_that_takes_jobs(*, cpus: int) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """A cluster of one node, with a dashboard; where that is, and what its clients need to get in.
-
-    Both as `autoscaling` has them.
-    """
-    with tempfile.TemporaryDirectory(prefix="r") as name:
-        env, log, dashboard = new_token(Path(name)), Path(name) / "node.log", _free_port()
-        with log.open("wb") as sink:
-            process = subprocess.Popen(
-                [
-                    *(RAY, "start", "--head", "--block", f"--port={_free_port()}"),
-                    *(f"--num-cpus={cpus}", "--node-ip-address=127.0.0.1"),
-                    *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
-                ],
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                env={
-                    **os.environ,
-                    **env,
-                    "RAY_TMPDIR": name,
-                    "PATH": f"{Path(RAY).parent}:{os.environ['PATH']}",
-                },
-                start_new_session=True,
-            )
-        try:
-            wait_until_up(process, log)
-            yield f"http://127.0.0.1:{dashboard}", env
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(config, file)
+        file.flush()
+        options = ("--num-cpus=0", "--include-dashboard=false")
+        with head(
+            *(*options, f"--autoscaling-config={file.name}"),
+            port=6379,
+            env={"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"},
+        ) as found:
+            yield found
 
 
 def new_token(folder: Path) -> Mapping[str, str]:
