@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.checkpoints import CheckpointFolder
 from orchestrator.errors import StorageError
+from orchestrator.footprint import heaviest_trials
 from orchestrator.journal import SweepJournal
 from orchestrator.log_file import logging_to
 from orchestrator.plan import Plan
@@ -63,12 +64,14 @@ def execute(
     Raises:
         StorageError: something cannot be written, or the head of the cluster was lost.
     """
-    from orchestrator.tuning.actor import FineTuneActor, share
+    from orchestrator.tuning.actor import FineTuneActor
     from orchestrator.tuning.attempts import Attempts
     from orchestrator.tuning.control import Control
     from orchestrator.tuning.keeper import start_keeper
     from orchestrator.tuning.lifeline import watching_head
+    from orchestrator.tuning.packing import pack
     from orchestrator.tuning.run import run_work
+    from orchestrator.tuning.shared import share
 
     space, plan = prepared.space, prepared.plan
     start, hours = time.monotonic(), prepared.space.limits.hours
@@ -89,6 +92,21 @@ def execute(
     ):
         if journal.mended_bytes:
             _log.warning("%s: dropped a record or an ask that a death cut short", run.journal)
+        keeper = start_keeper(run.checkpoints)
+        shared = share(
+            prepared.images,
+            prepared.weights,
+            cache=space.cache,
+            keeper=keeper,
+            checkpoint_s=space.checkpoint_s,
+        )
+        if capacity.shares_gpus:
+            capacity.piece = pack(
+                capacity.piece,
+                shared,
+                heaviest_trials(space, plan),
+                stopping=lambda: control.stopping,
+            )
         slots = max(1, capacity.slots())
         broker = StudyBroker(
             space,
@@ -98,7 +116,6 @@ def execute(
             slots=slots,
             deadline=None if hours is None else start + hours * 3600,
         )
-        keeper = start_keeper(run.checkpoints)
         projection = Projection(run.sweep_id, broker.studies)
         written = start
 
@@ -111,13 +128,6 @@ def execute(
                 written = time.monotonic()
 
         _log_beginning(prepared, slots)
-        shared = share(
-            prepared.images,
-            prepared.weights,
-            cache=space.cache,
-            keeper=keeper,
-            checkpoint_s=space.checkpoint_s,
-        )
         try:
             run_work(
                 broker,

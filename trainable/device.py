@@ -60,6 +60,25 @@ def peak_memory_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
+def limit_memory(share: float) -> None:
+    """Let this process have no more than a share of its GPU's memory, where it has no whole GPU.
+
+    Beyond it, its allocations fail as on a smaller GPU, and those of its neighbours do not.
+    """
+    if 0 < share < 1 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(share)
+
+
+def held_memory() -> tuple[int, int]:
+    """Bytes held of the first GPU by all of its processes, and its bytes in all.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    free, total = torch.cuda.mem_get_info(0)
+    return total - free, total
+
+
 def release_memory(device: torch.device) -> None:
     """Give cached memory back, so that the next trial of this process starts alike."""
     if device.type == "cuda":

@@ -69,7 +69,8 @@ class Capacity:
             for.
 
     Attributes:
-        piece: what each piece of work takes.
+        piece: what each piece of work takes; a whole GPU where shares are to be measured.
+        shares_gpus: whether they are.
     """
 
     def __init__(self, resources: ResourcesSection, *, elastic: bool) -> None:
@@ -79,6 +80,7 @@ class Capacity:
         self._next_count = 0.0
         wanted = resources.gpus_per_trial
         has_gpus = any(node.get("GPU", 0) >= 1 for node in _nodes())
+        self.shares_gpus = has_gpus and isinstance(wanted, str)
         self.piece = Piece(
             cpus=float(resources.cpus_per_trial),
             gpus=float(has_gpus) if isinstance(wanted, str) else float(wanted),
