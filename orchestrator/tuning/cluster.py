@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import ray
-from ray._private.services import canonicalize_bootstrap_address
+from ray._private.services import canonicalize_bootstrap_address, get_node_ip_address
 
 from orchestrator.errors import StorageError
 from orchestrator.tuning.authentication import (
@@ -27,6 +27,9 @@ from orchestrator.tuning.authentication import (
 from orchestrator.tuning.handshake import Welcome, knock
 
 LOCAL = "local"
+
+CLIENT = "ray://"
+"""What addresses of Ray's client begin with."""
 
 OPEN = (
     "this cluster is open: whoever reaches it can run code on it. Start it with "
@@ -74,10 +77,11 @@ def cluster(
     with contextlib.ExitStack() as stack:
         with _telling(address):
             stack.enter_context(showing_token(make=own))
-            is_open = not own and _is_open(address)
+            joined = _head_behind(address) if address.startswith(CLIENT) else address
+            is_open = not own and _is_open(joined)
             with loopback_only() if own else contextlib.nullcontext():
                 ray.init(
-                    address=address,
+                    address=joined,
                     log_to_driver=False,
                     configure_logging=True,
                     logging_level=logging.ERROR,
@@ -100,6 +104,31 @@ def _telling(address: str) -> Iterator[None]:
         raise StorageError(f"--address {address}: no Ray cluster answers: {error}") from error
 
 
+def _head_behind(address: str) -> str:
+    """The head's own address, asked for through a port of Ray's client.
+
+    A sweep cannot run through that port: its loop would run on the head, without its journal.
+
+    Raises:
+        ConnectionError: no client is let in there.
+        StorageError: this machine is no node of that cluster.
+    """
+    try:
+        with ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR):
+            head = str(ray.get_runtime_context().gcs_address)
+            nodes = {str(node["NodeManagerAddress"]) for node in ray.nodes() if node["Alive"]}
+    finally:
+        ray.shutdown()
+    if nodes.isdisjoint({get_node_ip_address(head), "127.0.0.1"}):
+        host = address.removeprefix(CLIENT).rpartition(":")[0]
+        raise StorageError(
+            f"--address {address}: this machine is no node of that cluster, and a sweep's journal "
+            "and tables are written where its driver runs. Send the sweep there: sft-sweep submit "
+            f"SPACE --address http://{host}:8265 --out DIR"
+        )
+    return head
+
+
 def _is_open(address: str) -> bool:
     """Whether the head lets everybody in.
 
@@ -107,8 +136,6 @@ def _is_open(address: str) -> bool:
         ConnectionError: there is none.
         StorageError: it does not let us in.
     """
-    if address.startswith("ray://"):  # the head is somewhere behind this port
-        return False
     welcome = knock(canonicalize_bootstrap_address(address) or address)
     if welcome is None:
         raise ConnectionError("what listens there is no head of a cluster in this version of Ray")
@@ -133,7 +160,7 @@ def refused(address: str) -> str:
 
 def _check_reachable(address: str) -> None:
     """Knock at `host:port` first: Ray itself goes on knocking for eight minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    host, colon, port = address.removeprefix(CLIENT).rpartition(":")
     if colon:
         check_answers(host, port, address=address)
 
