@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import cProfile
+import os
 import pstats
 import statistics
 import tempfile
@@ -197,7 +198,8 @@ def run_program(*, trials: int, reports: int, sampler: str) -> Measured:
 
 
 def run_bare(*, trials: int, reports: int) -> float:
-    """Seconds a trial of Tune's own random search; `run_program` has set its variables."""
+    """Seconds a trial of Tune's own random search; `run_program` has set its other variables."""
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(SLOTS)
     times = SettledTimes()
     with tempfile.TemporaryDirectory() as folder:
         tune.Tuner(

@@ -160,8 +160,9 @@ def run_program(*, trials: int, slots: int, sleep_s: float, sampler: str) -> Mea
     )
 
 
-def run_bare(*, trials: int, sleep_s: float) -> Measured:
-    """Tune's own random search; `run_program` has set its variables."""
+def run_bare(*, trials: int, slots: int, sleep_s: float) -> Measured:
+    """Tune's own random search; `run_program` has set its other variables."""
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
     times = SettledTimes()
     cpu = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
@@ -225,7 +226,7 @@ def main() -> None:
             program = run_program(
                 trials=trials, slots=slots, sleep_s=options.sleep_s, sampler=options.sampler
             )
-            bare = run_bare(trials=trials, sleep_s=options.sleep_s)
+            bare = run_bare(trials=trials, slots=slots, sleep_s=options.sleep_s)
         ratios.append(bare.per_s / program.per_s)
         print(
             f"| {count} | {slots} | {trials} | {slots / options.sleep_s:.2f} "

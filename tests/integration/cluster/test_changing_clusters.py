@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
     not can_make_namespaces(), reason="this user may not make network namespaces"
 )
 
-LONGER = ("training={steps: 200, reports: 4}", "trials=8", ALL_SLOTS)
+LONGER = ("training={steps: 150, reports: 3}", "trials=8", "search.label_budget=[3]", ALL_SLOTS)
 
 
 def test_the_first_node_is_waited_for_and_one_that_joins_later_is_used(tmp_path: Path) -> None:

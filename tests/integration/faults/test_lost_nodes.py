@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
     not can_make_namespaces(), reason="this user may not make network namespaces"
 )
 
-LONGER = "training={steps: 200, reports: 4}"
+LONGER = "training={steps: 150, reports: 3}"
 
 
 @pytest.fixture
@@ -51,14 +51,16 @@ def test_trials_of_a_node_that_is_lost_finish_on_another_and_a_new_one_is_used(
     assert "attempt 1 follows" in (sweep.path / "sweep.log").read_text()
 
 
-@pytest.mark.parametrize("seconds", [15, 90])
-def test_a_node_that_is_cut_off_for_a_while_brings_no_row_twice(
-    out: Path, cluster: Machines, longer: Results, seconds: int
+def test_nodes_that_are_cut_off_for_15_and_for_90_seconds_bring_no_row_twice(
+    out: Path, cluster: Machines, longer: Results
 ) -> None:
     sweep = start(out, LONGER, ALL_SLOTS, options=on(cluster), env=cluster.env)
     sweep.wait_until(lambda path: settled(path) >= 1)
-    cluster.cut(1)
-    time.sleep(seconds)
+    cluster.cut(1)  # Ray takes a node for lost after 30 s or so: this one, and not the other
+    cluster.cut(2)
+    time.sleep(15)
+    cluster.mend(2)
+    time.sleep(75)
     cluster.mend(1)
     code, messages = sweep.end()
     assert code == 0, messages
