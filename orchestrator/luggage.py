@@ -16,6 +16,9 @@ MOST_BYTES = 500 * 2**20
 
 SPACE_NAME = "space.yaml"
 
+# Ray would leave out what these name, without a word: images are often kept out of git.
+_UNSAID = shutil.ignore_patterns(".gitignore", ".rayignore")
+
 
 def pack(space: SearchSpace, file: Path, into: Path) -> list[str]:
     """Copy a search-space file, and what it names by relative paths, into an empty folder.
@@ -52,7 +55,7 @@ def pack(space: SearchSpace, file: Path, into: Path) -> list[str]:
         target = into / path
         target.parent.mkdir(parents=True, exist_ok=True)
         if Path(path).is_dir():
-            shutil.copytree(path, target, dirs_exist_ok=True)
+            shutil.copytree(path, target, dirs_exist_ok=True, ignore=_UNSAID)
         else:
             shutil.copyfile(path, target)
     return paths

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
 
 from orchestrator import luggage
 from orchestrator.errors import UsageError
@@ -45,6 +46,17 @@ def test_what_relative_paths_name_travels_and_nothing_else(home: Path, tmp_path:
         *("space.yaml", "photos/cat/1.png", "photos/dog/2.png"),
         *("weights/my.safetensors", "my_models/__init__.py"),
     }
+
+
+def test_images_that_git_leaves_out_travel(home: Path, tmp_path: Path) -> None:
+    (home / "photos" / ".gitignore").write_text("*\n")
+    (home / "photos" / "cat" / ".rayignore").write_text("*.png\n")
+    _, files = packed(tmp_path / "out")
+    assert {name for name in files if name.startswith("photos")} == {
+        *("photos/cat/1.png", "photos/dog/2.png")
+    }
+    parts = (tmp_path / "out").rglob("*")
+    assert not any(get_excludes_from_ignore_files(part, include_gitignore=True) for part in parts)
 
 
 def test_absolute_paths_are_the_clusters(home: Path, tmp_path: Path) -> None:
