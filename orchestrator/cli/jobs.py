@@ -17,6 +17,9 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="What `submit` has pri
 LAST_LINES = 6
 """Of a log, shown when a job was stopped: the answer and how to go on are there."""
 
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes: of one who follows no longer, and of a sweep that `stop` has ended."""
+
 
 def logs(
     job: JobId,
@@ -61,10 +64,14 @@ def stop(job: JobId, *, address: JobAddress) -> int:
 
 def follow(jobs: Jobs, job_id: str) -> int:
     """Print what a job prints until it ends; the exit code of its sweep."""
-    for text in jobs.follow(job_id):
-        print(text, end="", flush=True)
-    state = jobs.state(job_id)
+    try:
+        for text in jobs.follow(job_id):
+            print(text, end="", flush=True)
+        state = jobs.state(job_id)
+    except KeyboardInterrupt:
+        print(jobs.goes_on(job_id), file=sys.stderr)
+        return INTERRUPTED
     if state.exit_code is None:
         print(f"{job_id}: {state.status} {state.message}", file=sys.stderr)
-        return 0 if state.status == "SUCCEEDED" else 1
+        return {"SUCCEEDED": 0, "STOPPED": TERMINATED}.get(state.status, 1)
     return state.exit_code

@@ -66,15 +66,9 @@ class Jobs:
     """
 
     def __init__(self, address: str) -> None:
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(
-                f"--address {address}: not where jobs are taken; allowed: the address of the "
-                "cluster's dashboard, such as http://10.0.0.1:8265"
-            )
+        host, port = _host_and_port(address)
         self._address = address
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        check_answers(parts.hostname, port, address=address)
+        check_answers(host, port, address=address)
         if find_spec("aiohttp") is None:
             raise UsageError("jobs need more of Ray: pip install 'sft-sweep[cluster]'")
         with self._telling(), _not_overruled(), showing_token(make=False):
@@ -148,10 +142,7 @@ class Jobs:
                 log = self.log(job_id)
             except StorageError as error:
                 if time.monotonic() >= until:
-                    raise StorageError(
-                        f"{error}\nThe job goes on; follow it again with: "
-                        f"sft-sweep logs {job_id} --address {self._address} --follow"
-                    ) from error
+                    raise StorageError(f"{error}\n{self.goes_on(job_id)}") from error
             else:
                 until = time.monotonic() + lost_s
                 if len(log) > seen:
@@ -160,6 +151,13 @@ class Jobs:
                 if ended:
                     return
             time.sleep(POLL_S)
+
+    def goes_on(self, job_id: str) -> str:
+        """What to tell whoever follows a job no longer."""
+        return (
+            "The job goes on; follow it again with: "
+            f"sft-sweep logs {job_id} --address {self._address} --follow"
+        )
 
     def stop(self, job_id: str) -> JobState:
         """End a job cleanly, and wait for its end.
@@ -194,6 +192,23 @@ class Jobs:
                     f"{job_id}: {self._address} has no job of this name; `ray job list` has all"
                 ) from error
             raise StorageError(f"--address {self._address}: {error}") from error
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Where a dashboard listens.
+
+    Raises:
+        UsageError: that is no address of one.
+    """
+    parts = urlsplit(address)
+    with contextlib.suppress(ValueError):  # a port that is no number, or none that there can be
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return parts.hostname, port
+    raise UsageError(
+        f"--address {address}: not where jobs are taken; allowed: the address of the "
+        "cluster's dashboard, such as http://10.0.0.1:8265"
+    )
 
 
 def new_job_id(name: str) -> str:

@@ -41,7 +41,10 @@ def test_no_two_jobs_have_the_same_name() -> None:
     assert new_job_id("pets").startswith("pets-")
 
 
-@pytest.mark.parametrize("address", ["10.0.0.1:8265", "auto", "ray://10.0.0.1:10001", "http://"])
+@pytest.mark.parametrize(
+    "address",
+    ["10.0.0.1:8265", "auto", "ray://10.0.0.1:10001", "http://", "http://10.0.0.1:dashboard"],
+)
 def test_an_address_that_takes_no_jobs_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match=r"such as http://10\.0\.0\.1:8265"):
         Jobs(address)
