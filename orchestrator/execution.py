@@ -78,7 +78,7 @@ def execute(
     control = Control()
     lost = StorageError(
         "the head of the Ray cluster does not answer any more. What has finished is kept; once "
-        f"there is a cluster again, go on with: sft-sweep resume {run.path}"
+        f"there is a cluster again, go on with: sft-sweep resume {run.argument}"
     )
 
     def stop() -> None:

@@ -18,6 +18,7 @@ from orchestrator.errors import StorageError, UsageError
 from orchestrator.journal import kept_idle
 from orchestrator.projection import Projection, load_studies
 from orchestrator.runs import Run, find_run
+from orchestrator.stores import Place, locate
 from orchestrator.tables import SCHEMAS, read_table, table_path, write_table
 
 if TYPE_CHECKING:
@@ -132,27 +133,29 @@ def load_run(path: str | Path | None = None) -> LoadedRun:
         run.to_pandas("leaderboard")    # a pandas.DataFrame
 
     Args:
-        path: a sweep directory; left out, the newest in `runs/`.
+        path: a sweep directory or its URL in a store; left out, the newest in `runs/`.
 
     Raises:
         UsageError: there is no sweep.
+        StorageError: the store cannot be read.
     """
-    return _load(find_run(None if path is None else Path(path)))
+    return _load(find_run(path))
 
 
-def load_runs(paths: Sequence[Path]) -> list[LoadedRun]:
+def load_runs(paths: Sequence[str | Path]) -> list[LoadedRun]:
     """Several sweeps for reading, each once however often it is named.
 
     Args:
-        paths: sweep directories; where there are none, the newest in `runs/`.
+        paths: sweep directories or their URLs; where there are none, the newest in `runs/`.
 
     Raises:
         UsageError: one is no sweep, or two hold the same one, whose rows would count twice.
+        StorageError: a store cannot be read.
     """
-    distinct: dict[Path, Path] = {}
-    for path in paths:
-        distinct.setdefault(path.resolve(), path)
-    runs = [load_run(path) for path in distinct.values()] or [load_run()]
+    distinct: dict[Path | Place, Path | Place] = {}
+    for place in map(locate, paths):
+        distinct.setdefault(place.resolve() if isinstance(place, Path) else place, place)
+    runs = [load_run(_text(place)) for place in distinct.values()] or [load_run()]
     by_id: dict[str, LoadedRun] = {}
     for run in runs:
         twin = by_id.setdefault(run.sweep_id, run)
@@ -161,6 +164,10 @@ def load_runs(paths: Sequence[Path]) -> list[LoadedRun]:
                 f"{run.path}: the same sweep as {twin.path}, {run.sweep_id}; give one of them"
             )
     return runs
+
+
+def _text(place: Path | Place) -> str | Path:
+    return place if isinstance(place, Path) else str(place)
 
 
 def _load(run: Run) -> LoadedRun:

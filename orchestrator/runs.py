@@ -13,7 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from orchestrator import stores
 from orchestrator.errors import StorageError, UsageError
+from orchestrator.stores import Place
 from orchestrator.tables import SCHEMA_VERSION
 from trainable.writing import step, whole_file
 
@@ -62,6 +64,17 @@ class Run:
         """What people read."""
         return self.path / "report.html"
 
+    @property
+    def given(self) -> str:
+        """What people know it by: its URL, where it belongs to a store, or its path."""
+        return str(stores.home_of(self.path) or self.path)
+
+    @property
+    def argument(self) -> str:
+        """The same as a command of a shell takes it as RUN."""
+        home = stores.home_of(self.path)
+        return str(self.path) if home is None else home.argument
+
     def read_manifest(self) -> dict[str, Any]:
         """The manifest.
 
@@ -86,12 +99,16 @@ class Run:
         return str(self.read_manifest()["sweep_id"])
 
 
-def check_root(root: Path) -> None:
+def check_root(root: Path | Place) -> None:
     """Make sure that a sweep directory could be made in `root`, leaving nothing behind.
 
     Raises:
         UsageError: it could not.
+        StorageError: the store cannot be used.
     """
+    if isinstance(root, Place):
+        stores.check_store(root)
+        root = stores.work_folder(root)
     existing = root
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
@@ -107,17 +124,24 @@ def check_root(root: Path) -> None:
         ) from error
 
 
-def create_run(root: Path, name: str, *, now: datetime) -> Run:
+def create_run(root: Path | Place, name: str, *, now: datetime) -> Run:
     """Make the directory of a new sweep, `<name>-<UTC time>`, with a suffix where that is taken.
+
+    Of a sweep in a store it is the one of this machine that is copied there.
 
     Raises:
         StorageError: it cannot be made.
     """
+    taken: list[str] = []
+    if isinstance(root, Place):
+        taken, root = stores.names_in(root), stores.work_folder(root)
     stem = f"{name}-{now.astimezone(UTC):%Y%m%d-%H%M%S}"
     try:
         root.mkdir(parents=True, exist_ok=True)
         for suffix in range(1000):
             path = root / (f"{stem}-{suffix + 1}" if suffix else stem)
+            if path.name in taken:
+                continue
             try:
                 path.mkdir()
             except FileExistsError:
@@ -192,28 +216,51 @@ def write_text(path: Path, text: str) -> None:
         raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def find_runs(root: Path) -> list[Run]:
-    """The sweeps in a directory, oldest first; those with a damaged manifest before all others."""
-    if not root.is_dir():
-        return []
-    runs = [Run(path) for path in root.iterdir() if (path / "manifest.json").is_file()]
+def find_runs(root: Path | Place) -> list[Run]:
+    """The sweeps in a directory, oldest first; those with a damaged manifest before all others.
+
+    Raises:
+        StorageError: the store cannot be read.
+    """
+    if isinstance(root, Place):
+        paths = [stores.pull(root / name) for name in stores.names_in(root)]
+    else:
+        paths = list(root.iterdir()) if root.is_dir() else []
+    runs = [Run(path) for path in paths if (path / "manifest.json").is_file()]
     return sorted(runs, key=lambda run: (_created_at(run), run.path.name))
 
 
-def find_run(path: Path | None, *, root: Path = DEFAULT_ROOT) -> Run:
-    """The sweep in `path`, or the newest in `root`.
+def find_run(given: str | Path | None, *, root: Path = DEFAULT_ROOT, resuming: bool = False) -> Run:
+    """The sweep in a directory or a store, or the newest in `root`.
+
+    Args:
+        given: a path or a URL; a sweep in a store is fetched into its directory on this machine.
+        root: where the newest is looked for if nothing is given.
+        resuming: the sweep is to go on.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none; or it is to go on and runs on another machine.
+        StorageError: the store cannot be used.
     """
-    if path is not None:
-        run = Run(path)
+    if given is not None:
+        run = Run(_fetched(stores.locate(given), resuming=resuming))
         run.read_manifest()
         return run
     runs = find_runs(root)
     if not runs:
         raise UsageError(f"{root}: no sweep here; start one with: sft-sweep launch SPACE")
     return runs[-1]
+
+
+def _fetched(found: Path | Place, *, resuming: bool) -> Path:
+    """The directory of a sweep; of a copy in a store, once it holds what the store does."""
+    home = stores.home_of(found) if isinstance(found, Path) else found
+    if home is None or (isinstance(found, Path) and not resuming):
+        assert isinstance(found, Path)
+        return found
+    if resuming:
+        stores.check_no_driver(home)
+    return stores.pull(home, checkpoints=resuming)
 
 
 def _created_at(run: Run) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -34,6 +34,7 @@ from orchestrator.runs import (
 )
 from orchestrator.sharing import Savings, measure_savings
 from orchestrator.space import SearchSpace, load_space
+from orchestrator.stores import Place, mirrored
 from orchestrator.studies import Seconds
 from orchestrator.tables import SCHEMAS
 from trainable.backbones import shipped_module
@@ -69,24 +70,27 @@ class Outcome:
     duration_s: float
 
 
-def launch(prepared: Prepared, *, root: Path, address: str, view: View) -> Outcome:
-    """Run a sweep in a new directory under `root`.
+def launch(prepared: Prepared, *, root: Path | Place, address: str, view: View) -> Outcome:
+    """Run a sweep in a new directory under `root`, or one that is copied there.
 
     Raises:
         UsageError: the directory cannot be made there.
-        StorageError: no cluster, or no room.
+        StorageError: no cluster, no room, or a store that fails before the first trial or at the
+            end.
     """
     check_root(root)
     start = time.monotonic()
     # Before the directory is made: without a cluster there is no sweep.
-    with _room(prepared, address) as capacity:
-        run, opened = begin(root, prepared)
-        with closing(opened) as journal:
-            ended = execute(run, prepared, journal, capacity=capacity, view=view)
-    return _outcome(run, prepared, ended, start=start)
+    with ExitStack() as stack:
+        with _room(prepared, address) as capacity:
+            run, opened = begin(root, prepared)
+            with closing(opened) as journal:
+                stack.enter_context(mirrored(run.path))
+                ended = execute(run, prepared, journal, capacity=capacity, view=view)
+        return _outcome(run, prepared, ended, start=start)
 
 
-def begin(root: Path, prepared: Prepared) -> tuple[Run, SweepJournal]:
+def begin(root: Path | Place, prepared: Prepared) -> tuple[Run, SweepJournal]:
     """The directory of a new sweep with all that `resume` needs, and its journal, locked.
 
     The manifest comes last: a directory without one is no sweep.
@@ -120,13 +124,21 @@ def resume(run: Run, *, address: str, view: View, accept_changes: bool = False) 
     Raises:
         UsageError: another process runs the sweep; or its results would rest on something else
             than those that are there: another space, other images, weights or versions.
-        StorageError: no cluster, or no room.
+        StorageError: no cluster, no room, or a store that fails before the first trial or at the
+            end.
     """
-    start = time.monotonic()
     manifest = run.read_manifest()
     check_space(run, manifest, load_space(run.space))
-    if inspect(run).state is RunState.FINISHED:
-        return _finished(run, start=start)
+    with mirrored(run.path):
+        if inspect(run).state is RunState.FINISHED:
+            return _finished(run, start=time.monotonic())
+        return _go_on(run, manifest, address=address, view=view, accept_changes=accept_changes)
+
+
+def _go_on(
+    run: Run, manifest: dict[str, Any], *, address: str, view: View, accept_changes: bool
+) -> Outcome:
+    start = time.monotonic()
     with closing(SweepJournal(run.journal)) as journal:
         check_versions(run, manifest, accept=accept_changes)
         prepared = prepare(run.space)
@@ -205,7 +217,7 @@ def _read_outcome(
             load_run(run.path).leaderboard.to_pylist(),
             num_test=record.num_test(studies.values()),
             objective=space.objective.value,
-            run=str(run.path),
+            run=run.argument,
             report=str(run.report) if reported else None,
         ),
         report_problem=problem,
@@ -226,5 +238,7 @@ def _report(run: Run, prepared: Prepared) -> str | None:
         write_report(run, run.report, images=prepared.images)
     except Exception as error:
         _log.exception("report: not written")
-        return f"{run.report}: not written: {error}. Try again with: sft-sweep report {run.path}"
+        return (
+            f"{run.report}: not written: {error}. Try again with: sft-sweep report {run.argument}"
+        )
     return None

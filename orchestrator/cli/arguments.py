@@ -9,8 +9,8 @@ import typer
 
 Space = Annotated[Path, typer.Argument(metavar="SPACE", help="A search-space file.")]
 RunPath = Annotated[
-    Path | None,
-    typer.Argument(metavar="RUN", help="A sweep directory; left out, the newest in runs/."),
+    str | None,  # a Path would lose a slash of a URL
+    typer.Argument(metavar="RUN", help="A sweep directory or URL; left out, the newest in runs/."),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -38,6 +38,6 @@ JobAddress = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Runs = Annotated[
-    list[Path] | None,
-    typer.Argument(metavar="RUN", help="Sweep directories; left out, the newest in runs/."),
+    list[str] | None,
+    typer.Argument(metavar="RUN", help="Sweep directories or URLs; left out, the newest in runs/."),
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,8 +13,11 @@ def launch(
     space: Space,
     *,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where the sweep's directory is made.")
-    ] = Path("runs"),
+        str,
+        typer.Option(
+            "--out", metavar="DIR", help="Where the sweep's directory is made, or a URL: s3://..."
+        ),
+    ] = "runs",
     address: Address = None,
     overrides: Overrides = None,
     dry_run: Annotated[
@@ -29,6 +31,7 @@ def launch(
     Examples:
       sft-sweep launch search_spaces/lowdata.yaml
       sft-sweep launch search_spaces/lowdata.yaml --set trials=8 --set seed=1
+      sft-sweep launch search_spaces/lowdata.yaml --out s3://bucket/sweeps
       sft-sweep launch search_spaces/lowdata.yaml --dry-run
     """
     from orchestrator import sweep
@@ -36,13 +39,15 @@ def launch(
     from orchestrator.cli.view import ProgressView
     from orchestrator.preparation import prepare
     from orchestrator.runs import check_root
+    from orchestrator.stores import locate
 
+    root = locate(out)
     prepared = prepare(space, overrides=overrides or [])
-    check_root(out)
+    check_root(root)
     plans.tell_notes(prepared)
     if dry_run:
         plans.show(prepared, as_json=json)
         return 0
     with ProgressView(prepared.space) as view:
-        outcome = sweep.launch(prepared, root=out, address=address or "local", view=view)
+        outcome = sweep.launch(prepared, root=root, address=address or "local", view=view)
     return outcomes.show(outcome, as_json=json)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,8 +15,8 @@ from orchestrator.errors import SweepError
 def list_runs(
     *,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where sweep directories lie.")
-    ] = Path("runs"),
+        str, typer.Option("--out", metavar="DIR", help="Where sweep directories lie, or a URL.")
+    ] = "runs",
     json: Json = False,
 ) -> int:
     r"""List the sweeps, oldest first.
@@ -32,9 +31,10 @@ def list_runs(
     from orchestrator.cli.render import print_rich
     from orchestrator.formats import plain, plain_lines
     from orchestrator.runs import find_runs
+    from orchestrator.stores import locate
 
     rows = []
-    for run in find_runs(out):
+    for run in find_runs(locate(out)):
         try:
             created_at = str(run.read_manifest().get("created_at", ""))
             seen = inspection.inspect(run)
@@ -43,7 +43,7 @@ def list_runs(
             continue
         rows.append(
             {
-                "run": str(run.path),
+                "run": run.given,
                 "state": seen.state.value,
                 "settled": sum(study.settled for study in seen.progress),
                 "trials": sum(study.total for study in seen.progress),

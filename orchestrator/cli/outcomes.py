@@ -27,7 +27,7 @@ def show(outcome: Outcome, *, as_json: bool) -> int:
         print(
             json.dumps(
                 {
-                    "run": str(outcome.run.path),
+                    "run": outcome.run.given,
                     "exit_code": code,
                     "failures": outcome.failures,
                     "duration_s": outcome.duration_s,
@@ -48,10 +48,13 @@ def show(outcome: Outcome, *, as_json: bool) -> int:
             print(plain_lines(warning), file=sys.stderr)
     if outcome.failures:
         print(
-            f"{outcome.failures} failed; why: sft-sweep status {outcome.run.path}", file=sys.stderr
+            f"{outcome.failures} failed; why: sft-sweep status {outcome.run.argument}",
+            file=sys.stderr,
         )
     if outcome.signal is not None:
-        print(f"Stopped early. Go on with: sft-sweep resume {outcome.run.path}", file=sys.stderr)
+        print(
+            f"Stopped early. Go on with: sft-sweep resume {outcome.run.argument}", file=sys.stderr
+        )
     return code
 
 

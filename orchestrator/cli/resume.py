@@ -27,6 +27,7 @@ def resume(
     Examples:
       sft-sweep resume
       sft-sweep resume runs/lowdata-20260131-142530
+      sft-sweep resume s3://bucket/sweeps/lowdata-20260131-142530
       sft-sweep resume --accept-changes
     """
     from orchestrator import sweep
@@ -35,7 +36,7 @@ def resume(
     from orchestrator.runs import find_run
     from orchestrator.space import load_space
 
-    found = find_run(run)
+    found = find_run(run, resuming=True)
     with ProgressView(load_space(found.space)) as view:
         outcome = sweep.resume(
             found, address=address or "local", view=view, accept_changes=accept_changes

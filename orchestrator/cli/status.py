@@ -26,17 +26,17 @@ def status(run: RunPath = None, *, json: Json = False) -> int:
     seen = inspection.inspect(found)
     if json:
         data = {
-            "run": str(found.path),
+            "run": found.given,
             "state": seen.state.value,
             "studies": [asdict(study) for study in seen.progress],
             "failures": seen.failures,
         }
         print(jsonlib.dumps(data))
         return 0
-    print(f"{found.path}: {seen.state.value}")
+    print(f"{found.given}: {seen.state.value}")
     print_rich(progress_table(seen.progress, seen.objective))
     for trial_id, reason in seen.failures.items():
         print(plain_lines(f"{trial_id}: {reason}"))
     if seen.state is inspection.RunState.UNFINISHED:
-        print(f"Go on with: sft-sweep resume {found.path}")
+        print(f"Go on with: sft-sweep resume {found.argument}")
     return 0
