@@ -22,8 +22,8 @@ CONNECT_S, ANSWER_S, TRIES = 5.0, 10.0, 2
 _CAUSES = (
     (
         r"NO_SUCH_BUCKET|[Bb]ucket.*(not found|does not exist)",
-        "there is no such bucket, or these credentials may not see it; make it, give another, or set "
-        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        "there is no such bucket, or these credentials may not see it; make it, give another, or "
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     ),
     (
         r"NETWORK_CONNECTION|curlCode|REQUEST_TIMEOUT|[Tt]imed? ?out|[Cc]onnect",
