@@ -97,16 +97,16 @@ def test_a_sweep_in_a_store_outlives_its_machine(store: Place, home: Path, tmp_p
             process.kill()
     (local,) = (home / "sweeps").glob("*/*/journal.log")
     assert local.read_bytes().startswith(_journal(store))
-    rmtree(home)
+    rmtree(home / "sweeps")
     place = _only(store)
     assert place is not None
     assert "unfinished" in _run("status", str(place))
-    rmtree(home)
+    rmtree(home / "sweeps")
 
     output = json.loads(_run("resume", str(place), "--json"))
     assert output["run"] == str(place)
     assert f"sft-sweep leaderboard {place}" in "\n".join(output["answer"])
-    rmtree(home)
+    rmtree(home / "sweeps")
     assert not any(
         CREDENTIALS["AWS_SECRET_ACCESS_KEY"].encode() in (Store(place).read(name) or b"")
         for name, (size, _) in Store(place).list().items()
