@@ -73,3 +73,10 @@ def test_a_probe_leaves_threads_as_they_were_and_does_without_a_folder(tmp_path:
     measured = speeds_of(tmp_path / "nowhere", device=CPU)
     assert measured.flops > 0
     assert torch.get_num_threads() == before
+
+
+def test_a_machine_too_busy_for_the_probe_is_measured_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainable.costs._PROBE_S", 0.0)
+    assert speeds_of(tmp_path, device=CPU).flops > 0
