@@ -230,6 +230,7 @@ def test_the_same_seed_gives_the_same_trials_and_scores_one_at_a_time(
         pd.testing.assert_frame_equal(first[columns], second[columns], check_exact=True)
 
 
+@pytest.mark.slow
 def test_a_random_sampler_gives_the_same_scores_two_at_a_time(
     launch_in: Callable[..., Launched],
 ) -> None:

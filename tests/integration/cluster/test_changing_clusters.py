@@ -49,6 +49,7 @@ def most_at_once(path: Path) -> int:
     return max(sum(first <= start < last for first, last in spans) for start, _ in spans)
 
 
+@pytest.mark.slow
 def test_a_node_that_drains_loses_no_trial_though_it_goes_amid_them(tmp_path: Path) -> None:
     with machines(nodes=2) as cluster:
         sweep = start(
@@ -66,7 +67,8 @@ def test_a_node_that_drains_loses_no_trial_though_it_goes_amid_them(tmp_path: Pa
 
 
 @pytest.mark.skipif(not port_is_free(6379), reason="something listens at Ray's usual port")
-def test_an_autoscaler_adds_nodes_as_there_is_work_and_takes_them_away(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_an_autoscaler_adds_as_many_nodes_as_there_is_work_for(tmp_path: Path) -> None:
     with autoscaling(most_nodes=3, cpus=1) as head:
         sweep = start(
             tmp_path / "runs",

@@ -211,7 +211,9 @@ def head(
                 [
                     *(RAY, "start", "--head", "--block", f"--port={port}"),
                     *("--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"),
+                    # The agents of clusters side by side would fight for one port.
                     *(f"--dashboard-port={dashboard}", *options),
+                    f"--dashboard-agent-listen-port={_free_port()}",
                 ],
                 stdout=sink,
                 stderr=subprocess.STDOUT,
