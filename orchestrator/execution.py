@@ -14,6 +14,7 @@ from orchestrator.checkpoints import CheckpointFolder
 from orchestrator.errors import StorageError
 from orchestrator.footprint import heaviest_trials
 from orchestrator.journal import SweepJournal
+from orchestrator.journal_records import reading_contents
 from orchestrator.log_file import logging_to
 from orchestrator.plan import Plan
 from orchestrator.preparation import Prepared
@@ -108,15 +109,17 @@ def execute(
                 stopping=lambda: control.stopping,
             )
         slots = max(1, capacity.slots())
-        broker = StudyBroker(
-            space,
-            plan,
-            prepared.images,
-            journal,
-            slots=slots,
-            deadline=None if hours is None else start + hours * 3600,
-        )
-        projection = Projection(run.sweep_id, broker.studies)
+        with reading_contents(run.journal):
+            broker = StudyBroker(
+                space,
+                plan,
+                prepared.images,
+                journal,
+                slots=slots,
+                deadline=None if hours is None else start + hours * 3600,
+            )
+            projection = Projection(run.sweep_id, broker.studies)
+            projection.tables()  # what is odd comes up now, and not amid trials
         written = start
 
         def tick() -> None:

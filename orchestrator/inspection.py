@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+import optuna
 from optuna.trial import TrialState
 
 from orchestrator import record
 from orchestrator.journal import is_locked
+from orchestrator.journal_records import reading_contents
 from orchestrator.progress import StudyProgress, measure
 from orchestrator.projection import load_studies
 from orchestrator.runs import Run
-from orchestrator.space import load_space
+from orchestrator.space import SearchSpace, load_space
 from trainable.spec import Metric
 
 
@@ -46,9 +49,24 @@ def inspect(run: Run) -> Inspection:
 
     Raises:
         UsageError: this is no sweep directory.
+        StorageError: the journal is damaged.
     """
     space = load_space(run.space)
-    studies = load_studies(run.path)
+    with reading_contents(run.journal):
+        progress, failures = _look(space, load_studies(run.path))
+    if is_locked(run.journal):
+        state = RunState.RUNNING
+    elif progress and all(study.finished for study in progress):
+        state = RunState.FINISHED
+    else:
+        state = RunState.UNFINISHED
+    return Inspection(state, space.objective, progress, failures)
+
+
+def _look(
+    space: SearchSpace, studies: Mapping[str, optuna.Study]
+) -> tuple[list[StudyProgress], dict[str, str]]:
+    """The progress of each study, and what failed."""
     started = {name: s for name, s in studies.items() if record.ABOUT in record.attributes_of(s)}
     progress = measure(space, started)
     failures: dict[str, str] = {}
@@ -62,10 +80,4 @@ def inspect(run: Run) -> Inspection:
                 failures[key.removeprefix(record.FINAL_PREFIX)] = value["run"]["failure"]
             elif key.startswith(record.BASELINE_PREFIX) and value["result"] is None:
                 failures[f"{name}-{key}"] = value["run"]["failure"]
-    if is_locked(run.journal):
-        state = RunState.RUNNING
-    elif progress and all(study.finished for study in progress):
-        state = RunState.FINISHED
-    else:
-        state = RunState.UNFINISHED
-    return Inspection(state, space.objective, progress, failures)
+    return progress, failures

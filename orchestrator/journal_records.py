@@ -7,8 +7,9 @@ later records count on.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from optuna.storages.journal._storage import JournalOperation, JournalStorageRep
 from orchestrator.errors import StorageError
 
 Record = dict[str, Any]
+
+_ODD_CONTENTS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What records lead to that have the form of ours and say something else."""
 
 _OF_STUDY, _OF_TRIAL = {"study_id": (int,)}, {"trial_id": (int,)}
 _FIELDS: Mapping[int, Mapping[str, tuple[type, ...]]] = {
@@ -76,6 +80,24 @@ def sound_lines(path: Path) -> list[bytes]:
                 raise _damage(path, index + 1, later)
             return lines[:index]
     return lines
+
+
+@contextlib.contextmanager
+def reading_contents(path: Path) -> Iterator[None]:
+    """Turns what sound records of a journal with other contents than ours lead to into an error.
+
+    Raises:
+        StorageError: they do.
+    """
+    try:
+        yield
+    except _ODD_CONTENTS as error:
+        raise StorageError(
+            f"{path}: its records have the form of ours and say something else "
+            f"({type(error).__name__}: {error}). Was it changed by hand, or written by another "
+            "version of sft-sweep? Put a copy of the file in its place, or start a new sweep with: "
+            "sft-sweep launch"
+        ) from error
 
 
 class _Absent:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.journal import kept_idle
+from orchestrator.journal_records import reading_contents
 from orchestrator.projection import Projection, load_studies
 from orchestrator.runs import Run, find_run
 from orchestrator.stores import Place, locate
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger("sft_sweep")
-
-_ODD_CONTENTS = (LookupError, TypeError, ValueError, AttributeError)
-"""What records lead to that have the form of ours and say something else."""
 
 
 @dataclass(frozen=True)
@@ -197,14 +195,15 @@ def _make_again(run: LoadedRun, name: str, problem: StorageError | None) -> dict
         return {}
     told = problem or f"{table_path(run.path, name)}: the file is missing"
     try:
-        with kept_idle(journal) as idle:  # so that nothing settles between reading and writing
+        # Idle, so that nothing settles between reading and writing.
+        with kept_idle(journal) as idle, reading_contents(journal):
             tables = Projection(run.sweep_id, load_studies(run.path)).tables()
             if not tables["trials"].num_rows:
                 if problem is not None:
                     raise StorageError("it holds nothing that has settled")
                 return {}
             written = idle and _write(run.path, tables)
-    except (StorageError, OSError, *_ODD_CONTENTS) as error:
+    except (StorageError, OSError) as error:
         raise StorageError(f"{told}. It cannot be made again from the journal: {error}") from error
     # A sweep that runs has not written its tables for the first few seconds.
     if problem is not None or (idle and tables[name].num_rows):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -12,17 +13,20 @@ from typing import Any
 
 import optuna
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.storages import JournalStorage
 
 from orchestrator.errors import StorageError
+from orchestrator.inspection import inspect
 from orchestrator.journal import SweepJournal, read_storage
 from orchestrator.journal_records import is_record
 from orchestrator.loading import load_run
+from orchestrator.runs import Run
 from orchestrator.tables import SCHEMAS
 from tests.orchestrator.test_journal import _write_two_trials
-from tests.orchestrator.test_projection import Swept, swept
+from tests.orchestrator.test_projection import SPACE, Swept, swept
 
 __all__ = ["swept"]  # the fixture
 
@@ -152,3 +156,43 @@ def test_whatever_becomes_of_a_table_the_same_rows_are_read(
         assert load_run(path).table(name).to_pylist() == swept.rows[name]
         assert load_run(path).table(name).to_pylist() == swept.rows[name]
         assert not [file for file in path.iterdir() if file.name.startswith(".")]
+
+
+PLACES = st.tuples(st.floats(0, 1), st.lists(st.floats(0, 1), max_size=4), VALUES)
+"""Which record's attributes, the way down into them, and what is put there."""
+
+
+def _with_another_content(content: bytes, place: tuple[float, list[float], Any]) -> bytes:
+    """A journal one of whose records keeps its form and says something else."""
+    share, way, value = place
+    records = [json.loads(line) for line in content.splitlines()]
+    holders = [record for record in records if "user_attr" in record]
+    inner = holders[int(share * (len(holders) - 1))]["user_attr"]
+    keys: list[Any] = list(inner)
+    for step in way:
+        key = keys[int(step * (len(keys) - 1))]
+        if not isinstance(inner[key], dict | list) or not inner[key]:
+            break
+        inner = inner[key]
+        keys = list(inner) if isinstance(inner, dict) else list(range(len(inner)))
+    inner[keys[0]] = value
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+@LAWS
+@given(place=PLACES)
+def test_records_that_say_something_else_lead_to_an_answer_or_a_message(
+    swept: Swept, place: tuple[float, list[float], Any]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder) / "pets-1")
+        shutil.copytree(swept.path, run.path)
+        run.manifest.write_text(json.dumps({"sweep_id": "pets-1"}))
+        run.space.write_text(yaml.safe_dump(SPACE.to_json()))
+        content = _with_another_content(run.journal.read_bytes(), place)
+        run.journal.write_bytes(content)
+        (run.path / "trials.parquet").unlink()
+        for look in (lambda: inspect(run), lambda: load_run(run.path).trials):
+            with contextlib.suppress(StorageError):
+                look()
+        assert run.journal.read_bytes() == content
