@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 def plain(text: str) -> str:
     """Text from outside without what could steer a terminal, or end its line."""
@@ -26,6 +29,13 @@ def points(difference: float | None) -> str:
 def number(value: float | None, digits: int = 3) -> str:
     """A number in its shortest form with so many digits; nothing for None."""
     return "" if value is None else f"{value:.{digits}g}"
+
+
+def tie(row: Mapping[str, Any]) -> str:
+    """Whether a row of a leaderboard differs from the best; nothing for that, or if unknown."""
+    if row["tied_with_best"] is None or row["rank"] == 1:
+        return ""
+    return "tied" if row["tied_with_best"] else "differs"
 
 
 def duration(seconds: float | None) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.escaping import csv_cell, markdown_cell
-from orchestrator.formats import number, percent, plain, points
+from orchestrator.formats import number, percent, plain, points, tie
 
 if TYPE_CHECKING:
     from orchestrator.testset import TestSet
@@ -121,12 +121,6 @@ def _cost(row: Row) -> str:
     return number(seconds, 2) if seconds is None or seconds < 10 else f"{seconds:,.0f}"
 
 
-def _tied(row: Row) -> str:
-    if row["tied_with_best"] is None or row["rank"] == 1:
-        return ""
-    return "tied" if row["tied_with_best"] else "differs"
-
-
 _TEST = ("test_accuracy", "test_ci_low", "test_ci_high")
 _DIFFERENCE = ("diff_to_best", "diff_ci_low", "diff_ci_high")
 _CELLS: Mapping[str, Callable[[Row], str]] = {
@@ -141,7 +135,7 @@ _CELLS: Mapping[str, Callable[[Row], str]] = {
     "val % (n)": _validation,
     "test % (95 %)": lambda row: _interval(row, _TEST, percent),
     "to rank 1": lambda row: "" if row["rank"] == 1 else _interval(row, _DIFFERENCE, points),
-    "": _tied,
+    "": tie,
     "cost, s": _cost,
 }
 _DISPENSABLE = ("trial", "cost, s", "to rank 1")  # in this order, where a terminal is narrow

@@ -79,15 +79,9 @@ def _template() -> jinja2.Template:
         "number": formats.number,
         "seconds": lambda value: f"{value:,.0f}",
         "count": lambda value: f"{value:,}",
-        "tie": _tie,
+        "tie": formats.tie,
     }
     return environment.from_string(_asset("page.html"))
-
-
-def _tie(row: Row) -> str:
-    if row["tied_with_best"] is None or row["rank"] == 1:
-        return ""
-    return "tied" if row["tied_with_best"] else "differs"
 
 
 def _embedded(figures: Mapping[str, Any]) -> Markup:
