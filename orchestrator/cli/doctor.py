@@ -17,20 +17,30 @@ def doctor(
     *,
     address: Address = None,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where sweep directories are made.")
-    ] = Path("runs"),
+        str,
+        typer.Option(
+            "--out", metavar="DIR", help="Where sweep directories are made, or a store's URL."
+        ),
+    ] = "runs",
     json: Json = False,
 ) -> int:
-    r"""Check this machine, and a cluster: versions, room, memory, GPUs, who may get in.
+    r"""Check this machine, a cluster, a store: versions, room, memory, GPUs, who may get in.
 
     \b
     Examples:
       sft-sweep doctor
       sft-sweep doctor --address 10.0.0.1:6379
+      sft-sweep doctor --out s3://bucket/sweeps
     """
     from orchestrator import doctor as checks
+    from orchestrator.stores import locate, work_folder
 
-    found = checks.check_machine(checks.gather(runs=out))
+    place = locate(out)
+    if isinstance(place, Path):
+        found = checks.check_machine(checks.gather(runs=place))
+    else:
+        found = checks.check_machine(checks.gather(runs=work_folder(place)))
+        found.append(checks.check_store(place))
     if address is not None:
         from orchestrator.tuning.nodes import ask_nodes, own_versions
 

@@ -1,6 +1,6 @@
 """What stands in the way of a sweep, here or on a cluster: facts, and checks over them."""
 
-from orchestrator.doctor.checks import Check, Level, check_cluster, check_machine
+from orchestrator.doctor.checks import Check, Level, check_cluster, check_machine, check_store
 from orchestrator.doctor.machine import MachineFacts, Place, gather
 
 __all__ = [
@@ -10,5 +10,6 @@ __all__ = [
     "Place",
     "check_cluster",
     "check_machine",
+    "check_store",
     "gather",
 ]

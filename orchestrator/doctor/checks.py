@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from orchestrator import stores
 from orchestrator.cluster_facts import ClusterFacts
 from orchestrator.doctor.machine import MachineFacts
+from orchestrator.errors import StorageError
+from orchestrator.stores import Place
 
 GIB = 2**30
 LITTLE_BYTES, TOO_LITTLE_BYTES = GIB, 64 * 2**20
@@ -55,6 +58,15 @@ def check_machine(facts: MachineFacts) -> list[Check]:
         *_check_places(facts),
         _check_token(facts),
     ]
+
+
+def check_store(place: Place) -> Check:
+    """Whether sweeps can be kept in a store: an object is written there and removed."""
+    try:
+        stores.check_store(place)
+    except StorageError as error:
+        return Check("store", Level.PROBLEM, str(error))
+    return Check("store", Level.OK, f"{place}: can be written")
 
 
 def check_cluster(facts: ClusterFacts, *, own: dict[str, str]) -> list[Check]:

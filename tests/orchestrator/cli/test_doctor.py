@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.cli.main import run
 from orchestrator.tuning.cluster import CONNECT_TIMEOUT_S
+from trainable.store import FOLDER_VARIABLE
 
 
 def test_the_doctor_looks_at_this_machine_without_ray(tmp_path: Path) -> None:
@@ -48,3 +49,16 @@ def test_a_cluster_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str])
     assert CONNECT_TIMEOUT_S <= 10
     assert run(["doctor", "--address", "127.0.0.1:1"]) == 4
     assert "nothing answers there" in capsys.readouterr().err
+
+
+def test_a_store_is_written_to_and_left_as_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "home"))
+    (tmp_path / "bucket").mkdir()
+    assert run(["doctor", "--out", f"file://{tmp_path}/bucket"]) == 0
+    assert "bucket: can be written" in capsys.readouterr().out
+    assert list((tmp_path / "bucket").iterdir()) == []
+    (tmp_path / "file").write_text("in the way")
+    assert run(["doctor", "--out", f"file://{tmp_path}/file/bucket"]) == 4
+    assert "problem  store" in capsys.readouterr().out
