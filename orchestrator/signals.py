@@ -16,7 +16,8 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
     """Turn the first signal that asks for the end into a call of `stop`; a second one ends at once.
 
-    One that is ignored, as SIGHUP under nohup, stays ignored.
+    One that is ignored, as SIGHUP under nohup, stays ignored. Once one was caught, the next ends
+    the process after the block, too: then only the end of the process follows.
 
     Yields:
         The signals caught so far.
@@ -38,8 +39,9 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
     try:
         yield caught
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not caught:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextmanager
