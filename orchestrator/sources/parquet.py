@@ -116,7 +116,7 @@ def _read(file: Path, shown: str, section: ParquetSection, problems: Problems) -
                 return None
             names = dict.fromkeys(name for _, name in wanted[1:] if name is not None)
             return opened.read(columns=list(names))
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         problems.add(_PATH, f"{shown} cannot be read: {' '.join(str(error).split())}")
     return None
 

@@ -87,6 +87,8 @@ def _read(path: Path, section: TableSection, problems: Problems) -> pa.Table | N
         )
     except FileNotFoundError:
         problems.add(_PATH, f"{path}: no such file")
+    except UnicodeDecodeError:  # by the names of columns; Arrow tells of values itself
+        problems.add(_PATH, f"{path} cannot be read: the names of its columns are not UTF-8")
     except (OSError, pa.ArrowException) as error:
         problems.add(_PATH, f"{path} cannot be read: {' '.join(str(error).split())}")
     return None

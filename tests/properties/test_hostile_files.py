@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import SpaceError, UsageError
@@ -171,6 +171,7 @@ def test_a_parquet_table_reads_no_file_outside_its_root(rows: list[tuple[str, st
 
 
 @LAWS
+@example(content=b"\x80\r", ending=".csv")
 @given(content=st.binary(max_size=400), ending=st.sampled_from([".csv", ".tsv", ".parquet"]))
 def test_any_bytes_are_a_table_or_told_to_be_none(content: bytes, ending: str) -> None:
     with photos() as home:
