@@ -64,13 +64,14 @@ def submit(
     """
     if (space is None) == (resume is None):
         raise UsageError("submit: give either a search-space file or --resume RUN")
+    from orchestrator.luggage import SPACE_NAME, pack
+
     if space is None:
         arguments, name = ["resume", _on_the_cluster("--resume", resume)], "resume"
     else:
-        arguments, name = ["launch", "space.yaml", "--out", _on_the_cluster("--out", out)], ""
+        arguments, name = ["launch", SPACE_NAME, "--out", _on_the_cluster("--out", out)], ""
         arguments += [part for override in overrides or [] for part in ("--set", override)]
 
-    from orchestrator.luggage import pack
     from orchestrator.space import load_space
     from orchestrator.tuning.jobs import Jobs, entrypoint_of, new_job_id
     from trainable import backbones as shelf

@@ -198,13 +198,23 @@ def run_program(*, trials: int, reports: int, sampler: str) -> Measured:
 
 
 def run_bare(*, trials: int, reports: int) -> float:
-    """Seconds a trial of Tune's own random search; `run_program` has set its other variables."""
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(SLOTS)
+    """Seconds a trial of Tune's own random search."""
+    return per_trial(bare_settled_at(BareTrainable, trials=trials, slots=SLOTS, reports=reports))
+
+
+def bare_settled_at(
+    trainable: type[tune.Trainable], *, trials: int, slots: int, **config: Any
+) -> list[float]:
+    """When each trial of Tune's own random search was complete.
+
+    `run_work` has set Tune's variables, but for this one: all trials would wait for actors.
+    """
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
     times = SettledTimes()
     with tempfile.TemporaryDirectory() as folder:
         tune.Tuner(
-            tune.with_resources(BareTrainable, {"cpu": 1}),
-            param_space={"lr": tune.loguniform(1e-4, 3e-2), "reports": reports},
+            tune.with_resources(trainable, {"cpu": 1}),
+            param_space={"lr": tune.loguniform(1e-4, 3e-2), **config},
             tune_config=TuneConfig(num_samples=trials, reuse_actors=True),
             run_config=RunConfig(
                 name="bare",
@@ -214,7 +224,7 @@ def run_bare(*, trials: int, reports: int) -> float:
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
-    return per_trial(times.settled_at)
+    return times.settled_at
 
 
 def make_images() -> LabelledImages:

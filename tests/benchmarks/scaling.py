@@ -28,7 +28,6 @@ from typing import Any
 import ray
 from ray import tune
 from ray.cluster_utils import Cluster
-from ray.tune import CheckpointConfig, RunConfig, TuneConfig
 
 from orchestrator.execution import TABLES_EVERY_S
 from orchestrator.journal import SweepJournal
@@ -41,7 +40,7 @@ from orchestrator.tuning.capacity import Piece
 from orchestrator.tuning.control import Control
 from orchestrator.tuning.run import run_work
 from orchestrator.work import Event, Work
-from tests.benchmarks.overhead import NoOpActor, SettledTimes, TimedBroker, make_images
+from tests.benchmarks.overhead import NoOpActor, TimedBroker, bare_settled_at, make_images
 
 SLOTS_PER_NODE = 2
 WORST_RATIO = 1.15
@@ -100,14 +99,12 @@ class Measured:
 
     Attributes:
         per_s: trials a second, sustained.
-        whole_s: from the first settled trial to the last.
         cpu_ms: processor time of the driver a trial.
         broker_ms: of it, the broker's.
         journal_bytes: a trial.
     """
 
     per_s: float
-    whole_s: float
     cpu_ms: float
     broker_ms: float = 0.0
     journal_bytes: float = 0.0
@@ -153,7 +150,6 @@ def run_program(*, trials: int, slots: int, sleep_s: float, sampler: str) -> Mea
     seconds = broker.seconds
     return Measured(
         per_s=sustained(broker.settled_at),
-        whole_s=broker.settled_at[-1] - broker.settled_at[0],
         cpu_ms=1000 * (time.process_time() - cpu) / trials,
         broker_ms=1000 * (seconds.ask + seconds.report + seconds.tell) / trials,
         journal_bytes=num_bytes / trials,
@@ -161,29 +157,10 @@ def run_program(*, trials: int, slots: int, sleep_s: float, sampler: str) -> Mea
 
 
 def run_bare(*, trials: int, slots: int, sleep_s: float) -> Measured:
-    """Tune's own random search; `run_program` has set its other variables."""
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
-    times = SettledTimes()
+    """Tune's own random search."""
     cpu = time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
-        tune.Tuner(
-            tune.with_resources(BareSleeper, {"cpu": 1}),
-            param_space={"lr": tune.loguniform(1e-4, 3e-2), "sleep_s": sleep_s},
-            tune_config=TuneConfig(num_samples=trials, reuse_actors=True),
-            run_config=RunConfig(
-                name="bare",
-                storage_path=folder,
-                verbose=0,
-                callbacks=[times],
-                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
-            ),
-        ).fit()
-    settled_at = times.settled_at
-    return Measured(
-        per_s=sustained(settled_at),
-        whole_s=settled_at[-1] - settled_at[0],
-        cpu_ms=1000 * (time.process_time() - cpu) / trials,
-    )
+    settled_at = bare_settled_at(BareSleeper, trials=trials, slots=slots, sleep_s=sleep_s)
+    return Measured(per_s=sustained(settled_at), cpu_ms=1000 * (time.process_time() - cpu) / trials)
 
 
 @contextmanager
