@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from trainable.checkpoint import Checkpoint
 from trainable.writing import step, whole_file
+
+if TYPE_CHECKING:  # it brings torch, which the process that keeps checkpoints has no use for
+    from trainable.checkpoint import Checkpoint
 
 SHARE = 0.05
 """Largest share of a piece of work's time that its checkpoints take."""

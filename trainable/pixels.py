@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from importlib import metadata
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import PIL
-import torchvision
 
 from trainable.augmentation import Augmentation
 from trainable.backbones import Preprocessing
@@ -69,10 +69,13 @@ class PixelReader:
             "format": _FORMAT,
             "preprocessing": {k: v for k, v in about.items() if k not in ("mean", "std")},
             "pillow": PIL.__version__,
-            "torchvision": torchvision.__version__,
         }
         if augmentation is not None:
-            self.key |= {"views": augmentation.to_json(), "seed": seed}
+            self.key |= {
+                "views": augmentation.to_json(),
+                "seed": seed,
+                "torchvision": metadata.version("torchvision"),
+            }
         kept = cache is not None and _is_kept(cache, math.prod(self.shape))
         self._collection = (
             cache.store.collection(self.key, shape=self.shape, dtype=np.uint8)

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from trainable.augmentation import OPS, Augmentation, Op
 from trainable.backbones import Preprocessing
@@ -83,6 +82,8 @@ def draw_views(
 
 
 def _transform(op: Op, *, image_size: int) -> Any:
+    from torchvision.transforms import v2  # takes a second, for trials with views alone
+
     known = OPS[op.name]
     kind = getattr(v2, known.transform)
     arguments = {**known.defaults, **dict(op.args)}
@@ -98,6 +99,8 @@ def _transform(op: Op, *, image_size: int) -> Any:
 
 
 def _square(pixels: Tensor, size: int) -> Tensor:
+    from torchvision.transforms import v2
+
     if min(pixels.shape[-2:]) < size:
         pixels = v2.functional.resize(pixels, [size], antialias=True)
     cut: Tensor = v2.functional.center_crop(pixels, [size, size])

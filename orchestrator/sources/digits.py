@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from orchestrator.sources.splits import content_uniforms, share_of_test
 from trainable.images import LabelledImages, Split
@@ -24,6 +23,8 @@ def load(*, test: float | None, seed: int) -> LabelledImages:
         test: share of the images in the test split, drawn with `seed`; None for the fixed split.
         seed: of the sweep; only used where `test` is given.
     """
+    from sklearn.datasets import load_digits  # two seconds that other images do without
+
     digits = load_digits()
     values = np.clip(digits.images * 16, 0, 255).astype(np.uint8)  # the scans count 0 to 16
     images = LabelledImages.from_bytes(

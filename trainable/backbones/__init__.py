@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+from collections.abc import Iterator
 from types import ModuleType
 
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from trainable.backbones import custom_models, shipped, timm_models, torchvision_models
+from trainable.backbones import custom_models, shipped
 from trainable.backbones.custom_models import shipped_module
-from trainable.backbones.torchvision_models import reachable
 from trainable.backbones.weights import RANDOM, Arrays, Preprocessing, ShelfEntry, Weights
 from trainable.custom import CustomBackbone
 from trainable.errors import BackboneError
@@ -41,9 +41,6 @@ __all__ = [
 ]
 
 _SHOWN_MISFITS = 3
-
-_SHELF: tuple[ModuleType, ...] = (shipped, torchvision_models, timm_models)
-"""The sources whose backbones have names of their own."""
 
 
 class Backbone:
@@ -98,8 +95,8 @@ def names(pattern: str = "*") -> list[str]:
 
     timm's, more than a thousand, are asked for by patterns that begin with `timm:`.
     """
-    in_timm = timm_models.owns(pattern)
-    sources = [source for source in _SHELF if (source is timm_models) == in_timm]
+    first, *others, in_timm = _shelf()
+    sources = [in_timm] if in_timm.owns(pattern) else [first, *others]
     every = [name for source in sources for name in source.names()]
     return [name for name in every if fnmatch.fnmatchcase(name, pattern)]
 
@@ -110,6 +107,8 @@ def expand(pattern: str) -> list[str]:
     A name that matches nothing is returned as it is, for `known_problem` to tell.
     """
     name, at, wanted = pattern.partition("@")
+    if _source_of(name) is shipped:
+        return [pattern]
     return [match + at + wanted for match in names(name)] or [pattern]
 
 
@@ -181,13 +180,13 @@ def network(weights: Weights, *, image_size: int) -> nn.Module:
     Raises:
         BackboneError: there is no such architecture here, or it cannot be built.
     """
-    known = [source.NAME for source in (*_SHELF, custom_models)]
+    known = [source.NAME for source in _sources()]
     if weights.source not in known:
         raise BackboneError(
             f"{weights.backbone}: unknown source {weights.source!r}; known: {', '.join(known)}"
         )
     source = _source_called(weights.source)
-    if source in _SHELF and _source_of_name(weights.architecture) is not source:
+    if source is not custom_models and _source_of_name(weights.architecture) is not source:
         raise BackboneError(f"{weights.source} has no {weights.architecture!r}")
     model: nn.Module = source.build(weights, image_size=image_size)
     return model.eval()
@@ -209,6 +208,33 @@ def load_weights(backbone: str | CustomBackbone) -> Weights:
     assert source is not None
     weights: Weights = source.load(name, wanted, backbone)
     return weights
+
+
+def reachable(*, timeout_s: float) -> bool:
+    """Whether torchvision's weights can be downloaded, found out within `timeout_s` seconds."""
+    from trainable.backbones import torchvision_models
+
+    return torchvision_models.reachable(timeout_s=timeout_s)
+
+
+def _shelf() -> Iterator[ModuleType]:
+    """The sources whose backbones have names of their own.
+
+    Each is imported when it is asked: torchvision takes a second that every process of a sweep over
+    shipped backbones would pay.
+    """
+    yield shipped
+    from trainable.backbones import torchvision_models
+
+    yield torchvision_models
+    from trainable.backbones import timm_models
+
+    yield timm_models
+
+
+def _sources() -> Iterator[ModuleType]:
+    yield from _shelf()
+    yield custom_models
 
 
 def _without_weights(name: str) -> str:
@@ -233,11 +259,11 @@ def _source_of_name(name: str) -> ModuleType:
 
 
 def _source_of(name: str) -> ModuleType | None:
-    return next((source for source in _SHELF if source.owns(name)), None)
+    return next((source for source in _shelf() if source.owns(name)), None)
 
 
 def _source_called(name: str) -> ModuleType:
-    return next(source for source in (*_SHELF, custom_models) if name == source.NAME)
+    return next(source for source in _sources() if name == source.NAME)
 
 
 def _without_memory(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:

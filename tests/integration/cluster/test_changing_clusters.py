@@ -10,16 +10,14 @@ import pytest
 
 from orchestrator.tables import read_table
 from tests.integration.faults.clusters import (
+    NEEDS_MACHINES,
     autoscaling,
-    can_make_namespaces,
     machines,
     port_is_free,
 )
 from tests.integration.faults.sweeps import ALL_SLOTS, settled, start
 
-pytestmark = pytest.mark.skipif(
-    not can_make_namespaces(), reason="this user may not make network namespaces"
-)
+pytestmark = NEEDS_MACHINES
 
 LONGER = ("training={steps: 150, reports: 3}", "trials=8", "search.label_budget=[3]", ALL_SLOTS)
 
@@ -49,7 +47,6 @@ def most_at_once(path: Path) -> int:
     return max(sum(first <= start < last for first, last in spans) for start, _ in spans)
 
 
-@pytest.mark.slow
 def test_a_node_that_drains_loses_no_trial_though_it_goes_amid_them(tmp_path: Path) -> None:
     with machines(nodes=2) as cluster:
         sweep = start(
@@ -67,7 +64,6 @@ def test_a_node_that_drains_loses_no_trial_though_it_goes_amid_them(tmp_path: Pa
 
 
 @pytest.mark.skipif(not port_is_free(6379), reason="something listens at Ray's usual port")
-@pytest.mark.slow
 def test_an_autoscaler_adds_as_many_nodes_as_there_is_work_for(tmp_path: Path) -> None:
     with autoscaling(most_nodes=3, cpus=1) as head:
         sweep = start(

@@ -4,13 +4,12 @@ import json
 import os
 import subprocess
 
-import pytest
-
 from tests.integration.conftest import TIMEOUT_S, command
-from tests.integration.faults.clusters import can_make_namespaces, machines
+from tests.integration.faults.clusters import NEEDS_MACHINES, machines
+
+pytestmark = NEEDS_MACHINES
 
 
-@pytest.mark.skipif(not can_make_namespaces(), reason="this user may not make network namespaces")
 def test_the_doctor_asks_every_node_of_a_cluster() -> None:
     with machines(nodes=1) as cluster:
         done = subprocess.run(

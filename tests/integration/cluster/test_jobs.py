@@ -19,6 +19,8 @@ from tests.integration.faults.clusters import Head, head
 from tests.integration.faults.sweeps import settled
 from tests.orchestrator.sources.conftest import encoded, scans, write
 
+pytestmark = pytest.mark.slow
+
 SPACE = {
     "name": "own",
     "dataset": {"source": "folder", "path": "photos", "test": 0.3},

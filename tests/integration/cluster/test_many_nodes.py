@@ -9,13 +9,11 @@ import pytest
 import yaml
 
 from orchestrator.tables import read_table
-from tests.integration.faults.clusters import can_make_namespaces, machines
+from tests.integration.faults.clusters import NEEDS_MACHINES, machines
 from tests.integration.faults.sweeps import ALL_SLOTS, results, start
 from tests.orchestrator.sources.conftest import encoded, scans, write
 
-pytestmark = pytest.mark.skipif(
-    not can_make_namespaces(), reason="this user may not make network namespaces"
-)
+pytestmark = NEEDS_MACHINES
 
 NODES = 4
 

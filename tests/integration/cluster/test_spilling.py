@@ -13,6 +13,8 @@ from PIL import Image
 from tests.integration.faults.clusters import head
 from tests.integration.faults.sweeps import results, start
 
+pytestmark = pytest.mark.slow
+
 STORE_BYTES = 80 * 2**20  # little more than the least that Ray takes
 NUM_IMAGES, SIDE = 480, 256
 

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 NETWORK = f"10.{200 + os.getpid() // 256 % 50}.{os.getpid() % 256}"
 """First three numbers of the addresses, of this process alone; the head is .1, nodes follow."""
 
@@ -313,3 +315,12 @@ def _run(*arguments: str) -> bool:
 def _must(*arguments: str) -> None:
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (arguments, done.stderr)
+
+
+NEEDS_MACHINES = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not can_make_namespaces(), reason="this user may not make network namespaces"
+    ),
+]
+"""Marks of tests that start machines: each with processes of its own, on the cores of this one."""

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.faults.clusters import Machines, can_make_namespaces, machines
+from tests.integration.faults.clusters import NEEDS_MACHINES, Machines, machines
 from tests.integration.faults.conftest import Results
 from tests.integration.faults.sweeps import ALL_SLOTS, results, resume, settled, start
 
-pytestmark = pytest.mark.skipif(
-    not can_make_namespaces(), reason="this user may not make network namespaces"
-)
+pytestmark = NEEDS_MACHINES
 
 LONGER = "training={steps: 150, reports: 3}"
 

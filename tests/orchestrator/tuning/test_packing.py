@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 import ray
@@ -18,13 +20,30 @@ from orchestrator.tuning.authentication import loopback_only
 from orchestrator.tuning.capacity import Piece
 from orchestrator.tuning.shared import Shared, share
 from trainable import backbones as shelf
-from trainable.spec import CacheMode, TrialSpec
+from trainable.spec import CacheMode
 
 WHOLE = Piece(cpus=1, gpus=1)
+ENOUGH_S = 300
 
 
 @pytest.fixture(scope="module")
-def shared_and_trials() -> Iterator[tuple[Shared, list[TrialSpec]]]:
+def driver() -> Iterator[ProcessPoolExecutor]:
+    """A process of its own: Ray ends a driver whose node is lost, and would end the tests."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(_start_ray).result(ENOUGH_S)
+        yield pool
+        pool.submit(ray.shutdown).result(ENOUGH_S)
+
+
+def _start_ray() -> None:
+    with loopback_only():
+        ray.init(
+            address="local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False
+        )
+
+
+def _pack(*, stopping: bool = False) -> tuple[Piece, str]:
+    """What packing comes to, and what it logs."""
     values = {
         "dataset": {"source": "digits"},
         "search": {"backbone": "tiny_strokes", "label_budget": [2]},
@@ -35,39 +54,45 @@ def shared_and_trials() -> Iterator[tuple[Shared, list[TrialSpec]]]:
     images = read_dataset(space.dataset, demand=demand, where="pets.yaml", keep_val=False).images
     trials = heaviest_trials(space, make_plan(space, images, where="pets.yaml"))
     weights = {"tiny_strokes": shelf.load_weights("tiny_strokes")}
-    with loopback_only():
-        ray.init(
-            address="local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False
-        )
-    yield share(images, weights, cache=CacheMode.NEVER, keeper=None, checkpoint_s=60), trials
-    ray.shutdown()
+    shared = share(images, weights, cache=CacheMode.NEVER, keeper=None, checkpoint_s=60)
+    log = _Log()
+    logging.getLogger("sft_sweep").addHandler(log)
+    logging.getLogger("sft_sweep").setLevel(logging.INFO)
+    packed = packing.pack(WHOLE, shared, trials, stopping=lambda: stopping)
+    return packed, "\n".join(log.lines)
 
 
-def test_trials_get_the_share_that_the_heaviest_holds(
-    shared_and_trials: tuple[Shared, list[TrialSpec]],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    shared, trials = shared_and_trials
+def _pack_by_a_stand_in() -> tuple[Piece, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "_measure", _measured)
+        return _pack()
 
-    def measured(shared: Shared, task: dict[str, object]) -> Footprint:
-        from orchestrator.tuning import packing
 
-        vars(packing)["held_memory"] = lambda: (20 * 2**30, 80 * 2**30)
-        return packing._measure(shared, task)
+def _measured(shared: Shared, task: dict[str, object]) -> Footprint:
+    from orchestrator.tuning import packing
 
-    monkeypatch.setattr(packing, "_measure", measured)
-    with caplog.at_level(logging.INFO, "sft_sweep"):
-        packed = packing.pack(WHOLE, shared, trials, stopping=lambda: False)
+    vars(packing)["held_memory"] = lambda: (20 * 2**30, 80 * 2**30)
+    return packing._measure(shared, task)
+
+
+class _Log(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def test_trials_get_the_share_that_the_heaviest_holds(driver: ProcessPoolExecutor) -> None:
+    packed, log = driver.submit(_pack_by_a_stand_in).result(ENOUGH_S)
     assert packed == Piece(cpus=1, gpus=0.3333)
-    assert "3 trials on each, which hold 20.0 GiB at most" in caplog.text
+    assert "3 trials on each, which hold 20.0 GiB at most" in log
 
 
-def test_without_a_measurement_each_trial_gets_a_gpu(
-    shared_and_trials: tuple[Shared, list[TrialSpec]], caplog: pytest.LogCaptureFixture
-) -> None:
-    shared, trials = shared_and_trials
+def test_without_a_measurement_each_trial_gets_a_gpu(driver: ProcessPoolExecutor) -> None:
     # There is no GPU to ask.
-    assert packing.pack(WHOLE, shared, trials, stopping=lambda: False) == WHOLE
-    assert "one for each trial" in caplog.text
-    assert packing.pack(WHOLE, shared, trials, stopping=lambda: True) == WHOLE
+    packed, log = driver.submit(_pack).result(ENOUGH_S)
+    assert packed == WHOLE
+    assert "one for each trial" in log
+    assert driver.submit(_pack, stopping=True).result(ENOUGH_S)[0] == WHOLE
