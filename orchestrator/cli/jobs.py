@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,10 +57,21 @@ def stop(job: JobId, *, address: JobAddress) -> int:
 
     jobs = Jobs(address)
     state = jobs.stop(job)
-    print("\n".join(jobs.log(job).splitlines()[-LAST_LINES:]), file=sys.stderr)
+    log = jobs.log(job)
+    print("\n".join(log.splitlines()[-LAST_LINES:]), file=sys.stderr)
     print(f"{job}: {state.status}")
-    print(f"Go on with: sft-sweep submit --resume RUN --address {address}")
+    if (run := run_to_resume(log)) is not None:
+        print(f"Go on with: sft-sweep submit --resume {run} --address {address}")
     return 0
+
+
+def run_to_resume(log: str) -> str | None:
+    """The run that a job's log says to resume, as it stands in a command; None where it does not.
+
+    The program within the cluster knows only of `resume`, which is for those who are there.
+    """
+    told = re.findall(r"sft-sweep resume (.+)$", log, re.MULTILINE)
+    return str(told[-1]) if told else None
 
 
 def follow(jobs: Jobs, job_id: str) -> int:

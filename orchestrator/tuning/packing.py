@@ -35,36 +35,48 @@ def pack(
         trials: of each backbone the one that takes most memory.
         stopping: whether to leave it at that.
     """
-    measure = ray.remote(num_cpus=piece.cpus, num_gpus=1, max_retries=0, max_calls=1)(_measure)
-    asked = [measure.remote(shared, spec.to_json()) for spec in trials]
+    gauge = ray.remote(num_cpus=piece.cpus, num_gpus=1)(_Gauge)
+    gauges = [gauge.remote() for _ in trials]
+    asked = [
+        one.measure.remote(shared, spec.to_json()) for one, spec in zip(gauges, trials, strict=True)
+    ]
     until = time.monotonic() + MEASURE_S
-    waiting = asked
-    while waiting and not stopping() and time.monotonic() < until:
-        _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=POLL_S)
+    waiting = list(asked)
     try:
+        while waiting and not stopping() and time.monotonic() < until:
+            done, waiting = ray.wait(waiting, timeout=POLL_S)
+            for answer in done:
+                ray.kill(gauges[asked.index(answer)])  # the next one waits for its GPU
         footprints = ray.get(asked, timeout=0.1)
     except ray.exceptions.RayError as error:
-        for one in asked:
-            ray.cancel(one, force=True)
         _log.warning("GPUs: one for each trial, as what trials hold was not measured: %s", error)
         return piece
+    finally:
+        for one in gauges:
+            ray.kill(one)
     pieces = pieces_per_gpu(footprints)
     held = max(footprint.held_bytes for footprint in footprints)
     _log.info("GPUs: %d trials on each, which hold %.1f GiB at most", pieces, held / 2**30)
     return Piece(cpus=piece.cpus, gpus=share_of_gpu(pieces))
 
 
-def _measure(shared: Shared, task: dict[str, object]) -> Footprint:
-    """What a trial holds of a GPU that it has for itself, up to its first report.
+class _Gauge:
+    """A process that is gone with all that it held once it is killed.
 
-    Raises:
-        RuntimeError: it failed, for want of memory for one.
+    Not a task: Ray aborts a driver that cancels one by force just as it ends.
     """
-    fetcher = Fetcher(shared)
-    work = Work(kind=Kind.TRIAL, study="measured", trial_id="measured", task=task)
-    for event in perform(work, images=fetcher.images, backbone=fetcher.backbone):
-        if event.failure is not None:
-            raise RuntimeError(event.failure)
-        held, total = held_memory()  # while the trial is there
-        return Footprint(held_bytes=held, total_bytes=total)
-    raise RuntimeError("it reported nothing")
+
+    def measure(self, shared: Shared, task: dict[str, object]) -> Footprint:
+        """What a trial holds of a GPU that it has for itself, up to its first report.
+
+        Raises:
+            RuntimeError: it failed, for want of memory for one.
+        """
+        fetcher = Fetcher(shared)
+        work = Work(kind=Kind.TRIAL, study="measured", trial_id="measured", task=task)
+        for event in perform(work, images=fetcher.images, backbone=fetcher.backbone):
+            if event.failure is not None:
+                raise RuntimeError(event.failure)
+            held, total = held_memory()  # while the trial is there
+            return Footprint(held_bytes=held, total_bytes=total)
+        raise RuntimeError("it reported nothing")

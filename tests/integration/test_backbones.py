@@ -41,7 +41,13 @@ class Block(nn.Module):
 """
 
 
-@pytest.mark.parametrize("shelf", [TORCHVISION, TIMM], ids=["torchvision", "timm"])
+@pytest.mark.parametrize(
+    "shelf",
+    [
+        pytest.param(TORCHVISION, marks=pytest.mark.slow, id="torchvision"),
+        pytest.param(TIMM, id="timm"),
+    ],
+)
 def test_a_sweep_over_four_families_runs_through(
     launch_in: Callable[..., Launched], shelf: list[str]
 ) -> None:

@@ -85,6 +85,7 @@ def _is_half_way(store: Place, home: Path, folder: Path) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_in_a_store_outlives_its_machine(store: Place, home: Path, tmp_path: Path) -> None:
     with _start(*_launch(str(store))) as process:
         try:

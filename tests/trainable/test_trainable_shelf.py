@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -283,3 +285,14 @@ def test_a_convolutional_head_is_trained_at_full_depth(digit_images: LabelledIma
     first, last = trial.reports()
     assert trial.facts().spec.head_init == "logistic"
     assert first.train_loss != last.train_loss
+
+
+def test_a_shipped_backbone_does_without_torchvision() -> None:
+    code = (
+        "import sys, trainable.finetune; from trainable.backbones import Backbone, load_weights;"
+        "Backbone(load_weights('tiny_strokes')).traced(8); print('torchvision' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "False"

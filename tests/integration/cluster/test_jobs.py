@@ -121,6 +121,7 @@ def test_a_sweep_outlives_whoever_follows_it_and_stops_cleanly_when_it_is_told_t
     assert stopped.returncode == 0, stopped.stderr
     assert f"sft-sweep resume {path}" in stopped.stderr
     assert f"{job}: STOPPED" in stopped.stdout
+    assert f"sft-sweep submit --resume {path} --address {cluster.dashboard}" in stopped.stdout
     assert len(read_table(path, "trials")) == settled(path)
     again = sft_sweep(cluster, "logs", job, cwd=home)
     assert f"sft-sweep resume {path}" in again.stdout

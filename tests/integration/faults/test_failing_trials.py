@@ -107,7 +107,7 @@ def test_a_batch_that_a_gpu_cannot_hold_is_computed_in_parts_and_that_is_recorde
 @pytest.mark.parametrize(
     ("build", "failure", "told"),
     [
-        ("hopeless", "cuda_oom", "batch"),
+        pytest.param("hopeless", "cuda_oom", "batch", marks=pytest.mark.slow),
         ("buggy", "IndexError: off by one", "in with_a_bug"),
     ],
 )
@@ -136,6 +136,7 @@ def test_a_loss_that_is_no_number_is_an_answer_and_not_tried_again(out: Path) ->
     assert {row["state"] for row in rows if row["method"] == "finetune"} == {"pruned"}
 
 
+@pytest.mark.slow
 def test_a_trial_that_hangs_is_ended_by_its_time_limit_and_the_others_go_on(out: Path) -> None:
     sweep = start(out, "limits.trial_minutes=0.4")
     sweep.wait_until(lambda path: settled(path) >= 1 and bool(sweep.workers()))
@@ -148,6 +149,7 @@ def test_a_trial_that_hangs_is_ended_by_its_time_limit_and_the_others_go_on(out:
     assert len(failures) == 8
 
 
+@pytest.mark.slow
 def test_a_process_that_gives_no_sign_of_life_is_replaced(out: Path) -> None:
     sweep = start(out, "limits.silent_minutes=0.4")
     sweep.wait_until(lambda path: settled(path) >= 1 and bool(sweep.workers()))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from orchestrator.tables import SCHEMAS, read_table
 from tests.integration.faults.conftest import Results
 from tests.integration.faults.sweeps import results, resume, settled, start
@@ -13,6 +15,7 @@ BEGUN_BYTES, ENOUGH_BYTES = 240 * 2**10, 20 * 2**20
 """Room for the first trials, whenever their tables are written (200 KiB), but not for all (310)."""
 
 
+@pytest.mark.slow
 def test_a_launch_that_fills_the_disk_says_so_and_is_resumed_to_the_same_end(
     tmp_path: Path, undisturbed: Results
 ) -> None:

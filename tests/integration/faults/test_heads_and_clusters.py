@@ -5,6 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from tests.integration.faults.conftest import Results
 from tests.integration.faults.sweeps import (
     descendants,
@@ -33,6 +35,7 @@ def test_a_sweep_whose_head_is_lost_says_so_and_is_resumed(out: Path, undisturbe
     assert results(sweep.path) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_local_sweep_starts_although_a_cluster_that_is_gone_left_its_address(
     out: Path, tmp_path: Path, undisturbed: Results
 ) -> None:

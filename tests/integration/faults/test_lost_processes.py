@@ -50,6 +50,7 @@ def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(
     assert not (sweep.path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_between_two_checkpoints_repeats_no_row(
     out: Path, undisturbed: Results
 ) -> None:
@@ -100,6 +101,7 @@ def wait_for_the_end_of(pids: list[int]) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_a_corrupt_checkpoint_costs_no_more_than_its_work(out: Path, undisturbed: Results) -> None:
     sweep = start(out, OFTEN)
     sweep.wait_until(has_checkpoint)
@@ -122,7 +124,7 @@ def test_a_corrupt_checkpoint_costs_no_more_than_its_work(out: Path, undisturbed
     ("number", "code"),
     [
         (signal.SIGINT, 130),
-        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
         pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
     ],
 )
@@ -145,6 +147,7 @@ def test_a_signal_ends_a_sweep_within_seconds_and_resume_finishes_it(
     assert {key: after[key] for key in kept} == kept
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once_and_leaves_the_sweep_resumable(
     out: Path, undisturbed: Results
 ) -> None:

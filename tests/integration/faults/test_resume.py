@@ -81,6 +81,7 @@ def test_changed_versions_are_refused_until_they_are_accepted(
     assert json.loads((copy / "manifest.json").read_text())["result_versions"]["torch"] == used
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_and_the_first_goes_on(out: Path, undisturbed: Results) -> None:
     sweep = start(out)
     sweep.wait_until(lambda path: settled(path) >= 1)

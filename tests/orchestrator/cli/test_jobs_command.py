@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.cli.jobs import follow
+from orchestrator.cli.jobs import follow, run_to_resume
 from orchestrator.tuning.jobs import Jobs, JobState
 
 
@@ -48,3 +48,10 @@ def test_who_stops_following_hears_that_the_job_goes_on(
     assert out == "Report: there\n"
     again = "sft-sweep logs pets-1 --address http://10.0.0.1:8265 --follow"
     assert err == f"The job goes on; follow it again with: {again}\n"
+
+
+def test_who_has_stopped_a_job_hears_which_run_to_go_on_with() -> None:
+    first, second = "runs/pets-20260131-142530", "'runs/my pets-20260131-142530'"
+    log = f"Stopped early. Go on with: sft-sweep resume {first}\nGo on with: sft-sweep resume "
+    assert run_to_resume(log + second + "\n") == second
+    assert run_to_resume("Report: there\n") is None

@@ -99,6 +99,7 @@ def test_a_chunk_with_a_wrong_checksum_or_length_has_to_be_decoded() -> None:
     assert kind_of(whole[: at - 24] + b"\xff\xff\xff\xff" + b"IDAT" + data + crc) is None
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")  # as where pictures are read
 @settings(max_examples=400, deadline=None)
 @given(
     name=st.sampled_from(sorted(FILES)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,11 @@ def test_a_checkpoint_that_cannot_be_written_costs_nothing_but_itself(tmp_path: 
     keeper = Keeper(tmp_path / "checkpoints")
     assert not keeper.save("b2-0000", 0, FIRST)
     assert keeper.load("b2-0000", 1) is None
+
+
+def test_its_process_does_without_torch() -> None:
+    code = "import sys, orchestrator.tuning.keeper; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "False"

@@ -64,15 +64,14 @@ def _pack(*, stopping: bool = False) -> tuple[Piece, str]:
 
 def _pack_by_a_stand_in() -> tuple[Piece, str]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "_measure", _measured)
+        patch.setattr(packing, "_Gauge", _StandIn)
         return _pack()
 
 
-def _measured(shared: Shared, task: dict[str, object]) -> Footprint:
-    from orchestrator.tuning import packing
-
-    vars(packing)["held_memory"] = lambda: (20 * 2**30, 80 * 2**30)
-    return packing._measure(shared, task)
+class _StandIn(packing._Gauge):
+    def measure(self, shared: Shared, task: dict[str, object]) -> Footprint:
+        vars(packing)["held_memory"] = lambda: (20 * 2**30, 80 * 2**30)
+        return super().measure(shared, task)
 
 
 class _Log(logging.Handler):
