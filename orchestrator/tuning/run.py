@@ -10,6 +10,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
 from orchestrator.studies import StudyBroker
@@ -59,6 +60,7 @@ def run_work(
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the sweep's log has them, in its own words
     }
+    _keep_environment_here()
     trainable = tune.with_parameters(actor, **parameters) if parameters else actor
     with tempfile.TemporaryDirectory(prefix="sft-sweep-") as scratch:
         tune.Tuner(
@@ -83,6 +85,16 @@ def run_work(
         ).fit()
     if control.fault is not None:
         raise control.fault
+
+
+def _keep_environment_here() -> None:
+    """Keep Tune from sending variables of this process along with trials.
+
+    It sends AWS credentials, which Ray then writes to its logs. And a trial that asks for variables
+    of its own cannot have a process that was started ahead without them.
+    """
+    class_cache.ENV_VARS_TO_PROPAGATE = frozenset()
+    class_cache.DEFAULT_ENV_VARS = {}
 
 
 class _Ticker(Unsaved, Callback):

@@ -142,20 +142,24 @@ def test_class_names_are_data_wherever_they_are_shown(tmp_path: Path, marker: Pa
     assert not marker.exists()
 
 
-def test_a_token_is_written_nowhere(tmp_path: Path) -> None:
-    with_secret = {"RAY_AUTH_TOKEN": TOKEN, "RAY_AUTH_MODE": "token"}
+def test_secrets_are_written_nowhere(tmp_path: Path) -> None:
+    key = "a-secret-access-key"
+    with_secrets = {"RAY_AUTH_TOKEN": TOKEN, "RAY_AUTH_MODE": "token", "AWS_SECRET_ACCESS_KEY": key}
     with tempfile.TemporaryDirectory(prefix="r") as name:  # paths of sockets have to be short
         folder = Path(name)
         sweep = start(
             tmp_path / "runs",
             *("search.label_budget=[2]", "trials=1", "training={steps: 4, reports: 2}"),
-            env={**with_secret, "RAY_TMPDIR": name},
+            env={**with_secrets, "RAY_TMPDIR": name},
         )
         code, messages = sweep.end()
         assert code == 0, messages
         assert TOKEN not in messages
+        assert key not in messages
         sessions = [file for file in folder.rglob("*") if file.is_file()]
         assert any("raylet" in file.name for file in sessions)
         for file in [*sweep.path.rglob("*"), *sessions]:
             if file.is_file():
-                assert TOKEN.encode() not in file.read_bytes(), file
+                content = file.read_bytes()
+                assert TOKEN.encode() not in content, file
+                assert key.encode() not in content, file
