@@ -1,8 +1,9 @@
 """The broker between Ray Tune and Optuna: hands out work, takes reports, prunes, settles.
 
-One Optuna study a label budget, all in one journal, which is the truth: whatever the broker knows
-it can read back from there. Every method may be called again with the same arguments without
-changing anything, because Tune repeats itself after a retry.
+What a label budget still has to do is its `Agenda`'s to know; here is what is out. There is one
+Optuna study a label budget, all in one journal, which is the truth: whatever the broker knows it
+can read back from there. Every method may be called again with the same arguments without changing
+anything, because Tune repeats itself after a retry.
 """
 
 from __future__ import annotations
@@ -10,26 +11,18 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
 from orchestrator import record
-from orchestrator.finalists import choose_finalists
+from orchestrator.agenda import Agenda
 from orchestrator.journal import SweepJournal
-from orchestrator.plan import Baseline, Plan, StudyPlan, largest_value
-from orchestrator.sampling import (
-    make_pruner,
-    make_sampler,
-    optuna_params,
-    shuffled_grid,
-    suggest,
-)
-from orchestrator.space import SearchSpace, TpeSection
+from orchestrator.plan import Plan
+from orchestrator.space import SearchSpace
 from orchestrator.work import Activity, Event, Failure, Kind, Work
 from trainable.images import LabelledImages
 
@@ -37,19 +30,6 @@ _log = logging.getLogger("sft_sweep")
 
 DONE = "done"
 """What `StudyBroker.next_work` says when no work is left and none can follow."""
-
-
-@dataclass
-class _Study:
-    """One label budget: its plan, its Optuna study, and what is not settled yet."""
-
-    plan: StudyPlan
-    optuna: optuna.Study
-    baselines: deque[Baseline]
-    asked: int = 0
-    unfinished: deque[int] = field(default_factory=deque)
-    finals: deque[Work] | None = None
-    running: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -101,22 +81,24 @@ class StudyBroker:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.seconds = Seconds()
-        self._space = space
         self._slots = slots
         self._deadline = deadline
         self._clock = clock
-        self._grid = shuffled_grid(space) if space.sampler.name == "grid" else None
         self._live: dict[str, _Live] = {}
         self._asked_flops = self._computed_flops = 0.0
+        self._agendas: dict[str, Agenda] = {}
         storage = optuna.storages.JournalStorage(journal)
-        self._studies = {
-            study.name: self._open_study(storage, study, plan, images) for study in plan.studies
-        }
+        below = None
+        for study in plan.studies:
+            below = Agenda(storage, space, plan, study, images, below=below)
+            self._agendas[study.name] = below
+            for run in below.recorded_runs():
+                self._count(run)
 
     @property
     def studies(self) -> Mapping[str, optuna.Study]:
         """The Optuna studies by name, in ascending order of labels."""
-        return {name: study.optuna for name, study in self._studies.items()}
+        return {name: agenda.study for name, agenda in self._agendas.items()}
 
     @property
     def activity(self) -> Activity:
@@ -131,16 +113,8 @@ class StudyBroker:
     @property
     def open_work(self) -> int:
         """Pieces of work that could be out at once now, had everything a slot."""
-        waiting = (
-            0
-            if self.past_deadline
-            else sum(s.plan.trials - s.asked for s in self._studies.values())
-        )
-        others = sum(
-            len(s.unfinished) + len(s.baselines) + len(s.finals or ())
-            for s in self._studies.values()
-        )
-        return len(self._live) + waiting + others
+        trying = not self.past_deadline
+        return len(self._live) + sum(a.waiting(trying=trying) for a in self._agendas.values())
 
     @property
     def past_deadline(self) -> bool:
@@ -155,16 +129,19 @@ class StudyBroker:
         """
         if len(self._live) >= self._slots:
             return None
-        for study in self._studies.values():
-            work = self._next_of(study)
-            if work is not None:
-                study.running.add(work.work_id)
-                return work
+        for agenda in self._agendas.values():
+            start = time.perf_counter()
+            due = agenda.next(trying=not self.past_deadline)
+            if due is not None:
+                if due.work.kind is Kind.TRIAL:
+                    self.seconds.ask += time.perf_counter() - start
+                    self.seconds.asks += 1
+                self._live[due.work.work_id] = _Live(due.work, due.trial, set(due.reported))
+                return due.work
         if self._live:
             return None
-        for study in self._studies.values():
-            if record.FINISHED not in study.optuna.user_attrs:
-                study.optuna.set_user_attr(record.FINISHED, True)
+        for agenda in self._agendas.values():
+            agenda.close()
         return DONE
 
     def resize(self, slots: int) -> None:
@@ -221,8 +198,8 @@ class StudyBroker:
         if live is None:
             return
         start = time.perf_counter()
-        study = self._studies[live.work.study]
-        study.running.discard(work_id)
+        agenda = self._agendas[live.work.study]
+        agenda.settled(work_id)
         event = live.event
         run = {
             **(event.run if event else {}),
@@ -235,150 +212,19 @@ class StudyBroker:
             _log.warning("%s: %s\n%s", work_id, run["failure"], run.get("traceback", ""))
         self._count(run)
         if live.trial is not None:
-            _tell(study.optuna, live.trial, event, run)
+            _tell(agenda.study, live.trial, event, run)
         else:
-            study.optuna.set_user_attr(
+            agenda.study.set_user_attr(
                 record.result_key(live.work),
                 {"run": run, "task": live.work.task, "result": event.result if event else None},
             )
         self.seconds.tell += time.perf_counter() - start
         self.seconds.tells += 1
 
-    def _open_study(
-        self,
-        storage: optuna.storages.JournalStorage,
-        plan: StudyPlan,
-        whole: Plan,
-        images: LabelledImages,
-    ) -> _Study:
-        pruner = make_pruner(self._space, reports=largest_value(self._space, "reports"))
-        if plan.name in {study.study_name for study in storage.get_all_studies()}:
-            opened = optuna.load_study(study_name=plan.name, storage=storage, pruner=pruner)
-        else:  # create_study(load_if_exists=True) would leave a record on every resume
-            opened = optuna.create_study(
-                storage=storage,
-                study_name=plan.name,
-                direction="maximize" if self._space.objective.maximize else "minimize",
-                pruner=pruner,
-            )
-        recorded = opened.user_attrs
-        if record.ABOUT not in recorded:
-            opened.set_user_attr(record.ABOUT, record.about_study(plan, self._space, images))
-        study = _Study(
-            plan=plan,
-            optuna=opened,
-            baselines=deque(
-                baseline
-                for baseline in whole.baselines
-                if baseline.study == plan.name
-                and record.baseline_key(baseline.method, baseline.backbone) not in recorded
-            ),
-        )
-        for key, value in recorded.items():
-            if key.startswith((record.FINAL_PREFIX, record.BASELINE_PREFIX)):
-                self._count(value["run"])
-        for trial in opened.get_trials(deepcopy=False):
-            self._count(trial.user_attrs.get(record.RUN, {}))
-            if trial.state is not TrialState.WAITING:  # enqueued, but not asked for yet
-                study.asked += 1
-            if trial.state is TrialState.RUNNING:
-                study.unfinished.append(trial.number)
-        return study
-
     def _count(self, run: Mapping[str, Any]) -> None:
         """Add what one piece of work asked of prefixes to the totals."""
         self._asked_flops += run.get("prefix_flops_asked", 0.0)
         self._computed_flops += run.get("prefix_flops_computed", 0.0)
-
-    def _next_of(self, study: _Study) -> Work | None:
-        if study.unfinished:
-            return self._take_up(study, number=study.unfinished.popleft())
-        if study.baselines:
-            baseline = study.baselines.popleft()
-            task = record.baseline_task(baseline, study.plan, self._space)
-            return self._hand_out(
-                Work(
-                    kind=Kind.BASELINE,
-                    study=baseline.study,
-                    trial_id=baseline.trial_id,
-                    task=task,
-                )
-            )
-        if study.asked < study.plan.trials and not self.past_deadline:
-            return self._ask(study)
-        if study.finals is None and not study.running:
-            study.finals = deque(self._final_work(study))
-        if study.finals:
-            return self._hand_out(study.finals.popleft())
-        return None
-
-    def _hand_out(
-        self, work: Work, trial: optuna.Trial | None = None, reported: Iterable[int] = ()
-    ) -> Work:
-        self._live[work.work_id] = _Live(work=work, trial=trial, reported=set(reported))
-        return work
-
-    def _ask(self, study: _Study) -> Work:
-        start = time.perf_counter()
-        number = study.asked
-        study.asked += 1
-        if self._grid is not None:
-            self._enqueue(study, optuna_params(self._grid[number], self._space))
-        elif number == 0 and isinstance(self._space.sampler, TpeSection):
-            self._warm_start(study)
-        study.optuna.sampler = make_sampler(self._space, study=study.plan.name, number=number)
-        work = self._planned(study, study.optuna.ask(), attempt=0)
-        self.seconds.ask += time.perf_counter() - start
-        self.seconds.asks += 1
-        return work
-
-    def _take_up(self, study: _Study, *, number: int) -> Work:
-        """Hand out a trial that was running when the sweep died, under its own parameters."""
-        study.optuna.sampler = make_sampler(self._space, study=study.plan.name, number=number)
-        frozen = study.optuna.get_trials(deepcopy=False)[number]
-        begun = frozen.user_attrs.get(record.PLAN)  # none where death came amid the ask
-        return self._planned(
-            study,
-            optuna.Trial(study.optuna, frozen._trial_id),
-            attempt=begun["attempt"] + 1 if begun else 0,
-            reported=frozen.intermediate_values,
-        )
-
-    def _planned(
-        self,
-        study: _Study,
-        trial: optuna.Trial,
-        *,
-        attempt: int,
-        reported: Iterable[int] = (),
-    ) -> Work:
-        """The work of an Optuna trial; what was suggested to it before is suggested again."""
-        params = suggest(self._space, trial)
-        spec = self._space.spec(params, study.plan.budget).to_json()
-        trial.set_user_attr(record.PLAN, {"params": params, "spec": spec, "attempt": attempt})
-        work = Work(
-            kind=Kind.TRIAL,
-            study=study.plan.name,
-            trial_id=record.trial_id(study.plan.name, trial.number),
-            task=spec,
-            attempt=attempt,
-        )
-        return self._hand_out(work, trial, reported)
-
-    def _warm_start(self, study: _Study) -> None:
-        """Let a study begin with the best parameters, never the values, of the one below it."""
-        names = list(self._studies)
-        position = names.index(study.plan.name)
-        if position == 0:
-            return
-        below = self._studies[names[position - 1]].optuna
-        if below.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            self._enqueue(study, below.best_trial.params)
-
-    def _enqueue(self, study: _Study, params: Mapping[str, Any]) -> None:
-        """Make these the parameters of the next ask, unless it has some from before a resume."""
-        if not study.optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            study.optuna.enqueue_trial(dict(params))
 
     def _report(
         self, live: _Live, trial: optuna.Trial, event: Event, report: Mapping[str, Any]
@@ -397,25 +243,6 @@ class StudyBroker:
             return True
         # Pruners judge the newest report: one that an earlier attempt got beyond was judged then.
         return number == max(live.reported) and trial.should_prune()
-
-    def _final_work(self, study: _Study) -> list[Work]:
-        complete = study.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        finalists = choose_finalists(
-            complete, count=self._space.finalists.count, metric=self._space.objective
-        )
-        recorded = study.optuna.user_attrs
-        work = [
-            Work(
-                kind=Kind.FINAL,
-                study=study.plan.name,
-                trial_id=record.trial_id(study.plan.name, trial.number),
-                task={**trial.user_attrs[record.FACTS]["spec"], "repeat": repeat},
-                repeat=repeat,
-            )
-            for trial in finalists
-            for repeat in range(self._space.finalists.repeats)
-        ]
-        return [final for final in work if record.result_key(final) not in recorded]
 
 
 def _tell(
