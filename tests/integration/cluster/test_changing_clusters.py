@@ -25,7 +25,10 @@ LONGER = ("training={steps: 150, reports: 3}", "trials=8", "search.label_budget=
 def test_the_first_node_is_waited_for_and_one_that_joins_later_is_used(tmp_path: Path) -> None:
     with machines(nodes=0) as cluster:
         sweep = start(
-            tmp_path / "runs", *LONGER, options=("--address", cluster.address), env=cluster.env
+            tmp_path / "runs",
+            *(*LONGER, "trials=16"),  # enough for a node that takes its time to start
+            options=("--address", cluster.address),
+            env=cluster.env,
         )
         time.sleep(10)
         assert sweep.process.poll() is None
