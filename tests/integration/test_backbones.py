@@ -41,13 +41,8 @@ class Block(nn.Module):
 """
 
 
-@pytest.mark.parametrize(
-    "shelf",
-    [
-        pytest.param(TORCHVISION, marks=pytest.mark.slow, id="torchvision"),
-        pytest.param(TIMM, id="timm"),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("shelf", [TORCHVISION, TIMM], ids=["torchvision", "timm"])
 def test_a_sweep_over_four_families_runs_through(
     launch_in: Callable[..., Launched], shelf: list[str]
 ) -> None:

@@ -269,6 +269,7 @@ def test_a_diverged_trial_is_pruned_a_failing_one_failed_and_the_rest_goes_on(
     assert TrialState.RUNNING not in states
 
 
+@pytest.mark.slow
 def test_a_time_limit_ends_cleanly_with_finalists_scored(
     launch_in: Callable[..., Launched],
 ) -> None:

@@ -93,6 +93,7 @@ def by_backbone(path: Path) -> dict[str, list[dict[str, object]]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_batch_that_a_gpu_cannot_hold_is_computed_in_parts_and_that_is_recorded(
     tmp_path: Path,
 ) -> None:
@@ -126,6 +127,7 @@ def test_what_cannot_heal_is_recorded_once_with_its_reason(
     assert "Traceback" not in messages
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_is_an_answer_and_not_tried_again(out: Path) -> None:
     sweep = start(out, "search.lr=1e30", "search.label_budget=[2]", "trials=2")
     code, messages = sweep.end()

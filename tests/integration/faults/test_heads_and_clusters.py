@@ -18,6 +18,8 @@ from tests.integration.faults.sweeps import (
     start,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_sweep_whose_head_is_lost_says_so_and_is_resumed(out: Path, undisturbed: Results) -> None:
     sweep = start(out)
@@ -35,7 +37,6 @@ def test_a_sweep_whose_head_is_lost_says_so_and_is_resumed(out: Path, undisturbe
     assert results(sweep.path) == undisturbed
 
 
-@pytest.mark.slow
 def test_a_local_sweep_starts_although_a_cluster_that_is_gone_left_its_address(
     out: Path, tmp_path: Path, undisturbed: Results
 ) -> None:
