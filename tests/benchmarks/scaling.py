@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -202,6 +203,10 @@ def main() -> None:
         with nodes(count):
             program = run_program(
                 trials=trials, slots=slots, sleep_s=options.sleep_s, sampler=options.sampler
+            )
+            print(
+                f"{count} nodes: program {program.per_s:.2f}/s, {program.cpu_ms:.0f} ms a trial",
+                file=sys.stderr,  # half of a long run, should the other one not come to its end
             )
             bare = run_bare(trials=trials, slots=slots, sleep_s=options.sleep_s)
         ratios.append(bare.per_s / program.per_s)
