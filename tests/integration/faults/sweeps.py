@@ -67,7 +67,12 @@ class Sweep:
 
     def workers(self) -> list[int]:
         """Process ids of those that do trials at this moment."""
-        return [pid for pid in descendants(self.process.pid) if "Trainable" in name_of(pid)]
+        names = ("Trainable", "FineTuneActor")  # amid a call, and between two
+        return [
+            pid
+            for pid in descendants(self.process.pid)
+            if any(name in name_of(pid) for name in names)
+        ]
 
     def end(self, timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
         """Wait for the end; the exit code and the messages."""
