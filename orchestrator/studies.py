@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -85,6 +86,7 @@ class StudyBroker:
         self._deadline = deadline
         self._clock = clock
         self._live: dict[str, _Live] = {}
+        self._taken_back: deque[_Live] = deque()
         self._asked_flops = self._computed_flops = 0.0
         self._agendas: dict[str, Agenda] = {}
         storage = optuna.storages.JournalStorage(journal)
@@ -114,7 +116,8 @@ class StudyBroker:
     def open_work(self) -> int:
         """Pieces of work that could be out at once now, had everything a slot."""
         trying = not self.past_deadline
-        return len(self._live) + sum(a.waiting(trying=trying) for a in self._agendas.values())
+        waiting = sum(agenda.waiting(trying=trying) for agenda in self._agendas.values())
+        return len(self._live) + len(self._taken_back) + waiting
 
     @property
     def past_deadline(self) -> bool:
@@ -125,10 +128,15 @@ class StudyBroker:
         """The next piece of work, None while it has to wait for others, or `DONE`.
 
         Budgets come in ascending order of priority; within one the baselines come first, then
-        trials, then finals once everything else of the budget has settled.
+        trials, then finals once everything else of the budget has settled. What was taken back
+        goes before all.
         """
         if len(self._live) >= self._slots:
             return None
+        if self._taken_back:
+            live = self._taken_back.popleft()
+            self._live[live.work.work_id] = live
+            return live.work
         for agenda in self._agendas.values():
             start = time.perf_counter()
             due = agenda.next(trying=not self.past_deadline)
@@ -164,6 +172,12 @@ class StudyBroker:
             live.trial.set_user_attr(record.PLAN, plan | {"attempt": live.work.attempt})
         _log.warning("%s: attempt %d follows: %s", work_id, live.work.attempt, reason)
         return live.work
+
+    def take_back(self, work_id: str) -> None:
+        """Have work again that no process has taken up; it is handed out next, as it is."""
+        live = self._live.pop(work_id, None)
+        if live is not None:
+            self._taken_back.append(live)
 
     def observe(self, work_id: str, event: Event) -> bool:
         """Record an event; return whether the work is to be stopped now.

@@ -47,11 +47,13 @@ class BrokerSearcher(Unsaved, Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Settle the work of a Tune trial."""
+        """Settle the work of a Tune trial, unless Tune has lost it on the way to a process."""
         del result  # the scheduler has reported it
         work_id = self._work_ids.pop(trial_id, None)
         if work_id is not None:
             with self._control.guard():
+                if error and self._attempts.take_back(work_id):
+                    return
                 why = self._attempts.end(work_id)
                 self._broker.settle(work_id, failure=why if error else None)
 

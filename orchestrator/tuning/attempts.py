@@ -100,6 +100,22 @@ class Attempts(Unsaved):
             if any(words in told for words in _ANNOUNCED):
                 trial.max_failures += 1
 
+    def take_back(self, work_id: str) -> bool:
+        """Let the broker have work again that Tune gives up too early; whether it does.
+
+        A process that dies between two pieces of work fails the second one twice: for itself, and
+        for the call that was to bring it the work. The first time Tune tries again, the second time
+        it takes the failure for the last, as no process has the work by then.
+        """
+        out = self._out.get(work_id)
+        if out is None or not out.trial.should_recover():
+            return False
+        if work_of(out.trial).attempt > MAX_RETRIES:
+            return False
+        del self._out[work_id]
+        self._broker.take_back(work_id)
+        return True
+
     def end(self, work_id: str) -> Failure:
         """Work is settled; why its last process was lost, if it was."""
         out = self._out.pop(work_id, None)

@@ -102,6 +102,17 @@ class DyingActor(FakeActor):
             os._exit(1)
 
 
+class ShakyActor(FakeActor):
+    """Its process ends between two pieces of work, once."""
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        marker = self.folder / "shaken"
+        if not marker.exists():
+            marker.touch()
+            os._exit(1)
+        return super().reset_config(new_config)
+
+
 class HangingActor(FakeActor):
     """Its process stands still in one trial."""
 
@@ -232,6 +243,19 @@ def test_a_lost_process_is_replaced_and_its_trial_tried_again(
     assert (runs[3]["attempt"], runs[3]["failure"]) == (1, "worker_lost")
     deaths = {path.name: path.stat().st_size for path in one.path.glob("died-*")}
     assert deaths == {"died-b2-0001": 1, "died-b2-0003": 2}
+    assert one.is_done()
+
+
+def test_a_process_that_is_lost_between_two_pieces_of_work_costs_no_more_than_an_attempt(
+    sweep: Callable[..., Sweep],
+) -> None:
+    one = sweep(2, trials=4)
+    one.run(ShakyActor)
+    assert (one.path / "shaken").exists()
+    trials = one.trials()
+    assert {trial.state.name for trial in trials} == {"COMPLETE"}
+    runs = [trial.user_attrs[record.RUN] for trial in trials]
+    assert sum(run["attempt"] for run in runs) <= 1  # none, where it was to take up a final
     assert one.is_done()
 
 
