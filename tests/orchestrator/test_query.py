@@ -213,7 +213,8 @@ ENDLESS = {
 def test_an_interrupt_ends_a_query_at_once(tmp_path: Path, where: str) -> None:
     run = digits_sweep(tmp_path / "one")
     code = (
-        "import sys; from orchestrator.cli.main import run; print('begun', flush=True);"
+        "import sys, orchestrator.query; from orchestrator.cli.main import run;"
+        "print('begun', flush=True);"
         f"sys.exit(run(['query', {ENDLESS[where]!r}, {str(run)!r}, '-o', {str(tmp_path)!r} "
         "+ '/x.csv']))"
     )
