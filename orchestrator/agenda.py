@@ -1,7 +1,7 @@
 """What one label budget still has to do: baselines, then trials, then finals.
 
-Nothing is remembered here that does not stand in the budget's Optuna study, and so in the journal:
-an agenda that is opened again goes on where the journal ends.
+But for what is out at the moment, all of it is read off the budget's Optuna study, and so off the
+journal: an agenda that is opened again goes on where that ends.
 """
 
 from __future__ import annotations

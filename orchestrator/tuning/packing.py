@@ -41,7 +41,7 @@ def pack(
         one.measure.remote(shared, spec.to_json()) for one, spec in zip(gauges, trials, strict=True)
     ]
     until = time.monotonic() + MEASURE_S
-    waiting = list(asked)
+    waiting = asked
     try:
         while waiting and not stopping() and time.monotonic() < until:
             done, waiting = ray.wait(waiting, timeout=POLL_S)
