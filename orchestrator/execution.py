@@ -16,6 +16,7 @@ from orchestrator.footprint import heaviest_trials
 from orchestrator.journal import SweepJournal
 from orchestrator.journal_records import reading_contents
 from orchestrator.log_file import logging_to
+from orchestrator.pace import Paced
 from orchestrator.plan import Plan
 from orchestrator.preparation import Prepared
 from orchestrator.progress import StudyProgress, measure
@@ -38,7 +39,7 @@ class View(Protocol):
     """Shows how far a sweep is."""
 
     def __call__(self, plan: Plan, progress: Sequence[StudyProgress], activity: Activity) -> None:
-        """Show the present state; called every half second."""
+        """Show the present state; called every half second, less often amid thousands of trials."""
 
     def stopping(self) -> None:
         """Say that the end was asked for; called amid anything, by a signal handler."""
@@ -120,15 +121,17 @@ def execute(
             )
             projection = Projection(run.sweep_id, broker.studies)
             projection.tables()  # what is odd comes up now, and not amid trials
-        written = start
+
+        def show() -> None:
+            view(plan, measure(space, broker.studies), broker.activity)
+
+        showing = Paced(show)
+        writing = Paced(lambda: projection.write(run.path), every_s=TABLES_EVERY_S)
 
         def tick() -> None:
-            nonlocal written
             capacity.follow(broker)
-            view(plan, measure(space, broker.studies), broker.activity)
-            if time.monotonic() - written >= TABLES_EVERY_S:
-                projection.write(run.path)
-                written = time.monotonic()
+            showing()
+            writing()
 
         _log_beginning(prepared, slots)
         try:
@@ -143,7 +146,7 @@ def execute(
             )
         finally:
             projection.write(run.path)
-        view(plan, measure(space, broker.studies), broker.activity)
+        show()
         if not control.stopping:
             CheckpointFolder(run.checkpoints).clear()
         _log.info("ended: signal %s", caught[0] if caught else None)

@@ -29,6 +29,7 @@ from ray.tune import Callback, CheckpointConfig, RunConfig, TuneConfig
 
 from orchestrator.execution import TABLES_EVERY_S
 from orchestrator.journal import SweepJournal
+from orchestrator.pace import Paced
 from orchestrator.plan import make_plan
 from orchestrator.progress import measure
 from orchestrator.projection import Projection
@@ -174,14 +175,12 @@ def run_program(*, trials: int, reports: int, sampler: str) -> Measured:
         journal = SweepJournal(Path(folder) / "journal.log")
         broker = TimedBroker(space, plan, images, journal, slots=SLOTS)
         projection = Projection("overhead", broker.studies)
-        written = time.monotonic()
+        showing = Paced(lambda: measure(space, broker.studies))
+        writing = Paced(lambda: projection.write(Path(folder)), every_s=TABLES_EVERY_S)
 
         def tick() -> None:
-            nonlocal written
-            measure(space, broker.studies)
-            if time.monotonic() - written >= TABLES_EVERY_S:
-                projection.write(Path(folder))
-                written = time.monotonic()
+            showing()
+            writing()
 
         run_work(
             broker,

@@ -32,6 +32,7 @@ from ray.cluster_utils import Cluster
 
 from orchestrator.execution import TABLES_EVERY_S
 from orchestrator.journal import SweepJournal
+from orchestrator.pace import Paced
 from orchestrator.plan import make_plan
 from orchestrator.progress import measure
 from orchestrator.projection import Projection
@@ -128,14 +129,12 @@ def run_program(*, trials: int, slots: int, sleep_s: float, sampler: str) -> Mea
         with closing(SweepJournal(folder / "journal.log")) as journal:
             broker = TimedBroker(space, plan, images, journal, slots=slots)
             projection = Projection("scaling", broker.studies)
-            written = time.monotonic()
+            showing = Paced(lambda: measure(space, broker.studies))
+            writing = Paced(lambda: projection.write(folder), every_s=TABLES_EVERY_S)
 
             def tick() -> None:
-                nonlocal written
-                measure(space, broker.studies)
-                if time.monotonic() - written >= TABLES_EVERY_S:
-                    projection.write(folder)
-                    written = time.monotonic()
+                showing()
+                writing()
 
             run_work(
                 broker,

@@ -5,8 +5,8 @@
 The same sweep runs twice, one trial at a time: undisturbed; then with kill -9 for its driver or
 for all its workers at random moments, taken up again each time. Both have to come to the same
 trials with the same scores, no key may be there twice, no row may get lost, and no trial may be run
-again once it has finished. Exits with 1 where that is not so. It takes about ten minutes on two
-processors.
+again once it has finished. Exits with 1 where that is not so. It takes about twenty minutes on
+two processors.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ WORKER_KILLS = 2
 
 START_S = 60.0
 """Longest time that a driver takes until its first worker is up, in seconds."""
+
+LIFE_S = (0.5, 12.0)
+"""From one kill to the next, least and most, in seconds; a worker imports for the first few."""
 
 END_S = 1800.0
 """Longest time that a sweep may take to its end, in seconds."""
@@ -135,14 +138,14 @@ def live(sweep: sweeps.Sweep, path: Path, toll: Toll, *, kills: int, chance: ran
         time.sleep(0.05)
     if short:
         return
-    hits = [chance.uniform(0.5, 5.0) for _ in range(chance.randint(0, WORKER_KILLS))]
+    hits = [chance.uniform(*LIFE_S) for _ in range(chance.randint(0, WORKER_KILLS))]
     for pause in hits:
         time.sleep(pause)
         workers = sweep.workers()
         if workers and toll.kills < kills - 1:
             sweeps.kill(workers)
             toll.workers += 1
-    time.sleep(chance.uniform(0.5, 8.0))
+    time.sleep(chance.uniform(*LIFE_S))
 
 
 def main() -> None:

@@ -1,0 +1,40 @@
+"""Doing again and again what grows with the sweep, for a small share of the time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+SHARE = 0.05
+"""Most of the time that a call may take up, whatever it takes."""
+
+
+class Paced:
+    """Calls something now and then, for at most a twentieth of the time.
+
+    Args:
+        call: what to do.
+        every_s: shortest time between two calls, in seconds.
+        clock: seconds that only rise.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[], object],
+        *,
+        every_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._call = call
+        self._every_s = every_s
+        self._clock = clock
+        self._next = clock() + every_s
+
+    def __call__(self) -> None:
+        """Do it, where it is time to."""
+        start = self._clock()
+        if start < self._next:
+            return
+        self._call()
+        end = self._clock()
+        self._next = end + max(self._every_s, (end - start) / SHARE)

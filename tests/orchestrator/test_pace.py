@@ -1,0 +1,75 @@
+"""Calls that take up a small share of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from orchestrator.pace import SHARE, Paced
+
+
+@dataclass
+class Clock:
+    """Seconds that rise when they are told to."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands."""
+    return Clock()
+
+
+def lasting(clock: Clock, seconds: float, starts: list[float]) -> Callable[[], None]:
+    """What takes so long, and notes when it began."""
+
+    def call() -> None:
+        starts.append(clock.now)
+        clock.now += seconds
+
+    return call
+
+
+def starts_within(clock: Clock, paced: Paced, starts: list[float], *, until: float) -> list[float]:
+    """When the calls began that came of asking ten times a second."""
+    while clock.now < until:
+        paced()
+        clock.now = round(clock.now + 0.1, 6)
+    return starts
+
+
+def test_what_is_quick_is_called_as_often_as_it_may_be(clock: Clock) -> None:
+    starts: list[float] = []
+    paced = Paced(lasting(clock, 0.0, starts), every_s=5.0, clock=clock)
+    assert starts_within(clock, paced, starts, until=16.0) == [5.0, 10.0, 15.0]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 7.0])
+def test_what_is_slow_takes_no_more_than_its_share(clock: Clock, seconds: float) -> None:
+    starts: list[float] = []
+    paced = Paced(lasting(clock, seconds, starts), every_s=1.0, clock=clock)
+    starts_within(clock, paced, starts, until=2000.0)
+    assert len(starts) * seconds <= SHARE * clock.now + seconds
+    assert len(starts) * seconds >= 0.8 * SHARE * clock.now
+
+
+def test_what_becomes_quick_again_is_called_more_often(clock: Clock) -> None:
+    starts: list[float] = []
+    seconds = iter([2.0, *[0.0] * 100])
+    paced = Paced(lambda: lasting(clock, next(seconds), starts)(), every_s=1.0, clock=clock)
+    assert starts_within(clock, paced, starts, until=45.0) == [1.0, 43.0, 44.0]
+
+
+def test_an_error_comes_out(clock: Clock) -> None:
+    def fail() -> None:
+        raise OSError("no room")
+
+    paced = Paced(fail, every_s=0.0, clock=clock)
+    with pytest.raises(OSError, match="no room"):
+        paced()
