@@ -7,12 +7,13 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
 import ray
-from ray._private.services import canonicalize_bootstrap_address, get_node_ip_address
+from ray._private.services import canonicalize_bootstrap_address, find_node_ids
 
 from orchestrator.errors import StorageError
 from orchestrator.tuning.authentication import (
@@ -60,7 +61,8 @@ def cluster(
         Whether it is open to everybody, as far as that is known.
 
     Raises:
-        StorageError: there is no cluster at that address, or it does not let us in.
+        StorageError: there is no cluster at that address, it does not let us in, or this machine
+            is no node of it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's coming default, asked for now: it warns of the change on every start otherwise.
@@ -79,6 +81,8 @@ def cluster(
             stack.enter_context(showing_token(make=own))
             joined = _head_behind(address) if address.startswith(CLIENT) else address
             is_open = not own and _is_open(joined)
+            if not own:
+                _check_member(address)
             with loopback_only() if own else contextlib.nullcontext():
                 ray.init(
                     address=joined,
@@ -101,6 +105,10 @@ def _telling(address: str) -> Iterator[None]:
     except ray.exceptions.AuthenticationError as error:
         raise StorageError(refused(address)) from error
     except (ConnectionError, ImportError, RuntimeError, ValueError, TimeoutError) as error:
+        if "No node info" in str(
+            error.__cause__
+        ):  # the nodes of this machine are of other clusters
+            raise StorageError(no_member(address)) from error
         raise StorageError(f"--address {address}: no Ray cluster answers: {error}") from error
 
 
@@ -111,22 +119,35 @@ def _head_behind(address: str) -> str:
 
     Raises:
         ConnectionError: no client is let in there.
-        StorageError: this machine is no node of that cluster.
     """
     try:
         with ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR):
-            head = str(ray.get_runtime_context().gcs_address)
-            nodes = {str(node["NodeManagerAddress"]) for node in ray.nodes() if node["Alive"]}
+            return str(ray.get_runtime_context().gcs_address)
     finally:
         ray.shutdown()
-    if nodes.isdisjoint({get_node_ip_address(head), "127.0.0.1"}):
-        host = address.removeprefix(CLIENT).rpartition(":")[0]
-        raise StorageError(
-            f"--address {address}: this machine is no node of that cluster, and a sweep's journal "
-            "and tables are written where its driver runs. Send the sweep there: sft-sweep submit "
-            f"SPACE --address http://{host}:8265 --out DIR"
-        )
-    return head
+
+
+def _check_member(address: str) -> None:
+    """Make sure that a node runs on this machine, as a driver needs; Ray looks for a minute.
+
+    Raises:
+        StorageError: none does.
+    """
+    until = time.monotonic() + CONNECT_TIMEOUT_S
+    while not find_node_ids():
+        if time.monotonic() >= until:
+            raise StorageError(no_member(address))
+        time.sleep(0.5)
+
+
+def no_member(address: str) -> str:
+    """What to do where this machine is no node of a cluster."""
+    host = address.removeprefix(CLIENT).rpartition(":")[0] or "HEAD"
+    return (
+        f"--address {address}: this machine is no node of that cluster, and a sweep's journal "
+        "and tables are written where its driver runs. Send the sweep there: sft-sweep submit "
+        f"SPACE --address http://{host}:8265 --out DIR"
+    )
 
 
 def _is_open(address: str) -> bool:

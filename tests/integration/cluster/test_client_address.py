@@ -1,4 +1,4 @@
-"""`--address ray://host:port`: the door of Ray's client, behind which the head is asked for."""
+"""`--address ray://host:port`, the door of Ray's client, and machines that are no nodes."""
 
 from __future__ import annotations
 
@@ -39,19 +39,29 @@ def test_a_sweep_runs_on_the_cluster_behind_the_door(
     assert settled(sweep.path) == 2
 
 
+@pytest.mark.parametrize(
+    ("direct", "nodes"),
+    [
+        pytest.param(False, "[]", id="none"),
+        pytest.param(True, "['ab' * 28]", id="another cluster's"),
+    ],
+)
 def test_a_machine_that_is_no_node_hears_how_to_send_the_sweep(
-    behind: tuple[Head, str], tmp_path: Path
+    behind: tuple[Head, str], tmp_path: Path, *, direct: bool, nodes: str
 ) -> None:
     found, address = behind
     elsewhere = (
-        "import sys; from orchestrator.tuning import cluster;"
-        "cluster.get_node_ip_address = lambda head: '198.51.100.7';"
+        "import sys; from ray._private import services; from orchestrator.tuning import cluster;"
+        f"services.find_node_ids = cluster.find_node_ids = lambda: {nodes};"
+        "services.get_node_to_connect_for_driver.__defaults__ = (None, None, None, 3);"
+        "cluster.CONNECT_TIMEOUT_S = 3.0;"
         "from orchestrator.cli import main; sys.exit(main())"
     )
+    given = found.address if direct else address
     done = subprocess.run(
         [
             *(sys.executable, "-c", elsewhere, "launch", str(LOWDATA)),
-            *("--out", str(tmp_path / "runs"), "--address", address),
+            *("--out", str(tmp_path / "runs"), "--address", given),
         ],
         capture_output=True,
         text=True,
