@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 SHARE = 0.05
-"""Most of the time that a call may take up, whatever it takes."""
+"""Most of the time that such calls take up."""
 
 
 class Paced:
@@ -30,11 +30,16 @@ class Paced:
         self._clock = clock
         self._next = clock() + every_s
 
-    def __call__(self) -> None:
-        """Do it, where it is time to."""
+    def __call__(self) -> bool:
+        """Do it, where it is time to; whether it was.
+
+        What fails is due again after `every_s`.
+        """
         start = self._clock()
         if start < self._next:
-            return
+            return False
+        self._next = start + self._every_s
         self._call()
         end = self._clock()
-        self._next = end + max(self._every_s, (end - start) / SHARE)
+        self._next = end + max(self._every_s, (end - start) * (1 / SHARE - 1))
+        return True

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.errors import StorageError, SweepError
+from orchestrator.pace import Paced
 from orchestrator.stores.drivers import Claim
 from orchestrator.stores.fetching import CHECKPOINTS, JOURNAL, MANIFEST, home_of
 from orchestrator.stores.objects import Store
@@ -17,8 +17,6 @@ from orchestrator.stores.places import Place
 
 PUSH_EVERY_S = 10.0
 """Shortest time between two copies, in seconds."""
-SHARE = 0.05
-"""Largest share of the time that copying takes."""
 
 _log = logging.getLogger("sft_sweep")
 
@@ -195,15 +193,12 @@ def _pushing(mirror: Mirror) -> Iterator[None]:
 
 def _push_until(mirror: Mirror, over: threading.Event) -> None:
     failing = False
-    due = time.monotonic() + PUSH_EVERY_S
+    push = Paced(mirror.push, every_s=PUSH_EVERY_S)
     while not over.wait(1.0):
         try:
             mirror.beat()
-            start = time.monotonic()
-            if start < due:
+            if not push():
                 continue
-            due = start + PUSH_EVERY_S  # should it fail
-            mirror.push()
         except Exception as error:  # whatever it is, the sweep goes on: the directory is here
             if not failing:
                 _log.warning("%s. The sweep goes on, and it is tried again", error)
@@ -213,5 +208,3 @@ def _push_until(mirror: Mirror, over: threading.Event) -> None:
             if failing:
                 _log.info("copied to the store again")
             failing = False
-            end = time.monotonic()
-            due = end + max(PUSH_EVERY_S, (end - start) * (1 / SHARE - 1))
