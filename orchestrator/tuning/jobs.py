@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import shlex
@@ -34,6 +35,7 @@ LOST_S = 60.0
 POLL_S = 1.0
 
 _PROGRAM = "python -c 'import sys; from orchestrator.cli import main; sys.exit(main())'"
+_TALKATIVE = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
 _OVERRULING = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray prefers these to what is given
 
 
@@ -71,6 +73,8 @@ class Jobs:
         check_answers(host, port, address=address)
         if find_spec("aiohttp") is None:
             raise UsageError("jobs need more of Ray: pip install 'sft-sweep[cluster]'")
+        for name in _TALKATIVE:  # of every file that is sent
+            logging.getLogger(name).setLevel(logging.WARNING)
         with self._telling(), _not_overruled(), showing_token(make=False):
             self._client = JobSubmissionClient(address)
 

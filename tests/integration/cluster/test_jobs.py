@@ -84,6 +84,7 @@ def test_a_sweep_that_is_sent_takes_what_lies_beside_it_along_and_is_followed_to
     )
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "sft-sweep stop own-" in done.stderr
+    assert "INFO" not in done.stderr  # Ray's own words of what it sends
     assert "Report: " in done.stdout
     (path,) = out.iterdir()
     rows = read_table(path, "trials").to_pylist()
