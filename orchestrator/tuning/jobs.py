@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import shlex
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -95,11 +96,10 @@ class Jobs:
         runtime_env: dict[str, Any] = {"env_vars": env_vars}
         if folder is not None:
             runtime_env["working_dir"] = str(folder)
-        if ship_code:
-            packages = (orchestrator, trainable)
-            runtime_env["py_modules"] = [str(Path(str(p.__file__)).parent) for p in packages]
-            runtime_env["pip"] = dependencies()
-        with self._telling():
+        with tempfile.TemporaryDirectory(prefix="sft-sweep-") as scratch, self._telling():
+            if ship_code:
+                runtime_env["py_modules"] = [str(one) for one in program(Path(scratch))]
+                runtime_env["pip"] = dependencies()
             self._client.submit_job(
                 entrypoint=entrypoint, submission_id=job_id, runtime_env=runtime_env
             )
@@ -229,15 +229,41 @@ def entrypoint_of(arguments: Sequence[str], *, ship_code: bool = False) -> str:
     return f"exec {program} {shlex.join([*arguments, '--address', 'auto'])}"
 
 
+def program(scratch: Path) -> list[Path]:
+    """The folders that make this program where the one above each is on Python's path.
+
+    Args:
+        scratch: where the folder is made by which `importlib.metadata` knows its version.
+    """
+    installed = metadata.distribution("sft-sweep")
+    about = scratch / f"sft_sweep-{installed.version}.dist-info"
+    about.mkdir()
+    text = installed.read_text("METADATA") or installed.read_text("PKG-INFO")  # of a source tree
+    (about / "METADATA").write_text(text or "", encoding="utf-8")
+    packages = (orchestrator, trainable)
+    return [about, *(Path(str(package.__file__)).parent for package in packages)]
+
+
 def dependencies() -> list[str]:
     """What this program needs, with the versions that it has here, but for Ray itself."""
-    needed = []
-    for text in metadata.requires("sft-sweep") or []:
+    needed = set()
+    for requirement in _required("sft-sweep"):
+        if requirement.name != "ray":
+            needed.add(requirement.name)
+        for extra in requirement.extras:  # of Ray, too: what is there may be without them
+            needed |= {part.name for part in _required(requirement.name, extra=extra)}
+    versions = {name: metadata.version(name).partition("+")[0] for name in needed}  # +cu130
+    return [f"{name}=={version}" for name, version in sorted(versions.items())]
+
+
+def _required(package: str, *, extra: str = "") -> Iterator[Requirement]:
+    """What a package asks for on this machine; with an extra, what that adds."""
+    for text in metadata.requires(package) or []:
         requirement = Requirement(text)
-        if requirement.marker is None and requirement.name != "ray":
-            version = metadata.version(requirement.name).partition("+")[0]  # of a build for CUDA
-            needed.append(f"{requirement.name}=={version}")
-    return needed
+        marker = requirement.marker
+        applies = {one: marker is None or marker.evaluate({"extra": one}) for one in ("", extra)}
+        if applies[extra] and not (extra and applies[""]):
+            yield requirement
 
 
 @contextlib.contextmanager

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 import socket
 import time
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 from orchestrator.errors import StorageError, UsageError
-from orchestrator.tuning.jobs import Jobs, dependencies, entrypoint_of, new_job_id
+from orchestrator.tuning.jobs import Jobs, dependencies, entrypoint_of, new_job_id, program
 
 
 def test_the_command_of_a_job_survives_the_shell() -> None:
@@ -28,9 +30,18 @@ def test_code_that_is_sent_is_run_without_being_installed() -> None:
     assert words[4:] == ["resume", "/runs/a", "--address", "auto"]
 
 
+def test_a_program_that_is_sent_knows_its_version_where_it_is_not_installed(tmp_path: Path) -> None:
+    about, *packages = program(tmp_path)
+    assert [package.name for package in packages] == ["orchestrator", "trainable"]
+    (sent,) = metadata.distributions(name="sft-sweep", path=[str(about.parent)])
+    assert sent.version == metadata.version("sft-sweep")
+    assert sent.requires == metadata.requires("sft-sweep")
+
+
 def test_dependencies_are_those_that_are_installed_but_ray() -> None:
     names = {Requirement(text).name for text in dependencies()}
     assert {"torch", "optuna", "pyarrow", "typer"} <= names
+    assert {"pandas", "requests", "fsspec"} <= names  # ray[tune] without them is no ray[tune]
     assert "ray" not in names
     assert "pytest" not in names
     assert all("+" not in text and "==" in text for text in dependencies())
