@@ -105,9 +105,8 @@ def _telling(address: str) -> Iterator[None]:
     except ray.exceptions.AuthenticationError as error:
         raise StorageError(refused(address)) from error
     except (ConnectionError, ImportError, RuntimeError, ValueError, TimeoutError) as error:
-        if "No node info" in str(
-            error.__cause__
-        ):  # the nodes of this machine are of other clusters
+        # What is left of a head that let us in: the nodes of this machine are another cluster's.
+        if "No node info" in str(error.__cause__):
             raise StorageError(no_member(address)) from error
         raise StorageError(f"--address {address}: no Ray cluster answers: {error}") from error
 
