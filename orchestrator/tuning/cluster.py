@@ -39,6 +39,10 @@ OPEN = (
 
 _log = logging.getLogger("sft_sweep")
 
+CLIENT_ATTEMPTS = 3
+"""How often a client asks to be let in. A process of the head's serves it alone, and now and then
+one of them dies as it starts, forked amid the threads of its parent."""
+
 CONNECT_TIMEOUT_S = 10.0
 """How long a cluster's address may take to answer, in seconds."""
 
@@ -119,11 +123,17 @@ def _head_behind(address: str) -> str:
     Raises:
         ConnectionError: no client is let in there.
     """
-    try:
-        with ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR):
-            return str(ray.get_runtime_context().gcs_address)
-    finally:
-        ray.shutdown()
+    attempts = 0
+    while True:
+        attempts += 1
+        try:
+            with ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR):
+                return str(ray.get_runtime_context().gcs_address)
+        except ConnectionAbortedError:
+            if attempts == CLIENT_ATTEMPTS:
+                raise
+        finally:
+            ray.shutdown()
 
 
 def _check_member(address: str) -> None:

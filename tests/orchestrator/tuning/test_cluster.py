@@ -1,0 +1,60 @@
+"""Joining a cluster through the port of Ray's client; the rest is in tests/integration/cluster."""
+
+from __future__ import annotations
+
+import contextlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+
+from orchestrator.errors import StorageError
+from orchestrator.tuning import cluster as joining
+from orchestrator.tuning.cluster import CLIENT_ATTEMPTS, cluster
+
+ADDRESS = "ray://10.0.0.1:10001"
+BEHIND = "10.0.0.1:6379"
+
+
+class Head:
+    """Stands for a head; the processes that it makes for clients die at first."""
+
+    def __init__(self, deaths: int) -> None:
+        self.deaths = deaths
+        self.asked: list[str] = []
+
+    def init(self, address: str, **_: Any) -> contextlib.AbstractContextManager[None]:
+        """As `ray.init`."""
+        self.asked.append(address)
+        if len(self.asked) <= self.deaths:
+            raise ConnectionAbortedError("Starting Ray client server failed")
+        return contextlib.nullcontext()
+
+
+def join(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Join it, with nothing of Ray's but what `Head` stands for."""
+    monkeypatch.setattr(ray, "init", head.init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address=BEHIND))
+    for check in ("_check_reachable", "_check_member"):
+        monkeypatch.setattr(joining, check, lambda _: None)
+    monkeypatch.setattr(joining, "_is_open", lambda _: False)
+    with cluster(ADDRESS):
+        pass
+
+
+@pytest.mark.parametrize("deaths", range(CLIENT_ATTEMPTS))
+def test_a_client_asks_again_where_the_process_that_was_to_serve_it_died(
+    deaths: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = Head(deaths)
+    join(head, monkeypatch)
+    assert head.asked == [ADDRESS] * (deaths + 1) + [BEHIND]
+
+
+def test_a_client_that_is_never_served_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = Head(CLIENT_ATTEMPTS)
+    with pytest.raises(StorageError, match="no Ray cluster answers: Starting Ray client server"):
+        join(head, monkeypatch)
+    assert head.asked == [ADDRESS] * CLIENT_ATTEMPTS
