@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from orchestrator.pace import Paced
 from trainable.writing import step, whole_file
 
 if TYPE_CHECKING:  # it brings torch, which the process that keeps checkpoints has no use for
     from trainable.checkpoint import Checkpoint
-
-SHARE = 0.05
-"""Largest share of a piece of work's time that its checkpoints take."""
 
 
 @dataclass(frozen=True)
@@ -57,32 +55,22 @@ class NotKept:
         """Nothing."""
 
 
-class Checkpointer:
-    """Decides by the clock when a piece of work is to be saved, so that short work never is.
+def checkpointing(
+    keeping: Keeping, *, every_s: float, clock: Callable[[], float] = time.monotonic
+) -> Paced[[Callable[[], Checkpoint]]]:
+    """What saves a piece of work when it is time to, so that short work never is.
 
     Args:
         keeping: takes the checkpoints.
-        every_s: seconds between two checkpoints; more where one takes so long that they would
-            cost more than `SHARE` of the time.
-        clock: seconds.
+        every_s: shortest time between two checkpoints, in seconds.
+        clock: seconds that only rise.
+
+    Returns:
+        Called after every update with what gives the present state.
     """
-
-    def __init__(
-        self, keeping: Keeping, *, every_s: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._keeping = keeping
-        self._every_s = every_s
-        self._clock = clock
-        self._due = clock() + every_s
-
-    def after_update(self, state: Callable[[], Checkpoint]) -> None:
-        """Save the state, where it is time to."""
-        start = self._clock()
-        if start < self._due:
-            return
-        self._keeping.save(Saved(*state().to_files()))
-        now = self._clock()
-        self._due = now + max(self._every_s, (now - start) / SHARE)
+    return Paced(
+        lambda state: keeping.save(Saved(*state().to_files())), every_s=every_s, clock=clock
+    )
 
 
 class CheckpointFolder:

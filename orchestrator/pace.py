@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Generic, ParamSpec
 
 SHARE = 0.05
 """Most of the time that such calls take up."""
 
+Given = ParamSpec("Given")
 
-class Paced:
+
+class Paced(Generic[Given]):
     """Calls something now and then, for at most a twentieth of the time.
 
     Args:
@@ -20,7 +23,7 @@ class Paced:
 
     def __init__(
         self,
-        call: Callable[[], object],
+        call: Callable[Given, object],
         *,
         every_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
@@ -30,8 +33,8 @@ class Paced:
         self._clock = clock
         self._next = clock() + every_s
 
-    def __call__(self) -> bool:
-        """Do it, where it is time to; whether it was.
+    def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> bool:
+        """Do it with what is given, where it is time to; whether it was.
 
         What fails is due again after `every_s`.
         """
@@ -39,7 +42,7 @@ class Paced:
         if start < self._next:
             return False
         self._next = start + self._every_s
-        self._call()
+        self._call(*args, **kwargs)
         end = self._clock()
-        self._next = end + max(self._every_s, (end - start) * (1 / SHARE - 1))
+        self._next = end + max(self._every_s, (end - start) / SHARE)
         return True

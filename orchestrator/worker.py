@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from orchestrator.arrays import to_text
-from orchestrator.checkpoints import Checkpointer, Keeping, NotKept
+from orchestrator.checkpoints import Keeping, NotKept, checkpointing
 from orchestrator.work import Event, Failure, Kind, Work
 from trainable import device as devices
 from trainable.backbones import Backbone
@@ -90,7 +90,7 @@ class _Attempt:
 
     def __init__(self, keeping: Keeping, checkpoint_s: float) -> None:
         self.keeping = keeping
-        self.checkpointer = Checkpointer(keeping, every_s=checkpoint_s)
+        self.after_update = checkpointing(keeping, every_s=checkpoint_s)
         self.trial: Trial | None = None
         self.counts = FeatureCounts()
         self.cache: FeatureCache | None = None
@@ -141,7 +141,7 @@ def _trial(
 
     def begin(start: Checkpoint | None) -> tuple[Trial, Iterator[Report]]:
         trial = _make(spec, images, backbone, attempt)
-        reports = trial.reports(start=start, after_update=attempt.checkpointer.after_update)
+        reports = trial.reports(start=start, after_update=attempt.after_update)
         return trial, chain([next(reports)], reports)
 
     trial, reports = attempt.begin(begin)
@@ -159,7 +159,7 @@ def _final(
 
     def refit(start: Checkpoint | None) -> TestResult:
         trial = _make(spec, images, backbone, attempt)
-        return trial.refit(start=start, after_update=attempt.checkpointer.after_update)
+        return trial.refit(start=start, after_update=attempt.after_update)
 
     result = attempt.begin(refit)
     yield Event(run=attempt.read(), result=result_json(result), done=True)

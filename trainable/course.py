@@ -24,7 +24,7 @@ from trainable.spec import TrialSpec
 
 _KINDS = ("setup_s", "features_s", "train_s")
 
-AfterUpdate = Callable[[Callable[[], Checkpoint]], None]
+AfterUpdate = Callable[[Callable[[], Checkpoint]], object]
 """Called after an update with a function that gives the state, if it is wanted."""
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestrator.checkpoints import Checkpointer, CheckpointFolder, Saved
+from orchestrator.checkpoints import CheckpointFolder, Saved, checkpointing
+from orchestrator.pace import Paced
 from trainable.checkpoint import Checkpoint
 from trainable.errors import CheckpointError
 
@@ -49,24 +50,28 @@ def never() -> Checkpoint:
 
 
 def passing(
-    checkpointer: Checkpointer, clock: Clock, *, seconds: int, take: Callable[[], Checkpoint]
+    save: Paced[[Callable[[], Checkpoint]]],
+    clock: Clock,
+    *,
+    seconds: int,
+    take: Callable[[], Checkpoint],
 ) -> None:
     for _ in range(seconds):
         clock.now += 1
-        checkpointer.after_update(take)
+        save(take)
 
 
 def test_work_that_is_shorter_than_the_interval_is_never_saved() -> None:
     clock = Clock()
     kept = Kept(clock)
-    passing(Checkpointer(kept, every_s=60, clock=clock), clock, seconds=59, take=never)
+    passing(checkpointing(kept, every_s=60, clock=clock), clock, seconds=59, take=never)
     assert kept.saved == []
 
 
 def test_longer_work_is_saved_once_an_interval() -> None:
     clock = Clock()
     kept = Kept(clock)
-    passing(Checkpointer(kept, every_s=60, clock=clock), clock, seconds=185, take=state)
+    passing(checkpointing(kept, every_s=60, clock=clock), clock, seconds=185, take=state)
     assert len(kept.saved) == 3
     found = Checkpoint.from_files(kept.saved[0].values, kept.saved[0].tensors)
     assert found.values == {"step": 3}
@@ -76,9 +81,9 @@ def test_longer_work_is_saved_once_an_interval() -> None:
 def test_checkpoints_that_take_long_are_made_less_often() -> None:
     clock = Clock()
     kept = Kept(clock, takes_s=30)
-    passing(Checkpointer(kept, every_s=60, clock=clock), clock, seconds=60 + 599, take=state)
+    passing(checkpointing(kept, every_s=60, clock=clock), clock, seconds=60 + 599, take=state)
     assert len(kept.saved) == 1  # the next one is due after twenty times what this one took
-    passing(Checkpointer(kept, every_s=60, clock=clock), clock, seconds=60, take=state)
+    passing(checkpointing(kept, every_s=60, clock=clock), clock, seconds=60, take=state)
     assert len(kept.saved) == 2
 
 

@@ -36,7 +36,9 @@ def lasting(clock: Clock, seconds: float, starts: list[float]) -> Callable[[], N
     return call
 
 
-def starts_within(clock: Clock, paced: Paced, starts: list[float], *, until: float) -> list[float]:
+def starts_within(
+    clock: Clock, paced: Paced[[]], starts: list[float], *, until: float
+) -> list[float]:
     """When the calls began that came of asking ten times a second."""
     while clock.now < until:
         paced()
@@ -63,7 +65,7 @@ def test_what_becomes_quick_again_is_called_more_often(clock: Clock) -> None:
     starts: list[float] = []
     seconds = iter([2.0, *[0.0] * 100])
     paced = Paced(lambda: lasting(clock, next(seconds), starts)(), every_s=1.0, clock=clock)
-    assert starts_within(clock, paced, starts, until=43.0) == [1.0, 41.0, 42.0]
+    assert starts_within(clock, paced, starts, until=45.0) == [1.0, 43.0, 44.0]
 
 
 def test_what_fails_is_tried_again_as_soon_as_it_may_be(clock: Clock) -> None:
@@ -76,6 +78,15 @@ def test_what_fails_is_tried_again_as_soon_as_it_may_be(clock: Clock) -> None:
     for _ in range(2):
         with pytest.raises(OSError, match="no room"):
             paced()
+
+
+def test_what_is_given_is_handed_on(clock: Clock) -> None:
+    given: list[tuple[str, int]] = []
+    paced = Paced(lambda what, *, number: given.append((what, number)), every_s=5.0, clock=clock)
+    paced("early", number=1)
+    clock.now = 5.0
+    paced("in time", number=2)
+    assert given == [("in time", 2)]
 
 
 def test_it_says_whether_it_was_time(clock: Clock) -> None:
