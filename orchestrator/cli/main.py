@@ -32,6 +32,7 @@ from orchestrator.cli import (
 )
 from orchestrator.errors import SweepError
 from orchestrator.formats import plain_lines
+from trainable.compiler import defer
 
 app = typer.Typer(
     name="sft-sweep",
@@ -87,6 +88,7 @@ for _name, _command in {"info": cache.info, "clear": cache.clear}.items():
 
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
+    defer()
     sys.exit(run(sys.argv[1:]))
 
 
