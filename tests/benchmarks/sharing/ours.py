@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from orchestrator import sweep
+from orchestrator import execution, sweep
 from orchestrator.preparation import Prepared, prepare
 from orchestrator.studies import StudyBroker
 from orchestrator.tables import read_table
@@ -46,7 +46,7 @@ def run_trials(path: Path) -> Measured:
     prepared = prepare(work.space)
     before_s = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder:
-        with mock.patch.object(sweep, "StudyBroker", TrialsBroker):
+        with mock.patch.object(execution, "StudyBroker", TrialsBroker):
             outcome = _launch(prepared, Path(folder))
         trials = read_table(outcome.run.path, "trials").to_pylist()
     if len(trials) != len(work.trials) or outcome.failures:
