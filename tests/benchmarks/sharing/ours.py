@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 from orchestrator import execution, sweep
+from orchestrator.agenda import Agenda
 from orchestrator.preparation import Prepared, prepare
 from orchestrator.studies import StudyBroker
 from orchestrator.tables import read_table
@@ -19,7 +19,7 @@ from tests.benchmarks.sharing.work import Work, mean
 
 
 class TrialsBroker(StudyBroker):
-    """Notes when the first piece of work was asked for and the last one settled; has no finals."""
+    """Notes when the first piece of work was asked for and the last one settled."""
 
     began_at: float | None = None
     ended_at = 0.0
@@ -35,9 +35,6 @@ class TrialsBroker(StudyBroker):
         super().settle(work_id, failure=failure)
         TrialsBroker.ended_at = time.perf_counter()
 
-    def _final_work(self, study: Any) -> list[Piece]:
-        return []
-
 
 def run_trials(path: Path) -> Measured:
     """The trials of a work file, without finals; once a process."""
@@ -46,11 +43,18 @@ def run_trials(path: Path) -> Measured:
     prepared = prepare(work.space)
     before_s = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder:
-        with mock.patch.object(execution, "StudyBroker", TrialsBroker):
+        with (
+            mock.patch.object(execution, "StudyBroker", TrialsBroker),
+            mock.patch.object(Agenda, "_final_work", return_value=[]),
+        ):
             outcome = _launch(prepared, Path(folder))
         trials = read_table(outcome.run.path, "trials").to_pylist()
-    if len(trials) != len(work.trials) or outcome.failures:
-        raise RuntimeError(f"{outcome.failures} of {len(trials)} trials failed")
+        finals = read_table(outcome.run.path, "finals").num_rows
+    if len(trials) != len(work.trials) or outcome.failures or finals:
+        raise RuntimeError(
+            f"{outcome.failures} failures, {len(trials)} trials and {finals} finals instead of "
+            f"{len(work.trials)} trials"
+        )
     assert TrialsBroker.began_at is not None
     return Measured(
         seconds=TrialsBroker.ended_at - TrialsBroker.began_at,
