@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
@@ -31,7 +30,6 @@ class _Deferred:
     """Stands for the compiler until it is asked for."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
         self._real: ModuleType | None = None
         self._disabled: list[_Disabled] = []
         self._standins = {
@@ -47,17 +45,20 @@ class _Deferred:
         sys.meta_path.insert(0, self)
 
     def load(self) -> ModuleType:
-        """Give the place to the real one."""
-        with self._lock:
-            if self._real is None:
-                for name, standin in self._standins.items():
-                    if sys.modules.get(name) is standin:
-                        del sys.modules[name]
-                sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
-                self._real = importlib.import_module(_PACKAGE)
-                for each in self._disabled:
-                    each.disable(self._real)
-            return self._real
+        """Give the place to the real one.
+
+        Several threads may come here at once: no step minds, and imports have locks of their own.
+        """
+        if self._real is None:
+            for name, standin in self._standins.items():
+                if sys.modules.get(name) is standin:
+                    sys.modules.pop(name, None)
+            sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
+            real = importlib.import_module(_PACKAGE)
+            for each in self._disabled:
+                each.disable(real)
+            self._real = real
+        return self._real
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -74,9 +75,8 @@ class _Deferred:
     def _disable(self, fn: Callable[..., Any] | None = None, *args: Any, **options: Any) -> Any:
         if fn is None or options != {"wrapping": False}:  # not how an optimizer asks
             return self.load().disable(fn, *args, **options)
-        with self._lock:
-            disabled = _Disabled(fn, *args)
-            self._disabled.append(disabled)
+        disabled = _Disabled(fn, *args)
+        self._disabled.append(disabled)
         return disabled
 
     def _is_supported(self, device: Any) -> Any:

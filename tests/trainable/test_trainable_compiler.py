@@ -58,11 +58,8 @@ def test_training_does_without_the_compiler_and_comes_to_the_same() -> None:
     "asking",
     [
         "assert torch._dynamo.config.verbose is False",
-        "from torch._dynamo import config",
-        "import torch._dynamo.config",
         "import torch._dynamo.backends.registry",
         "from torch._dynamo.utils import counters",
-        "assert torch._dynamo.utils.is_compile_supported('cpu')",
         "assert torch.compile(torch.sin, backend='eager')(torch.zeros(2)).sum() == 0",
         "@torch.compiler.disable\ndef f(): ...",
         "torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))",
@@ -99,6 +96,28 @@ def test_what_was_not_to_be_compiled_is_not_compiled_later_either() -> None:
             assert kept(torch.zeros(1)) == 1
         else:
             raise AssertionError("it was compiled")
+        """
+    )
+
+
+def test_threads_may_ask_at_once() -> None:
+    run(
+        """
+        import importlib, threading, torch
+        names = ["config", "exc", "utils", "guards", "backends.registry", "trace_rules"] * 2
+        found = []
+
+        def ask(name):
+            module = importlib.import_module(f"torch._dynamo.{name}")
+            found.append(module is sys.modules[f"torch._dynamo.{name}"])
+
+        threads = [threading.Thread(target=ask, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert found == [True] * len(names), found
+        assert torch._dynamo.config is importlib.import_module("torch._dynamo.config")
         """
     )
 
