@@ -20,7 +20,7 @@ QUICK = {
     "selection": ("--quick",),
     "sharing": ("--quick", "--cases", "equal", "limit", "--depths", "head"),
     "slots": ("--quick",),
-    "trial_profile": ("--backbone", "tiny_strokes", "--image-size", "8", "--steps", "2"),
+    "trial_profile": ("--backbone", "tiny_strokes", "--image-size", "8", "--steps", "4"),
 }
 
 
