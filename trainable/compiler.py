@@ -90,12 +90,12 @@ class _Standin(ModuleType):
         super().__init__(name)
         self.__path__: list[str] = []  # its modules are searched for, too
         self.__dict__.update(names)
-        self.__dict__["_load"] = load
+        self._load = load
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # those who look through all modules
             raise AttributeError(name)
-        self.__dict__["_load"]()
+        self._load()
         return getattr(sys.modules[self.__name__], name)
 
 
@@ -129,4 +129,4 @@ class _Loaded(Loader):
 
 
 def _nothing(_: str = "") -> None:
-    """Where the compiler were to start anew."""
+    """Stand for the mark of a place where the compiler would start anew."""
