@@ -15,6 +15,7 @@ class NodeFacts:
         gpus: for trials.
         object_store_bytes: of its share of the object store.
         versions: of Python and packages; none where it did not answer.
+        problem: why trials cannot run there, or None where a process there reached this program.
     """
 
     name: str
@@ -22,6 +23,7 @@ class NodeFacts:
     gpus: float
     object_store_bytes: float
     versions: dict[str, str]
+    problem: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

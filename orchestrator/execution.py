@@ -41,6 +41,9 @@ class View(Protocol):
     def __call__(self, plan: Plan, progress: Sequence[StudyProgress], activity: Activity) -> None:
         """Show the present state; called every half second, less often amid thousands of trials."""
 
+    def tell(self, message: str) -> None:
+        """Show a message at once."""
+
     def stopping(self) -> None:
         """Say that the end was asked for; called amid anything, by a signal handler."""
 
@@ -67,7 +70,7 @@ def execute(
         StorageError: something cannot be written, or the head of the cluster was lost.
     """
     from orchestrator.tuning.actor import FineTuneActor
-    from orchestrator.tuning.attempts import Attempts
+    from orchestrator.tuning.attempts import Attempts, NotStartedError
     from orchestrator.tuning.control import Control
     from orchestrator.tuning.keeper import start_keeper
     from orchestrator.tuning.lifeline import watching_head
@@ -78,10 +81,8 @@ def execute(
     space, plan = prepared.space, prepared.plan
     start, hours = time.monotonic(), prepared.space.limits.hours
     control = Control()
-    lost = StorageError(
-        "the head of the Ray cluster does not answer any more. What has finished is kept; once "
-        f"there is a cluster again, go on with: sft-sweep resume {run.argument}"
-    )
+    go_on = f"What has finished is kept; go on with: sft-sweep resume {run.argument}"
+    lost = StorageError(f"the head of the Ray cluster does not answer any more. {go_on}")
 
     def stop() -> None:
         control.request_stop()
@@ -139,11 +140,13 @@ def execute(
                 broker,
                 FineTuneActor,
                 parameters={"shared": shared},
-                attempts=Attempts(broker, keeper, space.limits),
+                attempts=Attempts(broker, keeper, space.limits, tell=view.tell),
                 piece=capacity.piece,
                 control=control,
                 tick=tick,
             )
+        except NotStartedError as error:
+            raise StorageError(f"{error}\n{go_on}") from error
         finally:
             projection.write(run.path)
         show()

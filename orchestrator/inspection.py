@@ -72,12 +72,15 @@ def _look(
     failures: dict[str, str] = {}
     for name, study in started.items():
         for trial in study.get_trials(deepcopy=False):
-            reason = trial.user_attrs.get(record.RUN, {}).get("failure")
-            if reason is not None or trial.state is TrialState.FAIL:
-                failures[record.trial_id(name, trial.number)] = reason or "no reason recorded"
+            run = trial.user_attrs.get(record.RUN, {})
+            failed = run.get("failure") is not None
+            if failed or trial.state is TrialState.FAIL:
+                why = record.why_failed(run) if failed else "no reason recorded"
+                failures[record.trial_id(name, trial.number)] = why
         for key, value in record.attributes_of(study).items():
             if key.startswith(record.FINAL_PREFIX) and value["result"] is None:
-                failures[key.removeprefix(record.FINAL_PREFIX)] = value["run"]["failure"]
+                why = record.why_failed(value["run"])
+                failures[key.removeprefix(record.FINAL_PREFIX)] = why
             elif key.startswith(record.BASELINE_PREFIX) and value["result"] is None:
-                failures[f"{name}-{key}"] = value["run"]["failure"]
+                failures[f"{name}-{key}"] = record.why_failed(value["run"])
     return progress, failures

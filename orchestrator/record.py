@@ -14,7 +14,7 @@ import optuna
 
 from orchestrator.plan import Baseline, StudyPlan
 from orchestrator.space import SearchSpace
-from orchestrator.work import Kind, Work
+from orchestrator.work import Failure, Kind, Work
 from trainable.images import LabelledImages, Split
 
 ABOUT, FINISHED, PLAN, FACTS, RUN = "about", "finished", "plan", "facts", "run"
@@ -53,6 +53,18 @@ def final_key(trial: str, repeat: int) -> str:
 def baseline_key(method: str, backbone: str | None) -> str:
     """The study's attribute that holds one baseline."""
     return BASELINE_PREFIX + "/".join(filter(None, (method, backbone)))
+
+
+def why_failed(run: Mapping[str, Any]) -> str:
+    """Why a trial, a final or a baseline failed, in one line.
+
+    A word of `Failure` is followed by the last line of what was said of it.
+    """
+    failure = str(run["failure"])
+    told = str(run.get("reason") or run.get("traceback") or "").strip()
+    if failure not in set(Failure) or not told:
+        return failure
+    return f"{failure}: {told.splitlines()[-1].strip()}"
 
 
 def result_key(work: Work) -> str:

@@ -24,7 +24,7 @@ from orchestrator.agenda import Agenda
 from orchestrator.journal import SweepJournal
 from orchestrator.plan import Plan
 from orchestrator.space import SearchSpace
-from orchestrator.work import Activity, Event, Failure, Kind, Work
+from orchestrator.work import Activity, Event, Failure, Kind, Loss, Work
 from trainable.images import LabelledImages
 
 _log = logging.getLogger("sft_sweep")
@@ -201,12 +201,12 @@ class StudyBroker:
         self.seconds.reports += 1
         return live.stopped
 
-    def settle(self, work_id: str, *, failure: str | None = None) -> None:
+    def settle(self, work_id: str, *, loss: Loss | None = None) -> None:
         """Record the end of a piece of work.
 
         Args:
             work_id: which.
-            failure: why it has no last event, such as `worker_lost`.
+            loss: why it has no last event.
         """
         live = self._live.pop(work_id, None)
         if live is None:
@@ -215,15 +215,17 @@ class StudyBroker:
         agenda = self._agendas[live.work.study]
         agenda.settled(work_id)
         event = live.event
-        run = {
-            **(event.run if event else {}),
-            "attempt": live.work.attempt,
-            "failure": failure or (event.failure if event else Failure.WORKER_LOST),
-        }
+        run = {**(event.run if event else {}), "attempt": live.work.attempt}
+        if loss is None and event is None:
+            loss = Loss(failure=Failure.WORKER_LOST)
+        if loss is not None:
+            run |= {"failure": loss.failure, "reason": loss.reason}
+        else:
+            run["failure"] = event.failure if event else None
         if run.get("checkpoint_warning"):
             _log.warning("%s: %s", work_id, run["checkpoint_warning"])
         if run["failure"] is not None:
-            _log.warning("%s: %s\n%s", work_id, run["failure"], run.get("traceback", ""))
+            _log.warning("%s: %s\n%s", work_id, record.why_failed(run), run.get("traceback", ""))
         self._count(run)
         if live.trial is not None:
             _tell(agenda.study, live.trial, event, run)

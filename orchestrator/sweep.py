@@ -155,11 +155,15 @@ def _room(prepared: Prepared, address: str) -> Iterator[Capacity]:
     """A cluster, and how much fits on it."""
     from orchestrator.tuning.capacity import capacity
     from orchestrator.tuning.cluster import LOCAL, cluster
+    from orchestrator.tuning.nodes import check_nodes
 
+    local = address == LOCAL
     with (
         cluster(address, modules=_shipped(prepared)),
-        capacity(prepared.space.resources, elastic=address != LOCAL) as found,
+        capacity(prepared.space.resources, elastic=not local) as found,
     ):
+        if not local:
+            check_nodes(address)
         yield found
 
 

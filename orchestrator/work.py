@@ -31,18 +31,35 @@ class State(StrEnum):
 class Failure(StrEnum):
     """Why a trial ended early or failed, where there is one word for it.
 
-    Its loss diverged, the time of the sweep or its own was over, its process was lost, did not
-    move or ran the host out of memory (each after further attempts), or the GPU's memory did not
-    hold one image of it.
+    Its loss diverged, the time of the sweep or its own was over, its process did not start, was
+    lost, did not move or ran the host out of memory (each after further attempts), or the GPU's
+    memory did not hold one image of it.
     """
 
     NONFINITE = "nonfinite"
     TIME_LIMIT = "time_limit"
     TRIAL_TIME_LIMIT = "trial_time_limit"
+    NOT_STARTED = "not_started"
     WORKER_LOST = "worker_lost"
     HUNG = "hung"
     HOST_OOM = "host_oom"
     CUDA_OOM = "cuda_oom"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """How work ended that sent no last event.
+
+    Attributes:
+        failure: what happened, in one word.
+        reason: what Ray said of it last; empty where it said nothing.
+    """
+
+    failure: Failure
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.failure}: {self.reason}" if self.reason else self.failure.value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from orchestrator.sweep import Outcome
 
 FAILURES = 3
+
+MOST_REASONS = 3
+"""Reasons of failures that are printed."""
 
 
 def show(outcome: Outcome, *, as_json: bool) -> int:
@@ -47,15 +51,24 @@ def show(outcome: Outcome, *, as_json: bool) -> int:
         if warning is not None:
             print(plain_lines(warning), file=sys.stderr)
     if outcome.failures:
-        print(
-            f"{outcome.failures} failed; why: sft-sweep status {outcome.run.argument}",
-            file=sys.stderr,
-        )
+        _show_failures(outcome)
     if outcome.signal is not None:
         print(
             f"Stopped early. Go on with: sft-sweep resume {outcome.run.argument}", file=sys.stderr
         )
     return code
+
+
+def _show_failures(outcome: Outcome) -> None:
+    """Print on stderr how much failed, and the reasons that most of it has."""
+    from orchestrator.inspection import inspect
+
+    print(
+        f"{outcome.failures} failed; all of them: sft-sweep status {outcome.run.argument}",
+        file=sys.stderr,
+    )
+    for reason, count in Counter(inspect(outcome.run).failures.values()).most_common(MOST_REASONS):
+        print(plain_lines(f"  {count} x {reason}"), file=sys.stderr)
 
 
 def _exit_code(outcome: Outcome) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.formats import duration, number, percent, plural
+from orchestrator.formats import duration, number, percent, plain_lines, plural
 from orchestrator.space import SearchSpace
 from trainable.spec import Metric
 
@@ -75,6 +75,14 @@ class ProgressView:
             print(line, file=sys.stderr, flush=True)
             self._last_line = line
             self._next_line = time.monotonic() + LINE_EVERY_S
+
+    def tell(self, message: str) -> None:
+        """Show a message above the table at once."""
+        text = plain_lines(message)
+        if self._live is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._live.console.print(text, markup=False, highlight=False)
 
     def stopping(self) -> None:
         """Say at once that the sweep ends, and how to end it sooner."""

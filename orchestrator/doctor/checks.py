@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator import stores
-from orchestrator.cluster_facts import ClusterFacts
+from orchestrator.cluster_facts import ClusterFacts, NodeFacts
 from orchestrator.doctor.machine import MachineFacts
 from orchestrator.errors import StorageError
 from orchestrator.stores import Place
@@ -89,7 +89,8 @@ def check_cluster(facts: ClusterFacts, *, own: dict[str, str]) -> list[Check]:
         else Check(
             "resources", Level.PROBLEM, "no CPU: trials wait for nodes that have some; add one"
         ),
-        *(_check_node(node.name, node.versions, own) for node in nodes),
+        *(_check_calls(node) for node in nodes),
+        *(_check_versions(node, own) for node in nodes if node.versions or not node.problem),
         *(
             Check(
                 f"object store of {node.name}",
@@ -106,19 +107,26 @@ def _small(size_bytes: float) -> bool:
     return size_bytes < LITTLE_BYTES
 
 
-def _check_node(name: str, versions: dict[str, str], own: dict[str, str]) -> Check:
+def _check_calls(node: NodeFacts) -> Check:
+    what = f"processes of {node.name}"
+    if node.problem is not None:
+        return Check(what, Level.PROBLEM, node.problem)
+    return Check(what, Level.OK, "start, and reach this machine")
+
+
+def _check_versions(node: NodeFacts, own: dict[str, str]) -> Check:
     other = [
-        f"{package} {versions.get(package, 'is missing')}, here {version}"
+        f"{package} {node.versions.get(package, 'is missing')}, here {version}"
         for package, version in own.items()
-        if versions.get(package) != version
+        if node.versions.get(package) != version
     ]
     if other:
         return Check(
-            f"versions of {name}",
+            f"versions of {node.name}",
             Level.PROBLEM,
             f"{'; '.join(other)}. Install the same there: pip install -c constraints.txt sft-sweep",
         )
-    return Check(f"versions of {name}", Level.OK, "as here")
+    return Check(f"versions of {node.name}", Level.OK, "as here")
 
 
 def _check_packages(facts: MachineFacts) -> Iterator[Check]:

@@ -54,8 +54,8 @@ class BrokerSearcher(Unsaved, Searcher):
             with self._control.guard():
                 if error and self._attempts.take_back(work_id):
                     return
-                why = self._attempts.end(work_id)
-                self._broker.settle(work_id, failure=why if error else None)
+                loss = self._attempts.end(work_id)
+                self._broker.settle(work_id, loss=loss if error else None)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal is the only state."""
@@ -83,9 +83,9 @@ class BrokerScheduler(Unsaved, FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Note why the process of a trial was lost."""
-        del tune_controller
+        reused = trial in tune_controller._resetting_trials
         with self._control.guard():
-            self._attempts.fail(trial)
+            self._attempts.fail(trial, reused=reused)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Report, and continue or stop."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import ray
 from ray.tune.experiment import Trial
 
+from orchestrator.errors import StorageError
 from orchestrator.space import LimitsSection
 from orchestrator.studies import StudyBroker
 from orchestrator.tuning.control import Unsaved
-from orchestrator.work import Failure, Work
+from orchestrator.work import Failure, Loss, Work
 
 _log = logging.getLogger("sft_sweep")
 
@@ -30,6 +32,9 @@ ASK_S = 5.0
 MOST_LINES = 8
 """Of what Ray says about a process that was lost, in the log; its end says why."""
 
+FIRST_LOSSES = 2
+"""Losses, before any process took up work, that end a sweep: with fewer it may be bad luck."""
+
 _HOST_OOM = "running low on memory"  # of the message of ray.exceptions.OutOfMemoryError
 
 _ANNOUNCED = ("node was preempted:", "node was terminated expectedly:")
@@ -41,13 +46,18 @@ def work_of(trial: Trial) -> Work:
     return Work.from_text(trial.config[WORK])
 
 
+class NotStartedError(StorageError):
+    """Not one process for trials starts; there is no use in going on."""
+
+
 @dataclass
 class _Out:
-    """A Tune trial that is out, and since when its process has had it."""
+    """A Tune trial that is out, since when its process has had it, and how that was lost."""
 
     trial: Trial
     since: float
-    reason: Failure | None = None
+    begun: bool = False
+    loss: Loss | None = None
 
 
 class Attempts(Unsaved):
@@ -60,11 +70,22 @@ class Attempts(Unsaved):
         broker: counts the attempts.
         keeper: handle of the actor that hears signs of life; None where there is none.
         limits: how long work may take, and be silent.
+        tell: shows a line to the user at once.
     """
 
-    def __init__(self, broker: StudyBroker, keeper: Any, limits: LimitsSection) -> None:
+    def __init__(
+        self,
+        broker: StudyBroker,
+        keeper: Any,
+        limits: LimitsSection,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._broker = broker
         self._keeper = keeper
+        self._tell = tell
+        self._told: set[Failure] = set()
+        self._any_begun = False
+        self._num_not_started = 0
         self._most_s = limits.trial_minutes and limits.trial_minutes * 60
         self._most_silent_s = limits.silent_minutes * 60
         self._out: dict[str, _Out] = {}
@@ -76,29 +97,57 @@ class Attempts(Unsaved):
         work_id = work_of(trial).work_id
         before = self._out.get(work_id)
         if before is not None:
-            reason = before.reason or Failure.WORKER_LOST
-            again = self._broker.begin_again(work_id, reason=reason)
+            loss = before.loss or Loss(failure=Failure.WORKER_LOST)
+            again = self._broker.begin_again(work_id, reason=str(loss))
             if again is not None:
                 trial.config[WORK] = again.to_text()
         self._out[work_id] = _Out(trial, since=time.monotonic())
 
     def begin(self, trial: Trial) -> None:
         """The process of a trial has taken it up."""
+        self._any_begun = True
         out = self._out.get(work_of(trial).work_id)
         if out is not None:
-            out.since = time.monotonic()
+            out.since, out.begun = time.monotonic(), True
 
-    def fail(self, trial: Trial) -> None:
-        """The process of a trial was lost; with a node that had to go, it costs no retry."""
+    def fail(self, trial: Trial, *, reused: bool = False) -> None:
+        """The process of a trial was lost; with a node that had to go, it costs no retry.
+
+        Args:
+            trial: of Tune.
+            reused: whether the process had done other work before.
+
+        Raises:
+            NotStartedError: as many processes failed to start as there is work out, and none did.
+        """
         work_id = work_of(trial).work_id
         out = self._out.get(work_id)
-        if out is not None and out.reason is None:
-            told = _newest_error(trial)
-            out.reason = Failure.HOST_OOM if _HOST_OOM in told else Failure.WORKER_LOST
-            lines = told.strip().splitlines()[-MOST_LINES:]
-            _log.warning("%s: its process was lost:\n  %s", work_id, "\n  ".join(lines))
-            if any(words in told for words in _ANNOUNCED):
-                trial.max_failures += 1
+        if out is None or out.loss is not None:
+            return
+        told = _newest_error(trial)
+        lines = told.strip().splitlines()[-MOST_LINES:]
+        started = out.begun or reused
+        out.loss = Loss(
+            failure=_failure(told, started=started), reason=lines[-1].strip() if lines else ""
+        )
+        _log.warning("%s: %s:\n  %s", work_id, out.loss.failure, "\n  ".join(lines))
+        if any(words in told for words in _ANNOUNCED):
+            trial.max_failures += 1
+        elif out.loss.failure not in self._told:
+            self._told.add(out.loss.failure)
+            self._tell(f"{work_id}: {out.loss}")
+        if out.loss.failure is Failure.NOT_STARTED:
+            self._note_not_started(out.loss)
+
+    def _note_not_started(self, loss: Loss) -> None:
+        self._num_not_started += 1
+        most = max(FIRST_LOSSES, len(self._out))
+        if not self._any_begun and self._num_not_started >= most:
+            raise NotStartedError(
+                f"none of the first {self._num_not_started} processes for trials started: "
+                f"{loss.reason}\nThey cannot reach this program, or lack something that it needs; "
+                "sft-sweep doctor says which, for a cluster with --address"
+            )
 
     def take_back(self, work_id: str) -> bool:
         """Let the broker have work again that Tune gives up too early; whether it does.
@@ -116,19 +165,19 @@ class Attempts(Unsaved):
         self._broker.take_back(work_id)
         return True
 
-    def end(self, work_id: str) -> Failure:
-        """Work is settled; why its last process was lost, if it was."""
+    def end(self, work_id: str) -> Loss:
+        """Work is settled; how its last process was lost, if it was."""
         out = self._out.pop(work_id, None)
         if self._keeper is not None:
             self._keeper.remove.remote(work_id)
-        return (out and out.reason) or Failure.WORKER_LOST
+        return (out and out.loss) or Loss(failure=Failure.WORKER_LOST)
 
     def enforce(self) -> None:
         """End the processes of work that takes too long, or has been silent for too long."""
         now = time.monotonic()
         silence = self._ask_for_silence(now)
         for work_id, out in self._out.items():
-            if out.reason is not None:
+            if out.loss is not None:
                 continue
             if out.trial.temporary_state.ray_actor is None:
                 out.since = now  # it still waits for a process
@@ -156,9 +205,16 @@ class Attempts(Unsaved):
             self._next_question = now + ASK_S
         return answer
 
-    def _kill(self, out: _Out, reason: Failure) -> None:
-        out.reason = reason
+    def _kill(self, out: _Out, failure: Failure) -> None:
+        out.loss = Loss(failure=failure)
         ray.kill(out.trial.temporary_state.ray_actor)
+
+
+def _failure(told: str, *, started: bool) -> Failure:
+    """The word for the loss of a process of which Ray said this."""
+    if _HOST_OOM in told:
+        return Failure.HOST_OOM
+    return Failure.WORKER_LOST if started else Failure.NOT_STARTED
 
 
 def _newest_error(trial: Trial) -> str:

@@ -13,6 +13,7 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 
 from ray._private import ray_constants
@@ -25,8 +26,33 @@ from ray._raylet import (  # type: ignore[attr-defined]  # compiled, and without
     Config,
 )
 
+from orchestrator.errors import UsageError
+
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 """Ray's environment variables."""
+
+
+class Mode(StrEnum):
+    """How requests to a cluster are authenticated; Ray's words for `RAY_AUTH_MODE`."""
+
+    DISABLED = "disabled"
+    TOKEN = "token"  # noqa: S105 - a mode, not a secret
+
+    @classmethod
+    def chosen(cls) -> Mode | None:
+        """What the environment says; None where it leaves the choice to us.
+
+        Raises:
+            UsageError: it says something else.
+        """
+        given = os.environ.get(MODE)
+        try:
+            return None if given is None else cls(given.lower())
+        except ValueError:
+            raise UsageError(
+                f"{MODE}: got {given!r}; allowed are {', '.join(cls)}, or leave it unset"
+            ) from None
+
 
 _LOOPBACK_ONLY = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 
@@ -38,29 +64,35 @@ def token_file() -> Path:
 
 
 @contextlib.contextmanager
-def showing_token(*, make: bool) -> Iterator[None]:
-    """Show this user's token to clusters, where there is one, unless its user chose otherwise.
+def authenticating(mode: Mode) -> Iterator[None]:
+    """Let this process, and those that it starts, speak to clusters in a mode.
 
-    The environment is as it was afterwards, and Ray has forgotten what it read there.
-
-    Args:
-        make: make a token where there is none: a cluster that starts here will ask for it.
+    The environment is as it was afterwards, and Ray has forgotten what it read there. Without this,
+    Ray shows this user's token to every cluster, where there is one, and takes a cluster that has
+    none to show for dead.
 
     Raises:
-        ray.exceptions.AuthenticationError: there is no token where the environment asks for one.
+        ray.exceptions.AuthenticationError: there is no token, and the mode asks for one.
     """
-    before = {name: os.environ.get(name) for name in (MODE, TOKEN)}
-    try:
-        if make:
-            make_token()
-        AuthenticationTokenLoader.instance().reset_cache()
-        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-        ensure_token_if_auth_enabled(create_token_if_missing=make)
+    with _restoring(MODE, TOKEN):
+        os.environ[MODE] = mode.value
+        _read_environment()
+        ensure_token_if_auth_enabled(create_token_if_missing=False)
         yield
-    finally:
-        _restore(before)
-        AuthenticationTokenLoader.instance().reset_cache()
-        Config.initialize("")
+
+
+@contextlib.contextmanager
+def authenticating_own_cluster() -> Iterator[None]:
+    """Let a cluster that starts here ask for this user's token, unless its user chose otherwise.
+
+    The token is made where there is none. The environment is as it was afterwards.
+    """
+    with _restoring(MODE, TOKEN):
+        make_token()
+        _read_environment()
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+        ensure_token_if_auth_enabled(create_token_if_missing=True)
+        yield
 
 
 def make_token() -> None:
@@ -115,19 +147,32 @@ def protect_token() -> str | None:
 @contextlib.contextmanager
 def loopback_only() -> Iterator[None]:
     """Let a cluster that is started here listen on the loopback interface alone."""
-    before = os.environ.get(_LOOPBACK_ONLY), ray_constants.ENABLE_RAY_CLUSTER
-    os.environ[_LOOPBACK_ONLY] = "0"  # for its processes
-    ray_constants.ENABLE_RAY_CLUSTER = False  # for this one, which has read the variable
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    with _restoring(_LOOPBACK_ONLY):
+        os.environ[_LOOPBACK_ONLY] = "0"  # for its processes
+        ray_constants.ENABLE_RAY_CLUSTER = False  # for this one, which has read the variable
+        try:
+            yield
+        finally:
+            ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def _restoring(*names: str) -> Iterator[None]:
+    """Give environment variables back the values that they had, and let Ray read them again."""
+    before = {name: os.environ.get(name) for name in names}
     try:
         yield
     finally:
-        _restore({_LOOPBACK_ONLY: before[0]})
-        ray_constants.ENABLE_RAY_CLUSTER = before[1]
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        _read_environment()
 
 
-def _restore(before: dict[str, str | None]) -> None:
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+def _read_environment() -> None:
+    """Let Ray's compiled part read the mode and the token anew."""
+    AuthenticationTokenLoader.instance().reset_cache()
+    Config.initialize("")

@@ -9,28 +9,28 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
 import ray
 from ray._private.services import canonicalize_bootstrap_address, find_node_ids
 
-from orchestrator.errors import StorageError
+from orchestrator.errors import StorageError, UsageError
 from orchestrator.tuning.authentication import (
     MODE,
     TOKEN,
     TOKEN_PATH,
+    Mode,
+    authenticating,
+    authenticating_own_cluster,
     loopback_only,
     protect_token,
-    showing_token,
     token_file,
 )
-from orchestrator.tuning.handshake import Welcome, knock
+from orchestrator.tuning.handshake import CLIENT, Access, check_access
 
 LOCAL = "local"
-
-CLIENT = "ray://"
-"""What addresses of Ray's client begin with."""
 
 OPEN = (
     "this cluster is open: whoever reaches it can run code on it. Start it with "
@@ -82,10 +82,12 @@ def cluster(
         _log.warning("%s", warning)
     with contextlib.ExitStack() as stack:
         with _telling(address):
-            stack.enter_context(showing_token(make=own))
-            joined = _head_behind(address) if address.startswith(CLIENT) else address
-            is_open = not own and _is_open(joined)
-            if not own:
+            if own:
+                is_open, joined = False, address
+                stack.enter_context(authenticating_own_cluster())
+            else:
+                is_open = stack.enter_context(admitted(address, door=_door(address)))
+                joined = _head_behind(address) if address.startswith(CLIENT) else address
                 _check_member(address)
             with loopback_only() if own else contextlib.nullcontext():
                 ray.init(
@@ -96,9 +98,70 @@ def cluster(
                     **options,
                 )
         stack.callback(ray.shutdown)
-        if is_open:
-            _log.warning("--address %s: %s", address, OPEN)
         yield is_open
+
+
+@contextlib.contextmanager
+def admitted(address: str, *, door: str) -> Iterator[bool]:
+    """Speak to a cluster as it asks for it: with this user's token, or without where it is open.
+
+    An open one is warned of, and the token is not shown to it.
+
+    Args:
+        address: of the cluster, as the user gave it.
+        door: where it is asked; see `check_access`.
+
+    Yields:
+        Whether it is open to everybody.
+
+    Raises:
+        UsageError: `RAY_AUTH_MODE` is none of Ray's.
+        StorageError: no cluster answers, it does not let us in, or the user chose another mode than
+            the cluster's.
+    """
+    Mode.chosen()  # what is no mode is told before anything is asked
+    mode = mode_of(address, check_access(door))
+    is_open = mode is Mode.DISABLED
+    if is_open:
+        _log.warning("--address %s: %s", address, OPEN)
+    with authenticating(mode):
+        yield is_open
+
+
+def mode_of(address: str, access: Access | None) -> Mode:
+    """The mode in which to speak to a cluster that receives us in this way.
+
+    Raises:
+        StorageError: no cluster answers, it does not let us in, or the user chose another mode than
+            the cluster's.
+    """
+    match access:
+        case None:
+            raise StorageError(
+                f"--address {address}: what listens there is no Ray cluster of version "
+                f"{ray.__version__}, or it does not answer"
+            )
+        case Access.REFUSED:
+            raise StorageError(refused(address))
+        case Access.GRANTED:
+            return Mode.TOKEN
+        case Access.OPEN if Mode.chosen() is Mode.TOKEN:
+            raise StorageError(
+                f"--address {address}: the cluster asks for no token, and {MODE}=token has this "
+                f"program ask its nodes for one. Unset {MODE}, or start the cluster with "
+                f"{MODE}=token on every node"
+            )
+        case Access.OPEN:
+            return Mode.DISABLED
+
+
+def _door(address: str) -> str:
+    """Where a cluster is asked how it receives us."""
+    if address.startswith(CLIENT):
+        if find_spec("grpc") is None:
+            raise UsageError(f"{CLIENT} needs more of Ray: pip install 'sft-sweep[cluster]'")
+        return address
+    return canonicalize_bootstrap_address(address) or address
 
 
 @contextlib.contextmanager
@@ -159,24 +222,9 @@ def no_member(address: str) -> str:
     )
 
 
-def _is_open(address: str) -> bool:
-    """Whether the head lets everybody in.
-
-    Raises:
-        ConnectionError: there is none.
-        StorageError: it does not let us in.
-    """
-    welcome = knock(canonicalize_bootstrap_address(address) or address)
-    if welcome is None:
-        raise ConnectionError("what listens there is no head of a cluster in this version of Ray")
-    if welcome is Welcome.REFUSED:
-        raise StorageError(refused(address))
-    return welcome is Welcome.OPEN
-
-
 def refused(address: str) -> str:
     """What to do where a cluster does not let us in."""
-    if os.environ.get(MODE) == "disabled":
+    if Mode.chosen() is Mode.DISABLED:
         return (
             f"--address {address}: the cluster asks for a token, and {MODE}=disabled keeps yours "
             f"back; unset {MODE}"

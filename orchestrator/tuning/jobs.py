@@ -24,8 +24,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 import orchestrator
 import trainable
 from orchestrator.errors import StorageError, UsageError
-from orchestrator.tuning.authentication import showing_token
-from orchestrator.tuning.cluster import check_answers, refused
+from orchestrator.tuning.cluster import admitted, check_answers, refused
 
 STOP_WAIT_S = 30
 """How long a sweep may take for a clean end before Ray kills it, in seconds."""
@@ -76,7 +75,7 @@ class Jobs:
             raise UsageError("jobs need more of Ray: pip install 'sft-sweep[cluster]'")
         for name in _TALKATIVE:  # of every file that is sent
             logging.getLogger(name).setLevel(logging.WARNING)
-        with self._telling(), _not_overruled(), showing_token(make=False):
+        with self._telling(), _not_overruled(), admitted(address, door=address):
             self._client = JobSubmissionClient(address)
 
     def submit(self, *, job_id: str, entrypoint: str, folder: Path | None, ship_code: bool) -> None:

@@ -1,22 +1,34 @@
-"""What the nodes of a cluster say of themselves."""
+"""What the nodes of a cluster say of themselves, and whether they reach this program."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster_facts import ClusterFacts, NodeFacts
+from orchestrator.errors import StorageError
 from orchestrator.tuning.cluster import OPEN, cluster
 
 ANSWER_S = 60.0
 """How long a node may take to answer, in seconds: a process is started there."""
 
+CALL_S = 10.0
+"""How long a process may take to get a small object from the driver, in seconds."""
+
 PACKAGES = ("sft-sweep", "ray", "torch", "torchvision")
 """Packages that have to be the same on all machines."""
+
+_PORTS = (
+    "open its ports for them in the firewall (10002 to 19999, or --min-worker-port to "
+    "--max-worker-port of `ray start` here; --node-manager-port and --object-manager-port)"
+)
 
 
 def own_versions() -> dict[str, str]:
@@ -30,6 +42,33 @@ def own_versions() -> dict[str, str]:
     return found
 
 
+class Probe:
+    """Does on a node what a trial does there: it starts, and asks the driver for an object."""
+
+    def versions(self) -> dict[str, str]:
+        """Of the node's packages; see `own_versions`."""
+        return own_versions()
+
+    def call_driver(self, owned: list[ray.ObjectRef]) -> None:
+        """Get objects that the driver owns: its process is asked where they lie.
+
+        Args:
+            owned: in a list, for Ray gets what is a plain argument before the call.
+
+        Raises:
+            ray.exceptions.GetTimeoutError: the driver did not answer.
+        """
+        ray.get(owned, timeout=CALL_S)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What came of a probe: the node's versions, and what keeps it from serving, or None."""
+
+    versions: dict[str, str]
+    problem: str | None
+
+
 def ask_nodes(address: str) -> ClusterFacts:
     """Join a cluster and ask each of its nodes.
 
@@ -38,43 +77,97 @@ def ask_nodes(address: str) -> ClusterFacts:
     """
     with cluster(address) as is_open:
         head = ray.get_runtime_context().gcs_address
-        nodes = [node for node in ray.nodes() if node["Alive"]]
+        nodes = _alive()
         return ClusterFacts(
             address=head,
             openness=OPEN if is_open else None,
-            nodes=tuple(_ask(node, versions) for node, versions in _versions_of(nodes)),
+            nodes=tuple(
+                _facts(node, answer) for node, answer in zip(nodes, _probe(nodes), strict=True)
+            ),
         )
 
 
-def _versions_of(
-    nodes: Sequence[dict[str, object]],
-) -> list[tuple[dict[str, object], dict[str, str]]]:
-    ask = ray.remote(own_versions)
-    asked = [
-        ask.options(
+def check_nodes(address: str) -> None:
+    """Make sure that trials on the nodes of the running cluster can reach this program.
+
+    Raises:
+        StorageError: those on some node cannot; each is named, with the reason.
+    """
+    nodes = _alive()
+    answers = _probe(nodes)
+    still = {node["NodeID"] for node in _alive()}  # one that has gone since is no problem
+    problems = [
+        f"  {node['NodeManagerAddress']}: {answer.problem}"
+        for node, answer in zip(nodes, answers, strict=True)
+        if answer.problem is not None and node["NodeID"] in still
+    ]
+    if problems:
+        told = "\n".join(problems)
+        raise StorageError(
+            f"--address {address}: trials cannot run on {len(problems)} of {len(nodes)} nodes\n"
+            f"{told}\nCheck again with: sft-sweep doctor --address {address}"
+        )
+
+
+def _alive() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _probe(nodes: Sequence[dict[str, Any]]) -> list[_Answer]:
+    """Start a process on every node at once, and have it call this one."""
+    owned = [ray.put("an object of the driver")]
+    kind = ray.remote(Probe)
+    probes = [
+        kind.options(
             num_cpus=0,
-            max_retries=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(str(node["NodeID"]), soft=False),
         ).remote()
         for node in nodes
     ]
-    ray.wait(asked, num_returns=len(asked), timeout=ANSWER_S)
-    answers = []
-    for one in asked:
-        try:
-            answers.append(ray.get(one, timeout=0.1))
-        except (ray.exceptions.RayError, ImportError):  # without this program, for one
-            answers.append({})
-    return list(zip(nodes, answers, strict=True))
+    versions = [probe.versions.remote() for probe in probes]
+    calls = [probe.call_driver.remote(owned) for probe in probes]
+    ray.wait([*versions, *calls], num_returns=2 * len(nodes), timeout=ANSWER_S)
+    answers = [_read(*refs) for refs in zip(versions, calls, strict=True)]
+    for probe in probes:
+        ray.kill(probe)
+    return answers
 
 
-def _ask(node: dict[str, object], versions: dict[str, str]) -> NodeFacts:
+def _read(versions: ray.ObjectRef, call: ray.ObjectRef) -> _Answer:
+    try:
+        found = ray.get(versions, timeout=0.1)
+    except GetTimeoutError:
+        return _Answer(
+            {},
+            f"no process started there within {ANSWER_S:.0f} s, or it cannot be "
+            "reached from here: look at its free memory and its firewall",
+        )
+    except RayActorError as error:
+        last = str(error).strip().splitlines()[-1].strip()
+        if error.actor_init_failed:
+            return _Answer({}, f"a process there failed as it started: {last}")
+        return _Answer(
+            {},
+            f"a process there was ended before it ran, as where it or the head "
+            f"cannot call this machine: {_PORTS} ({last})",
+        )
+    except (RayError, ImportError) as error:  # without this program, for one
+        last = str(error).strip().splitlines()[-1].strip()
+        return _Answer({}, f"a process there failed as it started: {last}")
+    try:
+        ray.get(call, timeout=0.1)
+    except RayError:
+        return _Answer(found, f"its processes cannot call this machine: {_PORTS}")
+    return _Answer(found, None)
+
+
+def _facts(node: dict[str, Any], answer: _Answer) -> NodeFacts:
     resources = node["Resources"]
-    assert isinstance(resources, dict)
     return NodeFacts(
         name=str(node["NodeManagerAddress"]),
         cpus=float(resources.get("CPU", 0)),
         gpus=float(resources.get("GPU", 0)),
         object_store_bytes=float(resources.get("object_store_memory", 0)),
-        versions=versions,
+        versions=answer.versions,
+        problem=answer.problem,
     )

@@ -41,7 +41,7 @@ from orchestrator.tuning.capacity import Piece
 from orchestrator.tuning.cluster import LOCAL, cluster
 from orchestrator.tuning.control import Control
 from orchestrator.tuning.run import run_work
-from orchestrator.work import Event, Kind, Work
+from orchestrator.work import Event, Kind, Loss, Work
 from trainable.images import LabelledImages, Split
 
 SLOTS = 2
@@ -116,9 +116,9 @@ class TimedBroker(StudyBroker):
         super().__init__(*args, **kwargs)
         self.settled_at: list[float] = []
 
-    def settle(self, work_id: str, *, failure: str | None = None) -> None:
+    def settle(self, work_id: str, *, loss: Loss | None = None) -> None:
         """Settle and note the time."""
-        super().settle(work_id, failure=failure)
+        super().settle(work_id, loss=loss)
         if "/" not in work_id:
             self.settled_at.append(time.perf_counter())
 

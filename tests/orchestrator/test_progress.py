@@ -14,7 +14,7 @@ from orchestrator.projection import load_studies
 from orchestrator.sharing import measure_savings
 from orchestrator.space import SearchSpace, parse_space
 from orchestrator.studies import StudyBroker
-from orchestrator.work import Event, Failure, Kind, Work
+from orchestrator.work import Event, Failure, Kind, Loss, Work
 from trainable.images import LabelledImages, Split
 
 IMAGES = LabelledImages.from_bytes(
@@ -92,7 +92,7 @@ def test_trials_are_counted_by_their_state(tmp_path: Path) -> None:
         _complete(broker, better, 0.75)
         broker.observe(pruned.work_id, _report(pruned, 0, 0.9))
         broker.settle(pruned.work_id)
-        broker.settle(failed.work_id, failure=Failure.WORKER_LOST)
+        broker.settle(failed.work_id, loss=Loss(failure=Failure.WORKER_LOST))
         broker.observe(running.work_id, _report(running, 0, 0.8))
         first, _ = measure(space, broker.studies)
     assert (first.complete, first.pruned, first.failed, first.running) == (1, 1, 1, 1)
@@ -174,7 +174,9 @@ def test_what_sharing_saves_is_counted_as_work_settles_and_over_a_resume(tmp_pat
         _settle_with(broker, asked=60.0, computed=10.0)  # a trial
         saved.append(broker.activity.saved_fraction)
         assert saved == [None, 0.0, 0.5]
-        broker.settle(_take(broker).work_id, failure=Failure.WORKER_LOST)  # says nothing of it
+        broker.settle(
+            _take(broker).work_id, loss=Loss(failure=Failure.WORKER_LOST)
+        )  # says nothing of it
         before = broker.activity
         assert before == replace(before, busy=0, slots=1, asked_flops=100.0, computed_flops=50.0)
         savings = measure_savings(broker.studies.values())

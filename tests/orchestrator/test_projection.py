@@ -21,7 +21,7 @@ from orchestrator.projection import Projection, load_studies, rebuild
 from orchestrator.space import parse_space
 from orchestrator.studies import DONE, StudyBroker
 from orchestrator.tables import KEYS, SCHEMAS, read_table, write_table
-from orchestrator.work import Event, Failure, Kind, Work
+from orchestrator.work import Event, Failure, Kind, Loss, Work
 from trainable.images import LabelledImages, Split
 
 REPORTS, NUM_TEST, REPEATS = 3, 6, 2
@@ -153,7 +153,7 @@ def _do_trial(broker: StudyBroker, work: Work, sent: Sent) -> None:
     }
     if work.trial_id == LOST:
         broker.begin_again(work.work_id, reason="its process died")
-        broker.settle(work.work_id, failure=Failure.WORKER_LOST)
+        broker.settle(work.work_id, loss=Loss(failure=Failure.WORKER_LOST))
         return
     level = np.random.default_rng(list(work.trial_id.encode())).random()
     reports = sent.reports[work.trial_id] = []

@@ -1,6 +1,7 @@
 import json
 from typing import Any
 
+import pytest
 import yaml
 
 from orchestrator import record
@@ -35,6 +36,20 @@ def _work(kind: Kind, **given: Any) -> Work:
 
 def test_trial_ids_have_four_digits_or_more() -> None:
     assert [record.trial_id("b5", number) for number in (7, 12345)] == ["b5-0007", "b5-12345"]
+
+
+@pytest.mark.parametrize(
+    ("run", "why"),
+    [
+        ({"failure": "worker_lost"}, "worker_lost"),
+        ({"failure": "worker_lost", "reason": ""}, "worker_lost"),
+        ({"failure": "worker_lost", "reason": "gone"}, "worker_lost: gone"),
+        ({"failure": "cuda_oom", "traceback": "first\n  no room \n"}, "cuda_oom: no room"),
+        ({"failure": "ValueError: odd", "traceback": "a\nb"}, "ValueError: odd"),
+    ],
+)
+def test_a_failure_is_told_with_the_last_line_of_its_reason(run: dict[str, str], why: str) -> None:
+    assert record.why_failed(run) == why
 
 
 def test_finals_and_baselines_have_the_keys_of_the_contract() -> None:

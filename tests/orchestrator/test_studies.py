@@ -20,7 +20,7 @@ from orchestrator.plan import make_plan
 from orchestrator.sampling import make_pruner, make_sampler, suggest
 from orchestrator.space import SearchSpace, parse_space
 from orchestrator.studies import DONE, StudyBroker
-from orchestrator.work import Event, Failure, Kind, Work
+from orchestrator.work import Event, Failure, Kind, Loss, Work
 from trainable.images import LabelledImages, Split
 
 REPORTS = 4
@@ -249,7 +249,7 @@ def test_never_more_work_is_out_than_there_are_slots(
     with sweep(trials=8).open(slots=slots) as broker:
         out = [take(broker) for _ in range(slots)]
         assert broker.next_work() is None
-        broker.settle(out[0].work_id, failure=Failure.WORKER_LOST)
+        broker.settle(out[0].work_id, loss=Loss(failure=Failure.WORKER_LOST))
         take(broker)
         assert broker.next_work() is None
 
@@ -263,10 +263,10 @@ def test_slots_may_become_more_and_fewer_and_what_is_out_stays_out(
         out += [take(broker), take(broker)]
         assert broker.next_work() is None
         broker.resize(2)
-        broker.settle(out[0].work_id, failure=Failure.WORKER_LOST)
+        broker.settle(out[0].work_id, loss=Loss(failure=Failure.WORKER_LOST))
         assert broker.next_work() is None
         assert (broker.activity.busy, broker.activity.slots) == (2, 2)
-        broker.settle(out[1].work_id, failure=Failure.WORKER_LOST)
+        broker.settle(out[1].work_id, loss=Loss(failure=Failure.WORKER_LOST))
         take(broker)
 
 
@@ -276,7 +276,7 @@ def test_open_work_counts_what_is_out_and_what_could_be(sweep: Callable[..., Swe
         assert broker.open_work == 8
         out = [take(broker) for _ in range(3)]
         assert broker.open_work == 8
-        broker.settle(out[0].work_id, failure=Failure.WORKER_LOST)
+        broker.settle(out[0].work_id, loss=Loss(failure=Failure.WORKER_LOST))
         assert broker.open_work == 7
         both.clock.now = 11  # nothing is tried any more
         assert broker.open_work == 2 + 1
@@ -467,7 +467,7 @@ def test_repeated_calls_change_nothing(sweep: Callable[..., Sweep]) -> None:
             broker.settle(work.work_id)
             settled = one.journal.read_bytes()
             broker.settle(work.work_id)
-            broker.settle(work.work_id, failure=Failure.WORKER_LOST)
+            broker.settle(work.work_id, loss=Loss(failure=Failure.WORKER_LOST))
             assert broker.observe(work.work_id, event)
             broker.begin_again(work.work_id, reason="its process died")
             assert one.journal.read_bytes() == settled
@@ -606,18 +606,23 @@ def test_a_lost_worker_fails_the_trial_and_its_attempts_are_counted(
     one = sweep(trials=2)
     with one.open() as broker:
         silent = take(broker)
-        broker.settle(silent.work_id, failure=Failure.WORKER_LOST)
+        broker.settle(silent.work_id, loss=Loss(failure=Failure.WORKER_LOST))
         heard_of = take(broker)
         broker.observe(heard_of.work_id, report_of(heard_of, 0, 0.5))
         broker.begin_again(heard_of.work_id, reason="its process died")
         broker.begin_again(heard_of.work_id, reason="its process died")
-        broker.settle(heard_of.work_id, failure=Failure.WORKER_LOST)
+        lost = Loss(failure=Failure.WORKER_LOST, reason="its node has died")
+        broker.settle(heard_of.work_id, loss=lost)
     trials = one.trials()
     assert states(trials) == ["FAIL", "FAIL"]
     runs = [trial.user_attrs[record.RUN] for trial in trials]
     assert [(run["failure"], run["attempt"]) for run in runs] == [
         ("worker_lost", 0),
         ("worker_lost", 2),
+    ]
+    assert [record.why_failed(run) for run in runs] == [
+        "worker_lost",
+        "worker_lost: its node has died",
     ]
 
 
@@ -715,7 +720,7 @@ def test_failed_finals_and_baselines_are_recorded_and_not_repeated(
         for event in events_of(trial):
             broker.observe(trial.work_id, event)
         broker.settle(trial.work_id)
-        broker.settle(take(broker).work_id, failure=Failure.WORKER_LOST)
+        broker.settle(take(broker).work_id, loss=Loss(failure=Failure.WORKER_LOST))
     attributes = one.study().user_attrs
     assert attributes["baseline/pixels"]["result"] is None
     assert attributes["baseline/pixels"]["run"]["failure"] == "DataError: odd"

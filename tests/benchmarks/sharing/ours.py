@@ -13,6 +13,7 @@ from orchestrator.preparation import Prepared, prepare
 from orchestrator.studies import StudyBroker
 from orchestrator.tables import read_table
 from orchestrator.tuning.cluster import LOCAL
+from orchestrator.work import Loss
 from orchestrator.work import Work as Piece
 from tests.benchmarks.sharing.clock import Measured
 from tests.benchmarks.sharing.work import Work, mean
@@ -30,9 +31,9 @@ class TrialsBroker(StudyBroker):
             TrialsBroker.began_at = time.perf_counter()
         return super().next_work()
 
-    def settle(self, work_id: str, *, failure: str | None = None) -> None:
+    def settle(self, work_id: str, *, loss: Loss | None = None) -> None:
         """Settle and note the time."""
-        super().settle(work_id, failure=failure)
+        super().settle(work_id, loss=loss)
         TrialsBroker.ended_at = time.perf_counter()
 
 
@@ -87,6 +88,9 @@ class Unseen:
 
     def __call__(self, plan: object, progress: object, activity: object) -> None:
         """Show nothing of it."""
+
+    def tell(self, message: str) -> None:
+        """Messages would mix with the table."""
 
     def stopping(self) -> None:
         """Say nothing."""

@@ -71,7 +71,7 @@ class Machines:
             script = 'mount -t tmpfs none "$0" && exec "$@"'
             self._hiding = ("unshare", "--mount", "sh", "-c", script, str(hidden))
         self._tag = f"sft{os.getpid() % 100_000}"
-        self._port = _free_port()
+        self._port = free_port()
         self.address = f"{NETWORK}.1:{self._port}"
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         _must("ip", "link", "add", self._tag, "type", "bridge")
@@ -101,6 +101,12 @@ class Machines:
     def mend(self, number: int) -> None:
         """Plug the cable of a node in again."""
         _must("ip", "link", "set", self._names(number)[2], "up")
+
+    def block(self, number: int, *, ports: str) -> None:
+        """Drop what a node sends to a range of ports of the head's machine."""
+        within = ("ip", "netns", "exec", self._names(number)[0])
+        rule = ("-p", "tcp", "-d", f"{NETWORK}.1", "--dport", ports, "-j", "DROP")
+        _must(*within, "iptables", "-A", "OUTPUT", *rule)
 
     def kill_node(self, number: int) -> None:
         """Let a node (0: the head) disappear with all its processes."""
@@ -196,7 +202,10 @@ class Head:
 
 @contextlib.contextmanager
 def head(
-    *options: str, port: int | None = None, env: Mapping[str, str] | None = None
+    *options: str,
+    port: int | None = None,
+    env: Mapping[str, str] | None = None,
+    token: str | None = None,
 ) -> Iterator[Head]:
     """Start a head on loopback that asks for a token, and end it at the end.
 
@@ -204,9 +213,11 @@ def head(
         options: of `ray start`.
         port: of the head; None for any.
         env: more of its environment.
+        token: that it asks for; None for a new one.
     """
     with tempfile.TemporaryDirectory(prefix="r") as name:
-        port, dashboard, token = port or _free_port(), _free_port(), new_token(Path(name))
+        port, dashboard = port or free_port(), free_port()
+        shown = new_token(Path(name), token)
         log = Path(name) / "node.log"
         with log.open("wb") as sink:
             process = subprocess.Popen(
@@ -215,13 +226,13 @@ def head(
                     *("--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"),
                     # The agents of clusters side by side would fight for one port.
                     *(f"--dashboard-port={dashboard}", *options),
-                    f"--dashboard-agent-listen-port={_free_port()}",
+                    f"--dashboard-agent-listen-port={free_port()}",
                 ],
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 env={
                     **os.environ,
-                    **token,
+                    **shown,
                     **(env or {}),
                     "RAY_TMPDIR": name,
                     "PATH": f"{Path(RAY).parent}:{os.environ['PATH']}",
@@ -230,7 +241,7 @@ def head(
             )
         try:
             wait_until_up(process, log)
-            yield Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", token, Path(name))
+            yield Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", shown, Path(name))
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -274,14 +285,14 @@ def autoscaling(*, most_nodes: int, cpus: int) -> Iterator[Head]:
             yield found
 
 
-def new_token(folder: Path) -> Mapping[str, str]:
-    """What a cluster with a new token in this folder, and its drivers, need as environment."""
-    token = folder / "token"
-    token.write_text(secrets.token_hex(32))
-    token.chmod(0o600)
+def new_token(folder: Path, token: str | None = None) -> Mapping[str, str]:
+    """What a cluster with its token in this folder, and its drivers, need as environment."""
+    file = folder / "token"
+    file.write_text(token or secrets.token_hex(32))
+    file.chmod(0o600)
     return {
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_AUTH_TOKEN_PATH": str(file),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
 
@@ -301,7 +312,8 @@ def port_is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine at which nothing listened a moment ago."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         port: int = probe.getsockname()[1]

@@ -247,6 +247,20 @@ def test_a_terminal_shows_a_live_table_with_slots_and_savings(
     assert "stopping: what has settled is kept" in last
 
 
+def test_messages_are_shown_at_once_on_a_terminal_and_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with view.ProgressView(digits_space()) as show:
+        show.tell("b2-0000: not_started: \x1b[31mno [bold]pets")
+    assert "b2-0000: not_started: ?[31mno [bold]pets\n" in capsys.readouterr().err
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", terminal)
+    with view.ProgressView(digits_space()) as show:
+        show.tell("b2-0000: not_started: no [bold]pets")
+        assert "b2-0000: not_started: no [bold]pets" in terminal.getvalue()
+
+
 def test_a_stop_is_answered_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     with view.ProgressView(digits_space()) as show:
         capfd.readouterr()

@@ -107,6 +107,12 @@ def test_a_node_with_other_versions_is_a_problem(versions: dict[str, str], told:
     assert "pip install" in found
 
 
+def test_a_node_whose_processes_do_not_reach_this_machine_is_a_problem() -> None:
+    silent = replace(NODE, name="10.0.0.3", versions={}, problem="open its ports")
+    checks = check_cluster(replace(CLUSTER, nodes=(NODE, silent)), own=OWN)
+    assert unwell(checks) == [("processes of 10.0.0.3", Level.PROBLEM, "open its ports")]
+
+
 def test_an_open_cluster_one_without_cpus_and_a_small_store_are_told() -> None:
     weak = replace(NODE, cpus=0, object_store_bytes=1e8)
     checks = check_cluster(ClusterFacts(address="a:1", openness="open!", nodes=(weak,)), own=OWN)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from orchestrator.space import LimitsSection
-from orchestrator.tuning.attempts import MAX_RETRIES, WORK, Attempts
-from orchestrator.work import Failure, Kind, Work
+from orchestrator.tuning.attempts import MAX_RETRIES, WORK, Attempts, NotStartedError
+from orchestrator.work import Failure, Kind, Loss, Work
 
 PLAIN = "The actor died unexpectedly before finishing this task."
 GONE = "The actor died because its node has died. Node Id: ab\n\tthe actor's node was "
@@ -58,9 +58,10 @@ def test_only_a_node_that_was_announced_to_go_costs_no_retry(
     broker, trial = Broker(), Trial(str(file))
     attempts = Attempts(broker, None, LimitsSection())  # type: ignore[arg-type]
     attempts.add(trial)
+    attempts.begin(trial)
     attempts.fail(trial)
     attempts.add(trial)
-    assert broker.reasons == [reason]
+    assert broker.reasons == [f"{reason}: {message.splitlines()[-1].strip()}"]
     assert trial.max_failures == retries_left
 
 
@@ -73,7 +74,7 @@ def test_the_log_has_the_end_of_what_ray_says_of_a_lost_process(
     trial = Trial(str(file))
     attempts.add(trial)
     attempts.fail(trial)
-    assert caplog.messages[-1].startswith("b2-0000: its process was lost:\n")
+    assert caplog.messages[-1].startswith("b2-0000: not_started:\n")
     assert caplog.messages[-1].endswith("ImportError: no pets")
     assert caplog.messages[-1].count("more") < 10
 
@@ -82,5 +83,64 @@ def test_a_process_without_an_error_file_is_lost(tmp_path: Path) -> None:
     broker, trial = Broker(), Trial(str(tmp_path / "nothing"))
     attempts = Attempts(broker, None, LimitsSection())  # type: ignore[arg-type]
     attempts.add(trial)
+    attempts.begin(trial)
     attempts.fail(trial)
-    assert attempts.end("b2-0000") is Failure.WORKER_LOST
+    assert attempts.end("b2-0000") == Loss(failure=Failure.WORKER_LOST)
+
+
+def lost_with(tmp_path: Path, number: int, message: str) -> Trial:
+    """A Tune trial whose process was lost with this message."""
+    file = tmp_path / f"error-{number}.txt"
+    file.write_text(f"Failure # 1 (occurred at noon)\n{message}\n")
+    work = Work(kind=Kind.TRIAL, study="b2", trial_id=f"b2-{number:04d}", task={})
+    return Trial(str(file), {WORK: work.to_text()})
+
+
+def test_processes_that_never_start_end_the_sweep_once_none_of_the_first_did(
+    tmp_path: Path,
+) -> None:
+    told: list[str] = []
+    broker = Broker()
+    attempts = Attempts(broker, None, LimitsSection(), tell=told.append)  # type: ignore[arg-type]
+    trials = [lost_with(tmp_path, number, "why\nImportError: no pets") for number in range(3)]
+    for trial in trials:
+        attempts.add(trial)
+    attempts.fail(trials[0])
+    assert told == ["b2-0000: not_started: ImportError: no pets"]  # at once
+    attempts.fail(trials[1])
+    with pytest.raises(NotStartedError, match=r"first 3 processes .* started: ImportError: no p"):
+        attempts.fail(trials[2])
+    assert len(told) == 1
+
+
+def test_one_slot_alone_may_have_bad_luck_once(tmp_path: Path) -> None:
+    attempts = Attempts(Broker(), None, LimitsSection())  # type: ignore[arg-type]
+    trial = lost_with(tmp_path, 0, "the node has died")
+    attempts.add(trial)
+    attempts.fail(trial)
+    attempts.add(trial)
+    with pytest.raises(NotStartedError, match="the node has died"):
+        attempts.fail(trial)
+
+
+def test_once_work_has_begun_a_process_that_does_not_start_ends_nothing(tmp_path: Path) -> None:
+    attempts = Attempts(Broker(), None, LimitsSection())  # type: ignore[arg-type]
+    begun, other = (lost_with(tmp_path, number, "gone") for number in range(2))
+    for trial in (begun, other):
+        attempts.add(trial)
+    attempts.begin(begun)
+    for _ in range(4):
+        attempts.fail(other)
+        attempts.add(other)
+    attempts.fail(other)
+    assert attempts.end("b2-0001") == Loss(failure=Failure.NOT_STARTED, reason="gone")
+
+
+def test_a_process_that_dies_between_two_pieces_of_work_was_lost_and_had_started(
+    tmp_path: Path,
+) -> None:
+    attempts = Attempts(Broker(), None, LimitsSection())  # type: ignore[arg-type]
+    trial = lost_with(tmp_path, 0, "gone")
+    attempts.add(trial)
+    attempts.fail(trial, reused=True)
+    assert attempts.end("b2-0000").failure is Failure.WORKER_LOST

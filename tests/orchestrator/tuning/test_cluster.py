@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import ray
 
-from orchestrator.errors import StorageError
+from orchestrator.errors import StorageError, UsageError
 from orchestrator.tuning import cluster as joining
-from orchestrator.tuning.cluster import CLIENT_ATTEMPTS, cluster
+from orchestrator.tuning.authentication import MODE, Mode
+from orchestrator.tuning.cluster import CLIENT_ATTEMPTS, cluster, mode_of
+from orchestrator.tuning.handshake import Access
 
 ADDRESS = "ray://10.0.0.1:10001"
 BEHIND = "10.0.0.1:6379"
@@ -39,7 +41,8 @@ def join(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address=BEHIND))
     for check in ("_check_reachable", "_check_member"):
         monkeypatch.setattr(joining, check, lambda _: None)
-    monkeypatch.setattr(joining, "_is_open", lambda _: False)
+    monkeypatch.setattr(joining, "check_access", lambda _: Access.OPEN)
+    monkeypatch.delenv(MODE, raising=False)
     with cluster(ADDRESS):
         pass
 
@@ -58,3 +61,43 @@ def test_a_client_that_is_never_served_is_told(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(StorageError, match="no Ray cluster answers: Starting Ray client server"):
         join(head, monkeypatch)
     assert head.asked == [ADDRESS] * CLIENT_ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    ("access", "chosen", "mode"),
+    [
+        (Access.OPEN, None, Mode.DISABLED),
+        (Access.OPEN, "disabled", Mode.DISABLED),
+        (Access.OPEN, "token", "asks for no token, and RAY_AUTH_MODE=token"),
+        (Access.GRANTED, None, Mode.TOKEN),
+        (Access.GRANTED, "TOKEN", Mode.TOKEN),
+        (Access.REFUSED, None, "holds no token that the cluster takes"),
+        (Access.REFUSED, "token", "holds no token that the cluster takes"),
+        (Access.REFUSED, "disabled", "unset RAY_AUTH_MODE"),
+        (None, None, "no Ray cluster of version"),
+    ],
+)
+def test_a_cluster_is_spoken_to_in_its_mode_unless_the_user_chose_another(
+    access: Access | None,
+    chosen: str | None,
+    mode: Mode | str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(MODE, raising=False)
+    if chosen is not None:
+        monkeypatch.setenv(MODE, chosen)
+    if isinstance(mode, Mode):
+        assert mode_of("10.0.0.1:6379", access) is mode
+    else:
+        with pytest.raises(StorageError, match=mode):
+            mode_of("10.0.0.1:6379", access)
+
+
+def test_a_mode_that_ray_does_not_have_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "_check_reachable", lambda _: None)
+    monkeypatch.setenv(MODE, "tokens")
+    with (
+        pytest.raises(UsageError, match="got 'tokens'; allowed are disabled, token"),
+        cluster("10.0.0.1:6379"),
+    ):
+        pass

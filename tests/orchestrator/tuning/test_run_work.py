@@ -26,7 +26,7 @@ from orchestrator.space import LimitsSection, SearchSpace, parse_space
 from orchestrator.studies import DONE, StudyBroker
 from orchestrator.tuning import run
 from orchestrator.tuning.actor import SweepActor
-from orchestrator.tuning.attempts import Attempts
+from orchestrator.tuning.attempts import Attempts, NotStartedError
 from orchestrator.tuning.capacity import Piece
 from orchestrator.tuning.control import Control
 from orchestrator.tuning.run import run_work
@@ -111,6 +111,13 @@ class ShakyActor(FakeActor):
             marker.touch()
             os._exit(1)
         return super().reset_config(new_config)
+
+
+class UnstartableActor(FakeActor):
+    """Lacks a module that it needs."""
+
+    def setup(self, config: dict[str, Any], folder: str = "") -> None:
+        raise ModuleNotFoundError("No module named 'pets'")
 
 
 class HangingActor(FakeActor):
@@ -257,6 +264,17 @@ def test_a_process_that_is_lost_between_two_pieces_of_work_costs_no_more_than_an
     runs = [trial.user_attrs[record.RUN] for trial in trials]
     assert sum(run["attempt"] for run in runs) <= 1  # none, where it was to take up a final
     assert one.is_done()
+
+
+def test_processes_that_cannot_start_end_the_run_with_their_reason_and_leave_it_resumable(
+    sweep: Callable[..., Sweep],
+) -> None:
+    one = sweep(2, trials=4)
+    with pytest.raises(NotStartedError, match="No module named 'pets'"):
+        one.run(UnstartableActor)
+    assert {trial.state for trial in one.trials()} <= {TrialState.RUNNING}
+    one.run()
+    assert {trial.state for trial in one.trials()} == {TrialState.COMPLETE}
 
 
 @pytest.mark.parametrize(
