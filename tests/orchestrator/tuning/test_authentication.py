@@ -223,8 +223,8 @@ def test_the_environment_is_as_it_was_once_a_cluster_is_left(tmp_path: Path) -> 
                 assert dict(os.environ) == before
                 assert get_authentication_mode() == AuthenticationMode.DISABLED
         token_file().unlink()  # and no token is remembered
-        with pytest.raises(AuthenticationError, match="no authentication token"), authenticating(Mode.TOKEN):
-            pass
+        with pytest.raises(AuthenticationError, match="no authentication token was found"):
+            authenticating(Mode.TOKEN).__enter__()
         assert dict(os.environ) == before
         """,
         HOME=str(tmp_path),
