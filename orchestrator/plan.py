@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.space import Choice, Fixed, Range, SearchSpace, Value
+from orchestrator.space import Range, SearchSpace, Value
 from orchestrator.space.problems import space_error
 from trainable.budget import draw_subset, validation_parts
 from trainable.errors import DataError
@@ -184,15 +184,9 @@ def image_sizes(space: SearchSpace, backbone: str) -> list[int | None]:
 def largest_value(space: SearchSpace, key: str) -> int:
     """The largest whole number that a key of `training:` may take, as an axis or fixed."""
     axis = space.axes.get(key)
-    if axis is None:
-        return int(space.training[key])
-    largest = []
-    for domain in axis.domains:
-        match domain:
-            case Fixed(value):
-                largest.append(value)
-            case Choice(values):
-                largest.extend(values)
-            case _:
-                largest.append(domain.high)
+    largest: list[Value] = []
+    if axis is None or not axis.always_applies:
+        largest.append(space.training[key])
+    for domain in axis.domains if axis is not None else ():
+        largest.extend([domain.high] if isinstance(domain, Range) else domain.each())
     return max(int(value) for value in largest)

@@ -183,7 +183,7 @@ training: {warmup: 0.0, steps: 1e2}
 trials: 24
 search: {label_budget: 5.0, freeze_depth: {values: [0.0, 1.0]}, backbone: [a, b], lr: 1e-3}
 dataset: {source: digits}
-pruner: {n_warmup_steps: 0}
+pruner: {n_startup_trials: 5}
 """
     first, second = parse_space(one, where="x.yaml"), parse_space(other, where="x.yaml")
     assert first == second
