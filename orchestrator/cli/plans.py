@@ -53,6 +53,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
                     "name": space.name,
                     "backbones": backbones(space),
                     "varies": list(space.varies),
+                    "objective": space.objective.value,
                     "studies": studies,
                     "num_test": plan.num_test,
                     "most_updates": plan.most_updates,
@@ -76,6 +77,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
         )
     print(f"backbones: {', '.join(backbones(space))}")
     print(f"axes: {', '.join(space.varies) or 'none'}; {plural(plan.num_test, 'test image')}")
+    print(f"objective: {space.objective.value}")
     for one in prepared.kept:
         print(one.text)
     print(f"at most {plan.most_updates:,} updates; the images and weights are there")

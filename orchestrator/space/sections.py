@@ -47,13 +47,14 @@ class ObjectiveSection(Section):
     """What trials are judged by."""
 
     metric: Annotated[
-        Metric,
+        Metric | None,
         Rule(
-            help="what trials are judged by; left out with a budget of all or a total: "
-            "balanced_accuracy",
+            help="what trials are judged by; left out: balanced_accuracy where the commonest class "
+            "has more than 1.5 times its share under balance, of the test images or of those that "
+            "validation draws on, else accuracy",
             words=tuple(Metric),
         ),
-    ] = Metric.ACCURACY
+    ] = None
 
 
 _SAMPLER_NAME = Rule(help="what proposes trials", words=("tpe", "random", "grid"))
