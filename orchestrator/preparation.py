@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.errors import UsageError
+from orchestrator.inputs import backbones, image_sizes
 from orchestrator.objective import decide_objective
-from orchestrator.plan import Plan, backbones, image_sizes, make_plan
+from orchestrator.plan import Plan, make_plan
 from orchestrator.sharing import KeptBoundaries, kept_boundaries
 from orchestrator.sources import Dataset, Demand, Note, read_dataset
 from orchestrator.space import SearchSpace, load_space

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from orchestrator.errors import SpaceError
-from orchestrator.plan import Plan, backbones, largest_value, make_plan
+from orchestrator.inputs import backbones
+from orchestrator.plan import Plan, largest_value, make_plan
 from orchestrator.space import SearchSpace, parse_space
 from trainable.images import LabelledImages, Split
 
