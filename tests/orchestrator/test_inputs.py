@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from orchestrator.inputs import Inputs, image_sizes, inputs_of, sizes_are_open
-from orchestrator.plan import baselines_of, most_baselines, probe_beside
+from orchestrator.plan import Baseline, baselines_of, most_baselines, probe_beside
 from orchestrator.sampling import shuffled_grid
 from orchestrator.space import SearchSpace, parse_space
 
@@ -148,14 +148,17 @@ def test_of_a_range_few_steps_or_its_ends_are_planned(
 def test_the_probe_beside_a_trial_has_its_size_and_precision_and_the_id_of_a_planned_one() -> None:
     space = _space({"image_size": {"low": 32, "high": 512}, "precision": ["fp32", "bf16"]})
     budget = space.label_budgets[0]
-    params = {"backbone": "resnet_tiny", "lr": 0.1, "precision": "bf16"}
-    beside = probe_beside(space, "b5", space.spec({**params, "image_size": 100}, budget))
-    assert beside is not None
+
+    def beside_trial_of(size: int) -> Baseline:
+        params: dict[str, Any] = {"backbone": "resnet_tiny", "lr": 0.1, "precision": "bf16"}
+        found = probe_beside(space, "b5", space.spec(params | {"image_size": size}, budget))
+        assert found is not None
+        return found
+
+    beside = beside_trial_of(100)
     assert beside.trial_id == "b5-probe-resnet_tiny-100px-bf16"
     assert (beside.image_size, beside.precision) == (100, "bf16")
-    assert probe_beside(space, "b5", space.spec({**params, "image_size": 32}, budget)) in (
-        baselines_of(space, "b5")
-    )
+    assert beside_trial_of(32) in baselines_of(space, "b5")
     no_probes = _space({"image_size": {"low": 32, "high": 512}}, baselines=["pixels"])
     spec = no_probes.spec({"backbone": "resnet_tiny", "lr": 0.1, "image_size": 100}, budget)
     assert probe_beside(no_probes, "b5", spec) is None
