@@ -36,24 +36,24 @@ def backbones(space: SearchSpace) -> list[str]:
     return list(dict.fromkeys(str(value) for domain in domains for value in domain.each()))
 
 
-def inputs_of(space: SearchSpace, backbone: str) -> list[Inputs]:
-    """The distinct inputs that trials of a backbone can have, conditions followed.
+def inputs_of(space: SearchSpace) -> dict[str, list[Inputs]]:
+    """For every backbone the distinct inputs that its trials can have, conditions followed.
 
     Of a range of image sizes they have every value where it has a step and at most `MOST_SIZES`
     values, otherwise its ends.
     """
-    found: dict[Inputs, None] = {}
+    found: dict[str, dict[Inputs, None]] = {backbone: {} for backbone in backbones(space)}
     for chosen in combinations(_deciding_axes(space)):
         values = {**space.training, **chosen}
-        if values.get("backbone") == backbone:
+        if "backbone" in values:
             size, precision = _size(values["image_size"]), str(values["precision"])
-            found.setdefault(Inputs(image_size=size, precision=precision))
-    return list(found)
+            found[str(values["backbone"])][Inputs(image_size=size, precision=precision)] = None
+    return {backbone: list(inputs) for backbone, inputs in found.items()}
 
 
 def image_sizes(space: SearchSpace, backbone: str) -> list[int | None]:
     """Sides in pixels among `inputs_of` a backbone; None for the weights' own."""
-    return list(dict.fromkeys(inputs.image_size for inputs in inputs_of(space, backbone)))
+    return list(dict.fromkeys(inputs.image_size for inputs in inputs_of(space)[backbone]))
 
 
 def sizes_are_open(space: SearchSpace) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.inputs import Inputs, backbones, inputs_of, sizes_are_open
+from orchestrator.inputs import Inputs, inputs_of, sizes_are_open
 from orchestrator.space import Range, SearchSpace, Value
 from orchestrator.space.problems import space_error
 from trainable.budget import draw_subset, validation_parts
@@ -172,10 +173,11 @@ def baselines_of(space: SearchSpace, study: str) -> list[Baseline]:
     if "pixels" in space.baselines:
         found.append(Baseline(study=study, method="pixels", backbone=None))
     if "probe" in space.baselines:
+        possible = inputs_of(space)
         found += [
-            _probe(space, study, backbone, inputs)
-            for backbone in backbones(space)
-            for inputs in inputs_of(space, backbone)
+            _probe(study, backbone, inputs, possible)
+            for backbone, all_of_it in possible.items()
+            for inputs in all_of_it
         ]
     return found
 
@@ -191,17 +193,23 @@ def probe_beside(space: SearchSpace, study: str, trial: TrialSpec) -> Baseline |
     """The probe that sees what a trial sees; None where the sweep has no probes."""
     if "probe" not in space.baselines:
         return None
-    return _probe(space, study, trial.backbone, Inputs.of(trial))
+    return _probe(study, trial.backbone, Inputs.of(trial), inputs_of(space))
 
 
-def _probe(space: SearchSpace, study: str, backbone: str, inputs: Inputs) -> Baseline:
-    """A probe, named after what differs among the inputs of a sweep where its backbone has several.
+def _probe(
+    study: str, backbone: str, inputs: Inputs, possible: Mapping[str, Sequence[Inputs]]
+) -> Baseline:
+    """A probe, named after what differs within the sweep where its backbone has several inputs.
 
-    Names do not depend on which of them are planned.
+    Args:
+        study: name of the study.
+        backbone: whose features are probed.
+        inputs: what it sees.
+        possible: of the sweep, by backbone.
     """
     variant = None
-    if len(inputs_of(space, backbone)) > 1:
-        all_of_them = [one for name in backbones(space) for one in inputs_of(space, name)]
+    if len(possible[backbone]) > 1:
+        all_of_them = [one for several in possible.values() for one in several]
         size = "auto" if inputs.image_size is None else inputs.image_size
         parts = (
             (f"{size}px", {one.image_size for one in all_of_them}),

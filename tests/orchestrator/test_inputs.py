@@ -170,6 +170,6 @@ def test_a_condition_on_a_very_long_range_is_no_matter_of_its_length() -> None:
         "image_size": {"when": {"steps": 7}, "values": [32, 64]},
     }
     space = _space(axes, training={"image_size": 96, "reports": 1})
-    assert inputs_of(space, "resnet_tiny") == [
+    assert inputs_of(space)["resnet_tiny"] == [
         Inputs(image_size=size, precision="auto") for size in (32, 64, 96)
     ]
