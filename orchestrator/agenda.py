@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator import record
 from orchestrator.finalists import choose_finalists
-from orchestrator.plan import Baseline, Plan, StudyPlan, largest_value
+from orchestrator.plan import Baseline, Plan, StudyPlan, largest_value, probe_beside
 from orchestrator.sampling import (
     make_pruner,
     make_sampler,
@@ -27,6 +27,7 @@ from orchestrator.sampling import (
 from orchestrator.space import SearchSpace, TpeSection
 from orchestrator.work import Kind, Work
 from trainable.images import LabelledImages
+from trainable.spec import TrialSpec
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ class Agenda:
         self._baselines = deque(
             baseline
             for baseline in plan.baselines
-            if baseline.study == study.name
-            and record.baseline_key(baseline.method, baseline.backbone) not in recorded
+            if baseline.study == study.name and _key(baseline) not in recorded
         )
         trials = self.study.get_trials(deepcopy=False)
         # Those that wait are enqueued, but not asked for yet.
@@ -216,12 +216,19 @@ class Agenda:
             self.study.enqueue_trial(dict(params))
 
     def _final_work(self) -> list[Work]:
+        """The finals, and before them probes that see what finalists saw, where none did yet."""
         complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         finalists = choose_finalists(
             complete, count=self._space.finalists.count, metric=self._space.objective
         )
         recorded = self.study.user_attrs
-        work = [
+        beside = (self._probe_beside(trial) for trial in finalists)
+        probes = [
+            self._baseline(probe)
+            for probe in dict.fromkeys(filter(None, beside))
+            if _key(probe) not in recorded
+        ]
+        finals = [
             Work(
                 kind=Kind.FINAL,
                 study=self._plan.name,
@@ -232,4 +239,13 @@ class Agenda:
             for trial in finalists
             for repeat in range(self._space.finalists.repeats)
         ]
-        return [final for final in work if record.result_key(final) not in recorded]
+        return [*probes, *(one for one in finals if record.result_key(one) not in recorded)]
+
+    def _probe_beside(self, trial: FrozenTrial) -> Baseline | None:
+        """The probe that sees what a trial saw; of a range of image sizes few are planned."""
+        spec = TrialSpec.from_json(trial.user_attrs[record.PLAN]["spec"])
+        return probe_beside(self._space, self._plan.name, spec)
+
+
+def _key(baseline: Baseline) -> str:
+    return record.baseline_key(baseline.method, baseline.backbone, baseline.variant)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.plan import Plan, backbones
+from orchestrator.inputs import backbones
+from orchestrator.plan import Plan
 from orchestrator.space import Domain, Range, SearchSpace, Value
 from trainable.spec import TrialSpec
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from orchestrator.errors import UsageError
-from orchestrator.plan import backbones
+from orchestrator.inputs import backbones
 from orchestrator.space import SearchSpace
 from orchestrator.space.rules import Text
 

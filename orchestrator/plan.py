@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.space import Choice, Fixed, Range, SearchSpace, Value
+from orchestrator.inputs import Inputs, inputs_of, sizes_are_open
+from orchestrator.space import Range, SearchSpace, Value
 from orchestrator.space.problems import space_error
 from trainable.budget import draw_subset, validation_parts
 from trainable.errors import DataError
 from trainable.images import LabelledImages, Split
-from trainable.spec import LabelBudget
+from trainable.spec import LabelBudget, TrialSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,7 @@ class StudyPlan:
         folds: validation parts.
         trials: to be tried.
         fresh: whether repeats draw other labels, and do not vary the training seed alone.
+        most_baselines: those planned, and the most that finalists can call for.
     """
 
     name: str
@@ -33,6 +36,7 @@ class StudyPlan:
     folds: int
     trials: int
     fresh: bool = True
+    most_baselines: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +47,24 @@ class Baseline:
         study: name of the study.
         method: `pixels` or `probe`.
         backbone: whose features are probed; None for pixels.
+        image_size: side in pixels at which the backbone sees images, as trials beside it do; None
+            for the size that its weights were trained for, and for pixels, which have their own.
+        precision: of the backbone's forward pass, `auto` included.
+        variant: what tells it from the other probes of its backbone, such as `64px` or `96px-bf16`;
+            None where there is one.
     """
 
     study: str
     method: str
     backbone: str | None
+    image_size: int | None = None
+    precision: str = "fp32"
+    variant: str | None = None
 
     @property
     def trial_id(self) -> str:
         """The id that tables show."""
-        return "-".join(filter(None, (self.study, self.method, self.backbone)))
+        return "-".join(filter(None, (self.study, self.method, self.backbone, self.variant)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +73,8 @@ class Plan:
 
     Attributes:
         studies: in ascending order of labels.
-        baselines: of all studies, in the order of the studies.
+        baselines: of all studies, in the order of the studies, as far as they are known beforehand;
+            see `probe_beside`.
         num_test: images of the test split.
         chance: share of the labels that a constant guess of the commonest class gets right there.
         most_updates: optimizer updates if nothing is pruned, finalists included.
@@ -121,6 +134,7 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
                 folds=len(folds),
                 trials=trials_per_study(space),
                 fresh=used < len(pool),
+                most_baselines=most_baselines(space, budget.study),
             )
         )
     test = images.labels[images.indices(Split.TEST)]
@@ -150,49 +164,74 @@ def trials_per_study(space: SearchSpace) -> int:
 
 
 def baselines_of(space: SearchSpace, study: str) -> list[Baseline]:
-    """The baselines of one study: pixels once, a probe for each backbone."""
-    return [
-        Baseline(study=study, method=method, backbone=backbone)
-        for method in space.baselines
-        for backbone in ([None] if method == "pixels" else backbones(space))
-    ]
+    """The baselines of one study that are known beforehand.
 
-
-def backbones(space: SearchSpace) -> list[str]:
-    """Every backbone that some trial may have, in the order of the file."""
-    domains = space.axes["backbone"].domains
-    return list(dict.fromkeys(str(value) for domain in domains for value in domain.each()))
-
-
-def image_sizes(space: SearchSpace, backbone: str) -> list[int | None]:
-    """Sides in pixels that trials of a backbone may see it at; None for the weights' own.
-
-    Of a range, its ends.
+    They are pixels once, and a probe for each backbone and whatever its trials can see of an image
+    (of a wide range of image sizes, for its ends).
     """
-    axis = space.axes.get("image_size")
-    domain = None if axis is None else axis.resolve({"backbone": backbone})
-    match domain:
-        case None:
-            sizes: list[Value] = [space.training["image_size"]]
-        case Range(low, high):
-            sizes = [low, high]
-        case _:
-            sizes = list(domain.grid())
-    return [None if size == "auto" else int(size) for size in sizes]
+    found: list[Baseline] = []
+    if "pixels" in space.baselines:
+        found.append(Baseline(study=study, method="pixels", backbone=None))
+    if "probe" in space.baselines:
+        possible = inputs_of(space)
+        found += [
+            _probe(study, backbone, inputs, possible)
+            for backbone, all_of_it in possible.items()
+            for inputs in all_of_it
+        ]
+    return found
+
+
+def most_baselines(space: SearchSpace, study: str) -> int:
+    """The most baselines that a study comes to: those known, and one for each finalist's size."""
+    late = "probe" in space.baselines and sizes_are_open(space)
+    finalists = min(space.finalists.count, trials_per_study(space)) if late else 0
+    return len(baselines_of(space, study)) + finalists
+
+
+def probe_beside(space: SearchSpace, study: str, trial: TrialSpec) -> Baseline | None:
+    """The probe that sees what a trial sees; None where the sweep has no probes."""
+    if "probe" not in space.baselines:
+        return None
+    return _probe(study, trial.backbone, Inputs.of(trial), inputs_of(space))
+
+
+def _probe(
+    study: str, backbone: str, inputs: Inputs, possible: Mapping[str, Sequence[Inputs]]
+) -> Baseline:
+    """A probe, named after what differs within the sweep where its backbone has several inputs.
+
+    Args:
+        study: name of the study.
+        backbone: whose features are probed.
+        inputs: what it sees.
+        possible: of the sweep, by backbone.
+    """
+    variant = None
+    if len(possible[backbone]) > 1:
+        all_of_them = [one for several in possible.values() for one in several]
+        size = "auto" if inputs.image_size is None else inputs.image_size
+        parts = (
+            (f"{size}px", {one.image_size for one in all_of_them}),
+            (inputs.precision, {one.precision for one in all_of_them}),
+        )
+        variant = "-".join(part for part, values in parts if len(values) > 1)
+    return Baseline(
+        study=study,
+        method="probe",
+        backbone=backbone,
+        image_size=inputs.image_size,
+        precision=inputs.precision,
+        variant=variant,
+    )
 
 
 def largest_value(space: SearchSpace, key: str) -> int:
     """The largest whole number that a key of `training:` may take, as an axis or fixed."""
     axis = space.axes.get(key)
-    if axis is None:
-        return int(space.training[key])
-    largest = []
-    for domain in axis.domains:
-        match domain:
-            case Fixed(value):
-                largest.append(value)
-            case Choice(values):
-                largest.extend(values)
-            case _:
-                largest.append(domain.high)
+    largest: list[Value] = []
+    if axis is None or not axis.always_applies:
+        largest.append(space.training[key])
+    for domain in axis.domains if axis is not None else ():
+        largest.extend([domain.high] if isinstance(domain, Range) else domain.each())
     return max(int(value) for value in largest)

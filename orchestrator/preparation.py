@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.errors import UsageError
-from orchestrator.plan import Plan, backbones, image_sizes, make_plan
+from orchestrator.inputs import backbones, image_sizes
+from orchestrator.objective import decide_objective
+from orchestrator.plan import Plan, make_plan
 from orchestrator.sharing import KeptBoundaries, kept_boundaries
 from orchestrator.sources import Dataset, Demand, Note, read_dataset
 from orchestrator.space import SearchSpace, load_space
@@ -24,7 +26,7 @@ class Prepared:
     """A sweep that could start: everything is read and checked, nothing is created.
 
     Attributes:
-        space: what is asked; its paths are absolute.
+        space: what is asked; its paths are absolute, its objective is decided.
         images: pool and test split; those that no trial can touch are unread.
         notes: what to know beforehand, of the images above all.
         plan: what will be done.
@@ -49,7 +51,10 @@ def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
     """
     space = _read_space(path, overrides)
     dataset = _read_images(space, path)
-    images = dataset.images
+    images, notes = dataset.images, dataset.notes
+    space, decision = decide_objective(space, images)
+    if decision is not None:
+        notes += (Note(decision),)
     plan = make_plan(space, images, where=str(path))
     weights: dict[str, Weights] = {}
     cuts: dict[tuple[str, int], list[Boundary]] = {}
@@ -60,7 +65,6 @@ def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
     except BackboneError as error:
         raise UsageError(f"{path}: search.backbone: {error}") from error
     kept, problem = kept_boundaries(space, images, cuts)
-    notes = dataset.notes
     if problem is not None:
         notes += (Note(f"features are not kept: {problem}"),)
     return Prepared(space=space, images=images, notes=notes, plan=plan, weights=weights, kept=kept)

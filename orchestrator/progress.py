@@ -9,7 +9,8 @@ import optuna
 from optuna.trial import TrialState
 
 from orchestrator import record
-from orchestrator.plan import Plan, baselines_of, trials_per_study
+from orchestrator.inputs import backbones
+from orchestrator.plan import Plan, trials_per_study
 from orchestrator.space import SearchSpace
 
 
@@ -87,7 +88,7 @@ def _measure_one(space: SearchSpace, name: str, study: optuna.Study) -> StudyPro
     others = [value for key, value in attributes.items() if key.startswith(prefixes)]
     trials = trials_per_study(space)
     expected = min(space.finalists.count, trials) * space.finalists.repeats
-    expected += len(baselines_of(space, name))
+    expected += attributes[record.ABOUT].get("most_baselines", _baselines_before_0_2(space))
     best = max if space.objective.maximize else min
     return StudyProgress(
         study=name,
@@ -103,3 +104,9 @@ def _measure_one(space: SearchSpace, name: str, study: optuna.Study) -> StudyPro
         others_failed=sum(value["result"] is None for value in others),
         finished=record.FINISHED in attributes,
     )
+
+
+def _baselines_before_0_2(space: SearchSpace) -> int:
+    """Baselines of a study by version 0.1.0, which did not record their number."""
+    each = {"pixels": 1, "probe": len(backbones(space))}
+    return sum(each[method] for method in space.baselines)

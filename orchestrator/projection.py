@@ -54,6 +54,8 @@ _FACT_COLUMNS = (
     "folds",
     "num_val",
 )
+_RESOLVED = ("image_size", "precision")
+"""What a baseline's result says of its task without any `auto`; version 0.1.0 did not."""
 _REPORT_COLUMNS = (
     "val_objective",
     "val_accuracy",
@@ -165,8 +167,12 @@ class Projection:
 
     def _project_baseline(self, study: str, about: Row, value: Row) -> None:
         task, run, result = value["task"], value["run"], value["result"]
-        baseline = Baseline(study=study, method=task["method"], backbone=task["backbone"])
-        key = baseline.trial_id
+        key = Baseline(
+            study=study,
+            method=task["method"],
+            backbone=task["backbone"],
+            variant=task.get("variant"),
+        ).trial_id
         if key in self._trials:
             return
         row = {
@@ -185,6 +191,7 @@ class Projection:
                 "weights": result["weights"],
                 "trainable_params": (result["num_features"] + 1) * result["num_classes"],
                 "params": _json({"inverse_penalty": result["inverse_penalty"]}),
+                "spec": _json(task | {name: result[name] for name in _RESOLVED if name in result}),
                 "folds": result["folds"],
                 "val_objective": scores[about["objective"]],
                 "val_accuracy": scores["accuracy"],

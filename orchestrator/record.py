@@ -50,9 +50,9 @@ def final_key(trial: str, repeat: int) -> str:
     return f"{FINAL_PREFIX}{trial}/{repeat}"
 
 
-def baseline_key(method: str, backbone: str | None) -> str:
+def baseline_key(method: str, backbone: str | None, variant: str | None = None) -> str:
     """The study's attribute that holds one baseline."""
-    return BASELINE_PREFIX + "/".join(filter(None, (method, backbone)))
+    return BASELINE_PREFIX + "/".join(filter(None, (method, backbone, variant)))
 
 
 def why_failed(run: Mapping[str, Any]) -> str:
@@ -71,24 +71,26 @@ def result_key(work: Work) -> str:
     """The study's attribute that holds what a final or a baseline came to."""
     if work.kind is Kind.FINAL:
         return final_key(work.trial_id, work.repeat)
-    return baseline_key(work.task["method"], work.task["backbone"])
+    return baseline_key(work.task["method"], work.task["backbone"], work.task.get("variant"))
 
 
 def baseline_task(baseline: Baseline, plan: StudyPlan, space: SearchSpace) -> dict[str, Any]:
     """What a worker has to know of a baseline.
 
-    A probe sees images of the size that the trials see, unless that is an axis.
+    There is a `variant` where its backbone has several probes. Version 0.1.0 had none, and no
+    `precision`: it was fp32.
     """
-    image_size = "auto" if "image_size" in space.axes else space.training["image_size"]
     return {
         "method": baseline.method,
         "backbone": baseline.backbone,
+        **({"variant": baseline.variant} if baseline.variant else {}),
         "label_budget": plan.budget.to_json(),
         "validation": space.validation.to_json(),
         "objective": space.objective.value,
         "repeats": space.finalists.repeats,
         "seed": space.seed,
-        "image_size": None if image_size == "auto" else image_size,
+        "image_size": baseline.image_size,
+        "precision": baseline.precision,
     }
 
 
@@ -109,6 +111,7 @@ def about_study(plan: StudyPlan, space: SearchSpace, images: LabelledImages) -> 
         "num_classes": images.num_classes,
         "objective": space.objective.value,
         "selection": _selection(space, images),
+        "most_baselines": plan.most_baselines,
         "seed": space.seed,
         "class_names": list(images.class_names),
         "test": {

@@ -58,21 +58,41 @@ def make_sampler(space: SearchSpace, *, study: str, number: int) -> BaseSampler:
 def make_pruner(space: SearchSpace, *, reports: int) -> BasePruner:
     """The pruner of a study whose trials give at most `reports` reports.
 
-    Optuna's step is the number of the report.
+    Optuna's step is the number of the report. Where the file does not say when pruning may begin,
+    it begins at half of the steps: early in training, near the peak learning rate, a good start
+    looks best where it has moved least. A trial with fewer reports than `reports` has made more
+    than half of its steps by then.
     """
+    first = first_prunable_report(reports)
     match space.pruner:
         case MedianSection() as pruner:
-            return MedianPruner(pruner.n_startup_trials, pruner.n_warmup_steps)
+            return MedianPruner(pruner.n_startup_trials, _given(pruner.n_warmup_steps, first))
         case PercentileSection() as pruner:
             return PercentilePruner(
-                pruner.percentile, pruner.n_startup_trials, pruner.n_warmup_steps
+                pruner.percentile, pruner.n_startup_trials, _given(pruner.n_warmup_steps, first)
             )
         case HyperbandSection() as pruner:
-            return HyperbandPruner(pruner.min_resource, reports, pruner.reduction_factor)
+            least = _given(pruner.min_resource, max(1, first))
+            # With less than the first rung as the maximum, Optuna would have no bracket at all.
+            return HyperbandPruner(least, max(least, reports), pruner.reduction_factor)
         case SuccessiveHalvingSection() as pruner:
-            return SuccessiveHalvingPruner(pruner.min_resource, pruner.reduction_factor)
+            least = _given(pruner.min_resource, max(1, first))
+            return SuccessiveHalvingPruner(least, pruner.reduction_factor)
         case _:
             return NopPruner()
+
+
+def first_prunable_report(reports: int) -> int:
+    """The first of so many reports that does not come before half of the steps.
+
+    Report i, counted from 0, comes after (i + 1) / `reports` of the steps. Optuna's pruners judge
+    a report from `n_warmup_steps`, or a first rung of `min_resource`, on.
+    """
+    return (reports + 1) // 2 - 1
+
+
+def _given(value: int | None, default: int) -> int:
+    return default if value is None else value
 
 
 def suggest(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:

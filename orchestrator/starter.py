@@ -102,6 +102,8 @@ def starter(
         f"training: {{steps: {300 if gpu else 100}, reports: 5}}",
         "# augment: {ops: [horizontal_flip, resized_crop], views: 4}",
         "validation: {folds: 3}  # paid from inside the label budget",
+        "# objective: {metric: accuracy}  # left out: balanced_accuracy where the commonest class",
+        "#   of the test images has more than 1.5 times its share under balance, else accuracy",
         f"trials: {24 if gpu else 12}  # per label budget",
         "finalists: {count: 3, repeats: 5}",
         "baselines: [pixels, probe]",

@@ -1,4 +1,19 @@
-"""What fine-tuning has to beat: logistic regression on frozen features, and on raw pixels."""
+"""What fine-tuning has to beat: logistic regression on frozen features, and on raw pixels.
+
+A probe is given what a trial at freeze depth 1 is given, of its image size and precision:
+
+- labels: the draw of each repeat, the folds or holdout of the first, and the test images come from
+  the same functions of the same seed;
+- images: float32 rows come from the same `FeatureReader`, and so from the same cache, with the
+  preprocessing of the backbone's weights and its BatchNorm layers in eval mode;
+- augmentation: both are validated and tested on the images as they are. A trial trains on views of
+  its training images; that belongs to its recipe, as do dropout before the head, its optimizer and
+  the precision of the head itself. Logistic regression has a recipe of its own, in float64: a
+  penalty, chosen by the objective on pooled predictions such as a trial is judged by.
+
+Where a convolution is the head, with its pooling behind it, a probe takes the mean of the map that
+the trial's head slides over. A linear head gives the same logits either way.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +59,8 @@ class BaselineResult:
         num_features: length of a feature vector.
         labels_used: images drawn for repeat 0.
         folds: validation parts.
+        image_size: side in pixels of the images seen.
+        precision: of the backbone's forward pass, `fp32` or `bf16`; pixels are fp32.
     """
 
     inverse_penalty: float
@@ -52,6 +69,8 @@ class BaselineResult:
     num_features: int
     labels_used: int
     folds: int
+    image_size: int
+    precision: str
 
 
 @memory_errors("baseline")
@@ -65,6 +84,7 @@ def run_baseline(
     repeats: int,
     seed: int,
     image_size: int | None = None,
+    precision: str = "auto",
     device: torch.device | None = None,
     cache: FeatureCache | None = None,
     counts: FeatureCounts | None = None,
@@ -83,6 +103,7 @@ def run_baseline(
         seed: of the sweep.
         image_size: side in pixels that a backbone sees; None for its own. Pixels are taken at the
             smallest image's side, at most `MAX_PIXELS`.
+        precision: of the backbone's forward pass, resolved as for trials.
         device: to compute on.
         cache: where a backbone's features are kept; None computes them here.
         counts: adds up what that takes.
@@ -101,11 +122,14 @@ def run_baseline(
         raise DataError("there is no test image; a baseline is always scored on the test split")
     looked_at, folds = validation_parts(images, draws[0], validation=validation)
     touched = np.unique(np.concatenate([looked_at, *draws, test]))
-    features = baseline_features(
+    size = _seen_size(images, touched, backbone, image_size)
+    precision = "fp32" if backbone is None else devices.resolve_precision(precision, where)
+    features = _features(
         images,
         touched,
         backbone,
-        image_size=image_size,
+        image_size=size,
+        precision=precision,
         device=where,
         cache=cache,
         counts=counts,
@@ -155,6 +179,8 @@ def run_baseline(
         num_features=features.shape[1],
         labels_used=len(draws[0]),
         folds=len(folds),
+        image_size=size,
+        precision=precision,
     )
 
 
@@ -164,6 +190,7 @@ def baseline_features(
     backbone: Backbone | None,
     *,
     image_size: int | None = None,
+    precision: str = "auto",
     device: torch.device | None = None,
     cache: FeatureCache | None = None,
     counts: FeatureCounts | None = None,
@@ -176,6 +203,7 @@ def baseline_features(
         indices: (M,) which of them.
         backbone: None for pixels.
         image_size: see `run_baseline`; it does not matter to pixels.
+        precision: see `run_baseline`.
         device: to compute on.
         cache: see `run_baseline`.
         counts: see `run_baseline`.
@@ -185,24 +213,58 @@ def baseline_features(
         (M, D) floats.
     """
     device = device or devices.default_device()
-    if backbone is None:
-        side = min(MAX_PIXELS, smallest_side(images, indices))
-        pixels, _ = PixelReader(images, Preprocessing(side, side), cache=cache, beat=beat).read(
-            indices
-        )
-        return torch.from_numpy(pixels).to(device).flatten(1).float() / 255
-    size = image_size or backbone.weights.preprocessing.image_size
-    reader = FeatureReader(
+    return _features(
         images,
+        indices,
         backbone,
-        image_size=size,
+        image_size=_seen_size(images, indices, backbone, image_size),
+        precision=devices.resolve_precision(precision, device),
         device=device,
-        precision="fp32",
         cache=cache,
         counts=counts,
         beat=beat,
     )
-    values = reader.read(indices, frozen=len(boundaries(backbone.traced(size))))
+
+
+def _seen_size(
+    images: LabelledImages,
+    indices: npt.NDArray[np.int64],
+    backbone: Backbone | None,
+    image_size: int | None,
+) -> int:
+    if backbone is None:
+        return min(MAX_PIXELS, smallest_side(images, indices))
+    return image_size or backbone.weights.preprocessing.image_size
+
+
+def _features(
+    images: LabelledImages,
+    indices: npt.NDArray[np.int64],
+    backbone: Backbone | None,
+    *,
+    image_size: int,
+    precision: str,
+    device: torch.device,
+    cache: FeatureCache | None,
+    counts: FeatureCounts | None,
+    beat: Callable[[], None],
+) -> Tensor:
+    """See `baseline_features`; size and precision are resolved."""
+    if backbone is None:
+        how = Preprocessing(image_size, image_size)
+        pixels, _ = PixelReader(images, how, cache=cache, beat=beat).read(indices)
+        return torch.from_numpy(pixels).to(device).flatten(1).float() / 255
+    reader = FeatureReader(
+        images,
+        backbone,
+        image_size=image_size,
+        device=device,
+        precision=precision,
+        cache=cache,
+        counts=counts,
+        beat=beat,
+    )
+    values = reader.read(indices, frozen=len(boundaries(backbone.traced(image_size))))
     return values.mean(dim=(2, 3)) if values.ndim == 4 else values.flatten(1)
 
 

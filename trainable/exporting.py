@@ -135,6 +135,7 @@ def train_probe(
     repeat: int,
     seed: int,
     image_size: int | None = None,
+    precision: str = "auto",
     device: torch.device | None = None,
     cache: FeatureCache | None = None,
 ) -> TrainedModel:
@@ -148,6 +149,7 @@ def train_probe(
         repeat: which draw.
         seed: of the sweep.
         image_size: side of its input in pixels; None for its own.
+        precision: of the features that it is fitted to.
         device: to compute on.
         cache: where features are kept.
 
@@ -160,7 +162,13 @@ def train_probe(
     head = str(traced.head.target)
     indices = draw_subset(images, budget=budget, repeat=repeat, seed=seed)
     features = baseline_features(
-        images, indices, backbone, image_size=size, device=device, cache=cache
+        images,
+        indices,
+        backbone,
+        image_size=size,
+        precision=precision,
+        device=device,
+        cache=cache,
     )
     (classifier,) = fit_path(
         features,

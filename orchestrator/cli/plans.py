@@ -29,7 +29,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
 
     from orchestrator.cli.render import print_rich
     from orchestrator.formats import plural
-    from orchestrator.plan import backbones
+    from orchestrator.inputs import backbones
 
     plan, space = prepared.plan, prepared.space
     num_finals = space.finalists.count * space.finalists.repeats
@@ -43,6 +43,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
             "fresh_draws": study.fresh,
             "finals": num_finals,
             "baselines": sum(baseline.study == study.name for baseline in plan.baselines),
+            "most_baselines": study.most_baselines,
         }
         for study in plan.studies
     ]
@@ -53,6 +54,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
                     "name": space.name,
                     "backbones": backbones(space),
                     "varies": list(space.varies),
+                    "objective": space.objective.value,
                     "studies": studies,
                     "num_test": plan.num_test,
                     "most_updates": plan.most_updates,
@@ -65,7 +67,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
         return
     table = Table("study", "labels per class", "labels", "folds", "trials", "finals", "baselines")
     for row in studies:
-        shown = (row[name] for name in row if name != "fresh_draws")
+        shown = (row[name] for name in row if name not in {"fresh_draws", "most_baselines"})
         table.add_row(*(f"{v:g}" if isinstance(v, float) else str(v) for v in shown))
     print_rich(table)
     stale = [study.name for study in plan.studies if not study.fresh]
@@ -74,8 +76,14 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
             f"{', '.join(stale)}: the pool holds no other labels to draw, so that repeats vary the "
             "training seed alone"
         )
+    if any(row["baselines"] != row["most_baselines"] for row in studies):
+        print(
+            "of a range of image sizes the ends have a probe each; one follows at the size of each "
+            "finalist that has none yet"
+        )
     print(f"backbones: {', '.join(backbones(space))}")
     print(f"axes: {', '.join(space.varies) or 'none'}; {plural(plan.num_test, 'test image')}")
+    print(f"objective: {space.objective.value}")
     for one in prepared.kept:
         print(one.text)
     print(f"at most {plan.most_updates:,} updates; the images and weights are there")

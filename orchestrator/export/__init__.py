@@ -215,6 +215,7 @@ def _train(
             repeat=repeat,
             seed=task["seed"],
             image_size=task["image_size"],
+            precision=task.get("precision", "fp32"),  # as it was before tasks said it
         )
     spec = replace(TrialSpec.from_json(task), label_budget=budget, repeat=repeat)
     listener.tell(f"training: {spec.steps} updates of {spec.batch_size} images")

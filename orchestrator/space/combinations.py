@@ -34,34 +34,21 @@ def num_combinations(axes: Sequence[Axis]) -> int | None:
     """How many assignments `combinations` yields, without making them; None for no end."""
     if any(domain.num_values() is None for axis in axes for domain in axis.domains):
         return None
+    return _count(axes, {}, condition_values(axes))
+
+
+def condition_values(axes: Sequence[Axis]) -> dict[str, set[Value]]:
+    """The values and globs that conditions name, by the axis that they are of."""
     patterns: dict[str, set[Value]] = {}
     for axis in axes:
         for case in axis.cases:
             for condition in case.when:
                 patterns.setdefault(condition.axis, set()).update(condition.any_of)
-    return _count(axes, {}, patterns)
+    return patterns
 
 
-def _count(
-    axes: Sequence[Axis], chosen: Mapping[str, Value], patterns: Mapping[str, set[Value]]
-) -> int:
-    """The number of assignments, going through the values of condition-bearing axes alone."""
-    if not axes:
-        return 1
-    axis, rest = axes[0], axes[1:]
-    domain = axis.resolve(chosen)
-    if domain is None:
-        return _count(rest, chosen, patterns)
-    if axis.name not in patterns:
-        return (domain.num_values() or 0) * _count(rest, chosen, patterns)
-    return sum(
-        weight * _count(rest, {**chosen, axis.name: value}, patterns)
-        for value, weight in _representatives(domain, patterns[axis.name])
-    )
-
-
-def _representatives(domain: Domain, patterns: set[Value]) -> list[tuple[Value, int]]:
-    """Values that stand for all of the domain's, and how many each stands for.
+def representatives(domain: Domain, patterns: set[Value]) -> list[tuple[Value, int]]:
+    """Values that stand for all of a countable domain's, and how many each stands for.
 
     The values of a range that no condition names behave alike, however many they are.
     """
@@ -78,3 +65,21 @@ def _representatives(domain: Domain, patterns: set[Value]) -> list[tuple[Value, 
         )
         counted.append((other, others))
     return counted
+
+
+def _count(
+    axes: Sequence[Axis], chosen: Mapping[str, Value], patterns: Mapping[str, set[Value]]
+) -> int:
+    """The number of assignments, going through the values of condition-bearing axes alone."""
+    if not axes:
+        return 1
+    axis, rest = axes[0], axes[1:]
+    domain = axis.resolve(chosen)
+    if domain is None:
+        return _count(rest, chosen, patterns)
+    if axis.name not in patterns:
+        return (domain.num_values() or 0) * _count(rest, chosen, patterns)
+    return sum(
+        weight * _count(rest, {**chosen, axis.name: value}, patterns)
+        for value, weight in representatives(domain, patterns[axis.name])
+    )

@@ -66,6 +66,8 @@ class SearchSpace:
         augment: random views of the training images, or None.
         validation: how the label budget pays for validation.
         objective: what trials are judged by.
+        objective_open: whether the file leaves the objective to the images, so that `objective` is
+            not decided yet; see `orchestrator.objective`.
         trials: per label budget.
         sampler: what proposes trials.
         pruner: what ends poor trials early.
@@ -87,6 +89,7 @@ class SearchSpace:
     augment: Augmentation | None
     validation: Validation
     objective: Metric
+    objective_open: bool
     trials: int
     sampler: SamplerSection
     pruner: PrunerSection
@@ -167,11 +170,8 @@ class SearchSpace:
             training=training,
             augment=augment,
             validation=validation,
-            objective=(
-                _default_metric(search.label_budgets)
-                if given.get("objective") is None
-                else objective.metric
-            ),
+            objective=objective.metric or Metric.ACCURACY,
+            objective_open=objective.metric is None,
             trials=plain.trials,
             sampler=sampler,
             pruner=pruner,
@@ -187,7 +187,8 @@ class SearchSpace:
     def to_json(self) -> dict[str, Any]:
         """Plain values, every default written out, that `from_json` reads to an equal space.
 
-        A training setting is left out where an axis always gives its value.
+        A training setting is left out where an axis always gives its value, and the objective while
+        it is open.
         """
         axes: dict[str, Any] = {name: axis.to_json() for name, axis in self.axes.items()}
         axes["backbone"] = self._spelled(axes["backbone"])
@@ -202,7 +203,7 @@ class SearchSpace:
             },
             **({"augment": self.augment.to_json()} if self.augment else {}),
             "validation": self.validation.to_json(),
-            "objective": {"metric": self.objective.value},
+            **({} if self.objective_open else {"objective": {"metric": self.objective.value}}),
             "trials": self.trials,
             "sampler": self.sampler.to_json(),
             "pruner": self.pruner.to_json(),
@@ -310,9 +311,3 @@ class SearchSpace:
             objective=self.objective,
             seed=self.seed,
         )
-
-
-def _default_metric(label_budgets: tuple[LabelBudget, ...]) -> Metric:
-    """Balanced accuracy where a budget keeps natural proportions: a rare class counts, too."""
-    natural = any(budget.per_class is None for budget in label_budgets)
-    return Metric.BALANCED_ACCURACY if natural else Metric.ACCURACY

@@ -47,13 +47,14 @@ class ObjectiveSection(Section):
     """What trials are judged by."""
 
     metric: Annotated[
-        Metric,
+        Metric | None,
         Rule(
-            help="what trials are judged by; left out with a budget of all or a total: "
-            "balanced_accuracy",
+            help="what trials are judged by; left out: balanced_accuracy where the commonest class "
+            "has more than 1.5 times its share under balance, of the test images or of those that "
+            "validation draws on, else accuracy",
             words=tuple(Metric),
         ),
-    ] = Metric.ACCURACY
+    ] = None
 
 
 _SAMPLER_NAME = Rule(help="what proposes trials", words=("tpe", "random", "grid"))
@@ -94,9 +95,17 @@ _PRUNER_NAME = Rule(
     words=("median", "percentile", "hyperband", "successive_halving", "none"),
 )
 _STARTUP = Rule(help="trials of a study that are never pruned, the first ones", low=0, integer=True)
-_WARMUP = Rule(help="reports of each trial before it can be pruned", low=0, integer=True)
+_WARMUP = Rule(
+    help="reports of each trial before it can be pruned; left out: those before half of its steps",
+    low=0,
+    integer=True,
+)
 _REDUCTION = Rule(help="one in this many trials goes on to the next rung", low=2, integer=True)
-_RESOURCE = Rule(help="reports before the first rung", low=1, integer=True)
+_RESOURCE = Rule(
+    help="reports before the first rung; left out: those before half of the steps, 1 at least",
+    low=1,
+    integer=True,
+)
 
 
 class MedianSection(Section):
@@ -104,7 +113,7 @@ class MedianSection(Section):
 
     name: Annotated[Literal["median"], _PRUNER_NAME] = "median"
     n_startup_trials: Annotated[int, _STARTUP] = 5
-    n_warmup_steps: Annotated[int, _WARMUP] = 0
+    n_warmup_steps: Annotated[int | None, _WARMUP] = None
 
 
 class PercentileSection(Section):
@@ -115,7 +124,7 @@ class PercentileSection(Section):
         float, Rule(help="percentage of trials that goes on", low=0, high=100)
     ] = 25.0
     n_startup_trials: Annotated[int, _STARTUP] = 5
-    n_warmup_steps: Annotated[int, _WARMUP] = 0
+    n_warmup_steps: Annotated[int | None, _WARMUP] = None
 
 
 class HyperbandSection(Section):
@@ -123,7 +132,7 @@ class HyperbandSection(Section):
 
     name: Annotated[Literal["hyperband"], _PRUNER_NAME] = "hyperband"
     reduction_factor: Annotated[int, _REDUCTION] = 3
-    min_resource: Annotated[int, _RESOURCE] = 1
+    min_resource: Annotated[int | None, _RESOURCE] = None
 
 
 class SuccessiveHalvingSection(Section):
@@ -131,7 +140,7 @@ class SuccessiveHalvingSection(Section):
 
     name: Annotated[Literal["successive_halving"], _PRUNER_NAME] = "successive_halving"
     reduction_factor: Annotated[int, _REDUCTION] = 3
-    min_resource: Annotated[int, _RESOURCE] = 1
+    min_resource: Annotated[int | None, _RESOURCE] = None
 
 
 class NoPrunerSection(Section):

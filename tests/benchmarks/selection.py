@@ -34,7 +34,7 @@ import torch
 from optuna.samplers import RandomSampler
 from scipy.stats import spearmanr
 
-from orchestrator.plan import backbones
+from orchestrator.inputs import backbones
 from orchestrator.sampling import make_pruner, make_sampler, suggest
 from orchestrator.sources import digits
 from orchestrator.space import SearchSpace, load_space

@@ -29,6 +29,7 @@ SPACE: dict[str, Any] = {
         "lr": {"low": 1.0e-4, "high": 3.0e-2, "log": True},
         "label_budget": [2],
     },
+    "objective": {"metric": "accuracy"},
     "trials": 3,
 }
 

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from orchestrator.errors import SpaceError
-from orchestrator.plan import Plan, backbones, largest_value, make_plan
+from orchestrator.inputs import backbones
+from orchestrator.plan import Plan, largest_value, make_plan
 from orchestrator.space import SearchSpace, parse_space
 from trainable.images import LabelledImages, Split
 
@@ -181,3 +182,8 @@ def test_the_largest_value_of_a_training_setting_may_be_fixed_chosen_or_in_a_ran
     assert largest_value(_space({"steps": {"low": 30, "high": 120, "step": 30}}), "steps") == 120
     cases = [{"when": {"backbone": "vit_*"}, "value": 300}, {"values": [40, 80]}]
     assert largest_value(_space({"steps": {"cases": cases}}), "steps") == 300
+
+
+def test_the_largest_value_may_be_the_one_where_the_axis_is_silent() -> None:
+    axis = {"reports": {"when": {"backbone": "vit_*"}, "values": [2, 3]}}
+    assert largest_value(_space(axis, training={"reports": 8}), "reports") == 8

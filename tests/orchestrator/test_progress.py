@@ -85,6 +85,34 @@ def test_a_sweep_that_has_not_begun_has_everything_before_it(tmp_path: Path) -> 
     assert remaining_share(_plan(space), [first, second]) == 1
 
 
+def test_every_probe_that_may_follow_is_expected_from_the_start(tmp_path: Path) -> None:
+    search = {"backbone": "tiny_strokes", "label_budget": [2]}
+    shares, totals = [1.0], set()
+    space = _space(search=search | {"image_size": {"low": 8, "high": 64}})
+    with _broker(tmp_path, space) as broker:
+        while isinstance(work := broker.next_work(), Work):
+            _complete(broker, work)
+            progress = measure(space, broker.studies)
+            totals.add(progress[0].others_total)
+            shares.append(remaining_share(_plan(space), progress))
+        (study,) = measure(space, broker.studies)
+    assert totals == {1 + 2 + 2 + 2 * 3}  # pixels, probes at the ends, beside finalists, finals
+    assert shares == sorted(shares, reverse=True)
+    assert study.others_done == study.others_total
+    assert shares[-1] == pytest.approx(0)
+
+
+def test_a_sweep_of_version_0_1_expects_the_baselines_of_its_day(tmp_path: Path) -> None:
+    search = {"backbone": "tiny_strokes", "label_budget": [2], "image_size": [8, 16, 32]}
+    space = _space(search=search)
+    with _broker(tmp_path, space) as broker:
+        study = broker.studies["b2"]
+        assert measure(space, broker.studies)[0].others_total == 1 + 3 + 2 * 3
+        about = {k: v for k, v in study.user_attrs["about"].items() if k != "most_baselines"}
+        study.set_user_attr("about", about)
+        assert measure(space, broker.studies)[0].others_total == 1 + 1 + 2 * 3
+
+
 def test_trials_are_counted_by_their_state(tmp_path: Path) -> None:
     space = _space(baselines=[])
     with _broker(tmp_path, space, slots=4) as broker:

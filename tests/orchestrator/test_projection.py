@@ -41,6 +41,7 @@ SPACE = parse_space(
             "pruner": {"name": "median", "n_startup_trials": 2},
             "finalists": {"count": 2, "repeats": REPEATS},
             "baselines": ["pixels", "probe"],
+            "objective": {"metric": "balanced_accuracy"},
             "seed": 5,
         }
     ),
@@ -127,6 +128,8 @@ def _do(broker: StudyBroker, work: Work, sent: Sent) -> None:
             "weights": work.task["backbone"] and "zoo",
             "inverse_penalty": 0.1,
             "num_features": 9,
+            "image_size": 28,
+            "precision": "bf16",
             "num_classes": 3,
             "labels_used": 6,
             "folds": 2,
@@ -339,6 +342,17 @@ def test_baselines_are_rows_of_their_own(swept: Swept) -> None:
     assert (probe["val_objective"], probe["val_loss"], probe["num_val"]) == (0.25, 2.0, 6)
     assert probe["trainable_params"] == 30
     assert json.loads(probe["params"]) == {"inverse_penalty": 0.1}
+    assert json.loads(probe["spec"]) == {
+        "method": "probe",
+        "backbone": "tiny_strokes",
+        "label_budget": {"total": 7},
+        "validation": {"folds": 3},
+        "objective": "balanced_accuracy",
+        "repeats": REPEATS,
+        "seed": 5,
+        "image_size": 28,
+        "precision": "bf16",
+    }
     failed = swept.row("b2-probe-tiny_untrained")
     assert (failed["state"], failed["failure"]) == ("failed", "DataError: odd")
     assert failed["val_objective"] is None
@@ -378,3 +392,24 @@ def test_a_sweep_without_settled_work_has_empty_tables(tmp_path: Path) -> None:
         Projection("pets-1", broker.studies).write(tmp_path)
     for table in SCHEMAS:
         assert read_table(tmp_path, table).num_rows == 0
+
+
+def test_baselines_of_version_0_1_keep_their_ids_and_what_is_known_of_them(tmp_path: Path) -> None:
+    plan = make_plan(SPACE, IMAGES, where="pets.yaml")
+    with closing(SweepJournal(tmp_path / "journal.log")) as journal:
+        broker = StudyBroker(SPACE, plan, IMAGES, journal, slots=1)
+        task = {
+            "method": "probe",
+            "backbone": "tiny_strokes",
+            "label_budget": 2,
+            "validation": {"folds": 3},
+            "objective": "balanced_accuracy",
+            "repeats": REPEATS,
+            "seed": 5,
+            "image_size": None,
+        }
+        value = {"run": _run(), "task": task, "result": None}
+        broker.studies["b2"].set_user_attr("baseline/probe/tiny_strokes", value)
+        (row,) = Projection("pets-1", broker.studies).tables()["trials"].to_pylist()
+    assert row["trial_id"] == "b2-probe-tiny_strokes"
+    assert json.loads(row["spec"]) == task

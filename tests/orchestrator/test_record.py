@@ -57,13 +57,16 @@ def test_finals_and_baselines_have_the_keys_of_the_contract() -> None:
     for method, backbone, key in [
         ("pixels", None, "baseline/pixels"),
         ("probe", "vit@none", "baseline/probe/vit@none"),
+        ("probe", "vit@none", "baseline/probe/vit@none/64px"),
     ]:
         task = {"method": method, "backbone": backbone}
+        if key.endswith("64px"):
+            task["variant"] = "64px"
         assert record.result_key(_work(Kind.BASELINE, task=task)) == key
 
 
 def test_a_baseline_is_told_all_it_needs() -> None:
-    baseline = Baseline(study="t6", method="probe", backbone="tiny_strokes")
+    baseline = Baseline(study="t6", method="probe", backbone="tiny_strokes", precision="auto")
     assert record.baseline_task(baseline, PLAN, SPACE) == {
         "method": "probe",
         "backbone": "tiny_strokes",
@@ -73,7 +76,22 @@ def test_a_baseline_is_told_all_it_needs() -> None:
         "repeats": 4,
         "seed": 9,
         "image_size": None,
+        "precision": "auto",
     }
+
+
+def test_a_probe_among_several_is_told_what_it_sees_and_what_it_is_called() -> None:
+    baseline = Baseline(
+        study="t6",
+        method="probe",
+        backbone="tiny_strokes",
+        image_size=64,
+        precision="bf16",
+        variant="64px-bf16",
+    )
+    task = record.baseline_task(baseline, PLAN, SPACE)
+    assert (task["image_size"], task["precision"], task["variant"]) == (64, "bf16", "64px-bf16")
+    assert baseline.trial_id == "t6-probe-tiny_strokes-64px-bf16"
 
 
 def test_a_study_knows_its_test_images_in_the_order_of_predictions() -> None:
@@ -81,6 +99,7 @@ def test_a_study_knows_its_test_images_in_the_order_of_predictions() -> None:
     assert json.loads(json.dumps(about)) == about
     assert about["label_budget"] == 3.0
     assert about["labels_used"] == 6
+    assert about["most_baselines"] == 2
     assert about["selection"] == "folds=3"
     assert about["class_names"] == ["no", "yes"]
     assert about["test"]["path"] == [f"{number}.png" for number in range(6, 10)]

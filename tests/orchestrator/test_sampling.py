@@ -201,3 +201,80 @@ def test_the_successive_halving_pruner_takes_its_settings() -> None:
 
 def test_without_a_pruner_nothing_is_pruned() -> None:
     assert type(_pruner(name="none")) is NopPruner
+
+
+HASTY: dict[str, dict[str, Any]] = {
+    "median": {"name": "median", "n_startup_trials": 1},
+    "percentile": {"name": "percentile", "percentile": 50.0, "n_startup_trials": 1},
+    "hyperband": {"name": "hyperband", "reduction_factor": 2},
+    "successive_halving": {"name": "successive_halving", "reduction_factor": 2},
+}
+
+
+def _reports_pruned_at(space: SearchSpace, reports: int, *, trials: int = 12) -> set[int]:
+    """Reports at which trials end that get worse and worse, by the pruner of the space.
+
+    As in a sweep, a trial is never pruned at its last report.
+    """
+    study = optuna.create_study(
+        direction="maximize",
+        pruner=make_pruner(space, reports=reports),
+        sampler=RandomSampler(seed=0),
+        study_name="b5",
+    )
+    pruned = set()
+    for number in range(trials):
+        trial = study.ask()
+        for report in range(reports):
+            trial.report(-float(number), step=report)
+            if report < reports - 1 and trial.should_prune():
+                pruned.add(report)
+                study.tell(trial, state=TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, -float(number))
+    return pruned
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+@pytest.mark.parametrize("name", HASTY)
+@pytest.mark.parametrize("reports", range(1, 21))
+def test_by_default_no_trial_is_pruned_before_half_of_its_steps_but_hopeless_ones_are_then(
+    name: str, reports: int, factor: int
+) -> None:
+    own = {"reduction_factor": factor} if "reduction_factor" in HASTY[name] else {}
+    pruned = _reports_pruned_at(_space(pruner=HASTY[name] | own), reports)
+    assert all((report + 1) / reports >= 0.5 for report in pruned)
+    # Rungs begin at Optuna's step 1, the second report; the last report prunes nobody.
+    first_rung = 0 if name in {"median", "percentile"} else 1
+    assert bool(pruned) == (reports - 1 > first_rung)
+
+
+@pytest.mark.parametrize("name", HASTY)
+def test_with_as_many_reports_as_an_axis_can_give_no_trial_of_fewer_is_pruned_before_half(
+    name: str,
+) -> None:
+    for most in range(1, 21):
+        pruner = make_pruner(_space(pruner=HASTY[name]), reports=most)
+        for fewer in range(1, most + 1):
+            study = optuna.create_study(direction="maximize", pruner=pruner)
+            for number in range(6):
+                trial = study.ask()
+                for report in range(fewer):
+                    trial.report(-float(number), step=report)
+                    assert (report + 1) / fewer >= 0.5 or not trial.should_prune()
+                study.tell(trial, -float(number))
+
+
+def test_pruning_begins_where_the_file_says_so_however_early() -> None:
+    for name in ("median", "percentile"):
+        space = _space(pruner=HASTY[name] | {"n_warmup_steps": 0})
+        assert _reports_pruned_at(space, 10) == {0}
+    for name in ("hyperband", "successive_halving"):
+        space = _space(pruner=HASTY[name] | {"min_resource": 1})
+        assert min(_reports_pruned_at(space, 10)) == 1
+
+
+def test_a_first_rung_behind_the_last_report_prunes_nobody() -> None:
+    for name in ("hyperband", "successive_halving"):
+        assert not _reports_pruned_at(_space(pruner=HASTY[name] | {"min_resource": 30}), 10)

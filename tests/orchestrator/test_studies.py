@@ -729,6 +729,58 @@ def test_failed_finals_and_baselines_are_recorded_and_not_repeated(
     assert one.handed_out_ids == ["b2-0000/1"]
 
 
+def probes_handed_out(sweep: Sweep) -> list[str]:
+    return [w.trial_id for w in sweep.handed_out if w.task.get("method") == "probe"]
+
+
+def test_finalists_of_sizes_between_the_ends_of_a_range_get_a_probe_each_before_their_finals(
+    sweep: Callable[..., Sweep],
+) -> None:
+    search = {"backbone": "tiny_strokes", "image_size": {"low": 32, "high": 512}}
+    one = sweep(search, trials=8, baselines=["probe"])
+    one.run()
+    finals = [work for work in one.handed_out if work.kind is Kind.FINAL]
+    sizes = dict.fromkeys(work.task["image_size"] for work in finals)
+    assert len(sizes) == 2
+    beside = [f"b2-probe-tiny_strokes-{size}px" for size in sizes]
+    ends = ["b2-probe-tiny_strokes-32px", "b2-probe-tiny_strokes-512px"]
+    assert probes_handed_out(one) == [*ends, *beside]
+    assert one.handed_out_ids.index(beside[-1]) < one.handed_out_ids.index(finals[0].work_id)
+    recorded = {k for k in one.study().user_attrs if k.startswith("baseline/")}
+    assert recorded == {f"baseline/probe/tiny_strokes/{i.split('-')[-1]}" for i in [*ends, *beside]}
+
+
+def test_probes_beside_finalists_are_not_repeated_after_a_death_and_none_is_left_out(
+    sweep: Callable[..., Sweep],
+) -> None:
+    search = {"backbone": "tiny_strokes", "image_size": {"low": 32, "high": 512}}
+    undisturbed = sweep(search, name="undisturbed", trials=8, baselines=["probe"])
+    undisturbed.run()
+    one = sweep(search, trials=8, baselines=["probe"])
+    with one.open() as broker:
+        while len(probes_handed_out(one)) < 4:
+            work = take(broker)
+            one.handed_out.append(work)
+            if len(probes_handed_out(one)) < 4:  # the last one is out when the process dies
+                for event in events_of(work):
+                    if broker.observe(work.work_id, event):
+                        break
+                broker.settle(work.work_id)
+    lost = one.handed_out.pop()
+    one.run()
+    assert one.handed_out_ids == undisturbed.handed_out_ids
+    assert lost.work_id in one.handed_out_ids
+
+
+def test_where_every_size_of_the_trials_has_a_probe_none_follows(
+    sweep: Callable[..., Sweep],
+) -> None:
+    search = {"backbone": "tiny_strokes", "image_size": {"low": 32, "high": 96, "step": 32}}
+    one = sweep(search, trials=8, baselines=["probe"])
+    one.run()
+    assert probes_handed_out(one) == [f"b2-probe-tiny_strokes-{size}px" for size in (32, 64, 96)]
+
+
 # Resume
 
 

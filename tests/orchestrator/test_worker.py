@@ -95,6 +95,7 @@ def _baseline(name: str | None) -> Work:
             "repeats": 2,
             "seed": 0,
             "image_size": None,
+            "precision": "auto",
         },
     )
 
@@ -157,6 +158,7 @@ def test_a_baseline_is_validated_and_tested_once_a_repeat(name: str | None) -> N
     assert len(event.result["tests"]) == 2
     assert event.result["validation"]["count"] == event.result["labels_used"] == 20
     assert (event.result["weights"] is None) == (name is None)
+    assert (event.result["image_size"], event.result["precision"]) == (8, "fp32")
     json.dumps(event.result, allow_nan=False)
 
 

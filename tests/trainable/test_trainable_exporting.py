@@ -18,13 +18,15 @@ from torch import Tensor, nn
 
 from trainable import exporting, zoo
 from trainable.backbones import Backbone, load_weights, torchvision_models
-from trainable.baselines import run_baseline
+from trainable.baselines import baseline_features, run_baseline
+from trainable.budget import draw_subset
 from trainable.decoding import decode, normalize
 from trainable.errors import ExportError
 from trainable.exported import ABOUT_FILE, WEIGHTS_FILE, ExportedModel
 from trainable.exporting import TrainedModel, train_configuration, train_probe, write_model
 from trainable.finetune import Trial
 from trainable.images import LabelledImages, Split
+from trainable.logistic import fit_path
 from trainable.portable import ONNX_FILE, TORCH_FILE, difference, write_portable
 from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
 
@@ -143,6 +145,34 @@ def test_a_probe_becomes_the_head_of_its_backbone(
     np.testing.assert_array_equal(shares.argmax(axis=1), expected.tests[1].predicted)
     np.testing.assert_allclose(shares.max(axis=1), expected.tests[1].probability, atol=1e-4)
     assert model.spec is None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_probe_is_fitted_to_features_of_the_size_and_precision_asked_for(
+    digit_images: LabelledImages, strokes: Backbone, precision: str
+) -> None:
+    indices = draw_subset(digit_images, budget=LabelBudget(2), repeat=0, seed=0)
+    features = baseline_features(digit_images, indices, strokes, image_size=12, precision=precision)
+    (expected,) = fit_path(
+        features,
+        torch.from_numpy(digit_images.labels[indices]),
+        num_classes=10,
+        inverse_penalties=[1.0],
+    )
+    model = train_probe(
+        digit_images,
+        strokes,
+        budget=LabelBudget(2),
+        inverse_penalty=1.0,
+        repeat=0,
+        seed=0,
+        image_size=12,
+        precision=precision,
+    )
+    assert model.about.preprocessing.image_size == 12
+    head = model.network.get_submodule(model.about.head)
+    assert isinstance(head, nn.Linear)
+    assert torch.equal(head.weight, expected.weight.float())
 
 
 def test_a_probe_is_refused_where_it_cannot_be_the_head(digit_images: LabelledImages) -> None:

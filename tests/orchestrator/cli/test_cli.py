@@ -113,6 +113,7 @@ def test_a_dry_run_shows_the_plan_and_creates_nothing(
     plan = json.loads(capsys.readouterr().out)
     assert [study["labels_used"] for study in plan["studies"]] == [20, 50, 100, 200]
     assert [study["folds"] for study in plan["studies"]] == [2, 3, 3, 3]
+    assert plan["objective"] == "accuracy"
     assert plan["most_updates"] == 100 * (24 * (2 + 3 + 3 + 3) + 4 * 3 * 5)
     assert not out.exists()
     assert run(["launch", LOWDATA, "--out", str(out), "--dry-run"]) == 0
@@ -238,7 +239,10 @@ def test_validate_and_dry_run_tell_what_to_know_of_the_images(
     )
     for command in (["validate", str(space)], ["launch", str(space), "--dry-run"]):
         assert run(command) == 0
-        told = capsys.readouterr().err.splitlines()
+        shown = capsys.readouterr()
+        told = shown.err.splitlines()
+        assert any(line.startswith("objective: accuracy, because no class") for line in told)
+        assert "objective: accuracy" in shown.out.splitlines()
         place = told.index("files that are no images by their names: 8")
         assert told[place + 1 : place + 7] == [f"  0/{n}.txt" for n in range(5)] + [
             "  ... and 3 more"

@@ -184,6 +184,7 @@ def one_study_plan() -> Plan:
         labels_per_class=5,
         folds=3,
         trials=24,
+        most_baselines=2,
     )
     return Plan(studies=(study,), baselines=(), num_test=797, chance=0.1, most_updates=1)
 

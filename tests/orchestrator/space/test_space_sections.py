@@ -36,7 +36,7 @@ def test_a_silent_file_takes_every_default(read: Read) -> None:
     assert space.objective is Metric.ACCURACY
     assert (space.trials, space.seed) == (24, 0)
     assert space.sampler == TpeSection(n_startup_trials=None)
-    assert space.pruner == MedianSection(n_startup_trials=5, n_warmup_steps=0)
+    assert space.pruner == MedianSection(n_startup_trials=5, n_warmup_steps=None)
     assert (space.finalists.count, space.finalists.repeats) == (3, 5)
     assert space.baselines == ("pixels", "probe")
     assert space.limits.hours is None
@@ -76,7 +76,7 @@ def test_what_the_file_says_is_what_comes_back(read: Read) -> None:
     assert space.validation == Validation(folds=None, holdout=0.25)
     assert space.objective is Metric.LOG_LOSS
     assert space.sampler == TpeSection(n_startup_trials=4)
-    assert space.pruner == HyperbandSection(reduction_factor=2, min_resource=1)
+    assert space.pruner == HyperbandSection(reduction_factor=2, min_resource=None)
     assert space.baselines == ("pixels", "probe")
     assert space.resources.gpus_per_trial == 0.5
     assert space.limits.hours == 2.0
@@ -309,7 +309,7 @@ def test_the_low_data_space_is_what_its_file_says() -> None:
     space = load_space(SPACES / "lowdata.yaml")
     assert space.name == "lowdata"
     assert space.varies == ("backbone", "freeze_depth", "lr")
-    assert space.pruner == MedianSection(n_startup_trials=6, n_warmup_steps=1)
+    assert space.pruner == MedianSection(n_startup_trials=6, n_warmup_steps=None)
     assert [budget.study for budget in space.label_budgets] == ["b2", "b5", "b10", "b20"]
 
 

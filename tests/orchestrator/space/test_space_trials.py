@@ -183,7 +183,7 @@ training: {warmup: 0.0, steps: 1e2}
 trials: 24
 search: {label_budget: 5.0, freeze_depth: {values: [0.0, 1.0]}, backbone: [a, b], lr: 1e-3}
 dataset: {source: digits}
-pruner: {n_warmup_steps: 0}
+pruner: {n_startup_trials: 5}
 """
     first, second = parse_space(one, where="x.yaml"), parse_space(other, where="x.yaml")
     assert first == second
@@ -226,20 +226,18 @@ def test_where_the_images_lie_is_no_part_of_the_fingerprint_but_how_they_are_rea
     assert of() != of(label_column="species")
 
 
-@pytest.mark.parametrize(
-    ("budgets", "given", "metric"),
-    [
-        ([5, 20], None, "accuracy"),
-        ([5, "all"], None, "balanced_accuracy"),
-        ([{"total": 60}], None, "balanced_accuracy"),
-        (["all"], {"metric": "accuracy"}, "accuracy"),
-        (["all"], {"metric": "log_loss"}, "log_loss"),
-    ],
-)
-def test_rare_classes_count_by_default_where_a_budget_keeps_natural_proportions(
-    read: Read, budgets: list[object], given: dict[str, str] | None, metric: str
+@pytest.mark.parametrize("given", [None, {}, {"metric": None}])
+def test_an_objective_that_the_file_leaves_out_stays_open(
+    read: Read, given: dict[str, str | None] | None
 ) -> None:
-    top = {} if given is None else {"objective": given}
-    space = read({"label_budget": budgets}, **top)
-    assert space.objective == metric
-    assert SearchSpace.from_json(space.to_json()).objective == metric
+    space = read(objective=given)
+    assert space.objective_open
+    assert "objective" not in space.to_json()
+    assert SearchSpace.from_json(space.to_json()) == space
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "log_loss"])
+def test_an_objective_that_the_file_gives_is_written_out(read: Read, metric: str) -> None:
+    space = read({"label_budget": ["all"]}, objective={"metric": metric})
+    assert (space.objective, space.objective_open) == (metric, False)
+    assert SearchSpace.from_json(space.to_json()) == space

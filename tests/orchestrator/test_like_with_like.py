@@ -1,0 +1,240 @@
+"""What reaches a trial of the head alone and the probe beside it is the same to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from orchestrator import record
+from orchestrator.plan import Baseline, baselines_of, make_plan, probe_beside
+from orchestrator.sources import load_images
+from orchestrator.space import DigitsSection, SearchSpace, parse_space
+from orchestrator.work import Kind, Work
+from orchestrator.worker import perform
+from trainable import baselines
+from trainable.backbones import Backbone, load_weights
+from trainable.baselines import INVERSE_PENALTIES
+from trainable.configuration import Configuration
+from trainable.heads import Heads
+from trainable.images import LabelledImages, Split
+from trainable.keeping import open_cache
+from trainable.logistic import LinearClassifier, fit_path
+from trainable.spec import CacheMode, TrialSpec
+from trainable.store import FOLDER_VARIABLE
+
+REPEATS = 2
+VIEWS = {"ops": ["horizontal_flip", {"rotation": {"degrees": 20}}], "views": 2}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@cache
+def images() -> LabelledImages:
+    """The digits, some of which are a validation split of their own, and few for the test."""
+    found = load_images(DigitsSection(), seed=0)
+    split = found.split.copy()
+    split[found.indices(Split.POOL)[::7]] = Split.VAL
+    keep = np.flatnonzero((split != Split.TEST) | (np.cumsum(split == Split.TEST) <= 60))
+    return LabelledImages.from_bytes(
+        (found.encoded(int(index)) for index in keep),
+        labels=found.labels[keep],
+        split=split[keep],
+        class_names=found.class_names,
+        paths=[found.paths[index] for index in keep],
+    )
+
+
+@cache
+def backbone(name: str) -> Backbone:
+    return Backbone(load_weights(name))
+
+
+def space_of(search: dict[str, Any] | None = None, **top: Any) -> SearchSpace:
+    axes = {"backbone": "tiny_strokes", "freeze_depth": 1.0, "label_budget": [4]}
+    values = {
+        "dataset": {"source": "digits"},
+        "search": axes | (search or {}),
+        "finalists": {"count": 1, "repeats": REPEATS},
+        "objective": {"metric": "accuracy"},
+    }
+    training = {"steps": 2, "reports": 1} | top.pop("training", {})
+    return parse_space(yaml.safe_dump(values | {"training": training} | top), where="pets.yaml")
+
+
+@dataclass
+class Seen:
+    """(features, labels) of whatever was fitted, and features of whatever was predicted."""
+
+    fitted: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    predicted: list[Tensor] = field(default_factory=list)
+
+
+@contextmanager
+def watching() -> Iterator[Seen]:
+    """What heads and probes are given within the block."""
+    seen = Seen()
+    learners, path = Configuration.learners, fit_path
+    by_heads, by_probe = Heads.log_probabilities, LinearClassifier.log_probabilities
+
+    def watched_learners(self: Configuration, parts: Any, **given: Any) -> Any:
+        seen.fitted += [(part.activations, part.labels) for part in parts]
+        return learners(self, parts, **given)
+
+    def watched_path(features: Tensor, labels: Tensor, **given: Any) -> Any:
+        seen.fitted.append((features, labels))
+        return path(features, labels, **given)
+
+    def watched_heads(self: Heads, parts: Any) -> Any:
+        seen.predicted += parts
+        return by_heads(self, parts)
+
+    def watched_probe(self: LinearClassifier, features: Tensor) -> Tensor:
+        seen.predicted.append(features)
+        return by_probe(self, features)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Configuration, "learners", watched_learners)
+        patch.setattr(baselines, "fit_path", watched_path)
+        patch.setattr(Heads, "log_probabilities", watched_heads)
+        patch.setattr(LinearClassifier, "log_probabilities", watched_probe)
+        yield seen
+
+
+def cached_rows(kind: Kind, task: dict[str, Any]) -> tuple[int, int]:
+    """Prefix rows that a piece of work found in the cache, and those it had to compute."""
+    work = Work(kind=kind, study="b4", trial_id="b4-0000", task=task)
+    keep = open_cache(CacheMode.ALWAYS, num_images=len(images()))
+    *_, last = perform(work, images=images, backbone=backbone, cache=lambda: keep)
+    return last.run["cache_hits"], last.run["cache_misses"]
+
+
+def given_to(kind: Kind, task: dict[str, Any]) -> Seen:
+    """What reaches the classifiers of a piece of work."""
+    work = Work(kind=kind, study="b4", trial_id="b4-0000", task=task)
+    with watching() as seen:
+        *_, last = perform(work, images=images, backbone=backbone)
+    assert last.failure is None
+    return seen
+
+
+def trials_of(space: SearchSpace) -> list[TrialSpec]:
+    return [space.spec(params, space.label_budgets[0]) for params in space.grid()]
+
+
+def task_of(baseline: Baseline, space: SearchSpace) -> dict[str, Any]:
+    (plan,) = make_plan(space, images(), where="pets.yaml").studies
+    return record.baseline_task(baseline, plan, space)
+
+
+def equal(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
+
+
+SPACES: dict[str, Callable[[], SearchSpace]] = {
+    "the weights' own size": space_of,
+    "size and precision fixed": lambda: space_of(training={"image_size": 16, "precision": "bf16"}),
+    "an axis of sizes": lambda: space_of({"image_size": [8, 12]}),
+    "an axis of one size": lambda: space_of({"image_size": 12}),
+    "an axis of precisions": lambda: space_of({"precision": ["fp32", "bf16"]}),
+    "both": lambda: space_of({"image_size": ["auto", 12], "precision": ["auto", "bf16"]}),
+    "backbones of different sizes": lambda: space_of(
+        {
+            "backbone": ["tiny_strokes", "tiny_fractals"],
+            "image_size": {"when": {"backbone": "*_fractals"}, "value": 12},
+        }
+    ),
+    "a holdout": lambda: space_of(validation={"holdout": 0.5}),
+    "validation outside": lambda: space_of(validation={"split": "val", "outside_budget": True}),
+    "a total": lambda: space_of({"label_budget": [{"total": 35}]}),
+    "another seed": lambda: space_of(seed=7),
+    "augmentation": lambda: space_of(augment=VIEWS),
+    "augmentation at another size": lambda: space_of({"image_size": [12]}, augment=VIEWS),
+    "another objective": lambda: space_of(objective={"metric": "log_loss"}),
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_probe_is_given_what_the_head_of_the_trial_beside_it_is_given(name: str) -> None:
+    space = SPACES[name]()
+    planned = baselines_of(space, space.label_budgets[0].study)
+    trials = trials_of(space)
+    assert len(trials) == sum(baseline.method == "probe" for baseline in planned)
+    for spec in trials:
+        beside = probe_beside(space, space.label_budgets[0].study, spec)
+        assert beside is not None
+        assert beside in planned
+        probe = given_to(Kind.BASELINE, task_of(beside, space))
+        trial = given_to(Kind.TRIAL, spec.to_json())
+        # The trial and the probe as fitted to the folds, and on what that is validated.
+        folds = len(trial.fitted)
+        assert folds == len(probe.fitted) - REPEATS
+        plain = given_to(Kind.TRIAL, replace(spec, augment=None).to_json())
+        for (rows, labels), (expected, expected_labels) in zip(
+            probe.fitted[:folds], plain.fitted, strict=True
+        ):
+            assert equal(rows, expected)
+            assert equal(labels, expected_labels)
+            assert len(np.unique(rows, axis=0)) == len(rows)  # equal rows are equal images
+        assert len(trial.predicted) == folds
+        held_out = [probe.predicted.pop(0) for _ in range(folds * len(INVERSE_PENALTIES))]
+        for number, rows in enumerate(held_out):
+            assert equal(rows, trial.predicted[number // len(INVERSE_PENALTIES)])
+        # Whole draws, and the test images.
+        for repeat in range(REPEATS):
+            final = given_to(Kind.FINAL, replace(spec, repeat=repeat).to_json())
+            (whole,) = given_to(
+                Kind.FINAL, replace(spec, repeat=repeat, augment=None).to_json()
+            ).fitted
+            assert equal(probe.fitted[folds + repeat][0], whole[0])
+            assert equal(probe.fitted[folds + repeat][1], whole[1])
+            assert equal(probe.predicted[repeat], torch.cat(final.predicted))
+
+
+def test_with_augmentation_a_trial_trains_on_views_and_nothing_else_differs() -> None:
+    (spec,) = trials_of(space_of(augment=VIEWS))
+    with_views = given_to(Kind.TRIAL, spec.to_json())
+    plain = given_to(Kind.TRIAL, replace(spec, augment=None).to_json())
+    for (views, _), (rows, _) in zip(with_views.fitted, plain.fitted, strict=True):
+        assert len(views) == 2 * len(rows)
+    assert all(map(equal, with_views.predicted, plain.predicted))
+
+
+@pytest.mark.parametrize("change", [{"image_size": 12}, {"precision": "bf16"}])
+def test_another_size_or_precision_gives_other_rows(change: dict[str, Any]) -> None:
+    space = space_of()
+    (baseline,) = (b for b in baselines_of(space, "b4") if b.method == "probe")
+    task = task_of(baseline, space)
+    own, other = given_to(Kind.BASELINE, task), given_to(Kind.BASELINE, task | change)
+    assert own.fitted[0][0].shape == other.fitted[0][0].shape
+    assert not torch.equal(own.fitted[0][0], other.fitted[0][0])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_trial_finds_the_rows_that_the_probe_beside_it_has_kept(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    space = space_of({"image_size": 12}, training={"precision": precision})
+    (spec,) = trials_of(space)
+    (baseline,) = (b for b in baselines_of(space, "b4") if b.method == "probe")
+    hits, misses = cached_rows(Kind.BASELINE, task_of(baseline, space))
+    assert (hits, misses > 0) == (0, True)
+    for kind in (Kind.TRIAL, Kind.FINAL):
+        hits, misses = cached_rows(kind, spec.to_json())
+        assert (hits > 0, misses) == (True, 0)
