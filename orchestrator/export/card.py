@@ -196,6 +196,8 @@ def _facts(card: Card) -> list[tuple[str, object]]:
         ("of them trained", f"{trial['trainable_params'] or 0:,}"),
         ("input", f"RGB, {size} x {size} pixels"),
     ]
+    if card.model.about.bare_logits:
+        facts.append(("left out", "what the network's own code computes behind its classifier"))
     if trial["freeze_depth"] is not None:
         facts.append(("freeze depth", f"{trial['freeze_depth']:.4g}"))
     if trial["boundary"] is not None:
