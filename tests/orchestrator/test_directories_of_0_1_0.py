@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import shufflenet_v2_x0_5
 
+from orchestrator import continuity
 from orchestrator.cli.main import run
 from orchestrator.formats import percent
 from orchestrator.projection import rebuild
@@ -199,3 +201,57 @@ def test_export_finds_what_is_named_by_a_path(
     done = export(path, "--trial", trial.format(backbone), "--labels", "budget")
     assert done["about"]["preprocessing"]["image_size"] == 32
     assert "model.safetensors" in done["card"]
+
+
+@pytest.fixture
+def running_0_2_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This program, whatever the environment of the tests says of its version."""
+    now = continuity.result_versions() | {"sft-sweep": "0.2.0"}
+    monkeypatch.setattr(continuity, "result_versions", lambda: now)
+
+
+def contents(path: Path) -> dict[str, str]:
+    """The hash of every file below a directory."""
+    return {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in path.rglob("*")
+        if file.is_file()
+    }
+
+
+@pytest.mark.usefixtures("running_0_2_0")
+@pytest.mark.parametrize("options", [[], ["--accept-changes"]])
+def test_resume_refuses_what_0_1_0_left_unfinished_and_changes_nothing(
+    options: list[str], sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sweep("killed")
+    before = contents(path)
+    assert run(["resume", str(path), *options]) == 2
+    assert contents(path) == before == contents(SWEEPS / "killed")
+    told = capsys.readouterr().err
+    assert f"{path}: a sweep of sft-sweep 0.1.0, and this is 0.2.0" in told
+    assert "--accept-changes" in told
+    assert "leaderboard, report, query and export" in told
+    assert f"sft-sweep launch {path}/space.yaml" in told
+
+
+@pytest.mark.usefixtures("running_0_2_0")
+def test_resume_of_what_0_1_0_finished_changes_nothing(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sweep("finished")
+    (path / "report.html").write_text("as it was", encoding="utf-8")
+    before = contents(path)
+    assert run(["resume", str(path)]) == 0
+    assert contents(path) == before
+    assert "tiny_strokes" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("running_0_2_0")
+def test_resume_of_what_0_1_0_finished_mends_its_tables(sweep: Sweep) -> None:
+    path = sweep("finished")
+    (path / "report.html").write_text("as it was", encoding="utf-8")
+    (path / "finals.parquet").unlink()
+    assert run(["resume", str(path)]) == 0
+    expected = committed("finished", "finals")
+    assert as_written(read_table(path, "finals").to_pylist(), expected) == expected
