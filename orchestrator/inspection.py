@@ -75,9 +75,11 @@ def _look(
             reason = trial.user_attrs.get(record.RUN, {}).get("failure")
             if reason is not None or trial.state is TrialState.FAIL:
                 failures[record.trial_id(name, trial.number)] = reason or "no reason recorded"
-        for key, value in record.attributes_of(study).items():
+        attributes = record.attributes_of(study)
+        for key, value in attributes.items():
             if key.startswith(record.FINAL_PREFIX) and value["result"] is None:
                 failures[key.removeprefix(record.FINAL_PREFIX)] = value["run"]["failure"]
             elif key.startswith(record.BASELINE_PREFIX) and value["result"] is None:
-                failures[f"{name}-{key}"] = value["run"]["failure"]
+                baseline = record.recorded_baseline(name, attributes[record.ABOUT], value["task"])
+                failures[baseline.trial_id] = value["run"]["failure"]
     return progress, failures

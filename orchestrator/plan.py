@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.space import Choice, Fixed, Range, SearchSpace, Value
+from orchestrator.space import Choice, Fixed, Range, SearchSpace, Value, id_part, short_names
 from orchestrator.space.problems import space_error
 from trainable.budget import draw_subset, validation_parts
 from trainable.errors import DataError
@@ -42,17 +42,20 @@ class Baseline:
     Attributes:
         study: name of the study.
         method: `pixels` or `probe`.
-        backbone: whose features are probed; None for pixels.
+        backbone: whose features are probed, as the file spells it; None for pixels.
+        short_name: of the backbone; None for pixels, and in the journals of 0.1.0.
     """
 
     study: str
     method: str
     backbone: str | None
+    short_name: str | None = None
 
     @property
     def trial_id(self) -> str:
         """The id that tables show."""
-        return "-".join(filter(None, (self.study, self.method, self.backbone)))
+        name = self.backbone if self.short_name is None else id_part(self.short_name)
+        return "-".join(filter(None, (self.study, self.method, name)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,10 +154,13 @@ def trials_per_study(space: SearchSpace) -> int:
 
 def baselines_of(space: SearchSpace, study: str) -> list[Baseline]:
     """The baselines of one study: pixels once, a probe for each backbone."""
+    names = short_names(backbones(space))
     return [
-        Baseline(study=study, method=method, backbone=backbone)
+        Baseline(
+            study=study, method=method, backbone=backbone, short_name=names.get(backbone or "")
+        )
         for method in space.baselines
-        for backbone in ([None] if method == "pixels" else backbones(space))
+        for backbone in ([None] if method == "pixels" else names)
     ]
 
 

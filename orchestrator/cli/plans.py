@@ -30,6 +30,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
     from orchestrator.cli.render import print_rich
     from orchestrator.formats import plural
     from orchestrator.plan import backbones
+    from orchestrator.space import short_names
 
     plan, space = prepared.plan, prepared.space
     num_finals = space.finalists.count * space.finalists.repeats
@@ -74,7 +75,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
             f"{', '.join(stale)}: the pool holds no other labels to draw, so that repeats vary the "
             "training seed alone"
         )
-    print(f"backbones: {', '.join(backbones(space))}")
+    print(f"backbones: {', '.join(short_names(backbones(space)).values())}")
     print(f"axes: {', '.join(space.varies) or 'none'}; {plural(plan.num_test, 'test image')}")
     for one in prepared.kept:
         print(one.text)
