@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
 import numpy as np
+from packaging.version import InvalidVersion, Version
 
 from orchestrator.errors import UsageError
 from orchestrator.formats import plain
@@ -15,7 +17,10 @@ from orchestrator.runs import Run
 from orchestrator.space import SearchSpace
 from trainable.images import LabelledImages, Split
 
-VERSIONED = ("sft-sweep", "torch", "torchvision", "timm", "numpy", "pillow", "optuna")
+PROGRAM = "sft-sweep"
+"""The distribution that this program is."""
+
+VERSIONED = (PROGRAM, "torch", "torchvision", "timm", "numpy", "pillow", "optuna")
 """Packages whose versions may change results."""
 
 MOST_TOLD = 10
@@ -37,6 +42,27 @@ def foundations(prepared: Prepared) -> dict[str, Any]:
 def result_versions() -> dict[str, str | None]:
     """The versions in use of what may change results; None where a package is not installed."""
     return {name: _version(name) for name in VERSIONED}
+
+
+def check_release(run: Run, manifest: Mapping[str, Any]) -> None:
+    """Make sure that a sweep is not continued by another minor version of this program.
+
+    Between those what a sweep computes and how it answers may change, so that nobody can accept it.
+
+    Raises:
+        UsageError: the one it ran with last was another; the message says what is still possible.
+    """
+    before, now = manifest.get("tool_version"), result_versions()[PROGRAM]
+    if before is None or now is None or _minor(str(before)) == _minor(now):
+        return
+    raise UsageError(
+        f"{run.given}: a sweep of {PROGRAM} {before}, and this is {now}. What trials compute and "
+        f"how they are ranked changed between the two, so its results would be a mixture: that is "
+        f"refused, with --accept-changes, too.\n"
+        f"It can be read as it is: {PROGRAM} leaderboard, report, query and export take it.\n"
+        f"To finish it, use {PROGRAM} {before}; or start a new sweep over the same space with: "
+        f"{PROGRAM} launch {shlex.quote(str(run.space))}"
+    )
 
 
 def check_space(run: Run, manifest: Mapping[str, Any], space: SearchSpace) -> None:
@@ -119,6 +145,14 @@ def _describe(images: LabelledImages) -> dict[str, Any]:
         }
         for split in Split
     }
+
+
+def _minor(version: str) -> tuple[int, ...] | str:
+    """Major and minor number; the text itself where it has none."""
+    try:
+        return Version(version).release[:2]
+    except InvalidVersion:
+        return version
 
 
 def _version(name: str) -> str | None:

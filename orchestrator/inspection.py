@@ -77,10 +77,12 @@ def _look(
             if failed or trial.state is TrialState.FAIL:
                 why = record.why_failed(run) if failed else "no reason recorded"
                 failures[record.trial_id(name, trial.number)] = why
-        for key, value in record.attributes_of(study).items():
+        attributes = record.attributes_of(study)
+        for key, value in attributes.items():
             if key.startswith(record.FINAL_PREFIX) and value["result"] is None:
                 why = record.why_failed(value["run"])
                 failures[key.removeprefix(record.FINAL_PREFIX)] = why
             elif key.startswith(record.BASELINE_PREFIX) and value["result"] is None:
-                failures[f"{name}-{key}"] = record.why_failed(value["run"])
+                baseline = record.recorded_baseline(name, attributes[record.ABOUT], value["task"])
+                failures[baseline.trial_id] = record.why_failed(value["run"])
     return progress, failures

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.inputs import Inputs, inputs_of, sizes_are_open
-from orchestrator.space import Range, SearchSpace, Value
+from orchestrator.space import Range, SearchSpace, Value, id_part, short_names
 from orchestrator.space.problems import space_error
 from trainable.budget import draw_subset, validation_parts
 from trainable.errors import DataError
@@ -46,7 +46,8 @@ class Baseline:
     Attributes:
         study: name of the study.
         method: `pixels` or `probe`.
-        backbone: whose features are probed; None for pixels.
+        backbone: whose features are probed, as the file spells it; None for pixels.
+        short_name: of the backbone; None for pixels, and in the journals of 0.1.0.
         image_size: side in pixels at which the backbone sees images, as trials beside it do; None
             for the size that its weights were trained for, and for pixels, which have their own.
         precision: of the backbone's forward pass, `auto` included.
@@ -57,6 +58,7 @@ class Baseline:
     study: str
     method: str
     backbone: str | None
+    short_name: str | None = None
     image_size: int | None = None
     precision: str = "fp32"
     variant: str | None = None
@@ -64,7 +66,8 @@ class Baseline:
     @property
     def trial_id(self) -> str:
         """The id that tables show."""
-        return "-".join(filter(None, (self.study, self.method, self.backbone, self.variant)))
+        name = self.backbone if self.short_name is None else id_part(self.short_name)
+        return "-".join(filter(None, (self.study, self.method, name, self.variant)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +223,7 @@ def _probe(
         study=study,
         method="probe",
         backbone=backbone,
+        short_name=short_names(possible)[backbone],
         image_size=inputs.image_size,
         precision=inputs.precision,
         variant=variant,

@@ -17,7 +17,6 @@ from orchestrator import record
 from orchestrator.arrays import from_text
 from orchestrator.journal import read_storage
 from orchestrator.leaderboard import build_leaderboard
-from orchestrator.plan import Baseline
 from orchestrator.tables import SCHEMA_VERSION, SCHEMAS, conform, write_table
 from orchestrator.work import State
 
@@ -147,7 +146,7 @@ class Projection:
             "trial_id": record.trial_id(study, trial.number),
             "state": _STATES[trial.state].value,
             "method": "finetune",
-            "backbone": spec.get("backbone"),
+            "backbone": record.shown_backbone(about, spec.get("backbone")),
             "freeze_depth": _freeze_depth(spec, facts),
             "lr": spec.get("lr"),
             "params": _json(plan["params"]),
@@ -167,12 +166,7 @@ class Projection:
 
     def _project_baseline(self, study: str, about: Row, value: Row) -> None:
         task, run, result = value["task"], value["run"], value["result"]
-        key = Baseline(
-            study=study,
-            method=task["method"],
-            backbone=task["backbone"],
-            variant=task.get("variant"),
-        ).trial_id
+        key = record.recorded_baseline(study, about, task).trial_id
         if key in self._trials:
             return
         row = {
@@ -180,7 +174,7 @@ class Projection:
             "trial_id": key,
             "state": (State.FAILED if result is None else State.COMPLETE).value,
             "method": task["method"],
-            "backbone": task["backbone"],
+            "backbone": record.shown_backbone(about, task["backbone"]),
             "freeze_depth": None if task["backbone"] is None else 1.0,
             "params": _json({}),
             "spec": _json(task),

@@ -12,12 +12,15 @@ from typing import Any
 
 import optuna
 
+from orchestrator.inputs import backbones
 from orchestrator.plan import Baseline, StudyPlan
-from orchestrator.space import SearchSpace
+from orchestrator.space import SearchSpace, short_names
 from orchestrator.work import Failure, Kind, Work
 from trainable.images import LabelledImages, Split
 
 ABOUT, FINISHED, PLAN, FACTS, RUN = "about", "finished", "plan", "facts", "run"
+BACKBONE_NAMES = "backbone_names"
+"""Of `about`: short names by backbone; not in journals of 0.1.0, which show backbones in full."""
 FINAL_PREFIX, BASELINE_PREFIX = "final/", "baseline/"
 
 
@@ -94,6 +97,29 @@ def baseline_task(baseline: Baseline, plan: StudyPlan, space: SearchSpace) -> di
     }
 
 
+def recorded_baseline(study: str, about: Mapping[str, Any], task: Mapping[str, Any]) -> Baseline:
+    """The baseline that a recorded task was for.
+
+    Args:
+        study: its name.
+        about: what is recorded of the study.
+        task: see `baseline_task`.
+    """
+    return Baseline(
+        study=study,
+        method=task["method"],
+        backbone=task["backbone"],
+        short_name=about.get(BACKBONE_NAMES, {}).get(task["backbone"]),
+        variant=task.get("variant"),
+    )
+
+
+def shown_backbone(about: Mapping[str, Any], backbone: str | None) -> str | None:
+    """What tables call a backbone: its short name, where the study has one recorded."""
+    names: Mapping[str | None, str] = about.get(BACKBONE_NAMES, {})
+    return names.get(backbone, backbone)
+
+
 def _selection(space: SearchSpace, images: LabelledImages) -> str:
     """How configurations were chosen; labels outside the budget are counted."""
     if not space.validation.outside:
@@ -113,6 +139,7 @@ def about_study(plan: StudyPlan, space: SearchSpace, images: LabelledImages) -> 
         "selection": _selection(space, images),
         "most_baselines": plan.most_baselines,
         "seed": space.seed,
+        BACKBONE_NAMES: short_names(backbones(space)),
         "class_names": list(images.class_names),
         "test": {
             "image_id": [ids[i] for i in test],

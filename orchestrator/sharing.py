@@ -10,7 +10,7 @@ import optuna
 
 from orchestrator import record
 from orchestrator.formats import percent
-from orchestrator.space import SearchSpace
+from orchestrator.space import SearchSpace, short_names
 from trainable.boundaries import Boundary
 from trainable.errors import CacheError
 from trainable.images import LabelledImages
@@ -22,7 +22,7 @@ class KeptBoundaries:
     """Which of a backbone's boundaries are kept on this machine.
 
     Attributes:
-        backbone: its name.
+        backbone: its short name.
         image_size: side of its images, in pixels.
         num_boundaries: there are.
         kept: numbers of those kept, from 1.
@@ -116,12 +116,13 @@ def kept_boundaries(
         problem = str(error)
     views = space.augment.views if space.augment else 1
     found = []
+    names = short_names(backbone for backbone, _ in cuts)
     for (backbone, size), places in cuts.items():
         levels = [] if cache is None else cache_levels(places, cache, views=views)
         kept = [(number, level) for number, level in enumerate(levels, start=1) if level.kept]
         found.append(
             KeptBoundaries(
-                backbone=backbone,
+                backbone=names[backbone],
                 image_size=size,
                 num_boundaries=len(places),
                 kept=tuple(number for number, _ in kept),

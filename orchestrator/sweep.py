@@ -16,7 +16,13 @@ import yaml
 
 from orchestrator import record
 from orchestrator.answer import answer
-from orchestrator.continuity import check_data, check_space, check_versions, foundations
+from orchestrator.continuity import (
+    check_data,
+    check_release,
+    check_space,
+    check_versions,
+    foundations,
+)
 from orchestrator.execution import Ended, View, execute
 from orchestrator.inspection import RunState, inspect
 from orchestrator.journal import SweepJournal
@@ -123,14 +129,18 @@ def resume(run: Run, *, address: str, view: View, accept_changes: bool = False) 
 
     Raises:
         UsageError: another process runs the sweep; or its results would rest on something else
-            than those that are there: another space, other images, weights or versions.
+            than those that are there: another space, other images, weights or versions; or another
+            minor version of this program began it, which `accept_changes` does not change.
         StorageError: no cluster, no room, or a store that fails before the first trial or at the
             end.
     """
     manifest = run.read_manifest()
+    finished = inspect(run).state is RunState.FINISHED
+    if not finished:
+        check_release(run, manifest)
     check_space(run, manifest, load_space(run.space))
     with mirrored(run.path):
-        if inspect(run).state is RunState.FINISHED:
+        if finished:
             return _finished(run, start=time.monotonic())
         return _go_on(run, manifest, address=address, view=view, accept_changes=accept_changes)
 

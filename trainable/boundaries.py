@@ -23,7 +23,7 @@ from weakref import WeakKeyDictionary
 from torch import fx, nn
 
 from trainable.errors import BackboneError, SpecError
-from trainable.graphs import TracedBackbone
+from trainable.graphs import TracedBackbone, lone_carriers, parameter_names
 from trainable.tracing import is_random
 
 
@@ -67,7 +67,7 @@ def _find(traced: TracedBackbone) -> list[Boundary]:
     found, params, flops = [], set[str](), 0.0
     for node in traced.module.graph.nodes:
         flops += traced.facts[node].flops
-        params |= _parameter_names(traced.module, node)
+        params |= parameter_names(traced.module, node)
         if node in cuts:
             shape = traced.facts[node].shape
             assert shape is not None
@@ -118,7 +118,7 @@ def parameter_depths(traced: TracedBackbone) -> dict[str, int]:
     remaining = len(cuts)
     depths: dict[str, int] = {}
     for node in traced.module.graph.nodes:
-        for name in _parameter_names(traced.module, node):
+        for name in parameter_names(traced.module, node):
             depths.setdefault(name, remaining)
         remaining -= node.name in cuts
     return depths
@@ -126,23 +126,16 @@ def parameter_depths(traced: TracedBackbone) -> dict[str, int]:
 
 def _single_tensors(traced: TracedBackbone) -> list[fx.Node]:
     """Nodes before the head that alone carry pixels on, and that arithmetic follows directly."""
-    nodes = list(traced.module.graph.nodes)
-    position = {node: i for i, node in enumerate(nodes)}
-    facts = traced.facts
-    last_use = {  # as pixels; of what only a shape or a device is asked may be gone by then
-        node: max((position[u] for u in node.users if facts[u].pixels), default=-1)
-        for node in nodes
-    }
-    found, alive, flops = [], set[fx.Node](), 0.0
-    for i, node in enumerate(nodes[: position[traced.head]]):
-        flops += facts[node].flops
-        if facts[node].pixels:
-            alive.add(node)
-        alive = {other for other in alive if last_use[other] > i}
+    carriers = set(lone_carriers(traced))
+    found, flops = [], 0.0
+    for node in traced.module.graph.nodes:
+        if node is traced.head:
+            break
+        flops += traced.facts[node].flops
         if (
-            alive == {node}
+            node in carriers
             and flops > 0  # before it there is something to freeze
-            and facts[node].shape is not None
+            and traced.facts[node].shape is not None
             and _arithmetic_follows(traced, node)
         ):
             found.append(node)
@@ -162,7 +155,7 @@ def _outside_blocks(traced: TracedBackbone, cuts: list[fx.Node]) -> set[fx.Node]
     """The cuts that do not lie inside an instance of a class of blocks."""
     work: dict[str, list[fx.Node]] = {}
     for node in traced.module.graph.nodes:
-        if traced.facts[node].pixels and not _is_idle(traced.module, node):
+        if traced.facts[node].pixels and not is_idle(traced.module, node):
             for path in _modules_around(node):
                 work.setdefault(path, []).append(node)
     position = {node: i for i, node in enumerate(traced.module.graph.nodes)}
@@ -198,21 +191,10 @@ def _is_wrapper(path: str, num_nodes: int, work: dict[str, list[fx.Node]]) -> bo
     )
 
 
-def _is_idle(module: fx.GraphModule, node: fx.Node) -> bool:
+def is_idle(module: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node passes its input on, at least in eval mode."""
     if is_random(module, node):
         return True
     return node.op == "call_module" and isinstance(
         module.get_submodule(str(node.target)), nn.Identity
     )
-
-
-def _parameter_names(module: fx.GraphModule, node: fx.Node) -> set[str]:
-    if node.op == "call_module":
-        target = str(node.target)
-        layer = module.get_submodule(target)
-        return {f"{target}.{name}" for name, _ in layer.named_parameters()}
-    if node.op == "get_attr":
-        names = {name for name, _ in module.named_parameters()}
-        return {str(node.target)} & names
-    return set()

@@ -22,13 +22,16 @@ from trainable import device as devices
 from trainable.backbones import Preprocessing, Weights
 from trainable.decoding import decode_one, normalize
 from trainable.errors import BackboneError, DataError, ExportError
-from trainable.freezing import new_head
+from trainable.freezing import new_head, split
 
 ABOUT_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
 
 FORMAT = 1
 """Raised whenever a reader of the old form would misread the new one."""
+
+BARE_FORMAT = 2
+"""Of networks with `bare_logits`, which a reader of the first form would build with activations."""
 
 CUSTOM = "custom"
 """The source of backbones that the user's own code builds."""
@@ -49,6 +52,7 @@ class About:
         preprocessing: from a picture to the network's input.
         class_names: of the outputs, in order.
         args: what the source builds the architecture with.
+        bare_logits: whether activations that the architecture has behind its head are left out.
     """
 
     backbone: str
@@ -59,10 +63,12 @@ class About:
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     args: Mapping[str, Any] = field(default_factory=dict)
+    bare_logits: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of JSON values that `from_json` reads."""
-        return {"format": FORMAT, **asdict(self)}
+        """A dict of JSON values that `from_json` reads; its format says `bare_logits`."""
+        values = asdict(self)
+        return {"format": BARE_FORMAT if values.pop("bare_logits") else FORMAT, **values}
 
     @classmethod
     def from_json(cls, data: object) -> About:
@@ -71,9 +77,11 @@ class About:
         Raises:
             ExportError: this is something else; the message knows no path.
         """
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
+        if not isinstance(data, dict) or data.get("format") not in (FORMAT, BARE_FORMAT):
             given = data.get("format") if isinstance(data, dict) else data
-            raise ExportError(f"format: got {given!r}; this version reads {FORMAT}")
+            raise ExportError(
+                f"format: got {given!r}; this version reads {FORMAT} and {BARE_FORMAT}"
+            )
         texts: dict[str, Any] = {name: data.get(name) for name in _TEXTS}
         names: Any = data.get("class_names")
         args = data.get("args", {})
@@ -93,6 +101,7 @@ class About:
             preprocessing=_read_preprocessing(data.get("preprocessing")),
             class_names=tuple(names),
             args=args,
+            bare_logits=data["format"] == BARE_FORMAT,
         )
 
     def network(self) -> nn.Module:
@@ -111,15 +120,24 @@ class About:
             digest="",
             args=self.args,
         )
-        network = shelf.network(weights, image_size=self.preprocessing.image_size)
+        size = self.preprocessing.image_size
+        if self.bare_logits:
+            traced = shelf.network_graph(weights, image_size=size)
+            if traced.head.target != self.head:
+                raise self._no_head()
+            return split(traced, frozen=0, num_classes=len(self.class_names)).suffix.eval()
+        network = shelf.network(weights, image_size=size)
         try:
             old = network.get_submodule(self.head)
         except AttributeError:
             old = None
         if not isinstance(old, nn.Linear | nn.Conv2d):
-            raise BackboneError(f"{self.backbone}: it has no classifier called {self.head!r}")
+            raise self._no_head()
         network.set_submodule(self.head, new_head(old, len(self.class_names)))
         return network.eval()
+
+    def _no_head(self) -> BackboneError:
+        return BackboneError(f"{self.backbone}: it has no classifier called {self.head!r}")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ reads them back without anything of sft-sweep. Whatever is written is read and c
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from trainable.decoding import decode, normalize
 from trainable.errors import ExportError
 from trainable.exported import ABOUT_FILE, WEIGHTS_FILE, About
 from trainable.finetune import Trial
-from trainable.freezing import FrozenPrefix, frozen_between, new_head, split
+from trainable.freezing import FrozenPrefix, SplitBackbone, frozen_between, new_head, split
 from trainable.graphs import independent_copy
 from trainable.images import LabelledImages
 from trainable.keeping import FeatureCache
@@ -50,7 +50,7 @@ class TrainedModel:
 
     Attributes:
         about: what it is.
-        network: its own code with all weights, in eval mode, on the CPU.
+        network: its own code with all weights, or its graph; in eval mode, on the CPU.
         indices: (M,) int64 of the images that it learnt from.
         examples: (B, 3, S, S) float32 input that every form of it is compared on.
         spec: the recipe, nothing in it `auto`; None of a linear probe.
@@ -116,7 +116,7 @@ def train_configuration(
         backbone,
         images,
         image_size=size,
-        head=fitted.split.head,
+        halves=fitted.split,
         trained=suffix.state_dict(),
         learnt={name for name, _ in suffix.named_parameters()},
         indices=fitted.indices,
@@ -159,7 +159,6 @@ def train_probe(
     device = device or devices.default_device()
     size = image_size or backbone.weights.preprocessing.image_size
     traced = backbone.traced(size)
-    head = str(traced.head.target)
     indices = draw_subset(images, budget=budget, repeat=repeat, seed=seed)
     features = baseline_features(
         images,
@@ -176,8 +175,8 @@ def train_probe(
         num_classes=images.num_classes,
         inverse_penalties=[inverse_penalty],
     )
-    bare = split(traced, frozen=len(boundaries(traced)), num_classes=images.num_classes)
-    layer = bare.suffix.get_submodule(head)
+    halves = split(traced, frozen=len(boundaries(traced)), num_classes=images.num_classes)
+    layer = halves.suffix.get_submodule(halves.head)
     if not isinstance(layer, nn.Linear) or layer.weight.shape != classifier.weight.shape:
         raise ExportError(
             f"{backbone.weights.backbone}: its classifier is no linear layer on one feature "
@@ -185,6 +184,7 @@ def train_probe(
         )
     examples = _examples(images, indices, backbone, image_size=size)
     weight, bias = classifier.weight.float().cpu(), classifier.bias.float().cpu()
+    learnt = {f"{halves.head}.weight": weight, f"{halves.head}.bias": bias}
     prefix = _on_processor(frozen_between(traced, None, boundaries(traced)[-1]))
     with torch.no_grad():
         expected = nn.functional.linear(prefix(examples).flatten(1), weight, bias)
@@ -192,9 +192,9 @@ def train_probe(
         backbone,
         images,
         image_size=size,
-        head=head,
-        trained={f"{head}.weight": weight, f"{head}.bias": bias},
-        learnt={f"{head}.weight", f"{head}.bias"},
+        halves=halves,
+        trained=learnt,
+        learnt=learnt.keys(),
         indices=indices,
         examples=examples,
         expected=expected,
@@ -232,9 +232,9 @@ def _assemble(
     images: LabelledImages,
     *,
     image_size: int,
-    head: str,
+    halves: SplitBackbone,
     trained: Mapping[str, Tensor],
-    learnt: set[str],
+    learnt: Set[str],
     indices: npt.NDArray[np.int64],
     examples: Tensor,
     expected: Tensor,
@@ -242,7 +242,8 @@ def _assemble(
 ) -> TrainedModel:
     """The backbone's own code with everything that was trained in its place.
 
-    Of `trained`, parameters and buffers by name, those in `learnt` have to find their place;
+    Where that code has activations behind its head, it is the graph of it without them. Of
+    `trained`, parameters and buffers by name, those in `learnt` have to find their place;
     buffers that the code makes anew are left out. `expected` is what the graph that was trained
     makes of `examples`.
     """
@@ -252,13 +253,13 @@ def _assemble(
         source=weights.source,
         architecture=weights.architecture,
         version=weights.version,
-        head=head,
+        head=halves.head,
         preprocessing=weights.preprocessing.resized(image_size),
         class_names=images.class_names,
         args=weights.args,
+        bare_logits=halves.bare_logits,
     )
-    network = backbone.model(image_size)
-    network.set_submodule(head, new_head(network.get_submodule(head), images.num_classes))
+    network = _untrained(backbone, halves, image_size=image_size, num_classes=images.num_classes)
     state = network.state_dict()
     lost = sorted(learnt - state.keys())
     if lost:
@@ -269,6 +270,18 @@ def _assemble(
     with torch.no_grad():
         _check(network(examples), expected, about, "run by its own code")
     return TrainedModel(about=about, network=network, indices=indices, examples=examples, spec=spec)
+
+
+def _untrained(
+    backbone: Backbone, halves: SplitBackbone, *, image_size: int, num_classes: int
+) -> nn.Module:
+    """The network as it began: pretrained, on the CPU, with a new head."""
+    if halves.bare_logits:
+        return split(halves.traced, frozen=0, num_classes=num_classes).suffix.cpu()
+    network = backbone.model(image_size)
+    old = network.get_submodule(halves.head)
+    network.set_submodule(halves.head, new_head(old, num_classes))
+    return network
 
 
 def _on_processor(prefix: FrozenPrefix) -> FrozenPrefix:

@@ -9,9 +9,15 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from trainable.boundaries import Boundary, boundaries
+from trainable.boundaries import Boundary, boundaries, is_idle
 from trainable.errors import BackboneError
-from trainable.graphs import NodeFacts, TracedBackbone, independent_copy
+from trainable.graphs import (
+    NodeFacts,
+    TracedBackbone,
+    independent_copy,
+    lone_carriers,
+    parameter_names,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +30,8 @@ class SplitBackbone:
         head: name of the new classifier within the suffix.
         frozen: number of boundaries inside the prefix.
         boundary: where the cut lies; None where nothing is frozen.
+        bare_logits: whether the suffix goes without something that the backbone computes behind
+            its head; see `split`.
     """
 
     traced: TracedBackbone
@@ -31,6 +39,7 @@ class SplitBackbone:
     head: str
     frozen: int
     boundary: Boundary | None
+    bare_logits: bool
 
     @cached_property
     def prefix(self) -> FrozenPrefix:
@@ -62,7 +71,10 @@ class FrozenPrefix(nn.Module):
 def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBackbone:
     """Cut after the `frozen`-th boundary and give the suffix a new head of `num_classes` outputs.
 
-    The head's weights and biases are zero; everything else is the backbone's own.
+    The head's weights and biases are zero; everything before it is the backbone's own. Behind it
+    stays what logits need to get their shape, such as pooling. What keeps their shape goes: an
+    activation there belongs to what the old classes were trained with, and would bound the new
+    logits, as a ReLU that lets none be negative.
 
     Args:
         traced: the backbone; it is not changed, and the prefix shares its parameters.
@@ -72,8 +84,11 @@ def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBack
     boundary = boundaries(traced)[frozen - 1] if frozen else None
     cut = _node_of(traced, boundary)
     suffix_graph = _SuffixGraph(traced.facts, cut)
+    passed_over = _passed_over(traced)
     for node in _behind(traced, cut):
-        if traced.facts[node].pixels or node.op == "output":
+        if node in passed_over:
+            suffix_graph.copied[node] = suffix_graph.copied[passed_over[node]]
+        elif traced.facts[node].pixels or node.op == "output":
             suffix_graph.copy(node)
     suffix = independent_copy(_module_of(traced.module, suffix_graph.graph))
     head = str(traced.head.target)
@@ -86,7 +101,46 @@ def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBack
         head=head,
         frozen=frozen,
         boundary=boundary,
+        bare_logits=not all(is_idle(traced.module, node) for node in passed_over),
     )
+
+
+def _passed_over(traced: TracedBackbone) -> dict[fx.Node, fx.Node]:
+    """What a new network does without behind its head: nodes, and whose values they hand on then.
+
+    From one node that alone carries pixels to the next lies a part with one input and one output;
+    it goes as a whole, so that `x * x.sigmoid()` does not become `x * x`. It stays where it changes
+    the shape, or where something in it is learnt.
+    """
+    carriers = set(lone_carriers(traced))
+    found = dict[fx.Node, fx.Node]()
+    before, part = traced.head, list[fx.Node]()
+    for node in _behind(traced, traced.head):
+        if traced.facts[node].pixels:
+            part.append(node)
+        if node not in carriers:
+            continue
+        shape = traced.facts[node].shape
+        if shape == traced.facts[before].shape is not None and not _learns(traced, before, node):
+            found |= dict.fromkeys(part, before)
+        before, part = node, []
+    return found
+
+
+def _learns(traced: TracedBackbone, before: fx.Node, after: fx.Node) -> bool:
+    """Whether the way from one node to another goes past parameters."""
+    waiting, seen = [after], {before}
+    while waiting:
+        node = waiting.pop()
+        if parameter_names(traced.module, node):
+            return True
+        seen.add(node)
+        waiting += [
+            source
+            for source in node.all_input_nodes
+            if source not in seen and traced.facts[source].holds_tensor
+        ]
+    return False
 
 
 def frozen_between(

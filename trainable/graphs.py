@@ -34,6 +34,11 @@ class NodeFacts:
     flops: float
 
     @property
+    def holds_tensor(self) -> bool:
+        """Whether the value is a tensor or has one in it."""
+        return _holds_tensor(self.results[0])
+
+    @property
     def shape(self) -> tuple[int, ...] | None:
         """Shape per image where the value is one tensor with the batch first, else None."""
         first, second = self.results
@@ -84,6 +89,40 @@ def trace(model: nn.Module, *, image_size: int, opaque: Opaque = TRANSPARENT) ->
             "distillation heads"
         )
     return TracedBackbone(module=module, facts=facts, head=heads[-1])
+
+
+def lone_carriers(traced: TracedBackbone) -> list[fx.Node]:
+    """Nodes that alone carry pixels on: whatever lies behind one depends on images through it.
+
+    They are in the order of the graph, from the images to the output.
+    """
+    nodes = list(traced.module.graph.nodes)
+    position = {node: i for i, node in enumerate(nodes)}
+    facts = traced.facts
+    last_use = {  # as pixels; of what only a shape or a device is asked may be gone by then
+        node: max((position[u] for u in node.users if facts[u].pixels), default=-1)
+        for node in nodes
+    }
+    found, alive = [], set[fx.Node]()
+    for i, node in enumerate(nodes):
+        if facts[node].pixels:
+            alive.add(node)
+        alive = {other for other in alive if last_use[other] > i}
+        if alive == {node}:
+            found.append(node)
+    return found
+
+
+def parameter_names(module: fx.GraphModule, node: fx.Node) -> set[str]:
+    """The parameters that a node itself holds."""
+    if node.op == "call_module":
+        target = str(node.target)
+        layer = module.get_submodule(target)
+        return {f"{target}.{name}" for name, _ in layer.named_parameters()}
+    if node.op == "get_attr":
+        names = {name for name, _ in module.named_parameters()}
+        return {str(node.target)} & names
+    return set()
 
 
 def independent_copy(module: fx.GraphModule) -> fx.GraphModule:

@@ -22,6 +22,7 @@ DEFAULT_TOP = 3
 """Ranked rows shown for each budget, finalists beyond them not counted."""
 
 Row = Mapping[str, Any]
+Spellings = Mapping[tuple[str, str | None], str | None]
 
 
 def leaderboard(
@@ -86,7 +87,9 @@ def leaderboard(
     ]
     if not rows:
         print("no trial has completed yet; see: sft-sweep status", file=sys.stderr)
-    rows = _only(rows, budget or [], backbone or [], method or [])
+    rows = _only(
+        rows, budget or [], backbone or [], method or [], _spellings(loaded) if backbone else {}
+    )
     if len(loaded) > 1:  # beside each other is what is asked of the same number of labels
         rows.sort(key=lambda row: (row["label_budget"] is None, row["label_budget"] or 0.0))
         _warn_of_differences(loaded)
@@ -119,8 +122,23 @@ def read_test_set(run: LoadedRun) -> TestSet | None:
     )
 
 
+def _spellings(runs: Sequence[LoadedRun]) -> Spellings:
+    """Backbones as their search-space files spell them, which is more than their short names."""
+    found: dict[tuple[str, str | None], str | None] = {}
+    for run in runs:
+        for row in run.read("trials", columns=["backbone", "spec"]).to_pylist():
+            key = run.sweep_id, row["backbone"]
+            if key not in found:
+                found[key] = jsonlib.loads(row["spec"] or "{}").get("backbone")
+    return found
+
+
 def _only(
-    rows: list[Row], budgets: Sequence[str], backbones: Sequence[str], methods: Sequence[str]
+    rows: list[Row],
+    budgets: Sequence[str],
+    backbones: Sequence[str],
+    methods: Sequence[str],
+    spellings: Spellings,
 ) -> list[Row]:
     """The rows that every filter given lets through.
 
@@ -129,7 +147,7 @@ def _only(
     """
     for option, wanted, names_of in (
         ("--budget", budgets, _budget_names),
-        ("--backbone", backbones, lambda row: [row["backbone"]]),
+        ("--backbone", backbones, lambda row: _backbone_names(row, spellings)),
         ("--method", methods, lambda row: [row["method"]]),
     ):
         known = list(dict.fromkeys(names_of(row)[0] for row in rows))
@@ -156,6 +174,11 @@ def _budget_names(row: Row) -> list[str]:
     """What a budget may be called: its labels per class, its study."""
     labels = row["label_budget"]
     return [row["study"]] if labels is None else [f"{labels:g}", row["study"]]
+
+
+def _backbone_names(row: Row, spellings: Spellings) -> list[str | None]:
+    """What a backbone may be called: its short name, and as the search-space file spells it."""
+    return [row["backbone"], spellings.get((row["sweep_id"], row["backbone"]))]
 
 
 def _warn_of_differences(runs: Sequence[LoadedRun]) -> None:

@@ -30,6 +30,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
     from orchestrator.cli.render import print_rich
     from orchestrator.formats import plural
     from orchestrator.inputs import backbones
+    from orchestrator.space import short_names
 
     plan, space = prepared.plan, prepared.space
     num_finals = space.finalists.count * space.finalists.repeats
@@ -81,7 +82,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
             "of a range of image sizes the ends have a probe each; one follows at the size of each "
             "finalist that has none yet"
         )
-    print(f"backbones: {', '.join(backbones(space))}")
+    print(f"backbones: {', '.join(short_names(backbones(space)).values())}")
     print(f"axes: {', '.join(space.varies) or 'none'}; {plural(plan.num_test, 'test image')}")
     print(f"objective: {space.objective.value}")
     for one in prepared.kept:

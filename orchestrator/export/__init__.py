@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -138,12 +138,13 @@ def export(
 
 
 def _read_weights(run: Run, space: SearchSpace, choice: Choice) -> Weights:
-    name = choice.trial["backbone"]
+    name = json.loads(choice.trial["spec"])["backbone"]
     try:
         weights = load_weights(space.custom.get(name, name))
     except BackboneError as error:
         raise UsageError(f"{run.space}: search.backbone: {error}") from error
-    if weights.version != choice.trial["weights"]:
+    # 0.1.0 recorded the name of a file of weights without its path.
+    if choice.trial["weights"] not in (weights.version, PurePath(weights.version).name):
         raise UsageError(
             f"{run.path}: the weights of {name} were {choice.trial['weights']} in the sweep and "
             f"are {weights.version} now, so that this would be another network. Bring the "

@@ -99,7 +99,8 @@ def card_text(card: Card, written: Written) -> str:
     """The card in Markdown; nothing in it that came from outside has a meaning there."""
     about = card.model.about
     kind = "fine-tuned" if card.model.spec else "a linear probe on"
-    title = f"{escaped(card.manifest['sweep_id'])}: {kind} {escaped(about.backbone)}"
+    backbone = escaped(card.choice.trial["backbone"])
+    title = f"{escaped(card.manifest['sweep_id'])}: {kind} {backbone}"
     parts = [
         [f"# {title}"],
         [
@@ -188,7 +189,7 @@ def _facts(card: Card) -> list[tuple[str, object]]:
     size = card.model.about.preprocessing.image_size
     network = sum(parameter.numel() for parameter in card.model.network.parameters())
     facts: list[tuple[str, object]] = [
-        ("backbone", weights.backbone),
+        ("backbone", trial["backbone"]),
         ("pretrained weights", weights.version),
         ("pretrained on", weights.pretraining or "unknown"),
         ("licence of the pretrained weights", weights.licence or "unknown"),
@@ -196,6 +197,8 @@ def _facts(card: Card) -> list[tuple[str, object]]:
         ("of them trained", f"{trial['trainable_params'] or 0:,}"),
         ("input", f"RGB, {size} x {size} pixels"),
     ]
+    if card.model.about.bare_logits:
+        facts.append(("left out", "what the network's own code computes behind its classifier"))
     if trial["freeze_depth"] is not None:
         facts.append(("freeze depth", f"{trial['freeze_depth']:.4g}"))
     if trial["boundary"] is not None:

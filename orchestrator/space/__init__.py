@@ -2,6 +2,7 @@
 
 from orchestrator.space.axes import Axis, Case, Choice, Condition, Domain, Fixed, Range
 from orchestrator.space.axis_reading import Shelf
+from orchestrator.space.backbone_names import id_part, short_names
 from orchestrator.space.datasets import (
     DEFAULT_TEST_SHARE,
     SOURCES,
@@ -69,7 +70,9 @@ __all__ = [
     "TorchvisionSection",
     "TpeSection",
     "Value",
+    "id_part",
     "known_keys",
     "load_space",
     "parse_space",
+    "short_names",
 ]

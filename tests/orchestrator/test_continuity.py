@@ -11,6 +11,7 @@ import yaml
 from orchestrator import continuity
 from orchestrator.continuity import (
     check_data,
+    check_release,
     check_space,
     check_versions,
     differences,
@@ -91,6 +92,37 @@ def test_other_versions_are_refused_unless_they_are_accepted(
     with pytest.raises(UsageError, match=r"torch: was \S+, is 9\.9\n") as told:
         check_versions(Run(tmp_path), manifest, accept=False)
     assert "--accept-changes" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "refused"),
+    [
+        ("0.1.0", "0.2.0", True),
+        ("0.1.9", "0.2.0.dev3", True),
+        ("0.3.0", "0.2.0", True),
+        ("1.2.0", "0.2.0", True),
+        ("unknown", "0.2.0", True),
+        ("0.2.0", "0.2.0", False),
+        ("0.2.0", "0.2.7", False),
+        ("0.2.0rc1", "0.2.0", False),
+        (None, "0.2.0", False),
+        ("0.2.0", None, False),
+    ],
+)
+def test_another_minor_version_is_refused(
+    before: str | None,
+    now: str | None,
+    refused: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(continuity, "result_versions", lambda: {"sft-sweep": now})
+    manifest = {} if before is None else {"tool_version": before}
+    if not refused:
+        check_release(Run(tmp_path), manifest)
+        return
+    with pytest.raises(UsageError, match=f"a sweep of sft-sweep {before}, and this is {now}"):
+        check_release(Run(tmp_path), manifest)
 
 
 def test_a_manifest_without_versions_is_refused_too(tmp_path: Path) -> None:

@@ -27,7 +27,10 @@ NUM_BETWEEN = 2
 
 
 class Case(NamedTuple):
-    """A model in eval mode with nothing at its neutral value, its graph, its image size."""
+    """A model in eval mode with nothing at its neutral value, its graph, its image size.
+
+    The model is what a split of the graph computes: without an activation behind its head.
+    """
 
     model: nn.Module
     traced: TracedBackbone
@@ -164,6 +167,22 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
 }
 
 
+ACTIVATIONS_BEHIND_HEADS = {
+    "squeezenet": "classifier.2",
+    "squeezenet1_0": "classifier.2",
+    "squeezenet1_1": "classifier.2",
+}
+"""By family or name of torchvision's: all of its models that have one."""
+
+
+def leave_activation_out(name: str, model: nn.Module) -> None:
+    """Take what follows the head of a model out of it, if there is anything."""
+    if name in ACTIVATIONS_BEHIND_HEADS:
+        activation = ACTIVATIONS_BEHIND_HEADS[name]
+        assert isinstance(model.get_submodule(activation), nn.ReLU)
+        model.set_submodule(activation, nn.Identity())
+
+
 @functools.cache
 def case_of(family: str) -> Case:
     """The case of a family, made once; a test that changes it breaks the others."""
@@ -172,6 +191,7 @@ def case_of(family: str) -> Case:
     model = build().eval()
     traced = trace(model, image_size=size)
     disturb(model, head=str(traced.head.target))
+    leave_activation_out(family, model)
     return Case(model, traced, size)
 
 

@@ -13,7 +13,7 @@ import torchvision
 from torch import nn
 from torchvision.models import list_models
 
-from tests.trainable.families import disturb
+from tests.trainable.families import disturb, leave_activation_out
 from trainable.backbones import Backbone, outline, torchvision_models, untrained
 from trainable.boundaries import boundaries
 from trainable.errors import BackboneError
@@ -35,6 +35,7 @@ def test_every_model_is_itself_again_wherever_it_is_cut(name: str) -> None:
     torch.manual_seed(0)
     disturb(traced.module, head=str(traced.head.target))
     model = unsplit(backbone, size)
+    leave_activation_out(name, model)
     del backbone  # of some models the weights are gigabytes
     head = model.get_submodule(str(traced.head.target))
     images = torch.randn(2, 3, size, size)

@@ -132,7 +132,7 @@ def test_a_folder_without_a_network_is_refused(tmp_path: Path) -> None:
         ExportedModel.load(file)
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"format": 2}', "\x00", "[" * 100_000])
+@pytest.mark.parametrize("content", ["", "[1]", '{"format": 3}', "\x00", "[" * 100_000])
 def test_a_file_of_another_form_is_refused_with_its_path(tmp_path: Path, content: str) -> None:
     (tmp_path / "model.json").write_text(content)
     with pytest.raises(ExportError, match=rf"^{tmp_path / 'model.json'}: "):

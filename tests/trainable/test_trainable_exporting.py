@@ -189,6 +189,52 @@ def test_a_probe_is_refused_where_it_cannot_be_the_head(digit_images: LabelledIm
         )
 
 
+@pytest.fixture(scope="module")
+def exported_squeezenet(
+    digit_images: LabelledImages, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrainedModel, exporting.Written, Path]:
+    """squeezenet1_1 with random weights, whose own code has a ReLU on its logits."""
+    backbone = Backbone(load_weights("squeezenet1_1@none"))
+    spec = spec_of(backbone="squeezenet1_1@none", steps=2, image_size=32, freeze_depth=0.8)
+    model = train_configuration(spec, digit_images, backbone)
+    folder = tmp_path_factory.mktemp("squeezenet")
+    return model, write_model(model, folder), folder
+
+
+def test_no_form_of_a_network_has_the_activation_behind_its_head(
+    digit_images: LabelledImages,
+    exported_squeezenet: tuple[TrainedModel, exporting.Written, Path],
+) -> None:
+    model, written, folder = exported_squeezenet
+    pixels = decode(digit_images, model.indices, model.about.preprocessing)
+    inputs = normalize(pixels, model.about.preprocessing)
+    with torch.no_grad():
+        expected = model.network(inputs)
+    assert (expected < 0).any()
+    assert difference(ExportedModel.load(folder).logits(pixels), expected) < 1e-5
+    session = onnxruntime.InferenceSession(folder / ONNX_FILE)
+    (logits,) = session.run(None, {"images": inputs.numpy()})
+    assert difference(torch.from_numpy(logits), expected) < 1e-4
+    with torch.no_grad():
+        again = torch.export.load(folder / TORCH_FILE).module()(inputs)
+    assert difference(again, expected) < 1e-5
+    assert written.torchvision_options is None  # its own code would put the ReLU back
+
+
+def test_a_folder_of_before_keeps_the_activation_it_was_trained_with(
+    digit_images: LabelledImages,
+    exported_squeezenet: tuple[TrainedModel, exporting.Written, Path],
+    tmp_path: Path,
+) -> None:
+    model, _, folder = exported_squeezenet
+    about = json.loads((folder / ABOUT_FILE).read_text())
+    assert about["format"] == 2
+    (tmp_path / ABOUT_FILE).write_text(json.dumps(about | {"format": 1}))
+    (tmp_path / WEIGHTS_FILE).write_bytes((folder / WEIGHTS_FILE).read_bytes())
+    pixels = decode(digit_images, model.indices, model.about.preprocessing)
+    assert (ExportedModel.load(tmp_path).logits(pixels) >= 0).all()
+
+
 def test_a_network_that_is_not_the_graph_that_was_trained_is_refused(
     digit_images: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,9 +7,11 @@ import itertools
 import pytest
 import torch
 
+from tests.trainable.families import ACTIVATIONS_BEHIND_HEADS
 from trainable.backbones import describe, names, outline, untrained
 from trainable.boundaries import boundaries
 from trainable.errors import BackboneError
+from trainable.freezing import split
 
 FEWEST = 5
 
@@ -41,6 +43,15 @@ def test_every_backbone_of_the_shelf_has_boundaries_up_to_its_head(name: str) ->
         assert 0 <= shallower.params <= deeper.params
         assert 0 <= shallower.flops <= deeper.flops
     assert found[-1].flops > 0
+    # Behind it stands what the backbone has there, but for the activations of two.
+    halves = split(traced, frozen=len(found), num_classes=3)
+    activation = ACTIVATIONS_BEHIND_HEADS.get(name)
+    assert halves.bare_logits is (activation is not None)
+    stays = [str(n.target) for n in nodes[order.index(traced.head.name) :] if n.op != "output"]
+    left = [
+        str(n.target) for n in halves.suffix.graph.nodes if n.op not in ("placeholder", "output")
+    ]
+    assert left[left.index(halves.head) :] == [target for target in stays if target != activation]
 
 
 @pytest.mark.parametrize("name", ["tiny_strokes", "resnet18", "vit_b_32", "regnet_y_400mf"])

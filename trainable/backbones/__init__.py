@@ -34,6 +34,7 @@ __all__ = [
     "load_weights",
     "names",
     "network",
+    "network_graph",
     "outline",
     "reachable",
     "shipped_module",
@@ -190,6 +191,16 @@ def network(weights: Weights, *, image_size: int) -> nn.Module:
         raise BackboneError(f"{weights.source} has no {weights.architecture!r}")
     model: nn.Module = source.build(weights, image_size=image_size)
     return model.eval()
+
+
+def network_graph(weights: Weights, *, image_size: int) -> TracedBackbone:
+    """The graph of `network`, with whatever weights that has.
+
+    Raises:
+        BackboneError: there is no such architecture here, or it cannot be built or traced.
+    """
+    model = network(weights, image_size=image_size)
+    return trace(model, image_size=image_size, opaque=_source_called(weights.source).opaque())
 
 
 def load_weights(backbone: str | CustomBackbone) -> Weights:

@@ -48,7 +48,7 @@ def load(backbone: CustomBackbone) -> Weights:
         version = AS_BUILT
     else:
         arrays = read_state_dict(Path(backbone.weights))
-        version = Path(backbone.weights).name
+        version = backbone.weights
     return Weights(
         backbone=backbone.name,
         source=NAME,

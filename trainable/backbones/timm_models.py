@@ -99,7 +99,7 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
     if wanted == RANDOM:
         arrays, version = _arrays_of(_create(name)), RANDOM
     elif wanted:
-        arrays, version = _converted(name, Path(wanted)), Path(wanted).name
+        arrays, version = _converted(name, Path(wanted)), wanted
     else:
         arrays, version = _converted(name, fetch(name, config)), config.tag or NAME
         licence, pretraining = config.license, config.tag

@@ -95,7 +95,7 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
     if wanted == RANDOM:
         arrays, version = _random(name), RANDOM
     elif wanted.endswith(SUFFIXES):
-        arrays, version = read_state_dict(Path(wanted)), Path(wanted).name
+        arrays, version = read_state_dict(Path(wanted)), wanted
     else:
         path = _fetch(name, member)
         version = member.name if is_original(path) else f"{member.name} (own file)"

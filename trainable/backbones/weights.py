@@ -56,7 +56,8 @@ class Weights:
         backbone: `NAME[@WEIGHTS]` as the user wrote it.
         source: which source of backbones builds it.
         architecture: the name by which the source knows it.
-        version: which weights these are, as tables show it; `none` for random ones.
+        version: which weights these are, as tables show it: their name at the source, the path of a
+            file as it was given, or `none` for random ones.
         preprocessing: what they were trained on.
         arrays: the state dict; entries of the head may be missing or of another shape.
         digest: SHA-256 of names and values.
