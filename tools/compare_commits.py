@@ -4,11 +4,11 @@
     python tools/compare_commits.py HEAD~3 HEAD --case tpe --case views
     python tools/compare_commits.py v0.1.0 HEAD --tolerance 1e-6
 
-Floats differ between processors, so that no file of expected scores would hold everywhere. Here both
-commits run on one machine, one after the other, each in a worktree and with a cache of its own; both
-are removed at the end. Their tables are compared row by row and column by column, floats to the bit.
-What depends on time, memory or the name of the sweep is left out; `LEFT_OUT` says why. A column that
-one commit alone has is listed and is no difference.
+Floats differ between processors, so that no file of expected scores would hold everywhere. Here
+both commits run on one machine, one after the other, each in a worktree and with a cache of its
+own; both are removed at the end. Their tables are compared row by row and column by column, floats
+to the bit. What depends on time, memory or the name of the sweep is left out; `LEFT_OUT` says why.
+A column that one commit alone has is listed and is no difference.
 
 Exit codes: 0 where all tables are equal, 1 where some differ or a sweep did not run, 2 where a
 commit or a case has a wrong name.
