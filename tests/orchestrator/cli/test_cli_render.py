@@ -12,7 +12,7 @@ from orchestrator.cli import board, view
 from orchestrator.cli.main import run
 from orchestrator.formats import duration, number, percent, plural
 from orchestrator.plan import Plan, StudyPlan
-from orchestrator.progress import StudyProgress, remaining_share
+from orchestrator.progress import StudyProgress
 from orchestrator.space import SearchSpace, parse_space
 from orchestrator.tables import SCHEMAS, write_table
 from orchestrator.work import Activity
@@ -171,6 +171,12 @@ def study_progress(**changes: Any) -> StudyProgress:
         "others_done": 3,
         "others_total": 18,
         "others_failed": 0,
+        "finals_done": 0,
+        "finals_total": 15,
+        "steps": 100,
+        "updates_done": 1100.0,
+        "updates_due": 40.0,
+        "updates_left": 1200.0,
         "finished": False,
     }
     return StudyProgress(**(values | changes))
@@ -208,7 +214,16 @@ def test_lines_of_progress_count_what_is_settled(
     monkeypatch.setattr("orchestrator.cli.view.time.monotonic", lambda: now[0])
     with view.ProgressView(digits_space()) as show:
         plan = one_study_plan()
-        begun = study_progress(running=0, complete=0, pruned=0, failed=0, others_done=0)
+        begun = study_progress(
+            running=0,
+            complete=0,
+            pruned=0,
+            failed=0,
+            others_done=0,
+            updates_done=0.0,
+            updates_due=0.0,
+            updates_left=2400.0,
+        )
         show(plan, [begun], activity(busy=1, asked_flops=0.0))
         now[0] = 100.0
         progress = [study_progress()]
@@ -219,9 +234,8 @@ def test_lines_of_progress_count_what_is_settled(
         "5 labels: 13/24 settled (2 running, 3 pruned, 1 failed), best 94.1, finals 3/18"
         " | 3 of 4 slots busy, 75.0 % of prefix work saved, about "
     )
-    done = (3 * 13 + 3) / (3 * 24 + 18)
-    assert remaining_share(plan, progress) == pytest.approx(1 - done)
-    assert lines[-1].endswith(f"about {duration(100 * (1 - done) / done)} left")
+    left = 100 * (3 * 1200 + 15 * 100) / (3 * 1100)  # an update of a trial is one a fold
+    assert lines[-1].endswith(f"about {duration(left)} left")
 
 
 def test_the_table_of_progress_has_a_row_a_budget() -> None:
