@@ -15,7 +15,7 @@ import optuna
 from optuna.trial import TrialState
 
 from orchestrator import record
-from orchestrator.finalists import choose_finalists
+from orchestrator.finalists import choose_finalists, probe_standings
 from orchestrator.plan import Baseline, Plan, StudyPlan, largest_value
 from orchestrator.sampling import (
     make_pruner,
@@ -217,10 +217,13 @@ class Agenda:
 
     def _final_work(self) -> list[Work]:
         complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        finalists = choose_finalists(
-            complete, count=self._space.finalists.count, metric=self._space.objective
-        )
         recorded = self.study.user_attrs
+        finalists = choose_finalists(
+            complete,
+            count=self._space.finalists.count,
+            metric=self._space.objective,
+            probes=probe_standings(recorded, self._space.objective),
+        )
         work = [
             Work(
                 kind=Kind.FINAL,
