@@ -18,7 +18,9 @@ from orchestrator.studies import StudyBroker
 from orchestrator.time_left import TimeLeft, Training
 from orchestrator.work import Event, Failure, Kind, Loss, Work
 from trainable.images import LabelledImages, Split
+from trainable.spec import Metric
 
+RESULT = {"validation": {metric.value: 0.5 for metric in Metric}}
 IMAGES = LabelledImages.from_bytes(
     (f"image {number}".encode() for number in range(60)),
     labels=[number % 10 for number in range(60)],
@@ -62,7 +64,12 @@ def _report(work: Work, number: int, value: float) -> Event:
     return Event(
         run={},
         report={"report": number, "val_objective": value, "val_loss": 1.0},
-        facts={"spec": work.task, "trainable_params": 1, "frozen_boundaries": 0},
+        facts={
+            "spec": work.task,
+            "frozen_boundaries": 0,
+            "num_boundaries": 4,
+            "trainable_params": 1,
+        },
         done=number == 1,
     )
 
@@ -72,7 +79,7 @@ def _complete(broker: StudyBroker, work: Work, value: float = 0.5) -> None:
         for number in range(2):
             broker.observe(work.work_id, _report(work, number, value))
     else:
-        broker.observe(work.work_id, Event(run={}, result={}, done=True))
+        broker.observe(work.work_id, Event(run={}, result=RESULT, done=True))
     broker.settle(work.work_id)
 
 
@@ -276,7 +283,7 @@ def _settle_with(broker: StudyBroker, *, asked: float, computed: float) -> None:
     if work.kind is Kind.TRIAL:
         broker.observe(work.work_id, replace(_report(work, 1, 0.5), run=run))
     else:
-        broker.observe(work.work_id, Event(run=run, result={}, done=True))
+        broker.observe(work.work_id, Event(run=run, result=RESULT, done=True))
     broker.settle(work.work_id)
 
 

@@ -33,6 +33,8 @@ def board_row(**changes: Any) -> dict[str, Any]:
         "val_objective": 0.94,
         "val_accuracy": 0.94,
         "num_val": 50,
+        "metric": "accuracy",
+        "test_score": 0.9575,
         "test_accuracy": 0.9575,
         "test_ci_low": 0.9372,
         "test_ci_high": 0.9701,
@@ -54,7 +56,8 @@ def sweep_with(directory: Path, *rows: dict[str, Any]) -> str:
 
 
 def test_a_row_reads_as_its_numbers_say() -> None:
-    assert board.cells(board_row()) == [
+    assert [*board.cells(board_row()).values()] == [
+        "None",
         "5",
         "2",
         "b5-0007",
@@ -64,13 +67,74 @@ def test_a_row_reads_as_its_numbers_say() -> None:
         "0.0012",
         "0.94",
         "94.0 (50)",
+        "accuracy",
         "95.8 (93.7 to 97.0)",
         "-0.2 (-0.6 to +0.2)",
         "tied",
         "12",
     ]
-    assert board.cells(board_row(tied_with_best=False))[-2] == "differs"
-    assert board.cells(board_row(rank=1))[-3:] == ["", "", "12"]
+    assert board.cells(board_row(tied_with_best=False))[""] == "differs"
+    first = board.cells(board_row(rank=1))
+    assert (first["to rank 1"], first[""]) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("metric", "head", "test", "difference"),
+    [
+        ("accuracy", "test % (95 %)", "71.2 (65.0 to 77.0)", "-2.0 (-5.0 to +1.0)"),
+        (
+            "balanced_accuracy",
+            "test balanced accuracy % (95 %)",
+            "71.2 (65.0 to 77.0)",
+            "-2.0 (-5.0 to +1.0)",
+        ),
+        (
+            "log_loss",
+            "test log loss (95 %)",
+            "0.712 (0.650 to 0.770)",
+            "-0.020 (-0.050 to +0.010)",
+        ),
+    ],
+)
+def test_test_scores_are_those_of_the_objective_and_shares_alone_in_percent(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    metric: str,
+    head: str,
+    test: str,
+    difference: str,
+) -> None:
+    scores = {"test_score": 0.712, "test_ci_low": 0.65, "test_ci_high": 0.77}
+    diffs = {"diff_to_best": -0.02, "diff_ci_low": -0.05, "diff_ci_high": 0.01}
+    path = sweep_with(tmp_path / "one", board_row(metric=metric, **scores, **diffs))
+    for form in ([], ["--markdown"]):
+        assert run(["leaderboard", path, *form]) == 0
+        out = capsys.readouterr().out
+        assert head in out
+        assert test in out
+        assert difference in out
+
+
+def test_sweeps_of_several_metrics_have_a_column_that_tells_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = sweep_with(tmp_path / "one", board_row())
+    two = sweep_with(tmp_path / "two", board_row(metric="balanced_accuracy"))
+    assert run(["leaderboard", one, two, "--markdown"]) == 0
+    header, _, first, second = capsys.readouterr().out.splitlines()
+    assert "| metric | test (95 %) |" in header
+    assert "| accuracy | 95.8" in first
+    assert "| balanced accuracy | 95.8" in second
+
+
+def test_a_probe_of_rank_one_has_no_rate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    probe = board_row(rank=1, method="probe", trial_id="b5-probe-a", lr=None, freeze_depth=1.0)
+    path = sweep_with(tmp_path / "one", probe, board_row(tied_with_best=False))
+    assert run(["leaderboard", path, "--markdown"]) == 0
+    first = capsys.readouterr().out.splitlines()[2]
+    assert first.startswith("| 5 | 1 | b5-probe-a | probe | tiny_strokes | 1 |  | 0.94 |")
 
 
 def test_the_objective_is_shown_where_it_is_not_the_accuracy(
@@ -88,7 +152,7 @@ def test_the_objective_is_shown_where_it_is_not_the_accuracy(
 def test_a_row_without_test_scores_leaves_their_cells_empty() -> None:
     names = [name for name in board_row() if name.startswith(("test_", "diff_", "tied_"))]
     cells = board.cells(board_row(**dict.fromkeys(names)))
-    assert cells[-4:-1] == ["", "", ""]
+    assert [cells[name] for name in ("test", "to rank 1", "")] == ["", "", ""]
 
 
 def test_top_keeps_finalists_and_baselines_whatever_their_rank(
@@ -97,8 +161,8 @@ def test_top_keeps_finalists_and_baselines_whatever_their_rank(
     path = sweep_with(
         tmp_path / "one",
         board_row(rank=1, trial_id="b5-0001"),
-        board_row(rank=2, trial_id="b5-0002", test_accuracy=None),
-        board_row(rank=3, trial_id="b5-0003", test_accuracy=None),
+        board_row(rank=2, trial_id="b5-0002", test_score=None),
+        board_row(rank=3, trial_id="b5-0003", test_score=None),
         board_row(rank=4, trial_id="b5-0004"),
         board_row(rank=None, trial_id="b5-pixels", method="pixels"),
     )
