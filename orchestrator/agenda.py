@@ -15,7 +15,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator import record
-from orchestrator.finalists import choose_finalists
+from orchestrator.finalists import choose_finalists, probe_standings
 from orchestrator.plan import Baseline, Plan, StudyPlan, largest_value, probe_beside
 from orchestrator.sampling import (
     make_pruner,
@@ -76,11 +76,9 @@ class Agenda:
         self._grid = shuffled_grid(space) if space.sampler.name == "grid" else None
         self.study = self._open(storage, images)
         recorded = self.study.user_attrs
-        self._baselines = deque(
-            baseline
-            for baseline in plan.baselines
-            if baseline.study == study.name and _key(baseline) not in recorded
-        )
+        planned = [baseline for baseline in plan.baselines if baseline.study == study.name]
+        self._planned_baselines = [_key(baseline) for baseline in planned]
+        self._baselines = deque(one for one in planned if _key(one) not in recorded)
         trials = self.study.get_trials(deepcopy=False)
         # Those that wait are enqueued, but not asked for yet.
         self._asked = sum(trial.state is not TrialState.WAITING for trial in trials)
@@ -218,10 +216,15 @@ class Agenda:
     def _final_work(self) -> list[Work]:
         """The finals, and before them probes that see what finalists saw, where none did yet."""
         complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        finalists = choose_finalists(
-            complete, count=self._space.finalists.count, metric=self._space.objective
-        )
         recorded = self.study.user_attrs
+        planned = {key: recorded[key] for key in self._planned_baselines if key in recorded}
+        finalists = choose_finalists(
+            complete,
+            count=self._space.finalists.count,
+            metric=self._space.objective,
+            # Those that follow finalists may not change who they are, after a resume above all.
+            probes=probe_standings(planned, self._space.objective),
+        )
         beside = (self._probe_beside(trial) for trial in finalists)
         probes = [
             self._baseline(probe)

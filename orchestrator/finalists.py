@@ -2,68 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from orchestrator.record import report_key
+from orchestrator import record
+from orchestrator.ranking import Standing
 from trainable.spec import Metric
 
 
-def rank_key(trial: FrozenTrial, metric: Metric) -> tuple[float, float, float, float, int]:
-    """Sorts the best first: objective, then loss, then trained parameters, lr, and number.
-
-    The leaderboard ranks its rows by the same rule.
-    """
-    report, facts = last_report(trial), trial.user_attrs["facts"]
-    value = report["val_objective"]
-    return (
-        -value if metric.maximize else value,
-        report["val_loss"],
-        facts["trainable_params"],
-        facts["spec"]["lr"],
-        trial.number,
+def standing(trial: FrozenTrial) -> Standing:
+    """What decides the rank of a trial that ran to its end."""
+    report, facts = last_report(trial), trial.user_attrs[record.FACTS]
+    return Standing(
+        objective=report["val_objective"],
+        is_probe=False,
+        loss=report["val_loss"],
+        trainable_params=facts["trainable_params"],
+        lr=facts["spec"]["lr"],
+        trial_id=record.trial_id("", trial.number),
     )
+
+
+def probe_standings(attributes: Mapping[str, Any], metric: Metric) -> list[Standing]:
+    """What decides the ranks of the linear probes that are recorded with a study.
+
+    Args:
+        attributes: of the study.
+        metric: of the sweep.
+    """
+    found = []
+    for key, value in attributes.items():
+        if not key.startswith(record.BASELINE_PREFIX) or value["task"]["method"] != "probe":
+            continue
+        result = value["result"]
+        if result is not None:
+            found.append(
+                Standing(
+                    objective=result["validation"][metric.value],
+                    is_probe=True,
+                    loss=result["validation"][Metric.LOG_LOSS.value],
+                    trainable_params=None,
+                    lr=None,
+                    trial_id=key,
+                )
+            )
+    return found
 
 
 def last_report(trial: FrozenTrial) -> dict[str, Any]:
     """The report that is the trial's score: its last one."""
-    report: dict[str, Any] = trial.user_attrs[report_key(trial.last_step or 0)]
+    report: dict[str, Any] = trial.user_attrs[record.report_key(trial.last_step or 0)]
     return report
 
 
 def choose_finalists(
-    complete: Iterable[FrozenTrial], *, count: int, metric: Metric
+    complete: Iterable[FrozenTrial],
+    *,
+    count: int,
+    metric: Metric,
+    probes: Iterable[Standing] = (),
 ) -> Sequence[FrozenTrial]:
-    """The best configurations, as different as they can be: best first.
+    """The configurations whose test scores answer most, best first.
 
-    The best of all is always one. The others are the best of each further backbone; where there
-    are too few backbones, the best of each further depth of freezing; then whatever is next.
+    The best of all is always one. Then come the best of those where the head alone learns and the
+    best of those where the body learns too, so that what training the body gains is measured; the
+    best of each further backbone; the best of each further depth of freezing; then whatever is
+    next. A probe is a head alone, and is scored on the test set anyhow: where one ranks before
+    every head alone that was fine-tuned, none of these is taken for being one.
 
     Args:
         complete: trials of one study that ran to their end.
         count: how many are wanted; fewer come back where there are fewer distinct ones.
         metric: of the sweep.
+        probes: of the study.
     """
-    ranked: list[FrozenTrial] = []
-    seen: set[str] = set()
-    for trial in sorted(complete, key=lambda trial: rank_key(trial, metric)):
-        spec = repr(sorted(trial.user_attrs["facts"]["spec"].items(), key=lambda item: item[0]))
-        if spec not in seen:
-            seen.add(spec)
-            ranked.append(trial)
-
-    def backbone(trial: FrozenTrial) -> object:
-        return trial.user_attrs["facts"]["spec"]["backbone"]
-
-    def depth(trial: FrozenTrial) -> object:
-        return (backbone(trial), trial.user_attrs["facts"]["frozen_boundaries"])
-
+    ranked = _distinct(sorted(complete, key=lambda trial: standing(trial).key(metric)))
+    heads = [trial for trial in ranked if _is_head_alone(trial)]
+    bodies = [trial for trial in ranked if not _is_head_alone(trial)]
+    best_probe = min((probe.key(metric) for probe in probes), default=None)
+    if heads and best_probe is not None and best_probe < standing(heads[0]).key(metric):
+        heads = []
     chosen: list[FrozenTrial] = []
-    for trait in (backbone, depth, lambda trial: trial.number):
-        for trial in ranked:
-            taken = {trait(other) for other in chosen}
-            if len(chosen) < count and trait(trial) not in taken:
-                chosen.append(trial)
+
+    def take(trials: Iterable[FrozenTrial]) -> None:
+        chosen.extend(t for t in trials if t not in chosen)
+        del chosen[count:]
+
+    take(ranked[:1])
+    take(heads[:1])
+    take(bodies[:1])
+    for trait in (_backbone, _depth):
+        take(_first_of_each(trait, ranked, taken={trait(trial) for trial in chosen}))
+    take(ranked)
     return sorted(chosen, key=ranked.index)
+
+
+def _distinct(ranked: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """The first trial of each configuration."""
+    kept: dict[str, FrozenTrial] = {}
+    for trial in ranked:
+        kept.setdefault(repr(sorted(trial.user_attrs[record.FACTS]["spec"].items())), trial)
+    return list(kept.values())
+
+
+def _first_of_each(
+    trait: Callable[[FrozenTrial], object], ranked: Iterable[FrozenTrial], *, taken: set[object]
+) -> Iterable[FrozenTrial]:
+    """The first trial with each trait that is not among those taken."""
+    for trial in ranked:
+        if trait(trial) not in taken:
+            taken.add(trait(trial))
+            yield trial
+
+
+def _is_head_alone(trial: FrozenTrial) -> bool:
+    """Whether nothing of the backbone learns."""
+    facts = trial.user_attrs[record.FACTS]
+    return bool(facts["frozen_boundaries"] == facts["num_boundaries"])
+
+
+def _backbone(trial: FrozenTrial) -> object:
+    return trial.user_attrs[record.FACTS]["spec"]["backbone"]
+
+
+def _depth(trial: FrozenTrial) -> object:
+    return _backbone(trial), trial.user_attrs[record.FACTS]["frozen_boundaries"]

@@ -5,38 +5,35 @@ A pure function of three tables; the order of their rows does not matter.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from orchestrator.intervals import Interval, accuracy_interval, difference_interval
+from orchestrator.ranking import Standing
+from orchestrator.scoring import Scores, score_finalists
 from orchestrator.tables import SCHEMAS
 from trainable.spec import Metric
 
 Row = dict[str, Any]
 
 _CONFIGURATION = ("study", "backbone", "weights", "freeze_depth", "lr", "params")
-WRONG, RIGHT, MISSING = 0, 1, 2
-"""What a repeat may have answered for an image."""
 
 
 def build_leaderboard(trials: pa.Table, finals: pa.Table, predictions: pa.Table) -> list[Row]:
     """One row a distinct configuration and budget, best first, in the columns of the contract.
 
-    Complete trials rank within their study by `val_objective`; ties go to the lower validation
-    loss, the fewer trained parameters, the smaller learning rate, the earlier trial. The test set
-    has no say in the order. Equal configurations share the row of the earliest trial, or of the
-    earliest finalist among them. Baselines follow without a rank.
+    Complete trials and linear probes rank within their study by `Standing`, that is by validation:
+    the test set has no say in the order. Equal configurations share the row of the earliest trial,
+    or of the earliest finalist among them. Raw pixels follow without a rank.
 
-    Test scores cover the repeats that `finals` and `predictions` both hold, on the images that all
-    of those repeats predicted. Differences are to the first ranked row with test scores, paired on
-    the repeats and images that both rows have; a row is tied where the interval holds zero.
+    Test scores are by the metric of the sweep, its objective. They cover the repeats that `finals`
+    and `predictions` both hold, on the images that all of those repeats predicted. Differences are
+    to the first ranked row with test scores, paired on the repeats and images that both rows have;
+    a row is tied where the interval holds zero.
 
     Args:
         trials: of one sweep, by `SCHEMAS`.
@@ -44,7 +41,7 @@ def build_leaderboard(trials: pa.Table, finals: pa.Table, predictions: pa.Table)
         predictions: of the same sweep.
 
     Returns:
-        Rows by label budget, then rank, then baselines; columns that do not apply are None.
+        Rows by label budget, then rank, then pixels; columns that do not apply are None.
 
     Raises:
         ValueError: the trials are of several sweeps, or an objective is unknown.
@@ -52,17 +49,20 @@ def build_leaderboard(trials: pa.Table, finals: pa.Table, predictions: pa.Table)
     if len(pc.unique(trials["sweep_id"])) > 1:
         raise ValueError("trials: rows of several sweeps; build one leaderboard a sweep")
     settled = trials.filter(pc.equal(trials["state"], "complete")).select(_USED).to_pylist()
-    scores = score_finalists(finals, predictions)
+    if not settled:
+        return []
+    metric = Metric(settled[0]["objective"])
+    scores = score_finalists(finals, predictions, metric)
     studies: dict[str, list[Row]] = {}
     for trial in settled:
         studies.setdefault(trial["study"], []).append(trial)
     rows: list[Row] = []
     for study in sorted(studies, key=lambda study: (_budget(studies[study]), study)):
-        rows += _study_rows(studies[study], scores)
+        rows += _study_rows(studies[study], scores, metric)
     return rows
 
 
-def picks(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+def picks(rows: Iterable[Mapping[str, Any]], *, method: str | None = None) -> list[Row]:
     """The configuration to use at each budget: the first ranked row with a test score.
 
     Where no ranked row of a study was scored on the test set, it is the first ranked one; a study
@@ -71,108 +71,77 @@ def picks(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
 
     Args:
         rows: of one sweep's leaderboard, in its order.
+        method: `finetune` or `probe` for the pick among these alone.
 
     Returns:
         At most one row a study, in the order of the rows.
     """
     picked: dict[str, Row] = {}
     for row in rows:
-        if row["rank"] is not None:
+        if row["rank"] is not None and method in (None, row["method"]):
             held = picked.setdefault(row["study"], dict(row))
-            if held["test_accuracy"] is None and row["test_accuracy"] is not None:
+            if held["test_score"] is None and row["test_score"] is not None:
                 picked[row["study"]] = dict(row)
     return list(picked.values())
 
 
+def own_probe(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Row | None:
+    """The linear probe of a fine-tuned configuration's backbone and image size, if there is one.
+
+    Args:
+        row: the configuration, a row of a leaderboard.
+        rows: of that leaderboard.
+    """
+    for other in rows:
+        same = (other["study"], other["backbone"]) == (row["study"], row["backbone"])
+        if same and other["method"] == "probe" and _sees_the_same(row, other):
+            return dict(other)
+    return None
+
+
+def _sees_the_same(row: Mapping[str, Any], probe: Mapping[str, Any]) -> bool:
+    """Whether a probe sees images of the size that a configuration sees.
+
+    A probe of unknown size saw that of the backbone's weights, which is what `auto` is.
+    """
+    if probe["image_size"] is None:
+        return bool(json.loads(row["params"] or "{}").get("image_size", "auto") == "auto")
+    return bool(probe["image_size"] == row["image_size"])
+
+
 _USED = [
     *(c for c in SCHEMAS["leaderboard"].names if c in SCHEMAS["trials"].names),
-    *("weights", "objective", "val_loss", "trainable_params"),
+    *("weights", "objective", "val_loss", "trainable_params", "spec"),
 ]
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Right and wrong answers of one finalist.
+def _study_rows(trials: Sequence[Row], scores: Mapping[str, Scores], metric: Metric) -> list[Row]:
+    """The finished rows of one study: ranked configurations, then raw pixels."""
 
-    Attributes:
-        repeats: (R,) numbers of the repeats, ascending.
-        answers: (R, I) uint8 `WRONG`, `RIGHT` or `MISSING`, for every test image of the sweep.
-    """
+    def by_standing(trial: Row) -> tuple[Any, ...]:
+        return _standing(trial).key(metric)
 
-    repeats: NDArray[np.int64]
-    answers: NDArray[np.uint8]
-
-    def interval(self) -> Interval | None:
-        """The test accuracy, or None where no image was predicted in all repeats."""
-        seen = _seen(self.answers)
-        return accuracy_interval(self.answers[:, seen]) if seen.any() else None
-
-    def minus(self, other: Scores) -> Interval | None:
-        """The paired difference to `other`, or None where the two share no repeat or image."""
-        _, mine, theirs = np.intersect1d(self.repeats, other.repeats, return_indices=True)
-        a, b = self.answers[mine], other.answers[theirs]
-        seen = _seen(a) & _seen(b)
-        return difference_interval(a[:, seen], b[:, seen]) if a.size and seen.any() else None
-
-
-def _seen(answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(I,) whether every repeat predicted the image."""
-    return np.asarray((answers != MISSING).all(axis=0))
-
-
-def score_finalists(finals: pa.Table, predictions: pa.Table) -> dict[str, Scores]:
-    """The answers of every trial with repeats in both tables, by trial_id.
-
-    Args:
-        finals: of one sweep, by `SCHEMAS`.
-        predictions: of the same sweep; those of some of its trials will do.
-    """
-    if predictions.num_rows == 0:
-        return {}
-    trial, trial_ids = _codes(predictions["trial_id"])
-    image, image_ids = _codes(predictions["image_id"])
-    repeat = predictions["repeat"].to_numpy()
-    right = pc.fill_null(pc.equal(predictions["predicted"], predictions["label"]), False)
-    num_repeats = int(repeat.max()) + 1
-    groups, group = np.unique(trial * num_repeats + repeat, return_inverse=True)
-    answers = np.full((len(groups), len(image_ids)), MISSING, dtype=np.uint8)
-    answers[group, image] = np.where(right.to_numpy(), RIGHT, WRONG)
-    wanted = set(zip(finals["trial_id"].to_pylist(), finals["repeat"].to_pylist(), strict=True))
-    members: dict[str, list[tuple[int, int]]] = {}
-    for position, code in enumerate(groups):
-        trial_id, number = trial_ids[code // num_repeats], int(code % num_repeats)
-        if (trial_id, number) in wanted:
-            members.setdefault(trial_id, []).append((number, position))
-    return {
-        trial_id: Scores(
-            np.array([number for number, _ in found], dtype=np.int64),
-            answers[[position for _, position in found]],
-        )
-        for trial_id, found in members.items()
-    }
-
-
-def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
-    """(M,) indices of the values of `column` into the list of its distinct values."""
-    encoded = pc.dictionary_encode(column).combine_chunks()
-    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
-
-
-def _study_rows(trials: Sequence[Row], scores: Mapping[str, Scores]) -> list[Row]:
-    """The finished rows of one study: ranked configurations, then baselines."""
-    maximize = Metric(trials[0]["objective"]).maximize
-    tuned = [trial for trial in trials if trial["method"] == "finetune"]
-    ranked = sorted(_distinct(tuned, scores), key=lambda trial: _order(trial, maximize))
-    baselines = sorted(
-        (trial for trial in trials if trial["method"] != "finetune"),
-        key=lambda trial: _order(trial, maximize),
-    )
+    tuned = _distinct((trial for trial in trials if trial["method"] == "finetune"), scores)
+    probes = [trial for trial in trials if trial["method"] == "probe"]
+    ranked = sorted([*tuned, *probes], key=by_standing)
+    others = [trial for trial in trials if trial["method"] not in ("finetune", "probe")]
     best = next((scores[t["trial_id"]] for t in ranked if t["trial_id"] in scores), None)
-    ranks: Iterable[int | None] = [*range(1, len(ranked) + 1), *[None] * len(baselines)]
+    ranks: Iterable[int | None] = [*range(1, len(ranked) + 1), *[None] * len(others)]
     return [
-        _row(trial, rank, scores.get(trial["trial_id"]), best)
-        for trial, rank in zip([*ranked, *baselines], ranks, strict=True)
+        _row(trial, rank, metric, scores.get(trial["trial_id"]), best)
+        for trial, rank in zip([*ranked, *sorted(others, key=by_standing)], ranks, strict=True)
     ]
+
+
+def _standing(trial: Row) -> Standing:
+    return Standing(
+        objective=trial["val_objective"],
+        is_probe=trial["method"] == "probe",
+        loss=trial["val_loss"],
+        trainable_params=trial["trainable_params"],
+        lr=trial["lr"],
+        trial_id=trial["trial_id"],
+    )
 
 
 def _distinct(trials: Iterable[Row], finalists: Collection[str]) -> list[Row]:
@@ -183,40 +152,28 @@ def _distinct(trials: Iterable[Row], finalists: Collection[str]) -> list[Row]:
     return list(kept.values())
 
 
-def _order(trial: Row, maximize: bool) -> tuple[Any, ...]:
-    """Sorts the best trial first; what is unknown or not a number comes last."""
-    objective = _last_if_unknown(trial["val_objective"])
-    return (
-        -objective if maximize and objective != math.inf else objective,
-        _last_if_unknown(trial["val_loss"]),
-        _last_if_unknown(trial["trainable_params"]),
-        _last_if_unknown(trial["lr"]),
-        *_age(trial),
-    )
-
-
-def _last_if_unknown(value: float | None) -> float:
-    return math.inf if value is None or math.isnan(value) else value
-
-
 def _age(trial: Row) -> tuple[int, str]:
     """Sorts the trial ids of a study by number, past 9999 too."""
     return len(trial["trial_id"]), trial["trial_id"]
 
 
 def _budget(trials: Iterable[Row]) -> float:
-    return min(_last_if_unknown(trial["label_budget"]) for trial in trials)
+    budgets = (trial["label_budget"] for trial in trials)
+    return min(math.inf if budget is None else budget for budget in budgets)
 
 
-def _row(trial: Row, rank: int | None, scores: Scores | None, best: Scores | None) -> Row:
+def _row(
+    trial: Row, rank: int | None, metric: Metric, scores: Scores | None, best: Scores | None
+) -> Row:
     """One leaderboard row."""
     test = scores.interval() if scores else None
     known = {column: trial.get(column) for column in SCHEMAS["leaderboard"].names}
-    row = known | {"rank": rank}
+    row = known | {"rank": rank, "metric": metric.value, "image_size": _image_size(trial)}
     if scores is None or test is None:
         return row
     row |= {
-        "test_accuracy": test.mean,
+        "test_score": test.mean,
+        "test_accuracy": scores.accuracy(),
         "test_ci_low": test.low,
         "test_ci_high": test.high,
         "repeats": len(scores.repeats),
@@ -230,3 +187,19 @@ def _row(trial: Row, rank: int | None, scores: Scores | None, best: Scores | Non
             "tied_with_best": difference.holds_zero,
         }
     return row
+
+
+def _image_size(trial: Row) -> int | None:
+    """Side of the images in pixels; tables of version 0.1.0 have it in the spec alone."""
+    if trial["image_size"] is not None:
+        return int(trial["image_size"])
+    return image_size_in(json.loads(trial["spec"] or "{}"))
+
+
+def image_size_in(spec: Mapping[str, Any]) -> int | None:
+    """Side of the images in pixels that the spec of a trial or baseline names.
+
+    None where it names none: a baseline then sees images of the size of its backbone's weights.
+    """
+    size = spec.get("image_size")
+    return size if isinstance(size, int) else None

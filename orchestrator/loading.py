@@ -17,10 +17,12 @@ import pyarrow as pa
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.journal import kept_idle
 from orchestrator.journal_records import reading_contents
+from orchestrator.leaderboard import build_leaderboard
 from orchestrator.projection import Projection, load_studies
 from orchestrator.runs import Run, find_run
 from orchestrator.stores import Place, locate
-from orchestrator.tables import SCHEMAS, read_table, table_path, write_table
+from orchestrator.tables import SCHEMAS, conform, read_table, table_path, write_table
+from trainable.spec import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +37,8 @@ class LoadedRun:
 
     A table that is missing or damaged is made again from the journal, in its place too where nobody
     runs the sweep; where there is no journal, a missing table has no rows. A column that an older
-    version of the tool did not write is null. What was read once stays as it was; load the sweep
+    version of the tool did not write is null; a leaderboard of 0.1.0, which ranked no probes, is
+    built again from the other tables. What was read once stays as it was; load the sweep
     again to see how far it has come.
 
     Attributes:
@@ -100,12 +103,35 @@ class LoadedRun:
             problem = None
             try:
                 if path.exists():
-                    return read_table(self.path, name, columns=columns)
+                    return self._read(name, columns)
             except StorageError as error:
                 problem = error
             self._made_again.update(_make_again(self, name, problem))
         table = self._made_again.get(name, SCHEMAS[name].empty_table())
         return table if columns is None else table.select(columns)
+
+    def _read(self, name: str, columns: Sequence[str] | None) -> pa.Table:
+        """A table from its file, a leaderboard by the rules of this version."""
+        if name != "leaderboard":
+            return read_table(self.path, name, columns=columns)
+        table = read_table(self.path, name)
+        if table["metric"].null_count:
+            table = self._build_anew(table)
+        return table if columns is None else table.select(columns)
+
+    def _build_anew(self, old: pa.Table) -> pa.Table:
+        """A leaderboard of 0.1.0 by the rules of this version, as far as there are trials for it.
+
+        Its own test scores and intervals are those of accuracy, whatever the objective.
+        """
+        if self.trials.num_rows and not self.trials["objective"].null_count:
+            rows = build_leaderboard(self.trials, self.finals, self.predictions)
+        else:
+            rows = [
+                row | {"metric": Metric.ACCURACY.value, "test_score": row["test_accuracy"]}
+                for row in old.to_pylist()
+            ]
+        return conform("leaderboard", rows)
 
     def to_pandas(self, name: str) -> pd.DataFrame:
         """The table of this name as a DataFrame.

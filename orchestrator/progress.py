@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator import record
 from orchestrator.inputs import backbones
-from orchestrator.plan import Plan, trials_per_study
+from orchestrator.plan import Plan, largest_value, trials_per_study
 from orchestrator.space import SearchSpace
+from orchestrator.time_left import Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,13 @@ class StudyProgress:
         others_done: finals and baselines recorded.
         others_total: finals and baselines expected.
         others_failed: finals and baselines without a result.
+        finals_done: finals recorded; they are among the others.
+        finals_total: finals expected.
+        steps: updates of a trial or final, the most where they differ.
+        updates_done: updates that its trials have told of.
+        updates_due: updates that its running trials tell of with their next reports.
+        updates_left: updates that its trials have not told of, as many as there are if no other
+            trial is pruned.
         finished: whether the sweep has no work left for it.
     """
 
@@ -44,6 +52,12 @@ class StudyProgress:
     others_done: int
     others_total: int
     others_failed: int
+    finals_done: int
+    finals_total: int
+    steps: int
+    updates_done: float
+    updates_due: float
+    updates_left: float
     finished: bool
 
     @property
@@ -62,33 +76,54 @@ def measure(space: SearchSpace, studies: Mapping[str, optuna.Study]) -> list[Stu
     return [_measure_one(space, name, study) for name, study in studies.items()]
 
 
-def remaining_share(plan: Plan, progress: Sequence[StudyProgress]) -> float:
-    """Share of the sweep's work that is left, 0..1, by the images that its updates pass over.
+def training(plan: Plan, progress: Sequence[StudyProgress], *, busy: int) -> Training:
+    """What is done and left of a sweep's training.
 
-    A trial weighs its batch times its folds: budgets of more labels take larger batches. Finals
-    train once, on the whole budget.
+    An update of a trial passes over a batch for each of its folds: budgets of more labels take
+    larger batches. Finals train once, on the whole budget. Baselines make no updates and do not
+    count.
+
+    Args:
+        plan: of the sweep.
+        progress: of its studies, in their order.
+        busy: pieces of work that are out; of finals nothing is known until they end.
     """
-    done = total = 0.0
+    done = due = left = largest_final = 0.0
     for study, state in zip(plan.studies, progress, strict=True):
         batch = min(64, max(16, study.labels_used))
-        total += batch * (study.folds * state.total + state.others_total)
-        done += batch * (study.folds * state.settled + state.others_done)
-    return 1 - done / total if total else 0.0
+        final = batch * state.steps
+        finals_left = state.finals_total - state.finals_done
+        done += batch * study.folds * state.updates_done + final * state.finals_done
+        due += batch * study.folds * state.updates_due
+        left += batch * study.folds * state.updates_left + final * finals_left
+        if finals_left:
+            largest_final = max(largest_final, final)
+    others = busy - sum(state.running for state in progress)
+    return Training(done, min(left, due + others * largest_final), left)
 
 
 def _measure_one(space: SearchSpace, name: str, study: optuna.Study) -> StudyProgress:
     counts = dict.fromkeys(TrialState, 0)
     values = []
+    most_steps = largest_value(space, "steps")
+    updates_done = updates_due = updates_left = 0.0
     for trial in study.get_trials(deepcopy=False):
         counts[trial.state] += 1
+        told, due, left = _updates(trial, most_steps)
+        updates_done, updates_due = updates_done + told, updates_due + due
+        updates_left += left
         if trial.state is TrialState.COMPLETE and trial.value is not None:
             values.append(trial.value)
     attributes = record.attributes_of(study)
     prefixes = (record.FINAL_PREFIX, record.BASELINE_PREFIX)
     others = [value for key, value in attributes.items() if key.startswith(prefixes)]
-    trials = trials_per_study(space)
-    expected = min(space.finalists.count, trials) * space.finalists.repeats
-    expected += attributes[record.ABOUT].get("most_baselines", _baselines_before_0_2(space))
+    finals_done = sum(key.startswith(record.FINAL_PREFIX) for key in attributes)
+    trials, finished = trials_per_study(space), record.FINISHED in attributes
+    may_complete = trials - counts[TrialState.PRUNED] - counts[TrialState.FAIL]
+    finals = min(space.finalists.count, may_complete) * space.finalists.repeats
+    baselines = attributes[record.ABOUT].get("most_baselines", _baselines_before_0_2(space))
+    expected = finals + baselines
+    untried = trials - sum(counts[state] for state in TrialState if state is not TrialState.WAITING)
     best = max if space.objective.maximize else min
     return StudyProgress(
         study=name,
@@ -100,9 +135,15 @@ def _measure_one(space: SearchSpace, name: str, study: optuna.Study) -> StudyPro
         failed=counts[TrialState.FAIL],
         best=best(values) if values else None,
         others_done=len(others),
-        others_total=len(others) if record.FINISHED in attributes else expected,
+        others_total=len(others) if finished else expected,
         others_failed=sum(value["result"] is None for value in others),
-        finished=record.FINISHED in attributes,
+        finals_done=finals_done,
+        finals_total=finals_done if finished else finals,
+        steps=most_steps,
+        updates_done=updates_done,
+        updates_due=updates_due,
+        updates_left=0.0 if finished else updates_left + max(0, untried) * most_steps,
+        finished=finished,
     )
 
 
@@ -110,3 +151,15 @@ def _baselines_before_0_2(space: SearchSpace) -> int:
     """Baselines of a study by version 0.1.0, which did not record their number."""
     each = {"pixels": 1, "probe": len(backbones(space))}
     return sum(each[method] for method in space.baselines)
+
+
+def _updates(trial: FrozenTrial, most_steps: int) -> tuple[float, float, float]:
+    """Updates that a trial has told of, tells of with its next report, and has not told of."""
+    if trial.state is TrialState.WAITING:
+        return 0.0, 0.0, 0.0
+    spec = trial.user_attrs.get(record.PLAN, {}).get("spec", {})
+    steps, reports = spec.get("steps", most_steps), spec.get("reports", 1)
+    told = steps / reports * len(trial.intermediate_values)
+    if trial.state is TrialState.RUNNING:
+        return told, min(steps / reports, steps - told), steps - told
+    return told, 0.0, 0.0

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator import record
 from orchestrator.arrays import from_text
 from orchestrator.journal import read_storage
-from orchestrator.leaderboard import build_leaderboard
+from orchestrator.leaderboard import build_leaderboard, image_size_in
 from orchestrator.tables import SCHEMA_VERSION, SCHEMAS, conform, write_table
 from orchestrator.work import State
 
@@ -151,6 +151,7 @@ class Projection:
             "lr": spec.get("lr"),
             "params": _json(plan["params"]),
             "spec": _json(spec),
+            "image_size": image_size_in(spec),
             "reports": len(trial.intermediate_values),
             "steps": report.get("step"),
             **{column: facts.get(column) for column in _FACT_COLUMNS},
@@ -178,6 +179,7 @@ class Projection:
             "freeze_depth": None if task["backbone"] is None else 1.0,
             "params": _json({}),
             "spec": _json(task),
+            "image_size": image_size_in(task),
         }
         if result is not None:
             scores = result["validation"]
@@ -237,6 +239,8 @@ class Projection:
             "test_ece": scores["ece"],
             "num_test": scores["count"],
             "duration_s": value["run"]["duration_s"] / tests,
+            "metric": about["objective"],
+            "test_score": scores[about["objective"]],
         }
         self._predictions[key] = self._prediction_table(trial_id, repeat, about, test)
 

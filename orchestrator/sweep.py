@@ -230,7 +230,6 @@ def _read_outcome(
         answer=answer(
             load_run(run.path).leaderboard.to_pylist(),
             num_test=record.num_test(studies.values()),
-            objective=space.objective.value,
             run=run.argument,
             report=str(run.report) if reported else None,
         ),

@@ -84,6 +84,7 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "cache_hits": _COUNT,
         "cache_misses": _COUNT,
         "micro_batches": _COUNT,
+        "image_size": _COUNT,
     },
     "curves": {
         "sweep_id": _TEXT,
@@ -107,6 +108,8 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "test_ece": _REAL,
         "num_test": _COUNT,
         "duration_s": _REAL,
+        "metric": _TEXT,
+        "test_score": _REAL,
     },
     "predictions": {
         "sweep_id": _TEXT,
@@ -142,6 +145,9 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "tied_with_best": _FLAG,
         "labels_used": _COUNT,
         "duration_s": _REAL,
+        "image_size": _COUNT,
+        "metric": _TEXT,
+        "test_score": _REAL,
     },
 }
 

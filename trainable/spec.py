@@ -24,6 +24,11 @@ class Metric(StrEnum):
         """Whether more is better."""
         return self is not Metric.LOG_LOSS
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it lies in 0..1; a loss is 0 or more, in nats."""
+        return self is not Metric.LOG_LOSS
+
 
 class CacheMode(StrEnum):
     """Whether what frozen prefixes yield is kept: where it pays, wherever it can be, or not."""

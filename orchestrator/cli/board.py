@@ -8,7 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.escaping import csv_cell, markdown_cell
-from orchestrator.formats import number, percent, plain, points, tie
+from orchestrator.formats import (
+    metric_name,
+    number,
+    percent,
+    plain,
+    score,
+    score_column,
+    score_difference,
+    tie,
+)
 
 if TYPE_CHECKING:
     from orchestrator.testset import TestSet
@@ -19,7 +28,7 @@ Row = Mapping[str, Any]
 def visible(rows: Iterable[Row], top: int) -> list[Row]:
     """The first `top` ranked rows of each sweep and study, and whatever was scored on the test set.
 
-    Baselines are always among them.
+    Raw pixels are always among them.
     """
     seen: dict[tuple[Any, Any], int] = {}
     kept = []
@@ -27,7 +36,7 @@ def visible(rows: Iterable[Row], top: int) -> list[Row]:
         place = row.get("sweep_id"), row["study"]
         if row["rank"] is not None:
             seen[place] = seen.get(place, 0) + 1
-        if row["rank"] is None or seen[place] <= top or row["test_accuracy"] is not None:
+        if row["rank"] is None or seen[place] <= top or row["test_score"] is not None:
             kept.append(row)
     return kept
 
@@ -47,14 +56,13 @@ def print_table(rows: Sequence[Row], *, top: int, test_sets: Sequence[TestSet | 
     from orchestrator.cli.render import output_width, print_rich
 
     rows = visible(rows, top)
-    names = [*_CELLS]
+    names = _columns(rows)
     if all(row["val_objective"] == row["val_accuracy"] for row in rows):
         names.remove("objective")
-    if len({row.get("sweep_id") for row in rows}) > 1:
-        names.insert(0, "sweep")
-    lines = [{"sweep": plain(str(row.get("sweep_id"))), **_named_cells(row)} for row in rows]
+    heads = _heads(rows)
+    lines = [{name: plain(text) for name, text in cells(row).items()} for row in rows]
     for name in _DISPENSABLE:
-        if sys.stdout.isatty() and _width(names, lines) > output_width():
+        if sys.stdout.isatty() and _width(names, [heads, *lines]) > output_width():
             names.remove(name)
     known = list(dict.fromkeys(test_set for test_set in test_sets if test_set is not None))
     for test_set in known:
@@ -62,7 +70,7 @@ def print_table(rows: Sequence[Row], *, top: int, test_sets: Sequence[TestSet | 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in names:
         justify: JustifyMethod = "left" if name in _LEFT else "right"
-        table.add_column(name, justify=justify, overflow="fold", no_wrap=name.startswith("test"))
+        table.add_column(heads[name], justify=justify, overflow="fold", no_wrap=name == "test")
     previous = None
     for row, line in zip(rows, lines, strict=True):
         place = (row.get("sweep_id"), row["study"])
@@ -70,30 +78,41 @@ def print_table(rows: Sequence[Row], *, top: int, test_sets: Sequence[TestSet | 
             table.add_section()
         previous = place
         table.add_row(*(line[name] for name in names))
-    print_rich(table, width=_width(names, lines))
+    print_rich(table, width=_width(names, [heads, *lines]))
     if known:
         images = " or ".join(str(test_set.num_images) for test_set in known)
         print(
-            "val % of a winner is optimistic: it is the best of many; test % is not.\n"
+            "val % of a winner is optimistic: it is the best of many; a test score is not.\n"
             f"tied: cannot be told apart from rank 1 with {images} test images."
         )
 
 
-def cells(row: Row) -> list[str]:
-    """One row as people read it."""
-    return [*_named_cells(row).values()]
+def cells(row: Row) -> dict[str, str]:
+    """One row as people read it, by the names of columns."""
+    return {name: make(row) for name, make in _CELLS.items()}
 
 
-def _named_cells(row: Row) -> dict[str, str]:
-    return {name: plain(make(row)) for name, make in _CELLS.items()}
+def _columns(rows: Sequence[Row]) -> list[str]:
+    """The columns that these rows need."""
+    names = [*_CELLS]
+    for name, column in (("sweep", "sweep_id"), ("metric", "metric")):
+        if len({row.get(column) for row in rows}) <= 1:
+            names.remove(name)
+    return names
+
+
+def _heads(rows: Sequence[Row]) -> dict[str, str]:
+    """What stands above each column; test scores of several metrics have a column that tells."""
+    metrics = {row["metric"] for row in rows}
+    test = score_column(*metrics) if len(metrics) == 1 else "test"
+    return {name: name for name in _CELLS} | {"test": f"{test} (95 %)"}
 
 
 def _width(names: Sequence[str], lines: Sequence[Mapping[str, str]]) -> int:
     """Columns of a table with these columns that is not folded."""
     from rich.cells import cell_len
 
-    widths = (max(map(cell_len, [name, *(line[name] for line in lines)])) for name in names)
-    return sum(width + 2 for width in widths)
+    return sum(max(cell_len(line[name]) for line in lines) + 2 for name in names)
 
 
 def _budget(row: Row) -> str:
@@ -109,9 +128,11 @@ def _validation(row: Row) -> str:
     return percent(row["val_accuracy"]) + images
 
 
-def _interval(row: Row, names: Sequence[str], write: Callable[[float | None], str]) -> str:
-    """A mean with its interval, as far as they are known."""
-    mean, low, high = (write(row[name]) for name in names)
+def _interval(
+    row: Row, names: Sequence[str], write: Callable[[float | None, str | None], str]
+) -> str:
+    """A score or difference with its interval, as far as they are known."""
+    mean, low, high = (write(row[name], row["metric"]) for name in names)
     return f"{mean} ({low} to {high})" if low and high else mean
 
 
@@ -121,9 +142,10 @@ def _cost(row: Row) -> str:
     return number(seconds, 2) if seconds is None or seconds < 10 else f"{seconds:,.0f}"
 
 
-_TEST = ("test_accuracy", "test_ci_low", "test_ci_high")
+_TEST = ("test_score", "test_ci_low", "test_ci_high")
 _DIFFERENCE = ("diff_to_best", "diff_ci_low", "diff_ci_high")
 _CELLS: Mapping[str, Callable[[Row], str]] = {
+    "sweep": lambda row: str(row.get("sweep_id")),
     "labels": _budget,
     "rank": lambda row: "" if row["rank"] is None else str(row["rank"]),
     "trial": lambda row: row["trial_id"],
@@ -133,8 +155,11 @@ _CELLS: Mapping[str, Callable[[Row], str]] = {
     "lr": lambda row: number(row["lr"], 2),
     "objective": lambda row: number(row["val_objective"]),
     "val % (n)": _validation,
-    "test % (95 %)": lambda row: _interval(row, _TEST, percent),
-    "to rank 1": lambda row: "" if row["rank"] == 1 else _interval(row, _DIFFERENCE, points),
+    "metric": lambda row: metric_name(row["metric"]),
+    "test": lambda row: _interval(row, _TEST, score),
+    "to rank 1": lambda row: (
+        "" if row["rank"] == 1 else _interval(row, _DIFFERENCE, score_difference)
+    ),
     "": tie,
     "cost, s": _cost,
 }
@@ -151,10 +176,9 @@ def print_csv(rows: Sequence[Row], columns: Sequence[str]) -> None:
 
 def print_markdown(rows: Sequence[Row]) -> None:
     """Print rows as a Markdown table on stdout, with their sweeps where there are several."""
-    several = len({row.get("sweep_id") for row in rows}) > 1
-    names = ["sweep"] * several + [name or "tied" for name in _CELLS]
-    print("| " + " | ".join(names) + " |")
+    names, heads = _columns(rows), _heads(rows)
+    print("| " + " | ".join(heads[name] or "tied" for name in names) + " |")
     print("|" + " --- |" * len(names))
     for row in rows:
-        texts = [str(row.get("sweep_id"))] * several + cells(row)
-        print("| " + " | ".join(map(markdown_cell, texts)) + " |")
+        texts = cells(row)
+        print("| " + " | ".join(markdown_cell(texts[name]) for name in names) + " |")

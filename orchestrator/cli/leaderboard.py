@@ -54,7 +54,7 @@ def leaderboard(
     target: Annotated[
         float | None,
         typer.Option(
-            "--target", metavar="SHARE", help="Labels needed for this test accuracy, such as 0.95."
+            "--target", metavar="SHARE", help="Labels needed for this test score, such as 0.95."
         ),
     ] = None,
     json: Json = False,

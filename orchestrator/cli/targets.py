@@ -1,4 +1,4 @@
-"""What `leaderboard --target` prints: the labels that a test accuracy takes."""
+"""What `leaderboard --target` prints: the labels that a test score takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.escaping import markdown_cell
-from orchestrator.formats import percent, plain, plural
+from orchestrator.formats import metric_name, percent, plain, plural
 
 if TYPE_CHECKING:
     from orchestrator.labels_needed import LabelsNeeded
@@ -43,11 +43,12 @@ def print_lines(found: Sequence[LabelsNeeded], *, markdown: bool = False) -> Non
     if found and markdown:
         print()
     for one in found:
-        by = "rank 1 of each budget" if one.method == "finetune" else "the best linear probe"
+        by = "fine-tuning" if one.method == "finetune" else "a linear probe"
         sweep = f"{one.sweep_id}: " if several else ""
         basis = (
             f"{plural(len(one.per_repeat), 'repeat')}, {plural(one.num_images, 'test image')}, "
             f"{plural(len(one.curve), 'budget')}"
         )
-        line = f"{sweep}{percent(one.target)} % by {by}: {one.text}; {basis}"
+        score = f"{percent(one.target)} % {metric_name(one.metric)}"
+        line = f"{sweep}{score} by {by}: {one.text}; {basis}"
         print(f"- {markdown_cell(line)}" if markdown else plain(line))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.formats import duration, number, percent, plain_lines, plural
 from orchestrator.space import SearchSpace
+from orchestrator.time_left import TimeLeft
 from trainable.spec import Metric
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ class ProgressView:
 
     def __init__(self, space: SearchSpace) -> None:
         self._metric = space.objective
-        self._start = time.monotonic()
-        self._first_share: float | None = None
+        self._time_left = TimeLeft(time.monotonic)
         self._live: Live | None = None
         self._next_line = 0.0
         self._last_line = ""
@@ -65,7 +65,10 @@ class ProgressView:
 
     def __call__(self, plan: Plan, progress: Sequence[StudyProgress], activity: Activity) -> None:
         """Show the present state."""
-        words = _in_words(activity, left_s=self._time_left(plan, progress))
+        from orchestrator.progress import training
+
+        left_s = self._time_left(training(plan, progress, busy=activity.busy))
+        words = _in_words(activity, left_s=left_s)
         self._shown = progress, words
         if self._live is not None:
             return  # it draws four times a second what is there to be shown
@@ -96,16 +99,6 @@ class ProgressView:
         progress, words = self._shown
         caption = f"{words}\n{_STOPPING}" if self._stopping else words
         return progress_table(progress, self._metric, caption=caption)
-
-    def _time_left(self, plan: Plan, progress: Sequence[StudyProgress]) -> float | None:
-        """Seconds, if the rest goes as fast as what was done since the view began."""
-        from orchestrator.progress import remaining_share
-
-        share = remaining_share(plan, progress)
-        if self._first_share is None:
-            self._first_share, self._start = share, time.monotonic()
-        done = self._first_share - share
-        return (time.monotonic() - self._start) * share / done if done > 0.01 else None
 
 
 def progress_table(

@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator.export.choice import Choice
 from orchestrator.export.markdown import escaped, table
 from orchestrator.export.use import use_lines
-from orchestrator.formats import percent, plural
+from orchestrator.formats import metric_name, percent, plural, score, score_with_unit
 from trainable.backbones import Weights
 from trainable.exporting import TrainedModel, Written
 from trainable.spec import LabelBudget
@@ -123,13 +123,16 @@ def card_text(card: Card, written: Written) -> str:
 def _scores(card: Card) -> list[str]:
     trial, board, finals = card.choice.trial, card.choice.board, card.choice.finals
     lines = []
-    if board is not None and board["test_accuracy"] is not None and finals:
-        low, high = percent(board["test_ci_low"]), percent(board["test_ci_high"])
+    if board is not None and board["test_score"] is not None and finals:
+        metric = board["metric"]
+        low = score(board["test_ci_low"], metric)
+        high = score_with_unit(board["test_ci_high"], metric)
         lines.append(
-            f"**{percent(board['test_accuracy'])} %** of the test images are classified rightly "
-            f"(95 % interval {low} to {high} %) by this configuration at **{card.measured}**: the "
-            f"mean of {plural(board['repeats'], 'repeat')}, each with labels drawn afresh where "
-            f"there are others, on {plural(finals[0]['num_test'], 'test image')}."
+            f"On the test images the {metric_name(metric)} of this configuration is "
+            f"**{score_with_unit(board['test_score'], metric)}** (95 % interval {low} to {high}) "
+            f"at **{card.measured}**: the mean of {plural(board['repeats'], 'repeat')}, each with "
+            "labels drawn afresh where there are others, on "
+            f"{plural(finals[0]['num_test'], 'test image')}."
         )
         lines += ["", *table(("", "mean of the repeats"), _means(finals))]
     elif trial["val_accuracy"] is not None:
@@ -147,6 +150,7 @@ def _scores(card: Card) -> list[str]:
 
 def _means(finals: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     names = {
+        "test_accuracy": "accuracy",
         "test_balanced_accuracy": "balanced accuracy",
         "test_loss": "log loss, nats",
         "test_ece": "expected calibration error",

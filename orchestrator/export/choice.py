@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import UsageError
+from orchestrator.formats import configuration
 from orchestrator.leaderboard import picks
 from orchestrator.loading import load_run
 from orchestrator.runs import Run
@@ -37,15 +38,7 @@ class Choice:
     @property
     def text(self) -> str:
         """What it is, in a few words."""
-        trial = self.trial
-        parts = [f"{trial['trial_id']}: {trial['backbone']}"]
-        if trial["method"] != "finetune":
-            return f"{parts[0]}, {trial['method']}"
-        if trial["freeze_depth"] is not None:
-            parts.append(f"freeze depth {trial['freeze_depth']:.3g}")
-        if trial["lr"] is not None:
-            parts.append(f"lr {trial['lr']:.2g}")
-        return ", ".join(parts)
+        return f"{self.trial_id}: {configuration(self.trial)}"
 
     @property
     def trial_id(self) -> str:

@@ -75,12 +75,11 @@ def _page(run: Run, images: LabelledImages | None) -> Page:
         answer=answer(
             rows,
             num_test=test_set.num_images if test_set else None,
-            objective=metric.value,
             run=str(run.path),
         ),
         series=found,
         test_set=test_set.text if test_set else None,
-        ranked_by=None if metric is Metric.ACCURACY else metric.value.replace("_", " "),
+        metric=metric,
         leaderboard=[(budget.label, _shown(rows, budget)) for budget in budgets],
         curve_notes=[
             f"{budget.label}: {len(budget.curves)} of {budget.num_curves:,} curves are drawn, the "
@@ -94,7 +93,7 @@ def _page(run: Run, images: LabelledImages | None) -> Page:
         spent=spent(tables["trials"], tables["finals"]),
         savings=measure_savings(journal.values()).text,
         protocol=_protocol(manifest, tables, metric, test_set),
-        figures=_figures(budgets, found, journal, best),
+        figures=_figures(budgets, found, journal, best, metric),
     )
 
 
@@ -116,7 +115,7 @@ def _shown(rows: list[Row], budget: Study) -> list[Row]:
         for row in rows
         if row["study"] == budget.name
         and (
-            row["test_accuracy"] is not None
+            row["test_score"] is not None
             or (row["rank"] is not None and row["rank"] <= _RANKS_SHOWN)
         )
     ]
@@ -127,6 +126,7 @@ def _figures(
     found: list[Series],
     journal: Mapping[str, optuna.Study],
     best: Winner | None,
+    metric: Metric,
 ) -> dict[str, dict[str, charts.Figure]]:
     """The panels of every figure; no panel where there is nothing to draw."""
     backbones = list(dict.fromkeys(point.backbone for one in budgets for point in one.points))
@@ -139,7 +139,7 @@ def _figures(
         if budget.name in journal and (some := importances(journal[budget.name]))
     }
     return {
-        "efficiency": {"": charts.efficiency(found, looks)} if found else {},
+        "efficiency": {"": charts.efficiency(found, looks, metric)} if found else {},
         "depth-and-rate": {b.label: trial_charts.depth_and_rate(b, backbones) for b in budgets},
         "importance": {"": charts.axis_importance(weighed)} if weighed else {},
         "curves": {b.label: trial_charts.learning_curves(b, looks) for b in with_curves},
@@ -181,7 +181,9 @@ def _protocol(
         (
             "Intervals",
             "95 %, over fresh draws of labels and fresh test images; differences are paired by "
-            "repeat and image",
+            "repeat and image. They hold for the configuration that was chosen, and say nothing of "
+            "whether another choice would have been better; they are not adjusted for comparing "
+            "several rows",
         ),
         ("Classes", _values(trials, "num_classes")),
         ("Labels used", _values(trials, "labels_used")),

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.formats import plain
+from orchestrator.formats import metric_name, plain
 from orchestrator.report.contents import Series
 from orchestrator.report.importance import Importance
 from orchestrator.report.winner import Winner
+from trainable.spec import Metric
 
 Figure = dict[str, Any]
 
@@ -53,13 +54,17 @@ class Looks:
         return "x" if place is None else _SYMBOLS[place % len(_SYMBOLS)]
 
 
-def efficiency(found: Sequence[Series], looks: Looks) -> Figure:
-    """Test accuracy over labels per class, with intervals, drawn side by side where they meet."""
+def efficiency(found: Sequence[Series], looks: Looks, metric: Metric) -> Figure:
+    """Test scores over labels per class, with intervals, drawn side by side where they meet."""
     budgets = sorted({point["label_budget"] for one in found for point in one.points})
+    factor, unit, digits = (100, " %", ".1f") if metric.is_share else (1, "", ".3f")
     traces = []
     for number, one in enumerate(found):
         shift = 1.025 ** (number - (len(found) - 1) / 2)
-        accuracy = [100 * point["test_accuracy"] for point in one.points]
+        scores, lows, highs = (
+            [factor * point[column] for point in one.points]
+            for column in ("test_score", "test_ci_low", "test_ci_high")
+        )
         name = {
             "finetune": f"{one.backbone}, fine-tuned",
             "probe": f"{one.backbone}, linear probe",
@@ -71,18 +76,12 @@ def efficiency(found: Sequence[Series], looks: Looks) -> Figure:
                 "mode": "lines+markers",
                 "name": text(name),
                 "x": [point["label_budget"] * shift for point in one.points],
-                "y": accuracy,
+                "y": scores,
                 "error_y": {
                     "type": "data",
                     "symmetric": False,
-                    "array": [
-                        100 * point["test_ci_high"] - mean
-                        for point, mean in zip(one.points, accuracy, strict=True)
-                    ],
-                    "arrayminus": [
-                        mean - 100 * point["test_ci_low"]
-                        for point, mean in zip(one.points, accuracy, strict=True)
-                    ],
+                    "array": [high - mean for high, mean in zip(highs, scores, strict=True)],
+                    "arrayminus": [mean - low for mean, low in zip(scores, lows, strict=True)],
                     "thickness": 1.5,
                     "width": 3,
                 },
@@ -94,11 +93,12 @@ def efficiency(found: Sequence[Series], looks: Looks) -> Figure:
                     "size": 8,
                 },
                 "text": [
-                    f"{text(point['trial_id'])}<br>{100 * point['test_ci_low']:.1f} to "
-                    f"{100 * point['test_ci_high']:.1f} %, {point['label_budget']:.4g} labels"
-                    for point in one.points
+                    f"{text(point['trial_id'])}<br>{low:{digits}} to {high:{digits}}{unit}, "
+                    f"{point['label_budget']:.4g} labels"
+                    for point, low, high in zip(one.points, lows, highs, strict=True)
                 ],
-                "hovertemplate": "%{y:.1f} %<br>%{text}<extra>%{fullData.name}</extra>",
+                "hovertemplate": f"%{{y:{digits}}}{unit}<br>%{{text}}"
+                "<extra>%{fullData.name}</extra>",
             }
         )
     return {
@@ -111,7 +111,7 @@ def efficiency(found: Sequence[Series], looks: Looks) -> Figure:
                 "tickvals": budgets,
                 "ticktext": [f"{budget:.4g}" for budget in budgets],
             },
-            "yaxis": {"title": {"text": "test accuracy, %"}},
+            "yaxis": {"title": {"text": f"test {metric_name(metric)}{unit and ', %'}"}},
             "legend": LEGEND,
         },
     }

@@ -24,7 +24,7 @@ MOST_CURVES = 240
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Test accuracy over label budgets, of one backbone fine-tuned, its probe, or raw pixels.
+    """Test scores over label budgets, of one backbone fine-tuned, its probe, or raw pixels.
 
     Attributes:
         method: `finetune`, `probe` or `pixels`.
@@ -137,7 +137,7 @@ class Spent:
 
 
 def series(rows: Iterable[Row]) -> list[Series]:
-    """Test accuracy over budgets: of each backbone the best ranked one that has a test score.
+    """Test scores over budgets: of each backbone the best ranked one that has a test score.
 
     Args:
         rows: of the leaderboard, in its order.
@@ -147,7 +147,7 @@ def series(rows: Iterable[Row]) -> list[Series]:
     """
     found: dict[tuple[str, str | None], dict[str, Row]] = defaultdict(dict)
     for row in rows:
-        if row["test_accuracy"] is not None:
+        if row["test_score"] is not None:
             found[row["method"], row["backbone"]].setdefault(row["study"], row)
     order = {"finetune": 0, "probe": 1, "pixels": 2}
     return [

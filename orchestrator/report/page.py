@@ -16,6 +16,7 @@ from orchestrator import formats
 from orchestrator.report.charts import Figure
 from orchestrator.report.contents import Row, Series, Spent
 from orchestrator.report.winner import Winner
+from trainable.spec import Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Page:
         answer: the launch's lines.
         series: test accuracy over budgets.
         test_set: what the test set can tell; None where nothing was scored on it.
-        ranked_by: the objective where it is not accuracy; None otherwise.
+        metric: the objective, of which test scores are.
         leaderboard: rows by budget.
         curve_notes: which learning curves are left out.
         winner: the recommended configuration on the test set, if it was scored there.
@@ -45,7 +46,7 @@ class Page:
     answer: Sequence[str]
     series: Sequence[Series]
     test_set: str | None
-    ranked_by: str | None
+    metric: Metric
     leaderboard: Sequence[tuple[str, Sequence[Row]]]
     curve_notes: Sequence[str]
     winner: Winner | None
@@ -75,7 +76,12 @@ def _template() -> jinja2.Template:
     )
     environment.filters |= {
         "percent": formats.percent,
-        "points": formats.points,
+        "score": formats.score,
+        "score_difference": formats.score_difference,
+        "score_column": formats.score_column,
+        "metric_name": formats.metric_name,
+        "difference_unit": formats.difference_unit,
+        "configuration": formats.configuration,
         "number": formats.number,
         "seconds": lambda value: f"{value:,.0f}",
         "count": lambda value: f"{value:,}",

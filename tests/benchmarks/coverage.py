@@ -10,7 +10,9 @@ budgets, the same for both configurations) and batches. With `all` labels nothin
 but the batches.
 
 The truth is the accuracy to be expected of fresh labels and fresh test images, from simulations
-apart from those it judges. Prints one table, a row for each budget and difficulty:
+apart from those it judges. With test images of all classes alike that is the balanced accuracy,
+too, which is measured on a test set of 5, 15, 25 and 35 images of the four classes. Prints one
+table, a row for each metric, budget and difficulty:
 
 - holds the truth: share of intervals around the test accuracy that do; 95 % is meant.
 - false "differs": share of simulations that call the two configurations different; 5 % is meant.
@@ -29,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from orchestrator.intervals import accuracy_interval, difference_interval
+from orchestrator.intervals import difference_interval, pseudo_values, score_interval
 
 NUM_CLASSES = 4
 NUM_FEATURES = 8
@@ -40,6 +42,9 @@ BUDGETS = (5, 20, POOL_PER_CLASS)
 """Labels per class; the last is all of them."""
 SEPARATIONS = (1.7, 2.3, 3.3)
 """Of the classes' means from the origin, in standard deviations of a class."""
+
+UNEVEN = np.repeat(np.arange(NUM_CLASSES), [5, 15, 25, 35])
+"""(80,) labels of a test set whose commonest class has 7 times the images of its rarest."""
 
 _OWN_NOISE = 0.3
 """Share of a class's variance that each configuration sees for itself."""
@@ -59,12 +64,16 @@ def sweeps(
     num_sweeps: int,
     num_test: int = NUM_TEST,
     num_repeats: int = NUM_REPEATS,
+    classes: Indices | None = None,
 ) -> Iterator[Mapping[int, Answers]]:
-    """Sweeps over new images; for every budget (2, num_repeats, num_test) right answers."""
+    """Sweeps over new images; for every budget (2, num_repeats, num_test) right answers.
+
+    Test images are of these `classes`, or of classes drawn at random.
+    """
     pool_labels = np.repeat(np.arange(NUM_CLASSES), POOL_PER_CLASS)
     for _ in range(num_sweeps):
         pool = _seen(rng, pool_labels, separation)
-        test_labels = rng.integers(NUM_CLASSES, size=num_test)
+        test_labels = rng.integers(NUM_CLASSES, size=num_test) if classes is None else classes
         test = _seen(rng, test_labels, separation)
         order = rng.permuted(
             np.tile(np.arange(POOL_PER_CLASS), (num_repeats, NUM_CLASSES, 1)), axis=2
@@ -129,14 +138,17 @@ class Shares(NamedTuple):
     naive_differs: float
 
 
-def judged(correct: Answers, *, truth: float) -> Shares:
-    """What the intervals of (2, R, N) answers of two equal configurations say."""
+def judged(correct: Answers, *, truth: float, classes: Indices | None = None) -> Shares:
+    """What the intervals of (2, R, N) answers of two equal configurations say.
+
+    They are of the balanced accuracy where the `classes` of the images are given.
+    """
     one, other = correct
-    interval = accuracy_interval(one)
-    means = correct.mean(axis=2)
+    interval = score_interval(one, classes=classes)
+    means = np.stack([pseudo_values(each.astype(float), classes).mean(axis=1) for each in correct])
     return Shares(
         held=interval.low <= truth <= interval.high,
-        differs=not difference_interval(one, other).holds_zero,
+        differs=not difference_interval(one, other, classes=classes).holds_zero,
         naive_held=_t_holds(means[0], truth),
         naive_differs=not _t_holds(means[0] - means[1], 0.0),
     )
@@ -149,15 +161,15 @@ def _t_holds(values: Floats, truth: float) -> bool:
 
 
 def simulated(
-    *, separation: float, num_sweeps: int, num_for_truth: int
+    *, separation: float, num_sweeps: int, num_for_truth: int, classes: Indices | None = None
 ) -> dict[int, tuple[float, Shares]]:
-    """By budget the truth and what became of the intervals."""
+    """By budget the truth and what became of the intervals; see `judged` for `classes`."""
     truth = true_accuracy(separation=separation, num_sweeps=num_for_truth)
     verdicts: dict[int, list[Shares]] = {budget: [] for budget in BUDGETS}
     rng = np.random.default_rng([2, round(1000 * separation)])
-    for answers in sweeps(rng, separation=separation, num_sweeps=num_sweeps):
+    for answers in sweeps(rng, separation=separation, num_sweeps=num_sweeps, classes=classes):
         for budget, correct in answers.items():
-            verdicts[budget].append(judged(correct, truth=truth[budget]))
+            verdicts[budget].append(judged(correct, truth=truth[budget], classes=classes))
     return {
         budget: (truth[budget], Shares(*(float(share) for share in np.mean(each, axis=0))))
         for budget, each in verdicts.items()
@@ -174,16 +186,24 @@ def main() -> None:
     given = parser.parse_args()
     num_sweeps = 50 if given.quick else given.simulations
     print(
-        "| labels | true accuracy | holds the truth | t over repeats "
+        "| metric | labels | truth | holds the truth | t over repeats "
         '| false "differs" | paired t over repeats |'
     )
-    print("| ---: |" + " ---: |" * 5, flush=True)
-    for separation in SEPARATIONS:
+    print("| --- |" + " ---: |" * 6, flush=True)
+    for metric, classes, separation in (
+        (metric, classes, separation)
+        for metric, classes in (("accuracy", None), ("balanced accuracy", UNEVEN))
+        for separation in SEPARATIONS
+    ):
         results = simulated(
-            separation=separation, num_sweeps=num_sweeps, num_for_truth=2 * num_sweeps
+            separation=separation,
+            num_sweeps=num_sweeps,
+            num_for_truth=2 * num_sweeps,
+            classes=classes,
         )
         for budget, (truth, shares) in results.items():
             cells = [
+                metric,
                 "all" if budget == POOL_PER_CLASS else str(budget),
                 f"{100 * truth:.1f} %",
                 *(

@@ -63,7 +63,12 @@ class SleepyActor(SweepActor):
             yield Event(
                 run={"began_at": began_at, "ended_at": time.time(), "pid": os.getpid()},
                 report={"report": number, "val_objective": 0.5, "val_loss": 1.0},
-                facts={"spec": work.task, "trainable_params": 1, "frozen_boundaries": 0},
+                facts={
+                    "spec": work.task,
+                    "frozen_boundaries": 0,
+                    "num_boundaries": 4,
+                    "trainable_params": 1,
+                },
                 done=number == REPORTS - 1,
             )
 

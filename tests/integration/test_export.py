@@ -146,7 +146,7 @@ def test_the_card_says_what_was_measured_and_with_which_labels(
     small_sweep: Launched, exported: Path
 ) -> None:
     row, text = best_of(small_sweep, "b5"), (exported / "README.md").read_text()
-    assert f"**{100 * row['test_accuracy']:.1f} %** of the test images" in text
+    assert f"accuracy of this configuration is **{100 * row['test_accuracy']:.1f} %**" in text
     interval = f"95 % interval {100 * row['test_ci_low']:.1f} to {100 * row['test_ci_high']:.1f} %"
     assert interval in text
     assert "at **5 labels per class**: the mean of 2 repeats" in text

@@ -128,14 +128,13 @@ def test_only_finalists_and_baselines_touch_the_test_set(small_sweep: Launched) 
     for study in ("b2", "b5"):
         mine = [trial for trial in finetuned if trial.startswith(study)]
         assert len(mine) == 2
-        assert trials.loc[mine].backbone.nunique() == 2
     baselines = trials[trials.method != "finetune"].index
     assert set(baselines) < set(finals.trial_id)
 
 
-def test_rank_one_is_the_best_complete_trial_by_validation(small_sweep: Launched) -> None:
+def test_rank_one_is_the_best_trial_or_probe_by_validation(small_sweep: Launched) -> None:
     trials = table(small_sweep.path, "trials")
-    complete = trials[(trials.method == "finetune") & (trials.state == "complete")]
+    complete = trials[(trials.method != "pixels") & (trials.state == "complete")]
     for study, rows in table(small_sweep.path, "leaderboard").groupby("study"):
         ranked = rows.dropna(subset=["rank"]).sort_values("rank")
         mine = complete[complete.study == study]

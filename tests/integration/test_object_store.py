@@ -19,6 +19,8 @@ from trainable.store import FOLDER_VARIABLE
 
 __all__ = ["endpoint"]
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def store(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Place:

@@ -29,6 +29,7 @@ def write_sweep(
     num_test: int = 40,
     repeats: int = 3,
     seed: int = 0,
+    objective: str = "accuracy",
 ) -> Path:
     """A finished sweep of random scores: every third trial pruned, one failed, two finalists.
 
@@ -42,6 +43,7 @@ def write_sweep(
         num_test: test images.
         repeats: of finalists and baselines.
         seed: of the scores.
+        objective: what it is ranked by; of a loss, validation scores are those of an accuracy.
     """
     rng = np.random.default_rng(seed)
     directory.mkdir(parents=True)
@@ -66,6 +68,8 @@ def write_sweep(
                 some = _predictions(row, repeat, classes, num_test, rng)
                 predictions.append(some)
                 finals.append(_final(row, repeat, some))
+    for row in rows:
+        row["objective"] = objective
     tables = {
         "trials": pa.Table.from_pylist(rows, schema=SCHEMAS["trials"]),
         "curves": pa.Table.from_pylist(curves, schema=SCHEMAS["curves"]),

@@ -33,6 +33,8 @@ from trainable.images import Split
 from trainable.results import TestResult
 from trainable.writing import observing_steps
 
+pytestmark = pytest.mark.faults
+
 REPORTS = 2
 SPACE = {
     "name": "pets",

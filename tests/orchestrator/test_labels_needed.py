@@ -50,10 +50,9 @@ def test_the_error_is_linear_in_log_labels_between_budgets() -> None:
     assert found.needed.place is Place.WITHIN
     assert found.needed.labels_per_class == pytest.approx(8)  # halfway from 4 to 16 by factors
     assert (found.method, found.target, found.num_images) == ("finetune", 0.85, 100)
-    assert [(point.label_budget, point.test_accuracy) for point in found.curve] == [
-        (4.0, 0.8),
-        (16.0, 0.9),
-    ]
+    assert found.metric == "accuracy"
+    assert [point.label_budget for point in found.curve] == [4.0, 16.0]
+    assert [point.test_score for point in found.curve] == pytest.approx([0.8, 0.9])
 
 
 def test_a_target_met_at_a_budget_takes_that_budget() -> None:
@@ -71,7 +70,7 @@ def test_what_falls_with_more_labels_is_pooled_rather_than_believed() -> None:
     found = ask_one(tested, target=0.9)
     assert found.needed.labels_per_class == pytest.approx(4 * 2**0.5)  # halfway from 88 to 92
     assert ask_one(tested, target=0.84).needed.labels_per_class == pytest.approx(2**0.5)
-    assert [point.test_accuracy for point in found.curve] == [0.8, 0.9, 0.86, 0.92]
+    assert [point.test_score for point in found.curve] == pytest.approx([0.8, 0.9, 0.86, 0.92])
 
 
 def test_nothing_is_claimed_beyond_the_largest_budget() -> None:
@@ -169,7 +168,7 @@ def test_budgets_are_compared_on_the_repeats_and_images_that_all_have() -> None:
         {"b4-0000": [share(40, 60), share(0, 60)], "b16-0000": [share(60, 80)]}, target=0.8
     )
     assert (list(found.per_repeat), found.num_images) == ([0], 60)
-    assert [point.test_accuracy for point in found.curve] == [pytest.approx(40 / 60), 1.0]
+    assert [point.test_score for point in found.curve] == [pytest.approx(40 / 60), 1.0]
 
 
 def test_a_budget_that_shares_no_repeat_yet_is_left_out() -> None:
@@ -195,6 +194,46 @@ def test_two_studies_of_as_many_labels_count_once() -> None:
 def test_nothing_is_said_where_nothing_was_scored_on_the_test_set() -> None:
     assert ask({}, target=0.9, untested=["b4-0000", "b16-0000"]) == []
     assert ask({}, target=0.9) == []
+
+
+def test_a_target_of_balanced_accuracy_is_one_of_balanced_accuracy() -> None:
+    made = []
+    for trial_id, right in (("b4-0000", 2), ("b16-0000", 4)):
+        finals, predictions = answers(trial_id, [[1] * 16 + share(right, 4)] * 3)
+        for row in predictions:
+            if int(row["image_id"][1:]) >= 16:  # four images of a second class
+                row["label"] = "owl"
+                row["predicted"] = "owl" if row["predicted"] == "cat" else "cat"
+        made.append((finals, predictions))
+    tables = [
+        table(name, made[0][n] + made[1][n]) for n, name in enumerate(["finals", "predictions"])
+    ]
+
+    def ask_for(objective: str) -> LabelsNeeded:
+        trials = [trial(f"b{labels}-0000", 0.9, objective=objective) for labels in (4, 16)]
+        rows = build_leaderboard(table("trials", trials), *tables)
+        (found,) = find_labels_needed("s", rows, *tables, target=0.95)
+        return found
+
+    balanced, plain, by_loss = map(ask_for, ("balanced_accuracy", "accuracy", "log_loss"))
+    assert [point.test_score for point in balanced.curve] == pytest.approx([0.75, 1.0])
+    assert balanced.needed.labels_per_class == pytest.approx(4 * 4**0.8)  # 0.2 of 0.25 from 0.75
+    assert [point.test_score for point in plain.curve] == pytest.approx([0.9, 1.0])
+    assert plain.needed.labels_per_class == pytest.approx(8)
+    assert balanced.metric == "balanced_accuracy"
+    assert (by_loss.metric, by_loss.needed) == ("accuracy", plain.needed)
+
+
+def test_where_probes_rank_first_fine_tuning_still_has_its_curve() -> None:
+    tested = {
+        "b4-probe-a": [share(90)],
+        "b4-0000": [share(80)],
+        "b16-probe-a": [share(95)],
+        "b16-0000": [share(90)],
+    }
+    tuned, probe = ask(tested, target=0.85)
+    assert [point.trial_id for point in tuned.curve] == ["b4-0000", "b16-0000"]
+    assert [point.trial_id for point in probe.curve] == ["b4-probe-a", "b16-probe-a"]
 
 
 LABELS = np.array([2.0, 5.0, 10.0, 20.0])

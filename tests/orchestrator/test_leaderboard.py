@@ -1,3 +1,4 @@
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -7,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from orchestrator.intervals import accuracy_interval, difference_interval
-from orchestrator.leaderboard import build_leaderboard, picks
+from orchestrator.intervals import difference_interval, score_interval
+from orchestrator.leaderboard import build_leaderboard, own_probe, picks
 from orchestrator.tables import SCHEMAS, read_table, write_table
 
 Row = dict[str, Any]
 TEST_COLUMNS = (
-    *("test_accuracy", "test_ci_low", "test_ci_high", "repeats"),
+    *("test_score", "test_accuracy", "test_ci_low", "test_ci_high", "repeats"),
     *("diff_to_best", "diff_ci_low", "diff_ci_high", "tied_with_best"),
 )
 
@@ -51,7 +52,9 @@ def answers(trial_id: str, correct: Sequence[Sequence[int]]) -> tuple[list[Row],
         key = {"sweep_id": "s", "trial_id": trial_id, "repeat": repeat}
         finals.append(key | {"test_accuracy": sum(line) / len(line), "num_test": len(line)})
         predictions += [
-            key | {"image_id": f"i{image}", "label": "cat", "predicted": "cat" if right else "dog"}
+            key
+            | {"image_id": f"i{image}", "label": "cat", "predicted": "cat" if right else "dog"}
+            | {"label_probability": 0.75 if right else 0.25}
             for image, right in enumerate(line)
         ]
     return finals, predictions
@@ -138,15 +141,70 @@ def test_budgets_ascend_by_number_and_each_has_its_own_ranks() -> None:
     assert [row["rank"] for row in rows] == [1, None, 1, 2, None]
 
 
-def test_baselines_come_last_in_order_of_their_score() -> None:
+def test_probes_rank_by_validation_and_raw_pixels_follow_without_a_rank() -> None:
     rows = build(
         [
-            trial("b5-pixels", 0.6, method="pixels"),
+            trial("b5-pixels", 0.999, method="pixels"),
             trial("b5-probe-tiny", 0.99, method="probe"),
             trial("b5-0000", 0.5),
+            trial("b5-probe-other", 0.4, method="probe"),
         ]
     )
-    assert ids(rows) == ["b5-0000", "b5-probe-tiny", "b5-pixels"]
+    assert ids(rows) == ["b5-probe-tiny", "b5-0000", "b5-probe-other", "b5-pixels"]
+    assert [row["rank"] for row in rows] == [1, 2, 3, None]
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "balanced_accuracy", "log_loss"])
+def test_on_an_equal_objective_a_probe_comes_before_what_was_fine_tuned(objective: str) -> None:
+    probe = {"method": "probe", "val_loss": 0.9, "trainable_params": 1000, "lr": None}
+    rows = build(
+        [
+            trial("b5-0000", 0.9, objective=objective, val_loss=0.1),
+            trial("b5-probe-tiny", 0.9, objective=objective, **probe),
+        ]
+    )
+    assert ids(rows) == ["b5-probe-tiny", "b5-0000"]
+
+
+def test_probes_of_several_image_sizes_keep_their_rows() -> None:
+    same: Row = {"method": "probe", "params": '{"inverse_penalty": 1.0}'}
+    rows = build(trial(f"b5-probe-tiny-{size}", 0.9, image_size=size, **same) for size in (32, 64))
+    assert [row["image_size"] for row in rows] == [32, 64]
+
+
+def test_the_image_size_comes_from_the_spec_where_its_column_is_not_filled() -> None:
+    specs = ['{"image_size": 48}', '{"image_size": "auto"}', '{"image_size": null}', None]
+    rows = build(trial(f"b5-000{n}", 0.9 - n / 10, spec=spec) for n, spec in enumerate(specs))
+    assert [row["image_size"] for row in rows] == [48, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "params", "expected"),
+    [
+        ((32, 64), {"image_size": 64}, "b5-probe-tiny-1"),
+        ((32, 64), {"image_size": 48}, None),
+        ((None,), {}, "b5-probe-tiny-0"),
+        ((None,), {"image_size": "auto"}, "b5-probe-tiny-0"),
+        ((None,), {"image_size": 64}, None),
+    ],
+)
+def test_the_own_probe_of_a_configuration_saw_images_of_its_size(
+    sizes: Sequence[int | None], params: Row, expected: str | None
+) -> None:
+    probes = [
+        trial(f"b5-probe-tiny-{n}", 0.5, method="probe", image_size=size)
+        for n, size in enumerate(sizes)
+    ]
+    size = params.get("image_size", "auto")
+    resolved = 8 if size == "auto" else size
+    tuned = trial("b5-0000", 0.9, image_size=resolved, params=json.dumps(params))
+    others = [
+        trial("b5-probe-other", 0.5, method="probe", backbone="other", image_size=64),
+        trial("b2-probe-tiny", 0.5, method="probe", image_size=64),
+    ]
+    rows = build([tuned, *probes, *others])
+    found = own_probe(next(row for row in rows if row["trial_id"] == "b5-0000"), rows)
+    assert (found and found["trial_id"]) == expected
 
 
 def test_equal_configurations_share_the_row_of_the_earliest() -> None:
@@ -176,8 +234,8 @@ def test_test_columns_follow_from_the_predictions() -> None:
     correct = [[1, 1, 0, 1, 1], [1, 0, 0, 1, 1]]
     tested = answers("b5-0000", correct)
     row, without = build([trial("b5-0000", 0.9), trial("b5-0001", 0.8)], tested)
-    interval = accuracy_interval(np.array(correct))
-    assert row["test_accuracy"] == interval.mean
+    interval = score_interval(np.array(correct))
+    assert (row["metric"], row["test_score"]) == ("accuracy", interval.mean)
     assert row["test_accuracy"] == pytest.approx(np.mean([f["test_accuracy"] for f in tested[0]]))
     assert (row["test_ci_low"], row["test_ci_high"]) == interval[1:]
     assert row["repeats"] == 2
@@ -186,7 +244,7 @@ def test_test_columns_follow_from_the_predictions() -> None:
 
 def test_first_row_is_tied_with_itself() -> None:
     row = build([trial("b5-0000", 0.9)], answers("b5-0000", [[1, 0], [0, 1]]))[0]
-    assert [row[column] for column in TEST_COLUMNS[4:]] == [0, 0, 0, True]
+    assert [row[column] for column in TEST_COLUMNS[5:]] == [0, 0, 0, True]
 
 
 def test_differences_are_row_minus_best_for_finalists_and_baselines() -> None:
@@ -310,6 +368,78 @@ def test_the_pick_of_a_budget_is_the_first_ranked_row_with_a_test_score() -> Non
     )
     assert ids(picks(rows)) == ["b2-0001", "b5-0001"]
     assert picks(rows)[1] == next(row for row in rows if row["trial_id"] == "b5-0001")
+
+
+def test_a_pick_may_be_a_probe_and_each_method_has_its_own() -> None:
+    rows = build(
+        [
+            trial("b5-0000", 0.8),
+            trial("b5-0001", 0.7),
+            trial("b5-probe-a", 0.9, method="probe"),
+            trial("b5-probe-b", 0.95, method="probe"),
+        ],
+        answers("b5-0001", [[0, 1]]),
+        answers("b5-probe-a", [[0, 1]]),
+    )
+    assert ids(picks(rows)) == ["b5-probe-a"]
+    assert ids(picks(rows, method="finetune")) == ["b5-0001"]
+    assert ids(picks(rows, method="probe")) == ["b5-probe-a"]
+
+
+def predicted(
+    trial_id: str, labels: str, correct: Sequence[Sequence[int]], *, probability: float = 0.5
+) -> tuple[list[Row], list[Row]]:
+    """Rows of finals and predictions of images with these labels, one letter a class."""
+    finals, predictions = answers(trial_id, correct)
+    for row in predictions:
+        row["label"] = labels[int(row["image_id"][1:])]
+        row["predicted"] = row["label"] if row["predicted"] == "cat" else "?"
+        row["label_probability"] = probability
+    return finals, predictions
+
+
+def test_balanced_accuracy_has_its_own_score_interval_and_differences() -> None:
+    labels, one = "aaaab", [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    other = [[1, 1, 0, 0, 1], [1, 0, 1, 1, 0]]
+    first, second = build(
+        [trial(f"b5-000{n}", 0.9 - n / 10, objective="balanced_accuracy") for n in range(2)],
+        predicted("b5-0000", labels, one),
+        predicted("b5-0001", labels, other),
+    )
+    assert first["metric"] == second["metric"] == "balanced_accuracy"
+    classes = np.array([0, 0, 0, 0, 1])
+    interval = score_interval(np.array(one), classes=classes)
+    assert first["test_score"] == pytest.approx((3.5 / 4 + 1 / 2) / 2)
+    assert [first[c] for c in TEST_COLUMNS if c.startswith("test_ci")] == list(interval[1:])
+    assert first["test_accuracy"] == pytest.approx(8 / 10)
+    difference = difference_interval(np.array(other), np.array(one), classes=classes)
+    found = (second["diff_to_best"], second["diff_ci_low"], second["diff_ci_high"])
+    assert found == pytest.approx(tuple(difference))
+    assert second["tied_with_best"] is difference.holds_zero
+
+
+def test_log_loss_is_of_the_probability_of_the_label() -> None:
+    tested = [
+        predicted(f"b5-000{n}", "ab", [[1, 0], [1, 1]], probability=p)
+        for n, p in enumerate((0.5, 0.25))
+    ]
+    tested[0][1][0]["label_probability"] = 0.0  # rounded, as 32-bit numbers are
+    first, second = build(
+        [trial(f"b5-000{n}", 0.1 + n, objective="log_loss") for n in range(2)], *tested
+    )
+    rounded = -math.log(np.finfo(np.float32).smallest_subnormal)
+    assert first["test_score"] == pytest.approx((rounded + 3 * math.log(2)) / 4)
+    assert second["test_score"] == pytest.approx(math.log(4))
+    assert second["test_accuracy"] == 0.75
+    assert second["diff_to_best"] == pytest.approx(second["test_score"] - first["test_score"])
+
+
+def test_an_image_without_a_probability_is_left_out_of_a_log_loss() -> None:
+    finals, predictions = predicted("b5-0000", "ab", [[1, 0], [1, 1]])
+    predictions[0]["label_probability"] = None
+    predictions[1]["label_probability"] = 0.25
+    (row,) = build([trial("b5-0000", 0.1, objective="log_loss")], (finals, predictions))
+    assert row["test_score"] == pytest.approx((math.log(4) + math.log(2)) / 2)
 
 
 def test_no_ranked_rows_make_no_picks() -> None:

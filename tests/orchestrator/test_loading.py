@@ -16,6 +16,8 @@ from orchestrator.loading import load_run, load_runs
 from orchestrator.tables import SCHEMAS
 from tests.orchestrator.written_sweeps import digits_sweep, loaded
 
+NEW_IN_0_2 = ("image_size", "metric", "test_score")
+
 
 def test_a_run_has_its_tables_as_they_were_written(tmp_path: Path) -> None:
     run = orchestrator.load_run(str(digits_sweep(tmp_path / "one")))
@@ -62,11 +64,40 @@ def test_columns_that_an_older_version_did_not_write_are_null(tmp_path: Path) ->
     assert run.trials["study"].null_count == 0
 
 
+def test_a_leaderboard_that_ranked_no_probes_is_built_again_from_the_other_tables(
+    tmp_path: Path,
+) -> None:
+    run = loaded(tmp_path / "one")
+    expected = run.leaderboard.to_pylist()
+    assert [row["rank"] for row in expected if row["method"] == "probe"] == [2]
+    old = [
+        {column: value for column, value in row.items() if column not in NEW_IN_0_2}
+        | ({"rank": None} if row["method"] == "probe" else {})
+        for row in expected
+    ]
+    path = run.path / "leaderboard.parquet"
+    pq.write_table(pa.Table.from_pylist(old), path)
+    for name in ("trials", "finals"):
+        table = pq.read_table(run.path / f"{name}.parquet")
+        dropped = [column for column in table.column_names if column in NEW_IN_0_2]
+        pq.write_table(table.drop_columns(dropped), run.path / f"{name}.parquet")
+    again = load_run(run.path)
+    assert again.leaderboard.to_pylist() == expected
+    assert again.read("leaderboard", columns=["rank"]).num_rows == len(expected)
+
+    (run.path / "trials.parquet").unlink()
+    alone = load_run(run.path).leaderboard
+    accuracies = [row["test_accuracy"] for row in expected]
+    assert alone["test_accuracy"].to_pylist() == accuracies
+    assert alone["test_score"].to_pylist() == accuracies
+    assert set(alone["metric"].to_pylist()) == {"accuracy"}
+
+
 def test_pandas_keeps_whole_numbers_whole_beside_missing_ones(tmp_path: Path) -> None:
     frame = loaded(tmp_path / "one").to_pandas("leaderboard")
     assert list(frame["rank"][:3]) == [1, 2, 3]
     assert frame["rank"].dtype == pd.Int64Dtype()
-    assert frame["rank"].isna().sum() == 2  # the baselines
+    assert frame["rank"].isna().sum() == 1  # raw pixels
     assert frame["tied_with_best"].dtype == pd.BooleanDtype()
     assert frame["test_accuracy"].dtype == float
 

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -9,14 +10,17 @@ import yaml
 
 from orchestrator.journal import SweepJournal
 from orchestrator.plan import Plan, make_plan
-from orchestrator.progress import measure, remaining_share
+from orchestrator.progress import measure, training
 from orchestrator.projection import load_studies
 from orchestrator.sharing import measure_savings
 from orchestrator.space import SearchSpace, parse_space
 from orchestrator.studies import StudyBroker
+from orchestrator.time_left import TimeLeft, Training
 from orchestrator.work import Event, Failure, Kind, Loss, Work
 from trainable.images import LabelledImages, Split
+from trainable.spec import Metric
 
+RESULT = {"validation": {metric.value: 0.5 for metric in Metric}}
 IMAGES = LabelledImages.from_bytes(
     (f"image {number}".encode() for number in range(60)),
     labels=[number % 10 for number in range(60)],
@@ -60,7 +64,12 @@ def _report(work: Work, number: int, value: float) -> Event:
     return Event(
         run={},
         report={"report": number, "val_objective": value, "val_loss": 1.0},
-        facts={"spec": work.task, "trainable_params": 1, "frozen_boundaries": 0},
+        facts={
+            "spec": work.task,
+            "frozen_boundaries": 0,
+            "num_boundaries": 4,
+            "trainable_params": 1,
+        },
         done=number == 1,
     )
 
@@ -70,7 +79,7 @@ def _complete(broker: StudyBroker, work: Work, value: float = 0.5) -> None:
         for number in range(2):
             broker.observe(work.work_id, _report(work, number, value))
     else:
-        broker.observe(work.work_id, Event(run={}, result={}, done=True))
+        broker.observe(work.work_id, Event(run={}, result=RESULT, done=True))
     broker.settle(work.work_id)
 
 
@@ -82,24 +91,23 @@ def test_a_sweep_that_has_not_begun_has_everything_before_it(tmp_path: Path) -> 
     assert (first.labels_per_class, first.total, first.settled) == (2, 4, 0)
     assert (first.others_done, first.others_total) == (0, 3 + 2 * 3)
     assert (first.best, first.failures, first.finished) == (None, 0, False)
-    assert remaining_share(_plan(space), [first, second]) == 1
+    assert (first.steps, first.finals_total, first.updates_left) == (4, 6, 16)
+    # A trial of 4 updates by 3 folds or 2, in batches of 20 or 30, and 6 finals, of each budget.
+    left = 20 * 4 * (4 * 2 + 6) + 30 * 4 * (4 * 3 + 6)
+    assert training(_plan(space), [first, second], busy=0) == Training(0.0, 0.0, left)
 
 
 def test_every_probe_that_may_follow_is_expected_from_the_start(tmp_path: Path) -> None:
     search = {"backbone": "tiny_strokes", "label_budget": [2]}
-    shares, totals = [1.0], set()
+    totals = set()
     space = _space(search=search | {"image_size": {"low": 8, "high": 64}})
     with _broker(tmp_path, space) as broker:
         while isinstance(work := broker.next_work(), Work):
             _complete(broker, work)
-            progress = measure(space, broker.studies)
-            totals.add(progress[0].others_total)
-            shares.append(remaining_share(_plan(space), progress))
+            totals.add(measure(space, broker.studies)[0].others_total)
         (study,) = measure(space, broker.studies)
     assert totals == {1 + 2 + 2 + 2 * 3}  # pixels, probes at the ends, beside finalists, finals
-    assert shares == sorted(shares, reverse=True)
     assert study.others_done == study.others_total
-    assert shares[-1] == pytest.approx(0)
 
 
 def test_a_sweep_of_version_0_1_expects_the_baselines_of_its_day(tmp_path: Path) -> None:
@@ -126,6 +134,7 @@ def test_trials_are_counted_by_their_state(tmp_path: Path) -> None:
     assert (first.complete, first.pruned, first.failed, first.running) == (1, 1, 1, 1)
     assert (first.settled, first.failures) == (3, 1)
     assert first.best == 0.75  # neither the pruned nor the running trial counts
+    assert (first.updates_done, first.updates_due, first.updates_left) == (4 + 2 + 2, 2, 2)
 
 
 def test_the_best_of_a_loss_is_the_lowest(tmp_path: Path) -> None:
@@ -158,19 +167,104 @@ def test_a_finished_sweep_has_nothing_left_however_few_finalists_it_found(tmp_pa
             broker.settle(work.work_id)
         progress = measure(space, broker.studies)
     assert (progress[0].failed, progress[0].others_total, progress[0].finished) == (2, 0, True)
-    assert remaining_share(_plan(space), progress) == 0
+    assert training(_plan(space), progress, busy=0) == Training(0.0, 0.0, 0.0)
 
 
 def test_what_is_left_shrinks_with_everything_that_settles(tmp_path: Path) -> None:
-    space = _space()
-    shares = [1.0]
+    space = _space(baselines=[])
     with _broker(tmp_path, space) as broker:
+        found = [_training(space, broker)]
         while isinstance(work := broker.next_work(), Work):
             _complete(broker, work)
-            shares.append(remaining_share(_plan(space), measure(space, broker.studies)))
-    assert shares == sorted(shares, reverse=True)
-    assert len(set(shares)) == len(shares)
-    assert shares[-1] == pytest.approx(0)
+            found.append(_training(space, broker))
+    for before, after in itertools.pairwise(found):
+        assert after.left < before.left
+        assert after.done + after.left == before.done + before.left
+    assert found[-1].left == 0
+
+
+def test_a_final_that_is_out_may_be_done_and_a_trial_up_to_its_next_report(tmp_path: Path) -> None:
+    space = _space(trials=1, search={"backbone": "tiny_strokes", "label_budget": [2]}, baselines=[])
+    with _broker(tmp_path, space, slots=2) as broker:
+        trial = _take(broker)
+        assert _training(space, broker).due == 20 * 2 * 2
+        broker.observe(trial.work_id, _report(trial, 0, 0.5))
+        assert _training(space, broker).done == 20 * 2 * 2
+        _complete(broker, trial)
+        assert _training(space, broker).due == 0
+        _take(broker)
+        assert _training(space, broker).due == 20 * 4
+        _take(broker)
+        assert _training(space, broker).due == 2 * 20 * 4
+
+
+def _training(space: SearchSpace, broker: StudyBroker) -> Training:
+    return training(_plan(space), measure(space, broker.studies), busy=broker.activity.busy)
+
+
+@pytest.mark.parametrize("pruned", [0, 3], ids=["nothing pruned", "every third pruned"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"trials": 1, "search": {"backbone": "tiny_strokes", "label_budget": [2]}},
+        {"trials": 4},
+        {"trials": 2, "finalists": {"count": 2, "repeats": 6}},
+        {"training": {"steps": 400, "reports": 4}},
+    ],
+    ids=["one long trial", "several", "mostly finals", "rare reports"],
+)
+def test_time_left_never_rises_at_an_even_pace(
+    changes: dict[str, Any], pruned: int, tmp_path: Path
+) -> None:
+    space = _space(**{"training": {"steps": 40, "reports": 10}, "baselines": ["pixels"], **changes})
+    steps, reports = int(space.training["steps"]), int(space.training["reports"])
+    now, told_of = 0.0, 0
+    time_left = TimeLeft(lambda: now)
+    found: list[tuple[float, float]] = []
+
+    def look(broker: StudyBroker) -> None:
+        left = time_left(_training(space, broker))
+        assert left is None or told_of
+        if left is not None:
+            found.append((now, left))
+
+    def train(broker: StudyBroker, work: Work, event: Event, *, seconds: float) -> None:
+        nonlocal now, told_of
+        for _ in range(20):
+            look(broker)
+            now += seconds / 20
+        broker.observe(work.work_id, event)
+        told_of += 1
+        if event.done:
+            broker.settle(work.work_id)
+        look(broker)
+
+    with _broker(tmp_path, space) as broker:
+        studies = {study.name: study for study in _plan(space).studies}
+        look(broker)
+        while isinstance(work := broker.next_work(), Work):
+            final_s = 0.01 * steps * studies[work.study].labels_used  # which is a batch
+            if work.kind is not Kind.TRIAL:
+                if work.kind is Kind.BASELINE:
+                    _complete(broker, work)
+                else:
+                    train(broker, work, Event(run={}, result={}, done=True), seconds=final_s)
+                continue
+            seconds = final_s * studies[work.study].folds / reports
+            for number in range(reports):
+                last = number == reports - 1
+                event = replace(_report(work, number, 0.5), done=last)
+                train(broker, work, event, seconds=seconds)
+                if not last and pruned and int(work.trial_id[-1]) % pruned == 1:
+                    broker.settle(work.work_id)
+                    break
+    for (_, earlier), (_, later) in itertools.pairwise(found):
+        assert later <= earlier + 1e-6
+    for at, left in found:
+        assert left >= now - at - 1e-6
+    assert len(found) > 20
+    at, left = found[-5]
+    assert left == pytest.approx(now - at)  # at last nothing more can be pruned
 
 
 def test_slots_are_busy_while_work_is_out(tmp_path: Path) -> None:
@@ -189,7 +283,7 @@ def _settle_with(broker: StudyBroker, *, asked: float, computed: float) -> None:
     if work.kind is Kind.TRIAL:
         broker.observe(work.work_id, replace(_report(work, 1, 0.5), run=run))
     else:
-        broker.observe(work.work_id, Event(run=run, result={}, done=True))
+        broker.observe(work.work_id, Event(run=run, result=RESULT, done=True))
     broker.settle(work.work_id)
 
 

@@ -142,7 +142,7 @@ def _do(broker: StudyBroker, work: Work, sent: Sent) -> None:
 
 def _do_trial(broker: StudyBroker, work: Work, sent: Sent) -> None:
     facts: dict[str, Any] | None = {
-        "spec": work.task | {"batch_size": 16},
+        "spec": work.task | {"batch_size": 16, "image_size": 8},
         "weights": "zoo",
         "boundary": "layer1",
         "frozen_boundaries": 2,
@@ -287,6 +287,7 @@ def test_a_complete_trial_has_every_column_of_the_contract(swept: Swept) -> None
         assert spec["batch_size"] == 16  # resolved, not `auto`
         assert (row["backbone"], row["lr"]) == (spec["backbone"], spec["lr"])
         assert row["freeze_depth"] == spec["freeze_depth"]
+        assert row["image_size"] == spec["image_size"] == 8
         assert row["started_at"].isoformat() == "2026-01-31T12:00:00+00:00"
         assert (row["finished_at"] - row["started_at"]).total_seconds() == 1.5
         assert (row["seed"], row["schema_version"], row["num_classes"]) == (5, 1, 3)
@@ -363,6 +364,8 @@ def test_finals_and_predictions_equal_the_arrays_that_were_sent(swept: Swept) ->
     assert set(finals) == set(swept.sent.tests)
     ids, names = IMAGES.image_ids()[-NUM_TEST:], np.asarray(IMAGES.class_names)
     for key, sent in swept.sent.tests.items():
+        assert finals[key]["metric"] == "balanced_accuracy"  # one of the budgets is a total
+        assert finals[key]["test_score"] == sent["scores"]["balanced_accuracy"]
         assert finals[key]["test_accuracy"] == sent["scores"]["accuracy"]
         assert finals[key]["num_test"] == NUM_TEST
         baseline = "p" in key[0]

@@ -22,6 +22,7 @@ from orchestrator.space import SearchSpace, parse_space
 from orchestrator.studies import DONE, StudyBroker
 from orchestrator.work import Event, Failure, Kind, Loss, Work
 from trainable.images import LabelledImages, Split
+from trainable.spec import Metric
 
 REPORTS = 4
 SPACE = {
@@ -77,7 +78,9 @@ def random_curve(work: Work) -> list[float]:
 def events_of(work: Work, curve: Curve = random_curve) -> Iterator[Event]:
     """What a worker says of a piece of work."""
     if work.kind is not Kind.TRIAL:
-        yield Event(run={"duration_s": 1.0}, result={"of": work.work_id}, done=True)
+        validation = {metric.value: 0.5 for metric in Metric}
+        result = {"of": work.work_id, "validation": validation}
+        yield Event(run={"duration_s": 1.0}, result=result, done=True)
         return
     values = curve(work)
     for number, value in enumerate(values):
@@ -85,7 +88,7 @@ def events_of(work: Work, curve: Curve = random_curve) -> Iterator[Event]:
 
 
 def report_of(work: Work, number: int, value: float, *, done: bool = False) -> Event:
-    facts = {"spec": work.task, "trainable_params": 1, "frozen_boundaries": 0}
+    facts = {"spec": work.task, "frozen_boundaries": 0, "num_boundaries": 4, "trainable_params": 1}
     return Event(
         run={"duration_s": float(number)},
         report={
@@ -703,7 +706,7 @@ def test_finals_are_recorded_with_the_study_and_only_complete_trials_have_some(
     assert len(owners) == 2
     assert {int(owner[-4:]) for owner in owners} <= complete
     for key, value in finals.items():
-        assert value["result"] == {"of": key.removeprefix("final/")}
+        assert value["result"]["of"] == key.removeprefix("final/")
         assert value["task"]["repeat"] == int(key[-1])
         assert value["run"]["failure"] is None
 

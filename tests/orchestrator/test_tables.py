@@ -48,7 +48,11 @@ def _filled(name: str, index: int) -> dict[str, Any]:
     return {field.name: values[field.type] for field in SCHEMAS[name]}
 
 
-ADDED = {"trials": ["cache_hits", "cache_misses", "micro_batches"]}
+ADDED = {
+    "trials": ["cache_hits", "cache_misses", "micro_batches", "image_size"],
+    "finals": ["metric", "test_score"],
+    "leaderboard": ["image_size", "metric", "test_score"],
+}
 
 
 @pytest.mark.parametrize("name", CONTRACT)
@@ -67,7 +71,7 @@ def test_keys_alone_may_not_be_null(name: str) -> None:
 def test_types_suit_the_unit_in_the_name() -> None:
     for schema in SCHEMAS.values():
         for field in schema:
-            if field.name.endswith(("_s", "_fraction", "_accuracy", "label_budget")):
+            if field.name.endswith(("_s", "_fraction", "_accuracy", "_score", "label_budget")):
                 assert field.type == pa.float64(), field
             if field.name.startswith("num_") or field.name.endswith(("_bytes", "_params")):
                 assert field.type == pa.int64(), field

@@ -1,8 +1,9 @@
 """Intervals in simulated sweeps with budgets, nested draws and two equal configurations."""
 
+import numpy as np
 import pytest
 
-from tests.benchmarks.coverage import BUDGETS, SEPARATIONS, simulated
+from tests.benchmarks.coverage import BUDGETS, SEPARATIONS, UNEVEN, simulated
 
 
 @pytest.mark.parametrize("separation", SEPARATIONS)
@@ -13,6 +14,20 @@ def test_intervals_of_simulated_sweeps_hold_the_truth_at_every_budget(separation
         assert 0.55 < truth < 0.98
         assert shares.held >= 0.92
         assert shares.differs <= 0.06
+
+
+def test_intervals_of_balanced_accuracy_hold_the_truth_where_classes_are_uneven() -> None:
+    held = []
+    for separation in SEPARATIONS:
+        results = simulated(
+            separation=separation, num_sweeps=200, num_for_truth=200, classes=UNEVEN
+        )
+        for truth, shares in results.values():
+            assert 0.55 < truth < 0.98
+            assert shares.held >= 0.92
+            assert shares.differs <= 0.06
+            held.append(shares.held)
+    assert np.mean(held) >= 0.94
 
 
 def test_intervals_over_repeats_alone_would_not() -> None:

@@ -1,5 +1,6 @@
 """Laws of the leaderboard that hold for every sweep."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,14 @@ Tables = tuple[pa.Table, pa.Table, pa.Table]
 @st.composite
 def sweeps(draw: st.DrawFn) -> Tables:
     """Small sweeps full of ties, equal configurations, baselines and partial test scores."""
-    objective = draw(st.sampled_from(["accuracy", "log_loss"]))
+    objective = draw(st.sampled_from(["accuracy", "balanced_accuracy", "log_loss"]))
     coarse = st.sampled_from([None, 0.25, 0.5, 0.75])
     trials: list[dict[str, Any]] = []
     finals: list[dict[str, Any]] = []
     predictions: list[dict[str, Any]] = []
     for study in draw(st.sets(st.sampled_from(["b2", "b5", "b10"]), min_size=1)):
         for number in range(draw(st.integers(1, 5))):
-            method = draw(st.sampled_from(["finetune", "finetune", "probe"]))
+            method = draw(st.sampled_from(["finetune", "finetune", "probe", "pixels"]))
             key = {"sweep_id": "s", "trial_id": f"{study}-{number:04d}"}
             trials.append(
                 key
@@ -37,8 +38,9 @@ def sweeps(draw: st.DrawFn) -> Tables:
                 finals.append(key | {"repeat": repeat})
                 predictions += [
                     key
-                    | {"repeat": repeat, "image_id": image, "label": "x"}
+                    | {"repeat": repeat, "image_id": image, "label": "xxxy"["abcd".index(image)]}
                     | {"predicted": draw(st.sampled_from("xy"))}
+                    | {"label_probability": draw(st.sampled_from([0.0, 0.25, 1.0]))}
                     for image in draw(st.sets(st.sampled_from("abcd")))
                 ]
     rows = {"trials": trials, "finals": finals, "predictions": predictions}
@@ -83,7 +85,7 @@ def test_test_set_has_no_say_in_the_ranks(tables: Tables) -> None:
     all_wrong = predictions.set_column(
         column,
         SCHEMAS["predictions"].field(column),
-        pa.array(["y"] * predictions.num_rows, pa.string()),
+        pa.array(["?"] * predictions.num_rows, pa.string()),
     )
     ranks = [
         [
@@ -105,8 +107,10 @@ def test_ranks_count_up_from_one_and_intervals_hold_their_means(tables: Tables) 
         ranked = [rank for rank in ranks if rank is not None]
         assert ranks == [*range(1, len(ranked) + 1), *[None] * (len(ranks) - len(ranked))]
     for row in rows:
-        if row["test_accuracy"] is not None:
-            assert 0 <= row["test_ci_low"] <= row["test_accuracy"] <= row["test_ci_high"] <= 1
+        most = math.inf if row["metric"] == "log_loss" else 1
+        if row["test_score"] is not None:
+            assert 0 <= row["test_accuracy"] <= 1
+            assert 0 <= row["test_ci_low"] <= row["test_score"] <= row["test_ci_high"] <= most
         if row["diff_to_best"] is not None:
-            assert -1 <= row["diff_ci_low"] <= row["diff_to_best"] <= row["diff_ci_high"] <= 1
+            assert -most <= row["diff_ci_low"] <= row["diff_to_best"] <= row["diff_ci_high"] <= most
             assert row["tied_with_best"] == (row["diff_ci_low"] <= 0 <= row["diff_ci_high"])

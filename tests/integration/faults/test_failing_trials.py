@@ -10,6 +10,8 @@ import pytest
 from orchestrator.tables import read_table
 from tests.integration.faults.sweeps import kill, runs_of, settled, start
 
+pytestmark = pytest.mark.faults
+
 SPACE = """
 name: own
 dataset: {source: digits}

@@ -21,6 +21,8 @@ from tests.integration.faults.sweeps import (
     start,
 )
 
+pytestmark = pytest.mark.faults
+
 OFTEN = "checkpoint_s=0.05"
 
 

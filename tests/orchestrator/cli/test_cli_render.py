@@ -12,7 +12,7 @@ from orchestrator.cli import board, view
 from orchestrator.cli.main import run
 from orchestrator.formats import duration, number, percent, plural
 from orchestrator.plan import Plan, StudyPlan
-from orchestrator.progress import StudyProgress, remaining_share
+from orchestrator.progress import StudyProgress
 from orchestrator.space import SearchSpace, parse_space
 from orchestrator.tables import SCHEMAS, write_table
 from orchestrator.work import Activity
@@ -33,6 +33,8 @@ def board_row(**changes: Any) -> dict[str, Any]:
         "val_objective": 0.94,
         "val_accuracy": 0.94,
         "num_val": 50,
+        "metric": "accuracy",
+        "test_score": 0.9575,
         "test_accuracy": 0.9575,
         "test_ci_low": 0.9372,
         "test_ci_high": 0.9701,
@@ -54,7 +56,8 @@ def sweep_with(directory: Path, *rows: dict[str, Any]) -> str:
 
 
 def test_a_row_reads_as_its_numbers_say() -> None:
-    assert board.cells(board_row()) == [
+    assert [*board.cells(board_row()).values()] == [
+        "None",
         "5",
         "2",
         "b5-0007",
@@ -64,13 +67,74 @@ def test_a_row_reads_as_its_numbers_say() -> None:
         "0.0012",
         "0.94",
         "94.0 (50)",
+        "accuracy",
         "95.8 (93.7 to 97.0)",
         "-0.2 (-0.6 to +0.2)",
         "tied",
         "12",
     ]
-    assert board.cells(board_row(tied_with_best=False))[-2] == "differs"
-    assert board.cells(board_row(rank=1))[-3:] == ["", "", "12"]
+    assert board.cells(board_row(tied_with_best=False))[""] == "differs"
+    first = board.cells(board_row(rank=1))
+    assert (first["to rank 1"], first[""]) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("metric", "head", "test", "difference"),
+    [
+        ("accuracy", "test % (95 %)", "71.2 (65.0 to 77.0)", "-2.0 (-5.0 to +1.0)"),
+        (
+            "balanced_accuracy",
+            "test balanced accuracy % (95 %)",
+            "71.2 (65.0 to 77.0)",
+            "-2.0 (-5.0 to +1.0)",
+        ),
+        (
+            "log_loss",
+            "test log loss (95 %)",
+            "0.712 (0.650 to 0.770)",
+            "-0.020 (-0.050 to +0.010)",
+        ),
+    ],
+)
+def test_test_scores_are_those_of_the_objective_and_shares_alone_in_percent(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    metric: str,
+    head: str,
+    test: str,
+    difference: str,
+) -> None:
+    scores = {"test_score": 0.712, "test_ci_low": 0.65, "test_ci_high": 0.77}
+    diffs = {"diff_to_best": -0.02, "diff_ci_low": -0.05, "diff_ci_high": 0.01}
+    path = sweep_with(tmp_path / "one", board_row(metric=metric, **scores, **diffs))
+    for form in ([], ["--markdown"]):
+        assert run(["leaderboard", path, *form]) == 0
+        out = capsys.readouterr().out
+        assert head in out
+        assert test in out
+        assert difference in out
+
+
+def test_sweeps_of_several_metrics_have_a_column_that_tells_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = sweep_with(tmp_path / "one", board_row())
+    two = sweep_with(tmp_path / "two", board_row(metric="balanced_accuracy"))
+    assert run(["leaderboard", one, two, "--markdown"]) == 0
+    header, _, first, second = capsys.readouterr().out.splitlines()
+    assert "| metric | test (95 %) |" in header
+    assert "| accuracy | 95.8" in first
+    assert "| balanced accuracy | 95.8" in second
+
+
+def test_a_probe_of_rank_one_has_no_rate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    probe = board_row(rank=1, method="probe", trial_id="b5-probe-a", lr=None, freeze_depth=1.0)
+    path = sweep_with(tmp_path / "one", probe, board_row(tied_with_best=False))
+    assert run(["leaderboard", path, "--markdown"]) == 0
+    first = capsys.readouterr().out.splitlines()[2]
+    assert first.startswith("| 5 | 1 | b5-probe-a | probe | tiny_strokes | 1 |  | 0.94 |")
 
 
 def test_the_objective_is_shown_where_it_is_not_the_accuracy(
@@ -88,7 +152,7 @@ def test_the_objective_is_shown_where_it_is_not_the_accuracy(
 def test_a_row_without_test_scores_leaves_their_cells_empty() -> None:
     names = [name for name in board_row() if name.startswith(("test_", "diff_", "tied_"))]
     cells = board.cells(board_row(**dict.fromkeys(names)))
-    assert cells[-4:-1] == ["", "", ""]
+    assert [cells[name] for name in ("test", "to rank 1", "")] == ["", "", ""]
 
 
 def test_top_keeps_finalists_and_baselines_whatever_their_rank(
@@ -97,8 +161,8 @@ def test_top_keeps_finalists_and_baselines_whatever_their_rank(
     path = sweep_with(
         tmp_path / "one",
         board_row(rank=1, trial_id="b5-0001"),
-        board_row(rank=2, trial_id="b5-0002", test_accuracy=None),
-        board_row(rank=3, trial_id="b5-0003", test_accuracy=None),
+        board_row(rank=2, trial_id="b5-0002", test_score=None),
+        board_row(rank=3, trial_id="b5-0003", test_score=None),
         board_row(rank=4, trial_id="b5-0004"),
         board_row(rank=None, trial_id="b5-pixels", method="pixels"),
     )
@@ -171,6 +235,12 @@ def study_progress(**changes: Any) -> StudyProgress:
         "others_done": 3,
         "others_total": 18,
         "others_failed": 0,
+        "finals_done": 0,
+        "finals_total": 15,
+        "steps": 100,
+        "updates_done": 1100.0,
+        "updates_due": 40.0,
+        "updates_left": 1200.0,
         "finished": False,
     }
     return StudyProgress(**(values | changes))
@@ -208,7 +278,16 @@ def test_lines_of_progress_count_what_is_settled(
     monkeypatch.setattr("orchestrator.cli.view.time.monotonic", lambda: now[0])
     with view.ProgressView(digits_space()) as show:
         plan = one_study_plan()
-        begun = study_progress(running=0, complete=0, pruned=0, failed=0, others_done=0)
+        begun = study_progress(
+            running=0,
+            complete=0,
+            pruned=0,
+            failed=0,
+            others_done=0,
+            updates_done=0.0,
+            updates_due=0.0,
+            updates_left=2400.0,
+        )
         show(plan, [begun], activity(busy=1, asked_flops=0.0))
         now[0] = 100.0
         progress = [study_progress()]
@@ -219,9 +298,8 @@ def test_lines_of_progress_count_what_is_settled(
         "5 labels: 13/24 settled (2 running, 3 pruned, 1 failed), best 94.1, finals 3/18"
         " | 3 of 4 slots busy, 75.0 % of prefix work saved, about "
     )
-    done = (3 * 13 + 3) / (3 * 24 + 18)
-    assert remaining_share(plan, progress) == pytest.approx(1 - done)
-    assert lines[-1].endswith(f"about {duration(100 * (1 - done) / done)} left")
+    left = 100 * (3 * 1200 + 15 * 100) / (3 * 1100)  # an update of a trial is one a fold
+    assert lines[-1].endswith(f"about {duration(left)} left")
 
 
 def test_the_table_of_progress_has_a_row_a_budget() -> None:

@@ -34,13 +34,13 @@ def ids(found: list[dict[str, Any]]) -> list[str]:
 
 
 def test_filters_narrow_each_other(one: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(rows(capsys, one)) == 8
+    assert len(rows(capsys, one, "--top", "4")) == 8
     assert ids(rows(capsys, one, "--method", "probe")) == ["b10-probe-tiny_strokes"]
     assert ids(rows(capsys, one, "--backbone", "resnet18")) == ["b2-0002", "b10-0002"]
     assert ids(rows(capsys, one, "--backbone", "tiny_*", "--budget", "10")) == [
         "b10-0001",
-        "b10-0000",
         "b10-probe-tiny_strokes",
+        "b10-0000",
     ]
     assert ids(rows(capsys, one, "--method", "pixels", "--method", "probe")) == [
         "b2-pixels",
@@ -119,7 +119,7 @@ def test_sweeps_whose_scores_do_not_compare_are_told_apart(
 def test_csv_has_the_columns_of_the_contract_and_the_sweep(
     one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["leaderboard", str(one), "--csv"]) == 0
+    assert run(["leaderboard", str(one), "--top", "4", "--csv"]) == 0
     header, *lines = csv.reader(io.StringIO(capsys.readouterr().out))
     assert header == ["sweep_id", *SCHEMAS["leaderboard"].names]
     assert len(lines) == 8
@@ -217,10 +217,10 @@ def test_a_target_is_answered_below_the_table(
 ) -> None:
     assert run(["leaderboard", str(one), "--target", "0.85"]) == 0
     *_, tuned, probe = capsys.readouterr().out.splitlines()
-    assert tuned.startswith("85.0 % by rank 1 of each budget: 4.47 labels per class (95 %: ")
+    assert tuned.startswith("85.0 % accuracy by fine-tuning: 4.47 labels per class (95 %: ")
     assert tuned.endswith("; 3 repeats, 10 test images, 2 budgets")
     assert probe.startswith(
-        "85.0 % by the best linear probe: not reached by 10 labels per class (95 %: "
+        "85.0 % accuracy by a linear probe: not reached by 10 labels per class (95 %: "
     )
 
 
@@ -254,6 +254,16 @@ def test_the_numbers_of_a_target_are_in_the_json(
     assert set(tuned) >= {"low", "high", "per_repeat", "num_images"}
     assert [point["label_budget"] for point in tuned["curve"]] == [2.0, 10.0]
     assert probe["needed"] == {"place": "beyond_largest_budget", "labels_per_class": 10.0}
+
+
+def test_a_target_names_its_metric(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_sweep(
+        tmp_path / "x",
+        trials=[trial("b2-0000", 0.5, objective="balanced_accuracy")],
+        tested={"b2-0000": [[1, 0]]},
+    )
+    assert run(["leaderboard", str(path), "--target", "0.4"]) == 0
+    assert "40.0 % balanced accuracy by fine-tuning: 2 or fewer" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

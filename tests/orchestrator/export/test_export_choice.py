@@ -34,7 +34,7 @@ def test_one_that_is_named_is_taken_probes_included(run: Run) -> None:
         "b2-0002: resnet18, freeze depth 0.5, lr 0.001"
     )
     probe = choose(run, trial_id="b10-probe-tiny_strokes", budget=None)
-    assert probe.text == "b10-probe-tiny_strokes: tiny_strokes, probe"
+    assert probe.text == "b10-probe-tiny_strokes: linear probe on tiny_strokes"
     assert probe.reason == "it was asked for by its id"
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from orchestrator.cli.main import run as command
 from orchestrator.errors import StorageError
+from orchestrator.formats import score as scored
 from orchestrator.report import write_report
 from orchestrator.report.contents import MOST_CURVES
 from orchestrator.runs import Run
@@ -49,6 +51,46 @@ def test_the_answer_comes_first_and_names_no_address_on_the_network(tmp_path: Pa
     assert "http" not in body
     for tag in ("<link", "<script src", "@import"):
         assert tag not in text.replace('<link rel="icon" href="data:,">', "")
+
+
+@pytest.mark.parametrize(
+    ("objective", "head", "score", "difference"),
+    [
+        ("accuracy", ("test % (95 %)", "to rank 1, points"), r"\d+\.\d", r"[+-]\d+\.\d"),
+        (
+            "balanced_accuracy",
+            ("test balanced accuracy % (95 %)", "to rank 1, points"),
+            *(r"\d+\.\d", r"[+-]\d+\.\d"),
+        ),
+        (
+            "log_loss",
+            ("test log loss (95 %)", "to rank 1, nats"),
+            *(r"\d\.\d{3}", r"[+-]\d\.\d{3}"),
+        ),
+    ],
+)
+def test_the_leaderboard_shows_test_scores_of_the_objective(
+    tmp_path: Path, objective: str, head: tuple[str, str], score: str, difference: str
+) -> None:
+    sweep = write_sweep(tmp_path / "run", objective=objective)
+    text = report_of(sweep)
+    rows = pq.read_table(sweep / "leaderboard.parquet").to_pylist()
+    names, *lines = Reader(text).tables[3]
+    assert names[3:5] == list(head)
+    assert any(line[4] for line in lines)
+    for line in lines:
+        assert re.fullmatch(rf"({score} \({score} to {score}\))?", line[3])
+        assert re.fullmatch(rf"({difference} \({difference} to {difference}\))?", line[4])
+    shown = {line[-1]: line[3].split(" ")[0] for line in lines if line[3]}
+    tested = [row for row in rows if row["study"] == "b10" and row["test_score"] is not None]
+    assert shown == {row["trial_id"]: scored(row["test_score"], objective) for row in tested}
+    assert f"Test {objective.replace('_', ' ')} with 95 % intervals by labels per class" in text
+
+
+def test_the_protocol_says_what_intervals_do_not_hold(tmp_path: Path) -> None:
+    text = report_of(write_sweep(tmp_path / "run"))
+    assert "They hold for the configuration that was chosen, and say nothing of whether" in text
+    assert "not adjusted for comparing several rows" in text
 
 
 def test_names_of_classes_backbones_and_sweeps_are_texts(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from orchestrator.report import charts, trial_charts
-from orchestrator.report.contents import Point, Study
+from orchestrator.report.contents import Point, Series, Study
+from trainable.spec import Metric
 
 
 def point(number: int, **changes: object) -> Point:
@@ -43,6 +44,29 @@ def test_backbones_look_different_and_stay_so() -> None:
     assert len({looks.symbol(name) for name in "abc"}) == 3
     assert looks.colour("a") == charts.Looks(["a"]).colour("a")
     assert looks.colour(None) not in {looks.colour(name) for name in "abc"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores", "title", "about"),
+    [
+        (Metric.ACCURACY, [71.2], "test accuracy, %", "65.0 to 77.0 %, 5 labels"),
+        (Metric.BALANCED_ACCURACY, [71.2], "test balanced accuracy, %", "65.0 to 77.0 %, 5 labels"),
+        (Metric.LOG_LOSS, [0.712], "test log loss", "0.650 to 0.770, 5 labels"),
+    ],
+)
+def test_test_scores_over_labels_are_those_of_the_objective(
+    metric: Metric, scores: list[float], title: str, about: str
+) -> None:
+    row = {"label_budget": 5.0, "trial_id": "b5-probe-net", "test_score": 0.712}
+    row |= {"test_ci_low": 0.65, "test_ci_high": 0.77}
+    found = [Series(method="probe", backbone="net", points=[row])]
+    figure = charts.efficiency(found, charts.Looks(["net"]), metric)
+    (trace,) = figure["data"]
+    assert trace["name"] == "net, linear probe"
+    assert trace["y"] == pytest.approx(scores)
+    assert trace["error_y"]["array"] == pytest.approx([scores[0] / 0.712 * 0.058])
+    assert trace["text"] == [f"b5-probe-net<br>{about}"]
+    assert figure["layout"]["yaxis"]["title"]["text"] == title
 
 
 def test_the_front_has_no_point_that_a_quicker_one_equals() -> None:

@@ -78,8 +78,8 @@ def sql(sweep: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-WINNER = """(select trial_id from leaderboard where study = 'b10' and method = 'finetune'
-    and test_accuracy is not null order by rank limit 1)"""
+WINNER = """(select trial_id from leaderboard where study = 'b10' and rank is not null
+    and test_score is not null order by rank limit 1)"""
 
 
 def test_the_efficiency_curve(page: Reader, sql: duckdb.DuckDBPyConnection) -> None:
@@ -87,8 +87,8 @@ def test_the_efficiency_curve(page: Reader, sql: duckdb.DuckDBPyConnection) -> N
         """
         with best as (
             select method, backbone, label_budget, arg_min(trial_id, coalesce(rank, 0)) as trial_id
-            from leaderboard where test_accuracy is not null group by all)
-        select l.method, l.backbone, l.label_budget, l.test_accuracy, l.test_ci_low, l.test_ci_high,
+            from leaderboard where test_score is not null group by all)
+        select l.method, l.backbone, l.label_budget, l.test_score, l.test_ci_low, l.test_ci_high,
             l.trial_id, avg(f.test_accuracy)
         from best join leaderboard l using (trial_id) join finals f using (trial_id) group by all
         """
@@ -114,10 +114,10 @@ def test_the_leaderboard(page: Reader, sql: duckdb.DuckDBPyConnection) -> None:
     for table, study in zip(page.tables[1:4], LABELS, strict=True):
         rows = sql.execute(
             """
-            select rank, backbone, method, test_accuracy, test_ci_low, test_ci_high, diff_to_best,
+            select rank, backbone, method, test_score, test_ci_low, test_ci_high, diff_to_best,
                 diff_ci_low, diff_ci_high, tied_with_best, freeze_depth, lr, val_accuracy, num_val,
                 duration_s, trial_id
-            from leaderboard where study = ? and (rank <= 5 or test_accuracy is not null)
+            from leaderboard where study = ? and (rank <= 5 or test_score is not null)
             """,
             [study],
         ).fetchall()

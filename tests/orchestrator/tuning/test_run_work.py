@@ -64,7 +64,12 @@ class FakeActor(SweepActor):
             yield Event(
                 run=run,
                 report={"report": number, "val_objective": 0.5 + number / 10, "val_loss": 1.0},
-                facts={"spec": work.task, "trainable_params": 1, "frozen_boundaries": 0},
+                facts={
+                    "spec": work.task,
+                    "frozen_boundaries": 0,
+                    "num_boundaries": 4,
+                    "trainable_params": 1,
+                },
                 done=number == REPORTS - 1,
             )
 
