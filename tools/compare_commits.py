@@ -320,7 +320,7 @@ def lines_of(case: str, tables: Mapping[str, Comparison]) -> Iterator[str]:
     """What is printed of a case: a line a table, and under it what differs."""
     for table, found in tables.items():
         count = len(found.differences)
-        result = f"different ({count} values)" if count else "equal"
+        result = f"different ({count} differences)" if count else "equal"
         yield _line(case, table, f"{found.rows[0]}/{found.rows[1]}", result)
         yield from (f"    {difference}" for difference in found.differences[:MOST_SHOWN])
         if count > MOST_SHOWN:

@@ -4,9 +4,9 @@
     python -m tools.make_fixtures tests/fixtures/sweeps-0.2.0 --name views
 
 For each search-space file in `FOLDER/spaces` one sweep runs here, and is left beside that folder
-under the file's name, without `report.html` and `sweep.log`. The driver of the one called `killed` is
-killed amid a trial that has given a report and left a checkpoint. A directory that is there already
-is left alone: fixtures of a version that is out are never made again.
+under the file's name, without `report.html` and `sweep.log`. The driver of the one called `killed`
+is killed amid a trial that has given a report and left a checkpoint. A directory that is there
+already is left alone: fixtures of a version that is out are never made again.
 
 The name of the machine is `host` in all of them.
 """
@@ -25,8 +25,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-
-from optuna.trial import TrialState
 
 from orchestrator.errors import SweepError
 from orchestrator.projection import load_studies
@@ -89,16 +87,27 @@ def _kill_amid(driver: subprocess.Popen[bytes], runs: Path) -> None:
 
 
 def _is_amid(manifest: Path) -> bool:
-    """Whether there is a table with rows, and a running trial with a report and a checkpoint."""
+    """Whether there is a settled trial, and a running one with a report and a checkpoint.
+
+    A table with rows has to be there, too.
+    """
     path = manifest.parent
     saved = {file.stem for file in path.glob("checkpoints/*.checkpoint")}
     try:
         if not saved or not table_path(path, "trials").exists():
             return False
-        return read_table(path, "trials").num_rows > 0 and any(
-            trial.intermediate_values and trial_id(name, trial.number) in saved
+        trials = {
+            trial_id(name, trial.number): trial
             for name, study in load_studies(path).items()
-            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            for trial in study.get_trials(deepcopy=False)
+        }
+        return (
+            read_table(path, "trials").num_rows > 0
+            and any(trial.state.is_finished() for trial in trials.values())
+            and any(
+                key in saved and trial.intermediate_values and not trial.state.is_finished()
+                for key, trial in trials.items()
+            )
         )
     except SweepError:  # read while it was being written
         return False

@@ -1,0 +1,43 @@
+"""Write the pins of the fixtures anew, and say which changed.
+
+    python -m tools.update_pins
+
+Look at each line: CONTRIBUTING.md says when a pin may change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.continuity import differences
+from tests.pins.computed import NAMES, PINS, computed, graphs, torch_release
+
+
+def pins() -> dict[str, Any]:
+    """Everything that the file of pins holds."""
+    of_backbones: dict[str, str] = {}
+    for name in NAMES:
+        for backbone, found in graphs(name).items():
+            (of_backbones[backbone],) = found
+    return {"torch": torch_release(), "graphs": of_backbones, "fixtures": computed()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the file; see the module."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args(arguments)
+    before: Mapping[str, Any] = json.loads(PINS.read_text()) if PINS.is_file() else {}
+    now = pins()
+    PINS.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
+    for line in differences(before, now):
+        print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
