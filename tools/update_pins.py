@@ -14,16 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.continuity import differences
-from tests.pins.computed import NAMES, PINS, computed, graphs, torch_release
-
-
-def pins() -> dict[str, Any]:
-    """Everything that the file of pins holds."""
-    of_backbones: dict[str, str] = {}
-    for name in NAMES:
-        for backbone, found in graphs(name).items():
-            (of_backbones[backbone],) = found
-    return {"torch": torch_release(), "graphs": of_backbones, "fixtures": computed()}
+from tests.pins.computed import PINS, all_pins
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args(arguments)
     before: Mapping[str, Any] = json.loads(PINS.read_text()) if PINS.is_file() else {}
-    now = pins()
+    now = all_pins()
     PINS.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
     for line in differences(before, now):
         print(line)

@@ -27,22 +27,27 @@ from orchestrator.plan import StudyPlan
 from orchestrator.preparation import Prepared, prepare
 from orchestrator.projection import load_studies
 from orchestrator.space import SearchSpace, load_space
+from orchestrator.space.sections import PRUNERS, SAMPLERS
 from orchestrator.studies import StudyBroker
 from orchestrator.work import Work
-from trainable.backbones import Backbone
+from trainable.augmentation import Augmentation, Op
+from trainable.backbones import Backbone, Preprocessing
 from trainable.budget import draw_subset, validation_parts
 from trainable.costs import Speeds
+from trainable.decoding import decode
 from trainable.finetune import Trial
+from trainable.images import LabelledImages, Split
 from trainable.keeping import FeatureCache
-from trainable.spec import CacheMode, TrialSpec
+from trainable.spec import CacheMode, LabelBudget, TrialSpec, Validation
 from trainable.store import FeatureStore
 from trainable.updating import drawn_rows
+from trainable.views import draw_views
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "sweeps-0.2.0"
 PINS = FIXTURES / "pins.json"
 NAMES = ("finished", "killed", "totals", "views")
 
-PinsOfFixture = dict[str, Any]
+Pins = dict[str, Any]
 
 _PACKAGES = frozenset({"torch", "torchvision", "pillow"})
 """Keys whose values are versions of packages."""
@@ -50,6 +55,8 @@ _GRAPH = "graph"
 """Key whose value depends on how PyTorch writes down a graph."""
 _STEPS = 3
 """Updates whose batches are pinned."""
+_MOST_VIEWED = 50
+"""Images of a draw whose views are pinned."""
 _CREATE_TRIAL = 4
 """Number of Optuna's record."""
 
@@ -60,9 +67,68 @@ def prepared(name: str) -> Prepared:
     return prepare(FIXTURES / "spaces" / f"{name}.yaml")
 
 
-def computed() -> dict[str, PinsOfFixture]:
-    """All pins of all fixtures."""
-    return {name: {pin: of(name) for pin, of in OF_FIXTURE.items()} for name in NAMES}
+def all_pins() -> Pins:
+    """What the file of pins holds."""
+    of_backbones: dict[str, str] = {}
+    for name in NAMES:
+        for backbone, found in graphs(name).items():
+            (of_backbones[backbone],) = found
+    return {
+        "torch": torch_release(),
+        "graphs": of_backbones,
+        "defaults": defaults(),
+        "rare_classes": rare_classes(),
+        "fixtures": {name: {pin: of(name) for pin, of in OF_FIXTURE.items()} for name in NAMES},
+    }
+
+
+def defaults() -> dict[str, str]:
+    """Hashes of the smallest search space as it is filled in, with each sampler and pruner."""
+    smallest = {
+        "name": "smallest",
+        "dataset": {"source": "digits"},
+        "search": {"backbone": "tiny_strokes", "label_budget": [2]},
+    }
+    asked = {
+        "smallest": {},
+        **{f"sampler {name}": {"sampler": {"name": name}} for name in SAMPLERS},
+        **{f"pruner {name}": {"pruner": {"name": name}} for name in PRUNERS},
+    }
+    return {
+        name: _hash_text(
+            json.dumps(SearchSpace.from_json(smallest | given).to_json(), sort_keys=True)
+        )
+        for name, given in asked.items()
+    }
+
+
+def rare_classes() -> dict[str, dict[str, Any]]:
+    """Draws and validation parts of made-up images, in groups or not, of classes that differ.
+
+    The digits have about as many of each.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    sizes = (60, 25, 9, 6)
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    for grouped in (False, True):
+        images = LabelledImages.from_bytes(
+            (f"image {number}".encode() for number in range(len(labels))),
+            labels=labels,
+            split=np.full(len(labels), Split.POOL),
+            class_names=[f"class {label}" for label in range(len(sizes))],
+            paths=[f"{number}.png" for number in range(len(labels))],
+            groups=np.arange(len(labels)) // 3 if grouped else None,
+        )
+        for budget in (LabelBudget(per_class=8), LabelBudget(total=30), LabelBudget()):
+            subset = draw_subset(images, budget=budget, repeat=0, seed=0)
+            for way in (Validation(folds=3), Validation(folds=None, holdout=0.3)):
+                _, folds = validation_parts(images, subset, validation=way)
+                kind = f"{budget.study}, {way}{', groups' if grouped else ''}"
+                found[kind] = {
+                    "draw": _hash(subset),
+                    "val": [_hash(fold.val) for fold in folds],
+                }
+    return found
 
 
 def _space(name: str) -> str:
@@ -126,6 +192,24 @@ def _batches(name: str) -> dict[str, str]:
     return found
 
 
+def _flips(name: str) -> dict[str, str]:
+    """Which views of the first draw of each study are mirrored, had the file asked for that."""
+    images, found = prepared(name).images, {}
+    as_they_are = Preprocessing(image_size=8, resize_size=8)  # no interpolation, no rounding
+    for study in prepared(name).plan.studies:
+        some = _draw(name, study, 0)[:_MOST_VIEWED]
+        views = draw_views(
+            images,
+            some,
+            augmentation=Augmentation((Op("horizontal_flip"),), views=4),
+            preprocessing=as_they_are,
+            seed=prepared(name).space.seed,
+        )
+        plain = decode(images, some, as_they_are)[:, None]
+        found[study.name] = _hash((views != plain).flatten(2).any(dim=2).long().numpy())
+    return found
+
+
 def _features(name: str) -> dict[str, list[str]]:
     """Keys of what the first trial of each study keeps, without graphs and versions."""
     return {
@@ -144,6 +228,7 @@ OF_FIXTURE: Mapping[str, Callable[[str], Any]] = {
     "draws": _draws,
     "folds": _folds,
     "batches": _batches,
+    "flips": _flips,
     "features": _features,
 }
 """How each pin of a fixture is worked out."""

@@ -92,6 +92,14 @@ def test_pin_holds(pin: str, name: str) -> None:
     assert OF_FIXTURE[pin](name) == pins["fixtures"][name][pin]
 
 
+def test_defaults_of_a_search_space_are_the_pinned_ones() -> None:
+    assert computed.defaults() == pins["defaults"]
+
+
+def test_draws_and_parts_of_rare_classes_and_groups_are_the_pinned_ones() -> None:
+    assert computed.rare_classes() == pins["rare_classes"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_space_of_a_sweep_means_what_its_file_does(name: str) -> None:
     manifest = json.loads((FIXTURES / name / "manifest.json").read_text())
