@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,12 @@ def events_of(work: Work, curve: Curve = random_curve) -> Iterator[Event]:
 
 
 def report_of(work: Work, number: int, value: float, *, done: bool = False) -> Event:
-    facts = {"spec": work.task, "frozen_boundaries": 0, "num_boundaries": 4, "trainable_params": 1}
+    facts = {
+        "spec": work.task,
+        "frozen_boundaries": round(4 * work.task["freeze_depth"]),
+        "num_boundaries": 4,
+        "trainable_params": 1,
+    }
     return Event(
         run={"duration_s": float(number)},
         report={
@@ -773,6 +778,41 @@ def test_probes_beside_finalists_are_not_repeated_after_a_death_and_none_is_left
     one.run()
     assert one.handed_out_ids == undisturbed.handed_out_ids
     assert lost.work_id in one.handed_out_ids
+
+
+def test_probes_beside_finalists_do_not_change_who_the_finalists_are(
+    sweep: Callable[..., Sweep],
+) -> None:
+    search = {
+        "backbone": "tiny_strokes",
+        "image_size": {"low": 32, "high": 512},
+        "freeze_depth": [0.0, 0.5, 1.0],
+    }
+    settings: dict[str, Any] = {"trials": 12, "baselines": ["probe"]}
+
+    def deeper_is_worse(work: Work) -> list[float]:
+        return [0.9 - 0.5 * work.task["freeze_depth"]] * 4
+
+    def hand_out(one: Sweep, most: int) -> None:
+        """Work in which probes at the ends of the range are hopeless, and all others perfect."""
+        with one.open() as broker:
+            while len(one.handed_out) < most and isinstance(work := broker.next_work(), Work):
+                one.handed_out.append(work)
+                for event in events_of(work, deeper_is_worse):
+                    if work.task.get("method") == "probe":
+                        good = float(work.task["image_size"] not in (32, 512))
+                        validation = {"accuracy": good, "log_loss": 1 - good}
+                        event = replace(event, result={"validation": validation})
+                    broker.observe(work.work_id, event)
+                broker.settle(work.work_id)
+
+    undisturbed, one = (sweep(search, name=name, **settings) for name in ("undisturbed", "one"))
+    hand_out(undisturbed, most=100)
+    finals = [work.kind is Kind.FINAL for work in undisturbed.handed_out]
+    for most in range(finals.index(True) - 1, finals.index(True) + 2):
+        hand_out(one, most=most)
+    hand_out(one, most=100)
+    assert one.handed_out_ids == undisturbed.handed_out_ids
 
 
 def test_where_every_size_of_the_trials_has_a_probe_none_follows(
