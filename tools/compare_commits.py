@@ -343,7 +343,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, commit in zip(names, commits, strict=True):
         if commit is None:
             parser.error(f"{name}: no commit of {REPOSITORY}; see: git log --oneline")
-    signal.signal(signal.SIGTERM, _raise_interrupt)
     equal = True
     try:
         with (
@@ -412,4 +411,5 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _raise_interrupt)
     sys.exit(main())

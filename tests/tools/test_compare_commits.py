@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +96,22 @@ def test_unknown_commit_exits_with_2(
     assert "git log --oneline" in capsys.readouterr().err
 
 
-@pytest.fixture
-def sweeps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Row | None]:
-    """What the only trial of each commit comes to, by side; None where its sweep fails."""
-    results: dict[str, Row | None] = {"A": row(), "B": row()}
+class Sweeps:
+    """Stands for the sweeps of both commits: each has one trial.
 
-    def run_sweep(code: Path, space: Any, folder: Path) -> Path:
-        assert (code / "tools").is_dir() or (code / "orchestrator").is_dir()
-        found = results[folder.parent.name]
+    Attributes:
+        trials: what the trial came to, by side; None where the sweep fails.
+        trees: worktrees that were run.
+    """
+
+    def __init__(self) -> None:
+        self.trials: dict[str, Row | None] = {"A": row(), "B": row()}
+        self.trees: list[Path] = []
+
+    def run(self, code: Path, space: Mapping[str, Any], folder: Path) -> Path:
+        assert (code / "orchestrator" / "__init__.py").is_file()
+        self.trees.append(code)
+        found = self.trials[folder.parent.name]
         if found is None:
             raise SweepFailedError("exit code 1: it broke")
         folder.mkdir(parents=True)
@@ -112,47 +120,48 @@ def sweeps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Row | None]:
             pq.write_table(pa.Table.from_pylist(rows, schema), folder / f"{name}.parquet")
         return folder
 
-    monkeypatch.setattr(compare_commits, "run_sweep", run_sweep)
-    return results
+    def are_removed(self) -> bool:
+        listed = compare_commits._git("worktree", "list").stdout
+        return all(str(tree) not in listed and not tree.exists() for tree in self.trees)
 
 
-def worktrees() -> str:
-    return compare_commits._git("worktree", "list").stdout
+@pytest.fixture
+def sweeps(monkeypatch: pytest.MonkeyPatch) -> Sweeps:
+    made = Sweeps()
+    monkeypatch.setattr(compare_commits, "run_sweep", made.run)
+    return made
 
 
 def test_equal_tables_exit_with_0_and_leave_no_worktree(
-    sweeps: dict[str, Row | None], capsys: pytest.CaptureFixture[str]
+    sweeps: Sweeps, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = worktrees()
     assert main(["HEAD", "HEAD", "--case", "tpe"]) == 0
     assert "tpe       trials        1/1           equal" in capsys.readouterr().out
-    assert worktrees() == before
+    assert len(set(sweeps.trees)) == 2
+    assert sweeps.are_removed()
 
 
-def test_different_tables_exit_with_1(
-    sweeps: dict[str, Row | None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    sweeps["B"] = row(val_loss=0.25)
+def test_different_tables_exit_with_1(sweeps: Sweeps, capsys: pytest.CaptureFixture[str]) -> None:
+    sweeps.trials["B"] = row(val_loss=0.25)
     assert main(["HEAD", "HEAD", "--case", "tpe"]) == 1
     assert "b2-0000: val_loss: 0.5 | 0.25" in capsys.readouterr().out
 
 
-def test_sweep_that_fails_exits_with_1(
-    sweeps: dict[str, Row | None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    sweeps["B"] = None
+def test_sweep_that_fails_exits_with_1(sweeps: Sweeps, capsys: pytest.CaptureFixture[str]) -> None:
+    sweeps.trials["B"] = None
     assert main(["HEAD", "HEAD", "--case", "tpe"]) == 1
     assert "no tables of B: exit code 1: it broke" in capsys.readouterr().out
 
 
 def test_interrupt_leaves_no_worktree(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: Any) -> Path:
+    def interrupted(code: Path, space: Mapping[str, Any], folder: Path) -> Path:
+        sweeps.run(code, space, folder)
         raise KeyboardInterrupt
 
-    before = worktrees()
     monkeypatch.setattr(compare_commits, "run_sweep", interrupted)
     assert main(["HEAD", "HEAD", "--case", "tpe"]) == 130
-    assert worktrees() == before
+    assert sweeps.trees
+    assert sweeps.are_removed()
     assert "removed" in capsys.readouterr().err
