@@ -84,12 +84,12 @@ def all_pins() -> Pins:
 
 def defaults() -> dict[str, str]:
     """Hashes of the smallest search space as it is filled in, with each sampler and pruner."""
-    smallest = {
+    smallest: dict[str, object] = {
         "name": "smallest",
         "dataset": {"source": "digits"},
         "search": {"backbone": "tiny_strokes", "label_budget": [2]},
     }
-    asked = {
+    asked: dict[str, dict[str, object]] = {
         "smallest": {},
         **{f"sampler {name}": {"sampler": {"name": name}} for name in SAMPLERS},
         **{f"pruner {name}": {"pruner": {"name": name}} for name in PRUNERS},
