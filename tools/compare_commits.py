@@ -2,7 +2,7 @@
 
     python tools/compare_commits.py main HEAD
     python tools/compare_commits.py HEAD~3 HEAD --case tpe --case views
-    python tools/compare_commits.py v0.1.0 HEAD --tolerance 1e-6
+    python tools/compare_commits.py HEAD~20 HEAD --tolerance 1e-6
 
 Floats differ between processors, so that no file of expected scores would hold everywhere. Here
 both commits run on one machine, one after the other, each in a worktree and with a cache of its
