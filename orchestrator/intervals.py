@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit, stdtrit
 
 CONFIDENCE = 0.95
 """Share of intervals that are to hold the truth."""
@@ -69,6 +68,8 @@ def score_interval(values: NDArray[np.float64]) -> Interval:
     Args:
         values: (R, N) float64 per repeat and test image, within 0..1.
     """
+    from scipy.special import expit, logit  # as below: no trial needs it to start
+
     mean = low = high = float(values.mean())
     if 0 < mean < 1:
         half = _half_width(values) / (mean * (1 - mean))
@@ -137,6 +138,8 @@ def _open_share(values: NDArray[np.float64]) -> float:
 
 def _half_width(values: NDArray[np.float64]) -> float:
     """Half the t interval of the mean of (R, N) `values`; 0 where all of them are equal."""
+    from scipy.special import stdtrit
+
     num_repeats, num_images = values.shape
     of_repeats = _variance_of_mean(values.mean(axis=1))
     of_images = _variance_of_mean(values.mean(axis=0))

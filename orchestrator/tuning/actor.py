@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from ray import tune
 
-from orchestrator.tuning.algorithms import EVENT
-from orchestrator.tuning.attempts import WORK
 from orchestrator.tuning.keeper import RemoteKeeping
+from orchestrator.tuning.keys import EVENT, WORK
 from orchestrator.tuning.shared import Fetcher, Shared
 from orchestrator.work import Event, Work
 from orchestrator.worker import PROCESS_BROKEN, perform
