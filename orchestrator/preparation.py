@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
 from orchestrator.plan import Plan, backbones, image_sizes, make_plan
@@ -13,10 +14,11 @@ from orchestrator.sources import Dataset, Demand, Note, read_dataset
 from orchestrator.space import SearchSpace, load_space
 from trainable import backbones as shelf
 from trainable.backbones import Backbone, Weights, load_weights
-from trainable.boundaries import Boundary, boundaries
 from trainable.errors import BackboneError, SpecError
 from trainable.images import LabelledImages
-from trainable.views import check_ops
+
+if TYPE_CHECKING:  # torch is imported when a sweep is prepared, not before its file was checked
+    from trainable.boundaries import Boundary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,38 @@ def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
         SpaceError: with every problem of the file.
         UsageError: a backbone's weights are missing or damaged, or it cannot be cut.
     """
-    space = _read_space(path, overrides)
+    return prepare_space(read_space(path, overrides), path=path)
+
+
+def read_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
+    """The search space that a file asks for, its paths absolute; nothing that it names is read.
+
+    Raises:
+        SpaceError: with every problem of the file.
+        UsageError: a transform cannot be made.
+    """
+    space = load_space(path, overrides, shelf=shelf)
+    if space.augment is not None:
+        from trainable.views import check_ops
+
+        try:
+            check_ops(space.augment)
+        except SpecError as error:
+            raise UsageError(f"{path}: {error}") from error
+    return replace(space, dataset=space.dataset.absolute())
+
+
+def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
+    """Read and check the images and weights of a search space.
+
+    Args:
+        space: what is asked.
+        path: of its file, for messages.
+
+    Raises:
+        SpaceError: with every problem of the images.
+        UsageError: a backbone's weights are missing or damaged, or it cannot be cut.
+    """
     dataset = _read_images(space, path)
     images = dataset.images
     plan = make_plan(space, images, where=str(path))
@@ -79,17 +112,7 @@ def read_data(
     Raises:
         SpaceError: with every problem of the file or of its images.
     """
-    return _read_images(_read_space(path, overrides), path, demand)
-
-
-def _read_space(path: Path, overrides: Sequence[str]) -> SearchSpace:
-    space = load_space(path, overrides, shelf=shelf)
-    if space.augment is not None:
-        try:
-            check_ops(space.augment)
-        except SpecError as error:
-            raise UsageError(f"{path}: {error}") from error
-    return replace(space, dataset=space.dataset.absolute())
+    return _read_images(read_space(path, overrides), path, demand)
 
 
 def _read_images(space: SearchSpace, path: Path, demand: Demand | None = None) -> Dataset:
@@ -110,6 +133,8 @@ def _cuts(
     Raises:
         BackboneError: with what every trial of it would fail with.
     """
+    from trainable.boundaries import boundaries
+
     built = Backbone(weights)
     for given in image_sizes(space, backbone):
         size = given or weights.preprocessing.image_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from orchestrator.cli import (
 )
 from orchestrator.errors import SweepError
 from orchestrator.formats import plain_lines
+from orchestrator.meanwhile import unfinished
 from trainable.compiler import defer
 
 app = typer.Typer(
@@ -89,7 +91,12 @@ for _name, _command in {"info": cache.info, "clear": cache.clear}.items():
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
     defer()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if unfinished():  # Python's own end would tear down what the thread is in the middle of
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

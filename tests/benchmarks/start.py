@@ -116,6 +116,7 @@ def _read_stat(folder: Path) -> Stat | None:
     """What there is to know of a process; None where it has ended."""
     try:
         text = (folder / "stat").read_text()
+        arguments = (folder / "cmdline").read_text().split("\0")
     except OSError:
         return None
     name, _, rest = text.partition("(")[2].rpartition(")")
@@ -124,7 +125,7 @@ def _read_stat(folder: Path) -> Stat | None:
         return None
     return Stat(
         pid=int(folder.name),
-        name=name,
+        name=next((Path(each).name for each in arguments if each.endswith(".py")), name),
         parent=int(fields[1]),
         ticks=int(fields[11]) + int(fields[12]),
         began=int(fields[19]),
