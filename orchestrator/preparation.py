@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from trainable.images import LabelledImages
 
 if TYPE_CHECKING:  # torch is imported when a sweep is prepared, not before its file was checked
     from trainable.boundaries import Boundary
+    from trainable.graphs import Findings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class Prepared:
         notes: what to know beforehand, of the images above all.
         plan: what will be done.
         weights: by backbone.
+        findings: by backbone and image size, what tracing it found out.
         kept: what is kept of frozen computation on this machine.
     """
 
@@ -39,6 +41,7 @@ class Prepared:
     notes: tuple[Note, ...]
     plan: Plan
     weights: dict[str, Weights] = field(repr=False)
+    findings: dict[str, Mapping[int, Findings]] = field(repr=False)
     kept: list[KeptBoundaries] = field(repr=False)
 
 
@@ -85,18 +88,29 @@ def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
     images = dataset.images
     plan = make_plan(space, images, where=str(path))
     weights: dict[str, Weights] = {}
+    findings: dict[str, Mapping[int, Findings]] = {}
     cuts: dict[tuple[str, int], list[Boundary]] = {}
     try:
         for name in backbones(space):
             weights[name] = load_weights(space.custom.get(name, name))
-            cuts |= {(name, size): found for size, found in _cuts(space, name, weights[name])}
+            built = Backbone(weights[name])
+            cuts |= {(name, size): found for size, found in _cuts(space, name, built).items()}
+            findings[name] = built.findings
     except BackboneError as error:
         raise UsageError(f"{path}: search.backbone: {error}") from error
     kept, problem = kept_boundaries(space, images, cuts)
     notes = dataset.notes
     if problem is not None:
         notes += (Note(f"features are not kept: {problem}"),)
-    return Prepared(space=space, images=images, notes=notes, plan=plan, weights=weights, kept=kept)
+    return Prepared(
+        space=space,
+        images=images,
+        notes=notes,
+        plan=plan,
+        weights=weights,
+        findings=findings,
+        kept=kept,
+    )
 
 
 def read_data(
@@ -125,20 +139,19 @@ def _read_images(space: SearchSpace, path: Path, demand: Demand | None = None) -
     )
 
 
-def _cuts(
-    space: SearchSpace, backbone: str, weights: Weights
-) -> Iterator[tuple[int, list[Boundary]]]:
-    """The backbone's boundaries for every image size it may get, from building it once for each.
+def _cuts(space: SearchSpace, backbone: str, built: Backbone) -> dict[int, list[Boundary]]:
+    """The backbone's boundaries for every image size it may get.
 
     Raises:
         BackboneError: with what every trial of it would fail with.
     """
     from trainable.boundaries import boundaries
 
-    built = Backbone(weights)
+    found = {}
     for given in image_sizes(space, backbone):
-        size = given or weights.preprocessing.image_size
+        size = given or built.weights.preprocessing.image_size
         try:
-            yield size, boundaries(built.traced(size))
+            found[size] = boundaries(built.traced(size))
         except BackboneError as error:
             raise BackboneError(f"{backbone}: {error}") from error
+    return found

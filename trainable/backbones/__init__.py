@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from trainable.errors import BackboneError
 if TYPE_CHECKING:
     from torch import nn
 
-    from trainable.graphs import TracedBackbone
+    from trainable.graphs import Findings, TracedBackbone
 
 __all__ = [
     "Backbone",
@@ -51,11 +51,19 @@ class Backbone:
 
     Args:
         weights: of the backbone; copied, never written to.
+        findings: by image size, of the same backbone in another process: what is found out when
+            it is traced, and need not be again.
     """
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, findings: Mapping[int, Findings] | None = None) -> None:
         self.weights = weights
+        self._given = findings or {}
         self._traced: dict[int, TracedBackbone] = {}
+
+    @property
+    def findings(self) -> Mapping[int, Findings]:
+        """By image size, of the sizes that it was traced at so far."""
+        return {size: traced.findings for size, traced in self._traced.items()}
 
     def traced(self, image_size: int) -> TracedBackbone:
         """Its graph for square images of `image_size` pixels.
@@ -90,7 +98,8 @@ class Backbone:
 
         opaque = _source_called(self.weights.source).opaque()
         model, arrays = self._built(image_size)
-        traced = trace(model.eval(), image_size=image_size, opaque=opaque)
+        given = self._given.get(image_size)
+        traced = trace(model.eval(), image_size=image_size, opaque=opaque, findings=given)
         _copy_into(model, self.weights, arrays, head=str(traced.head.target))
         return traced
 
