@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
+from trainable.compiler import defer
 from trainable.errors import BackboneError
 from trainable.tracing import TRANSPARENT, Opaque, traced_module
 
@@ -157,6 +158,7 @@ def _examine(module: fx.GraphModule, image_size: int) -> dict[fx.Node, NodeFacts
     """
     from torch.utils.flop_counter import FlopCounterMode
 
+    defer()
     meta = _without_memory(module)
     recorders = []
     for batch in _BATCHES:

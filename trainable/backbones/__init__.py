@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from trainable.backbones import shipped
 from trainable.backbones.weights import RANDOM, Arrays, Preprocessing, ShelfEntry, Weights
+from trainable.compiler import defer
 from trainable.custom import CustomBackbone
 from trainable.errors import BackboneError
 
@@ -244,6 +245,7 @@ def shipped_module(backbone: CustomBackbone) -> ModuleType | None:
 
 def reachable(*, timeout_s: float) -> bool:
     """Whether torchvision's weights can be downloaded, found out within `timeout_s` seconds."""
+    defer()
     from trainable.backbones import torchvision_models
 
     return torchvision_models.reachable(timeout_s=timeout_s)
@@ -256,6 +258,7 @@ def _shelf() -> Iterator[ModuleType]:
     shipped backbones would pay.
     """
     yield shipped
+    defer()  # torchvision's operators import the compiler
     from trainable.backbones import torchvision_models
 
     yield torchvision_models
