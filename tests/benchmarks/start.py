@@ -1,19 +1,25 @@
 """How soon a sweep trains: from the command to the first update of the first trial.
 
-    python -m tests.benchmarks.start [--baseline COMMIT] [--runs 5] [--quick]
+    python -m tests.benchmarks.start [--baseline COMMIT] [--runs 5] [--quick] [--delays 50]
 
 One trial of one step with one report is launched from `search_spaces/lowdata.yaml`, in turn by this
 tree and by a worktree of the baseline commit, on the machine as it is and beside two processes that
 do nothing but count. The first update has been made when the journal holds the first report, which
 both trees write at once. Processor seconds are those of the command and of all processes that come
 of it, until then. The first launch of each tree is not counted: it fills caches.
+
+With `--delays`, so many launches of this tree follow whose parts are delayed at random, reading
+beside Ray, Ray beside reading; every other one gets a Ctrl-C at random. Each has to end with 0 or
+130, and to leave no process behind and no directory without a manifest.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
+import random
 import signal
 import statistics
 import subprocess
@@ -43,6 +49,27 @@ SETTINGS = (
     "cache=never",
 )
 COMMAND = "import sys; from orchestrator.cli import main; sys.exit(main())"
+DELAYED = """
+import random, sys, time
+import ray
+from orchestrator import preparation, sweep
+draw = random.Random(int(sys.argv.pop(1)))
+def delay(module, name):
+    function = getattr(module, name)
+    def later(*args, **kwargs):
+        time.sleep(draw.uniform(0, 2))
+        return function(*args, **kwargs)
+    setattr(module, name, later)
+for name in ("_read_images", "make_plan", "load_weights", "_cuts"):
+    delay(preparation, name)
+delay(sweep, "_room")
+delay(sweep, "begin")
+delay(ray, "init")
+from orchestrator.cli import main
+sys.exit(main())
+"""
+LATEST_INTERRUPT_S = 15.0
+GONE_AFTER_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -132,15 +159,30 @@ def _read_stat(folder: Path) -> Stat | None:
     )
 
 
-def launch(tree: Path, out: Path) -> tuple[subprocess.Popen[bytes], Path]:
-    """A launch by the code of a tree, and what it prints."""
+def launch(tree: Path, out: Path, *command: str) -> tuple[subprocess.Popen[bytes], Path]:
+    """A launch by the code of a tree, and what it prints.
+
+    Args:
+        tree: the code.
+        out: where sweeps are made.
+        command: Python's own arguments before those of the launch.
+    """
     out.mkdir(parents=True)
     messages = out / "messages.txt"
     options = [part for setting in SETTINGS for part in ("--set", setting)]
     space = tree / "search_spaces" / "lowdata.yaml"
     with messages.open("wb") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, "launch", str(space), "--out", str(out), *options],
+            [
+                sys.executable,
+                "-c",
+                *(command or (COMMAND,)),
+                "launch",
+                str(space),
+                "--out",
+                str(out),
+                *options,
+            ],
             stdout=sink,
             stderr=sink,
             cwd=out,
@@ -174,6 +216,38 @@ def measure(tree: Path, out: Path) -> Start:
             process.send_signal(signal.SIGTERM)
             process.wait(TIMEOUT_S)
     return Start(wall_s, sum(by_process.values()), by_process)
+
+
+def disturb(out: Path, *, seed: int) -> str | None:
+    """Launch with random delays, and with a Ctrl-C where the seed is odd; what went wrong, or None.
+
+    Args:
+        out: where sweeps are made.
+        seed: of the delays.
+    """
+    process, messages = launch(REPOSITORY, out, DELAYED, str(seed))
+    processes = ProcessTree(process.pid)
+    interrupt = random.Random(seed).uniform(0, LATEST_INTERRUPT_S) if seed % 2 else math.inf
+    until = time.monotonic() + TIMEOUT_S
+    interrupt += time.monotonic()
+    while process.poll() is None:
+        processes.scan()
+        if time.monotonic() >= interrupt:
+            process.send_signal(signal.SIGINT)
+            interrupt = math.inf
+        if time.monotonic() > until:
+            process.kill()
+            return f"no end after {TIMEOUT_S} s:\n{messages.read_text()}"
+        time.sleep(SCAN_S)
+    if process.returncode not in (0, 130):
+        return f"exit code {process.returncode}:\n{messages.read_text()}"
+    until = time.monotonic() + GONE_AFTER_S
+    while processes.alive and time.monotonic() < until:
+        time.sleep(SCAN_S)
+    if processes.alive:
+        return f"processes left behind: {processes.alive}"
+    halves = [each for each in out.glob("*/") if not (each / "manifest.json").is_file()]
+    return f"no manifest in {halves}" if halves else None
 
 
 def _has_report(out: Path) -> bool:
@@ -212,6 +286,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one run of each, idle only")
     parser.add_argument("--processes", action="store_true", help="show who used the processors")
+    parser.add_argument("--delays", type=int, default=0, metavar="N", help="disturbed launches")
     options = parser.parse_args()
     runs = 1 if options.quick else options.runs
     print("| machine | tree | to the first update, s | ratio | processor, s | ratio |")
@@ -226,7 +301,13 @@ def main() -> None:
                 _print_rows(name, found, processes=options.processes)
                 if options.quick:
                     break
+        wrong = {
+            seed: disturb(folder / f"delays-{seed}", seed=seed) for seed in range(options.delays)
+        }
     print(f"\nTarget: ratios of at most {TARGET}")
+    if wrong:
+        told = [f"{seed}: {what}" for seed, what in wrong.items() if what is not None]
+        print(f"{len(wrong)} disturbed launches, {len(told)} of which went wrong", *told, sep="\n")
 
 
 def in_turn(trees: dict[str, Path], *, runs: int, out: Path) -> dict[str, list[Start]]:
