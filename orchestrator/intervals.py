@@ -25,7 +25,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit, stdtrit
 
 CONFIDENCE = 0.95
 """Share of intervals that are to hold the truth."""
@@ -95,6 +94,8 @@ def score_interval(
     Raises:
         ValueError: not a filled matrix of such values.
     """
+    from scipy.special import expit, logit  # as below: no trial needs it to start
+
     found = _checked(values, scale)
     pseudo = pseudo_values(found, classes)
     mean = low = high = float(pseudo.mean())
@@ -242,6 +243,8 @@ def _half_width(values: NDArray[np.float64], unseen: float) -> float:
         values: per repeat and image.
         unseen: variance over images that they do not show.
     """
+    from scipy.special import stdtrit
+
     num_repeats, num_images = values.shape
     of_repeats = _variance_of_mean(values.mean(axis=1))
     of_images = _variance_of_mean(values.mean(axis=0)) + unseen

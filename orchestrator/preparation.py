@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
 from orchestrator.inputs import backbones, image_sizes
@@ -15,10 +16,12 @@ from orchestrator.sources import Dataset, Demand, Note, read_dataset
 from orchestrator.space import SearchSpace, load_space
 from trainable import backbones as shelf
 from trainable.backbones import Backbone, Weights, load_weights
-from trainable.boundaries import Boundary, boundaries
 from trainable.errors import BackboneError, SpecError
 from trainable.images import LabelledImages
-from trainable.views import check_ops
+
+if TYPE_CHECKING:  # torch is imported when a sweep is prepared, not before its file was checked
+    from trainable.boundaries import Boundary
+    from trainable.graphs import Findings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,7 @@ class Prepared:
         notes: what to know beforehand, of the images above all.
         plan: what will be done.
         weights: by backbone.
+        findings: by backbone and image size, what tracing it found out.
         kept: what is kept of frozen computation on this machine.
     """
 
@@ -39,6 +43,7 @@ class Prepared:
     notes: tuple[Note, ...]
     plan: Plan
     weights: dict[str, Weights] = field(repr=False)
+    findings: dict[str, Mapping[int, Findings]] = field(repr=False)
     kept: list[KeptBoundaries] = field(repr=False)
 
 
@@ -49,7 +54,38 @@ def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
         SpaceError: with every problem of the file.
         UsageError: a backbone's weights are missing or damaged, or it cannot be cut.
     """
-    space = _read_space(path, overrides)
+    return prepare_space(read_space(path, overrides), path=path)
+
+
+def read_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
+    """The search space that a file asks for, its paths absolute; nothing that it names is read.
+
+    Raises:
+        SpaceError: with every problem of the file.
+        UsageError: a transform cannot be made.
+    """
+    space = load_space(path, overrides, shelf=shelf)
+    if space.augment is not None:
+        from trainable.views import check_ops
+
+        try:
+            check_ops(space.augment)
+        except SpecError as error:
+            raise UsageError(f"{path}: {error}") from error
+    return replace(space, dataset=space.dataset.absolute())
+
+
+def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
+    """Read and check the images and weights of a search space.
+
+    Args:
+        space: what is asked.
+        path: of its file, for messages.
+
+    Raises:
+        SpaceError: with every problem of the images.
+        UsageError: a backbone's weights are missing or damaged, or it cannot be cut.
+    """
     dataset = _read_images(space, path)
     images, notes = dataset.images, dataset.notes
     space, decision = decide_objective(space, images)
@@ -57,17 +93,28 @@ def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
         notes += (Note(decision),)
     plan = make_plan(space, images, where=str(path))
     weights: dict[str, Weights] = {}
+    findings: dict[str, Mapping[int, Findings]] = {}
     cuts: dict[tuple[str, int], list[Boundary]] = {}
     try:
         for name in backbones(space):
             weights[name] = load_weights(space.custom.get(name, name))
-            cuts |= {(name, size): found for size, found in _cuts(space, name, weights[name])}
+            built = Backbone(weights[name])
+            cuts |= {(name, size): found for size, found in _cuts(space, name, built).items()}
+            findings[name] = built.findings
     except BackboneError as error:
         raise UsageError(f"{path}: search.backbone: {error}") from error
     kept, problem = kept_boundaries(space, images, cuts)
     if problem is not None:
         notes += (Note(f"features are not kept: {problem}"),)
-    return Prepared(space=space, images=images, notes=notes, plan=plan, weights=weights, kept=kept)
+    return Prepared(
+        space=space,
+        images=images,
+        notes=notes,
+        plan=plan,
+        weights=weights,
+        findings=findings,
+        kept=kept,
+    )
 
 
 def read_data(
@@ -83,17 +130,7 @@ def read_data(
     Raises:
         SpaceError: with every problem of the file or of its images.
     """
-    return _read_images(_read_space(path, overrides), path, demand)
-
-
-def _read_space(path: Path, overrides: Sequence[str]) -> SearchSpace:
-    space = load_space(path, overrides, shelf=shelf)
-    if space.augment is not None:
-        try:
-            check_ops(space.augment)
-        except SpecError as error:
-            raise UsageError(f"{path}: {error}") from error
-    return replace(space, dataset=space.dataset.absolute())
+    return _read_images(read_space(path, overrides), path, demand)
 
 
 def _read_images(space: SearchSpace, path: Path, demand: Demand | None = None) -> Dataset:
@@ -106,18 +143,19 @@ def _read_images(space: SearchSpace, path: Path, demand: Demand | None = None) -
     )
 
 
-def _cuts(
-    space: SearchSpace, backbone: str, weights: Weights
-) -> Iterator[tuple[int, list[Boundary]]]:
-    """The backbone's boundaries for every image size it may get, from building it once for each.
+def _cuts(space: SearchSpace, backbone: str, built: Backbone) -> dict[int, list[Boundary]]:
+    """The backbone's boundaries for every image size it may get.
 
     Raises:
         BackboneError: with what every trial of it would fail with.
     """
-    built = Backbone(weights)
+    from trainable.boundaries import boundaries
+
+    found = {}
     for given in image_sizes(space, backbone):
-        size = given or weights.preprocessing.image_size
+        size = given or built.weights.preprocessing.image_size
         try:
-            yield size, boundaries(built.traced(size))
+            found[size] = boundaries(built.traced(size))
         except BackboneError as error:
             raise BackboneError(f"{backbone}: {error}") from error
+    return found

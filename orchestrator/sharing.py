@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 
 from orchestrator import record
 from orchestrator.formats import percent
 from orchestrator.space import SearchSpace, short_names
-from trainable.boundaries import Boundary
 from trainable.errors import CacheError
 from trainable.images import LabelledImages
-from trainable.keeping import FeatureCache, cache_levels, open_cache
+
+if TYPE_CHECKING:  # torch is imported while a sweep starts, not before its file was checked
+    from trainable.boundaries import Boundary
+    from trainable.keeping import FeatureCache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,8 @@ def kept_boundaries(
     Returns:
         One for each backbone and size; and why nothing is kept where it should be, or None.
     """
+    from trainable.keeping import cache_levels, open_cache
+
     cache: FeatureCache | None = None
     problem = None
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -10,6 +11,9 @@ from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, the request to end, and a terminal that was closed."""
+
+AGAIN_S = 0.05
+"""After which a signal that came amid an import is sent again, in seconds."""
 
 
 @contextmanager
@@ -42,6 +46,42 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
         if not caught:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def interrupted_between_imports() -> Iterator[None]:
+    """Keep Ctrl-C back while this thread imports a module, and let it through right afterwards.
+
+    For a main thread that imports modules while another thread does, too: an interrupt that comes
+    as it waits for the import system can leave that locked for good, and be swallowed besides
+    (CPython 3.11, `importlib._bootstrap._get_module_lock`).
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if not _is_importing(frame):
+            raise KeyboardInterrupt
+        again = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # only the main thread may handle signals; what else handles them raises nothing
+        return
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a call that a frame belongs to was made by an import."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,8 @@ from orchestrator.execution import Ended, View, execute
 from orchestrator.inspection import RunState, inspect
 from orchestrator.journal import SweepJournal
 from orchestrator.loading import load_run
-from orchestrator.preparation import Prepared, prepare
+from orchestrator.meanwhile import Meanwhile
+from orchestrator.preparation import Prepared, prepare, prepare_space, read_space
 from orchestrator.progress import measure
 from orchestrator.projection import load_studies
 from orchestrator.runs import (
@@ -39,6 +41,7 @@ from orchestrator.runs import (
     write_text,
 )
 from orchestrator.sharing import Savings, measure_savings
+from orchestrator.signals import interrupted_between_imports
 from orchestrator.space import SearchSpace, load_space
 from orchestrator.stores import Place, mirrored
 from orchestrator.studies import Seconds
@@ -76,11 +79,25 @@ class Outcome:
     duration_s: float
 
 
-def launch(prepared: Prepared, *, root: Path | Place, address: str, view: View) -> Outcome:
+def launch(
+    space: SearchSpace,
+    *,
+    preparing: Callable[[], Prepared],
+    root: Path | Place,
+    address: str,
+    viewing: Callable[[Prepared], AbstractContextManager[View]],
+) -> Outcome:
     """Run a sweep in a new directory under `root`, or one that is copied there.
 
+    Args:
+        space: what is asked.
+        preparing: reads and checks what it names, in a thread while the cluster starts.
+        root: where the directory is made.
+        address: of the cluster.
+        viewing: opens what shows how far the sweep is, once everything is read and checked.
+
     Raises:
-        UsageError: the directory cannot be made there.
+        SpaceError, UsageError: what `preparing` raises; or the directory cannot be made there.
         StorageError: no cluster, no room, or a store that fails before the first trial or at the
             end.
     """
@@ -88,7 +105,8 @@ def launch(prepared: Prepared, *, root: Path | Place, address: str, view: View) 
     start = time.monotonic()
     # Before the directory is made: without a cluster there is no sweep.
     with ExitStack() as stack:
-        with _room(prepared, address) as capacity:
+        with _ready(space, preparing, address) as (prepared, capacity):
+            view = stack.enter_context(viewing(prepared))
             run, opened = begin(root, prepared)
             with closing(opened) as journal:
                 stack.enter_context(mirrored(run.path))
@@ -151,17 +169,42 @@ def _go_on(
     start = time.monotonic()
     with closing(SweepJournal(run.journal)) as journal:
         check_versions(run, manifest, accept=accept_changes)
-        prepared = prepare(run.space)
-        found = foundations(prepared)
-        check_data(run, manifest, found)
-        update_manifest(run, manifest, found)
-        with _room(prepared, address) as capacity:
+        space = read_space(run.space)
+        with _ready(space, lambda: prepare_space(space, path=run.space), address) as ready:
+            prepared, capacity = ready
+            found = foundations(prepared)
+            check_data(run, manifest, found)
+            update_manifest(run, manifest, found)
             ended = execute(run, prepared, journal, capacity=capacity, view=view)
     return _outcome(run, prepared, ended, start=start)
 
 
 @contextmanager
-def _room(prepared: Prepared, address: str) -> Iterator[Capacity]:
+def _ready(
+    space: SearchSpace, preparing: Callable[[], Prepared], address: str
+) -> Iterator[tuple[Prepared, Capacity]]:
+    """Everything read and checked, and a cluster with how much fits on it.
+
+    Reading goes on in a thread while the cluster starts, and while that is imported of Tune which
+    does not import torch as the thread does. The cluster starts in the main thread: its processes
+    die with the thread that made them. The user's own code runs in the main thread, too, and before
+    the cluster starts, which gets its modules.
+    """
+    if space.custom:
+        prepared = preparing()
+        with _room(space, address) as capacity:
+            yield prepared, capacity
+        return
+    with ExitStack() as stack:
+        with interrupted_between_imports():
+            reading = Meanwhile(preparing)
+            capacity = stack.enter_context(_room(space, address))
+            importlib.import_module("orchestrator.tuning.algorithms")
+        yield reading.result(), capacity
+
+
+@contextmanager
+def _room(space: SearchSpace, address: str) -> Iterator[Capacity]:
     """A cluster, and how much fits on it."""
     from orchestrator.tuning.capacity import capacity
     from orchestrator.tuning.cluster import LOCAL, cluster
@@ -169,17 +212,17 @@ def _room(prepared: Prepared, address: str) -> Iterator[Capacity]:
 
     local = address == LOCAL
     with (
-        cluster(address, modules=_shipped(prepared)),
-        capacity(prepared.space.resources, elastic=not local) as found,
+        cluster(address, modules=_shipped(space)),
+        capacity(space.resources, elastic=not local) as found,
     ):
         if not local:
             check_nodes(address)
         yield found
 
 
-def _shipped(prepared: Prepared) -> list[ModuleType]:
+def _shipped(space: SearchSpace) -> list[ModuleType]:
     """The user's own code that the processes of trials need."""
-    found = [shipped_module(backbone) for backbone in prepared.space.custom.values()]
+    found = [shipped_module(backbone) for backbone in space.custom.values()]
     return [module for module in dict.fromkeys(found) if module is not None]
 
 

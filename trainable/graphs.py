@@ -6,15 +6,19 @@ One mechanism for every model: nothing here knows a family of networks.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from trainable.compiler import defer
 from trainable.errors import BackboneError
 from trainable.tracing import TRANSPARENT, Opaque, traced_module
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 _BATCHES = (2, 3)
 
@@ -49,6 +53,10 @@ class NodeFacts:
         return tuple(first.shape[1:])
 
 
+Findings = Mapping[str, NodeFacts]
+"""What was found out about a graph, by name of its nodes; may be sent to other processes."""
+
+
 @dataclass(frozen=True, eq=False)
 class TracedBackbone:
     """A backbone as a graph.
@@ -63,20 +71,37 @@ class TracedBackbone:
     facts: dict[fx.Node, NodeFacts]
     head: fx.Node
 
+    @property
+    def findings(self) -> Findings:
+        """The facts, for `trace` to take in another process."""
+        return {node.name: facts for node, facts in self.facts.items()}
 
-def trace(model: nn.Module, *, image_size: int, opaque: Opaque = TRANSPARENT) -> TracedBackbone:
+
+def trace(
+    model: nn.Module,
+    *,
+    image_size: int,
+    opaque: Opaque = TRANSPARENT,
+    findings: Findings | None = None,
+) -> TracedBackbone:
     """The graph of `model` for RGB images of image_size x image_size pixels.
 
     Args:
         model: to be traced; what is returned shares its parameters.
         image_size: side of the images, in pixels.
         opaque: what torch.fx cannot follow and does not have to.
+        findings: of an earlier trace of the same network at the same size; where they are of
+            another graph, as another version of a package makes it, they are found out anew.
 
     Raises:
         BackboneError: the model cannot be traced, or has not one classifier to replace.
     """
     module = traced_module(model, opaque=opaque)
-    facts = _examine(module, image_size)
+    names = [node.name for node in module.graph.nodes]
+    if findings is not None and list(findings) == names:
+        facts = {node: findings[node.name] for node in module.graph.nodes}
+    else:
+        facts = _examine(module, image_size)
     heads = [node for node in module.graph.nodes if _is_classifier(module, node, facts)]
     if not heads:
         raise BackboneError(
@@ -166,7 +191,13 @@ class _Recorder(fx.Interpreter):
 
 
 def _examine(module: fx.GraphModule, image_size: int) -> dict[fx.Node, NodeFacts]:
-    """Facts of every node, from two runs with different batch sizes and no real arithmetic."""
+    """Facts of every node, from two runs with different batch sizes and no real arithmetic.
+
+    What it takes is imported here: SymPy, Triton and more, which no process of trials needs.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    defer()
     meta = _without_memory(module)
     recorders = []
     for batch in _BATCHES:

@@ -129,7 +129,7 @@ class Heads(Updating):
             rows: (F, B) which examples.
             size: examples of a fold that are computed at a time.
         """
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         folds = torch.arange(len(rows), device=self._device)[:, None]
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         for start in range(0, rows.shape[1], size):

@@ -132,7 +132,7 @@ class Learner(Updating):
             weights: (B,) of their losses.
             size: examples that are computed at a time.
         """
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         place = (self.spec.seed, self.spec.repeat, self.name, self.step)
         torch.manual_seed(derive_seed("noise", *place))
         before = None if self.step else random_state(self._device)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, optim
 from torch.nn import functional
 
 from trainable.memory import nothing
@@ -91,7 +93,7 @@ def _minimise(
 ) -> None:
     """Run L-BFGS in place from where `weight` and `bias` stand."""
     count = len(labels)
-    optimizer = torch.optim.LBFGS(
+    optimizer = _LBFGS(
         [weight, bias],
         max_iter=_MAX_ITERATIONS,
         tolerance_grad=1e-6,
@@ -101,7 +103,7 @@ def _minimise(
     )
 
     def closure() -> Tensor:
-        optimizer.zero_grad()
+        weight.grad = bias.grad = None
         logits = functional.linear(features, weight, bias)
         penalty = weight.square().sum() / (2 * inverse_penalty * count)
         loss = functional.cross_entropy(logits, labels) + penalty
@@ -110,3 +112,14 @@ def _minimise(
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
+
+
+class _LBFGS(optim.LBFGS):
+    """PyTorch's, which has no functional form, without importing the compiler.
+
+    Optimizers import it as they are given parameters, to say that this is not to be compiled.
+    """
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Take parameters, as the class below does underneath what keeps the compiler away."""
+        inspect.unwrap(optim.Optimizer.add_param_group)(self, param_group)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
-from torch import fx, nn, optim
+from torch import fx, nn
 
 from trainable.knobs import block_range
+from trainable.optimizers import SGD, AdamW, Group, Optimizer
 from trainable.spec import TrialSpec
 
 CLIP_NORM = 1.0
 """Largest gradient norm of an update."""
-
-SGD_MOMENTUM = 0.9
 
 MOMENTS = {
     "adamw": {"step": True, "exp_avg": False, "exp_avg_sq": False},
@@ -90,7 +88,7 @@ def learning_parameters(
 
 def make_optimizer(
     spec: TrialSpec, suffix: fx.GraphModule, *, depth_of: dict[str, int]
-) -> optim.Optimizer:
+) -> Optimizer:
     """The optimizer of one suffix, of its parameters that require gradients.
 
     Biases and normalisation parameters are not decayed. With layer decay d, a parameter k
@@ -114,43 +112,41 @@ def make_optimizer(
         # Of the new head, a bias may be unknown there: the old head needs not have had one.
         place = (depth_of.get(name, 0), name not in undecayed)
         groups.setdefault(place, []).append(parameter)
-    options: list[dict[str, Any]] = [
-        {
-            "params": parameters,
-            "lr": spec.lr * spec.layer_decay**depth,
-            "weight_decay": spec.weight_decay if decayed else 0.0,
-        }
-        for (depth, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
-    ]
-    return _optimizer(spec, options)
-
-
-def head_optimizer(
-    spec: TrialSpec, *, weights: list[torch.Tensor], biases: list[torch.Tensor]
-) -> optim.Optimizer:
-    """The optimizer of heads alone; as of a suffix, biases are not decayed."""
     return _optimizer(
         spec,
         [
-            {"params": weights, "lr": spec.lr, "weight_decay": spec.weight_decay},
-            {"params": biases, "lr": spec.lr, "weight_decay": 0.0},
+            Group(
+                parameters=list(parameters),
+                peak_lr=spec.lr * spec.layer_decay**depth,
+                weight_decay=spec.weight_decay if decayed else 0.0,
+            )
+            for (depth, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
         ],
     )
 
 
-def set_learning_rates(optimizer: optim.Optimizer, spec: TrialSpec, *, step: int) -> None:
+def head_optimizer(
+    spec: TrialSpec, *, weights: list[torch.Tensor], biases: list[torch.Tensor]
+) -> Optimizer:
+    """The optimizer of heads alone; as of a suffix, biases are not decayed."""
+    return _optimizer(
+        spec,
+        [
+            Group(parameters=weights, peak_lr=spec.lr, weight_decay=spec.weight_decay),
+            Group(parameters=biases, peak_lr=spec.lr, weight_decay=0.0),
+        ],
+    )
+
+
+def set_learning_rates(optimizer: Optimizer, spec: TrialSpec, *, step: int) -> None:
     """Give every group of an optimizer its learning rate for update `step` (from 0)."""
     factor = learning_rate_factor(step, steps=spec.steps, warmup=spec.warmup)
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * factor
+    for group in optimizer.groups:
+        group.lr = group.peak_lr * factor
 
 
-def _optimizer(spec: TrialSpec, options: list[dict[str, Any]]) -> optim.Optimizer:
-    for group in options:
-        group["peak_lr"] = group["lr"]
-    if spec.optimizer == "sgd":
-        return optim.SGD(options, lr=spec.lr, momentum=SGD_MOMENTUM, fused=True)
-    return optim.AdamW(options, lr=spec.lr, fused=True)
+def _optimizer(spec: TrialSpec, groups: list[Group]) -> Optimizer:
+    return SGD(groups) if spec.optimizer == "sgd" else AdamW(groups)
 
 
 def learning_rate_factor(step: int, *, steps: int, warmup: float) -> float:

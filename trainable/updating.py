@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, optim
+from torch import Tensor
 
 from trainable.budget import derive_seed
 from trainable.checkpoint import Checkpoint
 from trainable.errors import TrainableError
 from trainable.memory import nothing
+from trainable.optimizers import Optimizer
 from trainable.recipe import MOMENTS
 from trainable.spec import TrialSpec
 
@@ -68,7 +69,7 @@ class Updating(ABC):
         *,
         parameters: Mapping[str, Tensor],
         buffers: Mapping[str, Tensor],
-        optimizer: optim.Optimizer,
+        optimizer: Optimizer,
     ) -> None:
         self.step = 0
         self.spec = spec
@@ -151,7 +152,7 @@ class Updating(ABC):
                 if moment is not None:
                     like = parameter.detach() if moment.shape else moment
                     kept = torch.empty_like(like, device=parameter.device).copy_(moment)
-                    self._optimizer.state[parameter][key] = kept
+                    self._optimizer.state.setdefault(parameter, {})[key] = kept
 
     def _tensors(self) -> dict[str, Tensor]:
         return {

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.arguments import Address, Json, Overrides, Space
+
+if TYPE_CHECKING:
+    from orchestrator.cli.view import ProgressView
+    from orchestrator.preparation import Prepared
 
 
 def launch(
@@ -34,20 +41,34 @@ def launch(
       sft-sweep launch search_spaces/lowdata.yaml --out s3://bucket/sweeps
       sft-sweep launch search_spaces/lowdata.yaml --dry-run
     """
-    from orchestrator import sweep
     from orchestrator.cli import outcomes, plans
-    from orchestrator.cli.view import ProgressView
-    from orchestrator.preparation import prepare
+    from orchestrator.preparation import prepare_space, read_space
     from orchestrator.runs import check_root
     from orchestrator.stores import locate
 
     root = locate(out)
-    prepared = prepare(space, overrides=overrides or [])
-    check_root(root)
-    plans.tell_notes(prepared)
+    asked = read_space(space, overrides or [])
+    preparing = partial(prepare_space, asked, path=space)
     if dry_run:
+        prepared = preparing()
+        check_root(root)
+        plans.tell_notes(prepared)
         plans.show(prepared, as_json=json)
         return 0
-    with ProgressView(prepared.space) as view:
-        outcome = sweep.launch(prepared, root=root, address=address or "local", view=view)
+    from orchestrator import sweep
+
+    outcome = sweep.launch(
+        asked, preparing=preparing, root=root, address=address or "local", viewing=_viewing
+    )
     return outcomes.show(outcome, as_json=json)
+
+
+@contextmanager
+def _viewing(prepared: Prepared) -> Iterator[ProgressView]:
+    """Tell what to know of the images, then show how far the sweep is."""
+    from orchestrator.cli import plans
+    from orchestrator.cli.view import ProgressView
+
+    plans.tell_notes(prepared)
+    with ProgressView(prepared.space) as view:
+        yield view

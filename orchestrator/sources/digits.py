@@ -5,9 +5,13 @@ Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from orchestrator.sources.splits import content_uniforms, share_of_test
 from trainable.images import LabelledImages, Split
@@ -23,15 +27,13 @@ def load(*, test: float | None, seed: int) -> LabelledImages:
         test: share of the images in the test split, drawn with `seed`; None for the fixed split.
         seed: of the sweep; only used where `test` is given.
     """
-    from sklearn.datasets import load_digits  # two seconds that other images do without
-
-    digits = load_digits()
-    values = np.clip(digits.images * 16, 0, 255).astype(np.uint8)  # the scans count 0 to 16
+    scans, labels = _scans()
+    values = np.clip(scans * 16, 0, 255).astype(np.uint8)  # the scans count 0 to 16
     images = LabelledImages.from_bytes(
         (b"P5 8 8 255\n" + image.tobytes() for image in values),
-        labels=digits.target,
+        labels=labels,
         split=np.full(len(values), Split.POOL),
-        class_names=[str(name) for name in digits.target_names],
+        class_names=[str(digit) for digit in range(10)],
         paths=[f"digits/{i:04d}" for i in range(len(values))],
     )
     if test is None:
@@ -40,3 +42,23 @@ def load(*, test: float | None, seed: int) -> LabelledImages:
     else:
         chosen = share_of_test(images.digests, share=test, seed=seed)
     return replace(images, split=np.where(chosen, Split.TEST, Split.POOL).astype(np.int64))
+
+
+def _scans() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """(N, 8, 8) ink from 0 to 16, and (N,) labels: what `sklearn.datasets.load_digits` returns.
+
+    Read from scikit-learn's own file where it lies at its usual place, because importing
+    scikit-learn takes half a second of a processor, and nothing else here needs it.
+    """
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if path.is_file():
+        with gzip.open(path, "rt", encoding="ascii") as source:
+            table = np.loadtxt(source, delimiter=",")
+        return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return digits.images, digits.target.astype(np.int64)

@@ -9,13 +9,11 @@ from typing import Any
 import torch
 from ray import tune
 
-from orchestrator.tuning.algorithms import EVENT
-from orchestrator.tuning.attempts import WORK
 from orchestrator.tuning.keeper import RemoteKeeping
+from orchestrator.tuning.keys import EVENT, WORK
 from orchestrator.tuning.shared import Fetcher, Shared
 from orchestrator.work import Event, Work
 from orchestrator.worker import PROCESS_BROKEN, perform
-from trainable.compiler import defer
 from trainable.device import limit_memory
 
 
@@ -53,7 +51,6 @@ class FineTuneActor(SweepActor):
 
     def setup(self, config: dict[str, Any], shared: Shared | None = None) -> None:
         """Take up the first piece of work, with the processors and the share of a GPU it has."""
-        defer()
         assert shared is not None  # Tune checks the signature before with_parameters binds it
         resources = self.trial_resources
         torch.set_num_threads(max(1, int(resources.head_cpus if resources else 1)))

@@ -13,12 +13,10 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.studies import DONE, StudyBroker
-from orchestrator.tuning.attempts import WORK, Attempts, work_of
+from orchestrator.tuning.attempts import Attempts, work_of
 from orchestrator.tuning.control import Control, Unsaved
+from orchestrator.tuning.keys import EVENT, WORK
 from orchestrator.work import Event, Work
-
-EVENT = "event"
-"""Key of a Tune trial's results; holds the JSON text of an `Event`."""
 
 
 class BrokerSearcher(Unsaved, Searcher):

@@ -16,12 +16,10 @@ from orchestrator.errors import StorageError
 from orchestrator.space import LimitsSection
 from orchestrator.studies import StudyBroker
 from orchestrator.tuning.control import Unsaved
+from orchestrator.tuning.keys import WORK
 from orchestrator.work import Failure, Loss, Work
 
 _log = logging.getLogger("sft_sweep")
-
-WORK = "work"
-"""Key of a Tune trial's config; holds the JSON text of a `Work`."""
 
 MAX_RETRIES = 2
 """Further attempts of work whose process or node was lost."""

@@ -89,6 +89,7 @@ def cluster(
                 is_open = stack.enter_context(admitted(address, door=_door(address)))
                 joined = _head_behind(address) if address.startswith(CLIENT) else address
                 _check_member(address)
+            stack.callback(ray.shutdown)  # of what a Ctrl-C left half started, too
             with loopback_only() if own else contextlib.nullcontext():
                 ray.init(
                     address=joined,
@@ -97,7 +98,6 @@ def cluster(
                     logging_level=logging.ERROR,
                     **options,
                 )
-        stack.callback(ray.shutdown)
         yield is_open
 
 

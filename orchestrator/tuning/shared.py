@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import ray
 
 from trainable.backbones import Backbone, Weights
 from trainable.errors import CacheError
+from trainable.graphs import Findings
 from trainable.images import LabelledImages
 from trainable.keeping import FeatureCache, open_cache
 from trainable.spec import CacheMode
@@ -23,6 +25,7 @@ class Shared:
         images: reference to the images without their shards.
         shards: references to the arrays of encoded bytes.
         weights: references to `Weights` by backbone.
+        findings: by backbone and image size, what the driver found out as it traced it.
         cache: whether features are kept on the node.
         keeper: handle of the actor that keeps checkpoints and hears signs of life.
         checkpoint_s: seconds between two checkpoints.
@@ -31,6 +34,7 @@ class Shared:
     images: ray.ObjectRef
     shards: tuple[ray.ObjectRef, ...]
     weights: dict[str, ray.ObjectRef]
+    findings: Mapping[str, Mapping[int, Findings]]
     cache: CacheMode
     keeper: Any
     checkpoint_s: float
@@ -39,6 +43,7 @@ class Shared:
 def share(
     images: LabelledImages,
     weights: dict[str, Weights],
+    findings: Mapping[str, Mapping[int, Findings]],
     *,
     cache: CacheMode,
     keeper: Any,
@@ -49,6 +54,7 @@ def share(
         images=ray.put(replace(images, shards=())),
         shards=tuple(ray.put(shard) for shard in images.shards),
         weights={name: ray.put(one) for name, one in weights.items()},
+        findings=findings,
         cache=cache,
         keeper=keeper,
         checkpoint_s=checkpoint_s,
@@ -79,7 +85,8 @@ class Fetcher:
     def backbone(self, name: str) -> Backbone:
         """The backbone of a name, built."""
         if name not in self._backbones:
-            self._backbones[name] = Backbone(ray.get(self._shared.weights[name]))
+            weights = ray.get(self._shared.weights[name])
+            self._backbones[name] = Backbone(weights, self._shared.findings[name])
         return self._backbones[name]
 
     def cache(self) -> FeatureCache | None:

@@ -20,6 +20,7 @@ QUICK = {
     "selection": ("--quick",),
     "sharing": ("--quick", "--cases", "equal", "limit", "--depths", "head"),
     "slots": ("--quick",),
+    "start": ("--quick", "--baseline", "HEAD"),
     "trial_profile": ("--backbone", "tiny_strokes", "--image-size", "8", "--steps", "4"),
 }
 

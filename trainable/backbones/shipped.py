@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING
 
 from trainable import zoo
-from trainable.backbones.files import read_state_dict
 from trainable.backbones.weights import (
     Arrays,
     Preprocessing,
@@ -13,7 +12,11 @@ from trainable.backbones.weights import (
     Weights,
     digest_of,
 )
-from trainable.tracing import TRANSPARENT, Opaque
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainable.tracing import Opaque
 
 NAME = "shipped"
 
@@ -53,6 +56,8 @@ def describe(name: str) -> ShelfEntry:
 
 def load(name: str, wanted: str, backbone: str) -> Weights:
     """The weights; see `trainable.backbones.load_weights`."""
+    from trainable.backbones.files import read_state_dict
+
     del wanted
     arrays = read_state_dict(zoo.weights_path(name))
     return Weights(
@@ -93,6 +98,8 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
 
 def opaque() -> Opaque:
     """Nothing: torch.fx follows the architecture."""
+    from trainable.tracing import TRANSPARENT
+
     return TRANSPARENT
 
 

@@ -3,12 +3,16 @@
 `python -m trainable.zoo.pretrain NAME` writes the weights again.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from trainable.zoo.trunk import Trunk
+if TYPE_CHECKING:
+    from trainable.zoo.trunk import Trunk
 
 __all__ = [
     "ENTRIES",
@@ -16,7 +20,6 @@ __all__ = [
     "MEAN",
     "STD",
     "WEIGHTS_FOLDER",
-    "Trunk",
     "ZooEntry",
     "build",
     "weights_path",
@@ -71,6 +74,8 @@ ENTRIES: Mapping[str, ZooEntry] = MappingProxyType(
 
 def build(*, num_classes: int = 10) -> Trunk:
     """The architecture of every entry, with random weights from torch's global generator."""
+    from trainable.zoo.trunk import Trunk
+
     return Trunk(num_classes=num_classes)
 
 

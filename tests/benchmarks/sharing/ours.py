@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
 
@@ -97,4 +98,10 @@ class Unseen:
 
 
 def _launch(prepared: Prepared, root: Path) -> sweep.Outcome:
-    return sweep.launch(prepared, root=root, address=LOCAL, view=Unseen())
+    return sweep.launch(
+        prepared.space,
+        preparing=lambda: prepared,
+        root=root,
+        address=LOCAL,
+        viewing=lambda _: nullcontext(Unseen()),
+    )

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from orchestrator.space import LimitsSection
-from orchestrator.tuning.attempts import MAX_RETRIES, WORK, Attempts, NotStartedError
+from orchestrator.tuning.attempts import MAX_RETRIES, Attempts, NotStartedError
+from orchestrator.tuning.keys import WORK
 from orchestrator.work import Failure, Kind, Loss, Work
 
 PLAIN = "The actor died unexpectedly before finishing this task."

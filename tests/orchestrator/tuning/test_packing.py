@@ -54,7 +54,9 @@ def _pack(*, stopping: bool = False) -> tuple[Piece, str]:
     images = read_dataset(space.dataset, demand=demand, where="pets.yaml", keep_val=False).images
     trials = heaviest_trials(space, make_plan(space, images, where="pets.yaml"))
     weights = {"tiny_strokes": shelf.load_weights("tiny_strokes")}
-    shared = share(images, weights, cache=CacheMode.NEVER, keeper=None, checkpoint_s=60)
+    shared = share(
+        images, weights, {"tiny_strokes": {}}, cache=CacheMode.NEVER, keeper=None, checkpoint_s=60
+    )
     log = _Log()
     logging.getLogger("sft_sweep").addHandler(log)
     logging.getLogger("sft_sweep").setLevel(logging.INFO)

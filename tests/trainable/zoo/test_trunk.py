@@ -2,7 +2,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trainable.zoo import ENTRIES, IMAGE_SIZE, Trunk, ZooEntry, build, weights_path
+from trainable.zoo import ENTRIES, IMAGE_SIZE, ZooEntry, build, weights_path
+from trainable.zoo.trunk import Trunk
 
 ONE_MEGABYTE = 1_000_000
 

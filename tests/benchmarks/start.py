@@ -1,0 +1,341 @@
+"""How soon a sweep trains: from the command to the first update of the first trial.
+
+    python -m tests.benchmarks.start [--baseline COMMIT] [--runs 5] [--quick] [--delays 50]
+
+One trial of one step with one report is launched from `search_spaces/lowdata.yaml`, in turn by this
+tree and by a worktree of the baseline commit, on the machine as it is and beside two processes that
+do nothing but count. The first update has been made when the journal holds the first report, which
+both trees write at once. Processor seconds are those of the command and of all processes that come
+of it, until then. The first launch of each tree is not counted: it fills caches.
+
+With `--delays`, so many launches of this tree follow whose parts are delayed at random, reading
+beside Ray, Ray beside reading; every other one gets a Ctrl-C at random. Each has to end with 0 or
+130, and to leave no process behind and no directory without a manifest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TARGET = 0.67
+BUSY = 2
+POLL_S = 0.02
+SCAN_S = 0.2
+TIMEOUT_S = 240
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+REPOSITORY = Path(__file__).parents[2]
+FIRST_REPORT = b'"report/0"'
+SETTINGS = (
+    "search.label_budget=[5]",
+    "search.backbone=tiny_strokes",
+    "trials=1",
+    "training.steps=1",
+    "training.reports=1",
+    "finalists={count: 1, repeats: 2}",
+    "baselines=[]",
+    "cache=never",
+)
+COMMAND = "import sys; from orchestrator.cli import main; sys.exit(main())"
+DELAYED = """
+import random, sys, time
+import ray
+from orchestrator import preparation, sweep
+draw = random.Random(int(sys.argv.pop(1)))
+def delay(module, name):
+    function = getattr(module, name)
+    def later(*args, **kwargs):
+        time.sleep(draw.uniform(0, 2))
+        return function(*args, **kwargs)
+    setattr(module, name, later)
+for name in ("_read_images", "make_plan", "load_weights", "_cuts"):
+    delay(preparation, name)
+delay(sweep, "_room")
+delay(sweep, "begin")
+delay(ray, "init")
+from orchestrator.cli import main
+sys.exit(main())
+"""
+LATEST_INTERRUPT_S = 15.0
+GONE_AFTER_S = 20.0
+
+
+@dataclass(frozen=True)
+class Start:
+    """What one launch took until its first update.
+
+    Attributes:
+        wall_s: seconds.
+        cpu_s: processor seconds of all its processes.
+        by_process: the same by what the processes are called.
+    """
+
+    wall_s: float
+    cpu_s: float
+    by_process: dict[str, float]
+
+
+@dataclass
+class ProcessTree:
+    """Processor seconds of a process and of all that came of it, those that have ended included.
+
+    What a process used between the last scan and its end is lost.
+
+    Args:
+        root: its id.
+    """
+
+    root: int
+    _seen: dict[tuple[int, int], tuple[str, int]] = field(default_factory=dict)
+
+    def scan(self) -> None:
+        """Look at all processes of the machine."""
+        stats = {stat.pid: stat for stat in map(_read_stat, Path("/proc").glob("[0-9]*")) if stat}
+        known = {pid for pid, _ in self._seen} | {self.root}
+        for pid, stat in sorted(stats.items(), key=lambda item: item[1].began):
+            if stat.parent in known or pid in known:
+                known.add(pid)
+                self._seen[pid, stat.began] = stat.name, stat.ticks
+
+    @property
+    def alive(self) -> list[int]:
+        """Ids of the processes that have not ended, the root left out."""
+        return [
+            pid
+            for pid, began in self._seen
+            if pid != self.root
+            and (stat := _read_stat(Path(f"/proc/{pid}"))) is not None
+            and stat.began == began
+        ]
+
+    def by_process(self) -> dict[str, float]:
+        """Seconds by name."""
+        found: dict[str, float] = {}
+        for name, ticks in self._seen.values():
+            found[name] = found.get(name, 0.0) + ticks / TICKS_PER_S
+        return found
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What the kernel says of a process; `began` tells it from others that had its id."""
+
+    pid: int
+    name: str
+    parent: int
+    ticks: int
+    began: int
+
+
+def _read_stat(folder: Path) -> Stat | None:
+    """What there is to know of a process; None where it has ended."""
+    try:
+        text = (folder / "stat").read_text()
+        arguments = (folder / "cmdline").read_text().split("\0")
+    except OSError:
+        return None
+    name, _, rest = text.partition("(")[2].rpartition(")")
+    fields = rest.split()
+    if fields[0] == "Z":
+        return None
+    return Stat(
+        pid=int(folder.name),
+        name=next((Path(each).name for each in arguments if each.endswith(".py")), name),
+        parent=int(fields[1]),
+        ticks=int(fields[11]) + int(fields[12]),
+        began=int(fields[19]),
+    )
+
+
+def launch(tree: Path, out: Path, *command: str) -> tuple[subprocess.Popen[bytes], Path]:
+    """A launch by the code of a tree, and what it prints.
+
+    Args:
+        tree: the code.
+        out: where sweeps are made.
+        command: Python's own arguments before those of the launch.
+    """
+    out.mkdir(parents=True)
+    messages = out / "messages.txt"
+    options = [part for setting in SETTINGS for part in ("--set", setting)]
+    space = tree / "search_spaces" / "lowdata.yaml"
+    with messages.open("wb") as sink:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                *(command or (COMMAND,)),
+                "launch",
+                str(space),
+                "--out",
+                str(out),
+                *options,
+            ],
+            stdout=sink,
+            stderr=sink,
+            cwd=out,
+            env={**os.environ, "PYTHONPATH": str(tree)},
+        )
+    return process, messages
+
+
+def measure(tree: Path, out: Path) -> Start:
+    """Launch, wait for the first update, and let the sweep go on to its end."""
+    began = time.monotonic()
+    process, messages = launch(tree, out)
+    processes = ProcessTree(process.pid)
+    next_scan = 0.0
+    try:
+        while not _has_report(out):
+            now = time.monotonic()
+            if process.poll() is not None or now > began + TIMEOUT_S:
+                raise SystemExit(f"{tree}: no first report:\n{messages.read_text()}")
+            if now >= next_scan:
+                processes.scan()
+                next_scan = now + SCAN_S
+            time.sleep(POLL_S)
+        wall_s = time.monotonic() - began
+        processes.scan()
+        by_process = processes.by_process()
+        if process.wait(TIMEOUT_S) != 0:
+            raise SystemExit(f"{tree}: exit code {process.returncode}:\n{messages.read_text()}")
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(TIMEOUT_S)
+    return Start(wall_s, sum(by_process.values()), by_process)
+
+
+def disturb(out: Path, *, seed: int) -> str | None:
+    """Launch with random delays, and with a Ctrl-C where the seed is odd; what went wrong, or None.
+
+    Args:
+        out: where sweeps are made.
+        seed: of the delays.
+    """
+    process, messages = launch(REPOSITORY, out, DELAYED, str(seed))
+    processes = ProcessTree(process.pid)
+    interrupt = random.Random(seed).uniform(0, LATEST_INTERRUPT_S) if seed % 2 else math.inf
+    until = time.monotonic() + TIMEOUT_S
+    interrupt += time.monotonic()
+    while process.poll() is None:
+        processes.scan()
+        if time.monotonic() >= interrupt:
+            process.send_signal(signal.SIGINT)
+            interrupt = math.inf
+        if time.monotonic() > until:
+            process.kill()
+            return f"no end after {TIMEOUT_S} s:\n{messages.read_text()}"
+        time.sleep(SCAN_S)
+    if process.returncode not in (0, 130):
+        return f"exit code {process.returncode}:\n{messages.read_text()}"
+    until = time.monotonic() + GONE_AFTER_S
+    while processes.alive and time.monotonic() < until:
+        time.sleep(SCAN_S)
+    if processes.alive:
+        return f"processes left behind: {processes.alive}"
+    halves = [each for each in out.glob("*/") if not (each / "manifest.json").is_file()]
+    return f"no manifest in {halves}" if halves else None
+
+
+def _has_report(out: Path) -> bool:
+    return any(FIRST_REPORT in journal.read_bytes() for journal in out.glob("*/journal.log"))
+
+
+@contextlib.contextmanager
+def busy_loops(count: int) -> Iterator[None]:
+    """So many processes that count, until the block ends; each ends by itself after an hour."""
+    loop = "import time\nend = time.monotonic() + 3600\nwhile time.monotonic() < end: pass"
+    loops = [subprocess.Popen([sys.executable, "-c", loop]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for each in loops:
+            each.kill()
+            each.wait()
+
+
+@contextlib.contextmanager
+def worktree(commit: str, folder: Path) -> Iterator[Path]:
+    """The files of a commit."""
+    path = folder / "baseline"
+    git = ["git", "-C", str(REPOSITORY), "worktree"]
+    subprocess.run([*git, "add", "--quiet", "--detach", str(path), commit], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run([*git, "remove", "--force", str(path)], check=True)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--baseline", default="HEAD~1", metavar="COMMIT")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one run of each, idle only")
+    parser.add_argument("--processes", action="store_true", help="show who used the processors")
+    parser.add_argument("--delays", type=int, default=0, metavar="N", help="disturbed launches")
+    options = parser.parse_args()
+    runs = 1 if options.quick else options.runs
+    print("| machine | tree | to the first update, s | ratio | processor, s | ratio |")
+    print("| --- | --- | ---: | ---: | ---: | ---: |")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        with worktree(options.baseline, folder) as baseline:
+            trees = {options.baseline: baseline, "this tree": REPOSITORY}
+            for name, loops in {"idle": 0, f"{BUSY} busy loops": BUSY}.items():
+                with busy_loops(loops):
+                    found = in_turn(trees, runs=runs, out=folder / f"runs-{loops}")
+                _print_rows(name, found, processes=options.processes)
+                if options.quick:
+                    break
+        wrong = {
+            seed: disturb(folder / f"delays-{seed}", seed=seed) for seed in range(options.delays)
+        }
+    print(f"\nTarget: ratios of at most {TARGET}")
+    if wrong:
+        told = [f"{seed}: {what}" for seed, what in wrong.items() if what is not None]
+        print(f"{len(wrong)} disturbed launches, {len(told)} of which went wrong", *told, sep="\n")
+
+
+def in_turn(trees: dict[str, Path], *, runs: int, out: Path) -> dict[str, list[Start]]:
+    """So many starts of each tree, one tree after the other, and one before that is not counted."""
+    found: dict[str, list[Start]] = {name: [] for name in trees}
+    for number in range(runs + 1):
+        for place, (name, tree) in enumerate(trees.items()):
+            start = measure(tree, out / f"{place}-{number}")
+            if number:
+                found[name].append(start)
+    return found
+
+
+def _print_rows(machine: str, found: dict[str, list[Start]], *, processes: bool) -> None:
+    wall = {name: statistics.median(one.wall_s for one in all_) for name, all_ in found.items()}
+    cpu = {name: statistics.median(one.cpu_s for one in all_) for name, all_ in found.items()}
+    first = next(iter(found))
+    for name in found:
+        print(
+            f"| {machine} | {name} | {wall[name]:.1f} | {wall[name] / wall[first]:.2f} | "
+            f"{cpu[name]:.1f} | {cpu[name] / cpu[first]:.2f} |",
+            flush=True,
+        )
+        if processes:
+            shares = found[name][-1].by_process
+            told = sorted(shares.items(), key=lambda item: -item[1])
+            print(", ".join(f"{who} {seconds:.1f}" for who, seconds in told if seconds >= 0.1))
+
+
+if __name__ == "__main__":
+    main()
