@@ -304,6 +304,16 @@ def test_pairs_only_the_repeats_and_images_that_both_have() -> None:
     assert row["diff_ci_low"] == expected.low
 
 
+def test_repeats_pair_by_number_where_the_first_of_one_row_is_missing() -> None:
+    correct = [[1, 1], [0, 0], [1, 0]]
+    finals, predictions = (
+        [row for row in rows if row["repeat"]] for rows in answers("b5-0001", correct)
+    )
+    trials = [trial("b5-0000", 0.9), trial("b5-0001", 0.8)]
+    row = build(trials, answers("b5-0000", correct), (finals, predictions))[1]
+    assert (row["repeats"], row["diff_to_best"]) == (2, 0)
+
+
 def test_images_pair_by_id_whatever_their_order() -> None:
     best = answers("b5-0000", [[1, 0, 1], [1, 0, 0]])
     finals, predictions = answers("b5-0001", [[1, 0, 1], [1, 0, 0]])

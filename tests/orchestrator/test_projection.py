@@ -379,6 +379,25 @@ def test_finals_and_predictions_equal_the_arrays_that_were_sent(swept: Swept) ->
             assert [row[column] for row in rows] == list(sent[column].astype(np.float64))
 
 
+def test_no_final_is_lost_whatever_order_they_settle_in(tmp_path: Path) -> None:
+    sent = Sent()
+    plan = make_plan(SPACE, IMAGES, where="pets.yaml")
+    with closing(SweepJournal(tmp_path / "journal.log")) as journal:
+        broker = StudyBroker(SPACE, plan, IMAGES, journal, slots=100)
+        projection = Projection("pets-1", broker.studies)
+        while (work := broker.next_work()) != DONE:
+            out = []
+            while isinstance(work, Work):
+                out.append(work)
+                work = broker.next_work()
+            for one in reversed(out):
+                _do(broker, one, sent)
+                projection.tables()
+        kept = projection.tables()["finals"].select(["trial_id", "repeat"]).to_pylist()
+    found = sorted((row["trial_id"], row["repeat"]) for row in kept)
+    assert found == sorted(sent.tests)
+
+
 def test_only_complete_trials_rank_and_every_finalist_is_tested(swept: Swept) -> None:
     ranked = {row["trial_id"] for row in swept.rows["leaderboard"]}
     complete = {row["trial_id"] for row in swept.rows["trials"] if row["state"] == "complete"}

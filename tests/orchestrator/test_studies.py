@@ -857,6 +857,22 @@ def test_a_resumed_sweep_repeats_nothing_that_has_settled(sweep: Callable[..., S
     assert repeated.user_attrs[record.RUN]["attempt"] == 1
 
 
+def test_a_resume_tries_no_trial_again_however_it_ended(sweep: Callable[..., Sweep]) -> None:
+    one = sweep(trials=3)
+    with one.open() as broker:
+        for failure in ("ValueError: odd", Failure.NONFINITE, None):
+            work = take(broker)
+            ended = Event(run={}, failure=failure, done=True)
+            for event in events_of(work) if failure is None else [report_of(work, 0, 0.5), ended]:
+                broker.observe(work.work_id, event)
+            broker.settle(work.work_id)
+    before = content(one.trials())
+    one.run()
+    assert states(one.trials()) == ["FAIL", "PRUNED", "COMPLETE"]
+    assert {work.kind for work in one.handed_out} == {Kind.FINAL}
+    assert content(one.trials()) == before
+
+
 def test_a_finished_sweep_has_nothing_left(sweep: Callable[..., Sweep]) -> None:
     one = sweep(baselines=["pixels"])
     one.run(slots=2)

@@ -12,14 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from orchestrator import record
+from orchestrator import intervals, objective, record, sampling
 from orchestrator.checkpoints import CheckpointFolder
 from orchestrator.leaderboard import build_leaderboard
 from orchestrator.projection import load_studies, rebuild
 from orchestrator.runs import Run
+from orchestrator.sources import checks
+from orchestrator.space import datasets
 from orchestrator.tables import KEYS, read_table
 from tests.pins import computed
 from tests.pins.computed import FIXTURES, NAMES, OF_FIXTURE, PINS
+from trainable import baselines, features, recipe, scores
 from trainable.backbones import Backbone
 from trainable.checkpoint import Checkpoint
 from trainable.finetune import Trial
@@ -94,6 +97,36 @@ def test_pin_holds(pin: str, name: str) -> None:
 
 def test_defaults_of_a_search_space_are_the_pinned_ones() -> None:
     assert computed.defaults() == pins["defaults"]
+
+
+def test_what_no_search_space_can_say_is_decided_as_before() -> None:
+    assert {
+        "confidence": intervals.CONFIDENCE,
+        "most skew": objective.MOST_SKEW,
+        "settled trials before TPE models them": sampling.TPE_STARTUP_TRIALS,
+        "share of the images that tests": datasets.DEFAULT_TEST_SHARE,
+        "most leaked": checks.MAX_LEAKED_FRACTION,
+        "penalties of a baseline": baselines.INVERSE_PENALTIES,
+        "most pixels of a baseline": baselines.MAX_PIXELS,
+        "images per pass": (features.BATCH, features.GPU_BATCH),
+        "largest gradient": recipe.CLIP_NORM,
+        "momentum of sgd": recipe.SGD_MOMENTUM,
+        "images for batch statistics": recipe.BATCHNORM_TRAIN_FROM,
+        "bins of a calibration error": scores.ECE_BINS,
+    } == {
+        "confidence": 0.95,
+        "most skew": 1.5,
+        "settled trials before TPE models them": 10,
+        "share of the images that tests": 0.2,
+        "most leaked": 0.01,
+        "penalties of a baseline": (0.001, 0.01, 0.1, 1.0, 10.0, 100.0),
+        "most pixels of a baseline": 32,
+        "images per pass": (16, 256),
+        "largest gradient": 1.0,
+        "momentum of sgd": 0.9,
+        "images for batch statistics": 500,
+        "bins of a calibration error": 15,
+    }
 
 
 def test_draws_and_parts_of_rare_classes_and_groups_are_the_pinned_ones() -> None:

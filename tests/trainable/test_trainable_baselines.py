@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from trainable import baselines
 from trainable.backbones import Backbone, Preprocessing
 from trainable.baselines import INVERSE_PENALTIES, BaselineResult, run_baseline
 from trainable.budget import draw_subset
@@ -209,13 +210,36 @@ def test_budget_that_cannot_pay_for_validation_is_an_error(digit_images: Labelle
         run(digit_images, budget=LabelBudget(1))
 
 
-def test_a_baseline_validated_outside_the_budget_pays_with_no_label_of_it(
-    digit_images: LabelledImages,
-) -> None:
+OUTSIDE = Validation(folds=None, outside=True)
+
+
+@pytest.fixture
+def with_val_split(digit_images: LabelledImages) -> LabelledImages:
     split = digit_images.split.copy()
     split[digit_images.indices(Split.POOL)[::5]] = Split.VAL
-    images = replace(digit_images, split=split)
-    outside = Validation(folds=None, outside=True)
-    result = run(images, validation=outside, budget=LabelBudget(1))
-    num_val = len(images.indices(Split.VAL))
+    return replace(digit_images, split=split)
+
+
+def test_a_baseline_validated_outside_the_budget_pays_with_no_label_of_it(
+    with_val_split: LabelledImages,
+) -> None:
+    result = run(with_val_split, validation=OUTSIDE, budget=LabelBudget(1))
+    num_val = len(with_val_split.indices(Split.VAL))
     assert (result.labels_used, result.folds, result.validation.count) == (10, 1, num_val)
+
+
+def test_labels_of_the_val_split_train_no_baseline(
+    with_val_split: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # They choose the penalty; with one alone they have nothing left to decide.
+    monkeypatch.setattr(baselines, "INVERSE_PENALTIES", (1.0,))
+    labels = with_val_split.labels.copy()
+    apart = with_val_split.indices(Split.VAL)
+    labels[apart] = np.random.default_rng(0).permutation(labels[apart])
+    honest, scrambled = (
+        run(images, validation=OUTSIDE, budget=LabelBudget(1))
+        for images in (with_val_split, replace(with_val_split, labels=labels))
+    )
+    assert honest.validation.accuracy > scrambled.validation.accuracy + 0.2
+    for one, other in zip(honest.tests, scrambled.tests, strict=True):
+        assert np.array_equal(one.label_probability, other.label_probability)

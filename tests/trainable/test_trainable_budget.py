@@ -133,6 +133,14 @@ def test_folds_are_no_more_than_the_groups_of_the_class_with_the_fewest() -> Non
     assert [sorted(set(groups[part.val])) for part in parts] == [[0, 2, 4, 6], [1, 3, 5, 7]]
 
 
+def test_every_part_holds_out_every_class_however_groups_differ_in_size() -> None:
+    # The part with the large group of the first class has to take one of the second class, too.
+    labels = np.asarray([0] * 7 + [1] * 3)
+    groups = np.asarray([0, 0, 0, 0, 0, 1, 2, 3, 4, 5])
+    parts = split_folds(labels, validation=Validation(3), groups=groups)
+    assert [sorted(set(labels[part.val])) for part in parts] == [[0, 1]] * 3
+
+
 def test_groups_that_leave_no_way_to_train_every_class_are_refused() -> None:
     # Three classes, each with two of three groups: of two parts, one holds some class whole.
     labels, groups = np.asarray([0, 0, 1, 1, 2, 2]), np.asarray([0, 1, 1, 2, 2, 0])

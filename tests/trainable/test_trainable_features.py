@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import PIL
 import pytest
 import torch
 from torch import Tensor
@@ -190,6 +191,41 @@ def test_other_boundaries_views_and_images_miss_the_cache(
         one = reader(digit_images, strokes, cache=cache(tmp_path), counts=counts, **options)
         one.read(rows, frozen=frozen)
         assert counts.misses == 7, (frozen, options)
+
+
+def test_another_image_size_misses_the_cache_where_its_rows_have_the_same_shape(
+    digit_images: LabelledImages, strokes: Backbone, tmp_path: Path
+) -> None:
+    pooled = len(boundaries(strokes.traced(8)))
+    small = reader(digit_images, strokes, cache=cache(tmp_path)).read(SOME, frozen=pooled)
+    counts = FeatureCounts()
+    large = reader(digit_images, strokes, cache=cache(tmp_path), counts=counts, image_size=16)
+    assert large.read(SOME, frozen=pooled).shape == small.shape
+    assert (counts.hits, counts.misses) == (0, 7)
+
+
+SURROUNDINGS: dict[str, tuple[object, str, object]] = {
+    "torch": (torch, "__version__", "0.0.1"),
+    "pillow": (PIL, "__version__", "0.0.1"),
+    "processor": (features, "describe", lambda device: "another one"),
+    "images per pass": (features, "BATCH", 8),
+    "graph": (features, "_graph_digest", lambda traced: "another one"),
+}
+
+
+@pytest.mark.parametrize("what", SURROUNDINGS)
+def test_rows_that_were_computed_under_other_conditions_miss_the_cache(
+    digit_images: LabelledImages,
+    strokes: Backbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    reader(digit_images, strokes, cache=cache(tmp_path)).read(SOME, frozen=1)
+    monkeypatch.setattr(*SURROUNDINGS[what])
+    counts = FeatureCounts()
+    reader(digit_images, strokes, cache=cache(tmp_path), counts=counts).read(SOME, frozen=1)
+    assert (counts.hits, counts.misses) == (0, 7)
 
 
 def test_what_is_not_worth_its_bytes_is_computed_and_not_stored(

@@ -22,9 +22,13 @@ class Broker:
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
+        self.taken_back: list[str] = []
 
     def begin_again(self, work_id: str, *, reason: str) -> None:
         self.reasons.append(reason)
+
+    def take_back(self, work_id: str) -> None:
+        self.taken_back.append(work_id)
 
 
 @dataclass
@@ -38,6 +42,9 @@ class Trial:
         }
     )
     max_failures: int = MAX_RETRIES
+
+    def should_recover(self) -> bool:
+        return True
 
 
 @pytest.mark.parametrize(
@@ -145,3 +152,15 @@ def test_a_process_that_dies_between_two_pieces_of_work_was_lost_and_had_started
     attempts.add(trial)
     attempts.fail(trial, reused=True)
     assert attempts.end("b2-0000").failure is Failure.WORKER_LOST
+
+
+@pytest.mark.parametrize(("attempt", "again"), [(0, True), (2, True), (3, False)])
+def test_what_tune_gives_up_is_taken_back_unless_it_was_tried_again_twice(
+    attempt: int, again: bool
+) -> None:
+    broker = Broker()
+    attempts = Attempts(broker, None, LimitsSection())  # type: ignore[arg-type]
+    work = Work(kind=Kind.TRIAL, study="b2", trial_id="b2-0000", task={}, attempt=attempt)
+    attempts.add(Trial("", {WORK: work.to_text()}))
+    assert attempts.take_back("b2-0000") is again
+    assert broker.taken_back == ["b2-0000"] * again

@@ -1,0 +1,46 @@
+"""The thin layer between Tune and the broker: who reports, and who is stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from orchestrator.tuning.algorithms import EVENT, BrokerScheduler
+from orchestrator.tuning.attempts import WORK
+from orchestrator.tuning.control import Control
+from orchestrator.work import Event, Kind, Work
+
+WORK_OUT = Work(kind=Kind.TRIAL, study="b2", trial_id="b2-0000", task={})
+
+
+@dataclass
+class Broker:
+    """Notes what it is told, and always gives the same verdict."""
+
+    stop: bool
+    told: list[tuple[str, Event]] = field(default_factory=list)
+
+    def observe(self, work_id: str, event: Event) -> bool:
+        self.told.append((work_id, event))
+        return self.stop
+
+
+@dataclass
+class Trial:
+    """What of a Tune trial is looked at."""
+
+    config: dict[str, Any] = field(default_factory=lambda: {WORK: WORK_OUT.to_text()})
+
+
+@pytest.mark.parametrize(
+    ("stop", "answer"), [(True, BrokerScheduler.STOP), (False, BrokerScheduler.CONTINUE)]
+)
+def test_tune_stops_a_trial_when_the_broker_says_so_and_not_before(stop: bool, answer: str) -> None:
+    broker = Broker(stop)
+    scheduler = BrokerScheduler(broker, None, Control())  # type: ignore[arg-type]
+    event = Event(run={}, report={"report": 0, "val_objective": 0.1})
+    result = {EVENT: event.to_text()}
+    assert scheduler.on_trial_result(None, Trial(), result) == answer
+    assert broker.told == [(WORK_OUT.work_id, event)]
