@@ -30,8 +30,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.signals import exiting_on_sigterm
+
 TARGET = 0.67
-BUSY = 2
 POLL_S = 0.02
 SCAN_S = 0.2
 TIMEOUT_S = 240
@@ -285,22 +286,22 @@ def main() -> None:
     parser.add_argument("--baseline", default="HEAD~1", metavar="COMMIT")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one run of each, idle only")
+    parser.add_argument("--busy", type=int, nargs="+", default=[0, 2], help="busy loops beside it")
     parser.add_argument("--processes", action="store_true", help="show who used the processors")
     parser.add_argument("--delays", type=int, default=0, metavar="N", help="disturbed launches")
     options = parser.parse_args()
     runs = 1 if options.quick else options.runs
     print("| machine | tree | to the first update, s | ratio | processor, s | ratio |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
-    with tempfile.TemporaryDirectory() as scratch:
+    with exiting_on_sigterm(), tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         with worktree(options.baseline, folder) as baseline:
             trees = {options.baseline: baseline, "this tree": REPOSITORY}
-            for name, loops in {"idle": 0, f"{BUSY} busy loops": BUSY}.items():
+            for loops in [0] if options.quick else options.busy:
                 with busy_loops(loops):
                     found = in_turn(trees, runs=runs, out=folder / f"runs-{loops}")
+                name = f"{loops} busy loops" if loops else "idle"
                 _print_rows(name, found, processes=options.processes)
-                if options.quick:
-                    break
         wrong = {
             seed: disturb(folder / f"delays-{seed}", seed=seed) for seed in range(options.delays)
         }

@@ -22,7 +22,7 @@ from orchestrator.space import datasets
 from orchestrator.tables import KEYS, read_table
 from tests.pins import computed
 from tests.pins.computed import FIXTURES, NAMES, OF_FIXTURE, PINS
-from trainable import baselines, features, recipe, scores
+from trainable import baselines, features, optimizers, recipe, scores
 from trainable.backbones import Backbone
 from trainable.checkpoint import Checkpoint
 from trainable.finetune import Trial
@@ -110,7 +110,7 @@ def test_what_no_search_space_can_say_is_decided_as_before() -> None:
         "most pixels of a baseline": baselines.MAX_PIXELS,
         "images per pass": (features.BATCH, features.GPU_BATCH),
         "largest gradient": recipe.CLIP_NORM,
-        "momentum of sgd": recipe.SGD_MOMENTUM,
+        "momentum of sgd": optimizers.SGD_MOMENTUM,
         "images for batch statistics": recipe.BATCHNORM_TRAIN_FROM,
         "bins of a calibration error": scores.ECE_BINS,
     } == {

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.tuning.algorithms import EVENT, BrokerScheduler
-from orchestrator.tuning.attempts import WORK
+from orchestrator.tuning.algorithms import BrokerScheduler
 from orchestrator.tuning.control import Control
+from orchestrator.tuning.keys import EVENT, WORK
 from orchestrator.work import Event, Kind, Work
 
 WORK_OUT = Work(kind=Kind.TRIAL, study="b2", trial_id="b2-0000", task={})
