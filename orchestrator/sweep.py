@@ -24,6 +24,7 @@ from orchestrator.continuity import (
     check_versions,
     foundations,
 )
+from orchestrator.errors import SweepError
 from orchestrator.execution import Ended, View, execute
 from orchestrator.inspection import RunState, inspect
 from orchestrator.journal import SweepJournal
@@ -198,7 +199,11 @@ def _ready(
     with ExitStack() as stack:
         with interrupted_between_imports():
             reading = Meanwhile(preparing)
-            capacity = stack.enter_context(_room(space, address))
+            try:
+                capacity = stack.enter_context(_room(space, address))
+            except SweepError:
+                reading.result()  # what is wrong with the data is told first, cluster or not
+                raise
             importlib.import_module("orchestrator.tuning.algorithms")
         yield reading.result(), capacity
 

@@ -27,6 +27,7 @@ SPACE = (
     "training={steps: 6, reports: 2}",
     "finalists={count: 1, repeats: 2}",
     "sampler={name: random}",
+    "pruner={name: none}",  # of two trials at a time it would matter which reports first
     "augment={ops: [resized_crop], views: 2}",
     "resources.max_concurrent=2",
     "cache=always",

@@ -80,6 +80,15 @@ def prepared() -> Prepared:
     return prepare_space(read_space(LOWDATA), path=LOWDATA)
 
 
+def test_where_both_fail_what_is_wrong_with_the_data_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Room(error=StorageError("no cluster answers"))
+    with pytest.raises(UsageError, match="photos: no such folder"):
+        launch(room, lambda: failing(PAUSE_S), tmp_path / "runs", monkeypatch)
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_a_start_comes_to_the_same_however_long_its_parts_take(
     seed: int, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
