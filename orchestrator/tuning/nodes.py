@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from importlib import metadata
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster_facts import ClusterFacts, NodeFacts
@@ -29,6 +30,9 @@ _PORTS = (
     "open its ports for them in the firewall (10002 to 19999, or --min-worker-port to "
     "--max-worker-port of `ray start` here; --node-manager-port and --object-manager-port)"
 )
+
+
+_log = logging.getLogger("sft_sweep")
 
 
 def own_versions() -> dict[str, str]:
@@ -63,10 +67,17 @@ class Probe:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What came of a probe: the node's versions, and what keeps it from serving, or None."""
+    """What came of a probe.
+
+    Attributes:
+        versions: of the node's packages, where it said so.
+        problem: what keeps trials from running there, or None.
+        late: whether the problem is no more than that there was no answer in time.
+    """
 
     versions: dict[str, str]
-    problem: str | None
+    problem: str | None = None
+    late: bool = False
 
 
 def ask_nodes(address: str) -> ClusterFacts:
@@ -90,22 +101,27 @@ def ask_nodes(address: str) -> ClusterFacts:
 def check_nodes(address: str) -> None:
     """Make sure that trials on the nodes of the running cluster can reach this program.
 
+    Nodes that do not answer in time are warned of: their packages may still be being installed.
+
     Raises:
         StorageError: those on some node cannot; each is named, with the reason.
     """
     nodes = _alive()
     answers = _probe(nodes)
     still = {node["NodeID"] for node in _alive()}  # one that has gone since is no problem
-    problems = [
-        f"  {node['NodeManagerAddress']}: {answer.problem}"
-        for node, answer in zip(nodes, answers, strict=True)
-        if answer.problem is not None and node["NodeID"] in still
-    ]
+    problems = []
+    for node, answer in zip(nodes, answers, strict=True):
+        if answer.problem is not None and node["NodeID"] in still:
+            told = f"{node['NodeManagerAddress']}: {answer.problem}"
+            if answer.late:
+                _log.warning("--address %s: %s", address, told)
+            else:
+                problems.append(f"  {told}")
     if problems:
-        told = "\n".join(problems)
+        listed = "\n".join(problems)
         raise StorageError(
             f"--address {address}: trials cannot run on {len(problems)} of {len(nodes)} nodes\n"
-            f"{told}\nCheck again with: sft-sweep doctor --address {address}"
+            f"{listed}\nCheck again with: sft-sweep doctor --address {address}"
         )
 
 
@@ -134,31 +150,30 @@ def _probe(nodes: Sequence[dict[str, Any]]) -> list[_Answer]:
 
 
 def _read(versions: ray.ObjectRef, call: ray.ObjectRef) -> _Answer:
+    late = (
+        f"no process there has answered within {ANSWER_S:.0f} s: it is still being set up, has no "
+        "memory left, or cannot be reached from here"
+    )
     try:
         found = ray.get(versions, timeout=0.1)
     except GetTimeoutError:
-        return _Answer(
-            {},
-            f"no process started there within {ANSWER_S:.0f} s, or it cannot be "
-            "reached from here: look at its free memory and its firewall",
-        )
-    except RayActorError as error:
+        return _Answer({}, late, late=True)
+    except (RayError, ImportError) as error:  # ImportError: without this program, for one
         last = str(error).strip().splitlines()[-1].strip()
-        if error.actor_init_failed:
-            return _Answer({}, f"a process there failed as it started: {last}")
-        return _Answer(
-            {},
-            f"a process there was ended before it ran, as where it or the head "
-            f"cannot call this machine: {_PORTS} ({last})",
-        )
-    except (RayError, ImportError) as error:  # without this program, for one
-        last = str(error).strip().splitlines()[-1].strip()
+        if isinstance(error, RayActorError) and not error.actor_init_failed:
+            return _Answer(
+                {},
+                "a process there was ended before it ran, as where it or the head cannot call "
+                f"this machine: {_PORTS} ({last})",
+            )
         return _Answer({}, f"a process there failed as it started: {last}")
     try:
         ray.get(call, timeout=0.1)
-    except RayError:
+    except RayTaskError:  # of the process there, which waited for this one in vain
         return _Answer(found, f"its processes cannot call this machine: {_PORTS}")
-    return _Answer(found, None)
+    except RayError:
+        return _Answer(found, late, late=True)
+    return _Answer(found)
 
 
 def _facts(node: dict[str, Any], answer: _Answer) -> NodeFacts:
