@@ -1,4 +1,4 @@
-"""What is made of the answers of nodes; nodes behind a firewall are in tests/integration/cluster."""
+"""What is made of the answers of nodes; nodes behind firewalls: tests/integration/cluster."""
 
 from __future__ import annotations
 
