@@ -18,6 +18,11 @@ def plain_lines(text: str) -> str:
     return "\n".join(plain(line) for line in text.expandtabs().split("\n"))
 
 
+def last_line(text: str) -> str:
+    """The last line of a text that is not blank, without blanks around it; empty for none."""
+    return text.strip().rpartition("\n")[2].strip()
+
+
 def percent(share: float | None) -> str:
     """A share in 0..1 as a percentage with one decimal; nothing for None."""
     return "" if share is None else f"{100 * share:.1f}"

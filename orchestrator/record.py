@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 
+from orchestrator.formats import last_line
 from orchestrator.inputs import backbones
 from orchestrator.plan import Baseline, StudyPlan
 from orchestrator.space import SearchSpace, short_names
@@ -64,10 +65,8 @@ def why_failed(run: Mapping[str, Any]) -> str:
     A word of `Failure` is followed by the last line of what was said of it.
     """
     failure = str(run["failure"])
-    told = str(run.get("reason") or run.get("traceback") or "").strip()
-    if failure not in set(Failure) or not told:
-        return failure
-    return f"{failure}: {told.splitlines()[-1].strip()}"
+    told = last_line(str(run.get("reason") or run.get("traceback") or ""))
+    return f"{failure}: {told}" if told and failure in set(Failure) else failure
 
 
 def result_key(work: Work) -> str:

@@ -216,12 +216,11 @@ class StudyBroker:
         agenda.settled(work_id)
         event = live.event
         run = {**(event.run if event else {}), "attempt": live.work.attempt}
-        if loss is None and event is None:
-            loss = Loss(failure=Failure.WORKER_LOST)
-        if loss is not None:
-            run |= {"failure": loss.failure, "reason": loss.reason}
+        if loss is None and event is not None:
+            run["failure"] = event.failure
         else:
-            run["failure"] = event.failure if event else None
+            lost = loss or Loss(failure=Failure.WORKER_LOST)
+            run |= {"failure": lost.failure, "reason": lost.reason}
         if run.get("checkpoint_warning"):
             _log.warning("%s: %s", work_id, run["checkpoint_warning"])
         if run["failure"] is not None:

@@ -13,6 +13,7 @@ import ray
 from ray.tune.experiment import Trial
 
 from orchestrator.errors import StorageError
+from orchestrator.formats import last_line
 from orchestrator.space import LimitsSection
 from orchestrator.studies import StudyBroker
 from orchestrator.tuning.control import Unsaved
@@ -125,9 +126,7 @@ class Attempts(Unsaved):
         told = _newest_error(trial)
         lines = told.strip().splitlines()[-MOST_LINES:]
         started = out.begun or reused
-        out.loss = Loss(
-            failure=_failure(told, started=started), reason=lines[-1].strip() if lines else ""
-        )
+        out.loss = Loss(failure=_failure(told, started=started), reason=last_line(told))
         _log.warning("%s: %s:\n  %s", work_id, out.loss.failure, "\n  ".join(lines))
         if any(words in told for words in _ANNOUNCED):
             trial.max_failures += 1

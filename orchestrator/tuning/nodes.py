@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster_facts import ClusterFacts, NodeFacts
 from orchestrator.errors import StorageError
+from orchestrator.formats import last_line
 from orchestrator.tuning.cluster import OPEN, cluster
 
 ANSWER_S = 60.0
@@ -159,7 +160,7 @@ def _read(versions: ray.ObjectRef, call: ray.ObjectRef) -> _Answer:
     except GetTimeoutError:
         return _Answer({}, late, late=True)
     except (RayError, ImportError) as error:  # ImportError: without this program, for one
-        last = str(error).strip().splitlines()[-1].strip()
+        last = last_line(str(error))
         if isinstance(error, RayActorError) and not error.actor_init_failed:
             return _Answer(
                 {},
