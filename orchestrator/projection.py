@@ -53,7 +53,7 @@ _FACT_COLUMNS = (
     "folds",
     "num_val",
 )
-_RESOLVED = ("image_size", "precision")
+_RESOLVED = ("image_size", "precision", "inverse_penalties")
 """What a baseline's result says of its task without any `auto`; version 0.1.0 did not."""
 _REPORT_COLUMNS = (
     "val_objective",

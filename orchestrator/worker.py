@@ -32,8 +32,9 @@ from trainable.features import FeatureCounts
 from trainable.finetune import DivergedError, Trial
 from trainable.images import LabelledImages
 from trainable.keeping import FeatureCache
+from trainable.probe import ProbeMemo
 from trainable.results import Report, TestResult
-from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
+from trainable.spec import LabelBudget, TrialSpec, Validation
 
 TRACEBACK_LINES = 15
 
@@ -49,6 +50,7 @@ def perform(
     images: Callable[[], LabelledImages],
     backbone: Callable[[str], Backbone],
     cache: Callable[[], FeatureCache | None] = lambda: None,
+    probes: ProbeMemo | None = None,
     keeping: Keeping | None = None,
     checkpoint_s: float = math.inf,
 ) -> Iterator[Event]:
@@ -59,10 +61,11 @@ def perform(
         images: gives the images of the sweep, fetched once a process.
         backbone: gives the backbone of a name, built once a process.
         cache: gives what keeps features, opened once a process; None to compute them each time.
+        probes: remembers the probes of a process; None to fit them each time.
         keeping: takes checkpoints and signs of life, and gives the checkpoint to go on from.
         checkpoint_s: seconds between two checkpoints.
     """
-    attempt = _Attempt(keeping or NotKept(), checkpoint_s)
+    attempt = _Attempt(keeping or NotKept(), checkpoint_s, probes)
     perform_one = {Kind.TRIAL: _trial, Kind.FINAL: _final, Kind.BASELINE: _baseline}[work.kind]
     try:
         attempt.cache = cache()
@@ -88,8 +91,9 @@ def perform(
 class _Attempt:
     """Host, device, times, memory and frozen computation of one attempt; what it starts from."""
 
-    def __init__(self, keeping: Keeping, checkpoint_s: float) -> None:
+    def __init__(self, keeping: Keeping, checkpoint_s: float, probes: ProbeMemo | None) -> None:
         self.keeping = keeping
+        self.probes = probes
         self.after_update = checkpointing(keeping, every_s=checkpoint_s)
         self.trial: Trial | None = None
         self.counts = FeatureCounts()
@@ -172,7 +176,12 @@ def _make(
     attempt: _Attempt,
 ) -> Trial:
     attempt.trial = Trial(
-        spec, images, backbone(spec.backbone), cache=attempt.cache, beat=attempt.keeping.beat
+        spec,
+        images,
+        backbone(spec.backbone),
+        cache=attempt.cache,
+        probes=attempt.probes,
+        beat=attempt.keeping.beat,
     )
     return attempt.trial
 
@@ -187,20 +196,21 @@ def _baseline(
         backbone=network,
         budget=LabelBudget.parse(task["label_budget"]),
         validation=Validation.parse(task["validation"]),
-        objective=Metric(task["objective"]),
         repeats=task["repeats"],
         seed=task["seed"],
         image_size=task["image_size"],
         precision=task["precision"],
         cache=attempt.cache,
         counts=attempt.counts,
+        probes=attempt.probes,
         beat=attempt.keeping.beat,
     )
     yield Event(
         run=attempt.read(),
         result={
             "weights": network.weights.version if network else None,
-            "inverse_penalty": result.inverse_penalty,
+            "inverse_penalty": result.inverse_penalties[0],
+            "inverse_penalties": list(result.inverse_penalties),
             "num_features": result.num_features,
             "image_size": result.image_size,
             "precision": result.precision,

@@ -9,7 +9,9 @@ A probe is given what a trial at freeze depth 1 is given, of its image size and 
 - augmentation: both are validated and tested on the images as they are. A trial trains on views of
   its training images; that belongs to its recipe, as do dropout before the head, its optimizer and
   the precision of the head itself. Logistic regression has a recipe of its own, in float64: a
-  penalty, chosen by the objective on pooled predictions such as a trial is judged by.
+  penalty, chosen by the log loss of pooled predictions such as a trial is judged by.
+
+It is the very probe that the head of a trial on the same draw starts from; see `trainable.probe`.
 
 Where a convolution is the head, with its pooling behind it, a probe takes the mean of the map that
 the trial's head slides over. A linear head gives the same logits either way.
@@ -17,8 +19,9 @@ the trial's head slides over. A linear head gives the same logits either way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,22 +30,20 @@ from torch import Tensor
 
 from trainable import device as devices
 from trainable.backbones import Backbone, Preprocessing
-from trainable.boundaries import boundaries
 from trainable.budget import draw_subset, validation_parts
 from trainable.decoding import smallest_side
 from trainable.errors import DataError
 from trainable.features import FeatureCounts, FeatureReader
 from trainable.images import LabelledImages, Split
 from trainable.keeping import FeatureCache
-from trainable.logistic import fit_path
 from trainable.memory import memory_errors, nothing
 from trainable.pixels import PixelReader
+from trainable.probe import ProbeMemo, parts_of_draw, probe_of_draw
 from trainable.results import TestResult
-from trainable.scores import Scores, score
-from trainable.spec import LabelBudget, Metric, Validation
+from trainable.scores import Scores
+from trainable.spec import LabelBudget, Validation
 
-INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
-"""Strengths C tried, in the sense of scikit-learn: the larger, the weaker the penalty."""
+Indices = npt.NDArray[np.int64]
 
 MAX_PIXELS = 32
 """Longest side of the images that the `pixels` baseline sees."""
@@ -53,8 +54,8 @@ class BaselineResult:
     """A baseline on one label budget.
 
     Attributes:
-        inverse_penalty: the C chosen by the validation of repeat 0.
-        validation: scores of the pooled validation predictions at that C.
+        inverse_penalties: the C of each repeat, chosen by the validation of its own draw.
+        validation: scores of the pooled validation predictions of repeat 0.
         tests: one result a repeat, each fitted on that repeat's whole draw.
         num_features: length of a feature vector.
         labels_used: images drawn for repeat 0.
@@ -63,7 +64,7 @@ class BaselineResult:
         precision: of the backbone's forward pass, `fp32` or `bf16`; pixels are fp32.
     """
 
-    inverse_penalty: float
+    inverse_penalties: tuple[float, ...]
     validation: Scores
     tests: tuple[TestResult, ...]
     num_features: int
@@ -80,7 +81,6 @@ def run_baseline(
     backbone: Backbone | None,
     budget: LabelBudget,
     validation: Validation,
-    objective: Metric,
     repeats: int,
     seed: int,
     image_size: int | None = None,
@@ -88,17 +88,16 @@ def run_baseline(
     device: torch.device | None = None,
     cache: FeatureCache | None = None,
     counts: FeatureCounts | None = None,
+    probes: ProbeMemo | None = None,
     beat: Callable[[], None] = nothing,
 ) -> BaselineResult:
-    """Choose C inside the budget of repeat 0, then fit and test on every repeat's draw.
+    """Fit and test a probe on every repeat's draw; its C is chosen inside the draw.
 
     Args:
         images: pool and test images.
         backbone: whose last boundary gives the features; None for raw pixels.
         budget: labels for training and validation together.
         validation: the same as of the trials.
-        objective: what C is chosen by; ties go to the lower log loss, then to the stronger
-            regularisation.
         repeats: draws tested.
         seed: of the sweep.
         image_size: side in pixels that a backbone sees; None for its own. Pixels are taken at the
@@ -107,6 +106,7 @@ def run_baseline(
         device: to compute on.
         cache: where a backbone's features are kept; None computes them here.
         counts: adds up what that takes.
+        probes: remembers the probes of a backbone for trials; None fits them for this alone.
         beat: called now and then while there is progress, as a sign of life.
 
     Raises:
@@ -120,13 +120,13 @@ def run_baseline(
     test = images.indices(Split.TEST)
     if not len(test):
         raise DataError("there is no test image; a baseline is always scored on the test split")
-    looked_at, folds = validation_parts(images, draws[0], validation=validation)
-    touched = np.unique(np.concatenate([looked_at, *draws, test]))
+    _, folds = validation_parts(images, draws[0], validation=validation)
+    looked_at = [parts_of_draw(images, draw, validation)[0] for draw in draws]
+    touched = np.unique(np.concatenate([*looked_at, test]))
     size = _seen_size(images, touched, backbone, image_size)
     precision = "fp32" if backbone is None else devices.resolve_precision(precision, where)
-    features = _features(
+    inputs = _inputs(
         images,
-        touched,
         backbone,
         image_size=size,
         precision=precision,
@@ -135,46 +135,33 @@ def run_baseline(
         counts=counts,
         beat=beat,
     )
-    labels = torch.from_numpy(images.labels[touched]).to(where)
+    features = inputs.read(touched)
 
-    def rows(indices: npt.NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(np.searchsorted(touched, indices)).to(where)
+    def at(indices: Indices) -> Tensor:
+        return features[torch.from_numpy(np.searchsorted(touched, indices)).to(where)]
 
-    first = rows(looked_at)
-    predictions: list[list[Tensor]] = [[] for _ in INVERSE_PENALTIES]
-    for fold in folds:
-        train, val = first[fold.train], first[fold.val]
-        fitted = fit_path(
-            features[train],
-            labels[train],
-            num_classes=images.num_classes,
-            inverse_penalties=INVERSE_PENALTIES,
+    fitted = [
+        probe_of_draw(
+            images,
+            draw,
+            validation=validation,
+            features=at,
+            features_key=inputs.key,
+            memo=probes,
             beat=beat,
         )
-        for collected, classifier in zip(predictions, fitted, strict=True):
-            collected.append(classifier.log_probabilities(features[val]))
-    truth = torch.cat([labels[first[fold.val]] for fold in folds]).cpu()
-    scores = [score(torch.cat(collected).cpu(), truth) for collected in predictions]
-    chosen = _best(scores, objective)
-    tests = []
-    for draw in draws:
-        train = rows(draw)
-        (classifier,) = fit_path(
-            features[train],
-            labels[train],
-            num_classes=images.num_classes,
-            inverse_penalties=[INVERSE_PENALTIES[chosen]],
-            beat=beat,
-        )
-        unseen = rows(test)
-        tests.append(
-            TestResult.of(
-                classifier.log_probabilities(features[unseen]).cpu(), labels[unseen].cpu()
-            )
-        )
+        for draw in draws
+    ]
+    unseen, labels = at(test), torch.from_numpy(images.labels[test])
+    tests = [
+        TestResult.of(probe.whole.to(where).log_probabilities(unseen).cpu(), labels)
+        for probe in fitted
+    ]
+    scores = fitted[0].validation
+    assert scores is not None  # of the folds above
     return BaselineResult(
-        inverse_penalty=INVERSE_PENALTIES[chosen],
-        validation=scores[chosen],
+        inverse_penalties=tuple(probe.inverse_penalty for probe in fitted),
+        validation=scores,
         tests=tuple(tests),
         num_features=features.shape[1],
         labels_used=len(draws[0]),
@@ -186,7 +173,7 @@ def run_baseline(
 
 def baseline_features(
     images: LabelledImages,
-    indices: npt.NDArray[np.int64],
+    indices: Indices,
     backbone: Backbone | None,
     *,
     image_size: int | None = None,
@@ -213,9 +200,8 @@ def baseline_features(
         (M, D) floats.
     """
     device = device or devices.default_device()
-    return _features(
+    return _inputs(
         images,
-        indices,
         backbone,
         image_size=_seen_size(images, indices, backbone, image_size),
         precision=devices.resolve_precision(precision, device),
@@ -223,12 +209,12 @@ def baseline_features(
         cache=cache,
         counts=counts,
         beat=beat,
-    )
+    ).read(indices)
 
 
 def _seen_size(
     images: LabelledImages,
-    indices: npt.NDArray[np.int64],
+    indices: Indices,
     backbone: Backbone | None,
     image_size: int | None,
 ) -> int:
@@ -237,9 +223,21 @@ def _seen_size(
     return image_size or backbone.weights.preprocessing.image_size
 
 
-def _features(
+@dataclass(frozen=True)
+class _Inputs:
+    """What a baseline classifies.
+
+    Attributes:
+        read: gives the (M, D) floats of some images.
+        key: JSON values that they depend on, the content of the images aside.
+    """
+
+    read: Callable[[Indices], Tensor]
+    key: Mapping[str, Any]
+
+
+def _inputs(
     images: LabelledImages,
-    indices: npt.NDArray[np.int64],
     backbone: Backbone | None,
     *,
     image_size: int,
@@ -248,12 +246,16 @@ def _features(
     cache: FeatureCache | None,
     counts: FeatureCounts | None,
     beat: Callable[[], None],
-) -> Tensor:
+) -> _Inputs:
     """See `baseline_features`; size and precision are resolved."""
     if backbone is None:
-        how = Preprocessing(image_size, image_size)
-        pixels, _ = PixelReader(images, how, cache=cache, beat=beat).read(indices)
-        return torch.from_numpy(pixels).to(device).flatten(1).float() / 255
+        pixels = PixelReader(images, Preprocessing(image_size, image_size), cache=cache, beat=beat)
+
+        def read(indices: Indices) -> Tensor:
+            rows, _ = pixels.read(indices)
+            return torch.from_numpy(rows).to(device).flatten(1).float() / 255
+
+        return _Inputs(read, {"pixels": pixels.key})
     reader = FeatureReader(
         images,
         backbone,
@@ -264,14 +266,4 @@ def _features(
         counts=counts,
         beat=beat,
     )
-    values = reader.read(indices, frozen=len(boundaries(backbone.traced(image_size))))
-    return values.mean(dim=(2, 3)) if values.ndim == 4 else values.flatten(1)
-
-
-def _best(scores: Sequence[Scores], objective: Metric) -> int:
-    """Index of the best score; of equal ones the lower log loss, then the first."""
-    sign = -1 if objective.maximize else 1
-    return min(
-        range(len(scores)),
-        key=lambda i: (sign * scores[i].objective(objective), scores[i].log_loss),
-    )
+    return _Inputs(reader.head_inputs, reader.head_inputs_key)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import fx, nn
+from torch import fx
 
 from trainable import device as devices
 from trainable.backbones import Backbone
@@ -17,6 +17,7 @@ from trainable.graphs import independent_copy
 from trainable.heads import Heads, is_bare_head
 from trainable.knobs import block_range
 from trainable.learner import Learner, Learners
+from trainable.logistic import LinearClassifier
 from trainable.memory import Memory
 from trainable.recipe import (
     learning_parameters,
@@ -80,15 +81,11 @@ class Configuration:
 
     def resolve(self, num_train: int) -> TrialSpec:
         """The spec without any `auto`, for a training on so many images."""
-        # Behind a convolutional head stands a ReLU, which a head of zeros never gets out of.
-        head = self.split.suffix.get_submodule(self.split.head)
-        head_only = self.split.frozen == len(self._boundaries)
-        zero_head = head_only and isinstance(head, nn.Linear)
         return replace(
             self.spec,
             batch_size=resolve_batch_size(self.spec.batch_size, num_train),
             batchnorm=resolve_batchnorm(self.spec.batchnorm, num_train),
-            head_init=resolve_head_init(self.spec.head_init, zero_head=zero_head),
+            head_init=resolve_head_init(self.spec.head_init),
             image_size=self.image_size,
             precision=devices.resolve_precision(self.spec.precision, self._device),
         )
@@ -99,6 +96,7 @@ class Configuration:
         *,
         names: Sequence[str],
         spec: TrialSpec,
+        initial_heads: Sequence[LinearClassifier] | None,
         memory: Memory,
     ) -> Heads | Learners:
         """One learner for each part, before its first update.
@@ -107,12 +105,19 @@ class Configuration:
             parts: what each learns from.
             names: of the learners; they tell their random draws apart.
             spec: resolved.
+            initial_heads: what their heads start as, one each; None for zeros.
             memory: how their work is cut into pieces.
         """
         if is_bare_head(self.split.suffix, self.split.head):
             return Heads(
-                parts, names=names, spec=spec, num_classes=self._num_classes, memory=memory
+                parts,
+                names=names,
+                spec=spec,
+                num_classes=self._num_classes,
+                initial_heads=initial_heads,
+                memory=memory,
             )
+        starts: Sequence[LinearClassifier | None] = initial_heads or [None] * len(parts)
         return Learners(
             [
                 Learner(
@@ -123,10 +128,10 @@ class Configuration:
                     spec=spec,
                     depth_of=self._depths,
                     learning=self._learning,
-                    num_classes=self._num_classes,
+                    initial_head=start,
                     memory=memory,
                 )
-                for part, name in zip(parts, names, strict=True)
+                for part, name, start in zip(parts, names, starts, strict=True)
             ]
         )
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from trainable.checkpoint import Checkpoint
 from trainable.errors import CheckpointError
 from trainable.heads import Heads
-from trainable.images import LabelledImages
 from trainable.learner import Learners
 from trainable.memory import Pieces
 from trainable.spec import TrialSpec
@@ -163,16 +159,6 @@ class Course:
         self.learners.restore(learners)
         self._clock.restore(spent)
         self._pieces.rows = rows
-
-
-def fingerprint(images: LabelledImages, parts: Sequence[npt.NDArray[np.int64]]) -> str:
-    """Hash of the content and the labels of some images, part after part, in their order."""
-    digest = hashlib.sha256(str(images.num_classes).encode())
-    for part in parts:
-        digest.update(f"/{len(part)}/".encode())
-        digest.update(images.digests[part].tobytes())
-        digest.update(images.labels[part].tobytes())
-    return digest.hexdigest()
 
 
 def _check_same(found: object, wanted: Mapping[str, Any], path: str = "") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +78,15 @@ class ExampleReader:
         views = self._read(self._reader(augmentation=self._spec.augment), indices)
         number = views.activations.shape[1]
         return Examples(views.activations.flatten(0, 1), views.labels.repeat_interleave(number))
+
+    def head_inputs(self, indices: npt.NDArray[np.int64]) -> Tensor:
+        """What reaches the head of the images as they are; see `FeatureReader.head_inputs`."""
+        return self._plain.head_inputs(indices)
+
+    @property
+    def head_inputs_key(self) -> dict[str, Any]:
+        """See `FeatureReader.head_inputs_key`."""
+        return self._plain.head_inputs_key
 
     def view_rows(self, positions: npt.NDArray[np.int64]) -> Tensor:
         """Rows in what `views` gave that show the images at some positions of its indices."""

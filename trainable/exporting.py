@@ -54,6 +54,7 @@ class TrainedModel:
         indices: (M,) int64 of the images that it learnt from.
         examples: (B, 3, S, S) float32 input that every form of it is compared on.
         spec: the recipe, nothing in it `auto`; None of a linear probe.
+        inverse_penalty: C of a linear probe; else None.
     """
 
     about: About
@@ -61,6 +62,7 @@ class TrainedModel:
     indices: npt.NDArray[np.int64]
     examples: Tensor = field(repr=False)
     spec: TrialSpec | None = None
+    inverse_penalty: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +147,7 @@ def train_probe(
         images: the subset is drawn from their pool.
         backbone: nothing of it is trained.
         budget: labels to fit on.
-        inverse_penalty: the C that the baseline chose.
+        inverse_penalty: the C that the baseline chose on the draw.
         repeat: which draw.
         seed: of the sweep.
         image_size: side of its input in pixels; None for its own.
@@ -198,6 +200,7 @@ def train_probe(
         indices=indices,
         examples=examples,
         expected=expected,
+        inverse_penalty=inverse_penalty,
     )
 
 
@@ -239,6 +242,7 @@ def _assemble(
     examples: Tensor,
     expected: Tensor,
     spec: TrialSpec | None = None,
+    inverse_penalty: float | None = None,
 ) -> TrainedModel:
     """The backbone's own code with everything that was trained in its place.
 
@@ -269,7 +273,14 @@ def _assemble(
     network.eval()
     with torch.no_grad():
         _check(network(examples), expected, about, "run by its own code")
-    return TrainedModel(about=about, network=network, indices=indices, examples=examples, spec=spec)
+    return TrainedModel(
+        about=about,
+        network=network,
+        indices=indices,
+        examples=examples,
+        spec=spec,
+        inverse_penalty=inverse_penalty,
+    )
 
 
 def _untrained(

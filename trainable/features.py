@@ -154,6 +154,26 @@ class FeatureReader:
             return normalize(pixels, self._preprocessing)
         return torch.from_numpy(self._counted(frozen, indices)).to(self._device)
 
+    def head_inputs(self, indices: Indices) -> Tensor:
+        """(M, D) float32 of what reaches the head: rows of the last boundary.
+
+        Of a map that a convolutional head slides over it is the mean over all places, which gives
+        the mean of its logits.
+
+        Args:
+            indices: (M,) which images.
+
+        Raises:
+            DataError: an image cannot be decoded; the message names its path.
+        """
+        values = self.read(indices, frozen=len(self._cuts))
+        return values.mean(dim=(2, 3)) if values.ndim == 4 else values.flatten(1)
+
+    @property
+    def head_inputs_key(self) -> dict[str, Any]:
+        """JSON values that `head_inputs` depends on, the content of the image aside."""
+        return self._key(len(self._cuts))
+
     def _counted(self, level: int, indices: Indices) -> Rows:
         rows, computed = self._rows(level, indices)
         self.counts.hits += len(indices) - computed

@@ -18,7 +18,7 @@ from trainable.backbones import Backbone
 from trainable.budget import Fold, draw_subset, validation_parts
 from trainable.checkpoint import Checkpoint
 from trainable.configuration import Configuration
-from trainable.course import AfterUpdate, Clock, Course, fingerprint
+from trainable.course import AfterUpdate, Clock, Course
 from trainable.errors import DataError
 from trainable.examples import ExampleReader
 from trainable.features import FeatureCounts
@@ -27,7 +27,9 @@ from trainable.heads import Heads
 from trainable.images import LabelledImages, Split
 from trainable.keeping import FeatureCache
 from trainable.learner import Learners
+from trainable.logistic import LinearClassifier
 from trainable.memory import Memory, memory_errors, nothing
+from trainable.probe import Probe, ProbeMemo, probe_of_draw
 from trainable.results import Report, TestResult, TrialFacts
 from trainable.scores import score
 from trainable.spec import TrialSpec
@@ -65,6 +67,7 @@ class Trial:
         backbone: the one that `spec.backbone` names.
         device: to compute on; the default is the visible GPU, else the CPU.
         cache: where the frozen prefix's activations are kept; None computes them here.
+        probes: remembers the probes that heads start from; None fits them here.
         beat: called now and then while there is progress, as a sign of life.
 
     Raises:
@@ -79,11 +82,13 @@ class Trial:
         *,
         device: torch.device | None = None,
         cache: FeatureCache | None = None,
+        probes: ProbeMemo | None = None,
         beat: Callable[[], None] = nothing,
     ) -> None:
         self._clock = Clock()
         self._device = device or devices.default_device()
         self._images = images
+        self._probes = probes
         devices.reset_peak_memory(self._device)
         self._memory = Memory(self._device, beat=beat)
         self._batch_size = 1  # of the training that began last
@@ -147,6 +152,7 @@ class Trial:
             self._clock.mark()
             examples = self._reader.plain(rows)
             training = examples if spec.augment is None else self._reader.views(self._subset)
+            probe = self._probe(spec, start)
             self._clock.lap("features_s")
             validated = [rows[fold.val] for fold in folds]
             labels = torch.from_numpy(self._images.labels[np.concatenate(validated)])
@@ -155,6 +161,7 @@ class Trial:
                 names=[f"fold{number}" for number in range(len(folds))],
                 seen=[*(rows[fold.train] for fold in folds), *validated],
                 spec=spec,
+                initial_heads=probe.folds if probe else None,
                 start=start,
                 after_update=after_update,
             )
@@ -254,12 +261,14 @@ class Trial:
         spec = self._configuration.resolve(len(self._subset))
         self._clock.mark()
         training = self._reader.views(self._subset)
+        probe = self._probe(spec, start)
         self._clock.lap("features_s")
         course = self._course(
             [training],
             names=["whole"],
             seen=[self._subset],
             spec=spec,
+            initial_heads=[probe.whole] if probe else None,
             start=start,
             after_update=after_update,
         )
@@ -270,6 +279,20 @@ class Trial:
         self._clock.lap("train_s")
         return course.learners
 
+    def _probe(self, spec: TrialSpec, start: Checkpoint | None) -> Probe | None:
+        """What heads start from; None where that is zero, or a checkpoint."""
+        if spec.head_init == "zero" or start is not None:
+            return None
+        return probe_of_draw(
+            self._images,
+            self._subset,
+            validation=spec.validation,
+            features=self._reader.head_inputs,
+            features_key=self._reader.head_inputs_key,
+            memo=self._probes,
+            beat=self._memory.beat,
+        )
+
     def _course(
         self,
         parts: Sequence[Examples],
@@ -277,18 +300,21 @@ class Trial:
         names: Sequence[str],
         seen: Sequence[npt.NDArray[np.int64]],
         spec: TrialSpec,
+        initial_heads: Sequence[LinearClassifier] | None,
         start: Checkpoint | None,
         after_update: AfterUpdate | None,
     ) -> Course:
         """The training of one learner for each part, which depends on the images `seen`."""
         self._batch_size = int(spec.batch_size)
         return Course(
-            self._configuration.learners(parts, names=names, spec=spec, memory=self._memory),
+            self._configuration.learners(
+                parts, names=names, spec=spec, initial_heads=initial_heads, memory=self._memory
+            ),
             spec=spec,
             about={
                 "learners": list(names),
                 "weights": self._configuration.backbone.weights.digest,
-                "images": fingerprint(self._images, seen),
+                "images": self._images.fingerprint_of(seen),
             },
             pieces=self._memory.updates,
             clock=self._clock,

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from trainable.device import autocast
-from trainable.logistic import fit_path
+from trainable.logistic import LinearClassifier
 from trainable.memory import Memory, memory_errors
 from trainable.recipe import CLIP_NORM, head_optimizer, set_learning_rates
 from trainable.spec import TrialSpec
@@ -35,6 +35,7 @@ class Heads(Updating):
         names: of the folds; they tell their random draws apart.
         spec: the resolved recipe.
         num_classes: outputs of a head.
+        initial_heads: what they start as, one a fold; None for zeros.
         memory: how the work is cut into pieces; None where nothing else shares it.
     """
 
@@ -45,6 +46,7 @@ class Heads(Updating):
         names: Sequence[str],
         spec: TrialSpec,
         num_classes: int,
+        initial_heads: Sequence[LinearClassifier] | None = None,
         memory: Memory | None = None,
     ) -> None:
         self._names = names
@@ -58,17 +60,9 @@ class Heads(Updating):
         width = self._features.shape[2]
         weight = torch.zeros(len(parts), width, num_classes, device=self._device)
         bias = torch.zeros(len(parts), 1, num_classes, device=self._device)
-        if spec.head_init == "logistic":
-            for fold, part in enumerate(parts):
-                (classifier,) = fit_path(
-                    part.activations,
-                    part.labels,
-                    num_classes=num_classes,
-                    inverse_penalties=[1.0],
-                    beat=self._memory.beat,
-                )
-                weight[fold] = classifier.weight.T
-                bias[fold] = classifier.bias
+        for fold, classifier in enumerate(initial_heads or ()):
+            weight[fold] = classifier.weight.T
+            bias[fold] = classifier.bias
         self._weight = weight.requires_grad_()
         self._bias = bias.requires_grad_()
         super().__init__(

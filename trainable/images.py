@@ -212,6 +212,15 @@ class LabelledImages:
             rows = [row + first[g] for g, row in zip(self.groups.tolist(), rows, strict=True)]
         return hashlib.sha256(b"\n".join(sorted(rows))).hexdigest()
 
+    def fingerprint_of(self, parts: Sequence[npt.NDArray[np.int64]]) -> str:
+        """SHA-256 over content and labels of some images, part after part, in their order."""
+        digest = hashlib.sha256(str(self.num_classes).encode())
+        for part in parts:
+            digest.update(f"/{len(part)}/".encode())
+            digest.update(self.digests[part].tobytes())
+            digest.update(self.labels[part].tobytes())
+        return digest.hexdigest()
+
     def save(self, path: Path) -> None:
         """Write everything to one uncompressed `.npz`, without pickles; unread rows stay unread."""
         read = self.is_read()

@@ -108,7 +108,7 @@ KNOBS: Mapping[str, Knob] = {
     "head_init": Knob(
         default="auto",
         words=("auto", "logistic", "zero"),
-        help="logistic: logistic regression on the frozen features; auto: that, zero at depth 1",
+        help="what the head starts as; logistic: the linear probe on the same labels; auto: that",
     ),
     "batchnorm": Knob(
         default="auto",

@@ -12,7 +12,7 @@ from trainable.budget import derive_seed
 from trainable.checkpoint import Checkpoint
 from trainable.device import autocast, random_state
 from trainable.errors import CheckpointError
-from trainable.logistic import fit_path
+from trainable.logistic import LinearClassifier
 from trainable.memory import Memory, memory_errors, nothing
 from trainable.recipe import CLIP_NORM, make_optimizer, set_learning_rates, train_mode
 from trainable.spec import TrialSpec
@@ -30,14 +30,14 @@ class Learner(Updating):
     unless something in the suffix depends on the batch: random layers, statistics of the batch.
 
     Args:
-        suffix: to be trained in place; its head is initialised here.
+        suffix: to be trained in place.
         head: name of the head within it.
         examples: to learn from.
         name: tells this learner's random draws from those of its siblings, such as `fold0`.
         spec: the resolved recipe: no knob is `auto`.
         depth_of: for every parameter its distance from the head, in boundaries.
         learning: names of the parameters of the suffix that learn; None for all.
-        num_classes: outputs of the head.
+        initial_head: what the head starts as; None for what it is in the suffix.
         memory: how the work is cut into pieces; None where it is not shared with other learners.
 
     Attributes:
@@ -55,7 +55,7 @@ class Learner(Updating):
         spec: TrialSpec,
         depth_of: dict[str, int],
         learning: Collection[str] | None = None,
-        num_classes: int,
+        initial_head: LinearClassifier | None = None,
         memory: Memory | None = None,
     ) -> None:
         self.suffix = suffix
@@ -65,8 +65,8 @@ class Learner(Updating):
         self._memory = memory or Memory(self._device)
         self._each_once = False  # until the first update has shown that nothing is random
         self._divisible = True
-        if spec.head_init == "logistic":
-            _fit_head(suffix, head, examples, num_classes=num_classes, memory=self._memory)
+        if initial_head is not None:
+            initial_head.copy_into(suffix.get_submodule(head))
         for parameter_name, parameter in suffix.named_parameters():
             parameter.requires_grad_(learning is None or parameter_name in learning)
         super().__init__(
@@ -231,37 +231,3 @@ class Learners:
         """What each learner makes of its part; see `Learner.log_probabilities`."""
         pairs = zip(self._learners, parts, strict=True)
         return [learner.log_probabilities(part) for learner, part in pairs]
-
-
-def _fit_head(
-    suffix: fx.GraphModule, head: str, examples: Examples, *, num_classes: int, memory: Memory
-) -> None:
-    """Start the head as a logistic regression on what reaches it (Kumar et al., 2022, LP-FT)."""
-    layer = suffix.get_submodule(head)
-    seen: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
-
-    def reaching(rows: slice) -> Tensor:
-        seen.clear()
-        suffix(examples.activations[rows].clone())
-        return seen.pop()
-
-    suffix.eval()
-    with torch.no_grad():
-        parts = memory.evaluation.over(len(examples), most=EVALUATED, attempt=reaching)
-    hook.remove()
-    features = torch.cat(parts).float()
-    if features.ndim == 4:  # a 1x1 convolution classifies every place; start it at their mean
-        features = features.mean(dim=(2, 3))
-    (classifier,) = fit_path(
-        features,
-        examples.labels,
-        num_classes=num_classes,
-        inverse_penalties=[1.0],
-        beat=memory.beat,
-    )
-    assert isinstance(layer, nn.Linear | nn.Conv2d)
-    assert layer.bias is not None
-    with torch.no_grad():
-        layer.weight.copy_(classifier.weight.view_as(layer.weight))
-        layer.bias.copy_(classifier.bias)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, optim
+from torch import Tensor, nn, optim
 from torch.nn import functional
 
 from trainable.memory import nothing
@@ -28,6 +28,18 @@ class LinearClassifier:
 
     weight: Tensor
     bias: Tensor
+
+    def to(self, device: torch.device | str) -> LinearClassifier:
+        """The same classifier on a device."""
+        return LinearClassifier(self.weight.to(device), self.bias.to(device))
+
+    def copy_into(self, layer: nn.Module) -> None:
+        """Give a linear layer, or a 1x1 convolution, this weight and bias in its own precision."""
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
+        assert layer.bias is not None
+        with torch.no_grad():
+            layer.weight.copy_(self.weight.view_as(layer.weight))
+            layer.bias.copy_(self.bias)
 
     def log_probabilities(self, features: Tensor) -> Tensor:
         """(N, C) float64 logarithms of the class probabilities of (N, D) features."""

@@ -43,11 +43,9 @@ def resolve_batchnorm(batchnorm: str, num_train: int) -> str:
     return "train" if num_train >= BATCHNORM_TRAIN_FROM else "eval"
 
 
-def resolve_head_init(head_init: str, *, zero_head: bool) -> str:
-    """`zero` or `logistic` for the knob `head_init`; `auto` is zero where `zero_head` says so."""
-    if head_init != "auto":
-        return head_init
-    return "zero" if zero_head else "logistic"
+def resolve_head_init(head_init: str) -> str:
+    """`zero` or `logistic` for the knob `head_init`, `auto` included."""
+    return "logistic" if head_init == "auto" else head_init
 
 
 def train_mode(suffix: nn.Module, *, batchnorm: str) -> None:

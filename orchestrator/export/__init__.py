@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -195,6 +195,17 @@ def _open_to(labels: Labels, images: LabelledImages) -> LabelledImages:
     return replace(images, split=split)
 
 
+def _measured_penalty(choice: Choice, task: Mapping[str, Any], repeat: int) -> float:
+    """The C of a probe on a draw, or on the first one where that was not measured.
+
+    Version 0.1.0 chose it on the first draw for all of them.
+    """
+    penalties: list[float] = task.get("inverse_penalties", [])
+    if repeat < len(penalties):
+        return penalties[repeat]
+    return float(json.loads(choice.trial["params"])["inverse_penalty"])
+
+
 def _train(
     choice: Choice,
     images: LabelledImages,
@@ -212,7 +223,7 @@ def _train(
             images,
             backbone,
             budget=budget,
-            inverse_penalty=json.loads(choice.trial["params"])["inverse_penalty"],
+            inverse_penalty=_measured_penalty(choice, task, repeat),
             repeat=repeat,
             seed=task["seed"],
             image_size=task["image_size"],

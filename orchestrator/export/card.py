@@ -232,11 +232,11 @@ def _training(card: Card) -> list[str]:
         "",
     ]
     if spec is None:
-        penalty = json.loads(trial["params"])["inverse_penalty"]
         return [
             *lines,
-            f"Logistic regression on what reaches the backbone's head, C = {penalty:g}, as it was "
-            "measured; nothing of the backbone was trained.",
+            "Logistic regression on what reaches the backbone's head, "
+            f"C = {card.model.inverse_penalty:g}, as it was measured; nothing of the backbone was "
+            "trained.",
         ]
     passes = card.passes or 0.0
     knobs = {name: value for name, value in spec.to_json().items() if name not in _ELSEWHERE}

@@ -15,6 +15,7 @@ from orchestrator.tuning.shared import Fetcher, Shared
 from orchestrator.work import Event, Work
 from orchestrator.worker import PROCESS_BROKEN, perform
 from trainable.device import limit_memory
+from trainable.probe import ProbeMemo
 
 
 class SweepActor(tune.Trainable):
@@ -57,6 +58,7 @@ class FineTuneActor(SweepActor):
         limit_memory(resources.required_resources.get("GPU", 0) if resources else 0)
         self._shared = shared
         self._fetcher = Fetcher(shared)
+        self._probes = ProbeMemo()
         super().setup(config)
 
     def events(self, work: Work) -> Iterator[Event]:
@@ -66,6 +68,7 @@ class FineTuneActor(SweepActor):
             images=self._fetcher.images,
             backbone=self._fetcher.backbone,
             cache=self._fetcher.cache,
+            probes=self._probes,
             keeping=RemoteKeeping(self._shared.keeper, work),
             checkpoint_s=self._shared.checkpoint_s,
         )

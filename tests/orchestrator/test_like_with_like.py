@@ -21,14 +21,14 @@ from orchestrator.sources import load_images
 from orchestrator.space import DigitsSection, SearchSpace, parse_space
 from orchestrator.work import Kind, Work
 from orchestrator.worker import perform
-from trainable import baselines
+from trainable import probe
 from trainable.backbones import Backbone, load_weights
-from trainable.baselines import INVERSE_PENALTIES
 from trainable.configuration import Configuration
 from trainable.heads import Heads
 from trainable.images import LabelledImages, Split
 from trainable.keeping import open_cache
 from trainable.logistic import LinearClassifier, fit_path
+from trainable.probe import INVERSE_PENALTIES
 from trainable.spec import CacheMode, TrialSpec
 from trainable.store import FOLDER_VARIABLE
 
@@ -79,10 +79,12 @@ def space_of(search: dict[str, Any] | None = None, **top: Any) -> SearchSpace:
 
 @dataclass
 class Seen:
-    """(features, labels) of whatever was fitted, and features of whatever was predicted."""
+    """(features, labels) that heads learn from and probes are fitted to, and what both predict."""
 
+    learnt: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     fitted: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    predicted: list[Tensor] = field(default_factory=list)
+    by_heads: list[Tensor] = field(default_factory=list)
+    by_probe: list[Tensor] = field(default_factory=list)
 
 
 @contextmanager
@@ -93,7 +95,7 @@ def watching() -> Iterator[Seen]:
     by_heads, by_probe = Heads.log_probabilities, LinearClassifier.log_probabilities
 
     def watched_learners(self: Configuration, parts: Any, **given: Any) -> Any:
-        seen.fitted += [(part.activations, part.labels) for part in parts]
+        seen.learnt += [(part.activations, part.labels) for part in parts]
         return learners(self, parts, **given)
 
     def watched_path(features: Tensor, labels: Tensor, **given: Any) -> Any:
@@ -101,16 +103,16 @@ def watching() -> Iterator[Seen]:
         return path(features, labels, **given)
 
     def watched_heads(self: Heads, parts: Any) -> Any:
-        seen.predicted += parts
+        seen.by_heads += parts
         return by_heads(self, parts)
 
     def watched_probe(self: LinearClassifier, features: Tensor) -> Tensor:
-        seen.predicted.append(features)
+        seen.by_probe.append(features)
         return by_probe(self, features)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Configuration, "learners", watched_learners)
-        patch.setattr(baselines, "fit_path", watched_path)
+        patch.setattr(probe, "fit_path", watched_path)
         patch.setattr(Heads, "log_probabilities", watched_heads)
         patch.setattr(LinearClassifier, "log_probabilities", watched_probe)
         yield seen
@@ -146,6 +148,13 @@ def equal(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and torch.equal(one, other)
 
 
+def same_rows(some: list[tuple[Tensor, Tensor]], others: list[tuple[Tensor, Tensor]]) -> bool:
+    return len(some) == len(others) and all(
+        equal(one[0], other[0]) and equal(one[1], other[1])
+        for one, other in zip(some, others, strict=True)
+    )
+
+
 SPACES: dict[str, Callable[[], SearchSpace]] = {
     "the weights' own size": space_of,
     "size and precision fixed": lambda: space_of(training={"image_size": 16, "precision": "bf16"}),
@@ -179,40 +188,40 @@ def test_a_probe_is_given_what_the_head_of_the_trial_beside_it_is_given(name: st
         beside = probe_beside(space, space.label_budgets[0].study, spec)
         assert beside is not None
         assert beside in planned
-        probe = given_to(Kind.BASELINE, task_of(beside, space))
+        baseline = given_to(Kind.BASELINE, task_of(beside, space))
         trial = given_to(Kind.TRIAL, spec.to_json())
-        # The trial and the probe as fitted to the folds, and on what that is validated.
-        folds = len(trial.fitted)
-        assert folds == len(probe.fitted) - REPEATS
+        folds = len(trial.learnt)
+        # The heads start from the probe of the first draw, fitted to its folds and to all of it.
+        assert same_rows(trial.fitted, baseline.fitted[: folds + 1])
+        assert len(baseline.fitted) == REPEATS * (folds + 1)
+        # They learn from what it was fitted to, but for views, and are validated on the same rows.
         plain = given_to(Kind.TRIAL, replace(spec, augment=None).to_json())
-        for (rows, labels), (expected, expected_labels) in zip(
-            probe.fitted[:folds], plain.fitted, strict=True
-        ):
-            assert equal(rows, expected)
-            assert equal(labels, expected_labels)
+        assert same_rows(plain.learnt, baseline.fitted[:folds])
+        for rows, _ in plain.learnt:
             assert len(np.unique(rows, axis=0)) == len(rows)  # equal rows are equal images
-        assert len(trial.predicted) == folds
-        held_out = [probe.predicted.pop(0) for _ in range(folds * len(INVERSE_PENALTIES))]
+        assert len(trial.by_heads) == folds
+        held_out = baseline.by_probe[: folds * len(INVERSE_PENALTIES)]
         for number, rows in enumerate(held_out):
-            assert equal(rows, trial.predicted[number // len(INVERSE_PENALTIES)])
+            assert equal(rows, trial.by_heads[number % folds])
         # Whole draws, and the test images.
+        tested = baseline.by_probe[-REPEATS:]
         for repeat in range(REPEATS):
             final = given_to(Kind.FINAL, replace(spec, repeat=repeat).to_json())
-            (whole,) = given_to(
-                Kind.FINAL, replace(spec, repeat=repeat, augment=None).to_json()
-            ).fitted
-            assert equal(probe.fitted[folds + repeat][0], whole[0])
-            assert equal(probe.fitted[folds + repeat][1], whole[1])
-            assert equal(probe.predicted[repeat], torch.cat(final.predicted))
+            fitted = baseline.fitted[repeat * (folds + 1) :][: folds + 1]
+            assert same_rows(final.fitted, fitted)
+            task = replace(spec, repeat=repeat, augment=None).to_json()
+            assert same_rows(given_to(Kind.FINAL, task).learnt, fitted[-1:])
+            assert equal(tested[repeat], torch.cat(final.by_heads))
 
 
 def test_with_augmentation_a_trial_trains_on_views_and_nothing_else_differs() -> None:
     (spec,) = trials_of(space_of(augment=VIEWS))
     with_views = given_to(Kind.TRIAL, spec.to_json())
     plain = given_to(Kind.TRIAL, replace(spec, augment=None).to_json())
-    for (views, _), (rows, _) in zip(with_views.fitted, plain.fitted, strict=True):
+    for (views, _), (rows, _) in zip(with_views.learnt, plain.learnt, strict=True):
         assert len(views) == 2 * len(rows)
-    assert all(map(equal, with_views.predicted, plain.predicted))
+    assert same_rows(with_views.fitted, plain.fitted)
+    assert all(map(equal, with_views.by_heads, plain.by_heads))
 
 
 @pytest.mark.parametrize("change", [{"image_size": 12}, {"precision": "bf16"}])

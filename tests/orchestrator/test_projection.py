@@ -127,6 +127,7 @@ def _do(broker: StudyBroker, work: Work, sent: Sent) -> None:
         result = {
             "weights": work.task["backbone"] and "zoo",
             "inverse_penalty": 0.1,
+            "inverse_penalties": [0.1, 1.0],
             "num_features": 9,
             "image_size": 28,
             "precision": "bf16",
@@ -353,6 +354,7 @@ def test_baselines_are_rows_of_their_own(swept: Swept) -> None:
         "seed": 5,
         "image_size": 28,
         "precision": "bf16",
+        "inverse_penalties": [0.1, 1.0],
     }
     failed = swept.row("b2-probe-tiny_untrained")
     assert (failed["state"], failed["failure"]) == ("failed", "DataError: odd")

@@ -19,11 +19,13 @@ from orchestrator.space import DigitsSection
 from orchestrator.work import Event, Failure, Kind, Work
 from orchestrator.worker import PROCESS_BROKEN, perform
 from trainable import device as devices
+from trainable import probe
 from trainable.backbones import Backbone, load_weights
 from trainable.errors import DataError
 from trainable.finetune import DivergedError, Trial
 from trainable.images import LabelledImages
-from trainable.spec import LabelBudget, TrialSpec
+from trainable.probe import Probe, ProbeMemo
+from trainable.spec import LabelBudget, TrialSpec, Validation
 
 RUN_KEYS = {
     "micro_batches",
@@ -118,6 +120,38 @@ def test_a_trial_reports_what_trainable_reports() -> None:
     expected = [asdict(report) | {"elapsed_s": None} for report in trial.reports()]
     found = [(event.report or {}) | {"elapsed_s": None} for event in _events(_work())]
     assert found == expected
+
+
+def _outcome(event: Event) -> tuple[Any, Any]:
+    report = event.report and {k: v for k, v in event.report.items() if k != "elapsed_s"}
+    return report, event.result
+
+
+def test_work_of_a_process_that_remembers_probes_comes_to_the_same_and_fits_each_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    works = [
+        _baseline("tiny_strokes"),
+        _work(validation=Validation(2)),
+        _work(validation=Validation(2), freeze_depth=0.5),
+        _work(Kind.FINAL, validation=Validation(2), repeat=1),
+    ]
+    forgetting = [_outcome(event) for work in works for event in _events(work)]
+    fitted: list[Probe] = []
+    fit = probe.fit_probe
+    monkeypatch.setattr(
+        probe,
+        "fit_probe",
+        lambda *a, **k: fitted.append(fit(*a, **k)) or fitted[-1],  # type: ignore[func-returns-value]
+    )
+    memo = ProbeMemo()
+    remembering = [
+        _outcome(event)
+        for work in works
+        for event in perform(work, images=digits, backbone=backbone, probes=memo)
+    ]
+    assert remembering == forgetting
+    assert len(fitted) == 2  # one a repeat of the baseline, and none besides
 
 
 @pytest.mark.parametrize("work", [_work(), _work(Kind.FINAL), _baseline(None)])

@@ -22,7 +22,7 @@ from orchestrator.space import datasets
 from orchestrator.tables import KEYS, read_table
 from tests.pins import computed
 from tests.pins.computed import FIXTURES, NAMES, OF_FIXTURE, PINS
-from trainable import baselines, features, optimizers, recipe, scores
+from trainable import baselines, features, optimizers, probe, recipe, scores
 from trainable.backbones import Backbone
 from trainable.checkpoint import Checkpoint
 from trainable.finetune import Trial
@@ -106,7 +106,7 @@ def test_what_no_search_space_can_say_is_decided_as_before() -> None:
         "settled trials before TPE models them": sampling.TPE_STARTUP_TRIALS,
         "share of the images that tests": datasets.DEFAULT_TEST_SHARE,
         "most leaked": checks.MAX_LEAKED_FRACTION,
-        "penalties of a baseline": baselines.INVERSE_PENALTIES,
+        "penalties of a baseline": probe.INVERSE_PENALTIES,
         "most pixels of a baseline": baselines.MAX_PIXELS,
         "images per pass": (features.BATCH, features.GPU_BATCH),
         "largest gradient": recipe.CLIP_NORM,

@@ -7,15 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from trainable import baselines
+from trainable import probe
 from trainable.backbones import Backbone, Preprocessing
-from trainable.baselines import INVERSE_PENALTIES, BaselineResult, run_baseline
+from trainable.baselines import BaselineResult, baseline_features, run_baseline
 from trainable.budget import draw_subset
 from trainable.decoding import decode
 from trainable.errors import DataError
 from trainable.images import LabelledImages, Split
 from trainable.logistic import fit_path
-from trainable.spec import LabelBudget, Metric, Validation
+from trainable.probe import INVERSE_PENALTIES, UNVALIDATED_PENALTY, probe_of_draw
+from trainable.spec import LabelBudget, Validation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,7 +25,6 @@ def run(images: LabelledImages, backbone: Backbone | None = None, **changed: Any
     settings: dict[str, Any] = {
         "budget": LabelBudget(5),
         "validation": Validation(3),
-        "objective": Metric.ACCURACY,
         "repeats": 2,
         "seed": 0,
     }
@@ -33,7 +33,7 @@ def run(images: LabelledImages, backbone: Backbone | None = None, **changed: Any
 
 def same(one: BaselineResult, other: BaselineResult) -> bool:
     return (
-        one.inverse_penalty == other.inverse_penalty
+        one.inverse_penalties == other.inverse_penalties
         and one.validation == other.validation
         and len(one.tests) == len(other.tests)
         and all(
@@ -73,6 +73,21 @@ def test_a_group_never_trains_and_validates_a_baseline(digit_images: LabelledIma
     assert run(replace(digit_images, groups=halves)).folds == 2
 
 
+def test_a_later_draw_that_cannot_be_validated_is_still_fitted(
+    digit_images: LabelledImages,
+) -> None:
+    draws = [
+        draw_subset(digit_images, budget=LabelBudget(2), repeat=repeat, seed=0) for repeat in (0, 1)
+    ]
+    groups = np.arange(len(digit_images))
+    assert not set(draws[1][:2]) & set(draws[0])
+    groups[draws[1][:2]] = groups[draws[1][0]]
+    result = run(replace(digit_images, groups=groups), budget=LabelBudget(2))
+    assert result.folds == 2
+    assert result.inverse_penalties[1] == UNVALIDATED_PENALTY
+    assert result.tests[1].scores.accuracy > 0.5
+
+
 def test_baselines_are_the_same_every_time(digit_images: LabelledImages, strokes: Backbone) -> None:
     for backbone in (None, strokes):
         first = run(digit_images, backbone)
@@ -80,9 +95,23 @@ def test_baselines_are_the_same_every_time(digit_images: LabelledImages, strokes
         assert same(run(digit_images, backbone), first)
 
 
-def test_penalty_is_chosen_on_the_first_repeat_alone(digit_images: LabelledImages) -> None:
+def test_the_penalty_of_each_repeat_is_chosen_on_its_own_draw(
+    digit_images: LabelledImages,
+) -> None:
     one, three = run(digit_images, repeats=1), run(digit_images, repeats=3)
-    assert (one.inverse_penalty, one.validation) == (three.inverse_penalty, three.validation)
+    assert (one.inverse_penalties, one.validation) == (
+        three.inverse_penalties[:1],
+        three.validation,
+    )
+    subset = draw_subset(digit_images, budget=LabelBudget(5), repeat=2, seed=0)
+    draws = probe_of_draw(
+        digit_images,
+        subset,
+        validation=Validation(3),
+        features=lambda indices: baseline_features(digit_images, indices, None),
+        features_key={},
+    )
+    assert three.inverse_penalties[2] == draws.inverse_penalty
     assert np.array_equal(one.tests[0].predicted, three.tests[0].predicted)
 
 
@@ -112,7 +141,7 @@ def test_test_labels_do_not_choose_the_penalty_or_move_a_prediction(
     test = digit_images.indices(Split.TEST)
     labels[test] = np.random.default_rng(0).permutation(labels[test])
     honest, scrambled = run(digit_images), run(replace(digit_images, labels=labels))
-    assert honest.inverse_penalty == scrambled.inverse_penalty
+    assert honest.inverse_penalties == scrambled.inverse_penalties
     assert honest.validation == scrambled.validation
     for one, other in zip(honest.tests, scrambled.tests, strict=True):
         assert np.array_equal(one.predicted, other.predicted)
@@ -132,7 +161,7 @@ def test_test_predictions_are_those_of_the_penalty_chosen(digit_images: Labelled
             features[draw],
             labels[draw],
             num_classes=10,
-            inverse_penalties=[result.inverse_penalty],
+            inverse_penalties=[result.inverse_penalties[repeat]],
         )
         expected = classifier.log_probabilities(features[unseen]).max(dim=1)
         assert np.array_equal(test.predicted, expected.indices.numpy())
@@ -160,21 +189,14 @@ def test_of_equal_accuracies_the_lower_log_loss_decides() -> None:
     images = grey_images(values, [0, 1] * 5, test=2)
     result = run(images, validation=Validation(2))
     assert result.validation.accuracy == 1
-    assert result.inverse_penalty == INVERSE_PENALTIES[-1]
+    assert result.inverse_penalties == (INVERSE_PENALTIES[-1],) * 2
 
 
 def test_of_equal_scores_the_stronger_regularisation_is_taken() -> None:
     images = grey_images([77] * 10, [0, 1] * 5, test=2)
     result = run(images, validation=Validation(2))
     assert result.validation.log_loss == pytest.approx(np.log(2))
-    assert result.inverse_penalty == INVERSE_PENALTIES[0]
-
-
-def test_objective_decides_which_penalty_is_taken(digit_images: LabelledImages) -> None:
-    by_loss = run(digit_images, objective=Metric.LOG_LOSS, repeats=1)
-    by_accuracy = run(digit_images, objective=Metric.ACCURACY, repeats=1)
-    assert by_loss.validation.log_loss <= by_accuracy.validation.log_loss
-    assert by_accuracy.validation.accuracy >= by_loss.validation.accuracy
+    assert result.inverse_penalties == (INVERSE_PENALTIES[0],) * 2
 
 
 def test_pixels_are_seen_at_the_smallest_side_whatever_size_a_backbone_is_given() -> None:
@@ -232,7 +254,7 @@ def test_labels_of_the_val_split_train_no_baseline(
     with_val_split: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # They choose the penalty; with one alone they have nothing left to decide.
-    monkeypatch.setattr(baselines, "INVERSE_PENALTIES", (1.0,))
+    monkeypatch.setattr(probe, "INVERSE_PENALTIES", (1.0,))
     labels = with_val_split.labels.copy()
     apart = with_val_split.indices(Split.VAL)
     labels[apart] = np.random.default_rng(0).permutation(labels[apart])

@@ -28,7 +28,7 @@ from trainable.finetune import Trial
 from trainable.images import LabelledImages, Split
 from trainable.logistic import fit_path
 from trainable.portable import ONNX_FILE, TORCH_FILE, difference, write_portable
-from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
+from trainable.spec import LabelBudget, TrialSpec, Validation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -129,7 +129,6 @@ def test_a_probe_becomes_the_head_of_its_backbone(
         backbone=strokes,
         budget=budget,
         validation=Validation(2),
-        objective=Metric.ACCURACY,
         repeats=2,
         seed=0,
     )
@@ -137,14 +136,14 @@ def test_a_probe_becomes_the_head_of_its_backbone(
         digit_images,
         strokes,
         budget=budget,
-        inverse_penalty=expected.inverse_penalty,
+        inverse_penalty=expected.inverse_penalties[1],
         repeat=1,
         seed=0,
     )
     shares = shares_of(model.network, inputs_of_the_test_split(digit_images, model))
     np.testing.assert_array_equal(shares.argmax(axis=1), expected.tests[1].predicted)
     np.testing.assert_allclose(shares.max(axis=1), expected.tests[1].probability, atol=1e-4)
-    assert model.spec is None
+    assert (model.spec, model.inverse_penalty) == (None, expected.inverse_penalties[1])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

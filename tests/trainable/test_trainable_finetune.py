@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainable import configuration, finetune, pixels
+from trainable import configuration, finetune, pixels, probe
 from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone, Preprocessing, load_weights
 from trainable.budget import draw_subset, split_folds
@@ -220,8 +220,9 @@ def test_labels_are_drawn_by_the_budget_seed_and_repeat_of_the_spec(
     monkeypatch.setattr(pixels, "decode", watched)
     budget = LabelBudget(total=33)
     list(Trial(spec_of(label_budget=budget, seed=5, repeat=2), digit_images, strokes).reports())
-    (rows,) = decoded
-    assert np.array_equal(rows, draw_subset(digit_images, budget=budget, repeat=2, seed=5))
+    expected = draw_subset(digit_images, budget=budget, repeat=2, seed=5)
+    assert len(decoded) == 2  # for the head's start and for the prefix, as nothing is kept
+    assert all(np.array_equal(rows, expected) for rows in decoded)
 
 
 # What may be seen
@@ -275,7 +276,10 @@ def test_labels_of_a_fold_do_not_reach_the_predictions_of_that_fold(
     subset = drawn(digit_images)
     folds = split_folds(digit_images.labels[subset], validation=Validation(2))
     monkeypatch.setattr(finetune, "draw_subset", lambda *_, **__: subset)
-    monkeypatch.setattr(finetune, "validation_parts", lambda *_, **__: (subset, folds))
+    for module in (finetune, probe):
+        monkeypatch.setattr(module, "validation_parts", lambda *_, **__: (subset, folds))
+    # They choose the penalty of the start; with one alone they have nothing left to decide.
+    monkeypatch.setattr(probe, "INVERSE_PENALTIES", (1.0,))
     seen: list[Tensor] = []
 
     def watched(predictions: Tensor, labels: Tensor) -> Scores:
@@ -319,8 +323,10 @@ def test_validation_outside_the_budget_scores_the_val_split_and_trains_on_the_wh
 
 
 def test_labels_of_the_val_split_reach_no_prediction(
-    with_val_split: LabelledImages, strokes: Backbone
+    with_val_split: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # They choose the penalty of the start; with one alone they have nothing left to decide.
+    monkeypatch.setattr(probe, "INVERSE_PENALTIES", (1.0,))
     scrambled = shuffled_labels(with_val_split, with_val_split.indices(Split.VAL))
     spec = spec_of(validation=OUTSIDE)
     honest, other = (Trial(spec, images, strokes).refit() for images in (with_val_split, scrambled))
@@ -401,7 +407,7 @@ def test_facts_of_the_two_ends_of_freezing(digit_images: LabelledImages, strokes
     assert nothing.trainable_params == nothing.total_params == everything.total_params
     assert everything.trainable_params == 96 * 10 + 10
     assert everything.prefix_flops_fraction == pytest.approx(1.0)
-    assert everything.spec.head_init == "zero"
+    assert nothing.spec.head_init == everything.spec.head_init == "logistic"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from trainable.heads import Heads, is_bare_head
 from trainable.learner import Learner
+from trainable.logistic import LinearClassifier, fit_path
 from trainable.spec import LabelBudget, TrialSpec
 from trainable.updating import DivergedError, Examples
 
@@ -48,10 +49,21 @@ def parts() -> list[Examples]:
     ]
 
 
-def learners(spec: TrialSpec) -> list[Learner]:
+def initial_heads(spec: TrialSpec) -> list[LinearClassifier] | None:
+    if spec.head_init == "zero":
+        return None
     return [
-        Learner(bare(), "0", part, name=name, spec=spec, depth_of={}, num_classes=4)
-        for part, name in zip(parts(), NAMES, strict=True)
+        fit_path(part.activations, part.labels, num_classes=4, inverse_penalties=[1.0])[0]
+        for part in parts()
+    ]
+
+
+def learners(spec: TrialSpec) -> list[Learner]:
+    nothing: list[LinearClassifier | None] = [None] * 3
+    starts = initial_heads(spec) or nothing
+    return [
+        Learner(bare(), "0", part, name=name, spec=spec, depth_of={}, initial_head=head)
+        for part, name, head in zip(parts(), NAMES, starts, strict=True)
     ]
 
 
@@ -68,7 +80,8 @@ def learners(spec: TrialSpec) -> list[Learner]:
 )
 def test_losses_and_predictions_are_those_of_one_learner_a_fold(knobs: dict[str, Any]) -> None:
     spec = TrialSpec(**{**SETTINGS, **knobs})
-    heads, single = Heads(parts(), names=NAMES, spec=spec, num_classes=4), learners(spec)
+    heads = Heads(parts(), names=NAMES, spec=spec, num_classes=4, initial_heads=initial_heads(spec))
+    single = learners(spec)
     seen = [part.activations for part in parts()]
     for step in (5, 12):
         expected = sum(learner.advance(step) for learner in single) / 3

@@ -18,7 +18,7 @@ from trainable.decoding import decode, normalize
 from trainable.freezing import FrozenPrefix, SplitBackbone, split
 from trainable.images import LabelledImages, Split
 from trainable.learner import Learner
-from trainable.logistic import fit_path
+from trainable.logistic import LinearClassifier, fit_path
 from trainable.optimizers import SGD, AdamW
 from trainable.recipe import (
     learning_parameters,
@@ -79,8 +79,13 @@ class Bench:
             name=name,
             spec=TrialSpec(**{**RESOLVED, **knobs}),
             depth_of=parameter_depths(self.backbone.traced(8)),
-            num_classes=10,
+            initial_head=self.probe() if knobs.get("head_init") == "logistic" else None,
         )
+
+    def probe(self) -> LinearClassifier:
+        """Fitted on what reaches the head."""
+        features = self.examples(self.halves(7).prefix).activations
+        return fit_path(features, self.labels, num_classes=10, inverse_penalties=[1.0])[0]
 
 
 @pytest.fixture
@@ -158,10 +163,8 @@ def test_batch_statistics_are_used_from_500_images_unless_said_otherwise() -> No
 
 
 def test_head_starts_as_the_probe_unless_the_probe_is_all_there_is() -> None:
-    assert resolve_head_init("auto", zero_head=True) == "zero"
-    assert resolve_head_init("auto", zero_head=False) == "logistic"
-    assert resolve_head_init("logistic", zero_head=True) == "logistic"
-    assert resolve_head_init("zero", zero_head=False) == "zero"
+    assert resolve_head_init("auto") == resolve_head_init("logistic") == "logistic"
+    assert resolve_head_init("zero") == "zero"
 
 
 def options_by_name(bench: Bench, *, frozen: int, **knobs: Any) -> dict[str, dict[str, float]]:
@@ -358,7 +361,6 @@ def test_random_layers_depend_on_the_place_of_the_update_and_not_on_what_ran_bef
             name="fold0",
             spec=TrialSpec(**{**RESOLVED, "seed": noise_seed}),
             depth_of={},
-            num_classes=10,
         )
         for step in range(1, 4):
             if disturb:
@@ -393,9 +395,8 @@ def test_gradient_that_is_no_number_is_noticed_although_the_loss_is_finite(bench
         learner.advance(1)
 
 
-def test_logistic_head_predicts_at_the_start_like_the_logistic_regression(bench: Bench) -> None:
-    features = bench.examples(bench.halves(7).prefix).activations
-    (probe,) = fit_path(features, bench.labels, num_classes=10, inverse_penalties=[1.0])
+def test_initial_head_predicts_at_the_start_like_the_probe_that_it_is(bench: Bench) -> None:
+    features, probe = bench.examples(bench.halves(7).prefix).activations, bench.probe()
     for frozen in (0, 3, 7):
         learner = bench.learner(frozen=frozen, head_init="logistic")
         found = learner.log_probabilities(learner.examples.activations)
@@ -422,6 +423,8 @@ def test_one_by_one_convolution_serves_as_a_head(bench: Bench) -> None:
             return result
 
     examples = bench.examples(bench.halves(1).prefix)
+    pooled = examples.activations.mean(dim=(2, 3))
+    (probe,) = fit_path(pooled, examples.labels, num_classes=10, inverse_penalties=[1.0])
     learner = Learner(
         torch.fx.symbolic_trace(Pixelwise()),
         "head",
@@ -429,10 +432,8 @@ def test_one_by_one_convolution_serves_as_a_head(bench: Bench) -> None:
         name="fold0",
         spec=TrialSpec(**{**RESOLVED, "head_init": "logistic"}),
         depth_of={},
-        num_classes=10,
+        initial_head=probe,
     )
-    pooled = examples.activations.mean(dim=(2, 3))
-    (probe,) = fit_path(pooled, examples.labels, num_classes=10, inverse_penalties=[1.0])
     expected = probe.log_probabilities(pooled).exp()
     assert torch.allclose(
         learner.log_probabilities(examples.activations).exp(), expected, atol=1e-3
@@ -458,7 +459,7 @@ def test_examples_are_left_as_they_were_by_layers_that_work_in_place(bench: Benc
         name="fold0",
         spec=TrialSpec(**{**RESOLVED, "head_init": "logistic"}),
         depth_of={},
-        num_classes=10,
+        initial_head=bench.probe(),
     )
     learner.advance(2)
     learner.log_probabilities(examples.activations)
@@ -494,7 +495,7 @@ def test_training_on_cached_activations_equals_running_the_prefix_at_each_step(
         name="fold0",
         spec=replace(cached.spec),
         depth_of={},
-        num_classes=10,
+        initial_head=bench.probe(),
     )
     assert cached.advance(5) == pytest.approx(uncached.advance(5), rel=1e-5)
     expected = uncached.log_probabilities(images.activations)
@@ -548,7 +549,6 @@ def test_only_what_is_to_learn_moves(
         spec=spec,
         depth_of=depths,
         learning=learning,
-        num_classes=10,
     )
     before = state(learner)
     learner.advance(2)

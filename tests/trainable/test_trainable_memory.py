@@ -23,8 +23,9 @@ from trainable.freezing import frozen_between
 from trainable.heads import Heads
 from trainable.images import LabelledImages, Split
 from trainable.learner import Learner
+from trainable.logistic import LinearClassifier
 from trainable.memory import Pieces, memory_errors
-from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
+from trainable.spec import LabelBudget, TrialSpec, Validation
 from trainable.updating import Examples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -182,6 +183,15 @@ def examples() -> Examples:
     return Examples(torch.randn(30, 8, generator=random), torch.randint(4, (30,), generator=random))
 
 
+def probe(width: int) -> LinearClassifier:
+    """Something for a head of so many inputs to start as."""
+    random = torch.Generator().manual_seed(7)
+    return LinearClassifier(
+        torch.randn(4, width, generator=random, dtype=torch.float64),
+        torch.randn(4, generator=random, dtype=torch.float64),
+    )
+
+
 def learner(*, dropout: float = 0.0, norm: bool = False, **knobs: Any) -> Learner:
     torch.manual_seed(5)
     return Learner(
@@ -191,7 +201,7 @@ def learner(*, dropout: float = 0.0, norm: bool = False, **knobs: Any) -> Learne
         name="fold0",
         spec=TrialSpec(**{**SPEC, **knobs}),
         depth_of={},
-        num_classes=4,
+        initial_head=probe(12) if knobs.get("head_init") == "logistic" else None,
     )
 
 
@@ -289,7 +299,8 @@ def test_an_optimizer_without_room_is_an_error_and_tried_once(
 def heads(**knobs: Any) -> Heads:
     parts = [examples(), examples().at(torch.arange(20))]
     spec = TrialSpec(**{**SPEC, "freeze_depth": 1.0, **knobs})
-    return Heads(parts, names=["fold0", "fold1"], spec=spec, num_classes=4)
+    initial = [probe(8)] * 2 if spec.head_init == "logistic" else None
+    return Heads(parts, names=["fold0", "fold1"], spec=spec, num_classes=4, initial_heads=initial)
 
 
 @pytest.mark.parametrize("knobs", [{"optimizer": "sgd", "lr": 0.5}, {"head_init": "logistic"}])
@@ -474,7 +485,6 @@ def test_a_baseline_shows_life_while_it_reads_and_while_it_fits(
         backbone=strokes if probe else None,
         budget=LabelBudget(3),
         validation=Validation(2),
-        objective=Metric.ACCURACY,
         repeats=1,
         seed=0,
         beat=lambda: beats.append(None),
