@@ -19,7 +19,7 @@ from trainable.budget import Fold, draw_subset, validation_parts
 from trainable.checkpoint import Checkpoint
 from trainable.configuration import Configuration
 from trainable.course import AfterUpdate, Clock, Course
-from trainable.errors import DataError
+from trainable.errors import DataError, SpecError
 from trainable.examples import ExampleReader
 from trainable.features import FeatureCounts
 from trainable.freezing import SplitBackbone
@@ -31,9 +31,9 @@ from trainable.logistic import LinearClassifier
 from trainable.memory import Memory, memory_errors, nothing
 from trainable.probe import Probe, ProbeMemo, probe_of_draw
 from trainable.results import Report, TestResult, TrialFacts
-from trainable.scores import score
 from trainable.spec import TrialSpec
 from trainable.updating import DivergedError, Examples
+from trainable.validation import HeldOut
 
 __all__ = ["DivergedError", "Fitted", "Trial"]
 
@@ -152,10 +152,9 @@ class Trial:
             self._clock.mark()
             examples = self._reader.plain(rows)
             training = examples if spec.augment is None else self._reader.views(self._subset)
-            probe = self._probe(spec, start)
+            probe = self._probe(spec)
             self._clock.lap("features_s")
             validated = [rows[fold.val] for fold in folds]
-            labels = torch.from_numpy(self._images.labels[np.concatenate(validated)])
             course = self._course(
                 [training.at(self._reader.view_rows(fold.train)) for fold in folds],
                 names=[f"fold{number}" for number in range(len(folds))],
@@ -165,14 +164,18 @@ class Trial:
                 start=start,
                 after_update=after_update,
             )
-            held_out = [
-                examples.at(torch.from_numpy(fold.val).to(self._device)).activations
-                for fold in folds
-            ]
+            held_out = HeldOut(
+                [
+                    examples.at(torch.from_numpy(fold.val).to(self._device)).activations
+                    for fold in folds
+                ],
+                labels=torch.from_numpy(self._images.labels[np.concatenate(validated)]),
+                spec=spec,
+            )
             for span in course.spans(spec.reports):
                 self._clock.mark()
                 loss = course.advance(span)
-                scores = score(torch.cat(course.learners.log_probabilities(held_out)), labels)
+                scores, share = held_out.scores(course.learners)
                 self._clock.lap("train_s")
                 yield Report(
                     report=span.number,
@@ -183,6 +186,7 @@ class Trial:
                     val_balanced_accuracy=scores.balanced_accuracy,
                     val_objective=scores.objective(spec.objective),
                     elapsed_s=self._clock.elapsed_s,
+                    interpolation=share,
                 )
 
     def refit(
@@ -197,6 +201,7 @@ class Trial:
         Raises:
             DivergedError: loss or predictions are not finite.
             DataError: there is no test image.
+            SpecError: the spec leaves `interpolation` to validation.
             CheckpointError, GpuMemoryError: see `reports`.
         """
         test = self._images.indices(Split.TEST)
@@ -221,7 +226,7 @@ class Trial:
 
         Raises:
             DivergedError: the loss is not finite.
-            GpuMemoryError: see `reports`.
+            SpecError, GpuMemoryError: see `refit`.
         """
         with memory_errors("training"):
             learners = self._train_whole(watch=watch)
@@ -259,9 +264,14 @@ class Trial:
     ) -> Heads | Learners:
         """What was trained on the whole drawn subset."""
         spec = self._configuration.resolve(len(self._subset))
+        if isinstance(spec.interpolation, str):
+            raise SpecError(
+                f"interpolation: got {spec.interpolation}, which validation decides; a training on "
+                "the whole budget has none. Give the number that the trial's last report has"
+            )
         self._clock.mark()
         training = self._reader.views(self._subset)
-        probe = self._probe(spec, start)
+        probe = self._probe(spec)
         self._clock.lap("features_s")
         course = self._course(
             [training],
@@ -276,12 +286,17 @@ class Trial:
             course.advance(span)
             if watch is not None and span.step:
                 watch(span.step)
+        course.learners.settle(spec.interpolation)
         self._clock.lap("train_s")
         return course.learners
 
-    def _probe(self, spec: TrialSpec, start: Checkpoint | None) -> Probe | None:
-        """What heads start from; None where that is zero, or a checkpoint."""
-        if spec.head_init == "zero" or start is not None:
+    def _probe(self, spec: TrialSpec) -> Probe | None:
+        """What heads start from; None where that is zero.
+
+        Whoever goes on from a checkpoint needs it, too: the start is one end of the path on which
+        the weights are taken.
+        """
+        if spec.head_init == "zero":
             return None
         return probe_of_draw(
             self._images,

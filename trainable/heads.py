@@ -72,13 +72,17 @@ class Heads(Updating):
             optimizer=head_optimizer(spec, weights=[self._weight], biases=[self._bias]),
         )
 
-    def log_probabilities(self, parts: Sequence[Tensor]) -> list[Tensor]:
+    def log_probabilities(self, parts: Sequence[Tensor], *, share: float = 1) -> list[Tensor]:
         """For each fold (N, C) float64 on the CPU of its (N, D) activations.
+
+        Args:
+            parts: the activations of each fold.
+            share: of the way from the start to the present weights, 0..1.
 
         Raises:
             DivergedError: a prediction is not finite.
         """
-        with torch.inference_mode(), autocast(self.spec.precision, self._device):
+        with self.at(share), torch.inference_mode(), autocast(self.spec.precision, self._device):
             found = [self._predicted(fold, features) for fold, features in enumerate(parts)]
         if not all(bool(one.isfinite().all()) for one in found):
             raise DivergedError(f"a prediction at step {self.step} is no finite number")

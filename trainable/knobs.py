@@ -110,6 +110,14 @@ KNOBS: Mapping[str, Knob] = {
         words=("auto", "logistic", "zero"),
         help="what the head starts as; logistic: the linear probe on the same labels; auto: that",
     ),
+    "interpolation": Knob(
+        default="auto",
+        low=0.0,
+        high=1.0,
+        words=("auto",),
+        help="share of the way from the starting weights to the trained ones that is kept; auto: "
+        "of 0, 0.25, 0.5, 0.75 and 1 the one that validates best",
+    ),
     "batchnorm": Knob(
         default="auto",
         words=("auto", "eval", "train"),
@@ -134,3 +142,7 @@ KNOBS: Mapping[str, Knob] = {
     ),
 }
 """The keys of `training:` in a search-space file; each may be an axis of `search:` instead."""
+
+ADDED_SETTINGS = ("interpolation",)
+"""Keys of `KNOBS` that version 0.1.0 did not have. At its default such a key is left out wherever
+settings are written or hashed, so that what was written before means the same."""

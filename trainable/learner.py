@@ -227,7 +227,15 @@ class Learners:
         for learner in self._learners:
             learner.restore(state.part(learner.name))
 
-    def log_probabilities(self, parts: Sequence[Tensor]) -> list[Tensor]:
-        """What each learner makes of its part; see `Learner.log_probabilities`."""
-        pairs = zip(self._learners, parts, strict=True)
-        return [learner.log_probabilities(part) for learner, part in pairs]
+    def log_probabilities(self, parts: Sequence[Tensor], *, share: float = 1) -> list[Tensor]:
+        """What each learner makes of its part; see `Heads.log_probabilities`."""
+        found = []
+        for learner, part in zip(self._learners, parts, strict=True):
+            with learner.at(share):
+                found.append(learner.log_probabilities(part))
+        return found
+
+    def settle(self, share: float) -> None:
+        """See `Updating.settle`."""
+        for learner in self._learners:
+            learner.settle(share)

@@ -26,6 +26,8 @@ class Report:
         val_balanced_accuracy: 0..1.
         val_objective: the one of these that the spec's objective names.
         elapsed_s: since the trial began.
+        interpolation: share of the way from the start to the trained weights at which the
+            predictions were made, 0..1.
     """
 
     report: int
@@ -36,6 +38,7 @@ class Report:
     val_balanced_accuracy: float
     val_objective: float
     elapsed_s: float
+    interpolation: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from trainable.augmentation import Augmentation
 from trainable.errors import SpecError
-from trainable.knobs import KNOBS, Knob, block_range
+from trainable.knobs import ADDED_SETTINGS, KNOBS, Knob, block_range
 
 
 class Metric(StrEnum):
@@ -212,6 +212,7 @@ class TrialSpec:
     warmup: float = _knob("warmup")
     label_smoothing: float = _knob("label_smoothing")
     head_init: str = _knob("head_init")
+    interpolation: float | str = _knob("interpolation")
     batchnorm: str = _knob("batchnorm")
     trainable: str = _knob("trainable")
     image_size: int | str = _knob("image_size")
@@ -244,8 +245,12 @@ class TrialSpec:
             raise SpecError("\n".join(problems))
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of JSON values that `from_json` reads back to an equal spec."""
+        """A dict of JSON values that `from_json` reads back to an equal spec.
+
+        Settings that 0.1.0 did not have are left out at their defaults.
+        """
         data = asdict(self)
+        data |= {name: None for name in ADDED_SETTINGS if data[name] == KNOBS[name].default}
         data["label_budget"] = self.label_budget.to_json()
         data["validation"] = self.validation.to_json()
         data["objective"] = self.objective.value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from trainable.budget import derive_seed
 from trainable.checkpoint import Checkpoint
 from trainable.errors import TrainableError
+from trainable.interpolation import WeightPath
 from trainable.memory import nothing
 from trainable.optimizers import Optimizer
 from trainable.recipe import MOMENTS
@@ -77,6 +79,21 @@ class Updating(ABC):
         self._buffers = buffers
         self._optimizer = optimizer
         self._loss = torch.zeros((), dtype=torch.float64)
+        # Where the end is all that is asked for, no copy of the start takes memory.
+        self._path = None if spec.interpolation == 1 else WeightPath({**parameters, **buffers})
+
+    def at(self, share: float) -> AbstractContextManager[None]:
+        """Within the block the weights are `share` of the way from the start to where they are.
+
+        Args:
+            share: 0..1; 1 where the spec's `interpolation` is 1.
+        """
+        return nullcontext() if self._path is None else self._path.at(share)
+
+    def settle(self, share: float) -> None:
+        """Leave the weights `share` of the way from the start to where they are; see `at`."""
+        if self._path is not None:
+            self._path.settle(share)
 
     def advance(
         self, step: int, *, since: int | None = None, after_update: Callable[[], None] = nothing

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
+from torch.nn import functional
 
-from trainable.scores import score
+from trainable.scores import calibrated_log_loss, score
 from trainable.spec import Metric
 
 
@@ -80,3 +81,26 @@ def test_objective_is_the_score_that_the_metric_names() -> None:
     assert scores.objective(Metric.BALANCED_ACCURACY) == pytest.approx(1 / 2)
     expected = -(2 * math.log(0.8) + math.log(0.2)) / 3
     assert scores.objective(Metric.LOG_LOSS) == pytest.approx(expected)
+
+
+def test_the_calibrated_log_loss_is_that_of_the_best_temperature() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(200, 5, generator=generator, dtype=torch.float64)
+    labels = torch.multinomial(logits.softmax(dim=1), 1, generator=generator)[:, 0]
+    losses = {
+        factor: calibrated_log_loss((factor * logits).log_softmax(dim=1), labels)
+        for factor in (0.2, 1.0, 5.0)
+    }
+    temperatures = torch.linspace(-3, 3, 2001, dtype=torch.float64).exp()
+    best = min(
+        float(functional.cross_entropy(logits / temperature, labels))
+        for temperature in temperatures
+    )
+    assert losses == pytest.approx(dict.fromkeys(losses, best), abs=1e-5)
+    assert best < score((5 * logits).log_softmax(dim=1), labels).log_loss
+
+
+def test_predictions_that_are_all_right_cost_nearly_nothing_once_calibrated() -> None:
+    labels = torch.arange(3)
+    predictions = functional.log_softmax(2 * torch.eye(3), dim=1)
+    assert calibrated_log_loss(predictions, labels) < 1e-9

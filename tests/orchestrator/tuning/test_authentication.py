@@ -7,6 +7,9 @@ import re
 import stat
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 
@@ -84,43 +87,73 @@ def family(pid: int) -> set[int]:
     return {pid, *descendants(pid)}
 
 
-def test_a_local_cluster_listens_on_loopback_alone_and_wants_the_token_of_its_user(
-    tmp_path: Path,
-) -> None:
-    owner, stranger = tmp_path / "owner", tmp_path / "stranger"
-    owner.mkdir()
-    stranger.mkdir()
+@dataclass(frozen=True)
+class LocalCluster:
+    """A private cluster that is running."""
+
+    owner: Path  # the home of the user whose it is
+    address: str
+    pid: int  # of the process that started it
+
+
+@pytest.fixture(scope="module")
+def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    owner = tmp_path_factory.mktemp("owner")
     running = connect("local", owner)
     try:
         word, address = said(running).split()
         assert word == "connected"
-        sockets = listening(family(running.pid))
-        assert sockets
-        assert sockets <= LOOPBACK
-        token = owner / ".ray" / "auth_token"
-        assert stat.S_IMODE(token.stat().st_mode) == 0o600
-
-        friend = connect(address, owner, **INSIDE)
-        assert said(friend).startswith("connected")
-        _, messages = friend.communicate("\n", timeout=60)
-        assert token.read_text() not in messages
-
-        other = connect(address, stranger, RAY_AUTH_TOKEN="0" * 64, **INSIDE)
-        answer, messages = other.communicate("\n", timeout=90)
-        assert answer.startswith("refused"), messages
-        assert "$RAY_AUTH_TOKEN holds no token that the cluster takes" in answer
-        assert not messages  # of the dozens of lines that Ray itself would say
-
-        other = connect(address, owner, RAY_AUTH_TOKEN_PATH="/proc/nowhere/token", **INSIDE)
-        answer, messages = other.communicate("\n", timeout=90)
-        assert "/proc/nowhere/token holds no token that the cluster takes" in answer, messages
-
-        other = connect(address, owner, RAY_AUTH_MODE="disabled", **INSIDE)
-        answer, messages = other.communicate("\n", timeout=90)
-        assert answer.startswith("refused"), messages
-        assert "unset RAY_AUTH_MODE" in answer
+        yield LocalCluster(owner, address, running.pid)
     finally:
         running.communicate("\n", timeout=60)
+
+
+def test_a_local_cluster_listens_on_loopback_alone_and_wants_the_token_of_its_user(
+    local_cluster: LocalCluster, tmp_path: Path
+) -> None:
+    owner, address = local_cluster.owner, local_cluster.address
+    sockets = listening(family(local_cluster.pid))
+    assert sockets
+    assert sockets <= LOOPBACK
+    token = owner / ".ray" / "auth_token"
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+
+    friend = connect(address, owner, **INSIDE)
+    assert said(friend).startswith("connected")
+    _, messages = friend.communicate("\n", timeout=60)
+    assert token.read_text() not in messages
+
+    other = connect(address, tmp_path, RAY_AUTH_TOKEN="0" * 64, **INSIDE)
+    answer, messages = other.communicate("\n", timeout=90)
+    assert answer.startswith("refused"), messages
+    assert "$RAY_AUTH_TOKEN holds no token that the cluster takes" in answer
+    assert not messages  # of the dozens of lines that Ray itself would say
+
+    other = connect(address, owner, RAY_AUTH_TOKEN_PATH="/proc/nowhere/token", **INSIDE)
+    answer, messages = other.communicate("\n", timeout=90)
+    assert "/proc/nowhere/token holds no token that the cluster takes" in answer, messages
+
+    other = connect(address, owner, RAY_AUTH_MODE="disabled", **INSIDE)
+    answer, messages = other.communicate("\n", timeout=90)
+    assert answer.startswith("refused"), messages
+    assert "unset RAY_AUTH_MODE" in answer
+
+
+def test_processes_of_a_local_cluster_have_the_priority_of_the_one_that_started_it(
+    local_cluster: LocalCluster,
+) -> None:
+    def workers() -> list[int]:
+        return [
+            pid
+            for pid in family(local_cluster.pid)
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::IDLE")
+        ]
+
+    until = time.monotonic() + 60
+    while not workers() and time.monotonic() < until:
+        time.sleep(0.2)  # the first is started ahead of any work
+    niceness = {os.getpriority(os.PRIO_PROCESS, pid) for pid in workers()}
+    assert niceness == {os.getpriority(os.PRIO_PROCESS, local_cluster.pid)}
 
 
 def test_an_open_cluster_is_told_from_one_that_asks_for_a_token(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Programs that measure, each printing a table."""

@@ -1,0 +1,170 @@
+"""What somebody writes who fine-tunes without this package: a plain loop over all layers.
+
+Crops and flips are drawn afresh for every update, all parameters learn, the learning rate rises for
+a tenth of the updates and falls to zero along a cosine. What an expert would choose by trying is in
+`Choice`; `choices` are those that are tried.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.transforms import v2
+
+from trainable.backbones import Backbone
+from trainable.decoding import normalize
+from trainable.features import FeatureReader
+from trainable.freezing import split
+from trainable.graphs import independent_copy
+from trainable.images import LabelledImages
+from trainable.logistic import fit_path
+
+UPDATES = 120
+BATCH = 32
+WARMUP = 0.1
+CROPS = (0.5, 1.0)
+_EVALUATED = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What the expert settles.
+
+    Attributes:
+        optimizer: `adamw` with weight decay 0.01, or `sgd` with momentum 0.9 and no decay.
+        lr: its peak learning rate.
+        batchnorm: `train` for the statistics of batches, `eval` for those of pretraining.
+        start: of the head, `random` or `probe`: a logistic regression with C = 1.
+    """
+
+    optimizer: str
+    lr: float
+    batchnorm: str
+    start: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As keyword arguments."""
+        return asdict(self)
+
+
+def choices() -> Iterator[Choice]:
+    """All that are tried."""
+    optimizers = [("adamw", 1e-4), ("adamw", 3e-4), ("adamw", 1e-3), ("sgd", 1e-3), ("sgd", 1e-2)]
+    for (optimizer, lr), batchnorm, start in itertools.product(
+        optimizers, ("eval", "train"), ("probe", "random")
+    ):
+        yield Choice(optimizer=optimizer, lr=lr, batchnorm=batchnorm, start=start)
+
+
+class PlainLoop:
+    """Fine-tunes all of a backbone on some images.
+
+    Args:
+        images: encoded.
+        backbone: with its weights; a copy is trained.
+        image_size: side of the backbone's input, in pixels.
+        train: (N,) indices to learn from.
+        seed: of the head, the crops and the order.
+    """
+
+    def __init__(
+        self,
+        images: LabelledImages,
+        backbone: Backbone,
+        *,
+        image_size: int,
+        train: npt.NDArray[np.int64],
+        seed: int,
+    ) -> None:
+        self._images = images
+        self._backbone = backbone
+        self._preprocessing = backbone.weights.preprocessing.resized(image_size)
+        self._reader = FeatureReader(
+            images, backbone, image_size=image_size, device=torch.device("cpu"), precision="fp32"
+        )
+        self._labels = torch.from_numpy(images.labels[train])
+        self._train = train
+        self._seed = seed
+        self._augment = v2.Compose(
+            [v2.RandomResizedCrop(image_size, scale=CROPS), v2.RandomHorizontalFlip()]
+        )
+        opened = (Image.open(io.BytesIO(images.encoded(int(row)))) for row in train)
+        self._decoded = [v2.functional.pil_to_tensor(image.convert("RGB")) for image in opened]
+
+    def correct(self, choice: Choice, test: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Train by a choice and classify; (M,) whether each of the test images came out right."""
+        torch.manual_seed(self._seed)
+        network = self._network(choice)
+        self._fit(network, choice)
+        network.eval()
+        found = []
+        with torch.inference_mode():
+            for start in range(0, len(test), _EVALUATED):
+                pixels = self._reader.read(test[start : start + _EVALUATED], frozen=0)
+                found.append(network(pixels).argmax(dim=1).numpy())
+        hits: npt.NDArray[np.bool_] = np.concatenate(found) == self._images.labels[test]
+        return hits
+
+    def _network(self, choice: Choice) -> nn.Module:
+        traced = self._backbone.traced(self._preprocessing.image_size)
+        whole = split(traced, frozen=0, num_classes=self._images.num_classes)
+        network = independent_copy(whole.suffix)
+        head = network.get_submodule(whole.head)
+        assert isinstance(head, nn.Linear)
+        if choice.start == "random":
+            head.reset_parameters()
+        else:
+            self._start_at_probe(network, head)
+        return network
+
+    def _start_at_probe(self, network: nn.Module, head: nn.Linear) -> None:
+        seen: list[Tensor] = []
+        hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        network.eval()
+        with torch.no_grad():
+            for start in range(0, len(self._train), _EVALUATED):
+                network(self._reader.read(self._train[start : start + _EVALUATED], frozen=0))
+        hook.remove()
+        (probe,) = fit_path(
+            torch.cat(seen),
+            self._labels,
+            num_classes=self._images.num_classes,
+            inverse_penalties=[1.0],
+        )
+        with torch.no_grad():
+            head.weight.copy_(probe.weight)
+            head.bias.copy_(probe.bias)
+
+    def _fit(self, network: nn.Module, choice: Choice) -> None:
+        optimizer: torch.optim.Optimizer
+        if choice.optimizer == "sgd":
+            optimizer = torch.optim.SGD(network.parameters(), lr=choice.lr, momentum=0.9)
+        else:
+            optimizer = torch.optim.AdamW(network.parameters(), lr=choice.lr, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, choice.lr, total_steps=UPDATES, pct_start=WARMUP, cycle_momentum=False
+        )
+        network.train()
+        if choice.batchnorm == "eval":
+            for module in network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        for _ in range(UPDATES):
+            rows = torch.randint(len(self._train), (BATCH,))
+            batch = torch.stack([self._augment(self._decoded[row]) for row in rows.tolist()])
+            optimizer.zero_grad()
+            logits = network(normalize(batch, self._preprocessing))
+            loss = functional.cross_entropy(logits, self._labels[rows])
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
