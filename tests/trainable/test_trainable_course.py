@@ -55,6 +55,7 @@ def spec_of(**changed: Any) -> TrialSpec:
         "steps": 3,
         "reports": 2,
         "batch_size": 16,
+        "interpolation": 1.0,
     }
     return TrialSpec(**{**settings, **changed})
 
@@ -81,7 +82,7 @@ class Keeper:
 def test_reports_after_any_update_are_those_of_an_undisturbed_trial(
     digit_images: LabelledImages, strokes: Backbone, noisy: Backbone, knobs: dict[str, Any]
 ) -> None:
-    spec = spec_of(**knobs)
+    spec = spec_of(interpolation="auto", **knobs)
     backbone = noisy if spec.backbone == "noisy" else strokes
     undisturbed = numbers(Trial(spec, digit_images, backbone).reports())
     keeper = Keeper()
@@ -99,7 +100,7 @@ def test_reports_after_any_update_are_those_of_an_undisturbed_trial(
 def test_a_refit_after_any_update_predicts_as_an_undisturbed_one(
     digit_images: LabelledImages, strokes: Backbone, noisy: Backbone, knobs: str
 ) -> None:
-    spec = spec_of(**KNOBS[knobs])
+    spec = spec_of(interpolation=0.5, **KNOBS[knobs])
     backbone = noisy if spec.backbone == "noisy" else strokes
     tested = digit_images.indices(Split.TEST)[:40]
     images = digit_images.at(np.concatenate([digit_images.indices(Split.POOL), tested]))

@@ -42,6 +42,7 @@ def spec_of(**changed: Any) -> TrialSpec:
         "validation": Validation(2),
         "steps": 5,
         "reports": 1,
+        "interpolation": 1.0,
     }
     return TrialSpec(**{**settings, **changed})
 

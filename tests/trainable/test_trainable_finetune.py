@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainable import configuration, finetune, pixels, probe
+from trainable import configuration, finetune, pixels, probe, validation
 from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone, Preprocessing, load_weights
 from trainable.budget import draw_subset, split_folds
@@ -18,6 +18,7 @@ from trainable.device import default_device, describe
 from trainable.errors import DataError, SpecError
 from trainable.finetune import DivergedError, Trial
 from trainable.images import LabelledImages, Split
+from trainable.interpolation import SHARES
 from trainable.learner import Learner
 from trainable.results import Report, TestResult
 from trainable.scores import Scores, score
@@ -37,6 +38,7 @@ def spec_of(**changed: Any) -> TrialSpec:
         "validation": Validation(2),
         "steps": 4,
         "reports": 2,
+        "interpolation": 1.0,
     }
     return TrialSpec(**{**settings, **changed})
 
@@ -102,7 +104,7 @@ def test_reports_score_the_pooled_predictions_of_all_folds(
         seen.append((predictions, labels))
         return score(predictions, labels)
 
-    monkeypatch.setattr(finetune, "score", watched)
+    monkeypatch.setattr(validation, "score", watched)
     found = run(digit_images, strokes)
     subset = drawn(digit_images)
     folds = split_folds(digit_images.labels[subset], validation=Validation(2))
@@ -286,7 +288,7 @@ def test_labels_of_a_fold_do_not_reach_the_predictions_of_that_fold(
         seen.append(predictions)
         return score(predictions, labels)
 
-    monkeypatch.setattr(finetune, "score", watched)
+    monkeypatch.setattr(validation, "score", watched)
     held_out = subset[folds[0].val]
     run(digit_images, strokes, freeze_depth=freeze_depth, reports=1)
     scrambled = shuffled_labels(digit_images, held_out)
@@ -549,3 +551,39 @@ def test_broken_image_outside_the_budget_is_never_decoded_and_one_inside_is_name
                 run(images, strokes)
         else:
             assert run(images, strokes) == run(digit_images, strokes)
+
+
+def test_reports_are_made_where_the_path_validates_best_and_not_before_the_first_update(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    """The path of a training that goes wrong is best near its start, which stays within reach."""
+    wild = spec_of(lr=0.3, steps=20, interpolation="auto", label_budget=LabelBudget(8))
+    *_, chosen = Trial(wild, digit_images, strokes).reports()
+    by_share = {}
+    for share in SHARES:
+        *_, by_share[share] = Trial(
+            replace(wild, interpolation=share), digit_images, strokes
+        ).reports()
+    assert replace(chosen, elapsed_s=0.0) == replace(by_share[chosen.interpolation], elapsed_s=0.0)
+    assert chosen.interpolation < 1
+    assert chosen.val_accuracy > by_share[1.0].val_accuracy
+
+
+def test_a_refit_is_at_the_place_on_the_path_that_it_is_told(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    still = Trial(spec_of(lr=1e-12), digit_images, strokes).refit()
+    start = Trial(spec_of(lr=0.1, interpolation=0.0), digit_images, strokes).refit()
+    middle = Trial(spec_of(lr=0.1, interpolation=0.5), digit_images, strokes).refit()
+    assert np.allclose(start.label_probability, still.label_probability, atol=1e-5)
+    assert not np.allclose(middle.label_probability, still.label_probability, atol=1e-3)
+
+
+def test_a_refit_that_leaves_its_place_to_validation_is_refused(
+    digit_images: LabelledImages, strokes: Backbone
+) -> None:
+    trial = Trial(spec_of(interpolation="auto"), digit_images, strokes)
+    with pytest.raises(SpecError, match="interpolation: got auto, which validation decides"):
+        trial.refit()
+    with pytest.raises(SpecError, match="interpolation: got auto, which validation decides"):
+        trial.fit()

@@ -41,6 +41,7 @@ SPEC: dict[str, Any] = {
     "head_init": "zero",
     "batchnorm": "eval",
     "precision": "fp32",
+    "interpolation": 1.0,
 }
 
 

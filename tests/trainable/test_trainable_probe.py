@@ -94,6 +94,7 @@ def spec_of(**changed: Any) -> TrialSpec:
         "steps": 2,
         "reports": 1,
         "batch_size": 16,
+        "interpolation": 1.0,
     }
     return TrialSpec(**{**settings, **changed})
 
@@ -335,7 +336,7 @@ def test_a_vanishing_rate_gives_the_validation_predictions_of_the_probe(
         return score(log_probabilities, labels)
 
     with monkeypatch.context() as patch:
-        patch.setattr("trainable.finetune.score", watched)
+        patch.setattr("trainable.validation.score", watched)
         *_, last = Trial(spec, few_images, backbone, cache=kept).reports()
     probe = probe_for(few_images, backbone, spec, cache=kept)
     subset = drawn(few_images, spec)

@@ -57,6 +57,7 @@ specs = st.builds(
     label_smoothing=st.floats(0.0, 0.99),
     head_init=st.sampled_from(["auto", "logistic", "zero"]),
     batchnorm=st.sampled_from(["auto", "eval", "train"]),
+    interpolation=st.one_of(st.just("auto"), st.floats(0, 1)),
     image_size=st.one_of(st.just("auto"), st.integers(1, 1024)),
     precision=st.sampled_from(["auto", "fp32", "bf16"]),
 )
@@ -65,6 +66,13 @@ specs = st.builds(
 @given(spec=specs)
 def test_specs_come_back_from_json_as_they_were(spec: TrialSpec) -> None:
     assert TrialSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+def test_settings_that_came_later_are_left_out_at_their_defaults() -> None:
+    """So that what earlier versions wrote, and hashed, is what is written now."""
+    assert "interpolation" not in TrialSpec.from_json(MINIMAL).to_json()
+    chosen = TrialSpec.from_json({**MINIMAL, "interpolation": 0.5})
+    assert chosen.to_json()["interpolation"] == 0.5
 
 
 def test_knobs_left_out_take_their_defaults() -> None:
@@ -107,6 +115,7 @@ BAD: list[tuple[str, list[object], str]] = [
     ("warmup", [-0.01, 1.01], "a number from 0 to 1"),
     ("label_smoothing", [-0.01, 1.0], "a number from 0 to 0.99"),
     ("head_init", ["random", None], "one of auto, logistic, zero"),
+    ("interpolation", [-0.1, 1.1, "1", True, None], "a number from 0 to 1 or auto"),
     ("batchnorm", ["on", True], "one of auto, eval, train"),
     ("trainable", ["some", True], "one of all, bitfit"),
     ("image_size", [0, 7.5, "big"], "a whole number from 1 or auto"),

@@ -150,6 +150,7 @@ SPEC = TrialSpec(
     validation=Validation(2),
     steps=6,
     reports=2,
+    interpolation=1.0,
 )
 
 
