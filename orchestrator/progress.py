@@ -159,7 +159,10 @@ def _updates(trial: FrozenTrial, most_steps: int) -> tuple[float, float, float]:
         return 0.0, 0.0, 0.0
     spec = trial.user_attrs.get(record.PLAN, {}).get("spec", {})
     steps, reports = spec.get("steps", most_steps), spec.get("reports", 1)
-    told = steps / reports * len(trial.intermediate_values)
+    last = trial.last_step
+    told = 0 if last is None else trial.user_attrs[record.report_key(last)]["step"]
     if trial.state is TrialState.RUNNING:
-        return told, min(steps / reports, steps - told), steps - told
+        # The first report is of the start, before any update.
+        due = 0.0 if last is None else min(steps / reports, steps - told)
+        return told, due, steps - told
     return told, 0.0, 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import warnings
 from collections.abc import Mapping
@@ -12,12 +13,12 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
-    MedianPruner,
     NopPruner,
     PercentilePruner,
     SuccessiveHalvingPruner,
 )
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
 
 from orchestrator.space import Axis, Choice, Domain, Fixed, Range, SearchSpace, Value
 from orchestrator.space.sections import (
@@ -29,6 +30,10 @@ from orchestrator.space.sections import (
 )
 from trainable.budget import derive_seed
 
+START = 0
+"""Number of the report that comes before any update."""
+MEDIAN = 50.0
+"""Percentile of the median pruner."""
 TPE_STARTUP_TRIALS = 10
 """Settled trials before TPE models them, where the file is silent (Optuna's default)."""
 
@@ -55,8 +60,24 @@ def make_sampler(space: SearchSpace, *, study: str, number: int) -> BaseSampler:
         )
 
 
+class _AfterTheStart(PercentilePruner):
+    """Optuna's, but that a trial is judged by its best report after the start.
+
+    All trials of a backbone start alike, however much they lose of it: with the start among their
+    reports, those that only lose would look as good as their start for ever.
+    """
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether the trial is to be stopped at its last report."""
+        values = trial.intermediate_values
+        if len(values) > 1 and START in values:
+            trial = copy.copy(trial)
+            trial.intermediate_values = {n: v for n, v in values.items() if n != START}
+        return super().prune(study, trial)
+
+
 def make_pruner(space: SearchSpace, *, reports: int) -> BasePruner:
-    """The pruner of a study whose trials give at most `reports` reports.
+    """The pruner of a study whose trials give at most `reports` reports after the start.
 
     Optuna's step is the number of the report. Where the file does not say when pruning may begin,
     it begins at half of the steps: early in training, near the peak learning rate, a good start
@@ -66,17 +87,19 @@ def make_pruner(space: SearchSpace, *, reports: int) -> BasePruner:
     first = first_prunable_report(reports)
     match space.pruner:
         case MedianSection() as pruner:
-            return MedianPruner(pruner.n_startup_trials, _given(pruner.n_warmup_steps, first))
+            return _AfterTheStart(
+                MEDIAN, pruner.n_startup_trials, _given(pruner.n_warmup_steps, first)
+            )
         case PercentileSection() as pruner:
-            return PercentilePruner(
+            return _AfterTheStart(
                 pruner.percentile, pruner.n_startup_trials, _given(pruner.n_warmup_steps, first)
             )
         case HyperbandSection() as pruner:
-            least = _given(pruner.min_resource, max(1, first))
+            least = _given(pruner.min_resource, first)
             # With less than the first rung as the maximum, Optuna would have no bracket at all.
             return HyperbandPruner(least, max(least, reports), pruner.reduction_factor)
         case SuccessiveHalvingSection() as pruner:
-            least = _given(pruner.min_resource, max(1, first))
+            least = _given(pruner.min_resource, first)
             return SuccessiveHalvingPruner(least, pruner.reduction_factor)
         case _:
             return NopPruner()
@@ -85,10 +108,10 @@ def make_pruner(space: SearchSpace, *, reports: int) -> BasePruner:
 def first_prunable_report(reports: int) -> int:
     """The first of so many reports that does not come before half of the steps.
 
-    Report i, counted from 0, comes after (i + 1) / `reports` of the steps. Optuna's pruners judge
-    a report from `n_warmup_steps`, or a first rung of `min_resource`, on.
+    Report i comes after i / `reports` of the steps, report 0 being the start. Optuna's pruners
+    judge a report from `n_warmup_steps`, or a first rung of `min_resource`, on.
     """
-    return (reports + 1) // 2 - 1
+    return (reports + 1) // 2
 
 
 def _given(value: int | None, default: int) -> int:

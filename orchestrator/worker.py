@@ -151,7 +151,7 @@ def _trial(
     trial, reports = attempt.begin(begin)
     facts: dict[str, Any] | None = trial.facts().to_json()
     for report in reports:
-        last = report.report == spec.reports - 1
+        last = report.report == spec.reports  # report 0 is the start
         yield Event(run=attempt.read(), report=asdict(report), facts=facts, done=last)
         facts = None
 

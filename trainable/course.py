@@ -75,7 +75,7 @@ class Span:
     """Some updates in a row.
 
     Attributes:
-        number: of the span, from 0.
+        number: of the span; 0 is the start, which has no update.
         since: updates made before it.
         step: updates made after it.
     """
@@ -123,8 +123,11 @@ class Course:
             self._go_on_from(start)
 
     def spans(self, number: int) -> Iterator[Span]:
-        """The training in so many spans of about equal length, without those that are over."""
-        stops = [round(self._spec.steps * n / number) for n in range(number + 1)]
+        """The start, then the training in so many spans of about equal length.
+
+        Those that are over are left out.
+        """
+        stops = [0, *(round(self._spec.steps * n / number) for n in range(number + 1))]
         reached = self.learners.step
         for index, (since, step) in enumerate(itertools.pairwise(stops)):
             if step >= reached:

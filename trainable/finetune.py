@@ -129,7 +129,9 @@ class Trial:
     def reports(
         self, *, start: Checkpoint | None = None, after_update: AfterUpdate | None = None
     ) -> Iterator[Report]:
-        """Train the folds in lockstep; yield `spec.reports` reports, the last at the last step.
+        """Train the folds in lockstep; yield a report of the start, then `spec.reports` more.
+
+        Report 0 comes before any update, the last one at the last step.
 
         On a processor, going on from a checkpoint gives what an undisturbed training gives, to the
         bit; times include those that led to the checkpoint.
@@ -180,7 +182,7 @@ class Trial:
                 yield Report(
                     report=span.number,
                     step=span.step,
-                    train_loss=loss,
+                    train_loss=loss if span.step else None,
                     val_loss=scores.log_loss,
                     val_accuracy=scores.accuracy,
                     val_balanced_accuracy=scores.balanced_accuracy,

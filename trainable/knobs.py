@@ -79,7 +79,7 @@ KNOBS: Mapping[str, Knob] = {
         default=5,
         low=1,
         integer=True,
-        help="evaluations during training, evenly spread; at most steps",
+        help="evaluations during training, evenly spread, after one of the start; at most steps",
     ),
     "batch_size": Knob(
         default="auto",

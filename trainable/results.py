@@ -15,12 +15,13 @@ from trainable.spec import TrialSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One evaluation during training, over the pooled predictions of all validation parts.
+    """One evaluation of a trial, over the pooled predictions of all validation parts.
 
     Attributes:
-        report: number of the report, from 0.
+        report: number of the report; 0 is the start, before any update.
         step: updates made so far, of each fold.
-        train_loss: mean over the updates since the last report and over folds, in nats.
+        train_loss: mean over the updates since the last report and over folds, in nats; None of
+            the start.
         val_loss: log loss, in nats.
         val_accuracy: 0..1.
         val_balanced_accuracy: 0..1.
@@ -32,7 +33,7 @@ class Report:
 
     report: int
     step: int
-    train_loss: float
+    train_loss: float | None
     val_loss: float
     val_accuracy: float
     val_balanced_accuracy: float

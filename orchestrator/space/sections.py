@@ -96,13 +96,15 @@ _PRUNER_NAME = Rule(
 )
 _STARTUP = Rule(help="trials of a study that are never pruned, the first ones", low=0, integer=True)
 _WARMUP = Rule(
-    help="reports of each trial before it can be pruned; left out: those before half of its steps",
+    help="reports of each trial, its start included, before it can be pruned; left out: those "
+    "before half of its steps",
     low=0,
     integer=True,
 )
 _REDUCTION = Rule(help="one in this many trials goes on to the next rung", low=2, integer=True)
 _RESOURCE = Rule(
-    help="reports before the first rung; left out: those before half of the steps, 1 at least",
+    help="reports, the start included, before the first rung; left out: those before half of the "
+    "steps",
     low=1,
     integer=True,
 )

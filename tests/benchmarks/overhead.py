@@ -86,11 +86,11 @@ class NoOpActor(SweepActor):
             "num_val": 20,
         }
         reports = work.task["reports"]
-        for number in range(reports):
+        for number in range(reports + 1):  # the start is report 0
             score = 0.5 + 0.01 * number
             report = {
                 "report": number,
-                "step": number + 1,
+                "step": number,
                 "train_loss": 1.0,
                 "val_loss": 1.0,
                 "val_accuracy": score,
@@ -105,7 +105,7 @@ class NoOpActor(SweepActor):
                 "train_s": 0.0,
             }
             run |= {"device": "cpu", "host": "localhost", "peak_memory_bytes": None}
-            yield Event(run=run, report=report, facts=facts, done=number == reports - 1)
+            yield Event(run=run, report=report, facts=facts, done=number == reports)
             facts = None
 
 
@@ -138,7 +138,7 @@ class BareTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """One report."""
         self._number += 1
-        return {"score": 0.5, "done": self._number >= self.config["reports"]}
+        return {"score": 0.5, "done": self._number > self.config["reports"]}
 
 
 class SettledTimes(Callback):

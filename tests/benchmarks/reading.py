@@ -147,11 +147,11 @@ def _events(work: Work, labels: npt.NDArray[np.int64], rng: np.random.Generator)
             "folds": 2,
             "num_val": 20,
         }
-        for number in range(REPORTS):
+        for number in range(REPORTS + 1):  # the start is report 0
             score = float(np.clip(0.5 + 0.08 * number + 0.05 * rng.normal(), 0, 1))
             report = {
                 "report": number,
-                "step": 20 * (number + 1),
+                "step": 20 * number,
                 "train_loss": 1 - score,
                 "val_loss": 1 - score,
                 "val_accuracy": score,
@@ -159,7 +159,7 @@ def _events(work: Work, labels: npt.NDArray[np.int64], rng: np.random.Generator)
                 "val_objective": score,
                 "elapsed_s": 0.1 * number,
             }
-            yield Event(run=about, report=report, facts=facts, done=number == REPORTS - 1)
+            yield Event(run=about, report=report, facts=facts, done=number == REPORTS)
             facts = None
     elif work.kind is Kind.FINAL:
         yield Event(run=about, result=_test(labels, rng), done=True)

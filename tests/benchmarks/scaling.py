@@ -65,7 +65,7 @@ baselines: []
 
 
 class SleepyActor(NoOpActor):
-    """Sleeps before everything that it says."""
+    """Sleeps before the last thing that it says."""
 
     def setup(self, config: dict[str, Any], sleep_s: float = 0.0) -> None:
         """Take up the first piece of work."""
@@ -75,7 +75,8 @@ class SleepyActor(NoOpActor):
     def events(self, work: Work) -> Iterator[Event]:
         """The events of an actor that does nothing, later."""
         for event in super().events(work):
-            time.sleep(self._sleep_s)
+            if event.done:
+                time.sleep(self._sleep_s)
             yield event
 
 

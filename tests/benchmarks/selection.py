@@ -53,7 +53,7 @@ class Outcome:
     """One configuration on one draw of labels.
 
     Attributes:
-        accuracy: of validation, at each report; fewer where it diverged.
+        accuracy: of validation, at each report from the start on; fewer where it diverged.
         log_loss: of validation, at each report.
         test_accuracy: of a refit on the whole budget.
     """
@@ -68,7 +68,7 @@ class Outcome:
 
     def order(self, metric: Metric, *, reports: int) -> tuple[float, float]:
         """Sorts the best first, as a sweep does: ties in accuracy go to the lower loss."""
-        if len(self.log_loss) < reports:
+        if len(self.log_loss) <= reports:
             return float("inf"), float("inf")
         loss = self.log_loss[-1]
         return (-self.accuracy[-1] if metric is Metric.ACCURACY else loss), loss
@@ -119,10 +119,10 @@ def replayed(
         trial = study.ask()
         for number, value in enumerate(curves[index]):
             trial.report(value, step=number)
-            if number < reports - 1 and trial.should_prune():
+            if number < reports and trial.should_prune():
                 stopped[index] = number
                 break
-        if index in stopped or len(curves[index]) < reports:
+        if index in stopped or len(curves[index]) <= reports:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
             study.tell(trial, curves[index][-1])
@@ -153,7 +153,7 @@ def row(
             stopped = replayed(curves, space, maximize=metric.maximize, order=order)
             top_stopped += [index in stopped for index in ranked[:TOP]]
             best_stopped.append(ranked[0] in stopped)
-            skipped = sum(reports - 1 - number for number in stopped.values())
+            skipped = sum(reports - number for number in stopped.values())
             saved.append(skipped / (reports * len(draw)))
     return [
         str(labels),

@@ -58,18 +58,19 @@ class SleepyActor(SweepActor):
             yield Event(run={}, done=True)
             return
         began_at = time.time()
-        for number in range(REPORTS):
-            time.sleep(work.task["weight_decay"] / REPORTS)
+        for number in range(REPORTS + 1):
+            if number:  # report 0 is the start
+                time.sleep(work.task["weight_decay"] / REPORTS)
             yield Event(
                 run={"began_at": began_at, "ended_at": time.time(), "pid": os.getpid()},
-                report={"report": number, "val_objective": 0.5, "val_loss": 1.0},
+                report={"report": number, "step": number, "val_objective": 0.5, "val_loss": 1.0},
                 facts={
                     "spec": work.task,
                     "frozen_boundaries": 0,
                     "num_boundaries": 4,
                     "trainable_params": 1,
                 },
-                done=number == REPORTS - 1,
+                done=number == REPORTS,
             )
 
 

@@ -61,22 +61,23 @@ def _take(broker: StudyBroker) -> Work:
 
 
 def _report(work: Work, number: int, value: float) -> Event:
+    step = work.task["steps"] * number // work.task["reports"]
     return Event(
         run={},
-        report={"report": number, "val_objective": value, "val_loss": 1.0},
+        report={"report": number, "step": step, "val_objective": value, "val_loss": 1.0},
         facts={
             "spec": work.task,
             "frozen_boundaries": 0,
             "num_boundaries": 4,
             "trainable_params": 1,
         },
-        done=number == 1,
+        done=number == 2,
     )
 
 
 def _complete(broker: StudyBroker, work: Work, value: float = 0.5) -> None:
     if work.kind is Kind.TRIAL:
-        for number in range(2):
+        for number in range(3):
             broker.observe(work.work_id, _report(work, number, value))
     else:
         broker.observe(work.work_id, Event(run={}, result=RESULT, done=True))
@@ -126,10 +127,10 @@ def test_trials_are_counted_by_their_state(tmp_path: Path) -> None:
     with _broker(tmp_path, space, slots=4) as broker:
         better, pruned, failed, running = (_take(broker) for _ in range(4))
         _complete(broker, better, 0.75)
-        broker.observe(pruned.work_id, _report(pruned, 0, 0.9))
+        broker.observe(pruned.work_id, _report(pruned, 1, 0.9))
         broker.settle(pruned.work_id)
         broker.settle(failed.work_id, loss=Loss(failure=Failure.WORKER_LOST))
-        broker.observe(running.work_id, _report(running, 0, 0.8))
+        broker.observe(running.work_id, _report(running, 1, 0.8))
         first, _ = measure(space, broker.studies)
     assert (first.complete, first.pruned, first.failed, first.running) == (1, 1, 1, 1)
     assert (first.settled, first.failures) == (3, 1)
@@ -187,8 +188,11 @@ def test_a_final_that_is_out_may_be_done_and_a_trial_up_to_its_next_report(tmp_p
     space = _space(trials=1, search={"backbone": "tiny_strokes", "label_budget": [2]}, baselines=[])
     with _broker(tmp_path, space, slots=2) as broker:
         trial = _take(broker)
-        assert _training(space, broker).due == 20 * 2 * 2
+        assert _training(space, broker).due == 0  # the first report is of the start
         broker.observe(trial.work_id, _report(trial, 0, 0.5))
+        assert _training(space, broker).due == 20 * 2 * 2
+        assert _training(space, broker).done == 0
+        broker.observe(trial.work_id, _report(trial, 1, 0.5))
         assert _training(space, broker).done == 20 * 2 * 2
         _complete(broker, trial)
         assert _training(space, broker).due == 0
@@ -251,10 +255,10 @@ def test_time_left_never_rises_at_an_even_pace(
                     train(broker, work, Event(run={}, result={}, done=True), seconds=final_s)
                 continue
             seconds = final_s * studies[work.study].folds / reports
-            for number in range(reports):
-                last = number == reports - 1
+            for number in range(reports + 1):
+                last = number == reports
                 event = replace(_report(work, number, 0.5), done=last)
-                train(broker, work, event, seconds=seconds)
+                train(broker, work, event, seconds=seconds if number else 0.0)
                 if not last and pruned and int(work.trial_id[-1]) % pruned == 1:
                     broker.settle(work.work_id)
                     break
@@ -281,7 +285,7 @@ def _settle_with(broker: StudyBroker, *, asked: float, computed: float) -> None:
     work = _take(broker)
     run = {"prefix_flops_asked": asked, "prefix_flops_computed": computed}
     if work.kind is Kind.TRIAL:
-        broker.observe(work.work_id, replace(_report(work, 1, 0.5), run=run))
+        broker.observe(work.work_id, replace(_report(work, 2, 0.5), run=run))
     else:
         broker.observe(work.work_id, Event(run=run, result=RESULT, done=True))
     broker.settle(work.work_id)

@@ -7,7 +7,6 @@ import yaml
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
-    MedianPruner,
     NopPruner,
     PercentilePruner,
     SuccessiveHalvingPruner,
@@ -177,13 +176,13 @@ def _pruner(**given: Any) -> BasePruner:
 
 def test_the_median_pruner_takes_its_settings() -> None:
     pruner = _pruner(name="median", n_startup_trials=7, n_warmup_steps=2)
-    assert type(pruner) is MedianPruner
+    assert isinstance(pruner, PercentilePruner)
     assert (pruner._percentile, pruner._n_startup_trials, pruner._n_warmup_steps) == (50.0, 7, 2)
 
 
 def test_the_percentile_pruner_takes_its_settings() -> None:
     pruner = _pruner(name="percentile", percentile=30, n_startup_trials=7, n_warmup_steps=2)
-    assert type(pruner) is PercentilePruner
+    assert isinstance(pruner, PercentilePruner)
     assert (pruner._percentile, pruner._n_startup_trials, pruner._n_warmup_steps) == (30.0, 7, 2)
 
 
@@ -212,9 +211,9 @@ HASTY: dict[str, dict[str, Any]] = {
 
 
 def _reports_pruned_at(space: SearchSpace, reports: int, *, trials: int = 12) -> set[int]:
-    """Reports at which trials end that get worse and worse, by the pruner of the space.
+    """Reports at which trials end, each worse than the one before, by the pruner of the space.
 
-    As in a sweep, a trial is never pruned at its last report.
+    Report 0 is the start. As in a sweep, a trial is never pruned at its last report.
     """
     study = optuna.create_study(
         direction="maximize",
@@ -225,9 +224,9 @@ def _reports_pruned_at(space: SearchSpace, reports: int, *, trials: int = 12) ->
     pruned = set()
     for number in range(trials):
         trial = study.ask()
-        for report in range(reports):
+        for report in range(reports + 1):
             trial.report(-float(number), step=report)
-            if report < reports - 1 and trial.should_prune():
+            if report < reports and trial.should_prune():
                 pruned.add(report)
                 study.tell(trial, state=TrialState.PRUNED)
                 break
@@ -244,10 +243,8 @@ def test_by_default_no_trial_is_pruned_before_half_of_its_steps_but_hopeless_one
 ) -> None:
     own = {"reduction_factor": factor} if "reduction_factor" in HASTY[name] else {}
     pruned = _reports_pruned_at(_space(pruner=HASTY[name] | own), reports)
-    assert all((report + 1) / reports >= 0.5 for report in pruned)
-    # Rungs begin at Optuna's step 1, the second report; the last report prunes nobody.
-    first_rung = 0 if name in {"median", "percentile"} else 1
-    assert bool(pruned) == (reports - 1 > first_rung)
+    assert all(report / reports >= 0.5 for report in pruned)
+    assert bool(pruned) == (reports > 1)  # the last report prunes nobody
 
 
 @pytest.mark.parametrize("name", HASTY)
@@ -260,10 +257,36 @@ def test_with_as_many_reports_as_an_axis_can_give_no_trial_of_fewer_is_pruned_be
             study = optuna.create_study(direction="maximize", pruner=pruner)
             for number in range(6):
                 trial = study.ask()
-                for report in range(fewer):
+                for report in range(fewer + 1):
                     trial.report(-float(number), step=report)
-                    assert (report + 1) / fewer >= 0.5 or not trial.should_prune()
+                    assert report / fewer >= 0.5 or not trial.should_prune()
                 study.tell(trial, -float(number))
+
+
+@pytest.mark.parametrize(("name", "lost"), [("median", 0.1), ("percentile", 0.1), ("median", 0.0)])
+def test_a_start_that_all_trials_share_saves_none_that_only_loses_of_it(
+    name: str, lost: float
+) -> None:
+    pruner = make_pruner(_space(pruner=HASTY[name]), reports=4)
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    for loss in (0.0, lost):
+        trial = study.ask()
+        for report, share in enumerate((0.0, 0.5, 1.0)):
+            trial.report(0.8 - share * loss, step=report)
+        if not loss:
+            study.tell(trial, 0.8)
+    assert trial.should_prune() == (lost > 0)
+    assert max(trial._cached_frozen_trial.intermediate_values.values()) == 0.8
+
+
+def test_a_trial_is_judged_by_its_start_where_the_file_asks_for_that() -> None:
+    pruner = make_pruner(_space(pruner=HASTY["median"] | {"n_warmup_steps": 0}), reports=4)
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    first, worse = study.ask(), study.ask()
+    first.report(0.8, step=0)
+    study.tell(first, 0.8)
+    worse.report(0.7, step=0)
+    assert worse.should_prune()
 
 
 def test_pruning_begins_where_the_file_says_so_however_early() -> None:

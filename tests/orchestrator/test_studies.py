@@ -25,6 +25,7 @@ from trainable.images import LabelledImages, Split
 from trainable.spec import Metric
 
 REPORTS = 4
+"""Of a trial, its start included."""
 SPACE = {
     "dataset": {"source": "digits"},
     "search": {
@@ -33,7 +34,7 @@ SPACE = {
         "lr": {"low": 1e-4, "high": 1e-1, "log": True},
         "label_budget": [2],
     },
-    "training": {"steps": 20, "reports": REPORTS},
+    "training": {"steps": 20, "reports": REPORTS - 1},
     "trials": 4,
     "sampler": {"name": "random"},
     "pruner": {"name": "none"},
@@ -404,7 +405,7 @@ def test_recorded_curves_are_pruned_as_optuna_itself_would_prune_them(
     plain = optuna.create_study(
         study_name="b2",  # Hyperband draws a trial's bracket from the name of its study
         direction="maximize" if metric == "accuracy" else "minimize",
-        pruner=make_pruner(space, reports=REPORTS),
+        pruner=make_pruner(space, reports=REPORTS - 1),
     )
 
     def objective(trial: optuna.Trial) -> float:

@@ -104,14 +104,14 @@ def _baseline(name: str | None) -> Work:
 
 def test_a_trial_gives_each_of_its_reports_and_its_facts_with_the_first() -> None:
     events = _events(_work())
-    assert [event.done for event in events] == [False, True]
-    assert [event.report and event.report["step"] for event in events] == [2, 4]
+    assert [event.done for event in events] == [False, False, True]
+    assert [event.report and event.report["step"] for event in events] == [0, 2, 4]
     assert events[0].facts is not None
     resolved = events[0].facts["spec"]
     assert "auto" not in resolved.values()
     given = {key: value for key, value in _spec().to_json().items() if value != "auto"}
     assert {key: resolved[key] for key in given} == given
-    assert events[1].facts is None
+    assert events[1].facts is events[2].facts is None
     assert all(event.failure is None and event.result is None for event in events)
 
 

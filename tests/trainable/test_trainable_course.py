@@ -1,7 +1,7 @@
 """Going on from a checkpoint: as if nothing had happened, to the bit."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from trainable import probe
 from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone, load_weights
 from trainable.checkpoint import Checkpoint
-from trainable.course import Clock
+from trainable.course import Clock, Course, Span
 from trainable.custom import CustomBackbone
 from trainable.errors import CheckpointError
 from trainable.finetune import DivergedError, Trial
@@ -88,12 +89,38 @@ def test_reports_after_any_update_are_those_of_an_undisturbed_trial(
     keeper = Keeper()
     watched = Trial(spec, digit_images, backbone).reports(after_update=keeper)
     assert numbers(watched) == undisturbed
-    # Two updates of a fold lead to the first report, one to the second; heads advance as one.
-    being_trained = [0, 0, 1] if spec.freeze_depth == 1 else [0, 0, 0, 0, 1, 1]
+    # Two updates of a fold lead from the start to report 1, one to the next; heads advance as one.
+    being_trained = [1, 1, 2] if spec.freeze_depth == 1 else [1, 1, 1, 1, 2, 2]
     for checkpoint, first in zip(keeper.checkpoints(), being_trained, strict=True):
         torch.manual_seed(77)
         resumed = Trial(spec, digit_images, backbone).reports(start=checkpoint)
         assert numbers(resumed) == undisturbed[first:]
+
+
+@pytest.mark.parametrize("freeze_depth", [0.75, 1.0])
+def test_reports_from_a_checkpoint_of_the_start_are_those_of_an_undisturbed_trial(
+    digit_images: LabelledImages,
+    strokes: Backbone,
+    monkeypatch: pytest.MonkeyPatch,
+    freeze_depth: float,
+) -> None:
+    spec = spec_of(freeze_depth=freeze_depth)
+    courses: list[Course] = []
+    spans = Course.spans
+
+    def watched(self: Course, number: int) -> Iterator[Span]:
+        courses.append(self)
+        return spans(self, number)
+
+    monkeypatch.setattr(Course, "spans", watched)
+    reports = Trial(spec, digit_images, strokes).reports()
+    start = next(reports)
+    assert (start.report, start.step, start.train_loss) == (0, 0, None)
+    checkpoint = Checkpoint.from_files(*courses[0].state().to_files())
+    undisturbed = numbers([start, *reports])
+    monkeypatch.setattr(probe, "fit_path", lambda *_, **__: pytest.fail("the start was fitted"))
+    resumed = Trial(spec, digit_images, strokes).reports(start=checkpoint)
+    assert numbers(resumed) == undisturbed
 
 
 @pytest.mark.parametrize("knobs", ["adamw", "batch statistics", "heads alone", "dropout"])

@@ -81,18 +81,19 @@ def shuffled_labels(images: LabelledImages, rows: Rows) -> LabelledImages:
 # What is reported
 
 
-def test_reports_are_numbered_from_zero_and_end_at_the_last_step(
+def test_report_zero_is_the_start_and_the_last_one_ends_at_the_last_step(
     digit_images: LabelledImages, strokes: Backbone
 ) -> None:
     for steps, reports, expected in [
-        (7, 3, [2, 5, 7]),
-        (3, 3, [1, 2, 3]),
-        (5, 4, [1, 2, 4, 5]),
-        (4, 1, [4]),
+        (7, 3, [0, 2, 5, 7]),
+        (3, 3, [0, 1, 2, 3]),
+        (5, 4, [0, 1, 2, 4, 5]),
+        (4, 1, [0, 4]),
     ]:
         found = run(digit_images, strokes, steps=steps, reports=reports, freeze_depth=1.0)
-        assert [report["report"] for report in found] == list(range(reports))
+        assert [report["report"] for report in found] == list(range(reports + 1))
         assert [report["step"] for report in found] == expected
+        assert [report["train_loss"] is None for report in found] == [True] + [False] * reports
 
 
 def test_reports_score_the_pooled_predictions_of_all_folds(
@@ -138,7 +139,7 @@ def test_objective_of_a_report_is_the_score_asked_for(
 
 def test_training_lowers_the_losses(digit_images: LabelledImages, strokes: Backbone) -> None:
     found = run(digit_images, strokes, freeze_depth=1.0, steps=20, lr=3e-2)
-    assert found[-1]["train_loss"] < found[0]["train_loss"] < np.log(10)
+    assert found[-1]["train_loss"] < found[1]["train_loss"] < np.log(10)
     assert found[-1]["val_loss"] < np.log(10)
     assert found[-1]["val_accuracy"] > 0.7
 
@@ -293,7 +294,7 @@ def test_labels_of_a_fold_do_not_reach_the_predictions_of_that_fold(
     run(digit_images, strokes, freeze_depth=freeze_depth, reports=1)
     scrambled = shuffled_labels(digit_images, held_out)
     run(scrambled, strokes, freeze_depth=freeze_depth, reports=1)
-    honest, other = seen
+    (_, honest), (_, other) = seen[:2], seen[2:]
     assert torch.equal(honest[: len(held_out)], other[: len(held_out)])
     assert not torch.equal(honest[len(held_out) :], other[len(held_out) :])
 
@@ -353,7 +354,7 @@ def test_reports_need_no_test_image_and_a_refit_does(
 ) -> None:
     pool = rows_of(digit_images, digit_images.indices(Split.POOL))
     trial = Trial(spec_of(), pool, strokes)
-    assert len(list(trial.reports())) == 2
+    assert len(list(trial.reports())) == 1 + 2
     with pytest.raises(DataError, match="there is no test image; a refit is always scored"):
         trial.refit()
 
@@ -471,7 +472,7 @@ def test_facts_count_what_learns(
     trial = Trial(spec_of(**{"freeze_depth": None, **changed}), digit_images, strokes)
     facts = trial.facts()
     assert (facts.frozen_boundaries, facts.trainable_params) == (frozen, trainable)
-    assert len(list(trial.reports())) == 2
+    assert len(list(trial.reports())) == 1 + 2
 
 
 def test_blocks_that_the_backbone_does_not_have_are_refused(

@@ -97,7 +97,7 @@ def test_command_prints_the_reports_of_the_library_to_the_bit(
     for report in expected:
         del report["elapsed_s"]
     assert outcome(finished.stdout) == expected
-    assert len(expected) == 2
+    assert [report["step"] for report in expected] == [0, SPEC.steps // 2, SPEC.steps]
 
 
 def test_bad_file_ends_with_one_message_and_no_traceback(tmp_path: Path) -> None:
@@ -135,7 +135,8 @@ def test_bad_spec_ends_with_exit_code_two_and_says_why(
 ) -> None:
     assert main([written(tmp_path, spec), images_file]) == 2
     out, err = capsys.readouterr()
-    assert out == ""
+    (start,) = out.splitlines()
+    assert json.loads(start)["step"] == 0
     assert message in err
 
 

@@ -63,7 +63,12 @@ class FakeActor(SweepActor):
             self.before_report(work, number)
             yield Event(
                 run=run,
-                report={"report": number, "val_objective": 0.5 + number / 10, "val_loss": 1.0},
+                report={
+                    "report": number,
+                    "step": number,
+                    "val_objective": 0.5 + number / 10,
+                    "val_loss": 1.0,
+                },
                 facts={
                     "spec": work.task,
                     "frozen_boundaries": 0,
