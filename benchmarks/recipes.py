@@ -50,7 +50,14 @@ from trainable.budget import draw_subset
 from trainable.finetune import DivergedError, Trial
 from trainable.images import LabelledImages, Split
 from trainable.keeping import FeatureCache, open_cache
-from trainable.spec import CacheMode, LabelBudget, Metric, TrialSpec, Validation
+from trainable.spec import CacheMode, LabelBudget, TrialSpec, Validation
+
+try:
+    from trainable.probe import ProbeMemo
+except ImportError:  # an earlier commit's code
+    _MEMORY: dict[str, Any] = {}
+else:
+    _MEMORY = {"probes": ProbeMemo()}
 
 REPOSITORY = Path(__file__).parents[1]
 TEST_SHARE = 0.35
@@ -90,6 +97,8 @@ CURRENT = Axes(
     lr=(1e-4, 1e-3),
     training={
         "steps": 60,
+        "reports": 3,
+        "batch_size": 32,
         "augment": {
             "ops": ["horizontal_flip", {"resized_crop": {"scale": [0.7, 1.0]}}],
             "views": 4,
@@ -155,7 +164,6 @@ class Bench:
                 backbone=self.backbone(cell.network),
                 budget=LabelBudget(per_class=cell.budget),
                 validation=VALIDATION,
-                objective=Metric.ACCURACY,
                 repeats=draws,
                 seed=SEED,
                 image_size=cell.image_size,
@@ -246,8 +254,9 @@ class Bench:
                 *_, last = self._make(cell, spec).reports()
             except DivergedError:
                 return {"spec": spec.to_json(), "val_accuracy": 0.0, "val_loss": math.inf}
+            settled = {"interpolation": getattr(last, "interpolation", None)}
             return {
-                "spec": spec.to_json(),
+                "spec": {**spec.to_json(), **{k: v for k, v in settled.items() if v is not None}},
                 "val_accuracy": last.val_accuracy,
                 "val_loss": last.val_loss,
             }
@@ -256,7 +265,7 @@ class Bench:
 
     def _make(self, cell: Cell, spec: TrialSpec) -> Trial:
         images, backbone = self.images(cell.dataset), self.backbone(cell.network)
-        return Trial(spec, images, backbone, cache=self._cache)
+        return Trial(spec, images, backbone, cache=self._cache, **_MEMORY)
 
     def _hits(self, cell: Cell, predicted: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         images = self.images(cell.dataset)

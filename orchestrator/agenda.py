@@ -236,7 +236,7 @@ class Agenda:
                 kind=Kind.FINAL,
                 study=self._plan.name,
                 trial_id=record.trial_id(self._plan.name, trial.number),
-                task={**trial.user_attrs[record.FACTS]["spec"], "repeat": repeat},
+                task={**record.resolved_spec(trial), "repeat": repeat},
                 repeat=repeat,
             )
             for trial in finalists

@@ -103,7 +103,7 @@ def _distinct(ranked: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """The first trial of each configuration."""
     kept: dict[str, FrozenTrial] = {}
     for trial in ranked:
-        kept.setdefault(repr(sorted(trial.user_attrs[record.FACTS]["spec"].items())), trial)
+        kept.setdefault(repr(sorted(record.resolved_spec(trial).items())), trial)
     return list(kept.values())
 
 

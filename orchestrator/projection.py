@@ -138,8 +138,8 @@ class Projection:
         plan = attributes.get(record.PLAN, {"params": {}, "spec": {}})
         facts = attributes.get(record.FACTS, {})
         run = attributes.get(record.RUN, {})
-        spec = facts.get("spec", plan["spec"])
         last = trial.last_step
+        spec = facts.get("spec", plan["spec"]) if last is None else record.resolved_spec(trial)
         report = attributes[record.report_key(last)] if last is not None else {}
         return {
             **self._common(study, about, run),

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from orchestrator.formats import last_line
 from orchestrator.inputs import backbones
@@ -18,6 +19,7 @@ from orchestrator.plan import Baseline, StudyPlan
 from orchestrator.space import SearchSpace, short_names
 from orchestrator.work import Failure, Kind, Work
 from trainable.images import LabelledImages, Split
+from trainable.knobs import ADDED_SETTINGS
 
 ABOUT, FINISHED, PLAN, FACTS, RUN = "about", "finished", "plan", "facts", "run"
 BACKBONE_NAMES = "backbone_names"
@@ -47,6 +49,17 @@ def trial_id(study: str, number: int) -> str:
 def report_key(number: int) -> str:
     """The trial's attribute that holds one report."""
     return f"report/{number}"
+
+
+def resolved_spec(trial: FrozenTrial) -> dict[str, Any]:
+    """The spec of a trial that gave a report, in JSON values, without any `auto`.
+
+    With the last report, validation settles how far on the way from its start a training is taken;
+    reports of 0.1.0 do not say, for it was taken to its end.
+    """
+    report = trial.user_attrs[report_key(trial.last_step or 0)]
+    settled = {name: report[name] for name in ADDED_SETTINGS if name in report}
+    return {**trial.user_attrs[FACTS]["spec"], **settled}
 
 
 def final_key(trial: str, repeat: int) -> str:

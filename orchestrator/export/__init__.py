@@ -229,6 +229,7 @@ def _train(
             image_size=task["image_size"],
             precision=task.get("precision", "fp32"),  # as it was before tasks said it
         )
+    task.setdefault("interpolation", 1.0)  # as it was before tasks said it
     spec = replace(TrialSpec.from_json(task), label_budget=budget, repeat=repeat)
     listener.tell(f"training: {spec.steps} updates of {spec.batch_size} images")
     try:
