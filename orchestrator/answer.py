@@ -12,6 +12,7 @@ from orchestrator.formats import (
     difference_unit,
     metric_name,
     score,
+    score_difference,
     score_with_unit,
 )
 from orchestrator.intervals import Interval, separate_difference
@@ -158,6 +159,11 @@ def _compare_with_probe(pick: Row, study: Sequence[Row]) -> str:
             "Whether fine-tuning gains anything is open: no fine-tuned trial completed at this "
             "budget"
         )
+    return "; ".join([_fine_tuning_against(tuned, probe, pick, study), *_over_start(tuned)])
+
+
+def _fine_tuning_against(tuned: Row, probe: Row | None, pick: Row, study: Sequence[Row]) -> str:
+    """How the best fine-tuned configuration does beside the best probe."""
     if probe is None:
         return (
             "Whether fine-tuning beats a linear probe is open: none was run "
@@ -185,6 +191,23 @@ def _compare_with_probe(pick: Row, study: Sequence[Row]) -> str:
     if over is not None:
         return f"{text}; over {beside}: {_gain(over, pick['metric'])}"
     return f"{text}; {beside}: {score_with_unit(own['test_score'], own['metric'])} ({_ends(own)})"
+
+
+def _over_start(tuned: Row) -> list[str]:
+    """What training added to the start of a configuration, by validation, where that is known."""
+    gain, metric = tuned["gain_over_start"], tuned["metric"]
+    if gain is None:
+        return []
+    start = "the linear probe" if tuned["head_init"] == "logistic" else "a head of zeros"
+    amount = score_difference(abs(gain), metric)[1:]
+    if not float(amount):
+        return [f"training gained nothing over its start, {start}, by validation"]
+    verb = "gained" if gain > 0 else "lost"
+    side = "over" if gain > 0 else "against"
+    return [
+        f"training {verb} {amount} {difference_unit(metric)} {side} its start, {start}, "
+        "by validation"
+    ]
 
 
 def _passed_over(row: Row, study: Sequence[Row]) -> str:

@@ -168,7 +168,12 @@ def _row(
     """One leaderboard row."""
     test = scores.interval() if scores else None
     known = {column: trial.get(column) for column in SCHEMAS["leaderboard"].names}
-    row = known | {"rank": rank, "metric": metric.value, "image_size": _image_size(trial)}
+    row = known | {
+        "rank": rank,
+        "metric": metric.value,
+        "image_size": _image_size(trial),
+        "head_init": json.loads(trial["spec"] or "{}").get("head_init"),
+    }
     if scores is None or test is None:
         return row
     row |= {

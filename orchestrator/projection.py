@@ -18,7 +18,8 @@ from orchestrator.arrays import from_text
 from orchestrator.journal import read_storage
 from orchestrator.leaderboard import build_leaderboard, image_size_in
 from orchestrator.tables import SCHEMA_VERSION, SCHEMAS, conform, write_table
-from orchestrator.work import State
+from orchestrator.work import START, State
+from trainable.spec import Metric
 
 Row = dict[str, Any]
 
@@ -156,6 +157,7 @@ class Projection:
             "steps": report.get("step"),
             **{column: facts.get(column) for column in _FACT_COLUMNS},
             **{column: report.get(column) for column in _REPORT_COLUMNS},
+            "gain_over_start": _gain_over_start(trial, Metric(about["objective"])),
         }
 
     def _curve_rows(self, key: str, trial: FrozenTrial) -> Iterator[Row]:
@@ -260,6 +262,22 @@ class Projection:
             "label_probability": pa.array(from_text(test["label_probability"]), pa.float64()),
         }
         return pa.table(columns, schema=SCHEMAS["predictions"])
+
+
+def _gain_over_start(trial: FrozenTrial, objective: Metric) -> float | None:
+    """By how much the last report is better than the start; None where either is missing.
+
+    Report 0 is the start, but in version 0.1.0, which did not look at it.
+    """
+    if not trial.last_step or START not in trial.intermediate_values:
+        return None
+    start, last = (
+        trial.user_attrs[record.report_key(number)] for number in (START, trial.last_step)
+    )
+    if start["step"]:
+        return None
+    better, worse = (last, start) if objective.maximize else (start, last)
+    return float(better["val_objective"] - worse["val_objective"])
 
 
 def rebuild(directory: Path, sweep_id: str) -> None:

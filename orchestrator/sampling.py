@@ -28,10 +28,9 @@ from orchestrator.space.sections import (
     SuccessiveHalvingSection,
     TpeSection,
 )
+from orchestrator.work import START
 from trainable.budget import derive_seed
 
-START = 0
-"""Number of the report that comes before any update."""
 MEDIAN = 50.0
 """Percentile of the median pruner."""
 TPE_STARTUP_TRIALS = 10

@@ -85,6 +85,7 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "cache_misses": _COUNT,
         "micro_batches": _COUNT,
         "image_size": _COUNT,
+        "gain_over_start": _REAL,
     },
     "curves": {
         "sweep_id": _TEXT,
@@ -148,6 +149,8 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "image_size": _COUNT,
         "metric": _TEXT,
         "test_score": _REAL,
+        "gain_over_start": _REAL,
+        "head_init": _TEXT,
     },
 }
 

@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+START = 0
+"""Number of the report that comes before any update."""
+
 
 class Kind(StrEnum):
     """What is to be done."""

@@ -94,7 +94,7 @@ def _is_amid(manifest: Path) -> bool:
     path = manifest.parent
     saved = {file.stem for file in path.glob("checkpoints/*.checkpoint")}
     try:
-        if not saved or not table_path(path, "trials").exists():
+        if not saved or not table_path(path, "leaderboard").exists():  # the last one written
             return False
         trials = {
             trial_id(name, trial.number): trial

@@ -61,7 +61,7 @@ def print_table(rows: Sequence[Row], *, top: int, test_sets: Sequence[TestSet | 
         names.remove("objective")
     heads = _heads(rows)
     lines = [{name: plain(text) for name, text in cells(row).items()} for row in rows]
-    for name in _DISPENSABLE:
+    for name in [name for name in _DISPENSABLE if name in names]:
         if sys.stdout.isatty() and _width(names, [heads, *lines]) > output_width():
             names.remove(name)
     known = list(dict.fromkeys(test_set for test_set in test_sets if test_set is not None))
@@ -80,6 +80,8 @@ def print_table(rows: Sequence[Row], *, top: int, test_sets: Sequence[TestSet | 
         table.add_row(*(line[name] for name in names))
     print_rich(table, width=_width(names, [heads, *lines]))
     if known:
+        if "gain" in names:
+            print("gain: what training added to the validation score that it started from.")
         images = " or ".join(str(test_set.num_images) for test_set in known)
         print(
             "val % of a winner is optimistic: it is the best of many; a test score is not.\n"
@@ -98,6 +100,8 @@ def _columns(rows: Sequence[Row]) -> list[str]:
     for name, column in (("sweep", "sweep_id"), ("metric", "metric")):
         if len({row.get(column) for row in rows}) <= 1:
             names.remove(name)
+    if all(row["gain_over_start"] is None for row in rows):
+        names.remove("gain")
     return names
 
 
@@ -155,6 +159,7 @@ _CELLS: Mapping[str, Callable[[Row], str]] = {
     "lr": lambda row: number(row["lr"], 2),
     "objective": lambda row: number(row["val_objective"]),
     "val % (n)": _validation,
+    "gain": lambda row: score_difference(row["gain_over_start"], row["metric"]),
     "metric": lambda row: metric_name(row["metric"]),
     "test": lambda row: _interval(row, _TEST, score),
     "to rank 1": lambda row: (
@@ -163,7 +168,12 @@ _CELLS: Mapping[str, Callable[[Row], str]] = {
     "": tie,
     "cost, s": _cost,
 }
-_DISPENSABLE = ("trial", "cost, s", "to rank 1")  # in this order, where a terminal is narrow
+_DISPENSABLE = (
+    "trial",
+    "cost, s",
+    "gain",
+    "to rank 1",
+)  # in this order, where a terminal is narrow
 _LEFT = {"sweep", "trial", "method", "backbone", ""}
 
 

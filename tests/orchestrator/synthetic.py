@@ -120,6 +120,7 @@ def _trial(
         "val_objective": accuracy,
         "val_accuracy": accuracy,
         "val_loss": float(rng.uniform(0.1, 2.0)),
+        "gain_over_start": accuracy and accuracy - 0.5,
         "num_val": budget * num_classes,
         "duration_s": float(rng.uniform(0.5, 20.0)),
         "seed": 0,
@@ -138,6 +139,7 @@ def _baseline(
         "backbone": backbone,
         "freeze_depth": None,
         "lr": None,
+        "gain_over_start": None,
         "params": "{}",
         "spec": "{}",
         "steps": None,
@@ -146,12 +148,14 @@ def _baseline(
 
 def _curve(row: Row, rng: np.random.Generator) -> list[Row]:
     reports = (row["steps"] or 0) * _REPORTS // _STEPS
+    if reports:
+        reports += 1  # the start
     return [
         {
             "sweep_id": row["sweep_id"],
             "trial_id": row["trial_id"],
             "report": report,
-            "step": (report + 1) * _STEPS // _REPORTS,
+            "step": report * _STEPS // _REPORTS,
             "val_accuracy": row["val_accuracy"]
             if report == reports - 1
             else float(rng.uniform(0.2, 0.9)),

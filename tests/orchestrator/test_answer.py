@@ -101,6 +101,49 @@ def test_whole_answer_of_a_sweep_where_everything_ran() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"gain_over_start": 0.0123},
+            "training gained 1.2 points over its start, the linear probe,",
+        ),
+        (
+            {"gain_over_start": -0.055},
+            "training lost 5.5 points against its start, the linear probe",
+        ),
+        ({"gain_over_start": 0.0004}, "training gained nothing over its start, the linear probe,"),
+        (
+            {"gain_over_start": 0.4, "head_init": "zero"},
+            "training gained 40.0 points over its start, a head",
+        ),
+        (
+            {"gain_over_start": 0.02, "metric": "log_loss"},
+            "training gained 0.020 nats over its start, the linear probe,",
+        ),
+    ],
+)
+def test_what_training_added_to_the_start_is_told(values: Row, words: str) -> None:
+    row = _ranked("b5") | {"head_init": "logistic"} | values
+    for others in ([], [_probe("b5", diff=(-0.003, -0.01, 0.004), metric=row["metric"])]):
+        line = _answer([row, *others])[1]
+        assert f"; {words}" in line
+        assert line.endswith(" by validation")
+
+
+def test_the_gain_told_is_that_of_the_best_fine_tuned_configuration_where_a_probe_is_first() -> (
+    None
+):
+    tuned = _ranked("b5", 2, diff=(-0.003, -0.01, 0.004), gain_over_start=0.03)
+    worse = _ranked("b5", 3, diff=(-0.003, -0.01, 0.004), gain_over_start=0.07)
+    line = _answer([_probe("b5", 1), tuned, worse])[1]
+    assert "training gained 3.0 points" in line
+
+
+def test_of_a_start_that_was_not_reported_nothing_is_told() -> None:
+    assert not any("training" in line for line in _answer([_ranked("b5", head_init="logistic")]))
+
+
 def test_largest_budget_is_the_last_in_the_leaderboard() -> None:
     assert _answer([_ranked("b5"), _ranked("b10")])[0].startswith("At 10 labels per class use")
 

@@ -97,6 +97,17 @@ def test_tables_of_a_killed_sweep_are_a_part_of_those_made_again(table: str, swe
 
 
 @pytest.mark.parametrize("name", ["finished", "by_path"])
+def test_what_training_gained_is_unknown_as_no_start_was_reported(name: str, sweep: Sweep) -> None:
+    path = sweep(name)
+    for again in (False, True):
+        if again:
+            rebuild(path, Run(path).sweep_id)
+        for table in ("trials", "leaderboard"):
+            gains = read_table(path, table)["gain_over_start"]
+            assert len(gains) == gains.null_count > 0
+
+
+@pytest.mark.parametrize("name", ["finished", "by_path"])
 def test_a_leaderboard_made_again_has_the_scores_that_it_wrote(name: str, sweep: Sweep) -> None:
     path = sweep(name)
     rebuild(path, Run(path).sweep_id)

@@ -12,7 +12,9 @@ import pytest
 import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
+from orchestrator import projection, record
 from orchestrator.arrays import to_text
 from orchestrator.errors import UsageError
 from orchestrator.journal import SweepJournal
@@ -23,6 +25,7 @@ from orchestrator.studies import DONE, StudyBroker
 from orchestrator.tables import KEYS, SCHEMAS, read_table, write_table
 from orchestrator.work import Event, Failure, Kind, Loss, Work
 from trainable.images import LabelledImages, Split
+from trainable.spec import Metric
 
 REPORTS, NUM_TEST, REPEATS = 3, 6, 2
 SPACE = parse_space(
@@ -168,8 +171,8 @@ def _do_trial(broker: StudyBroker, work: Work, sent: Sent) -> None:
             break
         report = {
             "report": number,
-            "step": 10 * (number + 1),
-            "train_loss": 1.0 - number / 10,
+            "step": 10 * number,
+            "train_loss": 1.0 - number / 10 if number else None,
             "val_loss": 2.0 - number / 10,
             "val_accuracy": level + number / 100,
             "val_balanced_accuracy": level,
@@ -273,6 +276,49 @@ def test_the_score_of_a_trial_is_its_last_report(swept: Swept) -> None:
         for column in ("val_objective", "val_accuracy", "val_balanced_accuracy", "val_loss"):
             assert row[column] == last[column]
         assert row["train_loss"] == last["train_loss"]
+
+
+def test_the_gain_over_the_start_is_the_last_report_less_the_first(swept: Swept) -> None:
+    for trial_id, reports in swept.sent.reports.items():
+        gain = swept.row(trial_id)["gain_over_start"]
+        if len(reports) == 1:
+            assert gain is None  # of training nothing is known
+        else:
+            expected = reports[-1]["val_objective"] - reports[0]["val_objective"]
+            assert gain == expected > 0
+    assert {len(reports) for reports in swept.sent.reports.values()} >= {1, REPORTS}
+    board = {row["trial_id"]: row for row in swept.rows["leaderboard"]}
+    for row in swept.rows["trials"]:
+        if row["method"] != "finetune":
+            assert row["gain_over_start"] is None
+        if row["trial_id"] in board:
+            assert board[row["trial_id"]]["gain_over_start"] == row["gain_over_start"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "gain"),
+    [
+        (Metric.ACCURACY, {0: (0, 0.5), 1: (10, 0.875)}, 0.375),
+        (Metric.ACCURACY, {0: (0, 0.5), 1: (10, 0.9), 2: (20, 0.25)}, -0.25),
+        (Metric.LOG_LOSS, {0: (0, 0.5), 1: (10, 0.25)}, 0.25),
+        (Metric.LOG_LOSS, {0: (0, 0.5), 1: (10, 0.75)}, -0.25),
+        (Metric.ACCURACY, {0: (0, 0.5)}, None),
+        (Metric.ACCURACY, {}, None),
+        (Metric.ACCURACY, {0: (10, 0.5), 1: (20, 0.75)}, None),  # as version 0.1.0 reported
+    ],
+)
+def test_a_gain_is_positive_where_the_end_is_better_and_needs_a_report_of_the_start(
+    metric: Metric, values: dict[int, tuple[int, float]], gain: float | None
+) -> None:
+    trial = optuna.trial.create_trial(
+        state=TrialState.PRUNED,
+        intermediate_values={number: value for number, (_, value) in values.items()},
+        user_attrs={
+            record.report_key(number): {"step": step, "val_objective": value}
+            for number, (step, value) in values.items()
+        },
+    )
+    assert projection._gain_over_start(trial, metric) == gain
 
 
 def test_a_complete_trial_has_every_column_of_the_contract(swept: Swept) -> None:

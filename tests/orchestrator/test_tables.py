@@ -49,9 +49,9 @@ def _filled(name: str, index: int) -> dict[str, Any]:
 
 
 ADDED = {
-    "trials": ["cache_hits", "cache_misses", "micro_batches", "image_size"],
+    "trials": ["cache_hits", "cache_misses", "micro_batches", "image_size", "gain_over_start"],
     "finals": ["metric", "test_score"],
-    "leaderboard": ["image_size", "metric", "test_score"],
+    "leaderboard": ["image_size", "metric", "test_score", "gain_over_start", "head_init"],
 }
 
 

@@ -194,6 +194,26 @@ def test_a_narrow_terminal_loses_columns_rather_than_values(
     assert distinct == [[], ["trial"], ["trial", "cost, s"], ["trial", "cost, s", "to rank 1"]]
 
 
+def test_what_training_gained_is_shown_where_it_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = write_sweep(
+        tmp_path / "known",
+        trials=[
+            trial("b2-0000", 0.5, gain_over_start=0.0625),
+            trial("b2-0001", 0.4, gain_over_start=-0.25),
+            trial("b2-0002", 0.3),
+        ],
+    )
+    assert run(["leaderboard", str(known), "--markdown"]) == 0
+    head, _, *lines = capsys.readouterr().out.splitlines()
+    column = [name.strip() for name in head.split("|")].index("gain")
+    assert [line.split("|")[column].strip() for line in lines] == ["+6.2", "-25.0", ""]
+    unknown = write_sweep(tmp_path / "unknown", trials=[trial("b2-0000", 0.5)])
+    assert run(["leaderboard", str(unknown), "--markdown"]) == 0
+    assert "gain" not in capsys.readouterr().out
+
+
 def test_a_pipe_is_as_wide_as_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     long = "a_backbone_of_a_very_long_name_" * 8
     path = write_sweep(tmp_path / "x", trials=[trial("b2-0000", 0.5, backbone=long)])

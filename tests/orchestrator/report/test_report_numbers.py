@@ -116,7 +116,7 @@ def test_the_leaderboard(page: Reader, sql: duckdb.DuckDBPyConnection) -> None:
             """
             select rank, backbone, method, test_score, test_ci_low, test_ci_high, diff_to_best,
                 diff_ci_low, diff_ci_high, tied_with_best, freeze_depth, lr, val_accuracy, num_val,
-                duration_s, trial_id
+                gain_over_start, duration_s, trial_id
             from leaderboard where study = ? and (rank <= 5 or test_score is not null)
             """,
             [study],
@@ -128,10 +128,11 @@ def test_the_leaderboard(page: Reader, sql: duckdb.DuckDBPyConnection) -> None:
             compared = gain is not None and rank != 1
             difference = f"{points(gain)} ({points(least)} to {points(most)})" if compared else ""
             tie = {True: "tied", False: "differs"}[tied] if compared else ""
-            depth, lr, val, num_val, duration, trial_id = rest
+            depth, lr, val, num_val, over_start, duration, trial_id = rest
             assert cells == [
                 *(str(rank or ""), backbone or "", method, test, difference, tie, number(depth)),
-                *(number(lr, 2), percent(val), str(num_val), number(duration), trial_id),
+                *(number(lr, 2), percent(val), str(num_val), points(over_start)),
+                *(number(duration), trial_id),
             ]
 
 
