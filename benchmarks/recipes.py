@@ -97,7 +97,7 @@ CURRENT = Axes(
     lr=(1e-4, 1e-3),
     training={
         "steps": 60,
-        "reports": 3,
+        "reports": 4,
         "batch_size": 32,
         "augment": {
             "ops": ["horizontal_flip", {"resized_crop": {"scale": [0.7, 1.0]}}],

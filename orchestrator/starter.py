@@ -94,13 +94,14 @@ def starter(
             "(`sft-sweep validate` says where the files go)"
         )
     lines += [
-        "  freeze_depth: {low: 0.0, high: 1.0, step: 0.25}"
+        "  freeze_depth: {low: 0.0, high: 0.75, step: 0.25}"
         if gpu
-        else "  freeze_depth: [0.75, 1.0]  # without a GPU little can be trained; 1 is the head",
-        "  lr: {low: 3.0e-5, high: 1.0e-2, log: true}",
+        else "  freeze_depth: [0.5, 0.75]  # without a GPU little can be trained",
+        "  lr: {low: 1.0e-4, high: 1.0e-3, log: true}",
         f"  label_budget: [{', '.join(map(str, budgets))}]  # labels per class; one study each",
-        f"training: {{steps: {300 if gpu else 100}, reports: 5}}",
-        "# augment: {ops: [horizontal_flip, resized_crop], views: 4}",
+        f"training: {{steps: {200 if gpu else 60}, reports: 4, batch_size: 32}}",
+        "# random views of training images; without horizontal_flip where left is not right",
+        "augment: {ops: [horizontal_flip, {resized_crop: {scale: [0.7, 1.0]}}], views: 4}",
         "validation: {folds: 3}  # paid from inside the label budget",
         "# objective: {metric: accuracy}  # left out: balanced_accuracy where the commonest class",
         "#   of the test images has more than 1.5 times its share under balance, else accuracy",

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.recipes import CURRENT
 from orchestrator.errors import UsageError
 from orchestrator.space import FolderSection, SearchSpace, parse_space
+from orchestrator.space.axes import Range
 from orchestrator.starter import Folder, starter
+from trainable.augmentation import Augmentation
 from trainable.spec import LabelBudget
 
 
@@ -44,8 +47,22 @@ def test_budgets_are_those_that_the_smallest_class_allows(
 
 def test_without_a_gpu_little_is_trained_and_with_one_all_may_be() -> None:
     depths = {gpu: read(folder(a=9, b=9), gpu=gpu).axes["freeze_depth"] for gpu in (False, True)}
-    assert depths[False].domains[0].grid() == (0.75, 1.0)
-    assert depths[True].domains[0].grid() == (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert depths[False].domains[0].grid() == (0.5, 0.75)
+    assert depths[True].domains[0].grid() == (0.0, 0.25, 0.5, 0.75)
+
+
+def test_the_axes_are_those_that_the_recipe_was_measured_with() -> None:
+    """The benchmark of recipes searches what people are given to search."""
+    space = read(folder(a=9, b=9), gpu=False)
+    assert space.augment is not None
+    assert space.augment == Augmentation.parse(CURRENT.training["augment"])
+    assert space.axes["freeze_depth"].domains[0].grid() == CURRENT.freeze_depth
+    rates = space.axes["lr"].domains[0]
+    assert isinstance(rates, Range)
+    assert (rates.low, rates.high, rates.log) == (*CURRENT.lr, True)
+    assert {name: space.training[name] for name in ("steps", "batch_size")} == {
+        name: CURRENT.training[name] for name in ("steps", "batch_size")
+    }
 
 
 def test_missing_weights_are_named_in_a_comment() -> None:
