@@ -241,7 +241,7 @@ def _in_operations() -> Iterator[None]:
 def _copied_to(device: torch.device, module: fx.GraphModule) -> fx.GraphModule:
     """A copy on a device, made without copying what may be gigabytes to the meta device."""
     memo: dict[int, Any] = {
-        id(parameter): nn.Parameter(parameter.detach().to(device), requires_grad=False)
+        id(parameter): nn.Parameter(parameter.detach().to(device, copy=True), requires_grad=False)
         for parameter in module.parameters()
     }
     copied = copy.deepcopy(module, memo).to(device)
