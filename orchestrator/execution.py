@@ -99,7 +99,7 @@ def execute(
         shared = share(
             prepared.images,
             prepared.weights,
-            prepared.findings,
+            prepared.graphs,
             cache=space.cache,
             keeper=keeper,
             checkpoint_s=space.checkpoint_s,

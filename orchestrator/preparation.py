@@ -21,7 +21,6 @@ from trainable.images import LabelledImages
 
 if TYPE_CHECKING:  # torch is imported when a sweep is prepared, not before its file was checked
     from trainable.boundaries import Boundary
-    from trainable.graphs import Findings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,7 @@ class Prepared:
         notes: what to know beforehand, of the images above all.
         plan: what will be done.
         weights: by backbone.
-        findings: by backbone and image size, what tracing it found out.
+        graphs: by backbone and image size, for the processes of trials; see `Backbone`.
         kept: what is kept of frozen computation on this machine.
     """
 
@@ -43,7 +42,7 @@ class Prepared:
     notes: tuple[Note, ...]
     plan: Plan
     weights: dict[str, Weights] = field(repr=False)
-    findings: dict[str, Mapping[int, Findings]] = field(repr=False)
+    graphs: dict[str, Mapping[int, bytes]] = field(repr=False)
     kept: list[KeptBoundaries] = field(repr=False)
 
 
@@ -93,14 +92,14 @@ def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
         notes += (Note(decision),)
     plan = make_plan(space, images, where=str(path))
     weights: dict[str, Weights] = {}
-    findings: dict[str, Mapping[int, Findings]] = {}
+    graphs: dict[str, Mapping[int, bytes]] = {}
     cuts: dict[tuple[str, int], list[Boundary]] = {}
     try:
         for name in backbones(space):
             weights[name] = load_weights(space.custom.get(name, name))
             built = Backbone(weights[name])
             cuts |= {(name, size): found for size, found in _cuts(space, name, built).items()}
-            findings[name] = built.findings
+            graphs[name] = built.graphs
     except BackboneError as error:
         raise UsageError(f"{path}: search.backbone: {error}") from error
     kept, problem = kept_boundaries(space, images, cuts)
@@ -112,7 +111,7 @@ def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
         notes=notes,
         plan=plan,
         weights=weights,
-        findings=findings,
+        graphs=graphs,
         kept=kept,
     )
 

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trainable.backbones import Backbone, load_weights
-from trainable.compiler import defer
 from trainable.errors import SpecError, TrainableError
 from trainable.finetune import DivergedError, Trial
 from trainable.images import LabelledImages
@@ -54,5 +53,4 @@ def _read_spec(path: Path) -> TrialSpec:
 
 
 if __name__ == "__main__":
-    defer()
     sys.exit(main())

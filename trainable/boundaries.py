@@ -156,15 +156,15 @@ def _outside_blocks(traced: TracedBackbone, cuts: list[fx.Node]) -> set[fx.Node]
     work: dict[str, list[fx.Node]] = {}
     for node in traced.module.graph.nodes:
         if traced.facts[node].pixels and not is_idle(traced.module, node):
-            for path in _modules_around(node):
+            for path in traced.facts[node].modules:
                 work.setdefault(path, []).append(node)
     position = {node: i for i, node in enumerate(traced.module.graph.nodes)}
     inside: dict[str, set[fx.Node]] = {}
     for path, nodes in work.items():
         dear = [position[node] for node in nodes if traced.facts[node].flops]
-        around = {cut for cut in cuts if path in _modules_around(cut)}
+        around = {cut for cut in cuts if path in traced.facts[cut].modules}
         inside[path] = {cut for cut in around if dear and dear[0] <= position[cut] < dear[-1]}
-    kinds = {path: kind for node in traced.facts for path, kind in _modules_around(node).items()}
+    kinds = {path: kind for facts in traced.facts.values() for path, kind in facts.modules.items()}
     blocks = {
         kinds[path]
         for path, nodes in work.items()
@@ -172,16 +172,6 @@ def _outside_blocks(traced: TracedBackbone, cuts: list[fx.Node]) -> set[fx.Node]
     }
     hidden = {cut for path in work if kinds[path] in blocks for cut in inside[path]}
     return set(cuts) - hidden
-
-
-def _modules_around(node: fx.Node) -> dict[str, type]:
-    """Path and class of the modules whose forward pass a node belongs to, torch's own left out."""
-    around = node.meta.get("nn_module_stack", {})
-    return {
-        path: kind
-        for path, kind in around.values()
-        if isinstance(kind, type) and not kind.__module__.startswith("torch.nn.")
-    }
 
 
 def _is_wrapper(path: str, num_nodes: int, work: dict[str, list[fx.Node]]) -> bool:

@@ -25,6 +25,7 @@ import torch
 from torch.nn import functional
 
 from trainable.boundaries import Boundary
+from trainable.device import one_thread
 from trainable.spec import CacheMode
 from trainable.writing import whole_file
 
@@ -168,12 +169,9 @@ def _flops_per_second() -> float:
     images, weight = torch.randn(16, 64, 16, 16), torch.randn(64, 64, 3, 3)
     each = 2 * 16 * 16 * 16 * 64 * 64 * 9
     best, end = math.inf, time.perf_counter() + _PROBE_S
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.inference_mode():
+    with one_thread(), torch.inference_mode():
         while math.isinf(best) or time.perf_counter() < end:  # once, however busy the machine
             start = time.perf_counter()
             functional.conv2d(images, weight, padding=1)
             best = min(best, time.perf_counter() - start)
-    torch.set_num_threads(threads)
     return each / best

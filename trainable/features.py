@@ -293,8 +293,9 @@ _digests: WeakKeyDictionary[TracedBackbone, str] = WeakKeyDictionary()
 def _graph_digest(traced: TracedBackbone) -> str:
     """Hash of what a backbone computes, its weights aside."""
     if traced not in _digests:
-        timm = getattr(sys.modules.get("timm"), "__version__", None)
-        text = json.dumps([traced.module.code, str(traced.module), timm, _own_code(traced)])
+        text = json.dumps(
+            [traced.module.code, str(traced.module), traced.version, _own_code(traced)]
+        )
         _digests[traced] = hashlib.sha256(text.encode()).hexdigest()
     return _digests[traced]
 

@@ -5,22 +5,26 @@ One mechanism for every model: nothing here knows a family of networks.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from trainable.compiler import defer
+from trainable.device import one_thread
 from trainable.errors import BackboneError
+from trainable.flops import FlopCounter
 from trainable.tracing import TRANSPARENT, Opaque, traced_module
 
-if TYPE_CHECKING:
-    from torch.utils.flop_counter import FlopCounterMode
-
 _BATCHES = (2, 3)
+_LITTLE_WORK = 1e9
+"""Parameters times pixels, over all images of an examination, up to which it computes for real: a
+tenth of a second at most. The meta device computes nothing, but its kernels are written in Python
+and import PyTorch's compiler and SymPy, which takes ten times as long."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,16 @@ class NodeFacts:
 
     Attributes:
         pixels: whether the value depends on pixel values, and not on shapes alone.
-        results: the value for a batch of 2 and of 3 images, on the meta device.
+        results: the value for a batch of 2 and of 3 images; tensors are on the meta device.
         flops: floating-point operations of this node alone, per image.
+        modules: whose forward pass the node belongs to, outermost first and torch's own left out:
+            the path of each, and a number that it shares with the others of its class.
     """
 
     pixels: bool
     results: tuple[Any, Any]
     flops: float
+    modules: Mapping[str, int]
 
     @property
     def holds_tensor(self) -> bool:
@@ -53,10 +60,6 @@ class NodeFacts:
         return tuple(first.shape[1:])
 
 
-Findings = Mapping[str, NodeFacts]
-"""What was found out about a graph, by name of its nodes; may be sent to other processes."""
-
-
 @dataclass(frozen=True, eq=False)
 class TracedBackbone:
     """A backbone as a graph.
@@ -65,43 +68,28 @@ class TracedBackbone:
         module: the graph with the backbone's own submodules and parameters; eval mode.
         facts: per node of `module.graph`.
         head: node of the classifier that fine-tuning replaces; the output comes from it alone.
+        version: of what tracing did not look into, where that has one; see `Opaque`.
     """
 
     module: fx.GraphModule
     facts: dict[fx.Node, NodeFacts]
     head: fx.Node
-
-    @property
-    def findings(self) -> Findings:
-        """The facts, for `trace` to take in another process."""
-        return {node.name: facts for node, facts in self.facts.items()}
+    version: str | None = None
 
 
-def trace(
-    model: nn.Module,
-    *,
-    image_size: int,
-    opaque: Opaque = TRANSPARENT,
-    findings: Findings | None = None,
-) -> TracedBackbone:
+def trace(model: nn.Module, *, image_size: int, opaque: Opaque = TRANSPARENT) -> TracedBackbone:
     """The graph of `model` for RGB images of image_size x image_size pixels.
 
     Args:
         model: to be traced; what is returned shares its parameters.
         image_size: side of the images, in pixels.
         opaque: what torch.fx cannot follow and does not have to.
-        findings: of an earlier trace of the same network at the same size; where they are of
-            another graph, as another version of a package makes it, they are found out anew.
 
     Raises:
         BackboneError: the model cannot be traced, or has not one classifier to replace.
     """
     module = traced_module(model, opaque=opaque)
-    names = [node.name for node in module.graph.nodes]
-    if findings is not None and list(findings) == names:
-        facts = {node: findings[node.name] for node in module.graph.nodes}
-    else:
-        facts = _examine(module, image_size)
+    facts = _examine(module, image_size)
     heads = [node for node in module.graph.nodes if _is_classifier(module, node, facts)]
     if not heads:
         raise BackboneError(
@@ -113,7 +101,7 @@ def trace(
             f"({heads[-1].target}); allowed: one head. Choose a variant without auxiliary or "
             "distillation heads"
         )
-    return TracedBackbone(module=module, facts=facts, head=heads[-1])
+    return TracedBackbone(module=module, facts=facts, head=heads[-1], version=opaque.version)
 
 
 def lone_carriers(traced: TracedBackbone) -> list[fx.Node]:
@@ -176,35 +164,30 @@ def _all_passes(module: fx.GraphModule, head: fx.Node, facts: dict[fx.Node, Node
 class _Recorder(fx.Interpreter):
     """Runs a graph and keeps each node's value and FLOPs."""
 
-    def __init__(self, module: fx.GraphModule, counter: FlopCounterMode) -> None:
+    def __init__(self, module: fx.GraphModule, counter: FlopCounter) -> None:
         super().__init__(module)
         self.counter = counter
         self.values: dict[str, Any] = {}
         self.flops: dict[str, int] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        before = self.counter.get_total_flops()
+        before = self.counter.total
         value = super().run_node(n)
-        self.values[n.name] = value
-        self.flops[n.name] = self.counter.get_total_flops() - before
+        self.values[n.name] = _described(value)
+        self.flops[n.name] = self.counter.total - before
         return value
 
 
 def _examine(module: fx.GraphModule, image_size: int) -> dict[fx.Node, NodeFacts]:
-    """Facts of every node, from two runs with different batch sizes and no real arithmetic.
-
-    What it takes is imported here: SymPy, Triton and more, which no process of trials needs.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    defer()
-    meta = _without_memory(module)
+    """Facts of every node, from two runs with different batch sizes."""
+    device = _cheapest_device(module, image_size)
+    copied = _copied_to(device, module)
     recorders = []
     for batch in _BATCHES:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            recorder = _Recorder(meta, counter)
+        with torch.no_grad(), _in_operations(), FlopCounter() as counter:
+            recorder = _Recorder(copied, counter)
             try:
-                recorder.run(torch.empty(batch, 3, image_size, image_size, device="meta"))
+                recorder.run(torch.zeros(batch, 3, image_size, image_size, device=device))
             except Exception as error:
                 reason = str(error).partition("\n")[0]  # without the interpreter's own trace
                 raise BackboneError(
@@ -213,6 +196,7 @@ def _examine(module: fx.GraphModule, image_size: int) -> dict[fx.Node, NodeFacts
                 ) from error
             recorders.append(recorder)
     facts: dict[fx.Node, NodeFacts] = {}
+    kinds: dict[type, int] = {}
     for node in module.graph.nodes:
         results = tuple(recorder.values[node.name] for recorder in recorders)
         from_pixels = any(facts[source].pixels for source in node.all_input_nodes)
@@ -221,19 +205,58 @@ def _examine(module: fx.GraphModule, image_size: int) -> dict[fx.Node, NodeFacts
             results=(results[0], results[1]),
             # Of one image more: what does not depend on the batch is no image's cost.
             flops=recorders[1].flops[node.name] - recorders[0].flops[node.name],
+            modules={
+                path: kinds.setdefault(kind, len(kinds))
+                for path, kind in node.meta.get("nn_module_stack", {}).values()
+                if not kind.__module__.startswith("torch.nn.")
+            },
         )
     return facts
 
 
-def _without_memory(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy on the meta device, made without copying what may be gigabytes."""
+def _cheapest_device(module: fx.GraphModule, image_size: int) -> torch.device:
+    """Where the graph is run to look at it; both come to the same facts."""
+    parameters = list(module.parameters())
+    work = sum(_BATCHES) * image_size**2 * sum(parameter.numel() for parameter in parameters)
+    little = work <= _LITTLE_WORK and not any(parameter.is_meta for parameter in parameters)
+    return torch.device("cpu" if little else "meta")
+
+
+@contextlib.contextmanager
+def _in_operations() -> Iterator[None]:
+    """Compute in operations that can be counted, and not with a kernel for a whole layer."""
+    mha = torch.backends.mha
+    mkldnn: Any = torch.backends.mkldnn  # torch's annotation of `enabled` is that of its descriptor
+    attention, recurrence = mha.get_fastpath_enabled(), mkldnn.enabled
+    mha.set_fastpath_enabled(False)
+    mkldnn.enabled = False
+    try:
+        with one_thread(), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        mha.set_fastpath_enabled(attention)
+        mkldnn.enabled = recurrence
+
+
+def _copied_to(device: torch.device, module: fx.GraphModule) -> fx.GraphModule:
+    """A copy on a device, made without copying what may be gigabytes to the meta device."""
     memo: dict[int, Any] = {
-        id(parameter): nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
+        id(parameter): nn.Parameter(parameter.detach().to(device, copy=True), requires_grad=False)
         for parameter in module.parameters()
     }
-    copied = copy.deepcopy(module, memo).to("meta")
+    copied = copy.deepcopy(module, memo).to(device)
     copied.eval()
     return copied
+
+
+def _described(value: Any) -> Any:
+    """A value of a graph, its tensors without what they hold."""
+    return fx.node.map_aggregate(
+        value,
+        lambda each: (
+            torch.empty_like(each, device="meta") if isinstance(each, torch.Tensor) else each
+        ),
+    )
 
 
 def _holds_tensor(value: object) -> bool:

@@ -32,10 +32,12 @@ class Opaque:
     Attributes:
         modules: classes whose instances stay one node each.
         functions: whose calls stay one node each.
+        version: of the library that both belong to: what they compute depends on it.
     """
 
     modules: tuple[type[nn.Module], ...] = ()
     functions: tuple[Callable[..., Any], ...] = ()
+    version: str | None = None
 
 
 TRANSPARENT = Opaque()

@@ -17,7 +17,6 @@ from torch import Tensor
 from trainable.augmentation import OPS, Augmentation, Op
 from trainable.backbones import Preprocessing
 from trainable.budget import derive_seed
-from trainable.compiler import defer
 from trainable.decoding import resized_picture
 from trainable.errors import SpecError
 from trainable.images import LabelledImages
@@ -83,8 +82,7 @@ def draw_views(
 
 
 def _transform(op: Op, *, image_size: int) -> Any:
-    defer()  # torchvision's operators import the compiler
-    from torchvision.transforms import v2  # takes a second, for trials with views alone
+    from torchvision.transforms import v2  # takes two seconds, for trials with views alone
 
     known = OPS[op.name]
     kind = getattr(v2, known.transform)

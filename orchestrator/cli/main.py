@@ -35,7 +35,6 @@ from orchestrator.cli import (
 from orchestrator.errors import SweepError
 from orchestrator.formats import plain_lines
 from orchestrator.meanwhile import unfinished
-from trainable.compiler import defer
 
 ALLOCATIONS = 20_000
 """Objects between two collections of garbage. Imports make many that stay, and Python's usual 700
@@ -96,7 +95,6 @@ for _name, _command in {"info": cache.info, "clear": cache.clear}.items():
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
     gc.set_threshold(ALLOCATIONS)
-    defer()
     code = run(sys.argv[1:])
     if unfinished():  # Python's own end would tear down what the thread is in the middle of
         sys.stdout.flush()

@@ -11,7 +11,6 @@ import ray
 
 from trainable.backbones import Backbone, Weights
 from trainable.errors import CacheError
-from trainable.graphs import Findings
 from trainable.images import LabelledImages
 from trainable.keeping import FeatureCache, open_cache
 from trainable.spec import CacheMode
@@ -25,7 +24,7 @@ class Shared:
         images: reference to the images without their shards.
         shards: references to the arrays of encoded bytes.
         weights: references to `Weights` by backbone.
-        findings: by backbone and image size, what the driver found out as it traced it.
+        graphs: references to the graphs of each backbone by image size; see `Backbone`.
         cache: whether features are kept on the node.
         keeper: handle of the actor that keeps checkpoints and hears signs of life.
         checkpoint_s: seconds between two checkpoints.
@@ -34,7 +33,7 @@ class Shared:
     images: ray.ObjectRef
     shards: tuple[ray.ObjectRef, ...]
     weights: dict[str, ray.ObjectRef]
-    findings: Mapping[str, Mapping[int, Findings]]
+    graphs: dict[str, ray.ObjectRef]
     cache: CacheMode
     keeper: Any
     checkpoint_s: float
@@ -43,7 +42,7 @@ class Shared:
 def share(
     images: LabelledImages,
     weights: dict[str, Weights],
-    findings: Mapping[str, Mapping[int, Findings]],
+    graphs: Mapping[str, Mapping[int, bytes]],
     *,
     cache: CacheMode,
     keeper: Any,
@@ -54,7 +53,7 @@ def share(
         images=ray.put(replace(images, shards=())),
         shards=tuple(ray.put(shard) for shard in images.shards),
         weights={name: ray.put(one) for name, one in weights.items()},
-        findings=findings,
+        graphs={name: ray.put(one) for name, one in graphs.items()},
         cache=cache,
         keeper=keeper,
         checkpoint_s=checkpoint_s,
@@ -83,10 +82,10 @@ class Fetcher:
         return self._images
 
     def backbone(self, name: str) -> Backbone:
-        """The backbone of a name, built."""
+        """The backbone of a name."""
         if name not in self._backbones:
-            weights = ray.get(self._shared.weights[name])
-            self._backbones[name] = Backbone(weights, self._shared.findings[name])
+            weights, graphs = ray.get([self._shared.weights[name], self._shared.graphs[name]])
+            self._backbones[name] = Backbone(weights, graphs)
         return self._backbones[name]
 
     def cache(self) -> FeatureCache | None:

@@ -8,6 +8,8 @@ do nothing but count. The first update has been made when the journal holds the 
 both trees write at once. Processor seconds are those of the command and of all processes that come
 of it, until then. The first launch of each tree is not counted: it fills caches.
 
+Each launch is told of on stderr as it ends; the table, of medians, is on stdout.
+
 With `--delays`, so many launches of this tree follow whose parts are delayed at random, reading
 beside Ray, Ray beside reading; every other one gets a Ctrl-C at random. Each has to end with 0 or
 130, and to leave no process behind and no directory without a manifest.
@@ -71,6 +73,7 @@ sys.exit(main())
 """
 LATEST_INTERRUPT_S = 15.0
 GONE_AFTER_S = 20.0
+ENDED_AFTER_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -211,9 +214,7 @@ def measure(tree: Path, out: Path) -> Start:
         processes.scan()
         by_process = processes.by_process()
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            process.wait(TIMEOUT_S)
+        _end(process)
     return Start(wall_s, sum(by_process.values()), by_process)
 
 
@@ -225,6 +226,16 @@ def disturb(out: Path, *, seed: int) -> str | None:
         seed: of the delays.
     """
     process, messages = launch(REPOSITORY, out, DELAYED, str(seed))
+    try:
+        return _end_of(process, messages, out, seed=seed)
+    finally:
+        _end(process)
+
+
+def _end_of(
+    process: subprocess.Popen[bytes], messages: Path, out: Path, *, seed: int
+) -> str | None:
+    """Wait for a disturbed launch; what went wrong, or None."""
     processes = ProcessTree(process.pid)
     interrupt = random.Random(seed).uniform(0, LATEST_INTERRUPT_S) if seed % 2 else math.inf
     until = time.monotonic() + TIMEOUT_S
@@ -235,7 +246,6 @@ def disturb(out: Path, *, seed: int) -> str | None:
             process.send_signal(signal.SIGINT)
             interrupt = math.inf
         if time.monotonic() > until:
-            process.kill()
             return f"no end after {TIMEOUT_S} s:\n{messages.read_text()}"
         time.sleep(SCAN_S)
     if process.returncode not in (0, 130):
@@ -247,6 +257,16 @@ def disturb(out: Path, *, seed: int) -> str | None:
         return f"processes left behind: {processes.alive}"
     halves = [each for each in out.glob("*/") if not (each / "manifest.json").is_file()]
     return f"no manifest in {halves}" if halves else None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a launch, which takes its cluster with it; whoever wants us gone has to wait for that."""
+    for each in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        process.send_signal(each)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(ENDED_AFTER_S)
 
 
 def _has_report(out: Path) -> bool:
@@ -315,6 +335,12 @@ def in_turn(trees: dict[str, Path], *, runs: int, out: Path) -> dict[str, list[S
     for number in range(runs + 1):
         for place, (name, tree) in enumerate(trees.items()):
             start = measure(tree, out / f"{place}-{number}")
+            print(
+                f"{out.name}, {name}: {f'{number} of {runs}' if number else 'not counted'}: "
+                f"{start.wall_s:.1f} s, {start.cpu_s:.1f} s of processors",
+                file=sys.stderr,
+                flush=True,
+            )
             if number:
                 found[name].append(start)
     return found

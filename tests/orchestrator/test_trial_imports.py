@@ -1,4 +1,4 @@
-"""What a process of trials imports: not what the driver needed to look at the network."""
+"""What a process of trials imports, and the driver: no more than the networks are made of."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from orchestrator.worker import perform
 from trainable.backbones import Backbone
 from trainable.spec import LabelBudget, TrialSpec, Validation
 
-images, weights, findings = pickle.loads(Path(sys.argv[1]).read_bytes())
+images, weights, graphs = pickle.loads(Path(sys.argv[1]).read_bytes())
 (name,) = weights
-(size,) = findings[name]
-backbone = Backbone(weights[name], findings[name])
+(size,) = graphs[name]
+backbone = Backbone(weights[name], graphs[name])
 for optimizer in ("adamw", "sgd"):
     spec = TrialSpec(
         backbone=name, lr=1e-3, label_budget=LabelBudget(2), freeze_depth=0.5, steps=2, reports=1,
@@ -34,8 +34,19 @@ for optimizer in ("adamw", "sgd"):
 print([name for name in sys.argv[2:] if name in sys.modules])
 """
 
+PREPARATION = """
+import sys
+from pathlib import Path
+from orchestrator.preparation import prepare
+
+assert prepare(Path(sys.argv[1])).graphs
+print([name for name in sys.argv[2:] if name in sys.modules])
+"""
+
 SHIPPED: tuple[str, list[str]] = ("tiny_strokes", [])
 TORCHVISION = ("squeezenet1_1@none", ["search.image_size=64"])
+ITS_OPERATORS = ("efficientnet_b0@none", ["search.image_size=32"])
+COMPILER = ["torch._dynamo", "sympy"]
 
 
 def imported(backbone: str, overrides: list[str], modules: list[str], folder: Path) -> str:
@@ -45,9 +56,14 @@ def imported(backbone: str, overrides: list[str], modules: list[str], folder: Pa
     )
     prepared = prepare_space(space, path=LOWDATA)
     file = folder / "prepared"
-    file.write_bytes(pickle.dumps((prepared.images, prepared.weights, prepared.findings)))
+    file.write_bytes(pickle.dumps((prepared.images, prepared.weights, prepared.graphs)))
+    return run(TRIAL, str(file), *modules)
+
+
+def run(program: str, *arguments: str) -> str:
+    """What a program prints in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", TRIAL, str(file), *modules],
+        [sys.executable, "-c", program, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -60,13 +76,22 @@ def imported(backbone: str, overrides: list[str], modules: list[str], folder: Pa
 def test_a_shipped_network_is_trained_without_compiler_sympy_and_torchvision(
     tmp_path: Path,
 ) -> None:
-    unwanted = ["torch._dynamo", "sympy", "torchvision", "optuna", "pyarrow", "scipy", "pydantic"]
+    unwanted = [*COMPILER, "torchvision", "optuna", "pyarrow", "scipy", "pydantic"]
     assert imported(*SHIPPED, unwanted, tmp_path) == "[]"
 
 
-def test_a_network_of_torchvision_is_trained_without_compiler_and_sympy(tmp_path: Path) -> None:
-    assert imported(*TORCHVISION, ["torch._dynamo.eval_frame", "sympy"], tmp_path) == "[]"
+def test_a_network_of_torchvision_is_trained_without_compiler_sympy_and_torchvision(
+    tmp_path: Path,
+) -> None:
+    assert imported(*TORCHVISION, [*COMPILER, "torchvision"], tmp_path) == "[]"
 
 
-def test_what_is_imported_is_told(tmp_path: Path) -> None:
-    assert imported(*SHIPPED, ["torch"], tmp_path) == "['torch']"
+def test_operators_of_torchvision_are_imported_where_a_network_has_some(tmp_path: Path) -> None:
+    assert (
+        imported(*ITS_OPERATORS, ["torch", "torchvision"], tmp_path) == "['torch', 'torchvision']"
+    )
+
+
+def test_a_shipped_network_is_prepared_without_compiler_sympy_and_torchvision() -> None:
+    done = run(PREPARATION, str(LOWDATA), *COMPILER, "torchvision")
+    assert done == "[]"

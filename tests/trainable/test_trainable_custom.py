@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from trainable.backbones import Backbone, load_weights, shipped_module
+from trainable.boundaries import boundaries
 from trainable.custom import CustomBackbone
 from trainable.errors import BackboneError, SpecError
 from trainable.finetune import Trial
+from trainable.freezing import frozen_between
 from trainable.images import LabelledImages
 from trainable.spec import LabelBudget, TrialSpec
 
@@ -116,6 +118,37 @@ def test_the_function_gets_the_image_size_where_it_takes_one(here: Path) -> None
 
 def test_the_function_may_import_more_of_its_package_when_it_is_called(here: Path) -> None:
     assert load_weights(custom("late")).version == "as built"
+
+
+LATE_LAYER = """
+def build():
+    from nets_of_mine.layers import Layer
+    from torch import nn
+    return nn.Sequential(Layer(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+"""
+
+
+def test_a_graph_with_ones_own_layers_arrives_where_they_were_not_imported(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = here / "nets_of_mine"
+    (package / "layers.py").write_text("from torch import nn\nclass Layer(nn.Conv2d): ...")
+    (package / "late_layer.py").write_text(LATE_LAYER)
+    weights = load_weights(
+        CustomBackbone.parse({"name": "mine", "module": "nets_of_mine.late_layer:build"})
+    )
+    sender = Backbone(weights)
+    expected = sender.traced(8)
+    graphs = sender.graphs
+    for name in [name for name in sys.modules if name.startswith("nets_of_mine")]:
+        del sys.modules[name]
+    monkeypatch.setattr(Backbone, "_trace", None)
+    arrived = Backbone(weights, graphs).traced(8)
+    images = torch.ones(2, 3, 8, 8)
+    boundary = boundaries(expected)[-1]
+    assert torch.equal(
+        *(frozen_between(each, None, boundary)(images) for each in (arrived, expected))
+    )
 
 
 def test_a_model_that_says_nothing_of_its_images_gets_imagenets(here: Path) -> None:

@@ -1,20 +1,21 @@
 import copy
-import pickle
+import math
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from tests.trainable.families import convnext, fill, maxvit, swin, vit
-from trainable import graphs
+from trainable import graphs, zoo
 from trainable.boundaries import boundaries, frozen_boundaries
 from trainable.errors import BackboneError
 from trainable.freezing import split
 from trainable.graphs import trace
-from trainable.tracing import Opaque
+from trainable.tracing import TRANSPARENT, Opaque, traced_module
 
 
 class Small(nn.Module):
@@ -158,6 +159,29 @@ class AsksForTheDevice(Small):
         x = self.second(self.first(images).relu()).relu().mean(dim=(2, 3))
         logits: Tensor = self.head(x * torch.linspace(0, 1, 16, device=device))
         return logits
+
+
+class Attention(nn.Module):
+    """Layers that PyTorch has one kernel for, which no formula counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 4, 4)
+        self.encoder = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.recurrent = nn.LSTM(16, 16, batch_first=True)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.encoder(self.patches(images).flatten(2).transpose(1, 2))
+        x, _ = self.recurrent(functional.scaled_dot_product_attention(x, x, x))
+        logits: Tensor = self.head(x.mean(dim=1))
+        return logits
+
+
+def shufflenet() -> nn.Module:
+    """Its nodes hold sizes, and numbers made of them."""
+    model: nn.Module = models.shufflenet_v2_x0_5(weights=None)
+    return model
 
 
 RANDOM: list[Callable[[], nn.Module]] = [
@@ -306,6 +330,16 @@ def test_layers_derived_from_torchs_stay_one_node_so_that_heads_are_found() -> N
     assert split(traced, frozen=2, num_classes=3).suffix(torch.randn(2, 16)).shape == (2, 3)
 
 
+def follows_devices() -> bool:
+    """Whether torch.fx of this version can follow what makes a tensor where another one lies."""
+    try:
+        fx.symbolic_trace(lambda x: x + torch.linspace(0, 1, 2, device=x.device))
+    except TypeError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not follows_devices(), reason="this torch.fx cannot follow the networks")
 @pytest.mark.parametrize("make", [NamesItsDevice, AsksForTheDevice])
 @pytest.mark.parametrize("frozen", [0, 1, 2])
 def test_tensors_made_inside_follow_the_device_of_the_images(
@@ -323,28 +357,50 @@ def test_frozen_share_of_a_traced_model_counts_its_boundaries() -> None:
     assert frozen_boundaries(len(found), depth=0.5) == 1
 
 
-@pytest.mark.parametrize("build", [FunctionalDropout, convnext])
-def test_findings_from_another_process_come_to_the_same(
-    build: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("make", [Attention, zoo.build, swin, shufflenet])
+def test_a_network_is_found_to_be_the_same_with_arithmetic_and_without(
+    make: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = trace(build().eval(), image_size=32)
-    sent = pickle.loads(pickle.dumps(first.findings))
-    monkeypatch.setattr(graphs, "_examine", _unwanted)
-    second = trace(build().eval(), image_size=32, findings=sent)
-    assert boundaries(second) == boundaries(first)
-    assert second.head.name == first.head.name
-    assert [facts.shape for facts in second.facts.values()] == [
-        facts.shape for facts in first.facts.values()
-    ]
+    model = make().eval()
+    found = []
+    for little_work, device in ((0.0, "meta"), (math.inf, "cpu")):
+        monkeypatch.setattr(graphs, "_LITTLE_WORK", little_work)
+        assert graphs._cheapest_device(traced_module(model, opaque=TRANSPARENT), 32).type == device
+        facts = trace(model, image_size=32).facts
+        found.append([(node.name, one.pixels, one.shape, one.flops) for node, one in facts.items()])
+        assert all(
+            not isinstance(result, Tensor) or result.is_meta
+            for one in facts.values()
+            for result in one.results
+        )
+    assert found[0] == found[1]
+    assert sum(flops for *_, flops in found[0]) > 0
 
 
-def test_findings_of_another_graph_are_not_believed() -> None:
-    other = trace(ModuleDropout().eval(), image_size=32).findings
-    plain = trace(Small().eval(), image_size=32)
-    found = trace(Small().eval(), image_size=32, findings=other)
-    assert boundaries(found) == boundaries(plain)
-    assert found.findings.keys() == plain.findings.keys()
+@pytest.mark.parametrize("make", [Attention, zoo.build, swin])
+def test_operations_are_counted_as_pytorch_counts_them(make: Callable[[], nn.Module]) -> None:
+    model = make().to("meta").eval()
+    totals = []
+    for batch in (2, 3):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.empty(batch, 3, 32, 32, device="meta"))
+        totals.append(counter.get_total_flops())
+    facts = trace(model, image_size=32).facts
+    assert sum(one.flops for one in facts.values()) == totals[1] - totals[0]
 
 
-def _unwanted(*_: object) -> None:
-    raise AssertionError("it was looked at again")
+def settings() -> tuple[object, ...]:
+    return (
+        torch.get_num_threads(),
+        torch.backends.mha.get_fastpath_enabled(),
+        torch.backends.mkldnn.enabled,
+        torch.backends.cuda.flash_sdp_enabled(),  # type: ignore[no-untyped-call]
+    )
+
+
+def test_looking_at_a_network_leaves_the_settings_of_pytorch_as_they_were() -> None:
+    before = settings()
+    trace(zoo.build().eval(), image_size=8)
+    with pytest.raises(BackboneError, match="refuses RGB images"):
+        trace(vit(), image_size=40)
+    assert settings() == before

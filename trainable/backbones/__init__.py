@@ -12,20 +12,21 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import importlib
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from trainable.backbones import shipped
 from trainable.backbones.weights import RANDOM, Arrays, Preprocessing, ShelfEntry, Weights
-from trainable.compiler import defer
 from trainable.custom import CustomBackbone
 from trainable.errors import BackboneError
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from trainable.graphs import Findings, TracedBackbone
+    from trainable.graphs import TracedBackbone
 
 __all__ = [
     "Backbone",
@@ -46,6 +47,13 @@ __all__ = [
 ]
 
 _SHOWN_MISFITS = 3
+_MODULES = {
+    "shipped": "shipped",
+    "torchvision": "torchvision_models",
+    "timm": "timm_models",
+    "custom": "custom_models",
+}
+"""By the name of a source, where it is."""
 
 
 class Backbone:
@@ -53,19 +61,24 @@ class Backbone:
 
     Args:
         weights: of the backbone; copied, never written to.
-        findings: by image size, of the same backbone in another process: what is found out when
-            it is traced, and need not be again.
+        graphs: by image size, what `graphs` of the same backbone was in another process. Where
+            there is one the network is neither built nor traced, nor is its library imported.
     """
 
-    def __init__(self, weights: Weights, findings: Mapping[int, Findings] | None = None) -> None:
+    def __init__(self, weights: Weights, graphs: Mapping[int, bytes] | None = None) -> None:
         self.weights = weights
-        self._given = findings or {}
+        self._given = graphs or {}
         self._traced: dict[int, TracedBackbone] = {}
 
     @property
-    def findings(self) -> Mapping[int, Findings]:
-        """By image size, of the sizes that it was traced at so far."""
-        return {size: traced.findings for size, traced in self._traced.items()}
+    def graphs(self) -> Mapping[int, bytes]:
+        """By image size, of the sizes that it was traced at so far and whose graph can travel."""
+        from trainable.transport import to_bytes
+
+        found = {
+            size: to_bytes(traced, self.weights.arrays) for size, traced in self._traced.items()
+        }
+        return {size: content for size, content in found.items() if content is not None}
 
     def traced(self, image_size: int) -> TracedBackbone:
         """Its graph for square images of `image_size` pixels.
@@ -75,7 +88,10 @@ class Backbone:
                 fit.
         """
         if image_size not in self._traced:
-            self._traced[image_size] = self._trace(image_size)
+            found = self._given.get(image_size)
+            self._traced[image_size] = (
+                self._trace(image_size) if found is None else self._rebuilt(found)
+            )
         return self._traced[image_size]
 
     def model(self, image_size: int) -> nn.Module:
@@ -100,10 +116,17 @@ class Backbone:
 
         opaque = _source_called(self.weights.source).opaque()
         model, arrays = self._built(image_size)
-        given = self._given.get(image_size)
-        traced = trace(model.eval(), image_size=image_size, opaque=opaque, findings=given)
+        traced = trace(model.eval(), image_size=image_size, opaque=opaque)
         _copy_into(model, self.weights, arrays, head=str(traced.head.target))
         return traced
+
+    def _rebuilt(self, graph: bytes) -> TracedBackbone:
+        from trainable.backbones import custom_models
+        from trainable.transport import from_bytes
+
+        own = self.weights.source == custom_models.NAME
+        with custom_models.importable(self.weights) if own else nullcontext():
+            return from_bytes(graph, self.weights.arrays)
 
 
 def names(pattern: str = "*") -> list[str]:
@@ -201,10 +224,9 @@ def network(weights: Weights, *, image_size: int) -> nn.Module:
     Raises:
         BackboneError: there is no such architecture here, or it cannot be built.
     """
-    known = [source.NAME for source in _sources()]
-    if weights.source not in known:
+    if weights.source not in _MODULES:
         raise BackboneError(
-            f"{weights.backbone}: unknown source {weights.source!r}; known: {', '.join(known)}"
+            f"{weights.backbone}: unknown source {weights.source!r}; known: {', '.join(_MODULES)}"
         )
     source = _source_called(weights.source)
     if source in _shelf() and _source_of_name(weights.architecture) is not source:
@@ -258,33 +280,14 @@ def shipped_module(backbone: CustomBackbone) -> ModuleType | None:
 
 def reachable(*, timeout_s: float) -> bool:
     """Whether torchvision's weights can be downloaded, found out within `timeout_s` seconds."""
-    defer()
     from trainable.backbones import torchvision_models
 
     return torchvision_models.reachable(timeout_s=timeout_s)
 
 
 def _shelf() -> Iterator[ModuleType]:
-    """The sources whose backbones have names of their own.
-
-    Each is imported when it is asked: torchvision takes a second that every process of a sweep over
-    shipped backbones would pay.
-    """
-    yield shipped
-    defer()  # torchvision's operators import the compiler
-    from trainable.backbones import torchvision_models
-
-    yield torchvision_models
-    from trainable.backbones import timm_models
-
-    yield timm_models
-
-
-def _sources() -> Iterator[ModuleType]:
-    yield from _shelf()
-    from trainable.backbones import custom_models
-
-    yield custom_models
+    """The sources whose backbones have names of their own, imported as they are asked."""
+    return map(_source_called, ("shipped", "torchvision", "timm"))
 
 
 def _without_weights(name: str) -> str:
@@ -313,7 +316,8 @@ def _source_of(name: str) -> ModuleType | None:
 
 
 def _source_called(name: str) -> ModuleType:
-    return next(source for source in _sources() if name == source.NAME)
+    """The source that weights name; it alone is imported: torchvision and its compiler take 2 s."""
+    return importlib.import_module(f"{__name__}.{_MODULES[name]}")
 
 
 def _without_memory(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:

@@ -77,6 +77,18 @@ def opaque() -> Opaque:
     return TRANSPARENT
 
 
+@contextlib.contextmanager
+def importable(weights: Weights) -> Iterator[None]:
+    """Have the user's module imported, with all that it registers, and let its parts be, inside.
+
+    Raises:
+        BackboneError: it cannot be imported.
+    """
+    _function(weights.architecture)
+    with _importing_from_here():
+        yield
+
+
 def shipped_module(backbone: CustomBackbone) -> ModuleType | None:
     """The top-level package or module that other machines need; None for an installed one.
 

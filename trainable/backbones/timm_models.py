@@ -137,10 +137,11 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
 
 def opaque() -> Opaque:
     """What timm itself keeps torch.fx from looking into."""
-    layers = _timm().layers
+    timm = _timm()
     return Opaque(
-        modules=tuple(layers.get_notrace_modules()),
-        functions=tuple(layers.get_notrace_functions()),
+        modules=tuple(timm.layers.get_notrace_modules()),
+        functions=tuple(timm.layers.get_notrace_functions()),
+        version=timm.__version__,
     )
 
 
