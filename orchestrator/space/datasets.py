@@ -80,6 +80,14 @@ class FolderSection(_ImagesSection):
     source: Annotated[Literal["folder"], _Source] = "folder"
     path: _Path
     test: _TestShare = None
+    layout: Annotated[
+        Literal["classes"] | None,
+        Rule(
+            help="what the folders in `path` are, whatever they are called: classes; left out: "
+            "splits where all are called so, else classes where that is beyond doubt",
+            words=("classes",),
+        ),
+    ] = None
     group: Annotated[str | None, Rule(help=_GROUP_HELP, text=Text.PATTERN)] = None
     max_bad_fraction: _MaxBad = 0.01
 
