@@ -11,6 +11,7 @@ from orchestrator.sources.checks import (
     check_duplicates,
     check_groups,
     check_split,
+    note_groups,
 )
 from orchestrator.sources.drawing import Drawing
 from orchestrator.sources.listing import Listing, Note
@@ -109,7 +110,7 @@ def _read(
         return reading.has_more_broken(section.max_bad_fraction)
 
     reading.hash_all(is_touched)
-    notes = [*listing.notes, *drawing.notes]
+    notes = [*listing.notes, *note_groups(listing), *drawing.notes]
     notes += _check(reading.images(drawing.split), drawing, listing, problems)
     if not len(problems):
         touch_all_drawn(reading, drawing.split, demand, stop=too_many_broken)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from orchestrator.sources.likeness import likeness
 from orchestrator.sources.listing import Ints, Read
 from trainable.errors import DataError
 
@@ -79,3 +80,27 @@ class Root:
         except (OSError, RuntimeError):  # resolve() calls a loop of links a RuntimeError
             return "are missing"
         return None if stat.S_ISREG(mode) else "are no files"
+
+    def identity(self, path: str) -> tuple[int, int] | str:
+        """What is equal for two paths to one file; of a path to none, the path itself."""
+        try:
+            found = (self.path / path).stat()
+        except (OSError, ValueError):
+            return path
+        return found.st_dev, found.st_ino
+
+    def twin(self, path: str) -> str | None:
+        """The only file below the root whose path looks like one that leads nowhere, or None."""
+        place = Path()
+        for part in PurePath(path).parts:
+            if not (self.path / place / part).exists():
+                try:
+                    names = os.listdir(self.path / place)
+                except OSError:
+                    return None
+                like = [name for name in names if likeness(name) == likeness(part)]
+                if len(like) != 1:
+                    return None
+                (part,) = like
+            place /= part
+        return str(place) if place.parts and (self.path / place).is_file() else None

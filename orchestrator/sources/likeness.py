@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 
 def likeness(name: str) -> str:
@@ -12,16 +12,18 @@ def likeness(name: str) -> str:
     They may differ in case, in the Unicode form of a character (composed or not, full width), in
     blanks around and between words, and in characters that show nothing.
     """
+    if name.isascii():  # as nearly all paths are
+        return " ".join(name.casefold().split())
     plain = unicodedata.normalize("NFKC", name)
     seen = "".join(char for char in plain if unicodedata.category(char) != "Cf")
     return " ".join(unicodedata.normalize("NFKC", seen.casefold()).split())
 
 
-def alike(names: Iterable[str]) -> list[list[str]]:
+def alike(names: Iterable[str], *, key: Callable[[str], str] = likeness) -> list[list[str]]:
     """The distinct names that look like another one, together with it, in the order given."""
     by_key: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
-        by_key.setdefault(likeness(name), []).append(name)
+        by_key.setdefault(key(name), []).append(name)
     return [members for members in by_key.values() if len(members) > 1]
 
 
