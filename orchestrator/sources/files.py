@@ -95,7 +95,7 @@ class Root:
         for part in PurePath(path).parts:
             if not (self.path / place / part).exists():
                 try:
-                    names = os.listdir(self.path / place)
+                    names = [entry.name for entry in (self.path / place).iterdir()]
                 except OSError:
                     return None
                 like = [name for name in names if likeness(name) == likeness(part)]

@@ -141,7 +141,7 @@ def _check_paths(paths: list[str], root: Root, problems: Problems) -> list[Note]
 def _twins(paths: list[str], root: Root) -> str:
     """What a problem line adds where files lie there that look like some of those it names."""
     found = [
-        f"{ascii(twin)} for {ascii(path)}"
+        f"{twin!a} for {path!a}"
         for path in paths[:_MOST_SOUGHT]
         if (twin := root.twin(path)) is not None
     ]

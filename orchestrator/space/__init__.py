@@ -1,5 +1,6 @@
 """Search-space files: YAML -> a checked `SearchSpace`, or every problem of it at once."""
 
+from orchestrator.space.absolute_paths import relative_backbone
 from orchestrator.space.axes import Axis, Case, Choice, Condition, Domain, Fixed, Range
 from orchestrator.space.axis_reading import Shelf
 from orchestrator.space.backbone_names import id_part, short_names
@@ -74,5 +75,6 @@ __all__ = [
     "known_keys",
     "load_space",
     "parse_space",
+    "relative_backbone",
     "short_names",
 ]

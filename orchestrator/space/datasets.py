@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from orchestrator.space.absolute_paths import absolute_path
 from orchestrator.space.rules import Rule, Text
 from orchestrator.space.section import Section
 
@@ -60,7 +60,7 @@ class _ImagesSection(Section):
     def absolute(self) -> Self:
         """The same with absolute paths, so that it means the same from every directory."""
         paths = {
-            name: str(Path(value).expanduser().absolute())
+            name: absolute_path(value)
             for name in type(self).model_fields
             if self.rule(name).text is Text.PATH and (value := getattr(self, name)) is not None
         }
