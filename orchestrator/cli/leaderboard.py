@@ -177,7 +177,7 @@ def _budget_names(row: Row) -> list[str]:
 
 
 def _backbone_names(row: Row, spellings: Spellings) -> list[str | None]:
-    """What a backbone may be called: its short name, its whole one, and that from this directory."""
+    """What a backbone may be called: its short name, its whole one, that from this folder."""
     from orchestrator.space import relative_backbone
 
     whole = spellings.get((row["sweep_id"], row["backbone"]))

@@ -10,7 +10,6 @@ draws are made again until every image in them is sound.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from types import TracebackType
 
 import numpy as np
 
+from orchestrator.processors import usable_processors
 from orchestrator.sources.bar import reading_bar
 from orchestrator.sources.listing import Ints, Listing, Note
 from orchestrator.sources.quick_check import kind_of
@@ -229,7 +229,7 @@ class _Checker:
 
     def __init__(self, report: Callable[[int, str], None]) -> None:
         self._report = report
-        self._workers = os.cpu_count() or 1
+        self._workers = usable_processors()
         self._pool = ThreadPoolExecutor(self._workers)
         self._chunk: list[_Unchecked] = []
         self._running: deque[Future[_Checked]] = deque()
