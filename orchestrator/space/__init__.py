@@ -5,6 +5,7 @@ from orchestrator.space.axes import Axis, Case, Choice, Condition, Domain, Fixed
 from orchestrator.space.axis_reading import Shelf
 from orchestrator.space.backbone_names import id_part, short_names
 from orchestrator.space.datasets import (
+    ALL_BITS,
     DEFAULT_TEST_SHARE,
     SOURCES,
     DatasetSection,
@@ -37,6 +38,7 @@ from orchestrator.space.sections import (
 )
 
 __all__ = [
+    "ALL_BITS",
     "DEFAULT_TEST_SHARE",
     "PRUNERS",
     "SAMPLERS",

@@ -12,6 +12,9 @@ from orchestrator.space.section import Section
 DEFAULT_TEST_SHARE = 0.2
 """Share of the images in the test split where neither the data nor the file give one."""
 
+ALL_BITS = 16
+"""What the files of 16-bit pictures have room for."""
+
 _Source = Rule(
     help="where the images are from",
     words=("digits", "folder", "table", "parquet", "torchvision"),
@@ -33,6 +36,16 @@ _MaxBad = Annotated[
         help="share of the images that may be broken; they are skipped and listed",
         low=0,
         high=1,
+    ),
+]
+_Bits = Annotated[
+    int | None,
+    Rule(
+        help="bits that 16-bit grey pictures use, such as 12 for values of 0 to 4095; left out: "
+        "the range of values in the pool where that is less than half of all, else 16",
+        low=1,
+        high=ALL_BITS,
+        integer=True,
     ),
 ]
 _Path = Annotated[
@@ -89,6 +102,7 @@ class FolderSection(_ImagesSection):
         ),
     ] = None
     group: Annotated[str | None, Rule(help=_GROUP_HELP, text=Text.PATTERN)] = None
+    bits: _Bits = None
     max_bad_fraction: _MaxBad = 0.01
 
 
@@ -110,6 +124,7 @@ class TableSection(_ImagesSection):
         ),
     ] = None
     test: _TestShare = None
+    bits: _Bits = None
     max_bad_fraction: _MaxBad = 0.01
 
 
@@ -125,6 +140,7 @@ class ParquetSection(_ImagesSection):
     split_column: _SplitColumn = None
     group: _GroupColumn = None
     test: _TestShare = None
+    bits: _Bits = None
     max_bad_fraction: _MaxBad = 0.01
 
 
@@ -140,6 +156,7 @@ class TorchvisionSection(_ImagesSection):
         bool, Rule(help="whether to fetch what is missing in `root`", flag=True)
     ] = False
     test: _TestShare = None
+    bits: _Bits = None
     max_bad_fraction: _MaxBad = 0.01
 
 
