@@ -90,17 +90,26 @@ class Root:
         return found.st_dev, found.st_ino
 
     def twin(self, path: str) -> str | None:
-        """The only file below the root whose path looks like one that leads nowhere, or None."""
-        place = Path()
+        """The only file inside whose path looks like one that leads nowhere, or None."""
+        place = PurePath()
         for part in PurePath(path).parts:
-            if not (self.path / place / part).exists():
-                try:
-                    names = [entry.name for entry in (self.path / place).iterdir()]
-                except OSError:
-                    return None
-                like = [name for name in names if likeness(name) == likeness(part)]
-                if len(like) != 1:
-                    return None
-                (part,) = like
-            place /= part
+            name = self._named_like(place, part)
+            if name is None:
+                return None
+            place /= name
         return str(place) if place.parts and (self.path / place).is_file() else None
+
+    def _named_like(self, folder: PurePath, name: str) -> str | None:
+        """What lies in a folder inside under this name, or under the only one that looks like it.
+
+        Names are looked up in what lies there: a table's may be too long, or lead out.
+        """
+        whole = self.path / folder
+        try:
+            names = [entry.name for entry in whole.iterdir()] if self.holds(whole) else []
+        except (OSError, RuntimeError):  # resolve() calls a loop of links a RuntimeError
+            return None
+        if name in names:
+            return name
+        like = [one for one in names if likeness(one) == likeness(name)]
+        return like[0] if len(like) == 1 else None
