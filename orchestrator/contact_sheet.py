@@ -50,7 +50,7 @@ def contact_sheet(
         top = line * (TILE + _GAP)
         draw.text((_GAP, top + TILE // 2 - 6), _short(name), fill=_INK)
         for column, index in enumerate(chosen):
-            picture = read_picture(images.encoded(int(index)))
+            picture = read_picture(images.encoded(int(index)), value_range=images.value_range)
             picture = tile(picture, TILE)
             sheet.paste(picture, (_LABEL_WIDTH + column * (TILE + _GAP), top))
     return sheet

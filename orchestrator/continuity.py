@@ -137,14 +137,17 @@ def _refusal(what: object, found: Iterable[str], *, advice: str = "") -> UsageEr
 
 
 def _describe(images: LabelledImages) -> dict[str, Any]:
-    """Counts by split and class."""
-    return {
+    """Counts by split and class, and the range of 16-bit pictures where it has one of its own."""
+    counts: dict[str, Any] = {
         split.name.lower(): {
             name: int(np.count_nonzero((images.split == split) & (images.labels == label)))
             for label, name in enumerate(images.class_names)
         }
         for split in Split
     }
+    if images.value_range is not None:
+        counts["value_range"] = list(images.value_range)
+    return counts
 
 
 def _minor(version: str) -> tuple[int, ...] | str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,16 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
         SpaceError: with every problem of the file.
         UsageError: a transform cannot be made.
     """
+    return read_written_space(path, overrides).absolute()
+
+
+def read_written_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
+    """The search space of a file with its paths as they stand there, as a sweep's journal has them.
+
+    Raises:
+        SpaceError: with every problem of the file.
+        UsageError: a transform cannot be made.
+    """
     space = load_space(path, overrides, shelf=shelf)
     if space.augment is not None:
         from trainable.views import check_ops
@@ -71,7 +81,7 @@ def read_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
             check_ops(space.augment)
         except SpecError as error:
             raise UsageError(f"{path}: {error}") from error
-    return replace(space, dataset=space.dataset.absolute())
+    return space
 
 
 def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:

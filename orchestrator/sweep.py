@@ -30,7 +30,7 @@ from orchestrator.inspection import RunState, inspect
 from orchestrator.journal import SweepJournal
 from orchestrator.loading import load_run
 from orchestrator.meanwhile import Meanwhile
-from orchestrator.preparation import Prepared, prepare, prepare_space, read_space
+from orchestrator.preparation import Prepared, prepare_space, read_written_space
 from orchestrator.progress import measure
 from orchestrator.projection import load_studies
 from orchestrator.runs import (
@@ -170,7 +170,7 @@ def _go_on(
     start = time.monotonic()
     with closing(SweepJournal(run.journal)) as journal:
         check_versions(run, manifest, accept=accept_changes)
-        space = read_space(run.space)
+        space = read_written_space(run.space)
         with _ready(space, lambda: prepare_space(space, path=run.space), address) as ready:
             prepared, capacity = ready
             found = foundations(prepared)
@@ -249,7 +249,7 @@ def _finished(run: Run, *, start: float) -> Outcome:
     loaded = load_run(run.path)
     for name in SCHEMAS:
         loaded.read(name)
-    problem = None if run.report.is_file() else _report(run, prepare(run.space))
+    problem = None if run.report.is_file() else _report(run, _prepare_again(run))
     return _read_outcome(
         run,
         load_space(run.space),
@@ -258,6 +258,11 @@ def _finished(run: Run, *, start: float) -> Outcome:
         problem=problem,
         start=start,
     )
+
+
+def _prepare_again(run: Run) -> Prepared:
+    """What a sweep that has begun was prepared with."""
+    return prepare_space(read_written_space(run.space), path=run.space)
 
 
 def _read_outcome(

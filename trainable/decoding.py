@@ -14,7 +14,7 @@ from torch import Tensor
 from trainable.backbones import Preprocessing
 from trainable.errors import DataError
 from trainable.images import LabelledImages
-from trainable.pictures import picture_size, read_picture
+from trainable.pictures import ValueRange, picture_size, read_picture
 
 
 def decode(
@@ -43,13 +43,21 @@ def decode(
     return pixels
 
 
-def decode_one(encoded: bytes, preprocessing: Preprocessing) -> Tensor:
+def decode_one(
+    encoded: bytes, preprocessing: Preprocessing, *, value_range: ValueRange | None = None
+) -> Tensor:
     """(3, image_size, image_size) uint8 pixels of one encoded image; see `decode`.
+
+    Args:
+        encoded: as its file is.
+        preprocessing: see `decode`.
+        value_range: that of the data set; see `read_picture`.
 
     Raises:
         DataError: it cannot be decoded; the message says why, and knows no path.
     """
-    return _pixels(_cut(_resized(encoded, preprocessing), preprocessing.image_size))
+    picture = _resized(encoded, preprocessing, value_range)
+    return _pixels(_cut(picture, preprocessing.image_size))
 
 
 def resized_picture(
@@ -57,7 +65,7 @@ def resized_picture(
 ) -> Image.Image:
     """One image in RGB, resized but not yet cut; see `decode`."""
     with _naming(images.paths[index]):
-        return _resized(images.encoded(index), preprocessing)
+        return _resized(images.encoded(index), preprocessing, images.value_range)
 
 
 def smallest_side(images: LabelledImages, indices: npt.NDArray[np.int64]) -> int:
@@ -89,10 +97,12 @@ def _naming(path: str) -> Iterator[None]:
         raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
-def _resized(encoded: bytes, preprocessing: Preprocessing) -> Image.Image:
+def _resized(
+    encoded: bytes, preprocessing: Preprocessing, value_range: ValueRange | None
+) -> Image.Image:
     short = preprocessing.resize_size
     resampling = Image.Resampling[preprocessing.interpolation.upper()]
-    picture = read_picture(encoded)
+    picture = read_picture(encoded, value_range=value_range)
     if preprocessing.squash:
         return picture.resize((short, short), resampling)
     return _resize(picture, short, resampling)

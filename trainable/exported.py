@@ -23,6 +23,7 @@ from trainable.backbones import Preprocessing, Weights
 from trainable.decoding import decode_one, normalize
 from trainable.errors import BackboneError, DataError, ExportError
 from trainable.freezing import new_head, split
+from trainable.pictures import ValueRange
 
 ABOUT_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -32,6 +33,9 @@ FORMAT = 1
 
 BARE_FORMAT = 2
 """Of networks with `bare_logits`, which a reader of the first form would build with activations."""
+
+RANGED_FORMAT = 3
+"""Of networks with a `value_range`, without which 16-bit pictures would be other ones."""
 
 CUSTOM = "custom"
 """The source of backbones that the user's own code builds."""
@@ -53,6 +57,7 @@ class About:
         class_names: of the outputs, in order.
         args: what the source builds the architecture with.
         bare_logits: whether activations that the architecture has behind its head are left out.
+        value_range: what becomes black and white in 16-bit grey; None for all 16 bits.
     """
 
     backbone: str
@@ -64,10 +69,14 @@ class About:
     class_names: tuple[str, ...]
     args: Mapping[str, Any] = field(default_factory=dict)
     bare_logits: bool = False
+    value_range: ValueRange | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of JSON values that `from_json` reads; its format says `bare_logits`."""
+        """A dict of JSON values that `from_json` reads; its format says what is unusual."""
         values = asdict(self)
+        if self.value_range is not None:
+            return {"format": RANGED_FORMAT, **values, "value_range": list(self.value_range)}
+        del values["value_range"]
         return {"format": BARE_FORMAT if values.pop("bare_logits") else FORMAT, **values}
 
     @classmethod
@@ -77,11 +86,12 @@ class About:
         Raises:
             ExportError: this is something else; the message knows no path.
         """
-        if not isinstance(data, dict) or data.get("format") not in (FORMAT, BARE_FORMAT):
+        if not isinstance(data, dict) or data.get("format") not in _FORMATS:
             given = data.get("format") if isinstance(data, dict) else data
             raise ExportError(
-                f"format: got {given!r}; this version reads {FORMAT} and {BARE_FORMAT}"
+                f"format: got {given!r}; this version reads {', '.join(map(str, _FORMATS))}"
             )
+        ranged = data["format"] == RANGED_FORMAT
         texts: dict[str, Any] = {name: data.get(name) for name in _TEXTS}
         names: Any = data.get("class_names")
         args = data.get("args", {})
@@ -92,6 +102,9 @@ class About:
         ]
         if not _is_list_of(names, str) or not names:
             problems.append(f"class_names: got {names!r}; allowed: a list of names")
+        value_range = data.get("value_range") if ranged else None
+        if ranged and not _is_range(value_range):
+            problems.append(f"value_range: got {value_range!r}; allowed: two rising whole numbers")
         if not isinstance(args, dict):
             problems.append(f"args: got {args!r}; allowed: a mapping of keyword arguments")
         if problems:
@@ -101,7 +114,9 @@ class About:
             preprocessing=_read_preprocessing(data.get("preprocessing")),
             class_names=tuple(names),
             args=args,
-            bare_logits=data["format"] == BARE_FORMAT,
+            bare_logits=data["format"] == BARE_FORMAT
+            or (ranged and data.get("bare_logits") is True),
+            value_range=None if value_range is None else (value_range[0], value_range[1]),
         )
 
     def network(self) -> nn.Module:
@@ -230,7 +245,11 @@ class ExportedModel:
         problems: dict[int, str] = {}
         for place, path in enumerate(paths):
             try:
-                pixels[place] = decode_one(path.read_bytes(), self.about.preprocessing)
+                pixels[place] = decode_one(
+                    path.read_bytes(),
+                    self.about.preprocessing,
+                    value_range=self.about.value_range,
+                )
             except DataError as error:
                 problems[place] = str(error)
             except IsADirectoryError:
@@ -269,6 +288,7 @@ def read_about(folder: Path) -> About:
         raise ExportError(f"{path}: {error}") from None
 
 
+_FORMATS = (FORMAT, BARE_FORMAT, RANGED_FORMAT)
 _TEXTS = ("backbone", "source", "architecture", "version", "head")
 
 
@@ -293,6 +313,10 @@ def _read_preprocessing(given: object) -> Preprocessing:
     ):
         raise ExportError(f"preprocessing: got {given!r}; allowed: {allowed}, as they were written")
     return found
+
+
+def _is_range(value: Any) -> bool:
+    return _is_list_of(value, int) and len(value) == 2 and value[0] < value[1]
 
 
 def _is_list_of(value: Any, kind: Any) -> bool:

@@ -221,9 +221,10 @@ def write_model(model: TrainedModel, folder: Path) -> Written:
         again = about.network()
         again.load_state_dict(load_file(folder / WEIGHTS_FILE))
         _check(again(model.examples), expected, about, "read back")
-    notes = onnx_notes(
-        class_names=list(about.class_names), preprocessing=asdict(about.preprocessing)
-    )
+    preprocessing = asdict(about.preprocessing)
+    if about.value_range is not None:
+        preprocessing["value_range"] = about.value_range
+    notes = onnx_notes(class_names=list(about.class_names), preprocessing=preprocessing)
     return Written(
         torchvision_options=_torchvision_options(model, folder / WEIGHTS_FILE, expected),
         portable=tuple(write_portable(network, model.examples, folder, about=notes)),
@@ -262,6 +263,7 @@ def _assemble(
         class_names=images.class_names,
         args=weights.args,
         bare_logits=halves.bare_logits,
+        value_range=images.value_range,
     )
     network = _untrained(backbone, halves, image_size=image_size, num_classes=images.num_classes)
     state = network.state_dict()

@@ -61,6 +61,7 @@ class LabelledImages:
         paths: one path an image, as messages and tables show it.
         groups: (N,) int64 group ids, equal for images that no split may separate; None where
             every image stands alone.
+        value_range: what becomes black and white in 16-bit grey; None for all 16 bits.
     """
 
     shards: tuple[npt.NDArray[np.uint8], ...]
@@ -73,6 +74,7 @@ class LabelledImages:
     class_names: tuple[str, ...]
     paths: tuple[str, ...]
     groups: npt.NDArray[np.int64] | None = None
+    value_range: tuple[int, int] | None = None
 
     @classmethod
     def from_bytes(
@@ -241,6 +243,7 @@ class LabelledImages:
             class_names=np.asarray(self.class_names, dtype=np.str_),
             paths=np.asarray(self.paths, dtype=np.str_),
             groups=np.empty(0, np.int64) if self.groups is None else self.groups,
+            value_range=np.asarray(self.value_range or (), dtype=np.int64),
         )
 
     @classmethod
@@ -281,6 +284,7 @@ class LabelledImages:
         places[:, read] = packed.shard_of, packed.starts, packed.stops
         shard_of, starts, stops = places
         groups = arrays["groups"].astype(np.int64)
+        extremes = arrays.get("value_range", np.empty(0, np.int64)).tolist()
         return replace(
             packed,
             shard_of=shard_of,
@@ -291,4 +295,5 @@ class LabelledImages:
             split=arrays["split"].astype(np.int64),
             paths=tuple(str(name) for name in arrays["paths"]),
             groups=groups if len(groups) else None,
+            value_range=(extremes[0], extremes[1]) if extremes else None,
         )

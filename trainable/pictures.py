@@ -4,7 +4,8 @@
 - **Transparent** pixels lie on white, as on the page that cut-outs and drawings are made for;
   their hidden colour says nothing.
 - **16-bit grey** (`I;16`, and `I`, which is how Pillow opens some of it) is scaled to 8 bits, not
-  cut off at 255. Floating-point pixels are refused: no range is theirs.
+  cut off at 255: from all 16 bits, or from the range of values that a data set uses where these are
+  few. Floating-point pixels are refused: no range is theirs.
 - **Animations and stacks** give their first picture.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trainable.errors import DataError
 
+ValueRange = tuple[int, int]
+"""Values of 16-bit grey that become black and white, the first below the second."""
+
 # EPS is a program that Ghostscript would run; of the others Pillow knows no more than the header.
 _REFUSED = frozenset({"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"})
 _PLUGIN_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif"})
@@ -29,6 +34,13 @@ _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"mif1", b
 _AVIF_BRANDS = (b"avif", b"avis")
 _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _CONVERTIBLE = frozenset({"RGB", "L", "1", "P", "RGBA", "CMYK", *_SIXTEEN_BIT})
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SHALLOW = (b"\xff\xd8\xff", b"P6", b"BM", b"GIF8", b"RIFF")
+"""How JPEG, PPM, BMP, GIF and WebP files begin, which hold no 16-bit grey."""
+_GREY_8 = re.compile(rb"P5\s+\d+\s+\d+\s+(\d{1,2}|1\d\d|2[0-4]\d|25[0-5])\s")
+_GREY_16 = b"\x10\x00"
+"""A PNG's bit depth and kind of colour, in its header."""
+_MOST = 65535
 _WHITE = (255, 255, 255, 255)
 
 # A picture so large that Pillow warns of it takes the memory of a hundred others.
@@ -37,15 +49,20 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL.TiffImagePlugin")
 
 
-def read_picture(encoded: bytes) -> Image.Image:
+def read_picture(encoded: bytes, *, value_range: ValueRange | None = None) -> Image.Image:
     """The picture in RGB, upright.
+
+    Args:
+        encoded: as its file is.
+        value_range: what becomes black and white in 16-bit grey; None for all 16 bits. Pictures of
+            8 bits have no use for it.
 
     Raises:
         DataError: it cannot be decoded; the message says why, and knows no path.
     """
     with _telling(), _open(encoded) as opened:
         _turn_upright(opened)
-        return _to_rgb(opened)
+        return _to_rgb(opened, value_range)
 
 
 def check_picture(encoded: bytes) -> None:
@@ -62,6 +79,39 @@ def check_picture(encoded: bytes) -> None:
         opened.load()
         if opened.mode not in _CONVERTIBLE:
             _to_rgb(opened)
+
+
+def may_be_deep(encoded: bytes) -> bool:
+    """Whether the picture may be 16-bit grey, as far as its first bytes tell."""
+    if encoded.startswith(_PNG):
+        return encoded[24:26] == _GREY_16
+    return not encoded.startswith(_SHALLOW) and not _GREY_8.match(encoded)
+
+
+def value_extent(encoded: bytes) -> ValueRange | None:
+    """The smallest and the largest value of a 16-bit grey picture; None for any other one.
+
+    Raises:
+        DataError: it cannot be decoded.
+    """
+    if not may_be_deep(encoded):
+        return None
+    with _telling(), _open(encoded) as opened:
+        if opened.mode not in _SIXTEEN_BIT:
+            return None
+        values = np.asarray(opened)
+        return int(values.min()), int(values.max())
+
+
+def narrowed(extent: ValueRange) -> ValueRange | None:
+    """The range that 16-bit pictures with these extremes are scaled by; None for all 16 bits.
+
+    All 16 bits serve as long as they leave every second grey level of 8 bits in use.
+    """
+    low, high = extent
+    if low == high or (low >= 0 and high <= _MOST and high - low >= _MOST // 2):
+        return None
+    return extent
 
 
 def picture_size(encoded: bytes) -> tuple[int, int]:
@@ -164,12 +214,14 @@ def _turn_upright(opened: Image.Image) -> None:
         return
 
 
-def _to_rgb(opened: Image.Image) -> Image.Image:
+def _to_rgb(opened: Image.Image, value_range: ValueRange | None = None) -> Image.Image:
     if opened.mode == "RGB" and not opened.has_transparency_data:
         return opened
     if opened.mode in _SIXTEEN_BIT:
-        values = np.clip(np.asarray(opened).astype(np.float64), 0, 65535)
-        return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB")
+        low, high = value_range or (0, _MOST)
+        values = np.clip(np.asarray(opened).astype(np.float64), low, high) - low
+        grey = np.round(values / ((high - low) / 255)).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
     if opened.mode == "F":
         raise DataError(
             "cannot be decoded: floating-point pixels, whose range is unknown; save 8 or 16 bits"

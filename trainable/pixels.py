@@ -70,6 +70,8 @@ class PixelReader:
             "preprocessing": {k: v for k, v in about.items() if k not in ("mean", "std")},
             "pillow": PIL.__version__,
         }
+        if images.value_range is not None:
+            self.key["value_range"] = images.value_range
         if augmentation is not None:
             self.key |= {
                 "views": augmentation.to_json(),

@@ -177,8 +177,11 @@ def _budget_names(row: Row) -> list[str]:
 
 
 def _backbone_names(row: Row, spellings: Spellings) -> list[str | None]:
-    """What a backbone may be called: its short name, and as the search-space file spells it."""
-    return [row["backbone"], spellings.get((row["sweep_id"], row["backbone"]))]
+    """What a backbone may be called: its short name, its whole one, that from this folder."""
+    from orchestrator.space import relative_backbone
+
+    whole = spellings.get((row["sweep_id"], row["backbone"]))
+    return [row["backbone"], whole, whole and relative_backbone(whole)]
 
 
 def _warn_of_differences(runs: Sequence[LoadedRun]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,21 @@ MOST_DETAILS = 5
 """Details of a note on stderr; sweep.log has all."""
 
 
+MOST_CLASSES = 10
+"""Classes that are named on one line."""
+
+
 def tell_notes(prepared: Prepared) -> None:
     """Print what to know of the images on stderr."""
     for note in prepared.notes:
         print(plain_lines("\n".join(note.lines(MOST_DETAILS))), file=sys.stderr)
+
+
+def class_line(names: Sequence[str]) -> str:
+    """How many classes there are, and the names of the first ones, quoted."""
+    from orchestrator.sources.likeness import escaped
+
+    return f"classes: {len(names):,}: {escaped(names, most=MOST_CLASSES)}"
 
 
 def show(prepared: Prepared, *, as_json: bool) -> None:
@@ -58,6 +70,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
                     "objective": space.objective.value,
                     "studies": studies,
                     "num_test": plan.num_test,
+                    "classes": list(prepared.images.class_names),
                     "most_updates": plan.most_updates,
                     "cache": {"mode": space.cache, "kept": [asdict(one) for one in prepared.kept]},
                     "space_hash": space.fingerprint(),
@@ -82,6 +95,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
             "of a range of image sizes the ends have a probe each; one follows at the size of each "
             "finalist that has none yet"
         )
+    print(class_line(prepared.images.class_names))
     print(f"backbones: {', '.join(short_names(backbones(space)).values())}")
     print(f"axes: {', '.join(space.varies) or 'none'}; {plural(plan.num_test, 'test image')}")
     print(f"objective: {space.objective.value}")

@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import stat
-import sys
 import tempfile
 from dataclasses import dataclass
 from importlib import metadata
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from orchestrator.processors import usable_processors
 from trainable.store.feature_store import default_folder
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a place to look at, not to write to
@@ -82,7 +82,7 @@ def gather(*, runs: Path) -> MachineFacts:
         packages=dict(_packages()),
         device=_device(),
         has_gpu=torch.cuda.is_available(),
-        cpus=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+        cpus=usable_processors(),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         shared_memory_bytes=shutil.disk_usage(shared).free if shared.is_dir() else None,
         places=(

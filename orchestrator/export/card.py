@@ -264,8 +264,15 @@ def _preprocessing(card: Card) -> list[str]:
         if how.squash
         else f"Resize the shorter side to {how.resize_size} pixels"
     )
+    value_range = card.model.about.value_range
+    grey = (
+        ""
+        if value_range is None
+        else f" 16-bit grey becomes 8 bits before: {value_range[0]:,} is black, "
+        f"{value_range[1]:,} is white, and what lies beyond is cut off."
+    )
     return [
-        "1. Turn the picture upright (EXIF), lay transparent ones on white, convert to RGB.",
+        f"1. Turn the picture upright (EXIF), lay transparent ones on white, convert to RGB.{grey}",
         f"2. {resize}, {escaped(how.interpolation)}, with antialiasing.",
         f"3. Cut out the centre, {how.image_size} x {how.image_size} pixels.",
         f"4. Scale to 0..1, subtract {list(how.mean)}, divide by {list(how.std)}, by channel.",

@@ -10,6 +10,7 @@ from orchestrator.export.markdown import escaped
 from trainable.backbones import Preprocessing
 from trainable.exported import About
 from trainable.exporting import Written
+from trainable.pictures import ValueRange
 from trainable.portable import ONNX_FILE, TORCH_FILE
 
 _IMPORTS = """\
@@ -24,9 +25,12 @@ _START = """\
 folder = Path(".")  # where this card lies
 about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
 """
-_CLASSIFY = """\
+_OPEN = """\
 for path in sys.argv[1:]:
-    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    picture = ImageOps.exif_transpose(Image.open(path))
+"""
+_CLASSIFY = """\
+    picture = picture.convert("RGB")
     with torch.no_grad():
         shares = model(prepare(picture)[None]).softmax(dim=1)[0]
     best = int(shares.argmax())
@@ -69,7 +73,13 @@ def _python(about: About, written: Written) -> list[str]:
             "The network cannot be had without its own code: `sft-sweep predict` builds it, and in "
             "Python `trainable.exported.ExportedModel.load(Path(DIR))`."
         ]
-    code = f"{_IMPORTS}{imports}\n{_START}{load}{_prepare(about.preprocessing)}{_CLASSIFY}"
+    needed = _IMPORTS
+    if about.value_range is not None:
+        needed = needed.replace("import torch\n", "import numpy\nimport torch\n")
+    code = (
+        f"{needed}{imports}\n{_START}{load}{_prepare(about.preprocessing)}{_OPEN}"
+        f"{_narrow(about.value_range)}{_CLASSIFY}"
+    )
     return [text, "", "```python", *code.rstrip("\n").split("\n"), "```"]
 
 
@@ -92,6 +102,19 @@ def _prepare(how: Preprocessing) -> str:
         f"        v2.Normalize({list(how.mean)!r}, {list(how.std)!r}),\n"
         "    ]\n"
         ")\n"
+    )
+
+
+def _narrow(value_range: ValueRange | None) -> str:
+    """Lines that scale 16-bit grey, where that has a range of its own."""
+    if value_range is None:
+        return ""
+    low, high = value_range
+    return (
+        '    if picture.mode.startswith("I"):  # 16-bit grey\n'
+        f"        values = numpy.asarray(picture).clip({low}, {high}) - {low}.0\n"
+        f"        grey = (values / {(high - low) / 255!r}).round().astype(numpy.uint8)\n"
+        "        picture = Image.fromarray(grey)\n"
     )
 
 

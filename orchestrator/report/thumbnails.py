@@ -27,7 +27,8 @@ def thumbnails(images: LabelledImages, image_ids: Collection[str]) -> dict[str, 
     for index in images.indices(Split.TEST):
         if ids[index] in image_ids and ids[index] not in found:
             try:
-                picture = tile(read_picture(images.encoded(int(index))), SIDE)
+                encoded = images.encoded(int(index))
+                picture = tile(read_picture(encoded, value_range=images.value_range), SIDE)
             except DataError:
                 continue
             sink = io.BytesIO()

@@ -11,11 +11,13 @@ from orchestrator.sources.checks import (
     check_duplicates,
     check_groups,
     check_split,
+    note_groups,
 )
 from orchestrator.sources.drawing import Drawing
 from orchestrator.sources.listing import Listing, Note
 from orchestrator.sources.reading import Demand, Reading, touch_all_drawn
 from orchestrator.space import (
+    ALL_BITS,
     DatasetSection,
     DigitsSection,
     FolderSection,
@@ -24,7 +26,8 @@ from orchestrator.space import (
     TorchvisionSection,
 )
 from orchestrator.space.problems import Problems
-from trainable.images import LabelledImages
+from trainable.images import LabelledImages, Split
+from trainable.pictures import ValueRange, narrowed
 from trainable.spec import LabelBudget
 
 __all__ = ["Dataset", "Demand", "Note", "load_images", "read_dataset"]
@@ -108,15 +111,41 @@ def _read(
     def too_many_broken() -> bool:
         return reading.has_more_broken(section.max_bad_fraction)
 
-    reading.hash_all(is_touched)
-    notes = [*listing.notes, *drawing.notes]
+    def is_in_pool(row: int) -> bool:
+        return bool(drawing.split[row] == Split.POOL)
+
+    reading.hash_all(is_touched, is_in_pool)
+    value_range, told = _value_range(section.bits, reading.extent)
+    notes = [*listing.notes, *note_groups(listing), *drawing.notes]
     notes += _check(reading.images(drawing.split), drawing, listing, problems)
     if not len(problems):
         touch_all_drawn(reading, drawing.split, demand, stop=too_many_broken)
     if too_many_broken():
         problems.add(("dataset", "max_bad_fraction"), reading.complaint(section.max_bad_fraction))
     problems.raise_if_any(given)
-    return Dataset(images=reading.finish(drawing.split), notes=(*notes, *reading.notes()))
+    return Dataset(
+        images=reading.finish(drawing.split, value_range=value_range),
+        notes=(*notes, *told, *reading.notes()),
+    )
+
+
+def _value_range(
+    bits: int | None, extent: ValueRange | None
+) -> tuple[ValueRange | None, list[Note]]:
+    """What becomes black and white in 16-bit grey, and what to know of it.
+
+    Args:
+        bits: that the file says are used.
+        extent: smallest and largest value in the pool; None where it has no such picture.
+    """
+    if extent is None:
+        return None, []
+    found = narrowed(extent) if bits is None else (0, 2**bits - 1)
+    if found is None or bits == ALL_BITS:
+        return None, []
+    held = f"16-bit pictures hold {extent[0]:,} to {extent[1]:,} in the pool"
+    key = "; say dataset.bits for another range" if bits is None else ""
+    return found, [Note(f"{held}: {found[0]:,} becomes black, {found[1]:,} white{key}")]
 
 
 def _check(

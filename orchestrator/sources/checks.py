@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from orchestrator.sources.likeness import alike, escaped
 from orchestrator.sources.listing import Listing, Note
 from orchestrator.space.problems import Problems, some
 from trainable.images import LabelledImages, Split
@@ -23,12 +24,12 @@ def check_classes(listing: Listing, problems: Problems) -> None:
     names = listing.class_names
     if len(names) < 2:
         problems.add(_DATASET, f"the only class is {some(names)}; allowed: 2 classes or more")
-    folded: dict[str, list[str]] = {}
-    for name in names:
-        folded.setdefault(name.casefold(), []).append(name)
-    for alike in folded.values():
-        if len(alike) > 1:
-            problems.add(_DATASET, f"class names that differ by case alone: {some(alike)}")
+    for members in alike(names):
+        problems.add(
+            _DATASET,
+            f"class names that look alike: {escaped(members)}; allowed: names that differ in more "
+            "than case, blanks and the Unicode form of their characters",
+        )
     counts = np.bincount(listing.labels, minlength=len(names))
     single = [name for name, count in zip(names, counts, strict=True) if count == 1]
     if single:
@@ -37,6 +38,12 @@ def check_classes(listing: Listing, problems: Problems) -> None:
             f"classes with one image: {some(single)}; a class needs 2 or more to train and "
             "validate, and others for the test split",
         )
+
+
+def note_groups(listing: Listing) -> list[Note]:
+    """A note of groups that look alike: what should stay together may not."""
+    found = [escaped(members) for members in alike(listing.group_names)]
+    return [Note(f"groups whose names look alike: {len(found):,}", tuple(found))] if found else []
 
 
 def check_split(images: LabelledImages, problems: Problems) -> list[Note]:

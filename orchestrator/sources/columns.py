@@ -42,7 +42,12 @@ def check_columns(
 
 
 def texts(
-    column: pa.ChunkedArray, key: KeyPath, problems: Problems, *, names: Sequence[str] = ()
+    column: pa.ChunkedArray,
+    key: KeyPath,
+    problems: Problems,
+    *,
+    names: Sequence[str] = (),
+    where: str = "",
 ) -> list[str] | None:
     """The values as text, nothing guessed: `no` and `01` stay, whole numbers are spelled out.
 
@@ -51,31 +56,39 @@ def texts(
         key: of `dataset:`, for messages.
         problems: takes what is wrong: a type that is no name, or a value that is null.
         names: of whole numbers 0, 1, ...; left out: the numbers themselves.
+        where: the file that the column is of, for messages; left out: no file is named.
     """
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    of_file = f"{where}: " if where else ""
+    column = _plain(column)
     kind = column.type
     if not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
-        problems.add(key, f"values of type {kind}; allowed: text, whole numbers or bools")
+        problems.add(key, f"{of_file}values of type {kind}; allowed: text, whole numbers or bools")
         return None
     nulls = column.is_null()
     if column.null_count:
         rows = [str(row) for row in pc.indices_nonzero(nulls).to_pylist()]
-        problems.add(key, f"rows without a value, counted from 0: {some(rows)}")
+        problems.add(key, f"{of_file}rows without a value, counted from 0: {some(rows)}")
         return None
     values: list[Any] = column.to_pylist()
     if _is_text(kind):
         blank = [str(row) for row, value in enumerate(values) if not value.strip()]
         if blank:
-            problems.add(key, f"rows with a blank value, counted from 0: {some(blank)}")
+            problems.add(key, f"{of_file}rows with a blank value, counted from 0: {some(blank)}")
             return None
         return values
     if pa.types.is_boolean(kind):
         return ["true" if value else "false" for value in values]
     if names and not all(0 <= value < len(names) for value in values):
-        problems.add(key, f"numbers beyond the {len(names)} class names of the file's metadata")
+        problems.add(
+            key, f"{of_file}numbers beyond the {len(names)} class names of the file's metadata"
+        )
         return None
     return [names[value] if names else str(value) for value in values]
+
+
+def are_numbers(column: pa.ChunkedArray) -> bool:
+    """Whether the values are whole numbers, of which metadata alone could know names."""
+    return bool(pa.types.is_integer(_plain(column).type))
 
 
 def splits(words: Sequence[str], key: KeyPath, problems: Problems) -> list[Split] | None:
@@ -96,6 +109,12 @@ def class_names(schema: pa.Schema, column: str) -> list[str]:
     except (TypeError, KeyError, ValueError):  # no metadata, no such metadata, no JSON
         return []
     return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values themselves, where they were numbered by a dictionary."""
+    kind = column.type
+    return column.cast(kind.value_type) if pa.types.is_dictionary(kind) else column
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from orchestrator.sources.likeness import likeness
 from orchestrator.sources.listing import Ints, Read
 from trainable.errors import DataError
 
@@ -79,3 +80,36 @@ class Root:
         except (OSError, RuntimeError):  # resolve() calls a loop of links a RuntimeError
             return "are missing"
         return None if stat.S_ISREG(mode) else "are no files"
+
+    def identity(self, path: str) -> tuple[int, int] | str:
+        """What is equal for two paths to one file; of a path to none, the path itself."""
+        try:
+            found = (self.path / path).stat()
+        except (OSError, ValueError):
+            return path
+        return found.st_dev, found.st_ino
+
+    def twin(self, path: str) -> str | None:
+        """The only file inside whose path looks like one that leads nowhere, or None."""
+        place = PurePath()
+        for part in PurePath(path).parts:
+            name = self._named_like(place, part)
+            if name is None:
+                return None
+            place /= name
+        return str(place) if place.parts and (self.path / place).is_file() else None
+
+    def _named_like(self, folder: PurePath, name: str) -> str | None:
+        """What lies in a folder inside under this name, or under the only one that looks like it.
+
+        Names are looked up in what lies there: a table's may be too long, or lead out.
+        """
+        whole = self.path / folder
+        try:
+            names = [entry.name for entry in whole.iterdir()] if self.holds(whole) else []
+        except (OSError, RuntimeError):  # resolve() calls a loop of links a RuntimeError
+            return None
+        if name in names:
+            return name
+        like = [one for one in names if likeness(one) == likeness(name)]
+        return like[0] if len(like) == 1 else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.sources.files import Root, file_reader
+from orchestrator.sources.layout import ambiguity
 from orchestrator.sources.listing import Listing, Note
 from orchestrator.sources.splits import split_of
 from orchestrator.space import FolderSection
@@ -47,7 +48,7 @@ def list_images(section: FolderSection, problems: Problems) -> Listing | None:
     root = Root(path)
     found = _Found()
     words = {top: split_of(top) for top in tops}
-    own = None not in words.values() and Split.POOL in words.values()
+    own = section.layout is None and None not in words.values() and Split.POOL in words.values()
     if own:
         for top, split in words.items():
             assert split is not None
@@ -57,17 +58,11 @@ def list_images(section: FolderSection, problems: Problems) -> Listing | None:
             for name in classes:
                 _collect(path, f"{top}{os.sep}{name}", name, split, root, found)
     else:
-        named = [top for top, split in words.items() if split is not None]
-        if len(named) > 1:
-            others = some([top for top in tops if top not in named])
-            problems.add(
-                _PATH,
-                f"holds {some(named)} beside {others}; allowed: class folders alone, or "
-                "train, val and test alone, with class folders inside",
-            )
-            return None
         for name in tops:
             _collect(path, name, name, Split.POOL, root, found)
+        doubt = ambiguity(tops, found.paths) if section.layout is None else None
+        if doubt is not None:
+            problems.add(_PATH, doubt)
     _complain(found, problems, own=own)
     groups = _groups(section.group, found.paths, problems)
     if len(problems):

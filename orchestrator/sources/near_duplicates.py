@@ -37,7 +37,7 @@ def thumbnails(images: LabelledImages, indices: npt.NDArray[np.int64]) -> Thumbn
     found = np.empty((len(indices), SIDE, SIDE), dtype=np.uint8)
     for row, index in enumerate(indices):
         try:
-            picture = read_picture(images.encoded(int(index)))
+            picture = read_picture(images.encoded(int(index)), value_range=images.value_range)
         except DataError as error:
             raise DataError(f"{images.paths[index]}: {error}") from error
         found[row] = np.asarray(picture.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))

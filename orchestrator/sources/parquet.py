@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,6 +32,13 @@ class _Part:
     path: Path
     shown: str
     num_rows: int
+
+
+class _Labels(NamedTuple):
+    """The label of every row as text, and the classes among them in their order."""
+
+    texts: list[str]
+    class_names: list[str]
 
 
 def list_images(section: ParquetSection, problems: Problems) -> Listing | None:
@@ -58,9 +66,7 @@ def list_images(section: ParquetSection, problems: Problems) -> Listing | None:
     if not len(table):
         problems.add(_PATH, f"{section.path} has no rows")
         return None
-    names = columns.class_names(table.schema, section.label_column)
-    label_key = ("dataset", "label_column")
-    labels = columns.texts(table.column(section.label_column), label_key, problems, names=names)
+    labels = _labels(parts, tables, section.label_column, problems)
     splits = _splits(section, table, parts, problems)
     groups = None
     if section.group is not None:
@@ -70,11 +76,11 @@ def list_images(section: ParquetSection, problems: Problems) -> Listing | None:
         return None
     return Listing.of(
         paths=tuple(f"{part.shown}#{row}" for part in parts for row in range(part.num_rows)),
-        labels=labels,
+        labels=labels.texts,
         splits=splits,
         groups=groups,
         read=_reader(parts, section.image_column),
-        class_names=_class_order(table.column(section.label_column), labels, names),
+        class_names=labels.class_names,
     )
 
 
@@ -148,13 +154,37 @@ def _split_of_file(shown: str) -> Split | None:
     )
 
 
-def _class_order(column: pa.ChunkedArray, labels: list[str], names: list[str]) -> list[str]:
-    """Classes in the order of their numbers where they have numbers, else of their names."""
-    present = set(labels)
-    if names:
-        return [name for name in dict.fromkeys(names) if name in present]
-    whole = pa.types.is_integer(column.type)
-    return sorted(present, key=int) if whole else sorted(present)
+def _labels(
+    parts: list[_Part], tables: list[pa.Table], column: str, problems: Problems
+) -> _Labels | None:
+    """The labels of all files, each file's numbers read by the names in its own metadata.
+
+    Classes are in the order of the names where files have some, each file adding those that are
+    new; else in the order of the numbers, or of the texts.
+    """
+    key = ("dataset", "label_column")
+    texts: list[str] = []
+    ordered: list[str] = []
+    bare: list[str] = []
+    named: list[str] = []
+    for part, table in zip(parts, tables, strict=True):
+        names, values = columns.class_names(table.schema, column), table.column(column)
+        texts += columns.texts(values, key, problems, names=names, where=part.shown) or []
+        ordered += names
+        if part.num_rows:
+            has_names = names or not columns.are_numbers(values)
+            (named if has_names else bare).append(part.shown)
+    if bare and named:
+        problems.add(
+            key,
+            f"numbers without names of classes in {some(bare)}, beside names in {some(named)}; "
+            "allowed: one of the two in all files",
+        )
+    if len(problems):
+        return None
+    present = set(texts)
+    ordered += sorted(present, key=int if bare else str)
+    return _Labels(texts, [name for name in dict.fromkeys(ordered) if name in present])
 
 
 def _reader(parts: list[_Part], column: str) -> Read:

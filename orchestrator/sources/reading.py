@@ -10,30 +10,44 @@ draws are made again until every image in them is sound.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from orchestrator.processors import usable_processors
 from orchestrator.sources.bar import reading_bar
 from orchestrator.sources.listing import Ints, Listing, Note
 from orchestrator.sources.quick_check import kind_of
 from trainable.budget import drawable
 from trainable.errors import DataError
 from trainable.images import LabelledImages, Split
-from trainable.pictures import check_picture
+from trainable.pictures import ValueRange, check_picture, may_be_deep, value_extent
 from trainable.shards import ShardWriter
 from trainable.spec import LabelBudget
 
-_Keep = Callable[[int, bytes], None]
-_Unchecked = tuple[int, bytes, bytes | None]
-"""Row, content and kind of an image."""
-_Checked = tuple[list[tuple[int, str]], set[bytes]]
-"""Row and reason of each broken image, and the kinds of the others."""
+
+class _Unchecked(NamedTuple):
+    """Row and content of an image, its kind, and what is asked of it."""
+
+    row: int
+    content: bytes
+    kind: bytes | None
+    check: bool
+    measure: bool
+
+
+class _Checked(NamedTuple):
+    """Row and reason of each broken image, kinds of the others, and the extremes of 16-bit grey."""
+
+    failed: list[tuple[int, str]]
+    sound_kinds: set[bytes]
+    extents: list[ValueRange]
+
 
 _HASH_BYTES = 32
 _MOST_NAMED = 5
@@ -71,11 +85,13 @@ class Reading:
 
     Attributes:
         broken: row -> why its image cannot be used.
+        extent: smallest and largest value of 16-bit grey in what was measured; None without any.
     """
 
     def __init__(self, listing: Listing) -> None:
         num_images = len(listing.paths)
         self.broken: dict[int, str] = {}
+        self.extent: ValueRange | None = None
         self._listing = listing
         self._hashes = bytearray(_HASH_BYTES * num_images)
         self._digests = np.frombuffer(self._hashes, dtype=np.uint8).reshape(-1, _HASH_BYTES)
@@ -83,24 +99,29 @@ class Reading:
         self._checked = np.zeros(num_images, dtype=np.bool_)
         self._writer = ShardWriter()
 
-    def hash_all(self, keep: Callable[[int, bytes], bool]) -> None:
+    def hash_all(
+        self,
+        keep: Callable[[int, bytes], bool],
+        measure: Callable[[int], bool] = lambda _row: False,
+    ) -> None:
         """Read everything once; keep and check the images that `keep` wants.
 
         Args:
             keep: row and content hash -> whether the image is touched.
+            measure: row -> whether the image counts for `extent`; asked after `keep`.
         """
         rows = np.arange(len(self._listing.paths))
         for row, content, digest, check in self._stream(rows, "reading"):
             self._hashes[_HASH_BYTES * row : _HASH_BYTES * (row + 1)] = digest
-            if keep(row, digest):
-                check(row, content)
+            kept = keep(row, digest)
+            check(row, content, keep=kept, measure=measure(row))
 
     def touch(self, rows: Ints) -> None:
         """Read, check and keep those of the ascending rows that were not yet."""
         new = rows[~self._checked[rows]]
         for row, content, digest, check in self._stream(new, "reading drawn"):
             if digest == self._digests[row].tobytes():
-                check(row, content)
+                check(row, content, keep=True, measure=False)
             else:
                 self._break(row, "changed while it was being read")
 
@@ -131,9 +152,14 @@ class Reading:
             groups=None if listing.groups is None else listing.groups[rows],
         )
 
-    def finish(self, split: Ints) -> LabelledImages:
-        """The sound images, with the bytes of those that were kept; nothing can be read after."""
-        return replace(self.images(split), shards=self._writer.finish())
+    def finish(self, split: Ints, *, value_range: ValueRange | None = None) -> LabelledImages:
+        """The sound images, with the bytes of those that were kept; nothing can be read after.
+
+        Args:
+            split: (N,) of `Split`.
+            value_range: what becomes black and white in 16-bit grey.
+        """
+        return replace(self.images(split), shards=self._writer.finish(), value_range=value_range)
 
     def has_more_broken(self, fraction: float) -> bool:
         """Whether more than this share was broken, of what was checked or of what was read."""
@@ -170,14 +196,18 @@ class Reading:
             for row, reason in sorted(self.broken.items())
         )
 
-    def _stream(self, rows: Ints, what: str) -> Iterator[tuple[int, bytes, bytes, _Keep]]:
+    def _stream(self, rows: Ints, what: str) -> Iterator[tuple[int, bytes, bytes, _Look]]:
         """Row, bytes and hash of every image that can be read, and what keeps and checks it."""
-        with _Checker(self._break) as checker, reading_bar(what, len(rows)) as step:
+        with (
+            _Checker(self._break, self._widen) as checker,
+            reading_bar(what, len(rows)) as step,
+        ):
 
-            def keep(row: int, content: bytes) -> None:
-                self._checked[row] = True
-                self._places[:, row] = self._writer.add(content)
-                checker.add(row, content)
+            def look(row: int, content: bytes, *, keep: bool, measure: bool) -> None:
+                if keep:
+                    self._checked[row] = True
+                    self._places[:, row] = self._writer.add(content)
+                checker.add(row, content, check=keep, measure=measure)
 
             for row, content in zip(rows.tolist(), self._listing.read(rows), strict=True):
                 step()
@@ -186,7 +216,11 @@ class Reading:
                 elif not content:
                     self._break(row, "the file is empty")
                 else:
-                    yield row, content, hashlib.sha256(content).digest(), keep
+                    yield row, content, hashlib.sha256(content).digest(), look
+
+    def _widen(self, extent: ValueRange) -> None:
+        low, high = self.extent or extent
+        self.extent = min(low, extent[0]), max(high, extent[1])
 
     def _break(self, row: int, reason: str) -> None:
         self.broken[row] = reason
@@ -220,16 +254,26 @@ def _touched(reading: Reading, split: Ints, demand: Demand) -> Ints:
     return np.sort(rows[np.concatenate(touched)])
 
 
+class _Look(Protocol):
+    """Keeps and checks an image, and measures its values, where either is asked for."""
+
+    def __call__(self, row: int, content: bytes, *, keep: bool, measure: bool) -> None: ...
+
+
 class _Checker:
     """Decodes images in threads (Pillow lets go of the interpreter meanwhile) to see if it works.
 
     Args:
         report: takes row and reason of each image that cannot be decoded, in this thread.
+        widen: takes the extremes of each image of 16-bit grey that is measured, in this thread.
     """
 
-    def __init__(self, report: Callable[[int, str], None]) -> None:
+    def __init__(
+        self, report: Callable[[int, str], None], widen: Callable[[ValueRange], None]
+    ) -> None:
         self._report = report
-        self._workers = os.cpu_count() or 1
+        self._widen = widen
+        self._workers = usable_processors()
         self._pool = ThreadPoolExecutor(self._workers)
         self._chunk: list[_Unchecked] = []
         self._running: deque[Future[_Checked]] = deque()
@@ -252,12 +296,14 @@ class _Checker:
         finally:
             self._pool.shutdown(cancel_futures=True)
 
-    def add(self, row: int, content: bytes) -> None:
-        """Check one more image, sooner or later."""
-        kind = kind_of(content)
-        if kind in self._sound_kinds:
+    def add(self, row: int, content: bytes, *, check: bool, measure: bool) -> None:
+        """Check one more image, or measure it, sooner or later."""
+        kind = kind_of(content) if check else None
+        check = check and kind not in self._sound_kinds
+        measure = measure and may_be_deep(content)
+        if not check and not measure:
             return
-        self._chunk.append((row, content, kind))
+        self._chunk.append(_Unchecked(row, content, kind, check, measure))
         if len(self._chunk) == _CHUNK:
             self._submit()
             while len(self._running) > 2 * self._workers:  # no more in memory than are soon done
@@ -268,21 +314,26 @@ class _Checker:
         self._chunk = []
 
     def _collect(self) -> None:
-        failed, sound_kinds = self._running.popleft().result()
+        found = self._running.popleft().result()
         if len(self._sound_kinds) < _MOST_KINDS:
-            self._sound_kinds |= sound_kinds
-        for row, reason in failed:
+            self._sound_kinds |= found.sound_kinds
+        for row, reason in found.failed:
             self._report(row, reason)
+        for extent in found.extents:
+            self._widen(extent)
 
 
 def _check(chunk: Sequence[_Unchecked]) -> _Checked:
-    failed, sound_kinds = [], set[bytes]()
-    for row, content, kind in chunk:
+    found = _Checked([], set(), [])
+    for image in chunk:
         try:
-            check_picture(content)
+            if image.check:
+                check_picture(image.content)
+                if image.kind is not None:
+                    found.sound_kinds.add(image.kind)
+            if image.measure and (extent := value_extent(image.content)) is not None:
+                found.extents.append(extent)
         except DataError as error:
-            failed.append((row, str(error)))
-        else:
-            if kind is not None:
-                sound_kinds.add(kind)
-    return failed, sound_kinds
+            if image.check:
+                found.failed.append((image.row, str(error)))
+    return found

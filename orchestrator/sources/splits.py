@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.sources.likeness import likeness
 from trainable.images import Split
 
 SPLIT_WORDS: Mapping[str, Split] = {
@@ -27,7 +28,7 @@ SPLITS_ALLOWED = "train, val (or valid, validation, dev) and test"
 
 def split_of(word: str) -> Split | None:
     """The split that a word names, or None."""
-    return SPLIT_WORDS.get(word.strip().lower())
+    return SPLIT_WORDS.get(likeness(word))
 
 
 def content_uniform(digest: bytes, *, key: str) -> float:

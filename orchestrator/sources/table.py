@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -11,11 +12,15 @@ import pyarrow.parquet as pq
 
 from orchestrator.sources import columns
 from orchestrator.sources.files import Root, file_reader
-from orchestrator.sources.listing import Listing
+from orchestrator.sources.likeness import alike, escaped, likeness
+from orchestrator.sources.listing import Listing, Note
 from orchestrator.space import TableSection
 from orchestrator.space.problems import Problems, some
 
 _PATH = ("dataset", "path")
+_PATHS = ("dataset", "path_column")
+_MOST_SOUGHT = 5
+"""Paths for which files that look alike are looked for."""
 
 
 def list_images(section: TableSection, problems: Problems) -> Listing | None:
@@ -35,8 +40,9 @@ def list_images(section: TableSection, problems: Problems) -> Listing | None:
     words = _texts(table, section, "split_column", problems)
     groups = _texts(table, section, "group", problems)
     splits = None if words is None else columns.splits(words, ("dataset", "split_column"), problems)
+    notes = []
     if paths is not None and folder.is_dir():
-        _check_paths(paths, Root(folder), problems)
+        notes = _check_paths(paths, Root(folder), problems)
     if len(problems) or paths is None or labels is None:
         return None
     return Listing.of(
@@ -45,6 +51,7 @@ def list_images(section: TableSection, problems: Problems) -> Listing | None:
         splits=splits,
         groups=groups,
         read=file_reader(folder, paths),
+        notes=notes,
     )
 
 
@@ -104,7 +111,7 @@ def _texts(
     return columns.texts(table.column(name), ("dataset", key), problems, names=names)
 
 
-def _check_paths(paths: list[str], root: Root, problems: Problems) -> None:
+def _check_paths(paths: list[str], root: Root, problems: Problems) -> list[Note]:
     """Problems for files that are missing, lie outside the root or are named twice."""
     refused: dict[str, list[str]] = {}
     for path in paths:
@@ -113,11 +120,29 @@ def _check_paths(paths: list[str], root: Root, problems: Problems) -> None:
             refused.setdefault(reason, []).append(path)
     for reason, bad in refused.items():
         problems.add(
-            ("dataset", "path_column"), f"{len(bad):,} of {len(paths):,} {reason}: {some(bad)}"
+            _PATHS, f"{len(bad):,} of {len(paths):,} {reason}: {some(bad)}{_twins(bad, root)}"
         )
     twice = [path for path, count in Counter(paths).items() if count > 1]
+    notes = []
+    for members in alike(paths, key=lambda path: likeness(os.path.normpath(path))):
+        if len({root.identity(path) for path in members}) < len(members):
+            twice += members
+        else:
+            notes.append(escaped(members))
     if twice:
         problems.add(
-            ("dataset", "path_column"),
-            f"paths in several rows, though an image has one label: {some(twice)}",
+            _PATHS, f"paths in several rows, though an image has one label: {escaped(twice)}"
         )
+    if not notes:
+        return []
+    return [Note(f"paths that look alike, each with a file of its own: {len(notes):,}", (*notes,))]
+
+
+def _twins(paths: list[str], root: Root) -> str:
+    """What a problem line adds where files lie there that look like some of those it names."""
+    found = [
+        f"{twin!a} for {path!a}"
+        for path in paths[:_MOST_SOUGHT]
+        if (twin := root.twin(path)) is not None
+    ]
+    return f"; there are files that look alike: {', '.join(found)}" if found else ""

@@ -72,16 +72,17 @@ def list_images(section: TorchvisionSection, problems: Problems) -> Listing | No
     if not parts:
         problems.add(_NAME, f"{section.name} has no split that is called {', '.join(_SPLIT_WORDS)}")
         return None
-    names = _class_names(parts)
-    labels = [names[label] for part in parts for label in part.labels]
+    names = [_class_names(part, parts) for part in parts]
+    labels = [of[label] for part, of in zip(parts, names, strict=True) for label in part.labels]
     present = set(labels)
+    ordered = dict.fromkeys(name for of in names for name in of.values())
     return Listing.of(
         paths=tuple(f"{part.name}/{i}" for part in parts for i in range(len(part.labels))),
         labels=labels,
         splits=[part.split for part in parts for _ in part.labels] if len(parts) > 1 else None,
         groups=None,
         read=lambda rows: _read(parts, rows),
-        class_names=[name for name in names.values() if name in present],
+        class_names=[name for name in ordered if name in present],
     )
 
 
@@ -184,17 +185,14 @@ def _part(name: str, split: Split, dataset: Any) -> _Part:
         raise _NotServedError("has no whole number as the label of an image") from None
 
 
-def _class_names(parts: list[_Part]) -> dict[int, str]:
-    """A distinct name for each class id, by the data set's own list where that has them all."""
-    ids = sorted({label for part in parts for label in part.labels})
-    own: Any = next(
-        (
-            names
-            for attribute in ("classes", "categories")
-            if isinstance(names := getattr(parts[0].dataset, attribute, None), list | tuple)
-        ),
-        (),
-    )
+def _class_names(part: _Part, parts: list[_Part]) -> dict[int, str]:
+    """A distinct name for each class id of a split, by its own list where that has them all.
+
+    Splits that share a list are named together: a split made of folders has a list of its own,
+    which lacks the classes that it has no folder of.
+    """
+    own = _own_names(part)
+    ids = sorted({i for other in parts if _own_names(other) == own for i in other.labels})
     if not ids or ids[0] < 0 or ids[-1] >= len(own):
         return {label: str(label) for label in ids}
     names = {
@@ -206,6 +204,18 @@ def _class_names(parts: list[_Part]) -> dict[int, str]:
         label: f"{name} ({label})" if spelled.count(name.casefold()) > 1 else name
         for label, name in names.items()
     }
+
+
+def _own_names(part: _Part) -> list[Any]:
+    """The data set's own list of classes, or nothing."""
+    return next(
+        (
+            list(names)
+            for attribute in ("classes", "categories")
+            if isinstance(names := getattr(part.dataset, attribute, None), list | tuple)
+        ),
+        [],
+    )
 
 
 def _read(parts: list[_Part], rows: Ints) -> Iterator[bytes | DataError]:

@@ -1,9 +1,11 @@
 """Search-space files: YAML -> a checked `SearchSpace`, or every problem of it at once."""
 
+from orchestrator.space.absolute_paths import relative_backbone
 from orchestrator.space.axes import Axis, Case, Choice, Condition, Domain, Fixed, Range
 from orchestrator.space.axis_reading import Shelf
 from orchestrator.space.backbone_names import id_part, short_names
 from orchestrator.space.datasets import (
+    ALL_BITS,
     DEFAULT_TEST_SHARE,
     SOURCES,
     DatasetSection,
@@ -36,6 +38,7 @@ from orchestrator.space.sections import (
 )
 
 __all__ = [
+    "ALL_BITS",
     "DEFAULT_TEST_SHARE",
     "PRUNERS",
     "SAMPLERS",
@@ -74,5 +77,6 @@ __all__ = [
     "known_keys",
     "load_space",
     "parse_space",
+    "relative_backbone",
     "short_names",
 ]

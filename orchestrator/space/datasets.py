@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from orchestrator.space.absolute_paths import absolute_path
 from orchestrator.space.rules import Rule, Text
 from orchestrator.space.section import Section
 
 DEFAULT_TEST_SHARE = 0.2
 """Share of the images in the test split where neither the data nor the file give one."""
+
+ALL_BITS = 16
+"""What the files of 16-bit pictures have room for."""
 
 _Source = Rule(
     help="where the images are from",
@@ -33,6 +36,16 @@ _MaxBad = Annotated[
         help="share of the images that may be broken; they are skipped and listed",
         low=0,
         high=1,
+    ),
+]
+_Bits = Annotated[
+    int | None,
+    Rule(
+        help="bits that 16-bit grey pictures use, such as 12 for values of 0 to 4095; left out: "
+        "the range of values in the pool where that is less than half of all, else 16",
+        low=1,
+        high=ALL_BITS,
+        integer=True,
     ),
 ]
 _Path = Annotated[
@@ -60,7 +73,7 @@ class _ImagesSection(Section):
     def absolute(self) -> Self:
         """The same with absolute paths, so that it means the same from every directory."""
         paths = {
-            name: str(Path(value).expanduser().absolute())
+            name: absolute_path(value)
             for name in type(self).model_fields
             if self.rule(name).text is Text.PATH and (value := getattr(self, name)) is not None
         }
@@ -80,7 +93,16 @@ class FolderSection(_ImagesSection):
     source: Annotated[Literal["folder"], _Source] = "folder"
     path: _Path
     test: _TestShare = None
+    layout: Annotated[
+        Literal["classes"] | None,
+        Rule(
+            help="what the folders in `path` are, whatever they are called: classes; left out: "
+            "splits where all are called so, else classes where that is beyond doubt",
+            words=("classes",),
+        ),
+    ] = None
     group: Annotated[str | None, Rule(help=_GROUP_HELP, text=Text.PATTERN)] = None
+    bits: _Bits = None
     max_bad_fraction: _MaxBad = 0.01
 
 
@@ -102,6 +124,7 @@ class TableSection(_ImagesSection):
         ),
     ] = None
     test: _TestShare = None
+    bits: _Bits = None
     max_bad_fraction: _MaxBad = 0.01
 
 
@@ -117,6 +140,7 @@ class ParquetSection(_ImagesSection):
     split_column: _SplitColumn = None
     group: _GroupColumn = None
     test: _TestShare = None
+    bits: _Bits = None
     max_bad_fraction: _MaxBad = 0.01
 
 
@@ -132,6 +156,7 @@ class TorchvisionSection(_ImagesSection):
         bool, Rule(help="whether to fetch what is missing in `root`", flag=True)
     ] = False
     test: _TestShare = None
+    bits: _Bits = None
     max_bad_fraction: _MaxBad = 0.01
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.errors import SpaceError
+from orchestrator.space.absolute_paths import absolute_axes, absolute_path
 from orchestrator.space.axes import Axis, Fixed
 from orchestrator.space.axis_reading import Shelf
 from orchestrator.space.checks import check_reports, check_sampler, check_training_axes
@@ -183,6 +184,20 @@ class SearchSpace:
             cache=plain.cache,
             checkpoint_s=plain.checkpoint_s,
             seed=plain.seed,
+        )
+
+    def absolute(self) -> SearchSpace:
+        """The same with absolute paths, of images and weights, for use from every directory."""
+        return replace(
+            self,
+            dataset=self.dataset.absolute(),
+            axes=absolute_axes(self.axes),
+            custom={
+                name: backbone
+                if backbone.weights is None
+                else replace(backbone, weights=absolute_path(backbone.weights))
+                for name, backbone in self.custom.items()
+            },
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import ray
 from ray._private.services import canonicalize_bootstrap_address, find_node_ids
 
 from orchestrator.errors import StorageError, UsageError
+from orchestrator.processors import usable_processors
 from orchestrator.tuning.authentication import (
     MODE,
     TOKEN,
@@ -59,7 +60,7 @@ def cluster(
 
     Args:
         address: `local`, `auto`, `host:port` or `ray://host:port`.
-        num_cpus: processors of the private cluster; None for those of this machine.
+        num_cpus: processors of the private cluster; None for those that this process may use.
         modules: packages and modules that are sent to every node, to be imported there.
 
     Yields:
@@ -77,7 +78,10 @@ def cluster(
         # Ray's 15 leaves trials a thirtieth of a processor beside any program that computes.
         os.environ.setdefault("RAY_worker_niceness", "0")
     _check_reachable(address)
-    options: dict[str, Any] = {"include_dashboard": False, "num_cpus": num_cpus} if own else {}
+    options: dict[str, Any] = {}
+    if own:
+        processors = usable_processors() if num_cpus is None else num_cpus
+        options = {"include_dashboard": False, "num_cpus": processors}
     if modules and not _in_a_job_with_files():
         options["runtime_env"] = {"py_modules": list(modules)}
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)

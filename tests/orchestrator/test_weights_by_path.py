@@ -91,18 +91,25 @@ def test_tables_show_short_names_and_keep_the_whole_path(path: Path) -> None:
     for row in rows:
         assert row["state"] == "complete", row["failure"]
         place = SHORT.index(row["backbone"])
-        assert row["weights"] == FILES[place]
-        assert json.loads(row["spec"])["backbone"] == SPELLED[place]
+        assert row["weights"] == str(path.parent / FILES[place])
+        assert json.loads(row["spec"])["backbone"] == whole(path, place)
         if row["method"] == "finetune":
-            assert json.loads(row["params"])["backbone"] == SPELLED[place]
+            assert json.loads(row["params"])["backbone"] == whole(path, place)
             assert row["lr"] == (0.01, 0.02)[place]  # `when` has the file's own spelling
     board = read_table(path, "leaderboard").to_pylist()
     assert {row["backbone"] for row in board} == {*SHORT}
     assert {row["trial_id"] for row in read_table(path, "finals").to_pylist()} >= {*PROBES}
 
 
-def test_the_search_space_file_keeps_its_spelling(path: Path) -> None:
-    assert yaml.safe_load((path / "space.yaml").read_text())["search"]["backbone"] == [*SPELLED]
+def whole(path: Path, place: int) -> str:
+    """The spelling that means the same from every directory."""
+    return SPELLED[place].replace("@", f"@{path.parent}/")
+
+
+def test_the_search_space_that_is_kept_has_absolute_paths(path: Path) -> None:
+    search = yaml.safe_load((path / "space.yaml").read_text())["search"]
+    assert search["backbone"] == [whole(path, 0), whole(path, 1)]
+    assert search["lr"]["cases"][0]["when"]["backbone"] == whole(path, 0)
 
 
 @pytest.mark.parametrize("pattern", [SHORT[1], SPELLED[1], "*two*", "shufflenet*@weights/two/*"])
@@ -129,9 +136,10 @@ def test_people_read_no_folder_of_weights(
 
 
 @pytest.mark.parametrize("trial", ["b2-0001", PROBES[1]])
-def test_export_takes_ids_with_short_names(
+def test_export_takes_ids_with_short_names_from_any_directory(
     trial: str, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(exporting, "write_portable", lambda *_args, **_options: [])
     rows = {row["trial_id"]: row for row in read_table(path, "trials").to_pylist()}
     out = tmp_path / "model"

@@ -77,6 +77,14 @@ def test_what_is_written_of_a_network_is_read_back(folder: Path) -> None:
     assert about.preprocessing.image_size == 8
 
 
+@pytest.mark.parametrize("bare_logits", [True, False])
+def test_a_range_of_16_bit_pictures_is_read_back(folder: Path, bare_logits: bool) -> None:
+    about = replace(read_about(folder), value_range=(7, 4095), bare_logits=bare_logits)
+    written = json.loads(json.dumps(about.to_json()))
+    assert written["format"] == 3
+    assert About.from_json(written) == about
+
+
 def test_files_are_classified_in_order_and_a_bad_one_has_its_problem(
     folder: Path, digit_images: LabelledImages, tmp_path: Path
 ) -> None:
@@ -146,6 +154,9 @@ def test_a_file_of_another_form_is_refused_with_its_path(tmp_path: Path, content
         ({"class_names": "abc"}, "class_names: got 'abc'; allowed: a list of names"),
         ({"args": [1]}, r"args: got \[1\]"),
         ({"preprocessing": {"image_size": 8}}, "preprocessing: got"),
+        ({"format": 3}, r"value_range: got None; allowed: two rising whole numbers"),
+        ({"format": 3, "value_range": [5, 5]}, r"value_range: got \[5, 5\]; allowed: two rising"),
+        ({"format": 4}, r"format: got 4; this version reads 1, 2, 3"),
         ({"preprocessing": None}, "preprocessing: got None; allowed: a mapping with image_size"),
     ],
 )

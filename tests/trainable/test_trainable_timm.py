@@ -178,14 +178,16 @@ def test_a_file_that_lacks_weights_is_refused_with_their_name(tmp_path: Path) ->
     state = made().state_dict()
     del state["blocks.1.attn.qkv.weight"], state["cls_token"]
     save_file(state, tmp_path / "part.safetensors")
-    message = r"part\.safetensors: does not fit timm:test_vit: cls_token and 1 more are missing"
+    message = (
+        r"part\.safetensors: timm:test_vit: .* do not fit .*: missing: cls_token, blocks\.1\.attn"
+    )
     with pytest.raises(BackboneError, match=message):
         load_weights(f"timm:test_vit@{tmp_path / 'part.safetensors'}")
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     save_file(made("test_resnet").state_dict(), tmp_path / "other.safetensors")
-    with pytest.raises(BackboneError, match=r"does not fit|cannot be built"):
+    with pytest.raises(BackboneError, match=r"do not fit|cannot be built"):
         load_weights(f"timm:test_vit@{tmp_path / 'other.safetensors'}")
 
 

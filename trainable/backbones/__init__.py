@@ -46,7 +46,6 @@ __all__ = [
     "untrained",
 ]
 
-_SHOWN_MISFITS = 3
 _MODULES = {
     "shipped": "shipped",
     "torchvision": "torchvision_models",
@@ -329,28 +328,11 @@ def _without_memory(module: nn.Module, name: str, parameter: nn.Parameter) -> nn
 
 def _copy_into(model: nn.Module, weights: Weights, arrays: Arrays, *, head: str) -> None:
     """Load arrays into a model; only the head, which is replaced anyway, may not fit."""
-    import torch
+    from trainable.backbones import coverage
 
-    expected = {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if not name.startswith(f"{head}.") and not name.endswith("num_batches_tracked")
-    }
-    known = model.state_dict().keys()
-    misfits = [f"{name} is missing" for name in expected.keys() - arrays.keys()]
-    misfits += [f"{name} is unknown" for name in arrays.keys() - known]
-    misfits += [
-        f"{name} is {tuple(arrays[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in arrays and arrays[name].shape != tuple(tensor.shape)
-    ]
-    if misfits:
-        shown = "; ".join(sorted(misfits)[:_SHOWN_MISFITS])
-        more = len(misfits) - _SHOWN_MISFITS
+    found = coverage.load(model, arrays, head=head)
+    if found:
+        version = "" if weights.version in weights.backbone else f" ({weights.version})"
         raise BackboneError(
-            f"{weights.backbone}: the weights do not fit the architecture: {shown}"
-            + (f"; and {more} more" if more > 0 else "")
+            f"{weights.backbone}{version}: the weights do not fit the architecture: {found}"
         )
-    state = model.state_dict()  # carries the versions that some layers ask for
-    state.update({name: torch.tensor(arrays[name]) for name in expected})
-    model.load_state_dict(state)

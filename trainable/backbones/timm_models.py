@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.util
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainable.backbones import coverage
 from trainable.backbones.files import SUFFIXES, read_state_dict, to_array
 from trainable.backbones.hub import cached, fetch
 from trainable.backbones.weights import (
@@ -188,12 +190,11 @@ def _create(
     *,
     image_size: int | None = None,
     state: dict[str, torch.Tensor] | None = None,
-    seed: int = _RANDOM_SEED,
 ) -> nn.Module:
     """A model with seeded random weights, or those of a state dict in timm's or its origin's form.
 
     Raises:
-        BackboneError: the image size or the state dict does not suit it.
+        BackboneError: the image size does not suit it, or the state dict does not cover it.
     """
     config = _config(name)
     options: dict[str, Any] = {"num_classes": _PLACEHOLDER_CLASSES}
@@ -202,47 +203,52 @@ def _create(
     if state is not None:
         options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]), coverage.watched_loading() as loaded:
+            torch.manual_seed(_RANDOM_SEED)
             model: nn.Module = _timm().create_model(name.removeprefix(PREFIX), **options)
     except (TypeError, ValueError, RuntimeError, KeyError, AssertionError) as error:
         size = f" for images of {image_size} pixels" if "img_size" in options else ""
         raise BackboneError(f"{name} cannot be built{size}: {error}") from error
+    if state is not None:
+        _check(name, model, loaded[-1])
     return model
+
+
+def _check(name: str, model: nn.Module, loaded: coverage.Coverage) -> None:
+    """Refuse weights that leave a part of the network as it was built, the classifiers aside.
+
+    timm passes over what it has no use for, so that more than is needed is no reason.
+    """
+    head = _head_entries(model)
+    missing = tuple(entry for entry in loaded.missing if entry not in head)
+    if missing:
+        raise BackboneError(
+            f"{name}: the weights do not fit the architecture: {replace(loaded, missing=missing)}"
+        )
 
 
 def _converted(name: str, path: Path) -> Arrays:
     """The weights of a file, their names translated as timm does.
 
-    timm passes over what a file lacks. So a parameter that is still as the seed left it, and that
-    another seed would have left otherwise, was not in the file.
-
     Raises:
         BackboneError: the file does not have what the architecture needs.
     """
     state = {key: torch.tensor(array) for key, array in read_state_dict(path).items()}
-    loaded = _create(name, state=state)
-    first, second = (_create(name, seed=_RANDOM_SEED + i).state_dict() for i in range(2))
-    head = _head_parameters(loaded)
-    missing = [
-        key
-        for key, parameter in loaded.named_parameters()
-        if key not in head
-        and torch.equal(parameter, first[key])
-        and not torch.equal(first[key], second[key])
-    ]
-    if missing:
-        more = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
-        raise BackboneError(f"{path}: does not fit {name}: {missing[0]}{more} missing")
-    return _arrays_of(loaded)
+    try:
+        return _arrays_of(_create(name, state=state))
+    except BackboneError as error:
+        raise BackboneError(f"{path}: {error}") from error
 
 
-def _head_parameters(model: Any) -> set[str]:
-    """Names of the parameters of a model's classifier, or classifiers."""
+def _head_entries(model: Any) -> set[str]:
+    """Names of the parameters and buffers of a model's classifier, or classifiers."""
     found = model.get_classifier()
     modules = found if isinstance(found, tuple | list) else (found,)
-    inside = {id(parameter) for module in modules for parameter in module.parameters()}
-    return {name for name, parameter in model.named_parameters() if id(parameter) in inside}
+    inside = {
+        id(entry) for module in modules for entry in module.state_dict(keep_vars=True).values()
+    }
+    entries = model.state_dict(keep_vars=True)
+    return {name for name, entry in entries.items() if id(entry) in inside}
 
 
 def _arrays_of(model: nn.Module) -> Arrays:

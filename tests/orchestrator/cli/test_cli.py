@@ -122,7 +122,9 @@ def test_a_dry_run_shows_the_plan_and_creates_nothing(
 
 def test_validate_shows_that_a_file_is_fine(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["validate", LOWDATA]) == 0
-    assert f"{LOWDATA}: fine" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{LOWDATA}: fine" in shown
+    assert "classes: 10: '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'\n" in shown
     assert run(["validate", LOWDATA, "--set", "search.label_budget=[3]"]) == 0
     shown = capsys.readouterr().out
     assert shown.strip().endswith("--set 'search.label_budget=[3]'")

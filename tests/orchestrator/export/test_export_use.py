@@ -8,7 +8,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from orchestrator.export.use import use_lines
 from orchestrator.sources import digits
@@ -38,6 +40,13 @@ def python_of(lines: list[str]) -> str:
     return text[text.index("```python\n") + len("```python\n") : text.rindex("\n```")]
 
 
+def deep(path: Path, *, seed: int) -> Path:
+    """A 16-bit file that uses 12 bits and a little more."""
+    values = np.random.default_rng(seed).integers(0, 5000, (8, 8), dtype=np.uint16)
+    Image.fromarray(values).save(path)
+    return path
+
+
 @pytest.mark.parametrize("backbone", ["resnet18@none", "mobilenet_v3_small@none", "tiny_strokes"])
 def test_the_lines_of_a_card_give_what_predict_gives(
     backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -45,7 +54,11 @@ def test_the_lines_of_a_card_give_what_predict_gives(
     shipped = backbone == "tiny_strokes"
     if not shipped:  # torchvision's own code reads the weights
         monkeypatch.setattr(exporting, "write_portable", lambda *_args, **_options: [])
-    images = replace(digits.load(test=None, seed=0), class_names=ODD)
+    images = replace(
+        digits.load(test=None, seed=0),
+        class_names=ODD,
+        value_range=(100, 4095) if shipped else None,
+    )
     model = train_configuration(
         TrialSpec(
             backbone=backbone,
@@ -66,6 +79,8 @@ def test_the_lines_of_a_card_give_what_predict_gives(
     assert ("from torchvision.models import get_model" in code) != shipped
     (tmp_path / "lines.py").write_text(code)
     paths = [write(tmp_path / f"{number}.png", encoded(number)) for number in range(5)]
+    if shipped:
+        paths += [deep(tmp_path / f"deep{number}.png", seed=number) for number in range(3)]
     done = subprocess.run(
         [sys.executable, "-c", BLOCKER, *map(str, paths)],
         cwd=tmp_path,

@@ -70,3 +70,16 @@ def test_a_root_refuses_what_is_not_a_file_inside_it(tmp_path: Path) -> None:
         refusal = root.refusal(path)
         assert refusal is not None
         assert refusal.startswith(reason), path
+
+
+def test_a_file_that_looks_like_a_missing_one_is_sought_inside_the_root_alone(
+    tmp_path: Path,
+) -> None:
+    for name in ("out/a.png", "root/In/A.png", "root/b.png", "root/B.png"):
+        write(tmp_path / name, b"x")
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "out")
+    root = Root(tmp_path / "root")
+    assert root.twin("in/a.png") == "In/A.png"
+    hostile = ["../out/A.png", str(tmp_path / "out" / "A.png"), "link/A.png", "x" * 5000, "a\0"]
+    for path in [*hostile, "b.PNG", "in", "", "."]:
+        assert root.twin(path) is None

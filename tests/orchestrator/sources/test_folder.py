@@ -155,7 +155,74 @@ def test_splits_beside_classes_are_ambiguous(tmp_path: Path) -> None:
     for name in ("train", "test", "cat"):
         write_digits(tmp_path / name, per_class=2)
     (line,) = problems_of(section(tmp_path))
-    assert "holds 'test', 'train' beside 'cat'; allowed: class folders alone" in line
+    assert "holds 'test', 'train' beside 'cat', which may be splits or classes. If" in line
+
+
+def classes_in(root: Path, *tops: str, start: int = 0) -> None:
+    """The same two classes, with images of their own, in each folder."""
+    for number, top in enumerate(tops):
+        write_digits(root / top, per_class=6, start=start + 12 * number)
+
+
+@pytest.mark.parametrize(
+    "tops",
+    [
+        ("training_set", "test_set"),
+        ("Trainset", "Testset"),
+        ("seg_train", "seg_test", "seg_pred"),
+        ("a", "b"),
+        ("lernen", "pr\u00fcfen"),
+        ("train", "holdout"),
+        ("train2017", "extra"),
+    ],
+)
+def test_folders_with_the_same_class_folders_inside_may_be_splits(
+    tmp_path: Path, tops: tuple[str, ...]
+) -> None:
+    classes_in(tmp_path, *tops)
+    (line,) = problems_of(section(tmp_path))
+    assert line.startswith("dataset.path: ")
+    assert "call them train, val and test; if they are classes, say dataset.layout: cl" in line
+    assert dataset_of(section(tmp_path, layout="classes")).images.class_names == (*sorted(tops),)
+
+
+def test_folders_inside_may_differ_a_little_and_still_be_classes_of_splits(tmp_path: Path) -> None:
+    for number, (top, names) in enumerate({"x": "abcd", "y": "ABCe", "z": "a"}.items()):
+        for place, name in enumerate(names):
+            write(tmp_path / top / name / "i.png", encoded(10 * number + place))
+    (line,) = problems_of(section(tmp_path))
+    assert "the images of 'x', 'y' all lie in folders of the same names ('a', 'b', 'c'). If" in line
+
+
+def test_a_split_with_class_folders_beside_flat_folders_is_ambiguous(tmp_path: Path) -> None:
+    classes_in(tmp_path, "train")
+    write(tmp_path / "unseen" / "a.png", encoded(90))
+    (line,) = problems_of(section(tmp_path))
+    assert "holds 'train', whose images all lie in folders, beside 'unseen'. If they" in line
+
+
+@pytest.mark.parametrize("inner", [("images", "images"), ("2019", "2020"), ("", "masks")])
+def test_classes_with_folders_inside_are_classes(tmp_path: Path, inner: tuple[str, str]) -> None:
+    for number, (name, folder) in enumerate(zip(("cat", "dog"), inner, strict=True)):
+        for place in range(6):
+            write(tmp_path / name / folder / f"{place}.png", encoded(10 * number + place))
+    assert dataset_of(section(tmp_path)).images.class_names == ("cat", "dog")
+
+
+def test_vehicles_and_glassware_are_no_splits(tmp_path: Path) -> None:
+    for kinds in (("bus", "train"), ("flask", "test_tube", "training_flask")):
+        root = tmp_path / kinds[0]
+        for number, name in enumerate(kinds):
+            for place in range(6):
+                write(root / name / f"{place}.png", encoded(10 * number + place))
+        assert dataset_of(section(root)).images.class_names == kinds
+
+
+def test_folders_called_splits_are_classes_where_the_file_says_so(tmp_path: Path) -> None:
+    classes_in(tmp_path, "train", "test")
+    assert dataset_of(section(tmp_path)).images.class_names == ("0", "1")
+    images = dataset_of(section(tmp_path, layout="classes")).images
+    assert images.class_names == ("test", "train")
 
 
 def test_a_split_without_class_folders_is_named(tmp_path: Path) -> None:

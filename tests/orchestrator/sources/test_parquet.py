@@ -87,7 +87,36 @@ def test_class_names_of_hugging_face_are_kept_in_their_order(tmp_path: Path) -> 
 def test_numbers_beyond_the_class_names_are_a_problem(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", names=["zebra"])
     (line,) = problems_of(section(path))
-    assert line.startswith("dataset.label_column: numbers beyond the 1 class names")
+    assert line.startswith("dataset.label_column: a.parquet: numbers beyond the 1 class names")
+
+
+def test_numbers_are_read_by_the_names_in_their_own_file(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "test-0.parquet", names=["bee", "ant", "cat"], start=100)
+    write_parquet(tmp_path / "train-0.parquet", names=["ant", "bee", "cat"])
+    images = dataset_of(section(tmp_path)).images
+    assert images.class_names == ("bee", "ant")
+    rows = rows_of(images)
+    assert [rows[f"test-0.parquet#{row}"][0] for row in range(3)] == ["bee", "ant", "bee"]
+    assert [rows[f"train-0.parquet#{row}"][0] for row in range(3)] == ["ant", "bee", "ant"]
+
+
+def test_classes_are_those_of_all_files(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "0.parquet", names=["bee", "ant"])
+    write_parquet(tmp_path / "1.parquet", names=["cow", "ant"], start=100)
+    write_parquet(tmp_path / "2.parquet", names=["dog", "bee"], start=200)
+    images = dataset_of(section(tmp_path)).images
+    assert images.class_names == ("bee", "ant", "cow", "dog")
+    assert rows_of(images)["2.parquet#1"][0] == "bee"
+
+
+@pytest.mark.parametrize("without", ["a.parquet", "b.parquet"])
+def test_numbers_without_names_beside_names_are_a_problem(tmp_path: Path, without: str) -> None:
+    for file in ("a.parquet", "b.parquet"):
+        write_parquet(tmp_path / file, names=None if file == without else ["ant", "bee"])
+    (line,) = problems_of(section(tmp_path))
+    assert line.startswith(
+        f"dataset.label_column: numbers without names of classes in '{without}', beside names in "
+    )
 
 
 def test_classes_of_whole_numbers_are_in_the_order_of_the_numbers(tmp_path: Path) -> None:

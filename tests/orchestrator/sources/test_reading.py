@@ -278,7 +278,7 @@ def test_images_of_a_kind_are_decoded_until_one_is_sound(
 
     monkeypatch.setattr(reading, "check_picture", spy)
     monkeypatch.setattr(reading, "_CHUNK", 2)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(reading, "usable_processors", lambda: 1)
     read = dataset_of(section(tmp_path), LabelBudget.parse("all"))
     assert broken.read_bytes() in decoded
     assert 1 < len(decoded) < 20

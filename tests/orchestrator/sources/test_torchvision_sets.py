@@ -1,4 +1,5 @@
 import io
+import shutil
 import struct
 from pathlib import Path
 
@@ -76,6 +77,17 @@ def test_splits_by_name_are_those_that_the_data_set_has(tmp_path: Path) -> None:
     images = dataset_of(section("Country211", tmp_path), keep_val=True).images
     assert [list(images.split).count(split) for split in Split] == [16, 16, 16]
     assert {path.split("/")[0] for path in images.paths} == {"train", "valid", "test"}
+
+
+def test_a_split_that_lacks_a_class_keeps_the_names_of_the_others(tmp_path: Path) -> None:
+    write_digits(tmp_path / "country211" / "train", per_class=8, classes=3)
+    write_digits(tmp_path / "country211" / "valid", per_class=8, classes=3, start=8)
+    write_digits(tmp_path / "country211" / "test", per_class=8, classes=3, start=16)
+    shutil.rmtree(tmp_path / "country211" / "test" / "0")
+    images = dataset_of(section("Country211", tmp_path)).images
+    assert images.class_names == ("0", "1", "2")
+    test = [label for label, split in rows_of(images).values() if split is Split.TEST]
+    assert sorted(test) == ["1"] * 8 + ["2"] * 8
 
 
 def test_only_what_is_drawn_is_kept(tmp_path: Path) -> None:

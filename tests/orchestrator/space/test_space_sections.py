@@ -144,7 +144,7 @@ def test_no_baseline_is_an_answer(read: Read) -> None:
         ),
         (
             {"dataset": {"source": "folder", "path": "x", "root": "y"}},
-            "dataset.root: belongs to table, torchvision; keys here: source, path, test, group, ",
+            "dataset.root: belongs to table, torchvision; keys here: source, path, test, layout, ",
         ),
         (
             {"dataset": {"source": "folder", "path": "x", "max_bad_fraction": 2}},

@@ -1,0 +1,87 @@
+"""Backbones with files of weights, spelled such that they mean the same from every directory."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePath
+
+from orchestrator.space.axes import Axis, Case, Choice, Condition, Domain, Fixed, Range, matches
+from orchestrator.space.rules import Value
+
+
+def absolute_path(path: str) -> str:
+    """The path from the root; `~` is the home folder, and what is relative lies in this one."""
+    return str(Path(path).expanduser().absolute())
+
+
+def absolute_backbone(backbone: str) -> str:
+    """`NAME[@WEIGHTS]` with the path of a file of weights made absolute; others as they are."""
+    name, at, weights = backbone.partition("@")
+    return name + at + absolute_path(weights) if _is_path(weights) else backbone
+
+
+def relative_backbone(backbone: str) -> str:
+    """`NAME@WEIGHTS` with a file below the current directory as one would name it from here."""
+    name, at, weights = backbone.partition("@")
+    here = Path.cwd()
+    if not _is_path(weights) or not Path(weights).is_relative_to(here):
+        return backbone
+    return name + at + str(Path(weights).relative_to(here))
+
+
+def absolute_axes(axes: Mapping[str, Axis]) -> dict[str, Axis]:
+    """The axes with every file of weights among the backbones made absolute.
+
+    Conditions hold for the same backbones as before.
+    """
+    domains = axes["backbone"].domains if "backbone" in axes else ()
+    spelled = {
+        value: absolute_backbone(value)
+        for domain in domains
+        for value in domain.each()
+        if isinstance(value, str)
+    }
+    return {
+        name: Axis(name, tuple(_case(name, case, spelled) for case in axis.cases))
+        for name, axis in axes.items()
+    }
+
+
+def _is_path(weights: str) -> bool:
+    """Whether what stands behind the @ is a file, and no name that a source gives to weights."""
+    return "/" in weights or bool(PurePath(weights).suffix)
+
+
+def _case(axis: str, case: Case, spelled: Mapping[str, str]) -> Case:
+    domain = case.domain
+    if axis == "backbone":
+        domain = _respelled(domain, lambda value: spelled.get(str(value), value))
+    when = tuple(
+        replace(condition, any_of=_patterns(condition, spelled))
+        if condition.axis == "backbone"
+        else condition
+        for condition in case.when
+    )
+    return Case(domain, when)
+
+
+def _respelled(domain: Domain, respell: Callable[[Value], Value]) -> Domain:
+    """The domain with other values; two that become one are one."""
+    if isinstance(domain, Range):
+        return domain
+    values = tuple(dict.fromkeys(respell(value) for value in domain.each()))
+    return Choice(values) if len(values) > 1 else Fixed(values[0])
+
+
+def _patterns(condition: Condition, spelled: Mapping[str, str]) -> tuple[Value, ...]:
+    """Patterns that match the new spellings of what they matched, kept where they do already."""
+    found: dict[Value, None] = {}
+    for pattern in condition.any_of:
+        meant = [new for old, new in spelled.items() if matches(pattern, old)]
+        if meant == [new for new in spelled.values() if matches(pattern, new)]:
+            found[pattern] = None
+        else:
+            found |= dict.fromkeys(glob.escape(new) for new in meant)
+    return tuple(found)
