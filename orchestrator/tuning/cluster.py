@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 from ray._private.services import canonicalize_bootstrap_address, find_node_ids
+from ray.job_config import JobConfig
 
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.tuning.authentication import (
@@ -47,6 +48,18 @@ CONNECT_TIMEOUT_S = 10.0
 """How long a cluster's address may take to answer, in seconds."""
 
 
+class _WithoutDriverPaths(JobConfig):
+    """A job whose processes import what is installed and what is sent to them, and nothing else.
+
+    Ray puts the driver's working directory, and the folder of its script, before all others on the
+    import path of every process: a file `random.py` that lies there would stand for Python's own.
+    """
+
+    def _get_proto_job_config(self) -> Any:
+        self._py_driver_sys_path.clear()
+        return super()._get_proto_job_config()
+
+
 @contextlib.contextmanager
 def cluster(
     address: str, *, num_cpus: int | None = None, modules: Sequence[ModuleType] = ()
@@ -54,7 +67,8 @@ def cluster(
     """A Ray cluster to run on: a private one on this machine, or the one at `address`.
 
     The private one listens on loopback alone, asks for this user's token, has no dashboard, and
-    ends with the context. One that is open to everybody is warned of.
+    ends with the context. One that is open to everybody is warned of. In neither is the working
+    directory on the import path of processes.
 
     Args:
         address: `local`, `auto`, `host:port` or `ray://host:port`.
@@ -96,6 +110,7 @@ def cluster(
                     log_to_driver=False,
                     configure_logging=True,
                     logging_level=logging.ERROR,
+                    job_config=_WithoutDriverPaths(),
                     **options,
                 )
         yield is_open

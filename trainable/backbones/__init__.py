@@ -41,7 +41,7 @@ __all__ = [
     "network_graph",
     "outline",
     "reachable",
-    "shipped_module",
+    "shipped_modules",
     "untrained",
 ]
 
@@ -245,15 +245,15 @@ def load_weights(backbone: str | CustomBackbone) -> Weights:
     return weights
 
 
-def shipped_module(backbone: CustomBackbone) -> ModuleType | None:
-    """The top-level package or module that other machines need; None for an installed one.
+def shipped_modules(backbone: CustomBackbone) -> list[ModuleType]:
+    """The top-level packages and modules that other machines need; installed ones they have.
 
     Raises:
         BackboneError: it cannot be imported.
     """
     from trainable.backbones import custom_models
 
-    return custom_models.shipped_module(backbone)
+    return custom_models.shipped_modules(backbone)
 
 
 def reachable(*, timeout_s: float) -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -101,3 +104,14 @@ def test_a_mode_that_ray_does_not_have_is_told(monkeypatch: pytest.MonkeyPatch) 
         cluster("10.0.0.1:6379"),
     ):
         pass
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_processes_import_neither_from_the_working_directory_nor_from_beside_the_script() -> None:
+    def import_path() -> list[str]:
+        return sys.path
+
+    found = ray.get(ray.remote(import_path).remote())
+    beside = Path(sys.argv[0]).resolve().parent
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    assert not ({str(Path.cwd()), str(beside)} - {*inherited}) & {*found}
