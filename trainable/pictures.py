@@ -97,8 +97,10 @@ def _telling() -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         raise DataError("cannot be decoded: no kind of image that Pillow knows") from error
+    except MemoryError as error:
+        raise DataError("cannot be decoded: no memory for its pixels") from error
     except Exception as error:
-        raise DataError(f"cannot be decoded: {error or type(error).__name__}") from error
+        raise DataError(f"cannot be decoded: {str(error) or type(error).__name__}") from error
 
 
 def _open(encoded: bytes) -> Image.Image:
