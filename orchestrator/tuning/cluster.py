@@ -30,6 +30,7 @@ from orchestrator.tuning.authentication import (
     token_file,
 )
 from orchestrator.tuning.handshake import CLIENT, Access, check_access
+from trainable.stdout import stdout_to_stderr
 
 LOCAL = "local"
 
@@ -68,7 +69,7 @@ def cluster(
 
     The private one listens on loopback alone, asks for this user's token, has no dashboard, and
     ends with the context. One that is open to everybody is warned of. In neither is the working
-    directory on the import path of processes.
+    directory on the import path of processes, and whatever Ray prints goes to stderr.
 
     Args:
         address: `local`, `auto`, `host:port` or `ray://host:port`.
@@ -95,6 +96,7 @@ def cluster(
     if warning is not None:
         _log.warning("%s", warning)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(stdout_to_stderr())
         with _telling(address):
             if own:
                 is_open, joined = False, address

@@ -192,6 +192,13 @@ def test_what_lies_in_the_working_directory_takes_the_place_of_no_installed_modu
     assert name not in [package.__name__ for package in shipped_modules(backbone)]
 
 
+def test_what_own_code_prints_goes_to_stderr(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (here / "nets_of_mine" / "talking.py").write_text(f"print('imported')\n{CODE}")
+    load_weights(CustomBackbone(name="mine", module="nets_of_mine.talking:plain"))
+    captured = capfd.readouterr()
+    assert (captured.out, "imported" in captured.err) == ("", True)
+
+
 def test_the_module_that_is_named_goes_before_an_installed_one(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ from trainable.backbones.weights import (
 )
 from trainable.custom import CustomBackbone
 from trainable.errors import BackboneError
+from trainable.stdout import stdout_to_stderr
 from trainable.tracing import TRANSPARENT, Opaque
 
 NAME = "custom"
@@ -168,13 +169,15 @@ _found_here: dict[str, None] = {}
 def _importing_from_here(top: str) -> Iterator[None]:
     """Find modules in the working directory too: `top` before all others, the rest after them.
 
-    So what happens to have the name of an installed package there takes the place of none.
+    So what happens to have the name of an installed package there takes the place of none. What
+    the user's code prints goes to stderr.
     """
     first, last = _FinderHere(Path.cwd(), top=top), _FinderHere(Path.cwd())
     sys.meta_path.insert(0, first)
     sys.meta_path.append(last)
     try:
-        yield
+        with stdout_to_stderr():
+            yield
     finally:
         sys.meta_path.remove(first)
         sys.meta_path.remove(last)

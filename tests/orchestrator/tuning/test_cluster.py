@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +38,9 @@ class Head:
         return contextlib.nullcontext()
 
 
-def join(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+def join(
+    head: Head, monkeypatch: pytest.MonkeyPatch, *, within: Callable[[], None] = lambda: None
+) -> None:
     """Join it, with nothing of Ray's but what `Head` stands for."""
     monkeypatch.setattr(ray, "init", head.init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
@@ -47,7 +50,7 @@ def join(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joining, "check_access", lambda _: Access.OPEN)
     monkeypatch.delenv(MODE, raising=False)
     with cluster(ADDRESS):
-        pass
+        within()
 
 
 @pytest.mark.parametrize("deaths", range(CLIENT_ATTEMPTS))
@@ -104,6 +107,16 @@ def test_a_mode_that_ray_does_not_have_is_told(monkeypatch: pytest.MonkeyPatch) 
         cluster("10.0.0.1:6379"),
     ):
         pass
+
+
+def test_what_is_printed_while_a_cluster_is_there_goes_to_stderr(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    join(Head(0), monkeypatch, within=lambda: print("(raylet) a worker died", flush=True))
+    print("the result")
+    captured = capfd.readouterr()
+    assert captured.out == "the result\n"
+    assert "(raylet) a worker died" in captured.err
 
 
 @pytest.mark.usefixtures("local_ray")
