@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import io
 import logging
 import os
 import sys
@@ -108,6 +109,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """The exit code of one command; messages have been written by then."""
     logging.getLogger("sft_sweep").addFilter(_steering_no_terminal)
+    _escape_what_cannot_be_encoded()
     try:
         app(args=arguments, prog_name="sft-sweep")
     except SystemExit as end:  # usage errors are 2 and Ctrl-C is 130: Typer's own codes
@@ -125,6 +127,13 @@ def run(arguments: list[str]) -> int:
         print("unexpected error; please report it with the lines above", file=sys.stderr)
         return 1
     return 0
+
+
+def _escape_what_cannot_be_encoded() -> None:
+    """Print any name on any terminal, with escapes for letters that it does not know."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _steering_no_terminal(record: logging.LogRecord) -> bool:
