@@ -17,17 +17,17 @@ import ray
 from ray._private.services import canonicalize_bootstrap_address, find_node_ids
 from ray.job_config import JobConfig
 
+from orchestrator.cluster_facts import SESSIONS, TOKEN_PATH, sessions_folder, token_file
 from orchestrator.errors import StorageError, UsageError
+from orchestrator.formats import last_line
 from orchestrator.tuning.authentication import (
     MODE,
     TOKEN,
-    TOKEN_PATH,
     Mode,
     authenticating,
     authenticating_own_cluster,
     loopback_only,
     protect_token,
-    token_file,
 )
 from orchestrator.tuning.handshake import CLIENT, Access, check_access
 from trainable.stdout import stdout_to_stderr
@@ -188,7 +188,13 @@ def _telling(address: str) -> Iterator[None]:
         yield
     except ray.exceptions.AuthenticationError as error:
         raise StorageError(refused(address)) from error
-    except (ConnectionError, ImportError, RuntimeError, ValueError, TimeoutError) as error:
+    except (OSError, ImportError, RuntimeError, ValueError) as error:
+        if address == LOCAL:
+            raise StorageError(
+                f"Ray does not start on this machine: {last_line(str(error))}. Its sessions lie in "
+                f"{sessions_folder()}; name another folder, with a short path, in {SESSIONS}. "
+                "What else may stand in the way says: sft-sweep doctor"
+            ) from error
         # What is left of a head that let us in: the nodes of this machine are another cluster's.
         if "No node info" in str(error.__cause__):
             raise StorageError(no_member(address)) from error

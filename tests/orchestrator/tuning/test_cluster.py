@@ -128,3 +128,23 @@ def test_processes_import_neither_from_the_working_directory_nor_from_beside_the
     beside = Path(sys.argv[0]).resolve().parent
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     assert not ({str(Path.cwd()), str(beside)} - {*inherited}) & {*found}
+
+
+@pytest.mark.parametrize(
+    "folder", ["/" + "long" * 30, "/dev/null", "/proc/nowhere"], ids=["too long", "a file", "none"]
+)
+def test_a_folder_for_sessions_that_does_not_serve_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    def init(**_: Any) -> None:
+        if len(folder) > 100:
+            raise OSError("validate_socket_filename failed: AF_UNIX path length cannot exceed 107")
+        (Path(folder) / "ray").mkdir()
+
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    monkeypatch.setattr(ray, "init", init)
+    with (
+        pytest.raises(StorageError, match=f"does not start on this .* {folder}; .* RAY_TMPDIR"),
+        cluster("local"),
+    ):
+        pass
