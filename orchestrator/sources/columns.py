@@ -41,6 +41,34 @@ def check_columns(
     return len(problems) == before
 
 
+def in_family(table: pa.Table) -> pa.Table:
+    """The table with each column in the widest type of its family: text, or whole numbers.
+
+    Writers differ in how they store the same values (`string`, `large_string`, `string_view`,
+    dictionaries; `int32`, `int64`). Files by several of them make one table when each is converted.
+
+    Raises:
+        pa.ArrowException: a whole number is beyond 64 bits with a sign.
+    """
+    columns = [column.cast(_family_of(column.type)) for column in table.columns]
+    return pa.table(columns, schema=_schema_of(table, columns))
+
+
+def _schema_of(table: pa.Table, columns: Sequence[pa.ChunkedArray]) -> pa.Schema:
+    fields = [
+        pa.field(name, one.type) for name, one in zip(table.column_names, columns, strict=True)
+    ]
+    return pa.schema(fields, metadata=table.schema.metadata)
+
+
+def _family_of(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _family_of(kind.value_type)
+    if _is_text(kind) or pa.types.is_null(kind):
+        return pa.large_string()
+    return pa.int64() if pa.types.is_integer(kind) else kind
+
+
 def texts(
     column: pa.ChunkedArray, key: KeyPath, problems: Problems, *, names: Sequence[str] = ()
 ) -> list[str] | None:
@@ -99,4 +127,6 @@ def class_names(schema: pa.Schema, column: str) -> list[str]:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
