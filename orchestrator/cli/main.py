@@ -33,7 +33,7 @@ from orchestrator.cli import (
     submit,
     validate,
 )
-from orchestrator.errors import SweepError
+from orchestrator.errors import SweepError, UsageError
 from orchestrator.formats import plain_lines
 from orchestrator.meanwhile import unfinished
 from trainable.compiler import defer
@@ -41,6 +41,10 @@ from trainable.compiler import defer
 ALLOCATIONS = 20_000
 """Objects between two collections of garbage. Imports make many that stay, and Python's usual 700
 has it look through them for a seventh of the time that they take."""
+
+WINDOWS = (
+    "sft-sweep runs on Linux and macOS; on Windows, use it in the Windows Subsystem for Linux (WSL)"
+)
 
 app = typer.Typer(
     name="sft-sweep",
@@ -110,6 +114,9 @@ def run(arguments: list[str]) -> int:
     """The exit code of one command; messages have been written by then."""
     logging.getLogger("sft_sweep").addFilter(_steering_no_terminal)
     _escape_what_cannot_be_encoded()
+    if sys.platform == "win32":
+        print(WINDOWS, file=sys.stderr)
+        return UsageError.exit_code
     try:
         app(args=arguments, prog_name="sft-sweep")
     except SystemExit as end:  # usage errors are 2 and Ctrl-C is 130: Typer's own codes

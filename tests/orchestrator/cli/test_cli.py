@@ -306,3 +306,14 @@ def test_every_command_prints_on_every_terminal(
     for stream in streams.values():
         stream.flush()
     assert code == (2 if "yaml" in arguments[1] else 0)
+
+
+def test_windows_is_refused_in_one_line_without_what_it_lacks() -> None:
+    code = (
+        "import sys; sys.modules['fcntl'] = None; from orchestrator.cli.main import run;"
+        "sys.platform = 'win32'; sys.exit(run(['launch', 'pets.yaml']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "runs on Linux and macOS; on Windows" in line
