@@ -100,8 +100,14 @@ def texts(
         return values
     if pa.types.is_boolean(kind):
         return ["true" if value else "false" for value in values]
-    if names and not all(0 <= value < len(names) for value in values):
-        problems.add(key, f"numbers beyond the {len(names)} class names of the file's metadata")
+    unnamed = sorted({value for value in values if names and not 0 <= value < len(names)})
+    if unnamed:
+        hint = "; rows without a label have to be left out" if unnamed[0] < 0 else ""
+        problems.add(
+            key,
+            f"got {some([str(value) for value in unnamed])}; the file's metadata name the classes "
+            f"0 to {len(names) - 1}{hint}",
+        )
         return None
     return [names[value] if names else str(value) for value in values]
 

@@ -140,17 +140,17 @@ class Attempts(Unsaved):
         told = _newest_error(trial)
         lines = told.strip().splitlines()[-MOST_LINES:]
         started = out.begun or reused
-        self._lose(out, Loss(failure=_failure(told, started=started), reason=last_line(told)))
-        assert out.loss is not None
-        _log.warning("%s: %s:\n  %s", work_id, out.loss.failure, "\n  ".join(lines))
+        loss = Loss(failure=_failure(told, started=started), reason=last_line(told))
+        self._lose(out, loss)
+        _log.warning("%s: %s:\n  %s", work_id, loss.failure, "\n  ".join(lines))
         if any(words in told for words in _ANNOUNCED):
             trial.max_failures += 1
-        elif out.loss.failure not in self._told:
-            self._told.add(out.loss.failure)
-            self._tell(f"{work_id}: {out.loss}")
-        if out.loss.failure is Failure.NOT_STARTED:
+        elif loss.failure not in self._told:
+            self._told.add(loss.failure)
+            self._tell(f"{work_id}: {loss}")
+        if loss.failure is Failure.NOT_STARTED:
             hopeless = any(words in told for words in _IMPORT_FAILED)
-            self._note_not_started(out.loss, hopeless=hopeless)
+            self._note_not_started(loss, hopeless=hopeless)
             out.hopeless = hopeless  # where that ends the sweep, its work is left to a resume
 
     def _note_not_started(self, loss: Loss, *, hopeless: bool) -> None:

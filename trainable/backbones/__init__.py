@@ -135,7 +135,7 @@ def known_problem(backbone: str) -> str | None:
     if source is None:
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        return f"got {backbone!r}; unknown backbone{hint} See: sft-sweep backbones"
+        return f"got {backbone!r}; unknown backbone{hint or '.'} See: sft-sweep backbones"
     problem: str | None = source.problem(name, wanted)
     return None if problem is None else f"got {backbone!r}; {problem}"
 

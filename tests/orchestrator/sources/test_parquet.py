@@ -87,7 +87,20 @@ def test_class_names_of_hugging_face_are_kept_in_their_order(tmp_path: Path) -> 
 def test_numbers_beyond_the_class_names_are_a_problem(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", names=["zebra"])
     (line,) = problems_of(section(path))
-    assert line.startswith("dataset.label_column: numbers beyond the 1 class names")
+    assert line == "dataset.label_column: got '1'; the file's metadata name the classes 0 to 0"
+
+
+def test_rows_without_a_label_are_told_as_such(tmp_path: Path) -> None:
+    labels = [number % 3 - 1 for number in range(40)]
+    path = write_parquet(tmp_path / "a.parquet", names=["ant", "bee"], other=labels)
+    table = pq.read_table(path)
+    renamed = table.drop_columns(["label"]).rename_columns(["image", "label"])
+    pq.write_table(renamed.replace_schema_metadata(table.schema.metadata), path)
+    (line,) = problems_of(section(path))
+    assert line == (
+        "dataset.label_column: got '-1'; the file's metadata name the classes 0 to 1; rows "
+        "without a label have to be left out"
+    )
 
 
 def test_classes_of_whole_numbers_are_in_the_order_of_the_numbers(tmp_path: Path) -> None:

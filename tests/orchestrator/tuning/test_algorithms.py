@@ -70,5 +70,5 @@ class Controller:
 def test_tune_stops_a_trial_that_it_would_try_again_without_hope(hope: bool) -> None:
     scheduler = BrokerScheduler(None, Attempts(hope), Control())  # type: ignore[arg-type]
     controller, trial = Controller(), Trial()
-    scheduler.on_trial_add(controller, trial)  # type: ignore[arg-type]
+    scheduler.on_trial_add(controller, trial)
     assert controller.stopped == ([] if hope else [trial])
