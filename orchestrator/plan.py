@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from orchestrator.inputs import Inputs, inputs_of, sizes_are_open
 from orchestrator.space import Range, SearchSpace, Value, id_part, short_names
 from orchestrator.space.problems import space_error
+from orchestrator.space.search_section import MIN_PER_CLASS
 from trainable.budget import draw_subset, validation_parts
 from trainable.errors import DataError
 from trainable.images import LabelledImages, Split
@@ -90,6 +91,14 @@ class Plan:
     most_updates: int
 
 
+def _allowed(most: int, space: SearchSpace) -> str:
+    """The label budgets that these images and the validation leave, in words."""
+    least = 1 if space.validation.outside else MIN_PER_CLASS
+    if most < least:
+        return f"too few for any budget, which takes {least}"
+    return f"allowed are {least} to {most}, or `all`"
+
+
 def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan:
     """The plan of a sweep over these images.
 
@@ -111,7 +120,7 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
         if budget.per_class is not None and budget.per_class > most:
             problems.append(
                 f"search.label_budget: got {given}; the largest class has {most} images outside "
-                f"the test split: allowed are 1 to {most}, or `all`"
+                f"the test split: {_allowed(most, space)}"
             )
             continue
         if budget.total is not None and budget.total > len(pool):

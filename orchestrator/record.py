@@ -2,7 +2,8 @@
 
 A trial has `plan` (params and spec at its ask, the attempt whenever one begins), `facts` (resolved
 at set-up), `report/<n>` and `run` (host, device, times, failure; before its tell). A study has
-`about`, one attribute for each final and each baseline, and `finished` once no work is left.
+`about`, one attribute for each final and each baseline, one for each piece of work whose process
+was lost, and `finished` once no work is left.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from trainable.knobs import ADDED_SETTINGS
 ABOUT, FINISHED, PLAN, FACTS, RUN = "about", "finished", "plan", "facts", "run"
 BACKBONE_NAMES = "backbone_names"
 """Of `about`: short names by backbone; not in journals of 0.1.0, which show backbones in full."""
-FINAL_PREFIX, BASELINE_PREFIX = "final/", "baseline/"
+FINAL_PREFIX, BASELINE_PREFIX, LOSS_PREFIX = "final/", "baseline/", "loss/"
 
 
 def attributes_of(study: optuna.Study) -> Mapping[str, Any]:
@@ -70,6 +71,11 @@ def final_key(trial: str, repeat: int) -> str:
 def baseline_key(method: str, backbone: str | None, variant: str | None = None) -> str:
     """The study's attribute that holds one baseline."""
     return BASELINE_PREFIX + "/".join(filter(None, (method, backbone, variant)))
+
+
+def loss_key(work_id: str) -> str:
+    """The study's attribute that says how the newest process was lost that did this work."""
+    return f"{LOSS_PREFIX}{work_id}"
 
 
 def why_failed(run: Mapping[str, Any]) -> str:

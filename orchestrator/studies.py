@@ -173,6 +173,13 @@ class StudyBroker:
         _log.warning("%s: attempt %d follows: %s", work_id, live.work.attempt, reason)
         return live.work
 
+    def note_loss(self, work_id: str, loss: Loss) -> None:
+        """Record how a process was lost with work that is not settled by it yet."""
+        live = self._live.get(work_id)
+        if live is not None:
+            study = self._agendas[live.work.study].study
+            study.set_user_attr(record.loss_key(work_id), str(loss))
+
     def take_back(self, work_id: str) -> None:
         """Have work again that no process has taken up; it is handed out next, as it is."""
         live = self._live.pop(work_id, None)

@@ -47,7 +47,7 @@ from orchestrator.space import SearchSpace, load_space
 from orchestrator.stores import Place, mirrored
 from orchestrator.studies import Seconds
 from orchestrator.tables import SCHEMAS
-from trainable.backbones import shipped_module
+from trainable.backbones import shipped_modules
 
 if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked at
     from orchestrator.tuning.capacity import Capacity
@@ -227,8 +227,8 @@ def _room(space: SearchSpace, address: str) -> Iterator[Capacity]:
 
 def _shipped(space: SearchSpace) -> list[ModuleType]:
     """The user's own code that the processes of trials need."""
-    found = [shipped_module(backbone) for backbone in space.custom.values()]
-    return [module for module in dict.fromkeys(found) if module is not None]
+    found = (module for backbone in space.custom.values() for module in shipped_modules(backbone))
+    return list(dict.fromkeys(found))
 
 
 def _outcome(run: Run, prepared: Prepared, ended: Ended, *, start: float) -> Outcome:

@@ -16,6 +16,10 @@ from trainable.errors import DataError
 from trainable.images import LabelledImages
 from trainable.pictures import ValueRange, picture_size, read_picture
 
+MOST_OBLONG = 32
+"""Longer side over shorter side of a picture that is resized. A cut from its middle stands for one
+that exceeds it: otherwise a few bytes that hold one long line would take gigabytes when resized."""
+
 
 def decode(
     images: LabelledImages, indices: npt.NDArray[np.int64], preprocessing: Preprocessing
@@ -23,7 +27,7 @@ def decode(
     """RGB pixels: resized by the shorter side, then cut to the centre square.
 
     The same arithmetic as torchvision's ImageClassification preset on a Pillow image, which
-    `trainable.pictures` made RGB and upright.
+    `trainable.pictures` made RGB and upright; see `MOST_OBLONG` for the exception.
 
     Args:
         images: where the encoded bytes lie.
@@ -39,7 +43,7 @@ def decode(
     size = preprocessing.image_size
     pixels = torch.empty((len(indices), 3, size, size), dtype=torch.uint8)
     for row, index in enumerate(indices):
-        pixels[row] = _pixels(_cut(resized_picture(images, int(index), preprocessing), size))
+        pixels[row] = _pixels(_cut(resized_picture(images, int(index), preprocessing), size, size))
     return pixels
 
 
@@ -56,8 +60,8 @@ def decode_one(
     Raises:
         DataError: it cannot be decoded; the message says why, and knows no path.
     """
-    picture = _resized(encoded, preprocessing, value_range)
-    return _pixels(_cut(picture, preprocessing.image_size))
+    size = preprocessing.image_size
+    return _pixels(_cut(_resized(encoded, preprocessing, value_range), size, size))
 
 
 def resized_picture(
@@ -103,9 +107,22 @@ def _resized(
     short = preprocessing.resize_size
     resampling = Image.Resampling[preprocessing.interpolation.upper()]
     picture = read_picture(encoded, value_range=value_range)
-    if preprocessing.squash:
-        return picture.resize((short, short), resampling)
-    return _resize(picture, short, resampling)
+    try:
+        if preprocessing.squash:
+            return picture.resize((short, short), resampling)
+        return _resize(_middle(picture), short, resampling)
+    except MemoryError as error:
+        raise DataError(
+            f"cannot be resized: no memory for {picture.width} x {picture.height} pixels with a "
+            f"shorter side of {short}"
+        ) from error
+
+
+def _middle(picture: Image.Image) -> Image.Image:
+    """The picture, its longer side cut to `MOST_OBLONG` times its shorter one."""
+    longest = min(picture.size) * MOST_OBLONG
+    width, height = (min(side, longest) for side in picture.size)
+    return picture if (width, height) == picture.size else _cut(picture, width, height)
 
 
 def _pixels(picture: Image.Image) -> Tensor:
@@ -124,8 +141,8 @@ def _resize(picture: Image.Image, short: int, resampling: Image.Resampling) -> I
     return picture.resize(size, resampling)
 
 
-def _cut(picture: Image.Image, side: int) -> Image.Image:
-    """The centre square of an image, `side` pixels wide."""
-    left = round((picture.width - side) / 2)
-    top = round((picture.height - side) / 2)
-    return picture.crop((left, top, left + side, top + side))
+def _cut(picture: Image.Image, width: int, height: int) -> Image.Image:
+    """The centre of an image, so many pixels wide and high."""
+    left = round((picture.width - width) / 2)
+    top = round((picture.height - height) / 2)
+    return picture.crop((left, top, left + width, top + height))

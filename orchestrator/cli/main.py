@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import io
 import logging
 import os
 import sys
@@ -32,13 +33,17 @@ from orchestrator.cli import (
     submit,
     validate,
 )
-from orchestrator.errors import SweepError
+from orchestrator.errors import SweepError, UsageError
 from orchestrator.formats import plain_lines
 from orchestrator.meanwhile import unfinished
 
 ALLOCATIONS = 20_000
 """Objects between two collections of garbage. Imports make many that stay, and Python's usual 700
 has it look through them for a seventh of the time that they take."""
+
+WINDOWS = (
+    "sft-sweep runs on Linux and macOS; on Windows, use it in the Windows Subsystem for Linux (WSL)"
+)
 
 app = typer.Typer(
     name="sft-sweep",
@@ -106,6 +111,10 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """The exit code of one command; messages have been written by then."""
     logging.getLogger("sft_sweep").addFilter(_steering_no_terminal)
+    _escape_what_cannot_be_encoded()
+    if sys.platform == "win32":
+        print(WINDOWS, file=sys.stderr)
+        return UsageError.exit_code
     try:
         app(args=arguments, prog_name="sft-sweep")
     except SystemExit as end:  # usage errors are 2 and Ctrl-C is 130: Typer's own codes
@@ -123,6 +132,13 @@ def run(arguments: list[str]) -> int:
         print("unexpected error; please report it with the lines above", file=sys.stderr)
         return 1
     return 0
+
+
+def _escape_what_cannot_be_encoded() -> None:
+    """Print any name on any terminal, with escapes for letters that it does not know."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _steering_no_terminal(record: logging.LogRecord) -> bool:

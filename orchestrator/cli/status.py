@@ -9,7 +9,7 @@ from orchestrator.cli.arguments import Json, RunPath
 
 
 def status(run: RunPath = None, *, json: Json = False) -> int:
-    r"""Show a sweep's progress, whether it is running, and the reason of every failure.
+    r"""Show a sweep's progress, whether it is running, and the reason of every failure and loss.
 
     \b
     Examples:
@@ -30,6 +30,7 @@ def status(run: RunPath = None, *, json: Json = False) -> int:
             "state": seen.state.value,
             "studies": [asdict(study) for study in seen.progress],
             "failures": seen.failures,
+            "losses": seen.losses,
         }
         print(jsonlib.dumps(data))
         return 0
@@ -37,6 +38,8 @@ def status(run: RunPath = None, *, json: Json = False) -> int:
     print_rich(progress_table(seen.progress, seen.objective))
     for trial_id, reason in seen.failures.items():
         print(plain_lines(f"{trial_id}: {reason}"))
+    for trial_id, reason in seen.losses.items():
+        print(plain_lines(f"{trial_id}: not settled; its newest process was lost: {reason}"))
     if seen.state is inspection.RunState.UNFINISHED:
         print(f"Go on with: sft-sweep resume {found.argument}")
     return 0

@@ -47,7 +47,10 @@ class ProgressView:
             from rich.live import Live
 
             self._live = Live(
-                get_renderable=self._render, console=Console(stderr=True), refresh_per_second=4
+                get_renderable=self._render,
+                console=Console(stderr=True),
+                refresh_per_second=4,
+                redirect_stdout=False,  # the cluster has seen to that, and ends before this view
             )
             self._live.start()
         else:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from orchestrator import stores
-from orchestrator.cluster_facts import ClusterFacts, NodeFacts
+from orchestrator.cluster_facts import (
+    MOST_SOCKET_BYTES,
+    SESSIONS,
+    ClusterFacts,
+    NodeFacts,
+    socket_bytes,
+)
 from orchestrator.doctor.machine import MachineFacts
 from orchestrator.errors import StorageError
 from orchestrator.stores import Place
@@ -56,6 +63,7 @@ def check_machine(facts: MachineFacts) -> list[Check]:
         Check("memory", Level.OK, f"{facts.memory_bytes / GIB:.1f} GiB"),
         _check_shared_memory(facts.shared_memory_bytes),
         *_check_places(facts),
+        _check_sockets(facts.sessions),
         _check_token(facts),
     ]
 
@@ -167,7 +175,25 @@ def _check_places(facts: MachineFacts) -> Iterator[Check]:
         yield Check(f"room for {place.name}", level, found)
 
 
+def _check_sockets(sessions: Path) -> Check:
+    num_bytes = socket_bytes(sessions)
+    if num_bytes <= MOST_SOCKET_BYTES:
+        return Check("Ray's sockets", Level.OK, f"paths of {num_bytes} bytes")
+    return Check(
+        "Ray's sockets",
+        Level.PROBLEM,
+        f"{sessions}: the path is {num_bytes - MOST_SOCKET_BYTES} bytes too long for sockets in "
+        f"it; name a shorter one in {SESSIONS}",
+    )
+
+
 def _check_token(facts: MachineFacts) -> Check:
+    if facts.token_file is None:
+        return Check(
+            "token",
+            Level.PROBLEM,
+            "this user has no home to keep it in; set HOME to a folder that this user may write to",
+        )
     if facts.token_mode is None:
         return Check("token", Level.OK, "none yet; the first sweep makes one")
     if facts.token_mode & 0o077:

@@ -6,14 +6,16 @@ import os
 import platform
 import shutil
 import stat
-import tempfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from orchestrator.cluster_facts import sessions_folder, token_file
+from orchestrator.errors import StorageError
 from orchestrator.processors import usable_processors
+from trainable.errors import CacheError
 from trainable.store.feature_store import default_folder
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a place to look at, not to write to
@@ -52,7 +54,8 @@ class MachineFacts:
         shared_memory_bytes: free for Ray's object store; None where there is no such place.
         places: folders that are written to.
         token_mode: permissions of the token's file; None where there is none.
-        token_file: where it is.
+        token_file: where it is; None where the user has no home.
+        sessions: where Ray keeps its sockets.
     """
 
     python: str
@@ -64,7 +67,8 @@ class MachineFacts:
     shared_memory_bytes: int | None
     places: tuple[Place, ...]
     token_mode: int | None
-    token_file: Path
+    token_file: Path | None
+    sessions: Path
 
 
 def gather(*, runs: Path) -> MachineFacts:
@@ -75,7 +79,7 @@ def gather(*, runs: Path) -> MachineFacts:
     """
     import torch
 
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    token, sessions = _token_file(), sessions_folder()
     shared = SHARED_MEMORY
     return MachineFacts(
         python=platform.python_version(),
@@ -87,13 +91,28 @@ def gather(*, runs: Path) -> MachineFacts:
         shared_memory_bytes=shutil.disk_usage(shared).free if shared.is_dir() else None,
         places=(
             _place("sweeps", runs),
-            _place("features", default_folder()),
+            *(_place("features", folder) for folder in _cache_folders()),
             _place("weights", Path(torch.hub.get_dir())),
-            _place("Ray's sessions", Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())),
+            _place("Ray's sessions", sessions),
         ),
-        token_mode=stat.S_IMODE(token.stat().st_mode) if token.is_file() else None,
+        token_mode=stat.S_IMODE(token.stat().st_mode) if token and token.is_file() else None,
         token_file=token,
+        sessions=sessions,
     )
+
+
+def _token_file() -> Path | None:
+    try:
+        return token_file()
+    except StorageError:  # without a home
+        return None
+
+
+def _cache_folders() -> list[Path]:
+    try:
+        return [default_folder()]
+    except CacheError:  # without a home
+        return []
 
 
 def _device() -> str:

@@ -41,6 +41,34 @@ def check_columns(
     return len(problems) == before
 
 
+def in_family(table: pa.Table) -> pa.Table:
+    """The table with each column in the widest type of its family: text, or whole numbers.
+
+    Writers differ in how they store the same values (`string`, `large_string`, `string_view`,
+    dictionaries; `int32`, `int64`). Files by several of them make one table when each is converted.
+
+    Raises:
+        pa.ArrowException: a whole number is beyond 64 bits with a sign.
+    """
+    columns = [column.cast(_family_of(column.type)) for column in table.columns]
+    return pa.table(columns, schema=_schema_of(table, columns))
+
+
+def _schema_of(table: pa.Table, columns: Sequence[pa.ChunkedArray]) -> pa.Schema:
+    fields = [
+        pa.field(name, one.type) for name, one in zip(table.column_names, columns, strict=True)
+    ]
+    return pa.schema(fields, metadata=table.schema.metadata)
+
+
+def _family_of(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _family_of(kind.value_type)
+    if _is_text(kind) or pa.types.is_null(kind):
+        return pa.large_string()
+    return pa.int64() if pa.types.is_integer(kind) else kind
+
+
 def texts(
     column: pa.ChunkedArray,
     key: KeyPath,
@@ -78,9 +106,13 @@ def texts(
         return values
     if pa.types.is_boolean(kind):
         return ["true" if value else "false" for value in values]
-    if names and not all(0 <= value < len(names) for value in values):
+    unnamed = sorted({value for value in values if names and not 0 <= value < len(names)})
+    if unnamed:
+        hint = "; rows without a label have to be left out" if unnamed[0] < 0 else ""
         problems.add(
-            key, f"{of_file}numbers beyond the {len(names)} class names of the file's metadata"
+            key,
+            f"{of_file}got {some([str(value) for value in unnamed])}; the file's metadata name the "
+            f"classes 0 to {len(names) - 1}{hint}",
         )
         return None
     return [names[value] if names else str(value) for value in values]
@@ -118,4 +150,6 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )

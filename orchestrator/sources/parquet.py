@@ -58,11 +58,9 @@ def list_images(section: ParquetSection, problems: Problems) -> Listing | None:
             tables.append(table)
     if len(problems):
         return None
-    try:
-        table = pa.concat_tables(tables)
-    except pa.ArrowException as error:
-        problems.add(_PATH, f"the files differ in their columns: {' '.join(str(error).split())}")
+    if not _are_alike(tables, parts, problems):
         return None
+    table = pa.concat_tables(tables)
     if not len(table):
         problems.add(_PATH, f"{section.path} has no rows")
         return None
@@ -84,6 +82,22 @@ def list_images(section: ParquetSection, problems: Problems) -> Listing | None:
     )
 
 
+def _are_alike(tables: list[pa.Table], parts: list[_Part], problems: Problems) -> bool:
+    """Whether every column is of one type in all files; problems where one is not."""
+    before = len(problems)
+    for name in tables[0].column_names:
+        kinds = {
+            str(table.schema.field(name).type): part.shown
+            for table, part in zip(reversed(tables), reversed(parts), strict=True)
+        }
+        if len(kinds) > 1:
+            told = "; ".join(f"{kind} in {shown}" for kind, shown in sorted(kinds.items()))
+            problems.add(
+                _PATH, f"column {name!r} differs: {told}. Write it in one type in all files"
+            )
+    return len(problems) == before
+
+
 def _files(path: Path, problems: Problems) -> list[tuple[Path, str]]:
     """The Parquet files, each with what messages call it."""
     if path.is_file():
@@ -92,9 +106,11 @@ def _files(path: Path, problems: Problems) -> list[tuple[Path, str]]:
         problems.add(_PATH, f"{path}: no such file or folder")
         return []
     found = []
-    for file in sorted(path.rglob("*.parquet")):
+    for file in sorted(path.rglob("*")):
         relative = file.relative_to(path)
-        if not any(part.startswith(".") for part in relative.parts):
+        if file.suffix.lower() == ".parquet" and not any(
+            part.startswith(".") for part in relative.parts
+        ):
             found.append((file, relative.as_posix()))
     outside = [shown for file, shown in found if not file.resolve().is_relative_to(path.resolve())]
     if outside:
@@ -120,8 +136,8 @@ def _read(file: Path, shown: str, section: ParquetSection, problems: Problems) -
                     f"{shown} has {kind} there; allowed: binary, or a struct with binary `bytes`",
                 )
                 return None
-            names = dict.fromkeys(name for _, name in wanted[1:] if name is not None)
-            return opened.read(columns=list(names))
+            names = list(dict.fromkeys(name for _, name in wanted[1:] if name is not None))
+            return columns.in_family(opened.read(columns=names).select(names))
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         problems.add(_PATH, f"{shown} cannot be read: {' '.join(str(error).split())}")
     return None
@@ -233,4 +249,5 @@ def _holds_bytes(kind: pa.DataType) -> bool:
         pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
         or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_binary_view(kind)
     )

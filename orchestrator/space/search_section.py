@@ -21,7 +21,7 @@ from trainable.spec import LabelBudget, Validation
 
 SEARCH_KEYS = (*AXIS_NAMES, "label_budget")
 BUDGET_ALLOWED = "whole numbers of labels per class from 2, all, or {total: N}"
-_MIN_PER_CLASS = 2
+MIN_PER_CLASS = 2
 _MIN_TOTAL = 4
 
 
@@ -217,7 +217,7 @@ def _whole_number(item: object) -> object:
 
 def _too_small(budget: LabelBudget) -> str | None:
     """Why the budget leaves nothing to validate on, and what works; None where it does."""
-    if budget.per_class is not None and budget.per_class < _MIN_PER_CLASS:
+    if budget.per_class is not None and budget.per_class < MIN_PER_CLASS:
         return "validation lies inside the label budget; allowed: 2 or more labels per class"
     if budget.total is not None and budget.total < _MIN_TOTAL:
         return (

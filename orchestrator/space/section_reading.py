@@ -139,7 +139,7 @@ def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[st
     """The baselines to score beside the finalists, in the order of `BASELINES`."""
     if given is None:
         return BASELINES
-    allowed = f"a list of none, one or both of {', '.join(BASELINES)}"
+    allowed = f"a list of {', '.join(BASELINES)}, or [] to have no baselines"
     if not isinstance(given, list):
         problems.add(path, refusal(given, allowed))
         return BASELINES

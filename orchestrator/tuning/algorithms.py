@@ -75,9 +75,9 @@ class BrokerScheduler(Unsaved, FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Follow a trial, which Tune adds again when its process was lost."""
-        del tune_controller
         with self._control.guard():
-            self._attempts.add(trial)
+            if not self._attempts.add(trial):
+                tune_controller.stop_trial(trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Note why the process of a trial was lost."""

@@ -36,6 +36,9 @@ FIRST_LOSSES = 2
 
 _HOST_OOM = "running low on memory"  # of the message of ray.exceptions.OutOfMemoryError
 
+_IMPORT_FAILED = ("failed to import on the worker", "\nImportError: ", "\nModuleNotFoundError: ")
+"""In messages about processes that lack what they import, or find something else in its place."""
+
 _ANNOUNCED = ("node was preempted:", "node was terminated expectedly:")
 """Of the messages about nodes that were taken away on purpose; see gcs_actor_manager.cc of Ray."""
 
@@ -57,13 +60,15 @@ class _Out:
     since: float
     begun: bool = False
     loss: Loss | None = None
+    hopeless: bool = False
 
 
 class Attempts(Unsaved):
     """Follows every piece of work through its attempts.
 
     What can heal is tried again by Tune, `MAX_RETRIES` times: a lost process or node, a host out
-    of memory, a process that hangs. What cannot, comes back as an event of the work.
+    of memory, a process that hangs. What cannot, comes back as an event of the work, or as the
+    loss of a process that could not import what it needs.
 
     Args:
         broker: counts the attempts.
@@ -91,16 +96,24 @@ class Attempts(Unsaved):
         self._answer: ray.ObjectRef | None = None
         self._next_question = 0.0
 
-    def add(self, trial: Trial) -> None:
-        """Tune has a trial to run: new, or again after its process was lost."""
+    def add(self, trial: Trial) -> bool:
+        """Tune has a trial to run: new, or again after its process was lost.
+
+        Returns:
+            Whether there is hope for it; without any, its work is settled with the loss.
+        """
         work_id = work_of(trial).work_id
         before = self._out.get(work_id)
+        if before is not None and before.hopeless:
+            self._broker.settle(work_id, loss=self.end(work_id))
+            return False
         if before is not None:
             loss = before.loss or Loss(failure=Failure.WORKER_LOST)
             again = self._broker.begin_again(work_id, reason=str(loss))
             if again is not None:
                 trial.config[WORK] = again.to_text()
         self._out[work_id] = _Out(trial, since=time.monotonic())
+        return True
 
     def begin(self, trial: Trial) -> None:
         """The process of a trial has taken it up."""
@@ -117,7 +130,8 @@ class Attempts(Unsaved):
             reused: whether the process had done other work before.
 
         Raises:
-            NotStartedError: as many processes failed to start as there is work out, and none did.
+            NotStartedError: no process has started yet, and this one could not import what it
+                needs, or as many failed to start as there is work out.
         """
         work_id = work_of(trial).work_id
         out = self._out.get(work_id)
@@ -126,22 +140,25 @@ class Attempts(Unsaved):
         told = _newest_error(trial)
         lines = told.strip().splitlines()[-MOST_LINES:]
         started = out.begun or reused
-        out.loss = Loss(failure=_failure(told, started=started), reason=last_line(told))
-        _log.warning("%s: %s:\n  %s", work_id, out.loss.failure, "\n  ".join(lines))
+        loss = Loss(failure=_failure(told, started=started), reason=last_line(told))
+        self._lose(out, loss)
+        _log.warning("%s: %s:\n  %s", work_id, loss.failure, "\n  ".join(lines))
         if any(words in told for words in _ANNOUNCED):
             trial.max_failures += 1
-        elif out.loss.failure not in self._told:
-            self._told.add(out.loss.failure)
-            self._tell(f"{work_id}: {out.loss}")
-        if out.loss.failure is Failure.NOT_STARTED:
-            self._note_not_started(out.loss)
+        elif loss.failure not in self._told:
+            self._told.add(loss.failure)
+            self._tell(f"{work_id}: {loss}")
+        if loss.failure is Failure.NOT_STARTED:
+            hopeless = any(words in told for words in _IMPORT_FAILED)
+            self._note_not_started(loss, hopeless=hopeless)
+            out.hopeless = hopeless  # where that ends the sweep, its work is left to a resume
 
-    def _note_not_started(self, loss: Loss) -> None:
+    def _note_not_started(self, loss: Loss, *, hopeless: bool) -> None:
         self._num_not_started += 1
-        most = max(FIRST_LOSSES, len(self._out))
+        most = 1 if hopeless else max(FIRST_LOSSES, len(self._out))
         if not self._any_begun and self._num_not_started >= most:
             raise NotStartedError(
-                f"none of the first {self._num_not_started} processes for trials started: "
+                f"no process for trials has started ({self._num_not_started} tried): "
                 f"{loss.reason}\nThey cannot reach this program, or lack something that it needs; "
                 "sft-sweep doctor says which, for a cluster with --address"
             )
@@ -154,7 +171,7 @@ class Attempts(Unsaved):
         it takes the failure for the last, as no process has the work by then.
         """
         out = self._out.get(work_id)
-        if out is None or not out.trial.should_recover():
+        if out is None or out.hopeless or not out.trial.should_recover():
             return False
         if work_of(out.trial).attempt > MAX_RETRIES:
             return False
@@ -202,8 +219,12 @@ class Attempts(Unsaved):
             self._next_question = now + ASK_S
         return answer
 
+    def _lose(self, out: _Out, loss: Loss) -> None:
+        out.loss = loss
+        self._broker.note_loss(work_of(out.trial).work_id, loss)
+
     def _kill(self, out: _Out, failure: Failure) -> None:
-        out.loss = Loss(failure=failure)
+        self._lose(out, Loss(failure=failure))
         ray.kill(out.trial.temporary_state.ray_actor)
 
 

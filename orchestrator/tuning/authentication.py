@@ -26,9 +26,10 @@ from ray._raylet import (  # type: ignore[attr-defined]  # compiled, and without
     Config,
 )
 
+from orchestrator.cluster_facts import token_file
 from orchestrator.errors import UsageError
 
-MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 """Ray's environment variables."""
 
 
@@ -55,12 +56,6 @@ class Mode(StrEnum):
 
 
 _LOOPBACK_ONLY = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
-
-
-def token_file() -> Path:
-    """Where this user's token lies."""
-    given = os.environ.get(TOKEN_PATH)
-    return Path(given) if given else Path.home() / ".ray" / "auth_token"
 
 
 @contextlib.contextmanager

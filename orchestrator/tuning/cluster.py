@@ -15,21 +15,23 @@ from typing import Any
 
 import ray
 from ray._private.services import canonicalize_bootstrap_address, find_node_ids
+from ray.job_config import JobConfig
 
+from orchestrator.cluster_facts import SESSIONS, TOKEN_PATH, sessions_folder, token_file
 from orchestrator.errors import StorageError, UsageError
+from orchestrator.formats import last_line
 from orchestrator.processors import usable_processors
 from orchestrator.tuning.authentication import (
     MODE,
     TOKEN,
-    TOKEN_PATH,
     Mode,
     authenticating,
     authenticating_own_cluster,
     loopback_only,
     protect_token,
-    token_file,
 )
 from orchestrator.tuning.handshake import CLIENT, Access, check_access
+from trainable.stdout import stdout_to_stderr
 
 LOCAL = "local"
 
@@ -48,6 +50,18 @@ CONNECT_TIMEOUT_S = 10.0
 """How long a cluster's address may take to answer, in seconds."""
 
 
+class _WithoutDriverPaths(JobConfig):
+    """A job whose processes import what is installed and what is sent to them, and nothing else.
+
+    Ray puts the driver's working directory, and the folder of its script, before all others on the
+    import path of every process: a file `random.py` that lies there would stand for Python's own.
+    """
+
+    def _get_proto_job_config(self) -> Any:
+        self._py_driver_sys_path.clear()
+        return super()._get_proto_job_config()
+
+
 @contextlib.contextmanager
 def cluster(
     address: str, *, num_cpus: int | None = None, modules: Sequence[ModuleType] = ()
@@ -56,7 +70,8 @@ def cluster(
 
     The private one listens on loopback alone, asks for this user's token, has no dashboard, runs
     its processes at this program's own priority, and ends with the context. One that is open to
-    everybody is warned of.
+    everybody is warned of. In neither is the working directory on the import path of processes, and
+    whatever Ray prints goes to stderr.
 
     Args:
         address: `local`, `auto`, `host:port` or `ray://host:port`.
@@ -89,6 +104,7 @@ def cluster(
     if warning is not None:
         _log.warning("%s", warning)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(stdout_to_stderr())
         with _telling(address):
             if own:
                 is_open, joined = False, address
@@ -104,6 +120,7 @@ def cluster(
                     log_to_driver=False,
                     configure_logging=True,
                     logging_level=logging.ERROR,
+                    job_config=_WithoutDriverPaths(),
                     **options,
                 )
         yield is_open
@@ -179,7 +196,13 @@ def _telling(address: str) -> Iterator[None]:
         yield
     except ray.exceptions.AuthenticationError as error:
         raise StorageError(refused(address)) from error
-    except (ConnectionError, ImportError, RuntimeError, ValueError, TimeoutError) as error:
+    except (OSError, ImportError, RuntimeError, ValueError) as error:
+        if address == LOCAL:
+            raise StorageError(
+                f"Ray does not start on this machine: {last_line(str(error))}. Its sessions lie in "
+                f"{sessions_folder()}; name another folder, with a short path, in {SESSIONS}. "
+                "What else may stand in the way says: sft-sweep doctor"
+            ) from error
         # What is left of a head that let us in: the nodes of this machine are another cluster's.
         if "No node info" in str(error.__cause__):
             raise StorageError(no_member(address)) from error

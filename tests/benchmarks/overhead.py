@@ -267,6 +267,7 @@ def main() -> None:
     )
     print("| ---: |" + " ---: |" * 7)
     shares: dict[int, list[float]] = {}
+    rows = []  # what is printed while a cluster is there goes to stderr
     with cluster(LOCAL, num_cpus=SLOTS):
         for reports in options.reports:
             for trials in counts:
@@ -275,14 +276,14 @@ def main() -> None:
                 bare = run_bare(trials=trials, reports=reports)
                 seconds = program.broker
                 parts = (seconds.ask, seconds.report, seconds.tell)
-                print(
+                rows.append(
                     f"| {trials} | {reports} | {program.per_trial_s:.3f} | {bare:.3f} "
                     f"| {program.per_trial_s / bare:.2f} | "
                     + " | ".join(f"{1000 * part / trials:.1f}" for part in parts)
-                    + " |",
-                    flush=True,
+                    + " |"
                 )
                 shares.setdefault(reports, []).append(program.per_trial_s)
+    print("\n".join(rows))
     worst = max(share for found in shares.values() for share in found)
     growth = statistics.mean(found[-1] / found[0] for found in shares.values())
     print(

@@ -124,7 +124,7 @@ def main() -> None:
     options = parser.parse_args()
     print("| slots | trial sleeps, s | trials | processes | all up after, s | busy |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: |")
-    shares = []
+    shares, rows = [], []  # what is printed while a cluster is there goes to stderr
     for slots in options.slots:
         with cluster(LOCAL, num_cpus=slots):
             for sleep_s in (0.5,) if options.quick else (0.5, 2.0):
@@ -132,10 +132,10 @@ def main() -> None:
                 trials = slots * (6 if options.quick else round(30 / sleep_s**0.5))
                 share, processes, up_s = busy_share(slots=slots, sleep_s=sleep_s, trials=trials)
                 shares.append(share)
-                print(
-                    f"| {slots} | {sleep_s} | {trials} | {processes} | {up_s:.0f} | {share:.1%} |",
-                    flush=True,
+                rows.append(
+                    f"| {slots} | {sleep_s} | {trials} | {processes} | {up_s:.0f} | {share:.1%} |"
                 )
+    print("\n".join(rows))
     print(f"\nAt least {min(shares):.1%} (target {TARGET:.0%})")
 
 

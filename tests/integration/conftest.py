@@ -37,9 +37,10 @@ class Launched:
 
 
 def command(*arguments: str) -> list[str]:
-    """The command line, run by this very interpreter."""
+    """The command line, run by this very interpreter, which looks for modules as a script does."""
     start = "import sys; from orchestrator.cli import main; sys.exit(main())"
-    return [sys.executable, "-W", "error::DeprecationWarning:orchestrator", "-c", start, *arguments]
+    options = ["-P", "-W", "error::DeprecationWarning:orchestrator"]
+    return [sys.executable, *options, "-c", start, *arguments]
 
 
 def finished(arguments: list[str], *, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -75,6 +75,8 @@ def test_the_users_own_code_travels_to_the_trials(
     (package / "__init__.py").write_text("")
     (package / "models.py").write_text(MODELS)
     (package / "blocks.py").write_text(BLOCKS)
+    for name in ("random", "PIL", "trainable", "safetensors"):  # no process takes these for others
+        (tmp_path / f"{name}.py").write_text("raise SystemError('of the working directory')")
     mine = {"name": "mine", "module": "nets_of_mine.models:build", "args": {"width": 8}}
     space = tmp_path / "mine.yaml"
     space.write_text(

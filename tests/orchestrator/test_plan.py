@@ -115,8 +115,18 @@ def test_most_updates_counts_folds_trials_and_finals_at_the_longest_training() -
 def test_a_budget_above_the_largest_class_says_what_is_allowed() -> None:
     assert _problems(_space({"label_budget": [7]}), _images(pool=(6, 2))) == [
         "search.label_budget: got 7; the largest class has 6 images outside the test split: "
-        "allowed are 1 to 6, or `all`"
+        "allowed are 2 to 6, or `all`"
     ]
+
+
+def test_validation_outside_the_budget_lets_one_label_do() -> None:
+    space = _space({"label_budget": [7]}, validation={"split": "val", "outside_budget": True})
+    assert _problems(space, _images(pool=(6, 2)))[0].endswith("allowed are 1 to 6, or `all`")
+
+
+def test_a_budget_that_no_budget_can_stand_in_for_says_so() -> None:
+    (problem,) = _problems(_space({"label_budget": [7]}), _images(pool=(1, 1)))
+    assert problem.endswith("too few for any budget, which takes 2")
 
 
 def test_a_total_above_the_pool_says_how_many_there_are() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from trainable.backbones import Backbone, load_weights, shipped_module
+from trainable.backbones import Backbone, load_weights, shipped_modules
 from trainable.boundaries import boundaries
 from trainable.custom import CustomBackbone
 from trainable.errors import BackboneError, SpecError
@@ -81,9 +81,9 @@ def custom(function: str = "build", **rest: object) -> CustomBackbone:
 
 
 def test_a_function_in_the_working_directory_builds_the_backbone(here: Path) -> None:
-    path = list(sys.path)
+    path, finders = list(sys.path), list(sys.meta_path)
     weights = load_weights(custom(args={"width": 10}))
-    assert sys.path == path
+    assert (sys.path, sys.meta_path) == (path, finders)
     assert (weights.backbone, weights.version) == ("mine", "as built")
     assert weights.arrays["0.weight"].shape == (10, 3, 3, 3)
     assert weights.preprocessing.image_size == weights.preprocessing.resize_size == 8
@@ -193,11 +193,53 @@ def test_a_trial_runs_on_it(here: Path, digit_images: LabelledImages) -> None:
 
 
 def test_own_code_is_sent_along_and_installed_code_is_not(here: Path) -> None:
-    package = shipped_module(custom())
-    assert package is not None
-    assert package.__name__ == "nets_of_mine"
+    assert [package.__name__ for package in shipped_modules(custom())] == ["nets_of_mine"]
     installed = CustomBackbone(name="r", module="torchvision.models:resnet18")
-    assert shipped_module(installed) is None
+    assert "torchvision" not in [package.__name__ for package in shipped_modules(installed)]
+
+
+def test_what_own_code_imports_from_beside_it_is_sent_along(here: Path) -> None:
+    (here / "nets_of_mine_layers.py").write_text("from torch.nn import Flatten")
+    (here / "nets_of_mine" / "beside.py").write_text(
+        "from nets_of_mine_layers import Flatten\n" + CODE
+    )
+    backbone = CustomBackbone(name="mine", module="nets_of_mine.beside:plain")
+    names = {package.__name__ for package in shipped_modules(backbone)}
+    assert names >= {"nets_of_mine", "nets_of_mine_layers"}
+
+
+def test_a_folder_without_an_init_file_is_sent_along(here: Path) -> None:
+    (here / "nets_of_mine" / "__init__.py").unlink()
+    assert "nets_of_mine" in [package.__name__ for package in shipped_modules(custom())]
+
+
+@pytest.mark.parametrize("name", ["colorsys", "plotly"])
+def test_what_lies_in_the_working_directory_takes_the_place_of_no_installed_module(
+    here: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    (here / f"{name}.py").write_text("raise RuntimeError('of the working directory')")
+    (here / "nets_of_mine" / "importing.py").write_text(f"import {name}\n{CODE}")
+    backbone = CustomBackbone(name="mine", module="nets_of_mine.importing:plain")
+    assert load_weights(backbone).version == "as built"
+    assert name not in [package.__name__ for package in shipped_modules(backbone)]
+
+
+def test_what_own_code_prints_goes_to_stderr(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (here / "nets_of_mine" / "talking.py").write_text(f"print('imported')\n{CODE}")
+    load_weights(CustomBackbone(name="mine", module="nets_of_mine.talking:plain"))
+    captured = capfd.readouterr()
+    assert (captured.out, "imported" in captured.err) == ("", True)
+
+
+def test_the_module_that_is_named_goes_before_an_installed_one(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    (here / "colorsys.py").write_text(CODE)
+    backbone = CustomBackbone(name="mine", module="colorsys:plain")
+    assert load_weights(backbone).version == "as built"
+    monkeypatch.delitem(sys.modules, "colorsys")
 
 
 @pytest.mark.parametrize(

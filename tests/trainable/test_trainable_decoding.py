@@ -6,9 +6,17 @@ import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from trainable.backbones import Preprocessing
-from trainable.decoding import decode, normalize, smallest_side
+from trainable.decoding import (
+    MOST_OBLONG,
+    decode,
+    decode_one,
+    normalize,
+    resized_picture,
+    smallest_side,
+)
 from trainable.errors import DataError
 from trainable.images import LabelledImages, Split
 
@@ -55,6 +63,46 @@ def test_longer_side_is_cut_to_the_centre(wide: bool) -> None:
         picture, centre = picture.transpose(1, 0, 2).copy(), centre.transpose(1, 0, 2)
     pixels = decode(made(encoded(picture)), np.asarray([0]), PLAIN)
     assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), centre)
+
+
+@pytest.mark.parametrize("shape", [(1, 30_000), (30_000, 1), (3, 4_000)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
+def test_a_long_line_is_resized_to_no_more_than_its_middle(
+    shape: tuple[int, int], kind: str
+) -> None:
+    line = np.full((*shape, 3), 255, dtype=np.uint8)
+    images = made(encoded(line, kind))
+    picture = resized_picture(images, 0, Preprocessing(image_size=8, resize_size=8))
+    assert sorted(picture.size) == [8, 8 * MOST_OBLONG]
+    assert bool((decode(images, np.asarray([0]), PLAIN) == 255).all())
+
+
+def test_what_is_cut_from_a_long_line_lies_where_it_would_without_the_cut() -> None:
+    line = ramp(4, 4 * MOST_OBLONG * 3)
+    pixels = decode(made(encoded(line)), np.asarray([0]), PLAIN)
+    left = line.shape[1] // 2 - 2
+    assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), line[:, left : left + 4])
+
+
+def test_no_more_is_cut_than_has_to_be() -> None:
+    images = made(encoded(ramp(4, 4 * MOST_OBLONG)))
+    assert resized_picture(images, 0, PLAIN).size == (4 * MOST_OBLONG, 4)
+
+
+@pytest.mark.parametrize("name", ["resize", "load"])
+def test_an_image_that_memory_does_not_hold_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    images = made(encoded(ramp(6, 6)))
+    monkeypatch.setattr(Image.Image, name, fail)
+    monkeypatch.setattr(PngImageFile, name, fail)
+    with pytest.raises(DataError, match=r"^cats/0\.png: cannot be .*: no memory for "):
+        decode(images, np.asarray([0]), PLAIN)
+    with pytest.raises(DataError, match=r"^cannot be .*: no memory for "):
+        decode_one(images.encoded(0), PLAIN)
 
 
 @pytest.mark.parametrize("side", [2, 8, 13])

@@ -42,7 +42,7 @@ __all__ = [
     "network_graph",
     "outline",
     "reachable",
-    "shipped_module",
+    "shipped_modules",
     "untrained",
 ]
 
@@ -157,7 +157,7 @@ def known_problem(backbone: str) -> str | None:
     if source is None:
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        return f"got {backbone!r}; unknown backbone{hint} See: sft-sweep backbones"
+        return f"got {backbone!r}; unknown backbone{hint or '.'} See: sft-sweep backbones"
     problem: str | None = source.problem(name, wanted)
     return None if problem is None else f"got {backbone!r}; {problem}"
 
@@ -266,15 +266,15 @@ def load_weights(backbone: str | CustomBackbone) -> Weights:
     return weights
 
 
-def shipped_module(backbone: CustomBackbone) -> ModuleType | None:
-    """The top-level package or module that other machines need; None for an installed one.
+def shipped_modules(backbone: CustomBackbone) -> list[ModuleType]:
+    """The top-level packages and modules that other machines need; installed ones they have.
 
     Raises:
         BackboneError: it cannot be imported.
     """
     from trainable.backbones import custom_models
 
-    return custom_models.shipped_module(backbone)
+    return custom_models.shipped_modules(backbone)
 
 
 def reachable(*, timeout_s: float) -> bool:

@@ -7,7 +7,8 @@ import importlib
 import inspect
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,7 @@ from trainable.backbones.weights import (
 )
 from trainable.custom import CustomBackbone
 from trainable.errors import BackboneError
+from trainable.stdout import stdout_to_stderr
 from trainable.tracing import TRANSPARENT, Opaque
 
 NAME = "custom"
@@ -85,23 +87,33 @@ def importable(weights: Weights) -> Iterator[None]:
         BackboneError: it cannot be imported.
     """
     _function(weights.architecture)
-    with _importing_from_here():
+    with _importing_from_here(_top(weights.architecture)):
         yield
 
 
-def shipped_module(backbone: CustomBackbone) -> ModuleType | None:
-    """The top-level package or module that other machines need; None for an installed one.
+def shipped_modules(backbone: CustomBackbone) -> list[ModuleType]:
+    """The top-level packages and modules that other machines need; installed ones they have.
+
+    These are the one that the search space names, and what has been imported from beside it.
 
     Raises:
         BackboneError: it cannot be imported.
     """
     _function(backbone.module)
-    top = sys.modules[backbone.module.partition(":")[0].partition(".")[0]]
+    names = dict.fromkeys([_top(backbone.module), *_found_here])
+    modules = [sys.modules[name] for name in names if name in sys.modules]
+    return [module for module in modules if not _is_installed(module)]
+
+
+def _top(module: str) -> str:
+    return module.partition(":")[0].partition(".")[0]
+
+
+def _is_installed(module: ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    places = [file] if file else list(getattr(module, "__path__", ()))  # a folder without a file
     installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
-    file = getattr(top, "__file__", None)
-    if file is None or installed & set(Path(file).resolve().parents):
-        return None
-    return top
+    return not places or any(installed & set(Path(place).resolve().parents) for place in places)
 
 
 def _built(module: str, args: Mapping[str, Any], *, image_size: int | None) -> nn.Module:
@@ -110,7 +122,7 @@ def _built(module: str, args: Mapping[str, Any], *, image_size: int | None) -> n
     if image_size is not None and "image_size" in inspect.signature(function).parameters:
         options["image_size"] = image_size
     try:
-        with _importing_from_here(), torch.random.fork_rng(devices=[]):
+        with _importing_from_here(_top(module)), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # what the function leaves random is the same on every machine
             model = function(**options)
     except Exception as error:
@@ -124,7 +136,7 @@ def _built(module: str, args: Mapping[str, Any], *, image_size: int | None) -> n
 
 def _function(module: str) -> Any:
     name, _, function = module.partition(":")
-    with _importing_from_here():
+    with _importing_from_here(_top(name)):
         try:
             found = getattr(importlib.import_module(name), function, None)
         except Exception as error:
@@ -137,15 +149,50 @@ def _function(module: str) -> Any:
     return found
 
 
+class _FinderHere:
+    """Finds top-level modules in a folder.
+
+    Args:
+        folder: where it looks.
+        top: the one module that it finds; None for all.
+    """
+
+    def __init__(self, folder: Path, *, top: str | None = None) -> None:
+        self._folder = str(folder)
+        self._top = top
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """See `importlib.abc.MetaPathFinder`; what is found is noted."""
+        if path is not None or self._top not in (None, name):
+            return None
+        spec = PathFinder.find_spec(name, [self._folder], target)
+        if spec is not None:
+            _found_here[name] = None
+        return spec
+
+
+_found_here: dict[str, None] = {}
+"""Names of the modules that were found in the working directory."""
+
+
 @contextlib.contextmanager
-def _importing_from_here() -> Iterator[None]:
-    """Find modules in the working directory too, as `python -m` does."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+def _importing_from_here(top: str) -> Iterator[None]:
+    """Find modules in the working directory too: `top` before all others, the rest after them.
+
+    So what happens to have the name of an installed package there takes the place of none. What
+    the user's code prints goes to stderr.
+    """
+    first, last = _FinderHere(Path.cwd(), top=top), _FinderHere(Path.cwd())
+    sys.meta_path.insert(0, first)
+    sys.meta_path.append(last)
     try:
-        yield
+        with stdout_to_stderr():
+            yield
     finally:
-        sys.path.remove(here)
+        sys.meta_path.remove(first)
+        sys.meta_path.remove(last)
 
 
 def _preprocessing(backbone: CustomBackbone, model: nn.Module) -> Preprocessing:

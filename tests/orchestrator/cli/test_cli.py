@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from orchestrator.cli.main import app, run
 from tests.orchestrator.sources.conftest import write, write_digits
+from tests.orchestrator.written_sweeps import digits_sweep
 
 REPOSITORY = Path(__file__).parents[3]
 LOWDATA = str(REPOSITORY / "search_spaces" / "lowdata.yaml")
@@ -267,3 +269,53 @@ def test_a_job_needs_paths_that_outlive_it(
 ) -> None:
     assert run(["submit", *arguments, "--address", "http://127.0.0.1:1"]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "koi8-r", "utf-8"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["query", "SELECT 'größe \U0001f408' AS name", "SWEEP"],
+        ["query", "SELECT 'größe \U0001f408' AS name", "SWEEP", "--csv"],
+        ["query", "SELECT 'größe \U0001f408' AS name", "SWEEP", "--json"],
+        ["leaderboard", "SWEEP"],
+        ["leaderboard", "SWEEP", "--markdown"],
+        ["data", "SPACE"],
+        ["validate", "SPACE"],
+        ["launch", "SPACE", "--dry-run"],
+        ["validate", "größe \udcff.yaml"],
+    ],
+    ids=" ".join,
+)
+def test_every_command_prints_on_every_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, arguments: list[str]
+) -> None:
+    space = tmp_path / "größe \U0001f408.yaml"
+    named = {"SPACE": str(space), "SWEEP": str(tmp_path / "größe \U0001f408")}
+    digits_sweep(Path(named["SWEEP"]))
+    images = tmp_path / "images"
+    write_digits(images)
+    (images / "0").rename(images / "größe")
+    (images / "1").rename(images / "\U0001f408")
+    space.write_text(
+        f"name: pets\ndataset: {{source: folder, path: {images}, test: 0.2}}\n"
+        "search: {backbone: tiny_strokes, label_budget: [2]}\n"
+    )
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding) for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    code = run([named.get(argument, argument) for argument in arguments])
+    for stream in streams.values():
+        stream.flush()
+    assert code == (2 if "yaml" in arguments[1] else 0)
+
+
+def test_windows_is_refused_in_one_line_without_what_it_lacks() -> None:
+    code = (
+        "import sys; sys.modules['fcntl'] = None; from orchestrator.cli.main import run;"
+        "sys.platform = 'win32'; sys.exit(run(['launch', 'pets.yaml']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "runs on Linux and macOS; on Windows" in line

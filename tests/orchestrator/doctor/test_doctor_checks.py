@@ -21,6 +21,7 @@ FINE = MachineFacts(
     places=(Place(name="sweeps", path=Path("runs"), free_bytes=9 * GIB, writable=True),),
     token_mode=0o600,
     token_file=Path("/home/ada/.ray/auth_token"),
+    sessions=Path("/tmp"),
 )
 OWN = {"python": "3.11", "ray": "2.60.0", "torch": "2.9.0"}
 NODE = NodeFacts(name="10.0.0.2", cpus=8, gpus=1, object_store_bytes=8.0 * GIB, versions=OWN)
@@ -56,6 +57,13 @@ def test_a_machine_in_order_is_fine_throughout() -> None:
         ),
         ({"shared_memory_bytes": 64 * 2**20}, "shared memory", Level.WARNING, "--shm-size"),
         ({"shared_memory_bytes": None}, "shared memory", Level.WARNING, "no /dev/shm"),
+        ({"token_file": None}, "token", Level.PROBLEM, "set HOME to a folder"),
+        (
+            {"sessions": Path("/" + "x" * 60)},
+            "Ray's sockets",
+            Level.PROBLEM,
+            "a shorter one in RAY_TMPDIR",
+        ),
         ({"token_mode": 0o644}, "token", Level.WARNING, "mode 0644, others may read it; chmod 600"),
     ],
 )

@@ -87,7 +87,10 @@ def test_class_names_of_hugging_face_are_kept_in_their_order(tmp_path: Path) -> 
 def test_numbers_beyond_the_class_names_are_a_problem(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", names=["zebra"])
     (line,) = problems_of(section(path))
-    assert line.startswith("dataset.label_column: a.parquet: numbers beyond the 1 class names")
+    assert (
+        line
+        == "dataset.label_column: a.parquet: got '1'; the file's metadata name the classes 0 to 0"
+    )
 
 
 def test_numbers_are_read_by_the_names_in_their_own_file(tmp_path: Path) -> None:
@@ -116,6 +119,19 @@ def test_numbers_without_names_beside_names_are_a_problem(tmp_path: Path, withou
     (line,) = problems_of(section(tmp_path))
     assert line.startswith(
         f"dataset.label_column: numbers without names of classes in '{without}', beside names in "
+    )
+
+
+def test_rows_without_a_label_are_told_as_such(tmp_path: Path) -> None:
+    labels = [number % 3 - 1 for number in range(40)]
+    path = write_parquet(tmp_path / "a.parquet", names=["ant", "bee"], other=labels)
+    table = pq.read_table(path)
+    renamed = table.drop_columns(["label"]).rename_columns(["image", "label"])
+    pq.write_table(renamed.replace_schema_metadata(table.schema.metadata), path)
+    (line,) = problems_of(section(path))
+    assert line == (
+        "dataset.label_column: a.parquet: got '-1'; the file's metadata name the classes 0 to 1; "
+        "rows without a label have to be left out"
     )
 
 
@@ -192,9 +208,60 @@ def test_what_holds_no_rows_says_so(tmp_path: Path) -> None:
     assert line.endswith("has no rows")
 
 
-def test_files_that_differ_in_the_type_of_labels_are_a_problem(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "a.parquet")
-    table = pa.table({"image": [encoded(0)], "label": ["cat"]})
-    pq.write_table(table, tmp_path / "b.parquet")
+TEXTS = [
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.dictionary(pa.int8(), pa.string()),
+    pa.dictionary(pa.int32(), pa.large_string()),
+]
+NUMBERS = [pa.int8(), pa.int32(), pa.int64(), pa.uint64(), pa.dictionary(pa.int8(), pa.int16())]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"), [(TEXTS, ["cat", "dog"]), (NUMBERS, [0, 1])], ids=["text", "numbers"]
+)
+def test_files_may_differ_in_how_they_store_the_same_values(
+    tmp_path: Path, kinds: list[pa.DataType], words: list[str] | list[int]
+) -> None:
+    kinds_of_images = [pa.binary(), pa.large_binary(), pa.binary_view()]
+    for number, kind in enumerate(kinds):
+        columns = {
+            "image": pa.array(
+                [encoded(10 * number + row) for row in range(10)], kinds_of_images[number % 3]
+            ),
+            "label": pa.array(words * 5, kind),
+            "patient": pa.array([row // 2 for row in range(10)], NUMBERS[number]),
+        }
+        names = sorted(columns, reverse=number % 2 == 1)  # nor does the order of columns matter
+        table = pa.table({name: columns[name] for name in names})
+        pq.write_table(
+            table, tmp_path / f"{number}.{('parquet', 'PARQUET', 'Parquet')[number % 3]}"
+        )
+    images = dataset_of(section(tmp_path, group="patient")).images
+    assert images.class_names == tuple(str(word) for word in words)
+    assert len(images.labels) == 50
+    for row, name in enumerate(images.paths):
+        assert images.labels[row] == int(name.rpartition("#")[2]) % 2
+
+
+def test_files_that_differ_in_the_family_of_labels_are_a_problem_that_names_them(
+    tmp_path: Path,
+) -> None:
+    for number, labels in enumerate([["a", "b"], [0, 1], [1, 0], [0.5, 1.0]]):
+        table = pa.table({"image": [encoded(number), encoded(10 + number)], "label": labels})
+        pq.write_table(table, tmp_path / f"{number}.parquet")
     (line,) = problems_of(section(tmp_path))
-    assert line.startswith("dataset.path: the files differ in their columns: ")
+    assert line == (
+        "dataset.path: column 'label' differs: double in 3.parquet; int64 in 1.parquet; "
+        "large_string in 0.parquet. Write it in one type in all files"
+    )
+
+
+def test_a_number_beyond_64_bits_is_a_problem(tmp_path: Path) -> None:
+    labels = pa.array([0, 2**64 - 1], type=pa.uint64())
+    pq.write_table(
+        pa.table({"image": [encoded(0), encoded(1)], "label": labels}), tmp_path / "a.parquet"
+    )
+    (line,) = problems_of(section(tmp_path))
+    assert line.startswith("dataset.path: a.parquet cannot be read: Integer value")

@@ -44,3 +44,31 @@ def test_tune_stops_a_trial_when_the_broker_says_so_and_not_before(stop: bool, a
     result = {EVENT: event.to_text()}
     assert scheduler.on_trial_result(None, Trial(), result) == answer
     assert broker.told == [(WORK_OUT.work_id, event)]
+
+
+class Attempts:
+    """Has hope for a trial, or none."""
+
+    def __init__(self, hope: bool) -> None:
+        self._hope = hope
+
+    def add(self, trial: Trial) -> bool:
+        return self._hope
+
+
+class Controller:
+    """Notes which trials are stopped."""
+
+    def __init__(self) -> None:
+        self.stopped: list[Trial] = []
+
+    def stop_trial(self, trial: Trial) -> None:
+        self.stopped.append(trial)
+
+
+@pytest.mark.parametrize("hope", [True, False])
+def test_tune_stops_a_trial_that_it_would_try_again_without_hope(hope: bool) -> None:
+    scheduler = BrokerScheduler(None, Attempts(hope), Control())  # type: ignore[arg-type]
+    controller, trial = Controller(), Trial()
+    scheduler.on_trial_add(controller, trial)
+    assert controller.stopped == ([] if hope else [trial])

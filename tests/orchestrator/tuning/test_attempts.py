@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,14 @@ class Broker:
     def __init__(self) -> None:
         self.reasons: list[str] = []
         self.taken_back: list[str] = []
+        self.losses: list[tuple[str, Loss]] = []
+        self.settled: list[tuple[str, Loss]] = []
+
+    def note_loss(self, work_id: str, loss: Loss) -> None:
+        self.losses.append((work_id, loss))
+
+    def settle(self, work_id: str, *, loss: Loss) -> None:
+        self.settled.append((work_id, loss))
 
     def begin_again(self, work_id: str, *, reason: str) -> None:
         self.reasons.append(reason)
@@ -81,8 +90,9 @@ def test_the_log_has_the_end_of_what_ray_says_of_a_lost_process(
     attempts = Attempts(Broker(), None, LimitsSection())  # type: ignore[arg-type]
     trial = Trial(str(file))
     attempts.add(trial)
+    attempts.begin(trial)
     attempts.fail(trial)
-    assert caplog.messages[-1].startswith("b2-0000: not_started:\n")
+    assert caplog.messages[-1].startswith("b2-0000: worker_lost:\n")
     assert caplog.messages[-1].endswith("ImportError: no pets")
     assert caplog.messages[-1].count("more") < 10
 
@@ -110,13 +120,13 @@ def test_processes_that_never_start_end_the_sweep_once_none_of_the_first_did(
     told: list[str] = []
     broker = Broker()
     attempts = Attempts(broker, None, LimitsSection(), tell=told.append)  # type: ignore[arg-type]
-    trials = [lost_with(tmp_path, number, "why\nImportError: no pets") for number in range(3)]
+    trials = [lost_with(tmp_path, number, "why\nOSError: no room") for number in range(3)]
     for trial in trials:
         attempts.add(trial)
     attempts.fail(trials[0])
-    assert told == ["b2-0000: not_started: ImportError: no pets"]  # at once
+    assert told == ["b2-0000: not_started: OSError: no room"]  # at once
     attempts.fail(trials[1])
-    with pytest.raises(NotStartedError, match=r"first 3 processes .* started: ImportError: no p"):
+    with pytest.raises(NotStartedError, match=r"no process .* started \(3 tried\): OSError: no r"):
         attempts.fail(trials[2])
     assert len(told) == 1
 
@@ -129,6 +139,48 @@ def test_one_slot_alone_may_have_bad_luck_once(tmp_path: Path) -> None:
     attempts.add(trial)
     with pytest.raises(NotStartedError, match="the node has died"):
         attempts.fail(trial)
+
+
+IMPORT_ERRORS = (
+    "why\nModuleNotFoundError: No module named 'pets'",
+    "why\nImportError: cannot import name 'cat' from 'pets'",
+    "RuntimeError: The actor with name A failed to import on the worker. This may be\n"
+    "AttributeError: module 'random' has no attribute 'Random'",
+)
+
+
+@pytest.mark.parametrize("message", IMPORT_ERRORS)
+def test_a_process_that_cannot_import_what_it_needs_ends_a_sweep_that_has_not_begun(
+    tmp_path: Path, message: str
+) -> None:
+    broker = Broker()
+    attempts = Attempts(broker, None, LimitsSection())  # type: ignore[arg-type]
+    trial = lost_with(tmp_path, 0, message)
+    assert attempts.add(trial)
+    reason = message.splitlines()[-1]
+    with pytest.raises(NotStartedError, match=re.escape(f"(1 tried): {reason}")):
+        attempts.fail(trial)
+    assert attempts.add(trial)  # Tune does so; the work is left to a resume
+    assert broker.losses == [("b2-0000", Loss(failure=Failure.NOT_STARTED, reason=reason))]
+    assert broker.settled == []
+
+
+@pytest.mark.parametrize("message", IMPORT_ERRORS)
+def test_once_work_has_begun_a_process_that_cannot_import_is_not_tried_again(
+    tmp_path: Path, message: str
+) -> None:
+    broker = Broker()
+    attempts = Attempts(broker, None, LimitsSection())  # type: ignore[arg-type]
+    begun, other = lost_with(tmp_path, 0, "gone"), lost_with(tmp_path, 1, message)
+    for trial in (begun, other):
+        attempts.add(trial)
+    attempts.begin(begun)
+    attempts.fail(other)
+    assert not attempts.take_back("b2-0001")
+    assert not attempts.add(other)
+    loss = Loss(failure=Failure.NOT_STARTED, reason=message.splitlines()[-1])
+    assert broker.settled == [("b2-0001", loss)]
+    assert broker.reasons == []
 
 
 def test_once_work_has_begun_a_process_that_does_not_start_ends_nothing(tmp_path: Path) -> None:

@@ -15,17 +15,19 @@ from textwrap import dedent
 
 import pytest
 
-from orchestrator.tuning.authentication import make_token, protect_token, token_file
+from orchestrator.cluster_facts import token_file
+from orchestrator.tuning.authentication import make_token, protect_token
 
 CONNECT = """
 import os, sys
 from orchestrator.errors import StorageError
 from orchestrator.tuning.cluster import cluster
 import ray
+stdout = os.fdopen(os.dup(1), "w")  # nothing else that is printed here gets there
 try:
     with cluster(sys.argv[1], num_cpus=1) if sys.argv[1] == "local" else cluster(sys.argv[1]):
         assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ or sys.argv[1] != "local"
-        print("connected", ray.get_runtime_context().gcs_address, flush=True)
+        print("connected", ray.get_runtime_context().gcs_address, file=stdout, flush=True)
         sys.stdin.readline()
 except StorageError as error:
     print("refused", error)
@@ -238,8 +240,9 @@ def test_the_environment_is_as_it_was_once_a_cluster_is_left(tmp_path: Path) -> 
         """
         import os
         import pytest
+        from orchestrator.cluster_facts import token_file
         from orchestrator.tuning.authentication import (
-            Mode, authenticating, authenticating_own_cluster, make_token, token_file
+            Mode, authenticating, authenticating_own_cluster, make_token
         )
         from ray._raylet import AuthenticationMode, get_authentication_mode
         from ray.exceptions import AuthenticationError

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,7 +38,9 @@ class Head:
         return contextlib.nullcontext()
 
 
-def join(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+def join(
+    head: Head, monkeypatch: pytest.MonkeyPatch, *, within: Callable[[], None] = lambda: None
+) -> None:
     """Join it, with nothing of Ray's but what `Head` stands for."""
     monkeypatch.setattr(ray, "init", head.init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
@@ -44,7 +50,7 @@ def join(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joining, "check_access", lambda _: Access.OPEN)
     monkeypatch.delenv(MODE, raising=False)
     with cluster(ADDRESS):
-        pass
+        within()
 
 
 @pytest.mark.parametrize("deaths", range(CLIENT_ATTEMPTS))
@@ -99,5 +105,46 @@ def test_a_mode_that_ray_does_not_have_is_told(monkeypatch: pytest.MonkeyPatch) 
     with (
         pytest.raises(UsageError, match="got 'tokens'; allowed are disabled, token"),
         cluster("10.0.0.1:6379"),
+    ):
+        pass
+
+
+def test_what_is_printed_while_a_cluster_is_there_goes_to_stderr(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    join(Head(0), monkeypatch, within=lambda: print("(raylet) a worker died", flush=True))
+    print("the result")
+    captured = capfd.readouterr()
+    assert captured.out == "the result\n"
+    assert "(raylet) a worker died" in captured.err
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_processes_import_neither_from_the_working_directory_nor_from_beside_the_script() -> None:
+    def import_path() -> list[str]:
+        return sys.path
+
+    found = ray.get(ray.remote(import_path).remote())
+    beside = Path(sys.argv[0]).resolve().parent
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    assert not ({str(Path.cwd()), str(beside)} - {*inherited}) & {*found}
+
+
+@pytest.mark.parametrize(
+    "folder", ["/" + "long" * 30, "/dev/null", "/proc/nowhere"], ids=["too long", "a file", "none"]
+)
+def test_a_folder_for_sessions_that_does_not_serve_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    def init(**_: Any) -> None:
+        if len(folder) > 100:
+            raise OSError("validate_socket_filename failed: AF_UNIX path length cannot exceed 107")
+        (Path(folder) / "ray").mkdir()
+
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    monkeypatch.setattr(ray, "init", init)
+    with (
+        pytest.raises(StorageError, match=f"does not start on this .* {folder}; .* RAY_TMPDIR"),
+        cluster("local"),
     ):
         pass
