@@ -199,10 +199,11 @@ def test_a_probe_is_given_what_the_head_of_the_trial_beside_it_is_given(name: st
         assert same_rows(plain.learnt, baseline.fitted[:folds])
         for rows, _ in plain.learnt:
             assert len(np.unique(rows, axis=0)) == len(rows)  # equal rows are equal images
-        assert len(trial.by_heads) == folds
+        assert len(trial.by_heads) == 2 * folds  # at the start, and at the one report after it
         held_out = baseline.by_probe[: folds * len(INVERSE_PENALTIES)]
         for number, rows in enumerate(held_out):
             assert equal(rows, trial.by_heads[number % folds])
+            assert equal(rows, trial.by_heads[folds + number % folds])
         # Whole draws, and the test images.
         tested = baseline.by_probe[-REPEATS:]
         for repeat in range(REPEATS):

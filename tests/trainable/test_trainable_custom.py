@@ -188,8 +188,8 @@ def test_a_trial_runs_on_it(here: Path, digit_images: LabelledImages) -> None:
     spec = TrialSpec(
         backbone="mine", lr=1e-2, label_budget=LabelBudget(5), freeze_depth=0.0, steps=40, reports=1
     )
-    (report,) = Trial(spec, digit_images, Backbone(load_weights(custom()))).reports()
-    assert report.val_accuracy > 0.3
+    *_, last = Trial(spec, digit_images, Backbone(load_weights(custom()))).reports()
+    assert last.val_accuracy > 0.3
 
 
 def test_own_code_is_sent_along_and_installed_code_is_not(here: Path) -> None:

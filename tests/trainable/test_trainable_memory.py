@@ -426,7 +426,7 @@ def test_a_resumed_trial_knows_what_fits(digit_images: LabelledImages, strokes: 
     for checkpoint in keeper.checkpoints()[:4:3]:
         trial = Trial(spec_of(), digit_images, strokes)
         tried.append(trial.micro_batches)
-        assert numbers(trial.reports(start=checkpoint)) == undisturbed
+        assert numbers(trial.reports(start=checkpoint)) == undisturbed[1:]
         tried.append(trial.micro_batches)
     assert tried == [1, 2, 1, 2]
 
@@ -437,7 +437,7 @@ def test_batch_statistics_on_a_small_gpu_fail_the_trial_with_advice(
 ) -> None:
     trial = Trial(spec_of(batchnorm="train"), digit_images, strokes)
     with pytest.raises(GpuMemoryError, match=r"16 rows do not fit .* a smaller batch_size or"):
-        next(trial.reports())
+        list(trial.reports())
 
 
 def test_memory_that_runs_out_while_a_trial_begins_is_told_with_what_to_do(

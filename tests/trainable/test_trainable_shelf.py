@@ -286,7 +286,7 @@ def test_a_convolutional_head_is_trained_at_full_depth(digit_images: LabelledIma
         image_size=32,
     )
     trial = Trial(spec, digit_images, backbone)
-    first, last = trial.reports()
+    _, first, last = trial.reports()
     assert trial.facts().spec.head_init == "logistic"
     assert first.train_loss != last.train_loss
 

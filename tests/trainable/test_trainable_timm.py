@@ -245,6 +245,6 @@ def test_a_trial_of_a_vision_transformer_learns(digit_images: LabelledImages) ->
         image_size=64,
     )
     trial = Trial(spec, digit_images, Backbone(load_weights(name)))
-    (report,) = trial.reports()
-    assert report.val_accuracy > 0.3
+    *_, last = trial.reports()
+    assert last.val_accuracy > 0.3
     assert trial.facts().num_boundaries > 8

@@ -44,6 +44,7 @@ def board_row(**changes: Any) -> dict[str, Any]:
         "diff_ci_high": 0.0023,
         "tied_with_best": True,
         "duration_s": 12.3,
+        "gain_over_start": -0.0123,
     }
     return row | changes
 
@@ -67,6 +68,7 @@ def test_a_row_reads_as_its_numbers_say() -> None:
         "0.0012",
         "0.94",
         "94.0 (50)",
+        "-1.2",
         "accuracy",
         "95.8 (93.7 to 97.0)",
         "-0.2 (-0.6 to +0.2)",
