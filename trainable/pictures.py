@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from trainable.errors import DataError
 
@@ -33,6 +33,9 @@ _WHITE = (255, 255, 255, 255)
 
 # A picture so large that Pillow warns of it takes the memory of a hundred others.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+# Of a PNG's texts and colour profile Pillow takes 1 MiB each, and 64 MiB of all texts. Editors
+# write more than 1 MiB (XMP with a history), and the picture beside it is sound.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 # Nobody can act on what a camera noted wrongly, image by image, and the picture is there.
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL.TiffImagePlugin")
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from sklearn.datasets import load_digits
 
@@ -48,6 +49,47 @@ def test_lossless_formats_give_the_very_pixels(kind: str, options: dict[str, obj
     content = encoded(Image.fromarray(digit()), kind, **options)
     check_picture(content)
     assert np.array_equal(pixels(content), np.stack([digit()] * 3, axis=-1))
+
+
+LARGE = 3 * 2**20
+"""Bytes of metadata, more than Pillow takes of a PNG by itself."""
+
+
+def noted(keyword: str, text: str, *, compressed: bool, international: bool) -> PngInfo:
+    notes = PngInfo()
+    (notes.add_itxt if international else notes.add_text)(keyword, text, zip=compressed)
+    return notes
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("international", [True, False])
+def test_large_texts_leave_a_picture_sound(compressed: bool, international: bool) -> None:
+    notes = noted("comment", "x" * LARGE, compressed=compressed, international=international)
+    content = encoded(Image.fromarray(digit()), pnginfo=notes)
+    check_picture(content)
+    assert np.array_equal(pixels(content)[:, :, 0], digit())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG"])
+def test_a_large_colour_profile_leaves_a_picture_sound(kind: str) -> None:
+    content = encoded(Image.fromarray(digit()), kind, icc_profile=bytes(LARGE))
+    check_picture(content)
+    assert pixels(content).shape == (8, 8, 3)
+
+
+def test_the_orientation_in_a_large_text_is_applied() -> None:
+    orientation = '<rdf tiff:Orientation="6"/>'
+    notes = noted(
+        "XML:com.adobe.xmp", orientation + " " * LARGE, compressed=True, international=True
+    )
+    content = encoded(Image.fromarray(digit()), pnginfo=notes)
+    assert np.array_equal(pixels(content)[:, :, 0], np.rot90(digit(), k=-1))
+
+
+def test_texts_that_would_fill_the_memory_are_refused() -> None:
+    notes = noted("comment", "x" * (80 * 2**20), compressed=True, international=False)
+    with pytest.raises(DataError, match="cannot be decoded: Decompressed data too large"):
+        check_picture(encoded(Image.fromarray(digit()), pnginfo=notes))
 
 
 def test_jpeg_gives_nearly_the_pixels() -> None:
