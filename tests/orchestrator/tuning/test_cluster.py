@@ -143,6 +143,7 @@ def test_a_folder_for_sessions_that_does_not_serve_is_told_in_one_line(
 
     monkeypatch.setenv("RAY_TMPDIR", folder)
     monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)  # of the cluster that other tests share
     with (
         pytest.raises(StorageError, match=f"does not start on this .* {folder}; .* RAY_TMPDIR"),
         cluster("local"),
