@@ -81,6 +81,24 @@ def test_pruned_trials_have_fewer_reports_than_complete_ones(small_sweep: Launch
     assert finetuned[finetuned.state == "pruned"].reports.lt(1 + 4).all()
 
 
+def test_every_curve_begins_with_the_probe_of_its_backbone(small_sweep: Launched) -> None:
+    trials = table(small_sweep.path, "trials").set_index("trial_id")
+    probes = trials[trials.method == "probe"].set_index(["study", "backbone"])
+    curves = table(small_sweep.path, "curves")
+    starts = curves[curves.report == 0].set_index("trial_id")
+    assert len(starts) == (trials.method == "finetune").sum() > 0
+    assert starts.step.eq(0).all()
+    assert starts.train_loss.isna().all()
+    assert curves[curves.report > 0].train_loss.notna().all()
+    for trial_id, start in starts.iterrows():
+        trial = trials.loc[trial_id]
+        probe = probes.loc[trial.study, trial.backbone]
+        assert start.val_accuracy == probe.val_accuracy
+        assert start.val_loss == pytest.approx(probe.val_loss, abs=1e-4)
+        if trial.reports > 1:
+            assert trial.gain_over_start == trial.val_objective - start.val_objective
+
+
 def test_tables_rebuilt_from_the_journal_are_the_same(
     small_sweep: Launched, tmp_path: Path
 ) -> None:

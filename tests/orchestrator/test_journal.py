@@ -269,7 +269,7 @@ def test_optuna_opens_the_journal_of_a_running_sweep_as_its_dashboard_does(tmp_p
         assert (study.direction, study.best_value) == (StudyDirection.MAXIMIZE, 0.75)
         best = study.best_trial
         assert set(best.params) == {"backbone"}
-        assert best.intermediate_values == {0: 0.75, 1: 0.75}
+        assert best.intermediate_values == {0: 0.75, 1: 0.75, 2: 0.75}
         assert best.user_attrs["plan"]["spec"]["label_budget"] == 2
         assert set(study.user_attrs) == {"about", "baseline/pixels"}
         assert (tmp_path / "journal.log").read_bytes() == before

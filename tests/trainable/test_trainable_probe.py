@@ -320,7 +320,7 @@ def test_the_memo_keeps_nothing_that_is_too_large_for_it() -> None:
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_a_vanishing_rate_gives_the_validation_predictions_of_the_probe(
+def test_the_start_and_a_vanishing_rate_give_the_validation_predictions_of_the_probe(
     few_images: LabelledImages,
     network: tuple[Backbone, dict[str, Any]],
     depth: float,
@@ -337,7 +337,7 @@ def test_a_vanishing_rate_gives_the_validation_predictions_of_the_probe(
 
     with monkeypatch.context() as patch:
         patch.setattr("trainable.validation.score", watched)
-        *_, last = Trial(spec, few_images, backbone, cache=kept).reports()
+        reports = list(Trial(spec, few_images, backbone, cache=kept).reports())
     probe = probe_for(few_images, backbone, spec, cache=kept)
     subset = drawn(few_images, spec)
     rows, folds = validation_parts(few_images, subset, validation=spec.validation)
@@ -348,7 +348,8 @@ def test_a_vanishing_rate_gives_the_validation_predictions_of_the_probe(
             for classifier, fold in zip(probe.folds, folds, strict=True)
         ]
     )
-    assert torch.allclose(predicted[-1].exp(), expected.exp(), atol=1e-4)
+    assert len(predicted) == len(reports) == 2
+    assert all(torch.allclose(one.exp(), expected.exp(), atol=1e-4) for one in predicted)
     baseline = run_baseline(
         few_images,
         backbone=backbone,
@@ -359,9 +360,10 @@ def test_a_vanishing_rate_gives_the_validation_predictions_of_the_probe(
         image_size=knobs.get("image_size"),
         cache=kept,
     )
-    assert last.val_loss == pytest.approx(baseline.validation.log_loss, abs=1e-4)
-    assert last.val_accuracy == baseline.validation.accuracy
-    assert last.val_balanced_accuracy == pytest.approx(baseline.validation.balanced_accuracy)
+    for report in reports:
+        assert report.val_loss == pytest.approx(baseline.validation.log_loss, abs=1e-4)
+        assert report.val_accuracy == baseline.validation.accuracy
+        assert report.val_balanced_accuracy == pytest.approx(baseline.validation.balanced_accuracy)
 
 
 def test_a_vanishing_rate_gives_the_test_predictions_of_the_probe(
