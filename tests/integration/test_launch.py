@@ -176,7 +176,7 @@ def test_the_directory_holds_what_the_contract_says(small_sweep: Launched) -> No
 def test_the_answer_has_at_most_five_lines_and_names_the_directory(small_sweep: Launched) -> None:
     lines = small_sweep.output["answer"]
     assert 0 < len(lines) <= 5
-    assert any("tiny_strokes" in line and "%" in line for line in lines)
+    assert any("use tiny_" in line and "%" in line for line in lines)
     assert any(str(small_sweep.path) in line for line in lines)
 
 

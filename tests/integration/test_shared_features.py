@@ -74,7 +74,8 @@ def test_a_second_sweep_computes_no_feature_again(launched: dict[str, Launched])
     assert saved["cold"]["hits"] > 0
     assert saved["warm"]["misses"] == 0
     assert saved["warm"]["computed_flops"] == 0
-    assert saved["warm"]["asked_flops"] == saved["cold"]["asked_flops"]
+    # A process fits the probe of a draw once, and how many processes do is a matter of chance.
+    assert saved["warm"]["asked_flops"] == pytest.approx(saved["cold"]["asked_flops"], rel=0.1)
     trials = read_table(launched["warm"].path, "trials").to_pandas()
     networks = trials[trials.method != "pixels"]
     assert networks.cache_hits.gt(0).all()
