@@ -73,7 +73,7 @@ def space_of(search: dict[str, Any] | None = None, **top: Any) -> SearchSpace:
         "finalists": {"count": 1, "repeats": REPEATS},
         "objective": {"metric": "accuracy"},
     }
-    training = {"steps": 2, "reports": 1} | top.pop("training", {})
+    training = {"steps": 2, "reports": 1, "interpolation": 1.0} | top.pop("training", {})
     return parse_space(yaml.safe_dump(values | {"training": training} | top), where="pets.yaml")
 
 
@@ -102,9 +102,9 @@ def watching() -> Iterator[Seen]:
         seen.fitted.append((features, labels))
         return path(features, labels, **given)
 
-    def watched_heads(self: Heads, parts: Any) -> Any:
+    def watched_heads(self: Heads, parts: Any, **given: Any) -> Any:
         seen.by_heads += parts
-        return by_heads(self, parts)
+        return by_heads(self, parts, **given)
 
     def watched_probe(self: LinearClassifier, features: Tensor) -> Tensor:
         seen.by_probe.append(features)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from trainable import probe
 from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone, load_weights
 from trainable.checkpoint import Checkpoint
@@ -104,7 +103,7 @@ def test_reports_from_a_checkpoint_of_the_start_are_those_of_an_undisturbed_tria
     monkeypatch: pytest.MonkeyPatch,
     freeze_depth: float,
 ) -> None:
-    spec = spec_of(freeze_depth=freeze_depth)
+    spec = spec_of(freeze_depth=freeze_depth, interpolation="auto")
     courses: list[Course] = []
     spans = Course.spans
 
@@ -118,7 +117,6 @@ def test_reports_from_a_checkpoint_of_the_start_are_those_of_an_undisturbed_tria
     assert (start.report, start.step, start.train_loss) == (0, 0, None)
     checkpoint = Checkpoint.from_files(*courses[0].state().to_files())
     undisturbed = numbers([start, *reports])
-    monkeypatch.setattr(probe, "fit_path", lambda *_, **__: pytest.fail("the start was fitted"))
     resumed = Trial(spec, digit_images, strokes).reports(start=checkpoint)
     assert numbers(resumed) == undisturbed
 

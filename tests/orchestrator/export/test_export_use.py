@@ -68,6 +68,7 @@ def test_the_lines_of_a_card_give_what_predict_gives(
             image_size="auto" if shipped else 32,
             steps=3,
             reports=1,
+            interpolation=1.0,
         ),
         images,
         Backbone(load_weights(backbone)),
