@@ -66,6 +66,7 @@ def _spec(**given: Any) -> TrialSpec:
         "freeze_depth": 1.0,
         "steps": 4,
         "reports": 2,
+        "interpolation": 1.0,
     }
     return TrialSpec(**(values | given))
 

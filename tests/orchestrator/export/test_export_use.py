@@ -127,6 +127,7 @@ def strokes_model() -> exporting.TrainedModel:
         freeze_depth=1.0,
         steps=1,
         reports=1,
+        interpolation=1.0,
     )
     return train_configuration(spec, images, Backbone(load_weights("tiny_strokes")))
 
