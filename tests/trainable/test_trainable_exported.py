@@ -43,7 +43,12 @@ def folder(
     """A briefly trained network over classes with odd names, without its portable forms."""
     target = tmp_path_factory.mktemp("model")
     spec = TrialSpec(
-        backbone="tiny_strokes", lr=0.01, label_budget=LabelBudget(5), freeze_depth=1.0, steps=50
+        backbone="tiny_strokes",
+        lr=0.01,
+        label_budget=LabelBudget(5),
+        freeze_depth=1.0,
+        steps=50,
+        interpolation=1.0,
     )
     images = replace(digit_images, class_names=ODD)
     with pytest.MonkeyPatch.context() as patch:
@@ -214,6 +219,7 @@ def test_a_backbone_of_ones_own_is_built_by_its_code_again(
         image_size=8,
         steps=2,
         reports=1,
+        interpolation=1.0,
     )
     monkeypatch.setattr(exporting, "write_portable", lambda *_args, **_options: [])
     model = train_configuration(spec, digit_images, Backbone(load_weights(backbone)))
