@@ -37,7 +37,7 @@ class Row:
     def hits(self, recipe: str) -> Hits | None:
         """(draws, test images) of a recipe, the draws from the first on without a gap."""
         if recipe == "probe":
-            return next((hits_of([one]) for one in self._of("probe")), None)
+            return None if self.probe is None else hits_of([self.probe])
         if recipe == "expert":
             found = [one for one in self._of("expert") if not one["developing"]]
         else:
@@ -54,12 +54,17 @@ class Row:
             return None
         return min(trials, key=lambda one: (-one["val_accuracy"], one["val_loss"]))
 
+    @property
+    def probe(self) -> Result | None:
+        """The linear probe, over the most draws that it was measured on."""
+        return max(self._of("probe"), key=lambda one: one["draws"], default=None)
+
     def rank_1(self, recipe: str) -> Hits | None:
         """Hits of what ranks first by validation: the probe, too, and before on equal accuracy."""
-        best, probe = self.best(recipe), next(iter(self._of("probe")), None)
-        if best is None or probe is None:
+        best = self.best(recipe)
+        if best is None or self.probe is None:
             return None
-        first = recipe if best["val_accuracy"] > probe["val_accuracy"] else "probe"
+        first = recipe if best["val_accuracy"] > self.probe["val_accuracy"] else "probe"
         return self.hits(first)
 
     def _of(self, recipe: str) -> list[Result]:

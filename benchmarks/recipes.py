@@ -173,7 +173,7 @@ class Bench:
             return {
                 "val_accuracy": result.validation.accuracy,
                 "val_loss": result.validation.log_loss,
-                "correct": [_packed(each) for each in hits],
+                "correct": [pack(each) for each in hits],
             }
 
         return self._once({**cell.__dict__, "recipe": "probe", "draws": draws}, measure)
@@ -190,7 +190,7 @@ class Bench:
         def measure() -> dict[str, Any]:
             spec = TrialSpec.from_json({**best["spec"], "repeat": draw})
             result = self._make(cell, spec).refit()
-            return {"correct": [_packed(self._hits(cell, result.predicted))]}
+            return {"correct": [pack(self._hits(cell, result.predicted))]}
 
         about = {**cell.__dict__, "recipe": recipe, "refit": best["trial"], "draw": draw}
         return self._once(about, measure)
@@ -229,9 +229,7 @@ class Bench:
                 train=train,
                 seed=draw,
             )
-            return {
-                "correct": [_packed(loop.correct(Choice(**choice), images.indices(Split.TEST)))]
-            }
+            return {"correct": [pack(loop.correct(Choice(**choice), images.indices(Split.TEST)))]}
 
         about = {"recipe": "expert", "choice": choice, "draw": draw, "developing": developing}
         return self._once({**cell.__dict__, **about}, measure)
@@ -339,7 +337,8 @@ def _uniform(content: bytes, key: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def _packed(hits: npt.NDArray[np.bool_]) -> dict[str, Any]:
+def pack(hits: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Which test images came out right, as JSON values."""
     return {"number": len(hits), "bits": base64.b64encode(np.packbits(hits).tobytes()).decode()}
 
 
