@@ -1,4 +1,4 @@
-"""The table of `benchmarks.recipes`: which results of a cell it takes, and what it makes of them."""
+"""The table of `benchmarks.recipes`: which results of a cell it takes, and what it shows."""
 
 from __future__ import annotations
 
