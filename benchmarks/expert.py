@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 from torchvision.transforms import v2
 
@@ -27,7 +27,7 @@ from trainable.features import FeatureReader
 from trainable.freezing import split
 from trainable.graphs import independent_copy
 from trainable.images import LabelledImages
-from trainable.logistic import fit_path
+from trainable.logistic import LinearClassifier, fit_path
 
 UPDATES = 120
 BATCH = 32
@@ -124,26 +124,17 @@ class PlainLoop:
         if choice.start == "random":
             head.reset_parameters()
         else:
-            self._start_at_probe(network, head)
+            self._probe().copy_into(head)
         return network
 
-    def _start_at_probe(self, network: nn.Module, head: nn.Linear) -> None:
-        seen: list[Tensor] = []
-        hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        network.eval()
-        with torch.no_grad():
-            for start in range(0, len(self._train), _EVALUATED):
-                network(self._reader.read(self._train[start : start + _EVALUATED], frozen=0))
-        hook.remove()
+    def _probe(self) -> LinearClassifier:
         (probe,) = fit_path(
-            torch.cat(seen),
+            self._reader.head_inputs(self._train),
             self._labels,
             num_classes=self._images.num_classes,
             inverse_penalties=[1.0],
         )
-        with torch.no_grad():
-            head.weight.copy_(probe.weight)
-            head.bias.copy_(probe.bias)
+        return probe
 
     def _fit(self, network: nn.Module, choice: Choice) -> None:
         optimizer: torch.optim.Optimizer

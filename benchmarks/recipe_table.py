@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.recipes import TRIALS, hits_of
+from benchmarks.recipes import TRIALS, best_of, hits_of
 from orchestrator.intervals import Interval, difference_interval
 
 Result = Mapping[str, Any]
@@ -52,7 +52,7 @@ class Row:
         trials = [one for one in self._of(recipe) if one.get("trial") is not None]
         if len(trials) < TRIALS:
             return None
-        return min(trials, key=lambda one: (-one["val_accuracy"], one["val_loss"]))
+        return best_of(trials)
 
     @property
     def probe(self) -> Result | None:

@@ -37,7 +37,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,9 @@ CHOSEN_AT = 20
 """Labels a class at which the expert chooses."""
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 VALIDATION = Validation(folds=3)
+
+
+_Trial = TypeVar("_Trial", bound=Mapping[str, Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +185,7 @@ class Bench:
         """The fine-tuned configuration that validates best, of `TRIALS` on the first draw."""
         drawn = axes.draw(f"{SEED}/{recipe}/{cell}")
         trials = [self._trial(cell, recipe, number, next(drawn)) for number in range(TRIALS)]
-        return min(trials, key=lambda trial: (-trial["val_accuracy"], trial["val_loss"]))
+        return best_of(trials)
 
     def refit(self, cell: Cell, recipe: str, best: Mapping[str, Any], draw: int) -> dict[str, Any]:
         """What a configuration comes to on the test images."""
@@ -345,6 +348,11 @@ def pack(hits: npt.NDArray[np.bool_]) -> dict[str, Any]:
 def _unpacked(packed: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
     bits = np.frombuffer(base64.b64decode(packed["bits"]), dtype=np.uint8)
     return np.unpackbits(bits, count=packed["number"]).astype(bool)
+
+
+def best_of(trials: Sequence[_Trial]) -> _Trial:
+    """The trial that validates best: by accuracy, then by the lower log loss."""
+    return min(trials, key=lambda trial: (-trial["val_accuracy"], trial["val_loss"]))
 
 
 def hits_of(results: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from trainable.spec import Metric
 
 def standing(trial: FrozenTrial) -> Standing:
     """What decides the rank of a trial that ran to its end."""
-    report, facts = last_report(trial), trial.user_attrs[record.FACTS]
+    report, facts = record.last_report(trial), trial.user_attrs[record.FACTS]
     return Standing(
         objective=report["val_objective"],
         is_probe=False,
@@ -49,12 +49,6 @@ def probe_standings(attributes: Mapping[str, Any], metric: Metric) -> list[Stand
                 )
             )
     return found
-
-
-def last_report(trial: FrozenTrial) -> dict[str, Any]:
-    """The report that is the trial's score: its last one."""
-    report: dict[str, Any] = trial.user_attrs[record.report_key(trial.last_step or 0)]
-    return report
 
 
 def choose_finalists(

@@ -52,13 +52,19 @@ def report_key(number: int) -> str:
     return f"report/{number}"
 
 
+def last_report(trial: FrozenTrial) -> dict[str, Any]:
+    """The report that is the trial's score: its last one."""
+    report: dict[str, Any] = trial.user_attrs[report_key(trial.last_step or 0)]
+    return report
+
+
 def resolved_spec(trial: FrozenTrial) -> dict[str, Any]:
     """The spec of a trial that gave a report, in JSON values, without any `auto`.
 
     With the last report, validation settles how far on the way from its start a training is taken;
     reports of 0.1.0 do not say, for it was taken to its end.
     """
-    report = trial.user_attrs[report_key(trial.last_step or 0)]
+    report = last_report(trial)
     settled = {name: report[name] for name in ADDED_SETTINGS if name in report}
     return {**trial.user_attrs[FACTS]["spec"], **settled}
 

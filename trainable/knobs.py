@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,3 +147,12 @@ KNOBS: Mapping[str, Knob] = {
 ADDED_SETTINGS = ("interpolation",)
 """Keys of `KNOBS` that version 0.1.0 did not have. At its default such a key is left out wherever
 settings are written or hashed, so that what was written before means the same."""
+
+
+def without_added_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values by key without those of `ADDED_SETTINGS` that are at their defaults."""
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in ADDED_SETTINGS or value != KNOBS[name].default
+    }

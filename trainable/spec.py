@@ -9,7 +9,7 @@ from typing import Any
 
 from trainable.augmentation import Augmentation
 from trainable.errors import SpecError
-from trainable.knobs import ADDED_SETTINGS, KNOBS, Knob, block_range
+from trainable.knobs import KNOBS, Knob, block_range, without_added_defaults
 
 
 class Metric(StrEnum):
@@ -249,8 +249,7 @@ class TrialSpec:
 
         Settings that 0.1.0 did not have are left out at their defaults.
         """
-        data = asdict(self)
-        data |= {name: None for name in ADDED_SETTINGS if data[name] == KNOBS[name].default}
+        data = without_added_defaults(asdict(self))
         data["label_budget"] = self.label_budget.to_json()
         data["validation"] = self.validation.to_json()
         data["objective"] = self.objective.value

@@ -46,7 +46,7 @@ from orchestrator.space.sections import (
 from orchestrator.space.top_level import HOMES, check_top_keys, read_name
 from trainable.augmentation import Augmentation
 from trainable.custom import CustomBackbone
-from trainable.knobs import ADDED_SETTINGS, KNOBS
+from trainable.knobs import without_added_defaults
 from trainable.spec import CacheMode, LabelBudget, Metric, TrialSpec, Validation
 
 CONDUCT = ("limits", "resources", "cache", "checkpoint_s")
@@ -252,11 +252,7 @@ class SearchSpace:
         values = {key: value for key, value in self.to_json().items() if key not in CONDUCT}
         return values | {
             "dataset": {k: v for k, v in values["dataset"].items() if k not in ("path", "root")},
-            "training": {
-                name: value
-                for name, value in values["training"].items()
-                if name not in ADDED_SETTINGS or value != KNOBS[name].default
-            },
+            "training": without_added_defaults(values["training"]),
         }
 
     def fingerprint(self) -> str:

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from orchestrator.finalists import choose_finalists, last_report, probe_standings, standing
+from orchestrator.finalists import choose_finalists, probe_standings, standing
 from orchestrator.ranking import Standing
+from orchestrator.record import last_report
 from trainable.spec import Metric
 
 HEAD = 9
