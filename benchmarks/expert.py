@@ -2,15 +2,14 @@
 
 Crops and flips are drawn afresh for every update, all parameters learn, the learning rate rises for
 a tenth of the updates and falls to zero along a cosine. What an expert would choose by trying is in
-`Choice`; `choices` are those that are tried.
+`Choice`; `choose` tries one setting after the other.
 """
 
 from __future__ import annotations
 
 import io
-import itertools
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,13 +56,20 @@ class Choice:
         return asdict(self)
 
 
-def choices() -> Iterator[Choice]:
-    """All that are tried."""
-    optimizers = [("adamw", 1e-4), ("adamw", 3e-4), ("adamw", 1e-3), ("sgd", 1e-3), ("sgd", 1e-2)]
-    for (optimizer, lr), batchnorm, start in itertools.product(
-        optimizers, ("eval", "train"), ("probe", "random")
-    ):
-        yield Choice(optimizer=optimizer, lr=lr, batchnorm=batchnorm, start=start)
+FIRST = Choice(optimizer="adamw", lr=3e-4, batchnorm="eval", start="probe")
+RATES = (("adamw", 1e-4), ("adamw", 3e-4), ("adamw", 1e-3), ("sgd", 1e-3), ("sgd", 1e-2))
+
+
+def choose(score: Callable[[Choice], float]) -> Choice:
+    """What scores highest, settled one after the other: optimizer and rate, BatchNorm, start.
+
+    Args:
+        score: what a choice comes to, the higher the better.
+    """
+    rated = [replace(FIRST, optimizer=optimizer, lr=lr) for optimizer, lr in RATES]
+    best = max(rated, key=score)
+    best = max(best, replace(best, batchnorm="train"), key=score)
+    return max(best, replace(best, start="random"), key=score)
 
 
 class PlainLoop:

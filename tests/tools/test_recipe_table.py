@@ -1,4 +1,4 @@
-"""The table of `benchmarks.recipes`: which results of a cell it takes, and what it shows."""
+"""`benchmarks.recipes`: what the expert settles on, what a cell takes, what the table shows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.expert import RATES, Choice, choose
 from benchmarks.recipe_table import Row, rows_of, table
 from benchmarks.recipes import TRIALS, pack
 
@@ -82,3 +83,15 @@ def test_a_search_that_is_not_over_has_no_best_and_draws_with_a_gap_end_there() 
     found = row.hits("current")
     assert found is not None
     assert len(found) == 1
+
+
+def test_the_expert_settles_one_setting_after_the_other() -> None:
+    tried: list[Choice] = []
+
+    def score(choice: Choice) -> float:
+        tried.append(choice)
+        return (choice.lr == 1e-3) + (choice.batchnorm == "train") + (choice.start == "probe")
+
+    best = choose(score)
+    assert best == Choice(optimizer="adamw", lr=1e-3, batchnorm="train", start="probe")
+    assert len(set(tried)) == len(RATES) + 2
