@@ -27,10 +27,10 @@ from orchestrator.tuning.authentication import (
     Mode,
     authenticating,
     authenticating_own_cluster,
-    loopback_only,
     protect_token,
 )
 from orchestrator.tuning.handshake import CLIENT, Access, check_access
+from orchestrator.tuning.private_head import private_head
 from trainable.stdout import stdout_to_stderr
 
 LOCAL = "local"
@@ -68,10 +68,10 @@ def cluster(
 ) -> Iterator[bool]:
     """A Ray cluster to run on: a private one on this machine, or the one at `address`.
 
-    The private one listens on loopback alone, asks for this user's token, has no dashboard, runs
-    its processes at this program's own priority, and ends with the context. One that is open to
-    everybody is warned of. In neither is the working directory on the import path of processes, and
-    whatever Ray prints goes to stderr.
+    The private one listens on loopback alone, asks for this user's token, has none of the services
+    of shared clusters, runs its processes at this program's own priority, and ends with the
+    context. One that is open to everybody is warned of. In neither is the working directory on the
+    import path of processes, and whatever Ray prints goes to stderr.
 
     Args:
         address: `local`, `auto`, `host:port` or `ray://host:port`.
@@ -114,7 +114,7 @@ def cluster(
                 joined = _head_behind(address) if address.startswith(CLIENT) else address
                 _check_member(address)
             stack.callback(ray.shutdown)  # of what a Ctrl-C left half started, too
-            with loopback_only() if own else contextlib.nullcontext():
+            with private_head() if own else contextlib.nullcontext():
                 ray.init(
                     address=joined,
                     log_to_driver=False,

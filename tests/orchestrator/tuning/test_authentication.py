@@ -14,9 +14,11 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from ray._private.node import Node
 
 from orchestrator.cluster_facts import token_file
 from orchestrator.tuning.authentication import make_token, protect_token
+from orchestrator.tuning.private_head import SHARED_ONLY, private_head
 
 CONNECT = """
 import os, sys
@@ -317,3 +319,23 @@ def test_a_token_that_others_may_read_is_taken_from_their_sight(
     warning = protect_token()
     assert warning is not None
     assert "make it 0600" in warning
+
+
+def test_a_local_cluster_has_none_of_the_services_of_shared_ones(
+    local_cluster: LocalCluster,
+) -> None:
+    commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in family(local_cluster.pid)]
+    assert any(b"gcs_server" in command for command in commands)
+    for service in (b"/monitor.py", b"log_monitor.py", b"dashboard/dashboard.py"):
+        assert not any(service in command for command in commands)
+
+
+def test_a_version_of_ray_without_such_a_service_starts_as_it_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(Node, "start_monitor")
+    others = {name: vars(Node)[name] for name in SHARED_ONLY if name in vars(Node)}
+    with private_head():
+        assert not hasattr(Node, "start_monitor")
+        assert all(vars(Node)[name] is not method for name, method in others.items())
+    assert {name: vars(Node)[name] for name in others} == others
