@@ -18,6 +18,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
+from orchestrator.processors import usable_processors
+
 TIMINGS = Path(__file__).with_name("timings.json")
 """Seconds by file, of those that take longer; `pytest --timings` writes it anew."""
 
@@ -50,6 +52,11 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has n
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than processors: while one waits for a cluster, the others compute."""
+    return usable_processors() + 1
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> GroupScheduling:

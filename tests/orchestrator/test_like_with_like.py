@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -127,8 +128,13 @@ def cached_rows(kind: Kind, task: dict[str, Any]) -> tuple[int, int]:
 
 
 def given_to(kind: Kind, task: dict[str, Any]) -> Seen:
-    """What reaches the classifiers of a piece of work."""
-    work = Work(kind=kind, study="b4", trial_id="b4-0000", task=task)
+    """What reaches the classifiers of a piece of work; one that is the same is done once."""
+    return _given_to(kind, json.dumps(task, sort_keys=True))
+
+
+@cache
+def _given_to(kind: Kind, task: str) -> Seen:
+    work = Work(kind=kind, study="b4", trial_id="b4-0000", task=json.loads(task))
     with watching() as seen:
         *_, last = perform(work, images=images, backbone=backbone)
     assert last.failure is None
