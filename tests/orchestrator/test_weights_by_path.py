@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-from contextlib import closing
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,9 @@ from safetensors.torch import save_file
 from torchvision.models import shufflenet_v2_x0_5
 
 from orchestrator.cli.main import run as command
-from orchestrator.preparation import prepare
-from orchestrator.projection import Projection, load_studies
-from orchestrator.studies import DONE, StudyBroker
-from orchestrator.sweep import begin
 from orchestrator.tables import read_table
-from orchestrator.work import Work
-from orchestrator.worker import perform
+from tests.builders.sweeps import sweep_in_process
 from trainable import exporting
-from trainable.backbones import Backbone
 
 FILES = ("weights/one/model.safetensors", "weights/two/model.safetensors")
 SPELLED = tuple(f"shufflenet_v2_x0_5@{file}" for file in FILES)
@@ -60,23 +52,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "files.yaml").write_text(yaml.safe_dump(SPACE))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        _sweep(folder)
+        sweep_in_process(folder / "files.yaml", folder / "runs").rename(folder / "run")
     return folder
-
-
-def _sweep(folder: Path) -> None:
-    prepared = prepare(folder / "files.yaml")
-    backbone = cache(lambda name: Backbone(prepared.weights[name]))
-    run, journal = begin(folder / "runs", prepared)
-    with closing(journal):
-        broker = StudyBroker(prepared.space, prepared.plan, prepared.images, journal, slots=1)
-        while isinstance(work := broker.next_work(), Work):
-            for event in perform(work, images=lambda: prepared.images, backbone=backbone):
-                broker.observe(work.work_id, event)
-            broker.settle(work.work_id)
-        assert work == DONE
-    Projection(run.sweep_id, load_studies(run.path)).write(run.path)
-    run.path.rename(folder / "run")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import yaml
 from orchestrator.sources import load_images
 from orchestrator.space import TableSection
 from orchestrator.tables import read_table
-from tests.integration.conftest import command, finished
+from tests.builders.sweeps import sweep_in_process
 from tests.orchestrator.sources.conftest import encoded, scans, write
 from trainable.budget import draw_subset
 from trainable.images import LabelledImages, Split
@@ -30,7 +30,7 @@ SEED = 3
 SPACE: dict[str, Any] = {
     "name": "labels",
     "seed": SEED,
-    "dataset": {"source": "table", "path": "labels.csv", "split_column": "split"},
+    "dataset": {"source": "table", "split_column": "split"},
     "search": {
         "backbone": "tiny_strokes",
         "freeze_depth": [0.5, 1],
@@ -108,10 +108,9 @@ def scrambled_outside(home: Path, budget: LabelBudget) -> Rows:
 def sweep(home: Path, given: Rows) -> Tables:
     """The tables of a sweep over these rows, without what is measured, by rows that have keys."""
     write_table(home, given)
-    (home / "labels.yaml").write_text(yaml.safe_dump(SPACE))
-    done = finished(command("launch", "labels.yaml"), cwd=home)
-    assert done.returncode == 0, done.stderr
-    (path,) = (home / "runs").iterdir()
+    dataset = {**SPACE["dataset"], "path": str(home / "labels.csv")}
+    (home / "labels.yaml").write_text(yaml.safe_dump({**SPACE, "dataset": dataset}))
+    path = sweep_in_process(home / "labels.yaml", home / "runs")
     tables: dict[str, Any] = {}
     for name in ("trials", "curves", "finals", "predictions", "leaderboard"):
         table = read_table(path, name).to_pandas()

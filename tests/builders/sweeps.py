@@ -1,0 +1,61 @@
+"""Whole sweeps in this process: what a launch does, without a cluster and processes of its own.
+
+For what is asked of a sweep's results. What is about processes, signals, Ray or the command line
+launches one in earnest (`tests/integration/conftest.py`).
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from orchestrator.preparation import prepare
+from orchestrator.projection import Projection
+from orchestrator.studies import DONE, StudyBroker
+from orchestrator.sweep import begin
+from orchestrator.work import Work
+from orchestrator.worker import perform
+from trainable.backbones import Backbone
+from trainable.keeping import open_cache
+from trainable.probe import ProbeMemo
+
+
+def sweep_in_process(space: Path, root: Path) -> Path:
+    """Run a sweep to its end, one piece of work at a time, on one thread; its directory.
+
+    Args:
+        space: search-space file.
+        root: where the directory is made.
+    """
+    prepared = prepare(space)
+    images, threads, probes = prepared.images, torch.get_num_threads(), ProbeMemo()
+    kept = open_cache(prepared.space.cache, num_images=int(images.is_read().sum()))
+
+    @cache
+    def backbone(name: str) -> Backbone:
+        return Backbone(prepared.weights[name], prepared.graphs[name])
+
+    run, journal = begin(root, prepared)
+    torch.set_num_threads(1)
+    try:
+        with closing(journal):
+            broker = StudyBroker(prepared.space, prepared.plan, images, journal, slots=1)
+            while isinstance(work := broker.next_work(), Work):
+                events = perform(
+                    work,
+                    images=lambda: images,
+                    backbone=backbone,
+                    cache=lambda: kept,
+                    probes=probes,
+                )
+                # As Tune does: what is stopped hears nothing more of the work.
+                any(broker.observe(work.work_id, event) for event in events)
+                broker.settle(work.work_id)
+            assert work == DONE
+            Projection(run.sweep_id, broker.studies).write(run.path)
+    finally:
+        torch.set_num_threads(threads)
+    return run.path
