@@ -41,7 +41,7 @@ from orchestrator.runs import (
     write_manifest,
     write_text,
 )
-from orchestrator.sharing import Savings, measure_savings
+from orchestrator.savings import Savings, measure_savings
 from orchestrator.signals import interrupted_between_imports
 from orchestrator.space import SearchSpace, load_space
 from orchestrator.stores import Place, mirrored

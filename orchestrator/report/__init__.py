@@ -25,7 +25,7 @@ from orchestrator.report.page import Page, render
 from orchestrator.report.thumbnails import thumbnails
 from orchestrator.report.winner import Winner, winner
 from orchestrator.runs import Run, write_text
-from orchestrator.sharing import measure_savings
+from orchestrator.savings import measure_savings
 from orchestrator.tables import SCHEMAS
 from orchestrator.testset import TestSet, find_test_set
 from trainable.errors import TrainableError

@@ -12,7 +12,7 @@ from orchestrator.journal import SweepJournal
 from orchestrator.plan import Plan, make_plan
 from orchestrator.progress import measure, training
 from orchestrator.projection import load_studies
-from orchestrator.sharing import measure_savings
+from orchestrator.savings import measure_savings
 from orchestrator.space import SearchSpace, parse_space
 from orchestrator.studies import StudyBroker
 from orchestrator.time_left import TimeLeft, Training

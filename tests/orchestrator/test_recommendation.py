@@ -18,7 +18,7 @@ from orchestrator.leaderboard import build_leaderboard
 from orchestrator.loading import load_run
 from orchestrator.report import write_report
 from orchestrator.runs import Run
-from orchestrator.sharing import Savings
+from orchestrator.savings import Savings
 from orchestrator.studies import Seconds
 from orchestrator.sweep import Outcome
 from orchestrator.tables import SCHEMAS, read_table, write_table

@@ -7,7 +7,8 @@ import optuna
 import pytest
 
 from orchestrator import record
-from orchestrator.sharing import KeptBoundaries, Savings, kept_boundaries, measure_savings
+from orchestrator.savings import Savings, measure_savings
+from orchestrator.sharing import KeptBoundaries, kept_boundaries
 from orchestrator.sources import digits
 from orchestrator.space import SearchSpace
 from trainable.boundaries import Boundary
