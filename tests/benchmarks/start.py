@@ -53,7 +53,9 @@ SETTINGS = (
 )
 COMMAND = "import sys; from orchestrator.cli import main; sys.exit(main())"
 DELAYED = """
-import random, sys, time
+import os, random, signal, sys, time
+# A Ctrl-C amid the imports of this program, which a launch does elsewhere or later, tells nothing.
+signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 import ray
 from orchestrator import preparation, sweep
 draw = random.Random(int(sys.argv.pop(1)))
@@ -69,10 +71,11 @@ delay(sweep, "_room")
 delay(sweep, "begin")
 delay(ray, "init")
 from orchestrator.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(main())
 """
 LATEST_INTERRUPT_S = 15.0
-GONE_AFTER_S = 20.0
+GONE_AFTER_S = 60.0
 ENDED_AFTER_S = 60.0
 
 
@@ -114,15 +117,15 @@ class ProcessTree:
                 self._seen[pid, stat.began] = stat.name, stat.ticks
 
     @property
-    def alive(self) -> list[int]:
-        """Ids of the processes that have not ended, the root left out."""
-        return [
-            pid
+    def alive(self) -> dict[int, str]:
+        """Names by id of the processes that have not ended, the root left out."""
+        return {
+            pid: stat.name
             for pid, began in self._seen
             if pid != self.root
             and (stat := _read_stat(Path(f"/proc/{pid}"))) is not None
             and stat.began == began
-        ]
+        }
 
     def by_process(self) -> dict[str, float]:
         """Seconds by name."""
