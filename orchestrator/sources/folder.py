@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from orchestrator.sources.depth import above, below
-from orchestrator.sources.files import FETCH, FOLLOW, Root, file_reader, is_image, suffix_of
+from orchestrator.sources.depth import above
+from orchestrator.sources.files import Root, file_reader, is_image
+from orchestrator.sources.folder_findings import Found, complain, notes_of, unread
 from orchestrator.sources.layout import ambiguity
-from orchestrator.sources.listing import Listing, Note
+from orchestrator.sources.listing import Listing
 from orchestrator.sources.splits import split_of
 from orchestrator.space import FolderSection
 from orchestrator.space.problems import Problems, shown, some
@@ -22,26 +21,6 @@ _PATH = ("dataset", "path")
 _GROUP = ("dataset", "group")
 _NEVER_CLASSES = frozenset({"__MACOSX", "@eaDir"})
 _NEVER_IMAGES = frozenset({"thumbs.db", "desktop.ini"})
-_MOST_KINDS = 5
-"""Suffixes that messages count."""
-
-
-@dataclass
-class _Found:
-    """What lies in the folder: paths relative to it, each with its class and its split."""
-
-    paths: list[str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
-    splits: list[Split] = field(default_factory=list)
-    no_images: list[str] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)
-    dead: list[str] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)
-
-    @property
-    def num_images(self) -> int:
-        """Images that could be read, or could be if links led to them."""
-        return len(self.paths) + len(self.outside) + len(self.dead)
 
 
 def list_images(section: FolderSection, problems: Problems) -> Listing | None:
@@ -55,7 +34,7 @@ def list_images(section: FolderSection, problems: Problems) -> Listing | None:
     if tops is None:
         return None
     root = Root(path, follow=section.links is not None)
-    found = _Found()
+    found = Found()
     words = {top: split_of(top) for top in tops}
     own = section.layout is None and None not in words.values() and Split.POOL in words.values()
     if own:
@@ -72,7 +51,14 @@ def list_images(section: FolderSection, problems: Problems) -> Listing | None:
         doubt = ambiguity(tops, found.paths) if section.layout is None else None
         if doubt is not None:
             problems.add(_PATH, doubt)
-    _complain(path, found, problems, own=own, bad_fraction=section.max_bad_fraction)
+    complain(
+        path,
+        found,
+        problems,
+        own=own,
+        follow=root.follow,
+        bad_fraction=section.max_bad_fraction,
+    )
     groups = _groups(section.group, found.paths, problems)
     if len(problems):
         return None
@@ -83,7 +69,7 @@ def list_images(section: FolderSection, problems: Problems) -> Listing | None:
         splits=found.splits if own else None,
         groups=groups,
         read=file_reader(path, paths),
-        notes=[*_notes(found), *_note_beside(path)],
+        notes=notes_of(path, found),
     )
 
 
@@ -108,7 +94,7 @@ def _top_folders(path: Path, problems: Problems) -> list[str] | None:
     problems.add(
         _PATH,
         f"{path} {inside}; allowed: one folder a class, with its images inside"
-        f"{_unread(files)}{above(path, files)}",
+        f"{unread(files)}{above(path, files)}",
     )
     return None
 
@@ -132,7 +118,7 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _collect(path: Path, folder: str, label: str, split: Split, root: Root, found: _Found) -> None:
+def _collect(path: Path, folder: str, label: str, split: Split, root: Root, found: Found) -> None:
     """Adds the images of one class folder, those of folders inside it included."""
     before = found.num_images
     for relative in _walk(f"{path}{os.sep}", folder, root, found, seen=set()):
@@ -143,7 +129,7 @@ def _collect(path: Path, folder: str, label: str, split: Split, root: Root, foun
         found.empty.append(folder)
 
 
-def _walk(prefix: str, folder: str, root: Root, found: _Found, *, seen: set[Path]) -> Iterator[str]:
+def _walk(prefix: str, folder: str, root: Root, found: Found, *, seen: set[Path]) -> Iterator[str]:
     """Relative paths of the images in a folder, in ascending order, folders last."""
     whole = Path(prefix + folder)
     if not root.holds(whole):
@@ -175,66 +161,6 @@ def _walk(prefix: str, folder: str, root: Root, found: _Found, *, seen: set[Path
         yield from _walk(prefix, inner, root, found, seen=seen)
 
 
-def _complain(
-    path: Path, found: _Found, problems: Problems, *, own: bool, bad_fraction: float
-) -> None:
-    """Problems of what was found; what merely follows from another one is left out."""
-    if found.outside:
-        problems.add(
-            _PATH,
-            f"links that lead out of the folder ({len(found.outside):,}): {some(found.outside)}; "
-            f"{FOLLOW}",
-        )
-    if len(found.dead) > bad_fraction * found.num_images:
-        problems.add(
-            _PATH,
-            f"{len(found.dead):,} of {found.num_images:,} images are links to files that are not "
-            f"there: {some(found.dead)}; {FETCH}",
-        )
-    deeper = None if own or found.outside or found.dead else below(path, found.paths)
-    if deeper is not None:
-        problems.add(_PATH, deeper)
-    # A class may be absent from one split; without splits, its folder has no other purpose.
-    elif found.empty and not (own and found.paths):
-        problems.add(
-            _PATH,
-            f"no image in: {some(found.empty)}{_unread(_inside(found.empty, found.no_images))}",
-        )
-    odd = [path for path in found.paths if not _is_text(path)]
-    if odd:
-        problems.add(_PATH, f"names that are no UTF-8: {some(odd)}")
-
-
-def _inside(folders: list[str], paths: list[str]) -> list[str]:
-    """The paths that lie in one of the folders."""
-    starts = tuple(f"{folder}{os.sep}" for folder in folders)
-    return [path for path in paths if path.startswith(starts)]
-
-
-def _unread(paths: list[str]) -> str:
-    """What a problem line adds where all files are of kinds that are not read."""
-    if not paths or any(map(is_image, paths)):
-        return ""
-    return (
-        f"; the files there ({_kinds(paths)}) are not read: convert those that hold pictures to "
-        "PNG (8 or 16 bits) or JPEG, under names with these suffixes, and unpack archives"
-    )
-
-
-def _kinds(paths: list[str]) -> str:
-    """How many files there are of each suffix, the commonest first."""
-    counts = Counter(suffix_of(PurePath(path).name) or "without suffix" for path in paths)
-    return ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common(_MOST_KINDS))
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _groups(pattern: str | None, paths: list[str], problems: Problems) -> list[str] | None:
     """The group of each path: the expression's first group, or else all it matches."""
     if pattern is None:
@@ -252,29 +178,3 @@ def _groups(pattern: str | None, paths: list[str], problems: Problems) -> list[s
             f"group: {some(without)}",
         )
     return [group for group in groups if group is not None]
-
-
-def _notes(found: _Found) -> list[Note]:
-    notes = []
-    if found.no_images:
-        kinds = f"{len(found.no_images):,} ({_kinds(found.no_images)})"
-        notes.append(
-            Note(f"files that are no images by their names: {kinds}", tuple(found.no_images))
-        )
-    if found.dead:
-        count = len(found.dead)
-        notes.append(
-            Note(f"links to files that are not there, left out: {count:,}", tuple(found.dead))
-        )
-    if found.empty:
-        notes.append(Note("class folders without images", tuple(found.empty)))
-    return notes
-
-
-def _note_beside(path: Path) -> list[Note]:
-    """A note of images that lie beside the class folders, and so are in no class."""
-    names = sorted(filter(is_image, Root(path).names(PurePath())))
-    images = [name for name in names if not name.startswith(".") and (path / name).is_file()]
-    if not images:
-        return []
-    return [Note(f"images beside the class folders, left out: {len(images):,}", tuple(images))]

@@ -125,7 +125,7 @@ def _files(path: Path, problems: Problems, *, follow: bool) -> list[tuple[Path, 
             f"{len(dead):,} of {len(found):,} files are links to files that are not there: "
             f"{some(dead)}; {FETCH}",
         )
-    return [] if outside or dead else [(path / shown, shown) for shown in found]
+    return [(path / shown, shown) for shown in found if shown not in refused]
 
 
 def _read(file: Path, shown: str, section: ParquetSection, problems: Problems) -> pa.Table | None:

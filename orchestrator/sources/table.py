@@ -22,6 +22,7 @@ _PATHS = ("dataset", "path_column")
 _MOST_SOUGHT = 5
 """Paths for which files that look alike are looked for."""
 _WITH_ROOT = (Refusal.OUTSIDE, Refusal.LINKED)
+_ELSEWHERE = (Refusal.OUTSIDE, Refusal.MISSING)
 _WHAT_TO_DO = {Refusal.DEAD: FETCH, Refusal.LINKED: FOLLOW}
 
 
@@ -103,18 +104,20 @@ def _files_of(
     Problems for files that are missing, lie outside the root or are named twice.
     """
     mend = spelled if section.match is None else by_ending
-    paths, notes = mend(paths, set(_refused(paths, root)), root)
+    paths, notes = mend(paths, list(_refused(paths, root)), root)
     refused = _refused(paths, root)
     by_reason: dict[Refusal, list[str]] = {}
     for path in paths:
         if path in refused:
             by_reason.setdefault(refused[path], []).append(path)
-    told = [one.says(len(paths)) for one in remedies(paths, set(refused), root)]
+    elsewhere = [path for path, reason in refused.items() if reason in _ELSEWHERE]
+    told = [one.says(len(paths)) for one in remedies(paths, elsewhere, root)]
     for reason, bad in by_reason.items():
         where = f" {root.path}" if reason in _WITH_ROOT else ""
         hints = [_WHAT_TO_DO[reason]] if reason in _WHAT_TO_DO else []
-        hints += told or _twins(bad, root)
-        told = []
+        if reason in _ELSEWHERE:
+            hints += told or _twins(bad, root)
+            told = []
         problems.add(
             _PATHS,
             "; ".join([f"{len(bad):,} of {len(paths):,} {reason}{where}: {some(bad)}", *hints]),
@@ -123,7 +126,7 @@ def _files_of(
 
 
 def _refused(paths: list[str], root: Root) -> dict[str, Refusal]:
-    """Why paths lead to no file that may be read, for those that do not."""
+    """Why paths lead to no file that may be read, for those that do not, in their order."""
     found = ((path, root.refusal(path)) for path in dict.fromkeys(paths))
     return {path: reason for path, reason in found if reason is not None}
 

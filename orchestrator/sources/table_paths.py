@@ -93,12 +93,14 @@ def _with_slashes(path: str) -> str | None:
     return path.replace("\\", "/") if "\\" in path else None
 
 
-def spelled(paths: Sequence[str], refused: set[str], root: Root) -> tuple[list[str], list[Note]]:
+def spelled(
+    paths: Sequence[str], refused: Sequence[str], root: Root
+) -> tuple[list[str], list[Note]]:
     """The paths as they lead to files, where that is a matter of spelling for most of them.
 
     Args:
         paths: of the table.
-        refused: those that lead to no file as they stand.
+        refused: the distinct ones that lead to no file as they stand.
         root: the folder that holds the images.
 
     Returns:
@@ -114,14 +116,16 @@ def spelled(paths: Sequence[str], refused: set[str], root: Root) -> tuple[list[s
     notes = [
         Note(
             f"{cause}: {count:,}, such as "
-            + next(f"{path!r} for {one[0]!r}" for path, one in found.items() if cause in one[1])
+            + next(f"{one[0]!r} for {path!r}" for path, one in found.items() if cause in one[1])
         )
         for cause, count in counts.items()
     ]
     return [found[path][0] if path in found else path for path in paths], notes
 
 
-def by_ending(paths: Sequence[str], refused: set[str], root: Root) -> tuple[list[str], list[Note]]:
+def by_ending(
+    paths: Sequence[str], refused: Sequence[str], root: Root
+) -> tuple[list[str], list[Note]]:
     """The paths, those that lead to no file replaced by the file whose path ends most alike."""
     endings = Endings(root)
     found = {path: file for path in refused if (file := endings.find(path)) is not None}
@@ -129,21 +133,21 @@ def by_ending(paths: Sequence[str], refused: set[str], root: Root) -> tuple[list
         return list(paths), []
     path, file = next(iter(found.items()))
     count = sum(one in found for one in paths)
-    note = Note(f"paths matched with files by their ends: {count:,}, such as {path!r} for {file!r}")
+    note = Note(f"paths matched with files by their ends: {count:,}, such as {file!r} for {path!r}")
     return [found.get(one, one) for one in paths], [note]
 
 
-def remedies(paths: Sequence[str], refused: set[str], root: Root) -> list[Remedy]:
+def remedies(paths: Sequence[str], refused: Sequence[str], root: Root) -> list[Remedy]:
     """The keys with which most of the refused paths would lead to files; none where none do.
 
     Args:
         paths: of the table.
-        refused: those that lead to no file.
+        refused: the distinct ones that lead to no file.
         root: the folder that was taken to hold the images.
     """
     if not _are_most(len(refused), len(paths)):
         return []
-    for places in _candidates(sorted(refused), root):
+    for places in _candidates(refused, root):
         found = [one for place in places if (one := _tried(place, paths, refused, root))]
         if found:
             most = max(one.num_found for one in found)
@@ -155,7 +159,7 @@ _Place = tuple[Path, Endings | None]
 """A folder to take for the root, and what matches paths by their ends there."""
 
 
-def _candidates(refused: list[str], root: Root) -> Iterator[list[_Place]]:
+def _candidates(refused: Sequence[str], root: Root) -> Iterator[list[_Place]]:
     """What could be meant, the likeliest first: those of one list are equally likely."""
     yield [(folder, None) for folder in _where_they_say(refused, root)]
     above = [folder for folder in root.path.parents[:_FOLDERS_ABOVE] if folder.parent != folder]
@@ -171,7 +175,7 @@ def _candidates(refused: list[str], root: Root) -> Iterator[list[_Place]]:
             yield [(place, Endings(Root(place, follow=root.follow), most=MOST_ENTRIES))]
 
 
-def _where_they_say(refused: list[str], root: Root) -> list[Path]:
+def _where_they_say(refused: Sequence[str], root: Root) -> list[Path]:
     """The folder around the files that lie where the paths say, which is not inside the root."""
     wholes = (Path(os.path.normpath(root.path / path)) for path in refused if "\0" not in path)
     folders = {whole.parent for whole in wholes if _is_file(whole)}
@@ -185,7 +189,9 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _tried(place: _Place, paths: Sequence[str], refused: set[str], root: Root) -> Remedy | None:
+def _tried(
+    place: _Place, paths: Sequence[str], refused: Sequence[str], root: Root
+) -> Remedy | None:
     """What the folder brings, or None where that is not most of the refused paths."""
     folder, endings = place
     if folder == root.path and endings is None:
@@ -193,22 +199,21 @@ def _tried(place: _Place, paths: Sequence[str], refused: set[str], root: Root) -
     there = Root(folder, follow=root.follow)
     speller = Speller(there)
     found: dict[str, str] = {}
-    for path in sorted(refused):
+    for path in refused:
         one = speller.spell(path)
         file = one[0] if one is not None else endings and endings.find(path)
-        if file:
+        if file and there.refusal(file) is None:
             found[path] = file
     if not _are_most(len(found), len(refused)):
         return None
-    num_other = 0
-    if folder != root.path:
-        num_other = sum(there.refusal(path) is None for path in paths if path not in refused)
-    else:
-        num_other = sum(path not in refused for path in paths)
+    others = Counter(paths)
+    for path in refused:
+        del others[path]
+    num_others = sum(count for path, count in others.items() if there.refusal(path) is None)
     return Remedy(
         root=None if folder == root.path else folder,
         by_ending=endings is not None,
-        num_found=sum(path in found for path in paths) + num_other,
+        num_found=sum(path in found for path in paths) + num_others,
         example=next(iter(found.items())),
     )
 
