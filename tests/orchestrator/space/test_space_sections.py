@@ -105,6 +105,17 @@ def test_a_dataset_with_absolute_paths_means_the_same_from_every_directory(
     assert DigitsSection().absolute() == DigitsSection()
 
 
+def test_where_images_lie_and_how_they_are_found_is_no_part_of_the_meaning(read: Read) -> None:
+    given = {"source": "table", "path": "a.csv"}
+    plain = read(dataset=given)
+    for keys in ({"path": "b.csv"}, {"root": "x"}, {"match": "ending"}, {"links": "follow"}):
+        space = read(dataset={**given, **keys})
+        assert space.fingerprint() == plain.fingerprint()
+        assert space.dataset.to_json() == {**plain.dataset.to_json(), **keys}
+    assert not {"match", "links", "root"} & set(plain.dataset.to_json())
+    assert read(dataset={**given, "label_column": "x"}).fingerprint() != plain.fingerprint()
+
+
 def test_no_baseline_is_an_answer(read: Read) -> None:
     assert read(baselines=[]).baselines == ()
 
