@@ -139,7 +139,11 @@ class SearchSpace:
         )
         validation = read_validation(("validation",), given.get("validation"), problems)
         search = read_search(
-            given.get("search"), problems, homes=HOMES, shelf=shelf, validation=validation
+            given.get("search"),
+            problems,
+            homes=HOMES,
+            shelf=shelf,
+            validation=None if problems.concern(("validation",)) else validation,
         )
         axes = search.axes
         training = read_training(("training",), given.get("training"), problems, homes=HOMES)

@@ -373,3 +373,21 @@ def test_validation_outside_the_budget_has_to_be_said_in_so_many_words(
 ) -> None:
     (found,) = problems(validation=validation)
     assert found.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("top", "search", "line"),
+    [
+        ({"validation": {"split": "val"}}, {"label_budget": [1]}, "validation.outside_budget: "),
+        ({"validation": {"folds": 1}}, {"label_budget": [1]}, "validation.folds: got 1"),
+        ({"validation": {"fold": 2}}, {"label_budget": [1]}, "validation.fold: unknown key"),
+        ({"training": {"steps": 0, "reports": 500}}, {}, "training.steps: got 0"),
+        ({"training": {"steps": 3, "reports": 0}}, {}, "training.reports: got 0"),
+        ({"training": {"reports": 500}}, {"steps": [900, 0]}, "search.steps: got 0"),
+    ],
+)
+def test_what_follows_from_a_problem_is_no_problem_of_its_own(
+    problems: Callable[..., list[str]], top: dict[str, Any], search: dict[str, Any], line: str
+) -> None:
+    (found,) = problems(search, **top)
+    assert found.startswith(line)
