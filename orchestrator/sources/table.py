@@ -15,12 +15,13 @@ from orchestrator.sources.listing import Listing, Note
 from orchestrator.sources.table_file import TABLE_SUFFIXES, TABLES_ALLOWED, TableFile
 from orchestrator.sources.table_paths import Speller, by_ending, remedies, spelled
 from orchestrator.space import TableSection
-from orchestrator.space.problems import Problems, some
+from orchestrator.space.problems import Problems, shown, some
 
 _PATH = ("dataset", "path")
 _PATHS = ("dataset", "path_column")
 _MOST_SOUGHT = 5
 """Paths for which files that look alike are looked for."""
+_SAVE = "; save it in UTF-8"
 _WITH_ROOT = (Refusal.OUTSIDE, Refusal.LINKED)
 _ELSEWHERE = (Refusal.OUTSIDE, Refusal.MISSING)
 _WHAT_TO_DO = {Refusal.DEAD: FETCH, Refusal.LINKED: FOLLOW}
@@ -80,9 +81,10 @@ def _read(path: Path, section: TableSection, problems: Problems) -> pa.Table | N
     except FileNotFoundError:
         problems.add(_PATH, f"{path}: no such file")
     except UnicodeDecodeError:  # by the names of columns; Arrow tells of values itself
-        problems.add(_PATH, f"{path} cannot be read: the names of its columns are not UTF-8")
+        problems.add(_PATH, f"{path} cannot be read: the names of its columns are not UTF-8{_SAVE}")
     except (OSError, pa.ArrowException) as error:
-        problems.add(_PATH, f"{path} cannot be read: {' '.join(str(error).split())}")
+        told = " ".join(str(error).split())
+        problems.add(_PATH, f"{path} cannot be read: {told}{_SAVE if 'UTF8' in told else ''}")
     return None
 
 
@@ -152,10 +154,13 @@ def _check_twice(paths: list[str], root: Root, problems: Problems) -> list[Note]
 def _twins(paths: list[str], root: Root) -> list[str]:
     """What a problem line adds where files lie there that some of those it names may mean."""
     speller = Speller(root)
-    found = []
+    found, several = [], []
     for path in paths[:_MOST_SOUGHT]:
         meant = speller.spell(path)
-        twin = root.twin(path) if meant is None else meant[0]
+        twin = root.twin(path.replace("\\", "/")) if meant is None else meant[0]
         if twin is not None:
             found.append(f"{twin!a} for {path!a}")
-    return [f"there are files that look alike: {', '.join(found)}"] if found else []
+        elif rivals := speller.rivals(path):
+            several.append(f"{some(rivals)} for {shown(path)}")
+    hints = [f"there are files that look alike: {', '.join(found)}"] if found else []
+    return hints + ([f"there are several files for one path: {several[0]}"] if several else [])

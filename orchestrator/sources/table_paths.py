@@ -75,18 +75,26 @@ class Speller:
                     tried.append((other, (*causes, cause)))
         return next((one for one in tried if self._root.refusal(one[0]) is None), None)
 
+    def rivals(self, path: str) -> list[str]:
+        """The images that a path without their suffix may mean, where these are several."""
+        names = self._names_with_suffix(PurePath(_with_slashes(path) or path))
+        return names if len(names) > 1 else []
+
     def _with_suffix(self, path: str) -> str | None:
         place = PurePath(path)
+        names = self._names_with_suffix(place)
+        return str(place.with_name(names[0])) if len(names) == 1 else None
+
+    def _names_with_suffix(self, place: PurePath) -> list[str]:
         if not place.name:
-            return None
+            return []
         if place.parent not in self._stems:
             stems: dict[str, list[str]] = {}
-            for name in filter(is_image, self._root.names(place.parent)):
+            for name in sorted(filter(is_image, self._root.names(place.parent))):
                 stems.setdefault(without_suffix(name), []).append(name)
             self._stems[place.parent] = stems
         known = self._stems[place.parent]
-        names = known.get(place.name) or known.get(without_suffix(place.name)) or []
-        return str(place.with_name(names[0])) if len(names) == 1 else None
+        return known.get(place.name) or known.get(without_suffix(place.name)) or []
 
 
 def _with_slashes(path: str) -> str | None:

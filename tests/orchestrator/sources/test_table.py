@@ -190,7 +190,7 @@ def test_what_is_no_table_says_what_is_due(tmp_path: Path) -> None:
         ),
         (rowless, "has no rows"),
         (ragged, "cannot be read: CSV parse error"),
-        (latin, "cannot be read: "),
+        (latin, "invalid UTF8 data; save it in UTF-8"),
         (torn, "cannot be read: "),
         (write(tmp_path / "empty.csv", b""), "cannot be read: Empty CSV file"),
     ):
@@ -311,7 +311,10 @@ def test_a_path_without_suffix_that_fits_two_images_is_missing(tmp_path: Path) -
     found = moved(tmp_path, "t.csv", named("images/i{:02d}"))
     write(tmp_path / "images" / "i03.jpg", encoded(30, ".jpg"))
     (line,) = problems_of(found)
-    assert line.startswith("dataset.path_column: 1 of 24 are missing: 'images/i03'")
+    assert line == (
+        "dataset.path_column: 1 of 24 are missing: 'images/i03'; there are several files for one "
+        "path: 'i03.jpg', 'i03.png' for 'images/i03'"
+    )
 
 
 @pytest.mark.parametrize(
