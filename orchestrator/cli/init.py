@@ -74,14 +74,20 @@ def _look_into(place: Path) -> Folder:
     from orchestrator.space import FolderSection
     from orchestrator.space.problems import Problems
 
-    problems = Problems(str(place), command="init")
     path = str(place.absolute())
+    problems = Problems(str(place), command="init")
     listing = _checked(folder.list_images(FolderSection(path=path), problems), problems)
-    found = None if listing is not None else guess_table(place)
+    if listing is not None:
+        return _counted(listing, path=path)
+    linked = FolderSection(path=path, links="follow")
+    others = Problems(str(place), command="init")
+    listing = _checked(folder.list_images(linked, others), others)
+    if listing is not None:
+        return replace(_counted(listing, path=path), keys={"links": "follow"})
+    found = guess_table(place)
     if found is None:
         problems.raise_if_any({})
-        assert listing is not None
-        return _counted(listing, path=path)
+    assert found is not None
     problems = Problems(found.section.path, command="init")
     listing = _checked(table.list_images(found.section, problems), problems)
     problems.raise_if_any({})

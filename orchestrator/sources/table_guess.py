@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from orchestrator.sources.columns import in_family
-from orchestrator.sources.files import Root, is_image, suffix_of
+from orchestrator.sources.files import Refusal, Root, is_image, suffix_of
 from orchestrator.sources.likeness import likeness
 from orchestrator.sources.splits import split_of
 from orchestrator.sources.table_file import TABLE_SUFFIXES, TableFile
@@ -118,11 +118,9 @@ def _with_paths(path: Path, columns: _Columns, path_column: str, within: Path) -
     """The section where most paths of the column lead to files, as they are or by some keys."""
     others = {name: values for name, values in columns.items() if name != path_column}
     labels = _likely(others, _label_likelihood)
-    root = Root(path.absolute().parent)
-    refused = _refused(columns[path_column], root)
-    paths, _ = spelled(columns[path_column], refused, root)
+    root, keys = _root(path.absolute().parent, columns[path_column])
+    paths, _ = spelled(columns[path_column], _refused(columns[path_column], root), root)
     refused = _refused(paths, root)
-    keys: dict[str, str] = {}
     if 2 * len(refused) > len(set(paths)):
         found = [
             one
@@ -131,8 +129,7 @@ def _with_paths(path: Path, columns: _Columns, path_column: str, within: Path) -
         ]
         if not found:
             return None
-        keys |= {} if found[0].root is None else {"root": str(found[0].root)}
-        keys |= {"match": "ending"} if found[0].by_ending else {}
+        keys = found[0].keys()
     splits = [name for name, values in others.items() if _names_splits(values)]
     if not labels:
         return None
@@ -143,6 +140,14 @@ def _with_paths(path: Path, columns: _Columns, path_column: str, within: Path) -
         split_column=splits[0] if splits else None,
     )
     return Guess(section.model_copy(update=keys), tuple(labels[1:]))
+
+
+def _root(folder: Path, paths: Sequence[str]) -> tuple[Root, dict[str, str]]:
+    """The folder of a table, and the key that its links need where they lead out of it."""
+    root = Root(folder)
+    if all(root.refusal(path) is not Refusal.LINKED for path in paths):
+        return root, {}
+    return Root(folder, follow=True), {"links": "follow"}
 
 
 def _refused(paths: Sequence[str], root: Root) -> list[str]:

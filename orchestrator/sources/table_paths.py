@@ -29,25 +29,29 @@ class Remedy:
     Attributes:
         root: the folder to name; None where it stays.
         by_ending: whether paths have to be matched by their ends.
+        links: whether links that lead out of the folder have to be followed.
         num_found: paths that lead to files then.
         example: one of them, and its file.
     """
 
     root: Path | None
     by_ending: bool
+    links: bool
     num_found: int
     example: tuple[str, str]
 
+    def keys(self) -> dict[str, str]:
+        """The keys of `dataset:`, each with what it has to say."""
+        keys = {} if self.root is None else {"root": str(self.root)}
+        keys |= {"match": "ending"} if self.by_ending else {}
+        return keys | ({"links": "follow"} if self.links else {})
+
     def says(self, num_paths: int) -> str:
         """What a problem line says of it."""
-        keys = [] if self.root is None else [f"dataset.root: {self.root}"]
-        keys += ["dataset.match: ending"] if self.by_ending else []
+        keys = " and ".join(f"dataset.{key}: {value}" for key, value in self.keys().items())
         path, file = self.example
         shown = f", such as {file!r} for {path!r}" if path != file else ""
-        return (
-            f"with {' and '.join(keys)}, {self.num_found:,} of {num_paths:,} would lead to files"
-            f"{shown}"
-        )
+        return f"with {keys}, {self.num_found:,} of {num_paths:,} would lead to files{shown}"
 
 
 class Speller:
@@ -172,7 +176,7 @@ def _candidates(refused: Sequence[str], root: Root) -> Iterator[list[_Place]]:
     yield [(folder, None) for folder in _where_they_say(refused, root)]
     above = [folder for folder in root.path.parents[:_FOLDERS_ABOVE] if folder.parent != folder]
     for folder in (root.path, *above):
-        base = Root(folder, follow=root.follow)
+        base = Root(folder, follow=True)
         endings = Endings(base, most=MOST_ENTRIES)
         yield [(joined(folder, place), None) for place in endings.places(refused)]
         files = [file for path in refused if (file := endings.find(path)) is not None]
@@ -180,7 +184,7 @@ def _candidates(refused: Sequence[str], root: Root) -> Iterator[list[_Place]]:
             yield [(folder, endings)]
         elif files:
             place = Path(os.path.commonpath([folder / PurePath(file).parent for file in files]))
-            yield [(place, Endings(Root(place, follow=root.follow), most=MOST_ENTRIES))]
+            yield [(place, Endings(Root(place, follow=True), most=MOST_ENTRIES))]
 
 
 def _where_they_say(refused: Sequence[str], root: Root) -> list[Path]:
@@ -204,7 +208,8 @@ def _tried(
     folder, endings = place
     if folder == root.path and endings is None:
         return None
-    there = Root(folder, follow=root.follow)
+    there = Root(folder, follow=True)
+    strict = Root(folder, follow=root.follow)
     speller = Speller(there)
     found: dict[str, str] = {}
     for path in refused:
@@ -221,6 +226,7 @@ def _tried(
     return Remedy(
         root=None if folder == root.path else folder,
         by_ending=endings is not None,
+        links=any(strict.refusal(file) is not None for file in found.values()),
         num_found=sum(path in found for path in paths) + num_others,
         example=next(iter(found.items())),
     )

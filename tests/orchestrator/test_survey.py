@@ -126,3 +126,18 @@ def test_data_of_a_folder_names_the_command_that_writes_its_file(
 ) -> None:
     assert run(["data", str(photos)]) == 2
     assert f"write one for its images with: sft-sweep init {photos}" in capsys.readouterr().err
+
+
+def test_init_follows_links_where_a_folder_has_no_other_images(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    monkeypatch.setattr("trainable.backbones.reachable", lambda **_: False)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for folder in photos.iterdir():
+        (linked / folder.name).symlink_to(folder)
+    path = tmp_path / "linked.yaml"
+    assert run(["init", str(linked), "-o", str(path)]) == 0
+    assert '  links: "follow"\n' in path.read_text()
+    assert run(["validate", str(path)]) == 0

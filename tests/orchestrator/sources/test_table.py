@@ -397,3 +397,14 @@ def test_dead_links_of_a_table_are_counted(tmp_path: Path) -> None:
     (line,) = problems_of(found)
     assert "3 of 24 are links to files that are not there: 'images/i00.png', " in line
     assert line.endswith("; fetch them (git annex get, dvc pull), or take the links away")
+
+
+def test_links_are_among_the_keys_that_a_message_names(tmp_path: Path) -> None:
+    moved(tmp_path / "plain", "t.csv", named("/home/bob/images/i{:02d}.png"))
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    (snapshot / "images").symlink_to(tmp_path / "plain" / "images")
+    (snapshot / "t.csv").symlink_to(tmp_path / "plain" / "t.csv")
+    (line,) = problems_of(section(snapshot / "t.csv"))
+    assert "with dataset.match: ending and dataset.links: follow, 24 of 24 would lead to" in line
+    assert len(dataset_of(section(snapshot / "t.csv", match="ending", links="follow")).images) == 24

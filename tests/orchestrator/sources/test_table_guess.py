@@ -84,3 +84,14 @@ def test_what_is_no_table_of_images_is_none(tmp_path: Path, kind: str, content: 
     path = write(tmp_path / f"t.{kind}", content)
     assert guess_table(path) is None
     assert guess_table(tmp_path) is None
+
+
+@pytest.mark.parametrize("pattern", ["images/i{}.png", "x/images/i{}.png"])
+def test_links_are_followed_where_images_need_it(tmp_path: Path, pattern: str) -> None:
+    write_images(tmp_path / "store")
+    write_rows(tmp_path / "mine" / "t.csv", ["path", "label"], rows_of(pattern, "xy"))
+    (tmp_path / "mine" / "images").symlink_to(tmp_path / "store")
+    found = guess_table(tmp_path / "mine")
+    assert found is not None
+    assert found.section.links == "follow"
+    assert len(dataset_of(found.section).images) == 24
