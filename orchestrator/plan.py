@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from orchestrator.inputs import Inputs, inputs_of, sizes_are_open
 from orchestrator.space import Range, SearchSpace, Value, id_part, short_names
-from orchestrator.space.problems import space_error
+from orchestrator.space.problems import shown, space_error
 from orchestrator.space.search_section import MIN_PER_CLASS
 from trainable.budget import draw_subset, validation_parts
 from trainable.errors import DataError
@@ -125,8 +125,8 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
             continue
         if budget.total is not None and budget.total > len(pool):
             problems.append(
-                f"search.label_budget: got {given}; there are {len(pool)} images outside the test "
-                "split"
+                f"search.label_budget: got {shown(given)}; there are {len(pool)} images outside "
+                "the test split"
             )
             continue
         try:

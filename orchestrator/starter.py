@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.errors import UsageError
 from orchestrator.space import DEFAULT_TEST_SHARE
@@ -27,14 +27,20 @@ class Folder:
     """What a file is to be written for.
 
     Attributes:
-        path: absolute.
+        path: of the folder of class folders, or of the table; absolute.
         counts: images outside the data's own test split, by class.
         own_test: whether the data have a test split of their own.
+        source: of `dataset:`.
+        keys: of `dataset:`, beside source, path and test.
+        other_labels: columns of a table that may hold the classes instead.
     """
 
     path: str
     counts: Mapping[str, int]
     own_test: bool
+    source: str = "folder"
+    keys: Mapping[str, str] = field(default_factory=dict)
+    other_labels: Sequence[str] = ()
 
     @property
     def available(self) -> int:
@@ -78,13 +84,19 @@ def starter(
         f"{max(counts)}",
         f"name: {name}",
         "dataset:",
-        "  source: folder",
+        f"  source: {folder.source}",
         f"  path: {json.dumps(folder.path, ensure_ascii=False)}",
+        *(f"  {key}: {json.dumps(of, ensure_ascii=False)}" for key, of in folder.keys.items()),
     ]
+    if folder.other_labels:
+        others = ", ".join(json.dumps(name, ensure_ascii=False) for name in folder.other_labels)
+        lines.append(f"  # label_column may be another one: {others}")
     if not folder.own_test:
         lines.append(f"  test: {DEFAULT_TEST_SHARE}  # share kept for the test set, by content")
     lines += [
-        '  # group: "^[^_]+"  # what of a path must stay together: a patient, a burst',
+        "  # group: patient  # column of what must stay together"
+        if folder.source == "table"
+        else '  # group: "^[^_]+"  # what of a path must stay together: a patient, a burst',
         "search:",
         f"  backbone: [{', '.join(backbones)}]",
     ]

@@ -1,9 +1,10 @@
-"""`sft-sweep init`: a first search-space file for a folder of images."""
+"""`sft-sweep init`: a first search-space file for a folder or a table of images."""
 
 from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ import typer
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
+    from orchestrator.sources.listing import Listing
+    from orchestrator.space.problems import Problems
     from orchestrator.starter import Folder
 
 CONNECT_TIMEOUT_S = 2.0
@@ -20,7 +23,11 @@ CONNECT_TIMEOUT_S = 2.0
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="A folder with a folder of images per class.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="A folder with a folder of images per class, or with a table of images.",
+        ),
     ],
     *,
     out: Annotated[
@@ -28,12 +35,13 @@ def init(
         typer.Option("-o", "--out", metavar="FILE", help="Where to write; left out: stdout."),
     ] = None,
 ) -> int:
-    r"""Write a commented search-space file for a folder of images.
+    r"""Write a commented search-space file for a folder or a table of images.
 
     \b
     Examples:
       sft-sweep init photos
       sft-sweep init photos -o photos.yaml
+      sft-sweep init labels.csv -o labels.yaml
     """
     from orchestrator.starter import starter
     from trainable.device import default_device
@@ -59,28 +67,62 @@ def init(
     return 0
 
 
-def _look_into(folder: Path) -> Folder:
-    """Classes and counts of a folder; images are not opened."""
-    import numpy as np
-
-    from orchestrator.sources import folder as source
-    from orchestrator.sources.checks import check_classes
+def _look_into(place: Path) -> Folder:
+    """Classes and counts of class folders, or else of a table; images are not opened."""
+    from orchestrator.sources import folder, table
+    from orchestrator.sources.table_guess import guess_table
     from orchestrator.space import FolderSection
     from orchestrator.space.problems import Problems
+
+    path = str(place.absolute())
+    problems = Problems(str(place), command="init")
+    listing = _checked(folder.list_images(FolderSection(path=path), problems), problems)
+    if listing is not None:
+        return _counted(listing, path=path)
+    linked = FolderSection(path=path, links="follow")
+    others = Problems(str(place), command="init")
+    listing = _checked(folder.list_images(linked, others), others)
+    if listing is not None:
+        return replace(_counted(listing, path=path), keys={"links": "follow"})
+    found = guess_table(place)
+    if found is None:
+        problems.raise_if_any({})
+    assert found is not None
+    problems = Problems(found.section.path, command="init")
+    listing = _checked(table.list_images(found.section, problems), problems)
+    problems.raise_if_any({})
+    assert listing is not None
+    keys = found.section.to_json()
+    for key in ("source", "path", "max_bad_fraction"):
+        del keys[key]
+    return replace(
+        _counted(listing, path=found.section.path),
+        source="table",
+        keys=keys,
+        other_labels=found.other_labels,
+    )
+
+
+def _checked(listing: Listing | None, problems: Problems) -> Listing | None:
+    """The listing if its classes can serve; what is wrong with them goes to the problems."""
+    from orchestrator.sources.checks import check_classes
+
+    if listing is not None:
+        check_classes(listing, problems)
+    return None if len(problems) else listing
+
+
+def _counted(listing: Listing, *, path: str) -> Folder:
+    import numpy as np
+
     from orchestrator.starter import Folder
     from trainable.images import Split
 
-    problems = Problems(str(folder), command="init")
-    listing = source.list_images(FolderSection(path=str(folder.absolute())), problems)
-    if listing is not None:
-        check_classes(listing, problems)
-    problems.raise_if_any({})
-    assert listing is not None
     own_test = listing.split is not None and bool((listing.split == Split.TEST).any())
     labels = listing.labels if not own_test else listing.labels[listing.split != Split.TEST]
     counts = np.bincount(labels, minlength=len(listing.class_names)).tolist()
     return Folder(
-        path=str(folder.absolute()),
+        path=path,
         counts=dict(zip(listing.class_names, counts, strict=True)),
         own_test=own_test,
     )

@@ -12,6 +12,7 @@ from orchestrator.sources.checks import (
     check_groups,
     check_split,
     note_groups,
+    note_unlabelled,
 )
 from orchestrator.sources.drawing import Drawing
 from orchestrator.sources.listing import Listing, Note
@@ -116,8 +117,14 @@ def _read(
 
     reading.hash_all(is_touched, is_in_pool)
     value_range, told = _value_range(section.bits, reading.extent)
-    notes = [*listing.notes, *note_groups(listing), *drawing.notes]
-    notes += _check(reading.images(drawing.split), drawing, listing, problems)
+    notes = [
+        *listing.notes,
+        *note_groups(listing),
+        *note_unlabelled(listing),
+        *drawing.notes,
+    ]
+    if not too_many_broken():  # or else what a split lacks follows from that
+        notes += _check(reading.images(drawing.split), drawing, listing, problems)
     if not len(problems):
         touch_all_drawn(reading, drawing.split, demand, stop=too_many_broken)
     if too_many_broken():

@@ -12,6 +12,7 @@ from orchestrator.space.problems import Problems, some
 from trainable.images import LabelledImages, Split
 
 _MOST_NAMED = 5
+_UNLABELLED = "-1"
 
 MAX_LEAKED_FRACTION = 0.01
 """Share of the test images that may be exact copies of images outside the test split."""
@@ -24,6 +25,7 @@ def check_classes(listing: Listing, problems: Problems) -> None:
     names = listing.class_names
     if len(names) < 2:
         problems.add(_DATASET, f"the only class is {some(names)}; allowed: 2 classes or more")
+        return
     for members in alike(names):
         problems.add(
             _DATASET,
@@ -44,6 +46,24 @@ def note_groups(listing: Listing) -> list[Note]:
     """A note of groups that look alike: what should stay together may not."""
     found = [escaped(members) for members in alike(listing.group_names)]
     return [Note(f"groups whose names look alike: {len(found):,}", tuple(found))] if found else []
+
+
+def note_unlabelled(listing: Listing) -> list[Note]:
+    """A note of a class -1 beside classes from 0 on, as which many tools write a missing label."""
+    names = listing.class_names
+    if _UNLABELLED not in names or "0" not in names or not all(map(_is_number, names)):
+        return []
+    count = int((listing.labels == names.index(_UNLABELLED)).sum())
+    return [
+        Note(
+            f"{_UNLABELLED} is a class, of {count:,} images; where it stands for images without a "
+            "label, leave them out"
+        )
+    ]
+
+
+def _is_number(name: str) -> bool:
+    return name == _UNLABELLED or name.isdecimal()
 
 
 def check_split(images: LabelledImages, problems: Problems) -> list[Note]:

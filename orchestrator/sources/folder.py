@@ -5,34 +5,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.sources.files import Root, file_reader
+from orchestrator.sources.depth import above
+from orchestrator.sources.files import Root, file_reader, is_image
+from orchestrator.sources.folder_findings import Found, complain, notes_of, unread
 from orchestrator.sources.layout import ambiguity
-from orchestrator.sources.listing import Listing, Note
+from orchestrator.sources.listing import Listing
 from orchestrator.sources.splits import split_of
 from orchestrator.space import FolderSection
 from orchestrator.space.problems import Problems, shown, some
 from trainable.images import Split
-from trainable.pictures import image_suffixes
 
 _PATH = ("dataset", "path")
 _GROUP = ("dataset", "group")
 _NEVER_CLASSES = frozenset({"__MACOSX", "@eaDir"})
 _NEVER_IMAGES = frozenset({"thumbs.db", "desktop.ini"})
-
-
-@dataclass
-class _Found:
-    """What lies in the folder: paths relative to it, each with its class and its split."""
-
-    paths: list[str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
-    splits: list[Split] = field(default_factory=list)
-    no_images: list[str] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)
 
 
 def list_images(section: FolderSection, problems: Problems) -> Listing | None:
@@ -45,8 +33,8 @@ def list_images(section: FolderSection, problems: Problems) -> Listing | None:
     tops = _top_folders(path, problems)
     if tops is None:
         return None
-    root = Root(path)
-    found = _Found()
+    root = Root(path, follow=section.links is not None)
+    found = Found()
     words = {top: split_of(top) for top in tops}
     own = section.layout is None and None not in words.values() and Split.POOL in words.values()
     if own:
@@ -63,7 +51,14 @@ def list_images(section: FolderSection, problems: Problems) -> Listing | None:
         doubt = ambiguity(tops, found.paths) if section.layout is None else None
         if doubt is not None:
             problems.add(_PATH, doubt)
-    _complain(found, problems, own=own)
+    complain(
+        path,
+        found,
+        problems,
+        own=own,
+        follow=root.follow,
+        bad_fraction=section.max_bad_fraction,
+    )
     groups = _groups(section.group, found.paths, problems)
     if len(problems):
         return None
@@ -74,7 +69,7 @@ def list_images(section: FolderSection, problems: Problems) -> Listing | None:
         splits=found.splits if own else None,
         groups=groups,
         read=file_reader(path, paths),
-        notes=_notes(found),
+        notes=notes_of(path, found),
     )
 
 
@@ -96,7 +91,11 @@ def _top_folders(path: Path, problems: Problems) -> list[str] | None:
         problems.add(_PATH, f"{path} cannot be read: {error.strerror or error}")
         return None
     inside = f"holds {some(sorted(files))}, but no folders" if files else "is empty"
-    problems.add(_PATH, f"{path} {inside}; allowed: one folder a class, with its images inside")
+    problems.add(
+        _PATH,
+        f"{path} {inside}; allowed: one folder a class, with its images inside"
+        f"{unread(files)}{above(path, files)}",
+    )
     return None
 
 
@@ -119,18 +118,18 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _collect(path: Path, folder: str, label: str, split: Split, root: Root, found: _Found) -> None:
+def _collect(path: Path, folder: str, label: str, split: Split, root: Root, found: Found) -> None:
     """Adds the images of one class folder, those of folders inside it included."""
-    before = len(found.paths)
+    before = found.num_images
     for relative in _walk(f"{path}{os.sep}", folder, root, found, seen=set()):
         found.paths.append(relative)
         found.labels.append(label)
         found.splits.append(split)
-    if len(found.paths) == before:
+    if found.num_images == before:
         found.empty.append(folder)
 
 
-def _walk(prefix: str, folder: str, root: Root, found: _Found, *, seen: set[Path]) -> Iterator[str]:
+def _walk(prefix: str, folder: str, root: Root, found: Found, *, seen: set[Path]) -> Iterator[str]:
     """Relative paths of the images in a folder, in ascending order, folders last."""
     whole = Path(prefix + folder)
     if not root.holds(whole):
@@ -148,39 +147,18 @@ def _walk(prefix: str, folder: str, root: Root, found: _Found, *, seen: set[Path
         if name.startswith(".") or name.lower() in _NEVER_IMAGES or name in _NEVER_CLASSES:
             continue
         relative = f"{folder}{os.sep}{name}"
-        if entry.is_symlink() and not root.holds(Path(entry.path)):
+        if entry.is_symlink() and not Path(entry.path).exists():
+            (found.dead if is_image(name) else found.no_images).append(relative)
+        elif entry.is_symlink() and not root.holds(Path(entry.path)):
             found.outside.append(relative)
         elif _is_dir(entry):
             folders.append(relative)
-        elif entry.is_file() and _suffix(name) in image_suffixes():
+        elif entry.is_file() and is_image(name):
             yield relative
         else:
             found.no_images.append(relative)
     for inner in folders:
         yield from _walk(prefix, inner, root, found, seen=seen)
-
-
-def _suffix(name: str) -> str:
-    return name[name.rfind(".") :].lower() if "." in name else ""
-
-
-def _complain(found: _Found, problems: Problems, *, own: bool) -> None:
-    if found.outside:
-        problems.add(_PATH, f"links that lead out of the folder: {some(found.outside)}")
-    # A class may be absent from one split; without splits, its folder has no other purpose.
-    if found.empty and not (own and found.paths):
-        problems.add(_PATH, f"no image in: {some(found.empty)}")
-    odd = [path for path in found.paths if not _is_text(path)]
-    if odd:
-        problems.add(_PATH, f"names that are no UTF-8: {some(odd)}")
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _groups(pattern: str | None, paths: list[str], problems: Problems) -> list[str] | None:
@@ -200,15 +178,3 @@ def _groups(pattern: str | None, paths: list[str], problems: Problems) -> list[s
             f"group: {some(without)}",
         )
     return [group for group in groups if group is not None]
-
-
-def _notes(found: _Found) -> list[Note]:
-    notes = []
-    if found.no_images:
-        count = len(found.no_images)
-        notes.append(
-            Note(f"files that are no images by their names: {count:,}", tuple(found.no_images))
-        )
-    if found.empty:
-        notes.append(Note("class folders without images", tuple(found.empty)))
-    return notes

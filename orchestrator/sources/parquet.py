@@ -6,15 +6,17 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.sources import columns
+from orchestrator.sources.files import FETCH, FOLLOW, Refusal, Root
 from orchestrator.sources.listing import Ints, Listing, Read
 from orchestrator.sources.splits import split_of
+from orchestrator.sources.walking import files_below
 from orchestrator.space import ParquetSection
 from orchestrator.space.problems import Problems, some
 from trainable.errors import DataError
@@ -47,7 +49,7 @@ def list_images(section: ParquetSection, problems: Problems) -> Listing | None:
     Without a split column, files or folders named after splits (`train-00000-of-00002.parquet`)
     say which split their rows are in, if all of them do.
     """
-    files = _files(Path(section.path), problems)
+    files = _files(Path(section.path), problems, follow=section.links is not None)
     if not files:
         return None
     parts, tables = [], []
@@ -98,26 +100,32 @@ def _are_alike(tables: list[pa.Table], parts: list[_Part], problems: Problems) -
     return len(problems) == before
 
 
-def _files(path: Path, problems: Problems) -> list[tuple[Path, str]]:
+def _files(path: Path, problems: Problems, *, follow: bool) -> list[tuple[Path, str]]:
     """The Parquet files, each with what messages call it."""
     if path.is_file():
         return [(path, path.name)]
     if not path.is_dir():
         problems.add(_PATH, f"{path}: no such file or folder")
         return []
-    found = []
-    for file in sorted(path.rglob("*")):
-        relative = file.relative_to(path)
-        if file.suffix.lower() == ".parquet" and not any(
-            part.startswith(".") for part in relative.parts
-        ):
-            found.append((file, relative.as_posix()))
-    outside = [shown for file, shown in found if not file.resolve().is_relative_to(path.resolve())]
-    if outside:
-        problems.add(_PATH, f"links that lead out of the folder: {some(outside)}")
+    root = Root(path, follow=follow)
+    passed_over: list[str] = []
+    below = ["/".join((*parts, name)) for parts, name in files_below(root, passed_over=passed_over)]
+    found = sorted((one for one in below if one.lower().endswith(".parquet")), key=PurePosixPath)
+    refused = {shown: reason for shown in found if (reason := root.refusal(shown)) is not None}
+    outside = [shown for shown, reason in refused.items() if reason is Refusal.LINKED]
     if not found:
-        problems.add(_PATH, f"{path} holds no .parquet file")
-    return found
+        linked = f", but links to folders: {some(passed_over)}; {FOLLOW}" if passed_over else ""
+        problems.add(_PATH, f"{path} holds no .parquet file{linked}")
+    if outside:
+        problems.add(_PATH, f"links that lead out of the folder: {some(outside)}; {FOLLOW}")
+    dead = [shown for shown, reason in refused.items() if reason is Refusal.DEAD]
+    if dead:
+        problems.add(
+            _PATH,
+            f"{len(dead):,} of {len(found):,} files are links to files that are not there: "
+            f"{some(dead)}; {FETCH}",
+        )
+    return [(path / shown, shown) for shown in found if shown not in refused]
 
 
 def _read(file: Path, shown: str, section: ParquetSection, problems: Problems) -> pa.Table | None:

@@ -7,20 +7,24 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from orchestrator.sources import columns
-from orchestrator.sources.files import Root, file_reader
+from orchestrator.sources.files import FETCH, FOLLOW, Refusal, Root, file_reader
 from orchestrator.sources.likeness import alike, escaped, likeness
 from orchestrator.sources.listing import Listing, Note
+from orchestrator.sources.table_file import TABLE_SUFFIXES, TABLES_ALLOWED, TableFile
+from orchestrator.sources.table_paths import Speller, by_ending, remedies, spelled
 from orchestrator.space import TableSection
-from orchestrator.space.problems import Problems, some
+from orchestrator.space.problems import Problems, shown, some
 
 _PATH = ("dataset", "path")
 _PATHS = ("dataset", "path_column")
 _MOST_SOUGHT = 5
 """Paths for which files that look alike are looked for."""
+_SAVE = "; save it in UTF-8"
+_WITH_ROOT = (Refusal.OUTSIDE, Refusal.LINKED)
+_ELSEWHERE = (Refusal.OUTSIDE, Refusal.MISSING)
+_WHAT_TO_DO = {Refusal.DEAD: FETCH, Refusal.LINKED: FOLLOW}
 
 
 def list_images(section: TableSection, problems: Problems) -> Listing | None:
@@ -40,9 +44,10 @@ def list_images(section: TableSection, problems: Problems) -> Listing | None:
     words = _texts(table, section, "split_column", problems)
     groups = _texts(table, section, "group", problems)
     splits = None if words is None else columns.splits(words, ("dataset", "split_column"), problems)
-    notes = []
+    notes: list[Note] = []
     if paths is not None and folder.is_dir():
-        notes = _check_paths(paths, Root(folder), problems)
+        root = Root(folder, follow=section.links is not None)
+        paths, notes = _files_of(paths, section, root, problems)
     if len(problems) or paths is None or labels is None:
         return None
     return Listing.of(
@@ -56,48 +61,30 @@ def list_images(section: TableSection, problems: Problems) -> Listing | None:
 
 
 def _read(path: Path, section: TableSection, problems: Problems) -> pa.Table | None:
-    """The wanted columns of the table; every column of a CSV file as text."""
+    """The wanted columns of the table; every column of a text file as text."""
     wanted = {
         key: getattr(section, key)
         for key in ("path_column", "label_column", "split_column", "group")
     }
+    names = list(dict.fromkeys(name for name in wanted.values() if name is not None))
     if path.is_dir():
         problems.add(_PATH, f"{path} is a folder; allowed: a CSV or Parquet file")
         return None
-    kind = path.suffix.lower()
-    if kind not in (".csv", ".tsv", ".parquet", ".pq"):
-        problems.add(_PATH, f"got {path}; allowed: .csv, .tsv or .parquet (save sheets as CSV)")
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        problems.add(_PATH, f"got {path}; allowed: {TABLES_ALLOWED}")
         return None
     try:
-        if kind in (".parquet", ".pq"):
-            known = pq.read_schema(path).names
-        else:
-            parsing = pyarrow.csv.ParseOptions(
-                delimiter="\t" if kind == ".tsv" else ",", newlines_in_values=True
-            )
-            with pyarrow.csv.open_csv(path, parse_options=parsing) as opened:
-                known = opened.schema.names
-        if not columns.check_columns(list(wanted.items()), known, problems, where=str(path)):
+        table = TableFile(path, wanted=names)
+        if not columns.check_columns(list(wanted.items()), table.names, problems, where=str(path)):
             return None
-        names = list(dict.fromkeys(name for name in wanted.values() if name is not None))
-        if kind in (".parquet", ".pq"):
-            return pq.ParquetFile(path).read(columns=names)
-        return pyarrow.csv.read_csv(
-            path,
-            parse_options=parsing,
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=names,
-                column_types=dict.fromkeys(names, pa.string()),
-                null_values=[""],
-                strings_can_be_null=True,
-            ),
-        )
+        return table.read(names)
     except FileNotFoundError:
         problems.add(_PATH, f"{path}: no such file")
     except UnicodeDecodeError:  # by the names of columns; Arrow tells of values itself
-        problems.add(_PATH, f"{path} cannot be read: the names of its columns are not UTF-8")
+        problems.add(_PATH, f"{path} cannot be read: the names of its columns are not UTF-8{_SAVE}")
     except (OSError, pa.ArrowException) as error:
-        problems.add(_PATH, f"{path} cannot be read: {' '.join(str(error).split())}")
+        told = " ".join(str(error).split())
+        problems.add(_PATH, f"{path} cannot be read: {told}{_SAVE if 'UTF8' in told else ''}")
     return None
 
 
@@ -111,17 +98,43 @@ def _texts(
     return columns.texts(table.column(name), ("dataset", key), problems, names=names)
 
 
-def _check_paths(paths: list[str], root: Root, problems: Problems) -> list[Note]:
-    """Problems for files that are missing, lie outside the root or are named twice."""
-    refused: dict[str, list[str]] = {}
+def _files_of(
+    paths: list[str], section: TableSection, root: Root, problems: Problems
+) -> tuple[list[str], list[Note]]:
+    """The paths as they lead to files, and what was made of them.
+
+    Problems for files that are missing, lie outside the root or are named twice.
+    """
+    mend = spelled if section.match is None else by_ending
+    paths, notes = mend(paths, list(_refused(paths, root)), root)
+    refused = _refused(paths, root)
+    by_reason: dict[Refusal, list[str]] = {}
     for path in paths:
-        reason = root.refusal(path)
-        if reason is not None:
-            refused.setdefault(reason, []).append(path)
-    for reason, bad in refused.items():
+        if path in refused:
+            by_reason.setdefault(refused[path], []).append(path)
+    elsewhere = [path for path, reason in refused.items() if reason in _ELSEWHERE]
+    told = [one.says(len(paths)) for one in remedies(paths, elsewhere, root)]
+    for reason, bad in by_reason.items():
+        where = f" {root.path}" if reason in _WITH_ROOT else ""
+        hints = [_WHAT_TO_DO[reason]] if reason in _WHAT_TO_DO else []
+        if reason in _ELSEWHERE:
+            hints += told or _twins(bad, root)
+            told = []
         problems.add(
-            _PATHS, f"{len(bad):,} of {len(paths):,} {reason}: {some(bad)}{_twins(bad, root)}"
+            _PATHS,
+            "; ".join([f"{len(bad):,} of {len(paths):,} {reason}{where}: {some(bad)}", *hints]),
         )
+    return paths, notes + _check_twice(paths, root, problems)
+
+
+def _refused(paths: list[str], root: Root) -> dict[str, Refusal]:
+    """Why paths lead to no file that may be read, for those that do not, in their order."""
+    found = ((path, root.refusal(path)) for path in dict.fromkeys(paths))
+    return {path: reason for path, reason in found if reason is not None}
+
+
+def _check_twice(paths: list[str], root: Root, problems: Problems) -> list[Note]:
+    """A problem for files that are named twice, and a note of those whose names look alike."""
     twice = [path for path, count in Counter(paths).items() if count > 1]
     notes = []
     for members in alike(paths, key=lambda path: likeness(os.path.normpath(path))):
@@ -138,11 +151,16 @@ def _check_paths(paths: list[str], root: Root, problems: Problems) -> list[Note]
     return [Note(f"paths that look alike, each with a file of its own: {len(notes):,}", (*notes,))]
 
 
-def _twins(paths: list[str], root: Root) -> str:
-    """What a problem line adds where files lie there that look like some of those it names."""
-    found = [
-        f"{twin!a} for {path!a}"
-        for path in paths[:_MOST_SOUGHT]
-        if (twin := root.twin(path)) is not None
-    ]
-    return f"; there are files that look alike: {', '.join(found)}" if found else ""
+def _twins(paths: list[str], root: Root) -> list[str]:
+    """What a problem line adds where files lie there that some of those it names may mean."""
+    speller = Speller(root)
+    found, several = [], []
+    for path in paths[:_MOST_SOUGHT]:
+        meant = speller.spell(path)
+        twin = root.twin(path.replace("\\", "/")) if meant is None else meant[0]
+        if twin is not None:
+            found.append(f"{twin!a} for {path!a}")
+        elif rivals := speller.rivals(path):
+            several.append(f"{some(rivals)} for {shown(path)}")
+    hints = [f"there are files that look alike: {', '.join(found)}"] if found else []
+    return hints + ([f"there are several files for one path: {several[0]}"] if several else [])

@@ -25,7 +25,16 @@ def check_training_axes(
 def check_reports(
     axes: Mapping[str, Axis], training: Mapping[str, Value], problems: Problems
 ) -> None:
-    """Refuses more reports than steps, the most reports held against the fewest steps."""
+    """Refuses more reports than steps, the most reports held against the fewest steps.
+
+    Where the file is wrong about one of them, nothing follows for the other.
+    """
+    if any(
+        problems.concern((section, name))
+        for section in ("search", "training")
+        for name in ("reports", "steps")
+    ):
+        return
     most, reports_key = _extreme("reports", axes, training, largest=True)
     fewest, steps_key = _extreme("steps", axes, training, largest=False)
     if most > fewest:

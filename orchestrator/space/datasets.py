@@ -15,6 +15,9 @@ DEFAULT_TEST_SHARE = 0.2
 ALL_BITS = 16
 """What the files of 16-bit pictures have room for."""
 
+WHEREABOUTS = ("path", "root", "match", "links")
+"""Keys that say where images lie; which they are, a fingerprint of their contents tells."""
+
 _Source = Rule(
     help="where the images are from",
     words=("digits", "folder", "table", "parquet", "torchvision"),
@@ -46,6 +49,14 @@ _Bits = Annotated[
         low=1,
         high=ALL_BITS,
         integer=True,
+    ),
+]
+_Links = Annotated[
+    Literal["follow"] | None,
+    Rule(
+        help="whether links may lead out of the folder, as those of hub caches, DVC and git-annex "
+        "do: follow; left out: such links are refused",
+        words=("follow",),
     ),
 ]
 _Path = Annotated[
@@ -102,6 +113,7 @@ class FolderSection(_ImagesSection):
         ),
     ] = None
     group: Annotated[str | None, Rule(help=_GROUP_HELP, text=Text.PATTERN)] = None
+    links: _Links = None
     bits: _Bits = None
     max_bad_fraction: _MaxBad = 0.01
 
@@ -123,6 +135,15 @@ class TableSection(_ImagesSection):
             text=Text.PATH,
         ),
     ] = None
+    match: Annotated[
+        Literal["ending"] | None,
+        Rule(
+            help="how a path that leads to no file finds one: ending, the file below `root` whose "
+            "path has the longest end in common with it; left out: not at all",
+            words=("ending",),
+        ),
+    ] = None
+    links: _Links = None
     test: _TestShare = None
     bits: _Bits = None
     max_bad_fraction: _MaxBad = 0.01
@@ -139,6 +160,7 @@ class ParquetSection(_ImagesSection):
     label_column: _LabelColumn = "label"
     split_column: _SplitColumn = None
     group: _GroupColumn = None
+    links: _Links = None
     test: _TestShare = None
     bits: _Bits = None
     max_bad_fraction: _MaxBad = 0.01

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -38,7 +39,11 @@ def load_space(
     except FileNotFoundError:
         raise space_error(where, f"no such file{_nearest(path)}") from None
     except IsADirectoryError:
-        raise space_error(where, "is a folder; name the search-space file in it") from None
+        raise space_error(
+            where,
+            "is a folder; name the search-space file in it, or write one for its images with: "
+            f"sft-sweep init {shlex.quote(where)}",
+        ) from None
     except OSError as error:
         raise space_error(where, f"cannot be read: {error.strerror or error}") from None
     except ValueError:

@@ -41,6 +41,10 @@ class Problems:
         """Notes one problem of the key at `path`."""
         self._found.append((path, text))
 
+    def concern(self, path: KeyPath) -> bool:
+        """Whether something is wrong at the path or below, so that what it says is unknown."""
+        return any(found[: len(path)] == path for found, _ in self._found)
+
     def raise_if_any(self, given: object) -> None:
         """Raises what was found, in the order of the keys in `given`; keys it lacks come last.
 

@@ -44,7 +44,7 @@ def read_search(
     problems: Problems,
     *,
     homes: Mapping[str, str],
-    validation: Validation,
+    validation: Validation | None,
     shelf: Shelf | None = None,
 ) -> Search:
     """What `search:` of a file says.
@@ -54,7 +54,7 @@ def read_search(
         problems: takes what is wrong; then the result serves no other purpose than further checks.
         homes: keys that belong elsewhere in the file -> their dotted path; at the top level,
             themselves.
-        validation: what the label budgets have to pay for.
+        validation: what the label budgets have to pay for; None where the file is wrong about it.
         shelf: of backbones, to check and expand their names; None takes every name.
     """
     if given is None:
@@ -174,7 +174,7 @@ def _cycle(waiting: Mapping[str, Axis]) -> list[str]:
 
 
 def _read_budgets(
-    given: Mapping[str, object], problems: Problems, validation: Validation
+    given: Mapping[str, object], problems: Problems, validation: Validation | None
 ) -> tuple[LabelBudget, ...]:
     path: KeyPath = ("search", "label_budget")
     listed = given.get("label_budget")
@@ -191,7 +191,7 @@ def _read_budgets(
         except SpecError:
             problems.add(path, refusal(item, BUDGET_ALLOWED))
             continue
-        phrase = None if validation.outside else _too_small(budget)
+        phrase = None if validation is None or validation.outside else _too_small(budget)
         if phrase is not None:
             problems.add(path, f"got {shown(item)}; {phrase}")
         elif budget in budgets:

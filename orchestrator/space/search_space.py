@@ -14,7 +14,7 @@ from orchestrator.space.axes import Axis, Fixed
 from orchestrator.space.axis_reading import Shelf
 from orchestrator.space.checks import check_reports, check_sampler, check_training_axes
 from orchestrator.space.combinations import combinations, num_combinations
-from orchestrator.space.datasets import SOURCES, DatasetSection
+from orchestrator.space.datasets import SOURCES, WHEREABOUTS, DatasetSection
 from orchestrator.space.problems import Problems, shown
 from orchestrator.space.rules import (
     DEFAULT_FREEZE_DEPTH,
@@ -139,7 +139,11 @@ class SearchSpace:
         )
         validation = read_validation(("validation",), given.get("validation"), problems)
         search = read_search(
-            given.get("search"), problems, homes=HOMES, shelf=shelf, validation=validation
+            given.get("search"),
+            problems,
+            homes=HOMES,
+            shelf=shelf,
+            validation=None if problems.concern(("validation",)) else validation,
         )
         axes = search.axes
         training = read_training(("training",), given.get("training"), problems, homes=HOMES)
@@ -251,7 +255,7 @@ class SearchSpace:
         """
         values = {key: value for key, value in self.to_json().items() if key not in CONDUCT}
         return values | {
-            "dataset": {k: v for k, v in values["dataset"].items() if k not in ("path", "root")},
+            "dataset": {k: v for k, v in values["dataset"].items() if k not in WHEREABOUTS},
             "training": without_added_defaults(values["training"]),
         }
 

@@ -62,7 +62,7 @@ def test_a_folder_becomes_a_leaderboard_with_its_class_names(
 ) -> None:
     home, done = swept
     (sweep,) = (home / "runs").iterdir()
-    assert "files that are no images by their names: 1\n  no/notes.txt" in done.stderr
+    assert "files that are no images by their names: 1 (1 .txt)\n  no/notes.txt" in done.stderr
     log = (sweep / "sweep.log").read_text()
     assert "dataset: test split: a share of 0.3, drawn by groups and seed" in log
     predictions = read_table(sweep, "predictions").to_pandas()

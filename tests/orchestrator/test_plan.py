@@ -131,7 +131,7 @@ def test_a_budget_that_no_budget_can_stand_in_for_says_so() -> None:
 
 def test_a_total_above_the_pool_says_how_many_there_are() -> None:
     (problem,) = _problems(_space({"label_budget": [{"total": 13}]}), _images())
-    assert "got {'total': 13}; there are 12 images outside the test split" in problem
+    assert "got {total: 13}; there are 12 images outside the test split" in problem
 
 
 def test_a_total_below_the_number_of_classes_is_refused() -> None:
@@ -176,7 +176,7 @@ def test_every_problem_is_told_at_once() -> None:
     assert [text.partition(";")[0].rpartition(" got ")[2] for text in problems[:3]] == [
         "2",
         "99",
-        "{'total': 500}",
+        "{total: 500}",
     ]
 
 

@@ -99,3 +99,45 @@ def test_init_of_what_is_no_folder_of_classes_says_so(
 ) -> None:
     assert run(["init", str(tmp_path)]) == 2
     assert "one folder a class" in capsys.readouterr().err
+
+
+def test_init_writes_a_file_for_a_table_that_validates(
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    monkeypatch.setattr("trainable.backbones.reachable", lambda **_: False)
+    flat = tmp_path / "flat"
+    (flat / "images").mkdir(parents=True)
+    rows = ["file;species"]
+    for number, photo in enumerate(sorted(photos.rglob("*.png"))):
+        photo.rename(flat / "images" / f"{number}.png")
+        rows.append(f"C:\\photos\\images\\{number}.png;{photo.parent.name}")
+    (flat / "labels.csv").write_text("\n".join(rows))
+    path = tmp_path / "flat.yaml"
+    assert run(["init", str(flat), "-o", str(path)]) == 0, capsys.readouterr().err
+    assert run(["validate", str(path)]) == 0
+
+
+def test_data_of_a_folder_names_the_command_that_writes_its_file(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["data", str(photos)]) == 2
+    assert f"write one for its images with: sft-sweep init {photos}" in capsys.readouterr().err
+
+
+def test_init_follows_links_where_a_folder_has_no_other_images(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    monkeypatch.setattr("trainable.backbones.reachable", lambda **_: False)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for folder in photos.iterdir():
+        (linked / folder.name).symlink_to(folder)
+    path = tmp_path / "linked.yaml"
+    assert run(["init", str(linked), "-o", str(path)]) == 0
+    assert '  links: "follow"\n' in path.read_text()
+    assert run(["validate", str(path)]) == 0

@@ -247,7 +247,7 @@ def test_validate_and_dry_run_tell_what_to_know_of_the_images(
         told = shown.err.splitlines()
         assert any(line.startswith("objective: accuracy, because no class") for line in told)
         assert "objective: accuracy" in shown.out.splitlines()
-        place = told.index("files that are no images by their names: 8")
+        place = told.index("files that are no images by their names: 8 (8 .txt)")
         assert told[place + 1 : place + 7] == [f"  0/{n}.txt" for n in range(5)] + [
             "  ... and 3 more"
         ]

@@ -125,3 +125,22 @@ def test_a_share_given_replaces_the_datas_own_test_split(tmp_path: Path, share: 
     test = dataset.images.split == Split.TEST
     assert test.mean() == pytest.approx(share, abs=0.15)
     assert "the data's own test split, 60 images, joins the rest" in notes_of(dataset)
+
+
+@pytest.mark.parametrize(
+    ("names", "is_noted"),
+    [
+        (("-1", "0", "1"), True),
+        (("-1", "1"), False),
+        (("-1", "0", "cat"), False),
+        (("0", "1"), False),
+    ],
+)
+def test_a_class_that_may_stand_for_a_missing_label_is_noted(
+    tmp_path: Path, names: tuple[str, ...], is_noted: bool
+) -> None:
+    for number, name in enumerate(names):
+        for place in range(12):
+            write(tmp_path / name / f"{place}.png", encoded(12 * number + place))
+    notes = notes_of(dataset_of(section(tmp_path)))
+    assert ("-1 is a class, of 12 images; where it stands for" in notes) is is_noted

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from orchestrator.sources import files
-from orchestrator.sources.files import Root, file_reader, read_file
+from orchestrator.sources.files import Refusal, Root, file_reader, read_file
 from tests.orchestrator.sources.conftest import write
 from trainable.errors import DataError
 
@@ -52,6 +52,7 @@ def test_a_root_refuses_what_is_not_a_file_inside_it(tmp_path: Path) -> None:
     (tmp_path / "root" / "in").symlink_to("a/b.png")
     (tmp_path / "root" / "out").symlink_to(outside)
     (tmp_path / "root" / "loop").symlink_to("loop")
+    (tmp_path / "root" / "dead").symlink_to("nowhere")
     assert root.refusal("a/b.png") is None
     assert root.refusal("a/../a/b.png") is None
     assert root.refusal("in") is None
@@ -60,16 +61,48 @@ def test_a_root_refuses_what_is_not_a_file_inside_it(tmp_path: Path) -> None:
         ("../outside", "lie outside"),
         (str(outside), "lie outside"),
         ("/etc/passwd", "lie outside"),
-        ("out", "are links to somewhere outside"),
+        ("out", "lead through links out of"),
         ("none.png", "are missing"),
         ("none/none.png", "are missing"),
-        ("loop", "are missing"),
+        ("loop", "are links to files that are not there"),
+        ("dead", "are links to files that are not there"),
         ("a", "are no files"),
         ("a\0b", "hold a NUL character"),
     ):
         refusal = root.refusal(path)
         assert refusal is not None
         assert refusal.startswith(reason), path
+
+
+def test_links_are_followed_where_they_may_be_but_never_a_path_that_leads_out(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "store" / "more" / "a", b"x")
+    write(tmp_path / "secret", b"x")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "file").symlink_to(tmp_path / "store" / "more" / "a")
+    (tmp_path / "root" / "folder").symlink_to(tmp_path / "store" / "more")
+    (tmp_path / "root" / "around").symlink_to(tmp_path)
+    root = Root(tmp_path / "root", follow=True)
+    assert root.refusal("file") is None
+    assert root.refusal("folder/a") is None
+    for path in ("../secret", "folder/../../secret", str(tmp_path / "secret")):
+        assert root.refusal(path) is Refusal.OUTSIDE
+    assert root.refusal("around/secret") is Refusal.LINKED
+
+
+@pytest.mark.parametrize(
+    ("content", "command"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", "git lfs pull"),
+        (b"/annex/objects/SHA256E-s9--ab.png\n", "git annex get"),
+    ],
+)
+def test_a_file_that_stands_for_one_that_was_not_fetched_says_so(
+    tmp_path: Path, content: bytes, command: str
+) -> None:
+    error = read_file(str(write(tmp_path / "a.png", content)))
+    assert str(error) == f"stands for a file that is not here; fetch it with {command}"
 
 
 def test_a_file_that_looks_like_a_missing_one_is_sought_inside_the_root_alone(

@@ -101,7 +101,8 @@ def test_hidden_files_are_passed_over_in_silence_and_others_are_counted(
     dataset = dataset_of(section(digits_folder))
     assert len(dataset.images) == 40
     notes = notes_of(dataset)
-    assert "files that are no images by their names: 2\n  0/notes.txt\n  1/README" in notes
+    assert "files that are no images by their names: 2 (1 .txt, 1 without suffix)\n" in notes
+    assert "\n  0/notes.txt\n  1/README" in notes
 
 
 def test_group_is_the_first_group_of_the_expression_or_all_it_matches(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_every_problem_of_a_folder_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "root" / "0" / "link.png").symlink_to(outside)
     lines = problems_of(section(tmp_path / "root", group="x"))
     assert [line.split(":")[0] for line in lines] == ["dataset.path"] * 2 + ["dataset.group"]
-    assert "links that lead out of the folder: '0/link.png'" in lines[0]
+    assert "links that lead out of the folder (1): '0/link.png'; to read what" in lines[0]
     assert "no image in: 'nothing'" in lines[1]
 
 
@@ -247,7 +248,9 @@ def test_links_inside_are_followed_and_a_loop_of_them_ends(digits_folder: Path) 
     (digits_folder / "0" / "dead.png").symlink_to(digits_folder / "0" / "nowhere.png")
     write(digits_folder / ".hidden" / "x.png", encoded(1700))
     (digits_folder / "1" / "x.png").symlink_to(digits_folder / ".hidden" / "x.png")
-    images = dataset_of(section(digits_folder)).images
+    dataset = dataset_of(section(digits_folder, max_bad_fraction=0.05))
+    images = dataset.images
+    assert "links to files that are not there, left out: 1\n  0/dead.png" in notes_of(dataset)
     assert len(images) == 41
     assert "1/x.png" in images.paths
 
@@ -262,3 +265,107 @@ def test_names_that_no_table_could_hold_are_refused(digits_folder: Path) -> None
     Path(os.fsdecode(odd)).write_bytes(encoded(1700))
     (line,) = problems_of(section(digits_folder))
     assert line.startswith("dataset.path: names that are no UTF-8: ")
+
+
+def linked(root: Path, store: Path) -> Path:
+    """A folder with links, below `root`, to every file below `store`, under the same names."""
+    for path in sorted(store.rglob("*.png")):
+        link = root / path.relative_to(store)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+    return root
+
+
+def test_links_to_files_outside_are_read_where_the_file_says_so(
+    digits_folder: Path, tmp_path: Path
+) -> None:
+    root = linked(tmp_path / "snapshot", digits_folder)
+    (line,) = problems_of(section(root))
+    assert "links that lead out of the folder (40): '0/0000.png', " in line
+    assert line.endswith("; to read what they lead to, say dataset.links: follow")
+    images = dataset_of(section(root, links="follow")).images
+    plain = dataset_of(section(digits_folder)).images
+    assert images.paths == plain.paths
+    assert images.fingerprint() == plain.fingerprint()
+
+
+def test_links_to_folders_outside_are_followed_and_those_to_folders_around_end(
+    digits_folder: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in ("0", "1"):
+        (root / name).symlink_to(digits_folder / name, target_is_directory=True)
+    (digits_folder / "0" / "around").symlink_to(tmp_path, target_is_directory=True)
+    (digits_folder / "0" / "again").symlink_to(digits_folder / "0", target_is_directory=True)
+    (digits_folder / "0" / "itself").symlink_to("itself")
+    dataset = dataset_of(section(root, links="follow"))
+    assert len(dataset.images) == 40
+    assert "links to folders around this one, not followed: 1\n  0/around" in notes_of(dataset)
+
+
+@pytest.mark.parametrize("links", [None, "follow"])
+def test_links_to_files_that_are_not_there_are_counted(
+    digits_folder: Path, tmp_path: Path, links: str | None
+) -> None:
+    root = linked(tmp_path / "snapshot", digits_folder)
+    for path in (digits_folder / "0").iterdir():
+        path.unlink()
+    line = problems_of(section(root, links=links))[-1]
+    assert line.startswith(
+        "dataset.path: 20 of 40 images are links to files that are not there: '0/0000.png', "
+    )
+    assert line.endswith("; fetch them (git annex get, dvc pull), or take the links away")
+
+
+@pytest.mark.parametrize(
+    ("names", "kinds"),
+    [
+        (["0/a.dcm", "1/b.dcm"], "2 .dcm"),
+        (["0/a.NPY", "0/b.npy", "1/c"], "2 .npy, 1 without suffix"),
+        (["0/a.tar.gz", "1/deep/b.raw"], "1 .gz, 1 .raw"),
+    ],
+)
+def test_kinds_of_files_that_are_not_read_are_counted(
+    tmp_path: Path, names: list[str], kinds: str
+) -> None:
+    for name in names:
+        write(tmp_path / name, b"x")
+    (line,) = problems_of(section(tmp_path))
+    assert f"no image in: '0', '1'; the files there ({kinds}) are not read: convert" in line
+
+
+@pytest.mark.parametrize("down", ["photos", "a/photos", "data"])
+@pytest.mark.parametrize("places", [("",), ("train", "test")])
+def test_class_folders_that_lie_deeper_are_named(
+    tmp_path: Path, down: str, places: tuple[str, ...]
+) -> None:
+    for number, place in enumerate(places):
+        write_digits(tmp_path / down / place, per_class=10, start=10 * number)
+    write(tmp_path / "code" / "a.py", b"x")
+    (line,) = problems_of(section(tmp_path))
+    assert f"all images lie in '{down}', in the folders " in line
+    assert line.endswith(f"say dataset.path: {tmp_path / down}")
+    assert len(dataset_of(section(tmp_path / down)).images) == 20 * len(places)
+
+
+@pytest.mark.parametrize("inner", ["", "more"])
+def test_a_class_folder_names_the_folder_of_class_folders(digits_folder: Path, inner: str) -> None:
+    if inner:
+        write(digits_folder / "0" / inner / "x.png", encoded(1700))
+    (line,) = problems_of(section(digits_folder / "0"))
+    assert f"{digits_folder} holds '0', '1' with images; if these are the classes, say" in line
+    assert line.endswith(f"dataset.path: {digits_folder}")
+
+
+def test_images_without_class_folders_name_the_table_beside_them(tmp_path: Path) -> None:
+    write_digits(tmp_path, classes=1)
+    table = write(tmp_path / "labels.csv", b"path,label\n")
+    (line,) = problems_of(section(tmp_path))
+    assert line.endswith(f"say dataset: {{source: table, path: {table}}}")
+
+
+def test_images_beside_class_folders_are_noted(digits_folder: Path) -> None:
+    write(digits_folder / "cover.png", encoded(1700))
+    notes = notes_of(dataset_of(section(digits_folder)))
+    assert "images beside the class folders, left out: 1\n  cover.png" in notes

@@ -265,3 +265,27 @@ def test_a_number_beyond_64_bits_is_a_problem(tmp_path: Path) -> None:
     )
     (line,) = problems_of(section(tmp_path))
     assert line.startswith("dataset.path: a.parquet cannot be read: Integer value")
+
+
+@pytest.mark.parametrize("link", ["shards", "folder"])
+def test_links_to_files_outside_are_read_where_the_file_says_so(tmp_path: Path, link: str) -> None:
+    store, root = tmp_path / "store", tmp_path / "root"
+    for number in range(2):
+        write_parquet(store / f"{number}.parquet", start=100 * number)
+    root.mkdir()
+    if link == "folder":
+        (root / "data").symlink_to(store)
+    else:
+        for path in store.iterdir():
+            (root / path.name).symlink_to(path)
+    (line,) = problems_of(section(root))
+    assert line.endswith("to read what they lead to, say dataset.links: follow")
+    images = dataset_of(section(root, links="follow")).images
+    assert images.fingerprint() == dataset_of(section(store)).images.fingerprint()
+
+
+def test_shards_that_were_not_fetched_are_counted(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "0.parquet")
+    (tmp_path / "1.parquet").symlink_to("nowhere")
+    (line,) = problems_of(section(tmp_path, links="follow"))
+    assert "1 of 2 files are links to files that are not there: '1.parquet'; fetch" in line

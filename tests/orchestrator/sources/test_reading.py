@@ -284,3 +284,11 @@ def test_images_of_a_kind_are_decoded_until_one_is_sound(
     assert 1 < len(decoded) < 20
     assert len(read.images) == 199
     assert "1 of 200 images cannot be used (200 were checked)" in notes_of(read)
+
+
+def test_a_class_whose_images_are_all_broken_is_told_by_its_cause_alone(tmp_path: Path) -> None:
+    write_digits(tmp_path, per_class=12)
+    for path in (tmp_path / "1").iterdir():
+        path.write_bytes(b"")
+    (line,) = problems_of(section(tmp_path))
+    assert line.startswith("dataset.max_bad_fraction: got 0.01; 12 of 24 images cannot be used")

@@ -7,6 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.sources.endings import Endings
+from orchestrator.sources.files import Root
+from orchestrator.sources.table_file import delimiter_of
 from orchestrator.space import TableSection
 from tests.orchestrator.sources.conftest import (
     dataset_of,
@@ -149,8 +152,11 @@ def test_every_problem_of_the_rows_is_told_at_once(tmp_path: Path) -> None:
     path = write_table(root, rows=[{**row, "split": "tset"} for row in rows], files=False)
     lines = problems_of(section(path, split_column="split"))
     text = "\n".join(lines)
-    assert f"dataset.path_column: 4 of 32 lie outside {root}: '../secret.png', " in text
-    assert f"1 of 32 are links to somewhere outside {root}: 'link.png'" in text
+    assert f"dataset.path_column: 3 of 32 lie outside {root}: '../secret.png', " in text
+    assert (
+        f"2 of 32 lead through links out of {root}: 'link.png', 'out/secret.png'; to read what "
+        "they lead to, say dataset.links: follow"
+    ) in text
     assert "1 of 32 are missing: 'none.png'" in text
     assert "1 of 32 are no files: 'images'" in text
     assert "paths in several rows, though an image has one label: 'images/000.png'" in text
@@ -178,10 +184,13 @@ def test_what_is_no_table_says_what_is_due(tmp_path: Path) -> None:
     for path, reason in (
         (tmp_path / "none.csv", "no such file"),
         (tmp_path, "is a folder; allowed: a CSV or Parquet file"),
-        (write(tmp_path / "labels.xlsx", b"PK"), "allowed: .csv, .tsv or .parquet (save sheets as"),
+        (
+            write(tmp_path / "labels.xlsx", b"PK"),
+            "allowed: .csv, .tsv, .txt or .parquet (save s",
+        ),
         (rowless, "has no rows"),
         (ragged, "cannot be read: CSV parse error"),
-        (latin, "cannot be read: "),
+        (latin, "invalid UTF8 data; save it in UTF-8"),
         (torn, "cannot be read: "),
         (write(tmp_path / "empty.csv", b""), "cannot be read: Empty CSV file"),
     ):
@@ -200,3 +209,202 @@ def test_a_byte_order_mark_of_a_spreadsheet_is_no_part_of_a_column(tmp_path: Pat
     path = write_table(tmp_path, rows=labelled())
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert len(dataset_of(section(path)).images) == 24
+
+
+DELIMITED = [
+    ("csv", ";", "utf-8"),
+    ("csv", "\t", "utf-8-sig"),
+    ("txt", "|", "utf-8"),
+    ("tsv", ",", "utf-8"),
+    ("csv", ";", "utf-8-sig"),
+    ("txt", "\t", "utf-16"),
+]
+
+
+def write_delimited(
+    path: Path, *, delimiter: str, encoding: str = "utf-8", start: str = ""
+) -> Path:
+    """A table of 24 images whose names, labels and notes hold whatever else may separate fields."""
+    with path.open("w", newline="", encoding=encoding) as file:
+        file.write(start)
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(["label", "note", "path"])
+        for number in range(24):
+            name = f"a,b;c|d {number}.png"
+            write(path.parent / name, encoded(number))
+            writer.writerow([f"x;{number % 2},y", 'a "long"\nnote, really; so\tlong', name])
+    return path
+
+
+@pytest.mark.parametrize(("kind", "delimiter", "encoding"), DELIMITED)
+def test_what_separates_fields_is_found_out(
+    tmp_path: Path, kind: str, delimiter: str, encoding: str
+) -> None:
+    path = write_delimited(tmp_path / f"t.{kind}", delimiter=delimiter, encoding=encoding)
+    images = dataset_of(section(path)).images
+    assert images.class_names == ("x;0,y", "x;1,y")
+    assert "a,b;c|d 5.png" in images.paths
+
+
+def test_a_spreadsheets_line_about_the_separator_is_followed(tmp_path: Path) -> None:
+    path = write_delimited(tmp_path / "t.csv", delimiter=";", start="sep=;\r\n")
+    assert len(dataset_of(section(path)).images) == 24
+
+
+def test_columns_of_a_table_with_semicolons_are_named_where_one_lacks(tmp_path: Path) -> None:
+    path = write_delimited(tmp_path / "t.csv", delimiter=";")
+    (line,) = problems_of(section(path, label_column="lable"))
+    assert line.endswith("columns: 'label', 'note', 'path'; did you mean label?")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "found"),
+    [
+        ("path,label\na,b", ("path", "label"), ","),
+        ("a;b,c\n1;2,3\n", (), ","),
+        ("a;b,c\n1;2,3,4\n", (), ";"),
+        ("a;b,c\n1;2,3\n", ("a",), ";"),
+        ("alone\nx\n", ("alone",), ","),
+        ("", (), ","),
+    ],
+)
+def test_the_delimiter_is_what_makes_wanted_columns_and_equal_rows(
+    text: str, wanted: tuple[str, ...], found: str
+) -> None:
+    assert delimiter_of(text, wanted=wanted) == found
+
+
+def moved(root: Path, at: str, paths: Sequence[str]) -> TableSection:
+    """24 images in `images/` of a folder, and at `at` a table with these paths of them."""
+    root.mkdir(exist_ok=True)
+    for number in range(24):
+        write(root / "images" / f"i{number:02d}.png", encoded(number))
+    path = root / at
+    path.parent.mkdir(exist_ok=True)
+    rows = [{"path": one, "label": "ab"[number % 2]} for number, one in enumerate(paths)]
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return section(path)
+
+
+def named(pattern: str) -> list[str]:
+    return [pattern.format(number) for number in range(24)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "note"),
+    [
+        ("images\\i{:02d}.png", "backslashes, taken for slashes: 24, such as 'images/i00.png'"),
+        (".\\images\\i{:02d}", "backslashes, taken for slashes: 24, such as 'images/i00.png'"),
+        ("images/i{:02d}", "without the suffix of their files, or with another: 24, such as"),
+        ("images/i{:02d}.dcm", "'images/i00.png' for 'images/i00.dcm'"),
+    ],
+)
+def test_paths_that_can_mean_one_file_alone_are_read_as_that(
+    tmp_path: Path, pattern: str, note: str
+) -> None:
+    dataset = dataset_of(moved(tmp_path, "t.csv", named(pattern)))
+    assert set(dataset.images.paths) == set(named("images/i{:02d}.png"))
+    assert note in notes_of(dataset)
+
+
+def test_a_path_without_suffix_that_fits_two_images_is_missing(tmp_path: Path) -> None:
+    found = moved(tmp_path, "t.csv", named("images/i{:02d}"))
+    write(tmp_path / "images" / "i03.jpg", encoded(30, ".jpg"))
+    (line,) = problems_of(found)
+    assert line == (
+        "dataset.path_column: 1 of 24 are missing: 'images/i03'; there are several files for one "
+        "path: 'i03.jpg', 'i03.png' for 'images/i03'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("at", "pattern", "keys"),
+    [
+        ("meta/t.csv", "images/i{:02d}.png", {"root": ""}),
+        ("meta/t.csv", "i{:02d}.png", {"root": "images"}),
+        ("meta/t.csv", "images\\i{:02d}", {"root": ""}),
+        ("meta/t.csv", "../images/i{:02d}.png", {"root": "images"}),
+        ("t.csv", "i{:02d}.png", {"root": "images"}),
+        ("t.csv", "i{:02d}", {"root": "images"}),
+        ("t.csv", "photos/images/i{:02d}.png", {"match": "ending"}),
+        ("t.csv", "/home/bob/data/images/i{:02d}.png", {"match": "ending"}),
+        ("t.csv", "C:\\bob\\images\\i{:02d}.png", {"match": "ending"}),
+        ("t.csv", "file:///data/i{:02d}.jpg", {"match": "ending"}),
+        ("meta/t.csv", "/home/bob/images/i{:02d}.png", {"root": "images", "match": "ending"}),
+    ],
+)
+def test_the_keys_that_a_message_names_make_the_paths_work(
+    tmp_path: Path, at: str, pattern: str, keys: dict[str, str]
+) -> None:
+    home = tmp_path / "data"
+    home.mkdir()
+    (line,) = problems_of(moved(home, at, named(pattern)))
+    if "root" in keys:
+        keys = {**keys, "root": str(home / keys["root"])}
+    said = " and ".join(f"dataset.{key}: {value}" for key, value in keys.items())
+    assert f"; with {said}, 24 of 24 would lead to files" in line
+    assert len(dataset_of(section(home / at, **keys)).images) == 24
+
+
+def test_files_in_several_folders_are_matched_by_the_ends_of_their_paths(tmp_path: Path) -> None:
+    for number in range(24):
+        write(tmp_path / f"part{number % 3}" / f"i{number:02d}.png", encoded(number + 24))
+    path = tmp_path / "t.csv"
+    rows = [{"path": f"i{number:02d}", "label": number % 2} for number in range(24)]
+    pd.DataFrame(rows).to_csv(path, index=False)
+    (line,) = problems_of(section(path))
+    assert "with dataset.match: ending, 24 of 24 would lead to files" in line
+    images = dataset_of(section(path, match="ending")).images
+    assert "part2/i05.png" in images.paths
+
+
+def test_the_longest_end_decides_and_a_tie_does_not(tmp_path: Path) -> None:
+    for place in ("a/x/1.png", "b/x/1.png", "b/y/1.png", "c/2.png"):
+        write(tmp_path / place, b"x")
+    endings = Endings(Root(tmp_path))
+    assert endings.find("/home/bob/a/x/1.png") == "a/x/1.png"
+    assert endings.find("/home/bob/y/1.png") == "b/y/1.png"
+    assert endings.find("/home/bob/x/1.png") is None
+    assert endings.find("1.png") is None
+    assert endings.find("z/2") == "c/2.png"
+    assert endings.find("3.png") is None
+
+
+def test_where_most_paths_lead_to_files_nothing_else_is_read(tmp_path: Path) -> None:
+    paths = [*named("images/i{:02d}.png")[:20], *named("images\\i{:02d}.png")[20:]]
+    (line,) = problems_of(moved(tmp_path, "t.csv", paths))
+    assert line.startswith("dataset.path_column: 4 of 24 are missing: ")
+    assert "there are files that look alike: 'images/i20.png' for 'images\\\\i20.png'" in line
+
+
+def test_links_of_a_table_are_followed_where_the_file_says_so(tmp_path: Path) -> None:
+    plain = dataset_of(moved(tmp_path / "plain", "t.csv", named("images/i{:02d}.png")))
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    (snapshot / "images").symlink_to(tmp_path / "plain" / "images")
+    (snapshot / "t.csv").symlink_to(tmp_path / "plain" / "t.csv")
+    (line,) = problems_of(section(snapshot / "t.csv"))
+    assert line.endswith("; to read what they lead to, say dataset.links: follow")
+    images = dataset_of(section(snapshot / "t.csv", links="follow")).images
+    assert images.fingerprint() == plain.images.fingerprint()
+
+
+def test_dead_links_of_a_table_are_counted(tmp_path: Path) -> None:
+    found = moved(tmp_path, "t.csv", named("images/i{:02d}.png"))
+    for number in range(3):
+        (tmp_path / "images" / f"i{number:02d}.png").unlink()
+        (tmp_path / "images" / f"i{number:02d}.png").symlink_to("nowhere")
+    (line,) = problems_of(found)
+    assert "3 of 24 are links to files that are not there: 'images/i00.png', " in line
+    assert line.endswith("; fetch them (git annex get, dvc pull), or take the links away")
+
+
+def test_links_are_among_the_keys_that_a_message_names(tmp_path: Path) -> None:
+    moved(tmp_path / "plain", "t.csv", named("/home/bob/images/i{:02d}.png"))
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    (snapshot / "images").symlink_to(tmp_path / "plain" / "images")
+    (snapshot / "t.csv").symlink_to(tmp_path / "plain" / "t.csv")
+    (line,) = problems_of(section(snapshot / "t.csv"))
+    assert "with dataset.match: ending and dataset.links: follow, 24 of 24 would lead to" in line
+    assert len(dataset_of(section(snapshot / "t.csv", match="ending", links="follow")).images) == 24

@@ -105,6 +105,17 @@ def test_a_dataset_with_absolute_paths_means_the_same_from_every_directory(
     assert DigitsSection().absolute() == DigitsSection()
 
 
+def test_where_images_lie_and_how_they_are_found_is_no_part_of_the_meaning(read: Read) -> None:
+    given = {"source": "table", "path": "a.csv"}
+    plain = read(dataset=given)
+    for keys in ({"path": "b.csv"}, {"root": "x"}, {"match": "ending"}, {"links": "follow"}):
+        space = read(dataset={**given, **keys})
+        assert space.fingerprint() == plain.fingerprint()
+        assert space.dataset.to_json() == {**plain.dataset.to_json(), **keys}
+    assert not {"match", "links", "root"} & set(plain.dataset.to_json())
+    assert read(dataset={**given, "label_column": "x"}).fingerprint() != plain.fingerprint()
+
+
 def test_no_baseline_is_an_answer(read: Read) -> None:
     assert read(baselines=[]).baselines == ()
 
@@ -361,4 +372,22 @@ def test_validation_outside_the_budget_has_to_be_said_in_so_many_words(
     problems: Callable[..., list[str]], validation: dict[str, object], line: str
 ) -> None:
     (found,) = problems(validation=validation)
+    assert found.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("top", "search", "line"),
+    [
+        ({"validation": {"split": "val"}}, {"label_budget": [1]}, "validation.outside_budget: "),
+        ({"validation": {"folds": 1}}, {"label_budget": [1]}, "validation.folds: got 1"),
+        ({"validation": {"fold": 2}}, {"label_budget": [1]}, "validation.fold: unknown key"),
+        ({"training": {"steps": 0, "reports": 500}}, {}, "training.steps: got 0"),
+        ({"training": {"steps": 3, "reports": 0}}, {}, "training.reports: got 0"),
+        ({"training": {"reports": 500}}, {"steps": [900, 0]}, "search.steps: got 0"),
+    ],
+)
+def test_what_follows_from_a_problem_is_no_problem_of_its_own(
+    problems: Callable[..., list[str]], top: dict[str, Any], search: dict[str, Any], line: str
+) -> None:
+    (found,) = problems(search, **top)
     assert found.startswith(line)
