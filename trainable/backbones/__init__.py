@@ -138,22 +138,11 @@ def outline(name: str, *, image_size: int) -> TracedBackbone:
     Raises:
         BackboneError: the name is unknown, the size does not suit it, or it cannot be traced.
     """
-    import torch
-    from torch.nn.modules.module import register_module_parameter_registration_hook
-
+    from trainable.backbones.memoryless import without_memory
     from trainable.graphs import trace
 
     source = source_of_name(name)
-    # Not `with torch.device("meta")`: some models compute their widths with tensors. Parameters
-    # lose their memory before they are initialised, so that what they draw is a formality.
-    without_memory = register_module_parameter_registration_hook(
-        _without_memory  # type: ignore[arg-type]  # torch's annotation forgets what may come back
-    )
-    try:
-        with without_memory, torch.random.fork_rng(devices=[]):
-            model: nn.Module = source.architecture(name, image_size=image_size)
-    except BackboneError:  # a few of timm's compute with weights that they have just drawn
-        model = source.architecture(name, image_size=image_size)
+    model = without_memory(lambda: source.architecture(name, image_size=image_size))
     return trace(model.to("meta").eval(), image_size=image_size, opaque=source.opaque())
 
 
@@ -236,13 +225,6 @@ def reachable(*, timeout_s: float) -> bool:
     from trainable.backbones import torchvision_models
 
     return torchvision_models.reachable(timeout_s=timeout_s)
-
-
-def _without_memory(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
-    from torch import nn
-
-    del module, name
-    return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
 
 def _copy_into(model: nn.Module, weights: Weights, arrays: Arrays, *, head: str) -> None:

@@ -60,7 +60,7 @@ class Coverage:
 
 
 def compare(model: nn.Module, arrays: Arrays) -> Coverage:
-    """How weights would fit a model, by names and shapes alone; it may be without memory.
+    """How weights would fit a model, by names and shapes alone.
 
     Args:
         model: only looked at.

@@ -35,7 +35,7 @@ def fit_by_names(model: nn.Module, arrays: Arrays, adapted: Arrays) -> Fit:
     Which layer is its head comes out when it is traced; here any one that could be may be empty.
 
     Args:
-        model: the network, which may be without memory.
+        model: the network, whose values do not count.
         arrays: the weights.
         adapted: the same as the network takes them.
 

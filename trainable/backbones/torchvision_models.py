@@ -28,6 +28,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from trainable.backbones.files import is_original, named_hash, read_tensors, to_array
 from trainable.backbones.fitting import Fit, fit_by_names
+from trainable.backbones.memoryless import without_memory
 from trainable.backbones.unwrapping import Unwrapped, unwrap
 from trainable.backbones.weights import (
     RANDOM,
@@ -195,8 +196,7 @@ def _unwrapped(name: str, weights: str) -> Unwrapped:
         BackboneError: the file cannot be read, or does not have what the architecture needs.
     """
     size = int(_member(name, "").transforms().crop_size[0])
-    with torch.device("meta"):
-        model = _build(name, image_size=size, pretrained=True)
+    model = without_memory(lambda: architecture(name, image_size=size))
 
     def fit(arrays: Arrays) -> Fit:
         return fit_by_names(model, arrays, _adapted(arrays, model, image_size=size))
