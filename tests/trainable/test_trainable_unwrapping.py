@@ -330,7 +330,9 @@ def test_a_pickle_of_more_than_tensors_is_refused_with_what_it_wants_and_what_to
 def test_a_torchscript_archive_is_refused_without_advice_to_run_it(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch's: it is deprecated
-        program = torch.jit.trace(build_small().eval(), torch.ones(1, 3, 8, 8))
+        program: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
+            build_small().eval(), torch.ones(1, 3, 8, 8)
+        )
         torch.jit.save(program, tmp_path / "w.pt")
     with pytest.raises(BackboneError, match="refused: it is a TorchScript archive") as caught:
         own_code(str(tmp_path / "w.pt"))
