@@ -10,6 +10,7 @@ from orchestrator.errors import UsageError
 from orchestrator.inputs import backbones
 from orchestrator.space import SearchSpace
 from orchestrator.space.rules import Text
+from trainable.weight_paths import split_part
 
 MOST_BYTES = 500 * 2**20
 """Ray takes no larger package of a job's files."""
@@ -69,8 +70,9 @@ def _relative_paths(space: SearchSpace) -> Iterator[str]:
         for name in type(section).model_fields
         if type(section).rule(name).text is Text.PATH
     ]
-    given += [name.partition("@")[2] for name in backbones(space)]
-    given += [custom.weights for custom in space.custom.values()]
+    weights = [name.partition("@")[2] for name in backbones(space)]
+    weights += [custom.weights for custom in space.custom.values() if custom.weights]
+    given += [str(split_part(path)[0]) for path in weights]
     for custom in space.custom.values():
         top = custom.module.partition(":")[0].partition(".")[0]
         given += [top, f"{top}.py"]

@@ -13,7 +13,7 @@ from orchestrator.objective import decide_objective
 from orchestrator.plan import Plan, make_plan
 from orchestrator.sharing import KeptBoundaries, kept_boundaries
 from orchestrator.sources import Dataset, Demand, Note, read_dataset
-from orchestrator.space import SearchSpace, load_space
+from orchestrator.space import SearchSpace, load_space, relative_backbone
 from trainable import backbones as shelf
 from trainable.backbones import Backbone, Weights, load_weights
 from trainable.errors import BackboneError, SpecError
@@ -112,6 +112,11 @@ def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
             graphs[name] = built.graphs
     except BackboneError as error:
         raise UsageError(f"{path}: search.backbone: {error}") from error
+    notes += tuple(
+        Note(f"{relative_backbone(name)}: {note}")
+        for name in weights
+        for note in weights[name].notes
+    )
     kept, problem = kept_boundaries(space, images, cuts)
     if problem is not None:
         notes += (Note(f"features are not kept: {problem}"),)

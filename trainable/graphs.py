@@ -270,7 +270,11 @@ def _holds_tensor(value: object) -> bool:
 def _is_classifier(module: fx.GraphModule, node: fx.Node, facts: dict[fx.Node, NodeFacts]) -> bool:
     if node.op != "call_module" or not facts[node].pixels:
         return False
-    layer = module.get_submodule(str(node.target))
+    return can_classify(module.get_submodule(str(node.target)))
+
+
+def can_classify(layer: nn.Module) -> bool:
+    """Whether a layer is of a kind that is replaced as a head."""
     if isinstance(layer, nn.Conv2d):
         return layer.kernel_size == (1, 1) and layer.groups == 1
     return isinstance(layer, nn.Linear)

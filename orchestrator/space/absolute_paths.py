@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from orchestrator.space.axes import Axis, Case, Choice, Condition, Domain, Fixed, Range, matches
 from orchestrator.space.rules import Value
+from trainable.weight_paths import is_path
 
 
 def absolute_path(path: str) -> str:
@@ -19,14 +20,14 @@ def absolute_path(path: str) -> str:
 def absolute_backbone(backbone: str) -> str:
     """`NAME[@WEIGHTS]` with the path of a file of weights made absolute; others as they are."""
     name, at, weights = backbone.partition("@")
-    return name + at + absolute_path(weights) if _is_path(weights) else backbone
+    return name + at + absolute_path(weights) if is_path(weights) else backbone
 
 
 def relative_backbone(backbone: str) -> str:
     """`NAME@WEIGHTS` with a file below the current directory as one would name it from here."""
     name, at, weights = backbone.partition("@")
     here = Path.cwd()
-    if not _is_path(weights) or not Path(weights).is_relative_to(here):
+    if not is_path(weights) or not Path(weights).is_relative_to(here):
         return backbone
     return name + at + str(Path(weights).relative_to(here))
 
@@ -47,11 +48,6 @@ def absolute_axes(axes: Mapping[str, Axis]) -> dict[str, Axis]:
         name: Axis(name, tuple(_case(name, case, spelled) for case in axis.cases))
         for name, axis in axes.items()
     }
-
-
-def _is_path(weights: str) -> bool:
-    """Whether what stands behind the @ is a file, and no name that a source gives to weights."""
-    return "/" in weights or bool(PurePath(weights).suffix)
 
 
 def _case(axis: str, case: Case, spelled: Mapping[str, str]) -> Case:

@@ -29,7 +29,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def packed(into: Path, path: str = "photos") -> tuple[list[str], set[str]]:
     """What `pack` says, and the files that are there then."""
-    own = {"name": "mine", "module": "my_models:build", "weights": "weights/my.safetensors"}
+    weights = "weights/my.safetensors#model"
+    own = {"name": "mine", "module": "my_models:build", "weights": weights}
     search = {"backbone": ["tiny_strokes", own], "label_budget": [2]}
     values = {"dataset": {"source": "folder", "path": path}, "search": search}
     file = Path("pets.yaml")

@@ -48,7 +48,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / file).parent.mkdir(parents=True)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            save_file(shufflenet_v2_x0_5(weights=None).state_dict(), folder / file)
+            state = shufflenet_v2_x0_5(weights=None).state_dict()
+        if seed:
+            torch.save({"model": state, "epoch": 3}, folder / file)
+        else:
+            save_file(state, folder / file)
     (folder / "files.yaml").write_text(yaml.safe_dump(SPACE))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -81,6 +85,12 @@ def test_tables_show_short_names_and_keep_the_whole_path(path: Path) -> None:
 def whole(path: Path, place: int) -> str:
     """The spelling that means the same from every directory."""
     return SPELLED[place].replace("@", f"@{path.parent}/")
+
+
+def test_the_part_of_a_checkpoint_that_is_taken_is_told_beforehand(path: Path) -> None:
+    notes = [note.text for note in prepare(path.parent / "files.yaml").notes]
+    assert f"{SPELLED[1]}: weights: those in model of the file" in notes
+    assert not any(note.startswith(SPELLED[0]) for note in notes)
 
 
 def test_the_search_space_that_is_kept_has_absolute_paths(path: Path) -> None:

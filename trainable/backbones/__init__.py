@@ -3,23 +3,28 @@
 `load_weights` touches files and the network and belongs to the driver; a `Backbone` is made from
 what it returns, anywhere, without files. One module a source of backbones: `shipped`,
 `torchvision_models`, `timm_models`, and `custom_models` for the user's own code.
-
-A name of a shipped backbone is checked without importing torch, so that a search-space file is
-checked before anything that takes seconds.
 """
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from trainable.backbones import shipped
-from trainable.backbones.weights import RANDOM, Arrays, Preprocessing, ShelfEntry, Weights
+from trainable.backbones.sources import (
+    MODULES,
+    describe,
+    expand,
+    known_problem,
+    names,
+    shelf,
+    source_called,
+    source_of,
+    source_of_name,
+    without_weights,
+)
+from trainable.backbones.weights import Arrays, Preprocessing, ShelfEntry, Weights
 from trainable.custom import CustomBackbone
 from trainable.errors import BackboneError
 
@@ -45,14 +50,6 @@ __all__ = [
     "shipped_modules",
     "untrained",
 ]
-
-_MODULES = {
-    "shipped": "shipped",
-    "torchvision": "torchvision_models",
-    "timm": "timm_models",
-    "custom": "custom_models",
-}
-"""By the name of a source, where it is."""
 
 
 class Backbone:
@@ -106,14 +103,14 @@ class Backbone:
 
     def _built(self, image_size: int) -> tuple[nn.Module, Arrays]:
         """The architecture, and the arrays as it takes them, not yet copied into it."""
-        source = _source_called(self.weights.source)
+        source = source_called(self.weights.source)
         model: nn.Module = source.build(self.weights, image_size=image_size)
         return model, source.adapt(self.weights, model, image_size=image_size)
 
     def _trace(self, image_size: int) -> TracedBackbone:
         from trainable.graphs import trace
 
-        opaque = _source_called(self.weights.source).opaque()
+        opaque = source_called(self.weights.source).opaque()
         model, arrays = self._built(image_size)
         traced = trace(model.eval(), image_size=image_size, opaque=opaque)
         _copy_into(model, self.weights, arrays, head=str(traced.head.target))
@@ -126,50 +123,6 @@ class Backbone:
         own = self.weights.source == custom_models.NAME
         with custom_models.importable(self.weights) if own else nullcontext():
             return from_bytes(graph, self.weights.arrays)
-
-
-def names(pattern: str = "*") -> list[str]:
-    """The known names that match a glob pattern, shipped ones first.
-
-    timm's, more than a thousand, are asked for by patterns that begin with `timm:`.
-    """
-    first, *others, in_timm = _shelf()
-    sources = [in_timm] if in_timm.owns(pattern) else [first, *others]
-    every = [name for source in sources for name in source.names()]
-    return [name for name in every if fnmatch.fnmatchcase(name, pattern)]
-
-
-def expand(pattern: str) -> list[str]:
-    """The backbones meant by `NAME[@WEIGHTS]` whose NAME may be a glob pattern.
-
-    A name that matches nothing is returned as it is, for `known_problem` to tell.
-    """
-    name, at, wanted = pattern.partition("@")
-    if _source_of(name) is shipped:
-        return [pattern]
-    return [match + at + wanted for match in names(name)] or [pattern]
-
-
-def known_problem(backbone: str) -> str | None:
-    """What is wrong with `NAME[@WEIGHTS]`, or None; no weights are read."""
-    name, _, wanted = backbone.partition("@")
-    source = _source_of(name)
-    if source is None:
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"got {backbone!r}; unknown backbone{hint or '.'} See: sft-sweep backbones"
-    problem: str | None = source.problem(name, wanted)
-    return None if problem is None else f"got {backbone!r}; {problem}"
-
-
-def describe(name: str) -> ShelfEntry:
-    """What is known of a backbone's default weights without reading them.
-
-    Raises:
-        BackboneError: the name is unknown.
-    """
-    entry: ShelfEntry = _source_of_name(name).describe(name)
-    return entry
 
 
 def outline(name: str, *, image_size: int) -> TracedBackbone:
@@ -185,22 +138,11 @@ def outline(name: str, *, image_size: int) -> TracedBackbone:
     Raises:
         BackboneError: the name is unknown, the size does not suit it, or it cannot be traced.
     """
-    import torch
-    from torch.nn.modules.module import register_module_parameter_registration_hook
-
+    from trainable.backbones.memoryless import without_memory
     from trainable.graphs import trace
 
-    source = _source_of_name(name)
-    # Not `with torch.device("meta")`: some models compute their widths with tensors. Parameters
-    # lose their memory before they are initialised, so that what they draw is a formality.
-    without_memory = register_module_parameter_registration_hook(
-        _without_memory  # type: ignore[arg-type]  # torch's annotation forgets what may come back
-    )
-    try:
-        with without_memory, torch.random.fork_rng(devices=[]):
-            model: nn.Module = source.architecture(name, image_size=image_size)
-    except BackboneError:  # a few of timm's compute with weights that they have just drawn
-        model = source.architecture(name, image_size=image_size)
+    source = source_of_name(name)
+    model = without_memory(lambda: source.architecture(name, image_size=image_size))
     return trace(model.to("meta").eval(), image_size=image_size, opaque=source.opaque())
 
 
@@ -210,7 +152,7 @@ def untrained(name: str) -> Backbone:
     Raises:
         BackboneError: the name is unknown.
     """
-    return Backbone(load_weights(_without_weights(name)))
+    return Backbone(load_weights(without_weights(name)))
 
 
 def network(weights: Weights, *, image_size: int) -> nn.Module:
@@ -223,12 +165,13 @@ def network(weights: Weights, *, image_size: int) -> nn.Module:
     Raises:
         BackboneError: there is no such architecture here, or it cannot be built.
     """
-    if weights.source not in _MODULES:
+    if weights.source not in MODULES:
+        known = ", ".join(MODULES)
         raise BackboneError(
-            f"{weights.backbone}: unknown source {weights.source!r}; known: {', '.join(_MODULES)}"
+            f"{weights.backbone}: unknown source {weights.source!r}; known: {known}"
         )
-    source = _source_called(weights.source)
-    if source in _shelf() and _source_of_name(weights.architecture) is not source:
+    source = source_called(weights.source)
+    if source in shelf() and source_of_name(weights.architecture) is not source:
         raise BackboneError(f"{weights.source} has no {weights.architecture!r}")
     model: nn.Module = source.build(weights, image_size=image_size)
     return model.eval()
@@ -243,7 +186,7 @@ def network_graph(weights: Weights, *, image_size: int) -> TracedBackbone:
     from trainable.graphs import trace
 
     model = network(weights, image_size=image_size)
-    return trace(model, image_size=image_size, opaque=_source_called(weights.source).opaque())
+    return trace(model, image_size=image_size, opaque=source_called(weights.source).opaque())
 
 
 def load_weights(backbone: str | CustomBackbone) -> Weights:
@@ -260,7 +203,7 @@ def load_weights(backbone: str | CustomBackbone) -> Weights:
     if problem is not None:
         raise BackboneError(problem)
     name, _, wanted = backbone.partition("@")
-    source = _source_of(name)
+    source = source_of(name)
     assert source is not None
     weights: Weights = source.load(name, wanted, backbone)
     return weights
@@ -282,48 +225,6 @@ def reachable(*, timeout_s: float) -> bool:
     from trainable.backbones import torchvision_models
 
     return torchvision_models.reachable(timeout_s=timeout_s)
-
-
-def _shelf() -> Iterator[ModuleType]:
-    """The sources whose backbones have names of their own, imported as they are asked."""
-    return map(_source_called, ("shipped", "torchvision", "timm"))
-
-
-def _without_weights(name: str) -> str:
-    return name if _source_of(name) is shipped else f"{name}@{RANDOM}"
-
-
-def _source_of_name(name: str) -> ModuleType:
-    """The source of a backbone whose weights do not matter.
-
-    Raises:
-        BackboneError: this is no name of one.
-    """
-    source = _source_of(name)
-    if source is None:
-        raise BackboneError(
-            known_problem(name) or f"got {name!r}; a name alone is due here, without weights"
-        )
-    problem = known_problem(_without_weights(name))
-    if problem is not None:
-        raise BackboneError(problem)
-    return source
-
-
-def _source_of(name: str) -> ModuleType | None:
-    return next((source for source in _shelf() if source.owns(name)), None)
-
-
-def _source_called(name: str) -> ModuleType:
-    """The source that weights name; it alone is imported: torchvision and its compiler take 2 s."""
-    return importlib.import_module(f"{__name__}.{_MODULES[name]}")
-
-
-def _without_memory(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
-    from torch import nn
-
-    del module, name
-    return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
 
 def _copy_into(model: nn.Module, weights: Weights, arrays: Arrays, *, head: str) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from trainable.backbones.naming import few
 from trainable.backbones.weights import Arrays
 
 _MARKS: Mapping[int, tuple[torch.dtype, int]] = {
@@ -25,7 +26,6 @@ _MARKS: Mapping[int, tuple[torch.dtype, int]] = {
 }
 """By the width of a value in bytes, bits that mark it; as a float of any width they are a NaN that
 no computation gives."""
-_MOST_NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +35,12 @@ class Coverage:
     Attributes:
         missing: entries of the network that the weights do not fill.
         left_over: entries of the weights that the network has no place for.
-        misshapen: entries that differ in their shapes, with both of them.
+        misshapen: by name, entries that differ in their shapes: a text with both of them.
     """
 
     missing: tuple[str, ...] = ()
     left_over: tuple[str, ...] = ()
-    misshapen: tuple[str, ...] = ()
+    misshapen: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.left_over or self.misshapen)
@@ -49,9 +49,39 @@ class Coverage:
         parts = (
             ("missing", self.missing),
             ("left over", self.left_over),
-            ("of another shape", self.misshapen),
+            ("of another shape", tuple(self.misshapen.values())),
         )
-        return "; ".join(f"{what}: {_some(names)}" for what, names in parts if names)
+        return "; ".join(f"{what}: {few(names)}" for what, names in parts if names)
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Entries of the network that are not filled."""
+        return (*self.missing, *self.misshapen)
+
+
+def compare(model: nn.Module, arrays: Arrays) -> Coverage:
+    """How weights would fit a model, by names and shapes alone.
+
+    Args:
+        model: only looked at.
+        arrays: the weights, by the names of the model.
+    """
+    entries = {
+        name: entry
+        for name, entry in model.state_dict(keep_vars=True).items()
+        if isinstance(entry, Tensor) and entry.numel()
+    }
+    misshapen = _misshapen(entries, arrays)
+    filled = {id(e) for name, e in entries.items() if name in arrays and name not in misshapen}
+    return Coverage(
+        missing=tuple(
+            name
+            for name, entry in entries.items()
+            if name not in misshapen and id(entry) not in filled and not is_counter(name)
+        ),
+        left_over=tuple(name for name in arrays if name not in entries and not is_counter(name)),
+        misshapen=misshapen,
+    )
 
 
 def load(model: nn.Module, arrays: Arrays, *, head: str) -> Coverage:
@@ -62,27 +92,18 @@ def load(model: nn.Module, arrays: Arrays, *, head: str) -> Coverage:
         arrays: the weights.
         head: module that is replaced anyway: it keeps what it has, and nothing of it is told.
     """
-    entries = model.state_dict()
-    misshapen = {
-        name: f"{name} is {arrays[name].shape} instead of {tuple(entry.shape)}"
-        for name, entry in entries.items()
-        if name in arrays and arrays[name].shape != tuple(entry.shape)
-        if not is_inside(name, head)
-    }
     state = OrderedDict(
         (name, torch.tensor(array))
         for name, array in arrays.items()
-        if name not in misshapen and not is_inside(name, head) and not _is_counter(name)
+        if not is_inside(name, head) and not is_counter(name)
     )
-    state._metadata = entries._metadata  # type: ignore[attr-defined]  # some layers ask for it
+    state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]  # some layers ask
     with watched_loading() as seen:
         model.load_state_dict(state, strict=False)
     return Coverage(
-        missing=tuple(
-            name for name in seen[-1].missing if name not in misshapen and not is_inside(name, head)
-        ),
+        missing=tuple(name for name in seen[-1].missing if not is_inside(name, head)),
         left_over=seen[-1].left_over,
-        misshapen=tuple(misshapen.values()),
+        misshapen=seen[-1].misshapen,
     )
 
 
@@ -91,11 +112,17 @@ def is_inside(name: str, module: str) -> bool:
     return name.startswith(f"{module}.")
 
 
+def is_counter(name: str) -> bool:
+    """Whether an entry counts updates, which is of no use to what is not updated any more."""
+    return name.rpartition(".")[2] == "num_batches_tracked"
+
+
 @contextmanager
 def watched_loading() -> Iterator[list[Coverage]]:
     """Yields the coverage of every module that is loaded meanwhile, in the order of loading.
 
-    What a module is left with is to the bit what it would have been left with unwatched.
+    What a module is left with is to the bit what it would have been left with unwatched. Nothing
+    that does not fit is an error: whoever watches looks at the coverage.
     """
     seen: list[Coverage] = []
     own = nn.Module.load_state_dict
@@ -103,20 +130,33 @@ def watched_loading() -> Iterator[list[Coverage]]:
     def load_state_dict(
         module: nn.Module, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
+        del strict
         entries = _entries(module)
-        kept = {name: e.clone() for name, e in entries.items() if name not in state_dict}
+        misshapen = _misshapen(entries, state_dict)
+        kept = {
+            name: entry.clone()
+            for name, entry in entries.items()
+            if name not in state_dict or name in misshapen
+        }
         for entry in entries.values():
             _mark(entry)
-        result = own(module, state_dict, strict=strict, assign=assign)
+        try:
+            result = own(module, state_dict, strict=False, assign=assign)
+        except RuntimeError:
+            if not misshapen:
+                raise
+            result = own(module, _without(state_dict, misshapen), strict=False, assign=assign)
         entries = _entries(module)
         marked = [name for name, entry in entries.items() if _is_marked(entry)]
         for name in marked:
             if name in kept:
                 entries[name].copy_(kept[name])
+        missing = (name for name in marked if name not in misshapen and not is_counter(name))
         seen.append(
             Coverage(
-                missing=tuple(name for name in marked if not _is_counter(name)),
-                left_over=tuple(n for n in result.unexpected_keys if not _is_counter(n)),
+                missing=tuple(missing),
+                left_over=tuple(n for n in result.unexpected_keys if not is_counter(n)),
+                misshapen={name: misshapen[name] for name in marked if name in misshapen},
             )
         )
         return result
@@ -137,9 +177,18 @@ def _entries(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _is_counter(name: str) -> bool:
-    """Whether an entry counts updates, which is of no use to what is not updated any more."""
-    return name.rpartition(".")[2] == "num_batches_tracked"
+def _misshapen(entries: Mapping[str, Tensor], state: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: f"{name} is {tuple(state[name].shape)} instead of {tuple(entry.shape)}"
+        for name, entry in entries.items()
+        if name in state and tuple(state[name].shape) != tuple(entry.shape)
+    }
+
+
+def _without(state: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[str, Any]:
+    rest = OrderedDict((name, entry) for name, entry in state.items() if name not in names)
+    rest._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]
+    return rest
 
 
 def _mark(entry: Tensor) -> None:
@@ -158,8 +207,3 @@ def _bits(entry: Tensor) -> tuple[Tensor, int]:
         entry = torch.view_as_real(entry)
     kind, mark = _MARKS[entry.element_size()]
     return entry.detach().view(kind), mark
-
-
-def _some(names: tuple[str, ...]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")

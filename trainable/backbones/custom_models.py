@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainable.backbones.files import read_state_dict, to_array
+from trainable.backbones.files import to_array
+from trainable.backbones.fitting import fit_by_names
+from trainable.backbones.unwrapping import unwrap
 from trainable.backbones.weights import (
     IMAGENET_PREPROCESSING,
     Arrays,
@@ -40,17 +42,22 @@ def load(backbone: CustomBackbone) -> Weights:
 
     Raises:
         BackboneError: the function cannot be found, fails, or returns no model; the file of
-            weights is missing, damaged or unsafe.
+            weights is missing, damaged or unsafe, or does not fit.
     """
     model = _built(backbone.module, backbone.args, image_size=None)
+    notes: tuple[str, ...] = ()
     if backbone.weights is None:
         arrays: Arrays = {
             name: to_array(tensor) for name, tensor in sorted(model.state_dict().items())
         }
         version = AS_BUILT
     else:
-        arrays = read_state_dict(Path(backbone.weights))
-        version = backbone.weights
+        found = unwrap(
+            backbone.weights,
+            build=lambda: model,
+            fit=lambda arrays: fit_by_names(model, arrays, arrays),
+        )
+        arrays, version, notes = found.arrays, backbone.weights, found.notes
     return Weights(
         backbone=backbone.name,
         source=NAME,
@@ -60,6 +67,7 @@ def load(backbone: CustomBackbone) -> Weights:
         preprocessing=_preprocessing(backbone, model),
         arrays=arrays,
         digest=digest_of(arrays),
+        notes=notes,
     )
 
 

@@ -1,13 +1,17 @@
-"""State dicts in files: read without running anything that the file may hold."""
+"""Tensors in files: read without running anything that a file may hold, and by what is in it.
+
+The name of a file says nothing of its form: checkpoints are called .pth, .pt, .bin, .ckpt, .tar.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
-import warnings
 import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +19,67 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from trainable.backbones.naming import printable
+from trainable.backbones.pickles import read_pickle
 from trainable.errors import BackboneError
-
-SUFFIXES = (".safetensors", ".pth", ".pt")
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 _BLOCK_BYTES = 2**20
+
+_BEGIN_BYTES = 512
+_LONGEST_HEADER_BYTES = 10**8
+"""Of a safetensors file, by its specification."""
+_MOST_LEVELS = 5
+"""How deep mappings are looked for: {epoch, teacher: {backbone: {...}}} and something to spare."""
+
+_OTHER_FORMS = (
+    (rb"version https://git-lfs", "a pointer of Git LFS, not the file itself. Run: git lfs pull"),
+    (rb"\s*<(!doctype|html|\?xml|head)", "a web page, not a file of weights. Download it anew"),
+    (rb"\x89HDF\r\n", "an HDF5 file, such as Keras writes"),
+    (rb"\x1f\x8b", "compressed by gzip. Unpack it first"),
+    (rb"\x93NUMPY", "an array of NumPy"),
+)
+"""By how a file begins, what it is instead of weights, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """The tensors of a file, wherever they lie in it.
+
+    Attributes:
+        arrays: by address: the names of the mappings that a tensor lies in and its own, with dots
+            between; sorted; floats of any width are float32.
+        mappings: by address of a tensor, that of the mapping it lies in; "" is the file's own.
+    """
+
+    arrays: dict[str, npt.NDArray[np.generic]]
+    mappings: dict[str, str]
+
+
+def read_stored(path: Path) -> Stored:
+    """Every tensor of a file, as deep as checkpoints are nested.
+
+    Raises:
+        BackboneError: the file is missing, damaged, unsafe, or holds no tensors by name.
+    """
+    mappings: dict[str, str] = {}
+    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    for mapping, name, tensor in _tensors(_content(path)):
+        address = _joined(mapping, name)
+        mappings[address], arrays[address] = mapping, to_array(tensor)
+    if not arrays:
+        raise BackboneError(
+            f"{path}: refused: no state dict; allowed: a mapping from names to tensors, alone or "
+            "in a checkpoint"
+        )
+    return Stored(arrays=dict(sorted(arrays.items())), mappings=mappings)
 
 
 def read_state_dict(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     """The tensors of a state dict by name, sorted; floats of any width become float32.
 
     Raises:
-        BackboneError: the file is missing, damaged, no state dict, or holds more than tensors.
+        BackboneError: the file is missing, damaged, unsafe, or no state dict.
     """
     return {name: to_array(tensor) for name, tensor in sorted(read_tensors(path).items())}
 
@@ -38,28 +90,11 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         BackboneError: see `read_state_dict`.
     """
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            with warnings.catch_warnings():  # of pickle protocols: what cannot be read raises
-                warnings.simplefilter("ignore", UserWarning)
-                state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise BackboneError(f"{path}: no such file") from None
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise BackboneError(
-            f"{path}: refused: {reason}. Only tensors are read from a pickle; save a plain state "
-            "dict, best as .safetensors"
-        ) from None
-    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BackboneError(f"{path}: damaged or no state dict: {reason}") from None
+    state = _content(path)
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
-        raise BackboneError(f"{path}: no state dict; allowed: a mapping from names to tensors")
+        raise BackboneError(f"{path}: refused: no state dict, a mapping from names to tensors")
     return state
 
 
@@ -70,6 +105,75 @@ def to_array(tensor: torch.Tensor) -> npt.NDArray[np.generic]:
         (tensor.float() if tensor.is_floating_point() else tensor).contiguous().numpy()
     )
     return array
+
+
+def _content(path: Path) -> Any:
+    """What a file holds, whatever it is called.
+
+    Raises:
+        BackboneError: it is missing, damaged, unsafe, or something else than weights.
+    """
+    try:
+        with path.open("rb") as file:
+            begin = file.read(_BEGIN_BYTES)
+            file.seek(0)
+            if _is_safetensors(begin):
+                return load_file(path)
+            problem = _other_form(begin)
+            if problem is not None:
+                raise BackboneError(problem)
+            return read_pickle(file)
+    except FileNotFoundError:
+        raise BackboneError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise BackboneError(f"{path}: a folder; allowed: the file of weights in it") from None
+    except (OSError, SafetensorError) as error:
+        raise BackboneError(f"{path}: damaged or no state dict: {error}") from None
+    except BackboneError as error:
+        raise BackboneError(f"{path}: {error}") from None
+
+
+def _is_safetensors(begin: bytes) -> bool:
+    """Whether a file begins with the length of a header, and the header."""
+    return begin[8:9] == b"{" and int.from_bytes(begin[:8], "little") <= _LONGEST_HEADER_BYTES
+
+
+def _other_form(begin: bytes) -> str | None:
+    """What a file is that neither torch nor safetensors wrote, or None."""
+    if not begin:
+        return "damaged: the file is empty"
+    for pattern, what in _OTHER_FORMS:
+        if re.match(pattern, begin, re.IGNORECASE):
+            return f"refused: this is {what}"
+    if not begin.startswith((b"PK", b"\x80")):
+        shown = printable(begin[:24].decode("latin-1"))
+        return (
+            f'damaged or no file of weights: it begins with "{shown}"; allowed: what torch.save '
+            "or safetensors write"
+        )
+    return None
+
+
+def _tensors(
+    content: Any, at: str = "", level: int = 0, seen: set[int] | None = None
+) -> Iterator[tuple[str, str, torch.Tensor]]:
+    """The address of the mapping, the name and the value of each tensor that has an array."""
+    seen = set() if seen is None else seen
+    if not isinstance(content, dict) or level >= _MOST_LEVELS or id(content) in seen:
+        return
+    seen.add(id(content))
+    for name, value in content.items():
+        if not isinstance(name, str):
+            continue
+        if isinstance(value, torch.Tensor):
+            if value.layout is torch.strided and not (value.is_quantized or value.is_meta):
+                yield at, name, value
+        else:
+            yield from _tensors(value, _joined(at, name), level + 1, seen)
+
+
+def _joined(mapping: str, name: str) -> str:
+    return f"{mapping}.{name}" if mapping else name
 
 
 def named_hash(path: Path) -> str | None:

@@ -5,12 +5,14 @@ timm is an optional extra and imported late: nothing here costs those who do not
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
 import importlib.util
+import logging
 import math
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,8 +21,11 @@ import torch
 from torch import nn
 
 from trainable.backbones import coverage
-from trainable.backbones.files import SUFFIXES, read_state_dict, to_array
+from trainable.backbones.files import read_state_dict, to_array
+from trainable.backbones.fitting import Fit, misfit
 from trainable.backbones.hub import cached, fetch
+from trainable.backbones.naming import printable
+from trainable.backbones.unwrapping import unwrap
 from trainable.backbones.weights import (
     RANDOM,
     Arrays,
@@ -31,12 +36,23 @@ from trainable.backbones.weights import (
 )
 from trainable.errors import BackboneError
 from trainable.tracing import Opaque
+from trainable.weight_paths import is_path
 
 NAME = "timm"
 PREFIX = "timm:"
 
 _PLACEHOLDER_CLASSES = 10
 """Outputs of the head that is replaced; many image towers come without one."""
+
+_REFUSALS = (
+    TypeError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+)
+"""What timm raises where a size does not suit a model, or foreign names its translations."""
 
 _RANDOM_SEED = 0
 _MOST_TAGS_SHOWN = 8
@@ -61,10 +77,10 @@ def problem(name: str, wanted: str) -> str | None:
     architecture, tag = _parts(name)
     if not _timm().is_model(architecture):
         return f"unknown model of timm{_near(architecture)}; see: sft-sweep backbones 'timm:*'"
-    if wanted and wanted != RANDOM and not wanted.endswith(SUFFIXES):
+    if wanted and wanted != RANDOM and not is_path(wanted):
         return (
             f"unknown weights; allowed: timm's own tag as {PREFIX}{architecture}.TAG, @{RANDOM}, "
-            f"or @ and a file ending in {', '.join(SUFFIXES)}"
+            "or @ and a file, with a suffix or its folder in its name"
         )
     known = _timm().models.get_arch_pretrained_cfgs(architecture)
     tags = [full.partition(".")[2] for full in known]
@@ -98,10 +114,12 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
     """The weights; see `trainable.backbones.load_weights`."""
     config = _config(name)
     licence = pretraining = None
+    notes: tuple[str, ...] = ()
     if wanted == RANDOM:
         arrays, version = _arrays_of(_create(name)), RANDOM
     elif wanted:
-        arrays, version = _converted(name, Path(wanted)), wanted
+        found = unwrap(wanted, build=lambda: _create(name), fit=lambda arrays: _fit(name, arrays))
+        arrays, version, notes = found.arrays, wanted, found.notes
     else:
         arrays, version = _converted(name, fetch(name, config)), config.tag or NAME
         licence, pretraining = config.license, config.tag
@@ -115,6 +133,7 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
         digest=digest_of(arrays),
         licence=licence,
         pretraining=pretraining,
+        notes=notes,
     )
 
 
@@ -133,8 +152,7 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
     del model
     if image_size == _config(weights.architecture).input_size[-1]:
         return weights.arrays
-    state = {name: torch.tensor(array) for name, array in weights.arrays.items()}
-    return _arrays_of(_create(weights.architecture, image_size=image_size, state=state))
+    return _fit(weights.architecture, weights.arrays, image_size=image_size).arrays
 
 
 def opaque() -> Opaque:
@@ -194,7 +212,7 @@ def _create(
     """A model with seeded random weights, or those of a state dict in timm's or its origin's form.
 
     Raises:
-        BackboneError: the image size does not suit it, or the state dict does not cover it.
+        BackboneError: the image size does not suit it, or timm can do nothing with the state dict.
     """
     config = _config(name)
     options: dict[str, Any] = {"num_classes": _PLACEHOLDER_CLASSES}
@@ -203,39 +221,65 @@ def _create(
     if state is not None:
         options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
     try:
-        with torch.random.fork_rng(devices=[]), coverage.watched_loading() as loaded:
+        with torch.random.fork_rng(devices=[]), _loading_in_silence():
             torch.manual_seed(_RANDOM_SEED)
             model: nn.Module = _timm().create_model(name.removeprefix(PREFIX), **options)
-    except (TypeError, ValueError, RuntimeError, KeyError, AssertionError) as error:
+    except _REFUSALS as error:
         size = f" for images of {image_size} pixels" if "img_size" in options else ""
-        raise BackboneError(f"{name} cannot be built{size}: {error}") from error
-    if state is not None:
-        _check(name, model, loaded[-1])
+        what = " from such weights" if state is not None else ""
+        reason = printable(str(error).partition("\n")[0] or type(error).__name__)
+        raise BackboneError(f"{name} cannot be built{size}{what}: {reason}") from error
     return model
 
 
-def _check(name: str, model: nn.Module, loaded: coverage.Coverage) -> None:
-    """Refuse weights that leave a part of the network as it was built, the classifiers aside.
+@contextlib.contextmanager
+def _loading_in_silence() -> Iterator[None]:
+    """Keep from stderr what timm logs of each state dict: every name that it passes over."""
+    logger = logging.getLogger("timm.models._builder")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
-    timm passes over what it has no use for, so that more than is needed is no reason.
+
+def _fit(name: str, arrays: Arrays, *, image_size: int | None = None) -> Fit:
+    """A state dict in timm's or its origin's form, as the network has it.
+
+    Raises:
+        BackboneError: it leaves a part of the network as it was built, the classifiers aside.
     """
+    state = {entry: torch.tensor(array) for entry, array in arrays.items()}
+    with coverage.watched_loading() as loaded:
+        model = _create(name, image_size=image_size, state=state)
     head = _head_entries(model)
-    missing = tuple(entry for entry in loaded.missing if entry not in head)
-    if missing:
-        raise BackboneError(
-            f"{name}: the weights do not fit the architecture: {replace(loaded, missing=missing)}"
-        )
+    found = coverage.Coverage(
+        missing=tuple(entry for entry in loaded[-1].missing if entry not in head),
+        misshapen={e: text for e, text in loaded[-1].misshapen.items() if e not in head},
+        left_over=loaded[-1].left_over,
+    )
+    if found.gaps:
+        raise BackboneError(f"{name}: {misfit(found)}")
+    return Fit(
+        arrays=_arrays_of(model),
+        left_over=found.left_over,
+        model=model,
+        heads=tuple({entry.rpartition(".")[0] for entry in head}),
+    )
 
 
 def _converted(name: str, path: Path) -> Arrays:
-    """The weights of a file, their names translated as timm does.
+    """The weights of timm's own file, their names translated as timm does.
+
+    timm passes over what it has no use for, and so it is here.
 
     Raises:
         BackboneError: the file does not have what the architecture needs.
     """
-    state = {key: torch.tensor(array) for key, array in read_state_dict(path).items()}
+    arrays = read_state_dict(path)
     try:
-        return _arrays_of(_create(name, state=state))
+        return _fit(name, arrays).arrays
     except BackboneError as error:
         raise BackboneError(f"{path}: {error}") from error
 

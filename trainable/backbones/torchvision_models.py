@@ -18,6 +18,7 @@ from urllib.error import URLError
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
+import numpy as np
 import torch
 import torchvision
 from torch import nn
@@ -25,14 +26,10 @@ from torchvision.models import VisionTransformer, WeightsEnum, get_model_builder
 from torchvision.models import get_model_weights as weights_of
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from trainable.backbones.files import (
-    SUFFIXES,
-    is_original,
-    named_hash,
-    read_state_dict,
-    read_tensors,
-    to_array,
-)
+from trainable.backbones.files import is_original, named_hash, read_tensors, to_array
+from trainable.backbones.fitting import Fit, fit_by_names
+from trainable.backbones.memoryless import without_memory
+from trainable.backbones.unwrapping import Unwrapped, unwrap
 from trainable.backbones.weights import (
     RANDOM,
     Arrays,
@@ -43,6 +40,7 @@ from trainable.backbones.weights import (
 )
 from trainable.errors import BackboneError
 from trainable.tracing import TRANSPARENT, Opaque
+from trainable.weight_paths import is_path
 
 NAME = "torchvision"
 
@@ -62,14 +60,14 @@ def names() -> list[str]:
 
 def problem(name: str, wanted: str) -> str | None:
     """What is wrong with the weights asked for, or None; no weights are read."""
-    if not wanted or wanted == RANDOM or wanted.endswith(SUFFIXES):
+    if not wanted or wanted == RANDOM or is_path(wanted):
         return None
     versions = [member.name for member in weights_of(name)]
     if wanted in (*versions, "DEFAULT"):
         return None
     return (
-        f"unknown weights of {name}; allowed: {', '.join(versions)}, {RANDOM}, or a file ending in "
-        f"{', '.join(SUFFIXES)}"
+        f"unknown weights of {name}; allowed: {', '.join(versions)}, {RANDOM}, or a file, with a "
+        "suffix or its folder in its name"
     )
 
 
@@ -90,12 +88,14 @@ def describe(name: str) -> ShelfEntry:
 
 def load(name: str, wanted: str, backbone: str) -> Weights:
     """The weights; see `trainable.backbones.load_weights`."""
-    member = _member(name, "" if wanted == RANDOM or wanted.endswith(SUFFIXES) else wanted)
+    member = _member(name, "" if wanted == RANDOM or is_path(wanted) else wanted)
     licence = pretraining = None
+    notes: tuple[str, ...] = ()
     if wanted == RANDOM:
         arrays, version = _random(name), RANDOM
-    elif wanted.endswith(SUFFIXES):
-        arrays, version = read_state_dict(Path(wanted)), wanted
+    elif is_path(wanted):
+        found = _unwrapped(name, wanted)
+        arrays, version, notes = found.arrays, wanted, found.notes
     else:
         path = _fetch(name, member)
         version = member.name if is_original(path) else f"{member.name} (own file)"
@@ -119,6 +119,7 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
         digest=digest_of(arrays),
         licence=licence,
         pretraining=pretraining,
+        notes=notes,
     )
 
 
@@ -138,14 +139,19 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
 
     Position embeddings are interpolated to its number of patches; auxiliary heads are left out.
     """
-    arrays = weights.arrays
+    return _adapted(weights.arrays, model, image_size=image_size)
+
+
+def _adapted(arrays: Arrays, model: nn.Module, *, image_size: int) -> Arrays:
     if "aux_logits" in inspect.signature(type(model)).parameters:
         parts = {name.partition(".")[0] for name in model.state_dict()}
         arrays = {name: a for name, a in arrays.items() if name.partition(".")[0] in parts}
-    if isinstance(model, VisionTransformer):
-        state = OrderedDict((name, torch.tensor(array)) for name, array in arrays.items())
-        adapted = interpolate_embeddings(image_size, model.patch_size, state)
-        arrays = {name: to_array(tensor) for name, tensor in adapted.items()}
+    positions = "encoder.pos_embedding"
+    if isinstance(model, VisionTransformer) and arrays.get(positions, np.zeros(0)).ndim == 3:
+        state = OrderedDict({positions: torch.tensor(arrays[positions])})
+        with contextlib.suppress(ValueError):  # no square of patches: its shape is told
+            interpolate_embeddings(image_size, model.patch_size, state)
+        arrays = {**arrays, positions: to_array(state[positions])}
     return arrays
 
 
@@ -181,6 +187,21 @@ def _build(name: str, *, image_size: int, pretrained: bool) -> nn.Module:
             f"{name} cannot be built for images of {image_size} x {image_size} pixels: {error}"
         ) from error
     return model
+
+
+def _unwrapped(name: str, weights: str) -> Unwrapped:
+    """The weights of a file, `FILE[#PART]`, that may be a checkpoint.
+
+    Raises:
+        BackboneError: the file cannot be read, or does not have what the architecture needs.
+    """
+    size = int(_member(name, "").transforms().crop_size[0])
+    model = without_memory(lambda: architecture(name, image_size=size))
+
+    def fit(arrays: Arrays) -> Fit:
+        return fit_by_names(model, arrays, _adapted(arrays, model, image_size=size))
+
+    return unwrap(weights, build=lambda: model, fit=fit)
 
 
 def _class_of(builder: Any) -> type[nn.Module]:

@@ -64,6 +64,7 @@ class Weights:
         licence: of the weights, where it is known.
         pretraining: data they were trained on, where it is known.
         args: what the source builds the architecture with, beside the image size.
+        notes: what the user should know of how they were found in a file, a line each.
     """
 
     backbone: str
@@ -76,6 +77,7 @@ class Weights:
     licence: str | None = None
     pretraining: str | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,37 @@
+"""Networks whose parameters take no memory: to look at names and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from trainable.errors import BackboneError
+
+
+def without_memory(build: Callable[[], nn.Module]) -> nn.Module:
+    """The network that `build` makes, its parameters on the meta device where that can be.
+
+    Not for several threads at a time that build modules.
+
+    Raises:
+        BackboneError: it cannot be built.
+    """
+    # Not `with torch.device("meta")`: some models compute their widths with tensors. Parameters
+    # lose their memory before they are initialised, so that what they draw is a formality.
+    hook = register_module_parameter_registration_hook(
+        _to_meta  # type: ignore[arg-type]  # torch's annotation forgets what may come back
+    )
+    try:
+        with hook, torch.random.fork_rng(devices=[]):
+            return build()
+    except BackboneError:  # a few of timm's compute with weights that they have just drawn
+        with torch.random.fork_rng(devices=[]):
+            return build()
+
+
+def _to_meta(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
+    del module, name
+    return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
