@@ -11,9 +11,11 @@ from orchestrator.errors import UsageError
 from orchestrator.inputs import backbones, image_sizes
 from orchestrator.objective import decide_objective
 from orchestrator.plan import Plan, make_plan
+from orchestrator.rehearsals import extreme_trials, problems_of
 from orchestrator.sharing import KeptBoundaries, kept_boundaries
 from orchestrator.sources import Dataset, Demand, Note, read_dataset
 from orchestrator.space import SearchSpace, load_space
+from orchestrator.space.problems import space_error
 from trainable import backbones as shelf
 from trainable.backbones import Backbone, Weights, load_weights
 from trainable.errors import BackboneError, SpecError
@@ -92,7 +94,7 @@ def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
         path: of its file, for messages.
 
     Raises:
-        SpaceError: with every problem of the images.
+        SpaceError: with every problem of the images, or of settings that no trial can run with.
         UsageError: a backbone's weights are missing or damaged, or it cannot be cut.
     """
     dataset = _read_images(space, path)
@@ -104,14 +106,21 @@ def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
     weights: dict[str, Weights] = {}
     graphs: dict[str, Mapping[int, bytes]] = {}
     cuts: dict[tuple[str, int], list[Boundary]] = {}
+    trials = extreme_trials(space, plan.studies[-1].budget)
+    problems: list[str] = []
     try:
         for name in backbones(space):
             weights[name] = load_weights(space.custom.get(name, name))
             built = Backbone(weights[name])
             cuts |= {(name, size): found for size, found in _cuts(space, name, built).items()}
             graphs[name] = built.graphs
+            problems += problems_of(
+                trials[name], built, space=space, plan=plan, num_classes=images.num_classes
+            )
     except BackboneError as error:
         raise UsageError(f"{path}: search.backbone: {error}") from error
+    if problems:
+        raise space_error(str(path), *problems)
     kept, problem = kept_boundaries(space, images, cuts)
     if problem is not None:
         notes += (Note(f"features are not kept: {problem}"),)
