@@ -17,6 +17,7 @@ from orchestrator.sources import Dataset, Demand, Note, read_dataset
 from orchestrator.space import SearchSpace, load_space
 from orchestrator.space.problems import space_error
 from trainable import backbones as shelf
+from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone, Weights, load_weights
 from trainable.errors import BackboneError, SpecError
 from trainable.images import LabelledImages
@@ -119,6 +120,8 @@ def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
             )
     except BackboneError as error:
         raise UsageError(f"{path}: search.backbone: {error}") from error
+    if space.augment is not None:
+        problems += _problems_of_ops(space.augment, smallest=min(size for _, size in cuts))
     if problems:
         raise space_error(str(path), *problems)
     kept, problem = kept_boundaries(space, images, cuts)
@@ -133,6 +136,17 @@ def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
         graphs=graphs,
         kept=kept,
     )
+
+
+def _problems_of_ops(augmentation: Augmentation, *, smallest: int) -> list[str]:
+    """What keeps transforms from changing the smallest images that trials see, one a line."""
+    from trainable.views import try_ops
+
+    try:
+        try_ops(augmentation, image_size=smallest)
+    except SpecError as error:
+        return str(error).splitlines()
+    return []
 
 
 def read_data(

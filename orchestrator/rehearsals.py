@@ -76,7 +76,8 @@ def problems_of(
             )
         except BackboneError as error:  # of a size that is not planned for: others were tried
             problems[
-                f"search.image_size: {spec.backbone}: {error}, in a list or a range with step"
+                f"search.image_size: got a range with {spec.image_size} in it; {error}. Give a "
+                "list, or a step from one size that it takes to the next"
             ] = None
         else:
             if place not in hardest or frozen < hardest[place][0]:

@@ -20,6 +20,8 @@ MOST_IMAGES = 2
 """Images of a rehearsed batch: layers that refuse a batch of one image take one of two or more."""
 
 
+@one_thread()
+@torch.random.fork_rng(devices=[])
 def rehearse(spec: TrialSpec, backbone: Backbone, *, num_train: int, num_classes: int) -> None:
     """Make sure that a configuration can make an update, and predict one image.
 
@@ -118,16 +120,15 @@ def _failure(
         torch.arange(count, device=device) % num_classes,
     )
     try:
-        with one_thread(), torch.random.fork_rng(devices=[]):
-            learners = configuration.learners(
-                [examples],
-                names=["rehearsal"],
-                spec=resolved,
-                initial_heads=None,
-                memory=Memory(device),
-            )
-            if isinstance(learners, Learners):  # a head alone takes batches of any size
-                learners.rehearse()
+        learners = configuration.learners(
+            [examples],
+            names=["rehearsal"],
+            spec=resolved,
+            initial_heads=None,
+            memory=Memory(device),
+        )
+        if isinstance(learners, Learners):  # a head alone takes batches of any size
+            learners.rehearse()
     except TrainableError:
         raise
     except Exception as error:
