@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainable.families import FAMILIES, Case
+from tests.trainable.families import Case
 from trainable.backbones import Backbone, load_weights
 from trainable.errors import BackboneError, SpecError
 from trainable.finetune import Trial
@@ -88,7 +88,9 @@ def test_auto_means_what_it_means_for_so_many_training_images(strokes: Backbone)
 def test_a_rehearsal_fails_where_a_trial_does(
     strokes: Backbone, digit_images: LabelledImages, batch_size: int
 ) -> None:
-    spec = spec_of(batch_size=batch_size, batchnorm="train", image_size=4, steps=1, reports=1)
+    spec = spec_of(
+        batch_size=batch_size, batchnorm="train", image_size=4, steps=1, reports=1, head_init="zero"
+    )
     trial = Trial(spec, digit_images, strokes, device=torch.device("cpu"))
     if batch_size == 1:
         with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
@@ -100,22 +102,15 @@ def test_a_rehearsal_fails_where_a_trial_does(
         rehearse(spec, strokes, num_train=20, num_classes=10)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-@pytest.mark.parametrize("batchnorm", ["eval", "train"])
-def test_every_family_can_be_trained(case: Case, optimizer: str, batchnorm: str) -> None:
+def test_every_family_can_be_trained_and_is_left_as_it_was(case: Case) -> None:
     backbone = Backbone(load_weights("tiny_untrained"))
     backbone._traced[case.size] = case.traced
-    settings = {"image_size": case.size, "optimizer": optimizer, "batchnorm": batchnorm}
     before = {name: tensor.clone() for name, tensor in case.model.state_dict().items()}
     state = torch.get_rng_state()
-    try_out(backbone, freeze_depth=0.0, **settings)
+    try_out(backbone, freeze_depth=0.0, image_size=case.size, batchnorm="train", batch_size=2)
     assert torch.equal(state, torch.get_rng_state())
     for name, tensor in case.model.state_dict().items():
         assert torch.equal(before[name], tensor), name
-
-
-def test_the_families_are_rehearsed() -> None:
-    assert len(FAMILIES) > 10
 
 
 class Squeezing(nn.Module):
