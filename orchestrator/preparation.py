@@ -87,12 +87,13 @@ def read_written_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace
     return space
 
 
-def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
+def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Prepared:
     """Read and check the images and weights of a search space.
 
     Args:
         space: what is asked.
         path: of its file, for messages.
+        begun: whether a sweep of it is there already; it goes on, whichever of its trials fail.
 
     Raises:
         SpaceError: with every problem of the images, or of settings that no trial can run with.
@@ -107,7 +108,7 @@ def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
     weights: dict[str, Weights] = {}
     graphs: dict[str, Mapping[int, bytes]] = {}
     cuts: dict[tuple[str, int], list[Boundary]] = {}
-    trials = extreme_trials(space, plan.studies[-1].budget)
+    trials = {} if begun else extreme_trials(space, plan.studies[-1].budget)
     problems: list[str] = []
     try:
         for name in backbones(space):
@@ -116,11 +117,11 @@ def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
             cuts |= {(name, size): found for size, found in _cuts(space, name, built).items()}
             graphs[name] = built.graphs
             problems += problems_of(
-                trials[name], built, space=space, plan=plan, num_classes=images.num_classes
+                trials.get(name, []), built, space=space, plan=plan, num_classes=images.num_classes
             )
     except BackboneError as error:
         raise UsageError(f"{path}: search.backbone: {error}") from error
-    if space.augment is not None:
+    if space.augment is not None and not begun:
         problems += _problems_of_ops(space.augment, smallest=min(size for _, size in cuts))
     if problems:
         raise space_error(str(path), *problems)

@@ -18,7 +18,7 @@ BUDGET = LabelBudget(3)
 
 
 def text_of(search: dict[str, Any], top: dict[str, Any]) -> str:
-    base = {"backbone": "tiny_strokes", "lr": [0.1, 0.2], "label_budget": [3]}
+    base: dict[str, Any] = {"backbone": "tiny_strokes", "lr": [0.1, 0.2], "label_budget": [3]}
     if not {"frozen_blocks", "train_blocks"} & set(search):
         base["freeze_depth"] = 0.5
     values = {"dataset": {"source": "digits"}, "cache": "never", "search": base | search} | top
@@ -79,6 +79,13 @@ def test_more_blocks_than_a_backbone_has_are_a_problem(
     (problem,) = problems(tmp_path, search)
     assert problem.startswith(f"search.{line}")
     assert problem.endswith("(tiny_strokes). Ask less of it, in a case of its own")
+
+
+def test_a_sweep_that_has_begun_goes_on_with_what_would_be_a_problem(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match="frozen_blocks: got 9"):
+        prepare(tmp_path, {"frozen_blocks": [2, 9]})
+    file = tmp_path / "pets.yaml"
+    assert prepare_space(read_space(file), path=file, begun=True).weights
 
 
 def test_all_blocks_are_never_too_many(tmp_path: Path) -> None:

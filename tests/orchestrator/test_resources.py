@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from orchestrator import resources
@@ -18,7 +20,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("gpus", ["auto", 0, 0.5, 2])
-def test_what_fits_is_no_problem(gpus: float | str) -> None:
+def test_what_fits_is_no_problem(gpus: Any) -> None:
     assert problems_here(ResourcesSection(cpus_per_trial=4, gpus_per_trial=gpus)) == []
 
 

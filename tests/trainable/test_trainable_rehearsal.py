@@ -17,7 +17,7 @@ from trainable.images import LabelledImages
 from trainable.rehearsal import rehearse
 from trainable.spec import LabelBudget, TrialSpec
 
-ONE = {"batch_size": 1, "batchnorm": "train"}
+ONE: dict[str, Any] = {"batch_size": 1, "batchnorm": "train"}
 
 
 def spec_of(backbone: str = "tiny_strokes", **settings: Any) -> TrialSpec:
@@ -77,7 +77,7 @@ def test_what_it_is_told_to_do_instead_can_be_done(strokes: Backbone, resnet: Ba
 
 
 def test_auto_means_what_it_means_for_so_many_training_images(strokes: Backbone) -> None:
-    settings = {"batch_size": 1, "batchnorm": "auto", "image_size": 4}
+    settings: dict[str, Any] = {"batch_size": 1, "batchnorm": "auto", "image_size": 4}
     try_out(strokes, num_train=499, **settings)
     with pytest.raises(SpecError, match="at a time with batchnorm: auto"):
         try_out(strokes, num_train=500, **settings)
