@@ -60,8 +60,19 @@ def sizes_are_open(space: SearchSpace) -> bool:
     """Whether trials can have image sizes that are not among `inputs_of` their backbone."""
     axis = space.axes.get("image_size")
     return axis is not None and any(
-        isinstance(domain, Range) and not _is_listed(axis.name, domain) for domain in axis.domains
+        isinstance(domain, Range) and is_open(domain) for domain in axis.domains
     )
+
+
+def is_open(sizes: Range) -> bool:
+    """Whether a range of image sizes has some that are not planned for; see `planned_sizes`."""
+    count = sizes.num_values()
+    return sizes.step is None or count is None or count > MOST_SIZES
+
+
+def planned_sizes(sizes: Range) -> tuple[Value, ...]:
+    """The image sizes of a range that are planned for: all, or of an open one the ends."""
+    return (sizes.low, sizes.high) if is_open(sizes) else tuple(sizes.each())
 
 
 def _deciding_axes(space: SearchSpace) -> tuple[Axis, ...]:
@@ -94,18 +105,11 @@ def _narrowed(axis: str, domain: Domain, named: set[Value]) -> Domain:
         domain: countable, or of image sizes.
         named: values of the axis that conditions name.
     """
-    if not isinstance(domain, Range) or _is_listed(axis, domain):
+    if not isinstance(domain, Range):
         return domain
     if axis == "image_size":
-        return Choice((domain.low, domain.high))
+        return Choice(planned_sizes(domain))
     return Choice(tuple(value for value, _ in representatives(domain, named)))
-
-
-def _is_listed(axis: str, domain: Range) -> bool:
-    """Whether a range is one of few image sizes, all of which are planned."""
-    count = domain.num_values()
-    few = domain.step is not None and count is not None and count <= MOST_SIZES
-    return axis == "image_size" and few
 
 
 def _size(value: Value) -> int | None:

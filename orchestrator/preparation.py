@@ -11,10 +11,13 @@ from orchestrator.errors import UsageError
 from orchestrator.inputs import backbones, image_sizes
 from orchestrator.objective import decide_objective
 from orchestrator.plan import Plan, make_plan
+from orchestrator.rehearsals import extreme_trials, problems_of
 from orchestrator.sharing import KeptBoundaries, kept_boundaries
 from orchestrator.sources import Dataset, Demand, Note, read_dataset
 from orchestrator.space import SearchSpace, load_space, relative_backbone
+from orchestrator.space.problems import space_error
 from trainable import backbones as shelf
+from trainable.augmentation import Augmentation
 from trainable.backbones import Backbone, Weights, load_weights
 from trainable.errors import BackboneError, SpecError
 from trainable.images import LabelledImages
@@ -84,15 +87,16 @@ def read_written_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace
     return space
 
 
-def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
+def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Prepared:
     """Read and check the images and weights of a search space.
 
     Args:
         space: what is asked.
         path: of its file, for messages.
+        begun: whether a sweep of it is there already; it goes on, whichever of its trials fail.
 
     Raises:
-        SpaceError: with every problem of the images.
+        SpaceError: with every problem of the images, or of settings that no trial can run with.
         UsageError: a backbone's weights are missing or damaged, or it cannot be cut.
     """
     dataset = _read_images(space, path)
@@ -104,12 +108,17 @@ def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
     weights: dict[str, Weights] = {}
     graphs: dict[str, Mapping[int, bytes]] = {}
     cuts: dict[tuple[str, int], list[Boundary]] = {}
+    trials = {} if begun else extreme_trials(space, plan.studies[-1].budget)
+    problems: list[str] = []
     try:
         for name in backbones(space):
             weights[name] = load_weights(space.custom.get(name, name))
             built = Backbone(weights[name])
             cuts |= {(name, size): found for size, found in _cuts(space, name, built).items()}
             graphs[name] = built.graphs
+            problems += problems_of(
+                trials.get(name, []), built, space=space, plan=plan, num_classes=images.num_classes
+            )
     except BackboneError as error:
         raise UsageError(f"{path}: search.backbone: {error}") from error
     notes += tuple(
@@ -117,6 +126,10 @@ def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
         for name in weights
         for note in weights[name].notes
     )
+    if space.augment is not None and not begun:
+        problems += _problems_of_ops(space.augment, smallest=min(size for _, size in cuts))
+    if problems:
+        raise space_error(str(path), *problems)
     kept, problem = kept_boundaries(space, images, cuts)
     if problem is not None:
         notes += (Note(f"features are not kept: {problem}"),)
@@ -129,6 +142,17 @@ def prepare_space(space: SearchSpace, *, path: Path) -> Prepared:
         graphs=graphs,
         kept=kept,
     )
+
+
+def _problems_of_ops(augmentation: Augmentation, *, smallest: int) -> list[str]:
+    """What keeps transforms from changing the smallest images that trials see, one a line."""
+    from trainable.views import try_ops
+
+    try:
+        try_ops(augmentation, image_size=smallest)
+    except SpecError as error:
+        return str(error).splitlines()
+    return []
 
 
 def read_data(

@@ -171,7 +171,9 @@ def _go_on(
     with closing(SweepJournal(run.journal)) as journal:
         check_versions(run, manifest, accept=accept_changes)
         space = read_written_space(run.space)
-        with _ready(space, lambda: prepare_space(space, path=run.space), address) as ready:
+        with _ready(
+            space, lambda: prepare_space(space, path=run.space, begun=True), address
+        ) as ready:
             prepared, capacity = ready
             found = foundations(prepared)
             check_data(run, manifest, found)
@@ -262,7 +264,7 @@ def _finished(run: Run, *, start: float) -> Outcome:
 
 def _prepare_again(run: Run) -> Prepared:
     """What a sweep that has begun was prepared with."""
-    return prepare_space(read_written_space(run.space), path=run.space)
+    return prepare_space(read_written_space(run.space), path=run.space, begun=True)
 
 
 def _read_outcome(

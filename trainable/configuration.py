@@ -30,6 +30,20 @@ from trainable.spec import TrialSpec
 from trainable.updating import Examples
 
 
+def num_frozen(spec: TrialSpec, num_boundaries: int) -> int:
+    """How many of a backbone's boundaries a spec freezes.
+
+    Raises:
+        SpecError: it names more than there are.
+    """
+    return frozen_boundaries(
+        num_boundaries,
+        depth=spec.freeze_depth,
+        blocks=spec.frozen_blocks,
+        train=block_range(spec.train_blocks),
+    )
+
+
 class Configuration:
     """What a spec comes to.
 
@@ -63,12 +77,7 @@ class Configuration:
         self._device = device
         self._traced = backbone.traced(self.image_size)
         self._boundaries = boundaries(self._traced)
-        frozen = frozen_boundaries(
-            len(self._boundaries),
-            depth=spec.freeze_depth,
-            blocks=spec.frozen_blocks,
-            train=block_range(spec.train_blocks),
-        )
+        frozen = num_frozen(spec, len(self._boundaries))
         self.split = split(self._traced, frozen=frozen, num_classes=num_classes)
         self._depths = parameter_depths(self._traced)
         self._learning = learning_parameters(

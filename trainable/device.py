@@ -15,6 +15,11 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def num_gpus() -> int:
+    """GPUs that are visible to this process."""
+    return torch.cuda.device_count()
+
+
 def describe(device: torch.device) -> str:
     """Name of the device as tables show it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

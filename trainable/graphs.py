@@ -104,6 +104,18 @@ def trace(model: nn.Module, *, image_size: int, opaque: Opaque = TRANSPARENT) ->
     return TracedBackbone(module=module, facts=facts, head=heads[-1], version=opaque.version)
 
 
+def copied_to(device: torch.device, traced: TracedBackbone) -> TracedBackbone:
+    """The same graph on a device, sharing nothing; on the meta device in no memory."""
+    module = _copied_to(device, traced.module)
+    twins = dict(zip(traced.module.graph.nodes, module.graph.nodes, strict=True))
+    return TracedBackbone(
+        module=module,
+        facts={twins[node]: facts for node, facts in traced.facts.items()},
+        head=twins[traced.head],
+        version=traced.version,
+    )
+
+
 def lone_carriers(traced: TracedBackbone) -> list[fx.Node]:
     """Nodes that alone carry pixels on: whatever lies behind one depends on images through it.
 
@@ -180,7 +192,7 @@ class _Recorder(fx.Interpreter):
 
 def _examine(module: fx.GraphModule, image_size: int) -> dict[fx.Node, NodeFacts]:
     """Facts of every node, from two runs with different batch sizes."""
-    device = _cheapest_device(module, image_size)
+    device = cheapest_device(module, image_size)
     copied = _copied_to(device, module)
     recorders = []
     for batch in _BATCHES:
@@ -214,8 +226,8 @@ def _examine(module: fx.GraphModule, image_size: int) -> dict[fx.Node, NodeFacts
     return facts
 
 
-def _cheapest_device(module: fx.GraphModule, image_size: int) -> torch.device:
-    """Where the graph is run to look at it; both come to the same facts."""
+def cheapest_device(module: fx.GraphModule, image_size: int) -> torch.device:
+    """Where a few images are run through a graph to look at it; both come to the same facts."""
     parameters = list(module.parameters())
     work = sum(_BATCHES) * image_size**2 * sum(parameter.numel() for parameter in parameters)
     little = work <= _LITTLE_WORK and not any(parameter.is_meta for parameter in parameters)

@@ -124,6 +124,24 @@ class Learner(Updating):
         # A gradient that is not finite has spoilt the parameters, whatever the loss still says.
         return loss + 0 * norm.double()
 
+    def rehearse(self) -> None:
+        """Compute what an update of all examples at once, and a prediction of the first, compute.
+
+        Nothing is learnt, and no value is looked at: examples and suffix may lie on the meta
+        device.
+
+        Raises:
+            Exception: whatever a layer raises that cannot do it.
+        """
+        train_mode(self.suffix, batchnorm=self.spec.batchnorm)
+        rows = torch.arange(len(self.examples), device=self._device)
+        self._gradients(rows, torch.ones(len(rows), device=self._device), len(rows))
+        self._optimizer.zero_grad()
+        self.suffix.eval()
+        with torch.inference_mode():
+            logits = self.suffix(self.examples.at(rows[:1]).activations)
+            functional.log_softmax(logits, dim=1)
+
     def _gradients(self, rows: Tensor, weights: Tensor, size: int) -> Tensor:
         """Leave the gradients of the weighted loss of some examples; the loss, in nats.
 
@@ -212,6 +230,11 @@ class Learners:
             for learner in self._learners
         ]
         return sum(losses) / len(losses)
+
+    def rehearse(self) -> None:
+        """See `Learner.rehearse`."""
+        for learner in self._learners:
+            learner.rehearse()
 
     def state(self) -> Checkpoint:
         """See `Updating.state`; the learners may have made different numbers of updates."""

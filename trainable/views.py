@@ -21,6 +21,9 @@ from trainable.decoding import resized_picture
 from trainable.errors import SpecError
 from trainable.images import LabelledImages
 
+_TRIES = 16
+"""Times that a transform is tried which may leave an image as it is."""
+
 
 def check_ops(augmentation: Augmentation) -> None:
     """See whether every transform can be made with its arguments.
@@ -34,6 +37,35 @@ def check_ops(augmentation: Augmentation) -> None:
             _transform(op, image_size=32)
         except SpecError as error:
             problems.append(str(error))
+    if problems:
+        raise SpecError("\n".join(problems))
+
+
+def try_ops(augmentation: Augmentation, *, image_size: int) -> None:
+    """See whether every transform can change images of a size.
+
+    Args:
+        augmentation: its transforms, each by itself, since one may hide what another cannot do.
+        image_size: shorter side of the images, in pixels.
+
+    Raises:
+        SpecError: with every one that cannot.
+    """
+    problems = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        pixels = torch.randint(256, (3, image_size, image_size), dtype=torch.uint8)
+        for op in augmentation.ops:
+            transform = _transform(op, image_size=image_size)
+            try:
+                for _ in range(_TRIES):
+                    _square(transform(pixels), image_size)
+            except Exception as error:
+                reason = str(error).partition("\n")[0].rstrip(".")
+                problems.append(
+                    f"augment.ops: {op.name}: got {dict(op.args)}; it cannot change images of "
+                    f"{image_size} x {image_size} pixels: {reason}. See {_documented(op)}"
+                )
     if problems:
         raise SpecError("\n".join(problems))
 
@@ -93,9 +125,13 @@ def _transform(op: Op, *, image_size: int) -> Any:
         return kind(**arguments)
     except (TypeError, ValueError) as error:
         raise SpecError(
-            f"augment.ops: {op.name}: got {dict(op.args)}; {error}. See "
-            f"torchvision.transforms.v2.{known.transform}"
+            f"augment.ops: {op.name}: got {dict(op.args)}; {error}. See {_documented(op)}"
         ) from error
+
+
+def _documented(op: Op) -> str:
+    """Where the arguments of a transform are told."""
+    return f"torchvision.transforms.v2.{OPS[op.name].transform}"
 
 
 def _square(pixels: Tensor, size: int) -> Tensor:

@@ -50,6 +50,7 @@ def launch(
     asked = read_space(space, overrides or [])
     preparing = partial(prepare_space, asked, path=space)
     if dry_run:
+        plans.check_room(asked, space, address)
         prepared = preparing()
         check_root(root)
         plans.tell_notes(prepared)

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 from orchestrator.formats import plain_lines
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from orchestrator.preparation import Prepared
+    from orchestrator.space import SearchSpace
 
 
 MOST_DETAILS = 5
@@ -20,6 +23,28 @@ MOST_DETAILS = 5
 
 MOST_CLASSES = 10
 """Classes that are named on one line."""
+
+
+def check_room(space: SearchSpace, path: Path, address: str | None) -> None:
+    """Make sure that a trial fits on what the sweep will run on: this machine, or a cluster.
+
+    Raises:
+        SpaceError: it does not fit on this machine.
+        StorageError: it does not fit on the cluster, or there is none.
+    """
+    if address in (None, "local"):
+        from orchestrator.resources import problems_here
+        from orchestrator.space.problems import space_error
+
+        problems = problems_here(space.resources)
+        if problems:
+            raise space_error(str(path), *problems)
+        return
+    from orchestrator.tuning.capacity import check_room as check_room_of_cluster
+    from orchestrator.tuning.cluster import cluster
+
+    with cluster(str(address)):
+        check_room_of_cluster(space.resources)
 
 
 def tell_notes(prepared: Prepared) -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.space.axes import Axis, Range
-from orchestrator.space.problems import Problems, shown
+from orchestrator.space.problems import Problems, refusal, shown
 from orchestrator.space.rules import Value
-from orchestrator.space.sections import GridSection, SamplerSection
+from orchestrator.space.sections import (
+    SMALLEST_SHARE,
+    GridSection,
+    ResourcesSection,
+    SamplerSection,
+)
 from trainable.knobs import KNOBS
 
 
@@ -56,6 +61,17 @@ def check_sampler(
                 ("search", axis.name),
                 "a continuous range; the grid sampler needs a list or a range with step",
             )
+
+
+def check_gpus(resources: ResourcesSection, problems: Problems) -> None:
+    """Refuses numbers of GPUs that Ray does not place: it shares single ones alone."""
+    wanted = resources.gpus_per_trial
+    if isinstance(wanted, str) or wanted == int(wanted) or SMALLEST_SHARE <= wanted < 1:
+        return
+    problems.add(
+        ("resources", "gpus_per_trial"),
+        refusal(wanted, f"auto, a whole number, or a share of one GPU from {SMALLEST_SHARE:g}"),
+    )
 
 
 def _extreme(

@@ -12,7 +12,7 @@ from orchestrator.errors import SpaceError
 from orchestrator.space.absolute_paths import absolute_axes, absolute_path
 from orchestrator.space.axes import Axis, Fixed
 from orchestrator.space.axis_reading import Shelf
-from orchestrator.space.checks import check_reports, check_sampler, check_training_axes
+from orchestrator.space.checks import check_gpus, check_reports, check_sampler, check_training_axes
 from orchestrator.space.combinations import combinations, num_combinations
 from orchestrator.space.datasets import SOURCES, WHEREABOUTS, DatasetSection
 from orchestrator.space.problems import Problems, shown
@@ -166,6 +166,7 @@ class SearchSpace:
         check_training_axes(axes, given.get("training"), problems)
         check_reports(axes, training, problems)
         check_sampler(axes, sampler, problems)
+        check_gpus(resources, problems)
         problems.raise_if_any(given)
         return cls(
             name=name,

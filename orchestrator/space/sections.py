@@ -57,6 +57,9 @@ class ObjectiveSection(Section):
     ] = None
 
 
+SMALLEST_SHARE = 1e-4
+"""The least of a processor or a GPU that Ray counts."""
+
 _SAMPLER_NAME = Rule(help="what proposes trials", words=("tpe", "random", "grid"))
 
 
@@ -209,9 +212,7 @@ class LimitsSection(Section):
 class ResourcesSection(Section):
     """What a trial gets of the cluster."""
 
-    cpus_per_trial: Annotated[
-        float, Rule(help="CPU cores of each trial", low=0, low_excluded=True)
-    ] = 1.0
+    cpus_per_trial: Annotated[float, Rule(help="CPU cores of each trial", low=SMALLEST_SHARE)] = 1.0
     gpus_per_trial: Annotated[
         float | Literal["auto"],
         Rule(help="GPUs of each trial, shares included", low=0, words=("auto",)),

@@ -101,17 +101,21 @@ class Capacity:
         self.ask_for(1)
         told = False
         while not self.slots():
-            have = _totals(_nodes())
-            if not self._elastic or have.get("CPU", 0) or time.monotonic() >= until:
-                raise StorageError(
-                    f"resources: a trial needs {self.piece.cpus:g} CPUs and {self.piece.gpus:g} "
-                    f"GPUs on one node; the cluster has {have.get('CPU', 0):g} and "
-                    f"{have.get('GPU', 0):g} in all. Ask for less under resources:, or add a node"
-                )
+            if not self._elastic or _totals(_nodes())["CPU"] or time.monotonic() >= until:
+                raise self.too_small()
             if not told:
                 _log.warning("the cluster has no processors yet; waiting for a node to join")
                 told = True
             time.sleep(1.0)
+
+    def too_small(self) -> StorageError:
+        """The error of a cluster on which not one piece of work fits."""
+        have = _totals(_nodes())
+        return StorageError(
+            f"resources: a trial needs {self.piece.cpus:g} CPUs and {self.piece.gpus:g} GPUs on "
+            f"one node; the cluster has {have['CPU']:g} and {have['GPU']:g} in all. Ask for less "
+            "under resources:, or add a node"
+        )
 
     def follow(self, broker: StudyBroker) -> None:
         """Give a broker as many slots as there are now, every few seconds.
@@ -158,6 +162,19 @@ def capacity(resources: ResourcesSection, *, elastic: bool) -> Iterator[Capacity
             found.ask_for(0)
 
 
+def check_room(resources: ResourcesSection) -> None:
+    """Make sure that a trial fits on the cluster that this process has joined.
+
+    A cluster without processors may get some.
+
+    Raises:
+        StorageError: it does not fit.
+    """
+    found = Capacity(resources, elastic=False)
+    if not found.slots() and _totals(_nodes())["CPU"]:
+        raise found.too_small()
+
+
 def _nodes() -> list[Mapping[str, float]]:
     """The resources of all nodes that take work."""
     draining = state.get_draining_nodes()
@@ -169,10 +186,10 @@ def _nodes() -> list[Mapping[str, float]]:
 
 
 def _totals(nodes: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    found = {"CPU": 0.0, "GPU": 0.0}
     for node in nodes:
-        for name in ("CPU", "GPU"):
-            found[name] = found.get(name, 0.0) + node.get(name, 0.0)
+        for name in found:
+            found[name] += node.get(name, 0.0)
     return found
 
 

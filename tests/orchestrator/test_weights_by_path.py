@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torchvision.models import shufflenet_v2_x0_5
 
 from orchestrator.cli.main import run as command
+from orchestrator.preparation import prepare
 from orchestrator.tables import read_table
 from tests.builders.sweeps import sweep_in_process
 from trainable import exporting

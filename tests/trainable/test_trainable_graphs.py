@@ -365,7 +365,7 @@ def test_a_network_is_found_to_be_the_same_with_arithmetic_and_without(
     found = []
     for little_work, device in ((0.0, "meta"), (math.inf, "cpu")):
         monkeypatch.setattr(graphs, "_LITTLE_WORK", little_work)
-        assert graphs._cheapest_device(traced_module(model, opaque=TRANSPARENT), 32).type == device
+        assert graphs.cheapest_device(traced_module(model, opaque=TRANSPARENT), 32).type == device
         facts = trace(model, image_size=32).facts
         found.append([(node.name, one.pixels, one.shape, one.flops) for node, one in facts.items()])
         assert all(

@@ -90,6 +90,20 @@ class Backbone:
             )
         return self._traced[image_size]
 
+    def outlined(self, image_size: int) -> Backbone:
+        """The same at one image size, its network without memory on the meta device.
+
+        Raises:
+            BackboneError: see `traced`.
+        """
+        import torch
+
+        from trainable.graphs import copied_to
+
+        twin = Backbone(self.weights)
+        twin._traced[image_size] = copied_to(torch.device("meta"), self.traced(image_size))
+        return twin
+
     def model(self, image_size: int) -> nn.Module:
         """The network itself, in eval mode: built anew, with its weights and some head.
 

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.cli.main import app, run
 from tests.orchestrator.sources.conftest import write, write_digits
 from tests.orchestrator.written_sweeps import digits_sweep
+from trainable import device
 
 REPOSITORY = Path(__file__).parents[3]
 LOWDATA = str(REPOSITORY / "search_spaces" / "lowdata.yaml")
@@ -130,6 +131,21 @@ def test_validate_shows_that_a_file_is_fine(capsys: pytest.CaptureFixture[str]) 
     assert run(["validate", LOWDATA, "--set", "search.label_budget=[3]"]) == 0
     shown = capsys.readouterr().out
     assert shown.strip().endswith("--set 'search.label_budget=[3]'")
+
+
+@pytest.mark.parametrize("command", [["validate"], ["launch", "--dry-run"]])
+def test_validate_and_dry_run_ask_whether_a_trial_fits_on_what_it_will_run_on(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(device, "num_gpus", lambda: 0)
+    command += [LOWDATA, "--set", "resources.gpus_per_trial=0.5"]
+    assert run(command) == 2
+    told = capsys.readouterr().err
+    assert f"{LOWDATA}: 1 problem\n  resources.gpus_per_trial: got 0.5; PyTorch finds 0" in told
+    monkeypatch.setattr(device, "num_gpus", lambda: 1)
+    assert run(command) == 0
+    assert run([*command, "--address", "127.0.0.1:1"]) == 4
+    assert "--address 127.0.0.1:1: nothing answers there" in capsys.readouterr().err
 
 
 def test_data_and_validate_take_overrides(

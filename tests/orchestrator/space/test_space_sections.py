@@ -249,6 +249,17 @@ def test_no_baseline_is_an_answer(read: Read) -> None:
             {"resources": {"gpus_per_trial": "automatic"}},
             "resources.gpus_per_trial: got 'automatic'; allowed: a number from 0 or auto",
         ),
+        *(
+            (
+                {"resources": {"gpus_per_trial": gpus}},
+                f"resources.gpus_per_trial: got {gpus}; allowed: auto, a whole number, or a share",
+            )
+            for gpus in (1.5, 0.00005)
+        ),
+        (
+            {"resources": {"cpus_per_trial": 0.00005}},
+            "resources.cpus_per_trial: got 5e-05; allowed: a number from 0.0001",
+        ),
         ({"resources": {"max_concurrent": 0}}, "resources.max_concurrent: got 0; allowed: a whole"),
     ],
 )

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.tuning.capacity import Piece
+from orchestrator.errors import StorageError
+from orchestrator.space import ResourcesSection
+from orchestrator.tuning.capacity import Piece, check_room
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,12 @@ def test_what_fits_takes_no_more_than_there_is(
     assert times * cpus <= have_cpus + 1e-9
     assert times * gpus <= have_gpus + 1e-9
     assert Piece(cpus=cpus, gpus=0).fits({"CPU": have_cpus}) >= times
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_trial_that_fits_on_no_node_is_refused_with_what_there_is() -> None:
+    check_room(ResourcesSection(cpus_per_trial=2, gpus_per_trial=0))
+    with pytest.raises(StorageError, match=r"needs 3 CPUs and 0 GPUs on one node; the cluster has"):
+        check_room(ResourcesSection(cpus_per_trial=3, gpus_per_trial=0))
+    with pytest.raises(StorageError, match=r"needs 1 CPUs and 8\.5 GPUs on one node"):
+        check_room(ResourcesSection(cpus_per_trial=1, gpus_per_trial=8.5))
