@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +15,19 @@ import ray
 
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.tuning import cluster as joining
-from orchestrator.tuning.authentication import MODE, Mode
+from orchestrator.tuning.authentication import MODE, Mode, _read_environment
 from orchestrator.tuning.cluster import CLIENT_ATTEMPTS, cluster, mode_of
 from orchestrator.tuning.handshake import Access
 
 ADDRESS = "ray://10.0.0.1:10001"
 BEHIND = "10.0.0.1:6379"
+
+
+@pytest.fixture(autouse=True)
+def _as_the_environment_says() -> Iterator[None]:
+    """Let Ray read the mode again, after the test's changes are undone: others share a cluster."""
+    yield
+    _read_environment()
 
 
 class Head:
