@@ -87,7 +87,7 @@ def _read(path: Path, section: TableSection, problems: Problems) -> pa.Table | N
         return None
     try:
         table = TableFile(path, wanted=names)
-        if any(map(is_image, table.names)) and set(names).isdisjoint(table.names):
+        if table.lacks_header and all(map(is_image, set(names) & set(table.names))):
             problems.add(
                 _PATH,
                 f"{path} begins with a row of an image, {some(table.names)}; write a line with the "

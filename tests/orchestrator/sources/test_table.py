@@ -207,13 +207,18 @@ def test_a_table_without_header_is_told_to_get_one(
     tmp_path: Path, kind: str, names: list[str]
 ) -> None:
     path = write_table(tmp_path, kind, rows=labelled())
-    header, rows = path.read_text().split("\n", 1)
+    _, rows = path.read_text().split("\n", 1)
     path.write_text(rows)
     keys = {"path_column": names[0], "label_column": names[1]}
     (line,) = problems_of(section(path, **keys))
     assert "begins with a row of an image, 'images/000.png', 'no'; write a line with the" in line
     path.write_text(("\t" if kind == "tsv" else ",").join(names) + "\n" + rows)
     assert len(dataset_of(section(path, **keys)).images) == 24
+
+
+def test_a_column_that_is_called_like_an_image_is_one_of_others(tmp_path: Path) -> None:
+    rows = [{**row, "mask.png": "no"} for row in labelled()]
+    assert len(dataset_of(section(write_table(tmp_path, rows=rows))).images) == 24
 
 
 def test_a_column_with_blanks_around_its_name_is_quoted(tmp_path: Path) -> None:
