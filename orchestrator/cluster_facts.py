@@ -48,7 +48,7 @@ def token_file() -> Path:
 
 def sessions_folder() -> Path:
     """Where Ray keeps sockets and logs of the clusters that it starts."""
-    return Path(os.environ.get(SESSIONS) or tempfile.gettempdir())
+    return Path(os.environ.get(SESSIONS) or tempfile.gettempdir()).absolute()
 
 
 def socket_bytes(folder: Path) -> int:

@@ -70,8 +70,9 @@ def init(
 def _look_into(place: Path) -> Folder:
     """Classes and counts of class folders, or else of a table; images are not opened."""
     from orchestrator.sources import folder, table
+    from orchestrator.sources.table_file import TABLE_SUFFIXES
     from orchestrator.sources.table_guess import guess_table
-    from orchestrator.space import FolderSection
+    from orchestrator.space import FolderSection, TableSection
     from orchestrator.space.problems import Problems
 
     path = str(place.absolute())
@@ -86,6 +87,10 @@ def _look_into(place: Path) -> Folder:
         return replace(_counted(listing, path=path), keys={"links": "follow"})
     found = guess_table(place)
     if found is None:
+        if place.is_file() and place.suffix.lower() in TABLE_SUFFIXES:
+            others = Problems(str(place), command="init")
+            table.list_images(TableSection(path=path), others)
+            others.raise_if_any({})
         problems.raise_if_any({})
     assert found is not None
     problems = Problems(found.section.path, command="init")

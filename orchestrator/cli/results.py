@@ -145,7 +145,7 @@ def _show(result: QueryResult) -> None:
         _show_upright(names, cells)
     else:
         rights = [_is_number(column.type) for column in result.schema]
-        for line in [names, ["\u2500" * width for width in widths], *cells]:
+        for line in [names, [_rule() * width for width in widths], *cells]:
             padded = (
                 " " * (width - cell_len(cell)) + cell
                 if right
@@ -157,6 +157,15 @@ def _show(result: QueryResult) -> None:
         print(f"the first {MOST_ROWS} rows; all of them with --csv, --json or -o FILE")
     else:
         print(plural(len(rows), "row"))
+
+
+def _rule() -> str:
+    """What the line below a header is made of, as far as stdout can encode it."""
+    try:
+        "\u2500".encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return "-"
+    return "\u2500"
 
 
 def _is_number(kind: pa.DataType) -> bool:

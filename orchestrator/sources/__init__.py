@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 
 from orchestrator.sources import digits, folder, parquet, table, torchvision_sets
 from orchestrator.sources.checks import (
@@ -32,6 +33,10 @@ from trainable.pictures import ValueRange, narrowed
 from trainable.spec import LabelBudget
 
 __all__ = ["Dataset", "Demand", "Note", "load_images", "read_dataset"]
+
+_FEW_LEVELS = 4
+"""A picture whose values are this many times fewer than those of the pool is noted: of 256 grey
+levels a quarter is left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +121,7 @@ def _read(
         return bool(drawing.split[row] == Split.POOL)
 
     reading.hash_all(is_touched, is_in_pool)
-    value_range, told = _value_range(section.bits, reading.extent)
+    value_range, told = _value_range(section.bits, reading.extents)
     notes = [
         *listing.notes,
         *note_groups(listing),
@@ -137,22 +142,41 @@ def _read(
 
 
 def _value_range(
-    bits: int | None, extent: ValueRange | None
+    bits: int | None, extents: Sequence[ValueRange]
 ) -> tuple[ValueRange | None, list[Note]]:
     """What becomes black and white in 16-bit grey, and what to know of it.
 
     Args:
         bits: that the file says are used.
-        extent: smallest and largest value in the pool; None where it has no such picture.
+        extents: smallest and largest value of each such picture in the pool.
     """
-    if extent is None:
-        return None, []
+    if not extents:
+        unused = "dataset.bits changes nothing: the pool holds no pictures of 16-bit grey"
+        return None, [] if bits is None else [Note(unused)]
+    extent = min(low for low, _ in extents), max(high for _, high in extents)
     found = narrowed(extent) if bits is None else (0, 2**bits - 1)
+    outliers = _note_outliers(extents, found or extent) if bits is None else []
     if found is None or bits == ALL_BITS:
-        return None, []
+        return None, outliers
     held = f"16-bit pictures hold {extent[0]:,} to {extent[1]:,} in the pool"
     key = "; say dataset.bits for another range" if bits is None else ""
-    return found, [Note(f"{held}: {found[0]:,} becomes black, {found[1]:,} white{key}")]
+    told = Note(f"{held}: {found[0]:,} becomes black, {found[1]:,} white{key}")
+    return found, [told, *outliers]
+
+
+def _note_outliers(extents: Sequence[ValueRange], whole: ValueRange) -> list[Note]:
+    """A note where few pictures hold values that cost the others most of their grey levels."""
+    usual = median_low(high for _, high in extents)
+    bits = max(usual, 1).bit_length()
+    if whole[1] - whole[0] < _FEW_LEVELS * 2**bits:
+        return []
+    return [
+        Note(
+            f"half of the 16-bit pictures hold no value above {usual:,}, though the largest in the "
+            f"pool is {whole[1]:,}, so that few grey levels are left of them; where what lies "
+            f"above is noise or marks, say dataset.bits: {bits}"
+        )
+    ]
 
 
 def _check(

@@ -30,7 +30,8 @@ def check_classes(listing: Listing, problems: Problems) -> None:
         problems.add(
             _DATASET,
             f"class names that look alike: {escaped(members)}; allowed: names that differ in more "
-            "than case, blanks and the Unicode form of their characters",
+            "than case, blanks and the Unicode form of their characters. If they are one class, "
+            "call it by one name",
         )
     counts = np.bincount(listing.labels, minlength=len(names))
     single = [name for name, count in zip(names, counts, strict=True) if count == 1]

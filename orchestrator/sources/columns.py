@@ -13,6 +13,8 @@ from orchestrator.sources.splits import SPLITS_ALLOWED, split_of
 from orchestrator.space.problems import KeyPath, Problems, did_you_mean, some
 from trainable.images import Split
 
+_FILL = ". Fill them in, or leave these rows out"
+
 
 def check_columns(
     wanted: Sequence[tuple[str, str | None]],
@@ -95,13 +97,15 @@ def texts(
     nulls = column.is_null()
     if column.null_count:
         rows = [str(row) for row in pc.indices_nonzero(nulls).to_pylist()]
-        problems.add(key, f"{of_file}rows without a value, counted from 0: {some(rows)}")
+        problems.add(key, f"{of_file}rows without a value, counted from 0: {some(rows)}{_FILL}")
         return None
     values: list[Any] = column.to_pylist()
     if _is_text(kind):
         blank = [str(row) for row, value in enumerate(values) if not value.strip()]
         if blank:
-            problems.add(key, f"{of_file}rows with a blank value, counted from 0: {some(blank)}")
+            problems.add(
+                key, f"{of_file}rows with a blank value, counted from 0: {some(blank)}{_FILL}"
+            )
             return None
         return values
     if pa.types.is_boolean(kind):

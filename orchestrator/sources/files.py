@@ -90,6 +90,20 @@ def _unfetched(content: bytes) -> DataError | None:
     return None
 
 
+def unfetched(path: Path) -> str | None:
+    """What is wrong with a file that stands for another one; None for any other, or for none.
+
+    Args:
+        path: of a file that holds many images or rows, of which only the beginning is read.
+    """
+    try:
+        with path.open("rb") as file:
+            error = _unfetched(file.read(_MOST_POINTER_BYTES + 1))
+    except OSError:
+        return None
+    return None if error is None else str(error)
+
+
 class Root:
     """The folder that images have to lie in.
 

@@ -42,7 +42,11 @@ def list_images(section: FolderSection, problems: Problems) -> Listing | None:
             assert split is not None
             classes = _folders(path / top)
             if not classes:
-                problems.add(_PATH, f"{shown(top)} holds no class folders")
+                problems.add(
+                    _PATH,
+                    f"{shown(top)} holds no class folders; allowed: one folder a class, with its "
+                    "images inside. Where its images have no labels, move it out of the folder",
+                )
             for name in classes:
                 _collect(path, f"{top}{os.sep}{name}", name, split, root, found)
     else:

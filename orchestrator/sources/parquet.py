@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.sources import columns
-from orchestrator.sources.files import FETCH, FOLLOW, Refusal, Root
+from orchestrator.sources.files import FETCH, FOLLOW, Refusal, Root, unfetched
 from orchestrator.sources.listing import Ints, Listing, Read
 from orchestrator.sources.splits import split_of
 from orchestrator.sources.walking import files_below
@@ -147,7 +147,8 @@ def _read(file: Path, shown: str, section: ParquetSection, problems: Problems) -
             names = list(dict.fromkeys(name for _, name in wanted[1:] if name is not None))
             return columns.in_family(opened.read(columns=names).select(names))
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        problems.add(_PATH, f"{shown} cannot be read: {' '.join(str(error).split())}")
+        reason = f"cannot be read: {' '.join(str(error).split())}"
+        problems.add(_PATH, f"{shown} {unfetched(file) or reason}")
     return None
 
 

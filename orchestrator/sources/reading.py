@@ -85,13 +85,13 @@ class Reading:
 
     Attributes:
         broken: row -> why its image cannot be used.
-        extent: smallest and largest value of 16-bit grey in what was measured; None without any.
+        extents: smallest and largest value of each picture of 16-bit grey that was measured.
     """
 
     def __init__(self, listing: Listing) -> None:
         num_images = len(listing.paths)
         self.broken: dict[int, str] = {}
-        self.extent: ValueRange | None = None
+        self.extents: list[ValueRange] = []
         self._listing = listing
         self._hashes = bytearray(_HASH_BYTES * num_images)
         self._digests = np.frombuffer(self._hashes, dtype=np.uint8).reshape(-1, _HASH_BYTES)
@@ -108,7 +108,7 @@ class Reading:
 
         Args:
             keep: row and content hash -> whether the image is touched.
-            measure: row -> whether the image counts for `extent`; asked after `keep`.
+            measure: row -> whether the image counts for `extents`; asked after `keep`.
         """
         rows = np.arange(len(self._listing.paths))
         for row, content, digest, check in self._stream(rows, "reading"):
@@ -199,7 +199,7 @@ class Reading:
     def _stream(self, rows: Ints, what: str) -> Iterator[tuple[int, bytes, bytes, _Look]]:
         """Row, bytes and hash of every image that can be read, and what keeps and checks it."""
         with (
-            _Checker(self._break, self._widen) as checker,
+            _Checker(self._break, self.extents.append) as checker,
             reading_bar(what, len(rows)) as step,
         ):
 
@@ -217,10 +217,6 @@ class Reading:
                     self._break(row, "the file is empty")
                 else:
                     yield row, content, hashlib.sha256(content).digest(), look
-
-    def _widen(self, extent: ValueRange) -> None:
-        low, high = self.extent or extent
-        self.extent = min(low, extent[0]), max(high, extent[1])
 
     def _break(self, row: int, reason: str) -> None:
         self.broken[row] = reason
@@ -265,14 +261,14 @@ class _Checker:
 
     Args:
         report: takes row and reason of each image that cannot be decoded, in this thread.
-        widen: takes the extremes of each image of 16-bit grey that is measured, in this thread.
+        measured: takes the extremes of each image of 16-bit grey that is measured, in this thread.
     """
 
     def __init__(
-        self, report: Callable[[int, str], None], widen: Callable[[ValueRange], None]
+        self, report: Callable[[int, str], None], measured: Callable[[ValueRange], None]
     ) -> None:
         self._report = report
-        self._widen = widen
+        self._measured = measured
         self._workers = usable_processors()
         self._pool = ThreadPoolExecutor(self._workers)
         self._chunk: list[_Unchecked] = []
@@ -320,7 +316,7 @@ class _Checker:
         for row, reason in found.failed:
             self._report(row, reason)
         for extent in found.extents:
-            self._widen(extent)
+            self._measured(extent)
 
 
 def _check(chunk: Sequence[_Unchecked]) -> _Checked:

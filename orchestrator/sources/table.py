@@ -9,7 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from orchestrator.sources import columns
-from orchestrator.sources.files import FETCH, FOLLOW, Refusal, Root, file_reader
+from orchestrator.sources.files import (
+    FETCH,
+    FOLLOW,
+    Refusal,
+    Root,
+    file_reader,
+    is_image,
+    unfetched,
+)
 from orchestrator.sources.likeness import alike, escaped, likeness
 from orchestrator.sources.listing import Listing, Note
 from orchestrator.sources.table_file import TABLE_SUFFIXES, TABLES_ALLOWED, TableFile
@@ -73,8 +81,19 @@ def _read(path: Path, section: TableSection, problems: Problems) -> pa.Table | N
     if path.suffix.lower() not in TABLE_SUFFIXES:
         problems.add(_PATH, f"got {path}; allowed: {TABLES_ALLOWED}")
         return None
+    pointer = unfetched(path)
+    if pointer is not None:
+        problems.add(_PATH, f"{path} {pointer}")
+        return None
     try:
         table = TableFile(path, wanted=names)
+        if table.lacks_header and all(map(is_image, set(names) & set(table.names))):
+            problems.add(
+                _PATH,
+                f"{path} begins with a row of an image, {some(table.names)}; write a line with the "
+                "names of the columns above it, such as path and label",
+            )
+            return None
         if not columns.check_columns(list(wanted.items()), table.names, problems, where=str(path)):
             return None
         return table.read(names)

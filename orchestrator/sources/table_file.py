@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from orchestrator.sources.files import is_image
+
 _PARQUET = (".parquet", ".pq")
 _TEXT = (".csv", ".tsv", ".txt")
 TABLE_SUFFIXES = (*_TEXT, *_PARQUET)
@@ -51,6 +53,7 @@ class TableFile:
 
     Attributes:
         names: of all columns.
+        lacks_header: whether the first line of a text file is a row: it holds an image's name.
 
     Raises:
         OSError: the file cannot be read.
@@ -66,6 +69,7 @@ class TableFile:
         else:
             with pyarrow.csv.open_csv(path, **self._options(self._form)) as opened:
                 self.names = opened.schema.names
+        self.lacks_header = self._form is not None and any(map(is_image, self.names))
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """These columns; those of a text file as text, an empty field as null.

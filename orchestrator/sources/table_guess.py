@@ -73,6 +73,8 @@ def _columns(path: Path) -> _Columns:
         return {}
     try:
         file = TableFile(path)
+        if file.lacks_header:
+            return {}
         names = [name for name in file.names if file.names.count(name) == 1]
         table = in_family(file.read(names))
     except (OSError, UnicodeDecodeError, pa.ArrowException):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,11 @@ from trainable.weight_paths import is_path
 
 
 def absolute_path(path: str) -> str:
-    """The path from the root; `~` is the home folder, and what is relative lies in this one."""
-    return str(Path(path).expanduser().absolute())
+    """The path from the root; `~` is the home folder, and what is relative lies in this one.
+
+    Where there is no such home, `~` is a name like any other, as in shells.
+    """
+    return str(Path(os.path.expanduser(path)).absolute())  # noqa: PTH111  # Path's raises there
 
 
 def absolute_backbone(backbone: str) -> str:

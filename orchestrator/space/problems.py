@@ -126,7 +126,10 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
         return ""
     by_lower = {item.lower(): item for item in known}
     close = difflib.get_close_matches(word[:_MAX_COMPARED_CHARS].lower(), by_lower, n=1)
-    return f"; did you mean {by_lower[close[0]]}?" if close else ""
+    if not close:
+        return ""
+    meant = by_lower[close[0]]
+    return f"; did you mean {meant if meant == ' '.join(meant.split()) else shown(meant)}?"
 
 
 def _spelled(value: object, *, depth: int) -> str:

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -92,6 +93,7 @@ def cluster(
     if own:
         # Ray's 15 leaves trials a thirtieth of a processor beside any program that computes.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        _mend_folders()
     _check_reachable(address)
     options: dict[str, Any] = {}
     if own:
@@ -124,6 +126,17 @@ def cluster(
                     **options,
                 )
         yield is_open
+
+
+def _mend_folders() -> None:
+    """Make the folders that the environment names for sessions such that Ray can start there.
+
+    It takes an empty name for a folder, and hands relative ones to processes that run elsewhere.
+    """
+    for name in (SESSIONS, "TMPDIR"):
+        given = os.environ.pop(name, "")
+        if given:
+            os.environ[name] = str(Path(given).absolute())
 
 
 @contextlib.contextmanager
@@ -196,12 +209,16 @@ def _telling(address: str) -> Iterator[None]:
         yield
     except ray.exceptions.AuthenticationError as error:
         raise StorageError(refused(address)) from error
-    except (OSError, ImportError, RuntimeError, ValueError) as error:
+    except Exception as error:
+        # Of a machine that is too busy to start it in time, Ray tells by an `Exception` as such.
+        is_known = isinstance(error, OSError | ImportError | RuntimeError | ValueError)
+        if not is_known and type(error) is not Exception:
+            raise
         if address == LOCAL:
             raise StorageError(
-                f"Ray does not start on this machine: {last_line(str(error))}. Its sessions lie in "
-                f"{sessions_folder()}; name another folder, with a short path, in {SESSIONS}. "
-                "What else may stand in the way says: sft-sweep doctor"
+                f"Ray does not start on this machine: {last_line(str(error)).rstrip('.')}. Its "
+                f"sessions lie in {sessions_folder()}; name another folder, with a short path, in "
+                f"{SESSIONS}. What else may stand in the way says: sft-sweep doctor"
             ) from error
         # What is left of a head that let us in: the nodes of this machine are another cluster's.
         if "No node info" in str(error.__cause__):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from orchestrator.cli.main import run
 from orchestrator.sources import digits
+from tests.orchestrator.sources.conftest import encoded, write
 
 CLASSES = ("cats", "dogs")
 
@@ -99,6 +100,34 @@ def test_init_of_what_is_no_folder_of_classes_says_so(
 ) -> None:
     assert run(["init", str(tmp_path)]) == 2
     assert "one folder a class" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("a/1.png,cat\na/2.png,dog\n", "begins with a row of an image, 'a/1.png', 'cat'; write"),
+        ("when,where\n1,2\n", "no column 'path' in "),
+        ("path,label\na.png,x\n", "1 of 1 are missing: 'a.png'"),
+    ],
+)
+def test_init_of_a_table_that_cannot_serve_says_what_is_wrong_with_it(
+    tmp_path: Path, content: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text(content)
+    assert run(["init", str(table)]) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_init_of_a_table_without_classes_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        write(tmp_path / f"{number}.png", encoded(number))
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label\n0.png,a\n1.png,b\n2.png,c\n")
+    assert run(["init", str(table)]) == 2
+    assert "labels.csv is a file (for a table" in capsys.readouterr().err
 
 
 def test_init_writes_a_file_for_a_table_that_validates(

@@ -42,6 +42,19 @@ def test_a_result_is_a_table_for_people(one: str, capsys: pytest.CaptureFixture[
     ]
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_the_line_below_the_header_is_as_wide_as_the_columns_in_any_encoding(
+    one: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(sink, encoding=encoding))
+    assert run(["query", "SELECT 'wide enough' AS a, 2 AS b", one]) == 0
+    sys.stdout.flush()
+    header, rule, row = sink.getvalue().decode(encoding).splitlines()[:3]
+    assert (header, row) == ("a            b", "wide enough  2")
+    assert len(rule) == len(row)
+
+
 def test_a_value_is_never_cut_short(one: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["query", "SELECT repeat('long ', 100) AS a, 2 AS b", one]) == 0
     assert "long " * 100 in capsys.readouterr().out

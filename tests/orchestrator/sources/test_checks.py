@@ -34,6 +34,7 @@ def test_classes_with_one_image_and_names_that_look_alike_are_all_named(
             write(tmp_path / name / "b.png", encoded(200 + number))
     lines = problems_of(section(tmp_path))
     assert lines[0].startswith("dataset: class names that look alike: 'Cat', 'cat'; allowed:")
+    assert lines[0].endswith("If they are one class, call it by one name")
     assert lines[1].startswith("dataset: classes with one image: 'dog'; a class needs 2 or more")
 
 

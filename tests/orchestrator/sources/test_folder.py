@@ -230,7 +230,10 @@ def test_a_split_without_class_folders_is_named(tmp_path: Path) -> None:
     write_digits(tmp_path / "train", per_class=4)
     write(tmp_path / "test" / "a.png", encoded(9))
     (line,) = problems_of(section(tmp_path))
-    assert line == "dataset.path: 'test' holds no class folders"
+    assert line.startswith("dataset.path: 'test' holds no class folders; allowed: one folder a c")
+    assert line.endswith("Where its images have no labels, move it out of the folder")
+    (tmp_path / "test").rename(tmp_path.parent / f"{tmp_path.name}-unlabelled")
+    assert dataset_of(section(tmp_path, test=0.5)).images.class_names == ("0", "1")
 
 
 @pytest.mark.parametrize("to", ["class", "root"])

@@ -284,6 +284,15 @@ def test_links_to_files_outside_are_read_where_the_file_says_so(tmp_path: Path, 
     assert images.fingerprint() == dataset_of(section(store)).images.fingerprint()
 
 
+def test_a_shard_that_stands_for_one_that_was_not_fetched_says_so(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "0.parquet")
+    write(tmp_path / "1.parquet", b"version https://git-lfs.github.com/spec/v1\nsize 9\n")
+    (line,) = problems_of(section(tmp_path))
+    assert line == (
+        "dataset.path: 1.parquet stands for a file that is not here; fetch it with git lfs pull"
+    )
+
+
 def test_shards_that_were_not_fetched_are_counted(tmp_path: Path) -> None:
     write_parquet(tmp_path / "0.parquet")
     (tmp_path / "1.parquet").symlink_to("nowhere")

@@ -160,7 +160,9 @@ def test_every_problem_of_the_rows_is_told_at_once(tmp_path: Path) -> None:
     assert "1 of 32 are missing: 'none.png'" in text
     assert "1 of 32 are no files: 'images'" in text
     assert "paths in several rows, though an image has one label: 'images/000.png'" in text
-    assert "dataset.label_column: rows without a value, counted from 0: '29'" in text
+    assert (
+        "dataset.label_column: rows without a value, counted from 0: '29'. Fill them in, or" in text
+    )
     assert "dataset.split_column: got 'tset'; allowed: train, val (or valid, " in text
     assert len(lines) == 7
 
@@ -197,6 +199,47 @@ def test_what_is_no_table_says_what_is_due(tmp_path: Path) -> None:
         (line,) = problems_of(section(path))
         assert line.startswith("dataset.path: ")
         assert reason in line
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+@pytest.mark.parametrize("names", [["path", "label"], ["file", "species"]])
+def test_a_table_without_header_is_told_to_get_one(
+    tmp_path: Path, kind: str, names: list[str]
+) -> None:
+    path = write_table(tmp_path, kind, rows=labelled())
+    _, rows = path.read_text().split("\n", 1)
+    path.write_text(rows)
+    keys = {"path_column": names[0], "label_column": names[1]}
+    (line,) = problems_of(section(path, **keys))
+    assert "begins with a row of an image, 'images/000.png', 'no'; write a line with the" in line
+    path.write_text(("\t" if kind == "tsv" else ",").join(names) + "\n" + rows)
+    assert len(dataset_of(section(path, **keys)).images) == 24
+
+
+def test_a_column_that_is_called_like_an_image_is_one_of_others(tmp_path: Path) -> None:
+    rows = [{**row, "mask.png": "no"} for row in labelled()]
+    assert len(dataset_of(section(write_table(tmp_path, rows=rows))).images) == 24
+
+
+def test_a_column_with_blanks_around_its_name_is_quoted(tmp_path: Path) -> None:
+    path = write(tmp_path / "labels.csv", b"path, label\na.png, x\n")
+    (line,) = problems_of(section(path))
+    assert line.endswith("; did you mean ' label'?")
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.tsv", "labels.parquet"])
+@pytest.mark.parametrize(
+    ("pointer", "command"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", "git lfs pull"),
+        (b"/annex/objects/MD5E-s9--ab.csv\n", "git annex get"),
+    ],
+)
+def test_a_table_that_was_not_fetched_says_so(
+    tmp_path: Path, name: str, pointer: bytes, command: str
+) -> None:
+    (line,) = problems_of(section(write(tmp_path / name, pointer)))
+    assert line.endswith(f"{name} stands for a file that is not here; fetch it with {command}")
 
 
 def test_a_root_that_is_not_there_is_a_problem(tmp_path: Path) -> None:

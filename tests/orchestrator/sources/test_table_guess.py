@@ -86,6 +86,13 @@ def test_what_is_no_table_of_images_is_none(tmp_path: Path, kind: str, content: 
     assert guess_table(tmp_path) is None
 
 
+def test_a_row_of_an_image_is_no_header(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    first, *others = rows_of("i{}.png", "xy")
+    path = write_rows(tmp_path / "t.csv", [str(field) for field in first], others)
+    assert guess_table(path) is None
+
+
 @pytest.mark.parametrize("pattern", ["images/i{}.png", "x/images/i{}.png"])
 def test_links_are_followed_where_images_need_it(tmp_path: Path, pattern: str) -> None:
     write_images(tmp_path / "store")

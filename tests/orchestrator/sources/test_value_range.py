@@ -105,6 +105,28 @@ def test_pictures_that_use_most_of_their_bits_stay_as_they_were(
     assert np.array_equal(decode(dataset.images, np.array([row]), PLAIN)[0, 0], expected)
 
 
+@pytest.mark.parametrize("mark", [65535, 20000])
+def test_few_pictures_that_cost_the_others_their_grey_levels_are_noted(
+    mark: int, tmp_path: Path
+) -> None:
+    write_splits(tmp_path, 0, 4095)
+    marked = pictures(0, 4095, count=1, seed=99)[0]
+    marked[0, 0] = mark
+    write(tmp_path / "train" / "a" / "marked.png", grey(marked))
+    notes = notes_of(dataset_of(section(tmp_path)))
+    assert f"no value above 4,095, though the largest in the pool is {mark:,}, so that" in notes
+    assert "marks, say dataset.bits: 12\n" in f"{notes}\n"
+    dataset = dataset_of(section(tmp_path, bits=12))
+    assert dataset.images.value_range == (0, 4095)
+    assert "grey levels" not in notes_of(dataset)
+
+
+def test_bits_without_16_bit_pictures_are_noted(digits_folder: Path) -> None:
+    notes = notes_of(dataset_of(section(digits_folder, bits=12)))
+    assert "dataset.bits changes nothing: the pool holds no pictures of 16-bit grey" in notes
+    assert "dataset.bits" not in notes_of(dataset_of(section(digits_folder)))
+
+
 def test_a_single_value_is_no_range() -> None:
     assert narrowed((700, 700)) is None
     assert narrowed((700, 701)) == (700, 701)

@@ -10,6 +10,7 @@ import yaml
 
 from orchestrator.preparation import read_space, read_written_space
 from orchestrator.space import SearchSpace
+from orchestrator.space.absolute_paths import absolute_path
 
 SEARCH = {
     "backbone": [
@@ -108,3 +109,16 @@ def test_what_a_sweep_has_kept_is_read_as_it_stands(home: Path) -> None:
     assert space.spec({"backbone": "resnet18@w/a.pth"}, space.label_budgets[0]).backbone == (
         "resnet18@w/a.pth"
     )
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/photos", "~"])
+def test_a_home_that_there_is_not_is_a_name_like_any_other(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def getpwuid(_: int) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("pwd.getpwuid", getpwuid)
+    monkeypatch.delenv("HOME")
+    monkeypatch.chdir(tmp_path)
+    assert absolute_path(path) == f"{tmp_path}/{path}"

@@ -5,8 +5,11 @@ import pytest
 from orchestrator.tuning.cluster import LOCAL, cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def local_ray() -> Iterator[None]:
-    """One Ray of two processors for all tests here: starting it takes seconds."""
+    """One Ray of two processors for all tests here, as starting it takes seconds.
+
+    It ends with them: its threads read this user's token again, which others put elsewhere.
+    """
     with cluster(LOCAL, num_cpus=2):
         yield

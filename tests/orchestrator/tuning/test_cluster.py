@@ -16,7 +16,7 @@ import ray
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.tuning import cluster as joining
 from orchestrator.tuning.authentication import MODE, Mode, _read_environment
-from orchestrator.tuning.cluster import CLIENT_ATTEMPTS, cluster, mode_of
+from orchestrator.tuning.cluster import CLIENT_ATTEMPTS, LOCAL, cluster, mode_of
 from orchestrator.tuning.handshake import Access
 
 ADDRESS = "ray://10.0.0.1:10001"
@@ -67,6 +67,46 @@ def test_a_client_asks_again_where_the_process_that_was_to_serve_it_died(
     head = Head(deaths)
     join(head, monkeypatch)
     assert head.asked == [ADDRESS] * (deaths + 1) + [BEHIND]
+
+
+@pytest.mark.parametrize("kind", [Exception, RuntimeError, ValueError, ConnectionError])
+def test_a_private_cluster_that_does_not_start_is_told_whatever_ray_raises(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: Any) -> None:
+        raise kind("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    told = "Ray does not start on this machine: The current node timed out during startup"
+    with pytest.raises(StorageError, match=told), cluster(LOCAL):
+        pass
+
+
+@pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
+@pytest.mark.parametrize(("given", "seen"), [("", None), ("/a/b", "/a/b"), ("b", "/a/b")])
+def test_folders_for_sessions_are_absolute_and_empty_variables_none(
+    name: str, given: str, seen: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str | None] = []
+    monkeypatch.setenv(name, given)
+    monkeypatch.setattr(Path, "absolute", lambda path: Path("/a") / path)
+    monkeypatch.setattr(ray, "init", lambda **_: found.append(os.environ.get(name)))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with cluster(LOCAL):
+        assert found == [seen]
+
+
+def test_errors_of_our_own_while_a_cluster_starts_stay_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def init(**_: Any) -> None:
+        raise UsageError("of our own")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(UsageError, match="of our own"), cluster(LOCAL):
+        pass
 
 
 def test_a_client_that_is_never_served_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
