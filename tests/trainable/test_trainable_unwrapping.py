@@ -374,6 +374,21 @@ def test_a_truncated_file_is_damaged(
         own_code(str(path))
 
 
+def test_weights_of_a_training_that_diverged_are_refused(tmp_path: Path) -> None:
+    state = build_small().state_dict()
+    state["block2.0.bias"][1] = torch.nan
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(BackboneError, match=r"hold NaN, .*: block2\.0\.bias\. Take an earlier"):
+        own_code(str(tmp_path / "w.pth"))
+
+
+def test_infinite_values_are_values(tmp_path: Path) -> None:
+    state = build_small().state_dict()
+    state["block2.0.bias"][1] = -torch.inf
+    torch.save(state, tmp_path / "w.pth")
+    assert np.isneginf(own_code(str(tmp_path / "w.pth")).arrays["block2.0.bias"][1])
+
+
 def test_a_folder_is_no_file_of_weights(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match="a folder; allowed: the file of weights in it"):
         own_code(str(tmp_path))

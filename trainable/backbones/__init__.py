@@ -12,6 +12,10 @@ from contextlib import nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
+from trainable.backbones.naming import few
 from trainable.backbones.sources import (
     MODULES,
     describe,
@@ -207,8 +211,21 @@ def load_weights(backbone: str | CustomBackbone) -> Weights:
     """The weights that `NAME[@WEIGHTS]` or the user's own code means, from where they lie.
 
     Raises:
-        BackboneError: the name is unknown, the code fails, or a file is missing, damaged or unsafe.
+        BackboneError: the name is unknown, the code fails, a file is missing, damaged or unsafe, or
+            the weights hold NaN.
     """
+    weights = _load(backbone)
+    broken = [name for name, array in weights.arrays.items() if _has_nan(array)]
+    if broken:
+        given = backbone.name if isinstance(backbone, CustomBackbone) else backbone
+        raise BackboneError(
+            f"{given}: the weights hold NaN, as those of a training that diverged do: "
+            f"{few(broken)}. Take an earlier checkpoint"
+        )
+    return weights
+
+
+def _load(backbone: str | CustomBackbone) -> Weights:
     if isinstance(backbone, CustomBackbone):
         from trainable.backbones import custom_models
 
@@ -221,6 +238,11 @@ def load_weights(backbone: str | CustomBackbone) -> Weights:
     assert source is not None
     weights: Weights = source.load(name, wanted, backbone)
     return weights
+
+
+def _has_nan(array: npt.NDArray[np.generic]) -> bool:
+    """Whether some value is no number; infinite ones are, and masks of attention hold them."""
+    return np.issubdtype(array.dtype, np.inexact) and bool(np.isnan(array).any())
 
 
 def shipped_modules(backbone: CustomBackbone) -> list[ModuleType]:
