@@ -21,12 +21,12 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 from trainable.backbones import Backbone
-from trainable.decoding import normalize
-from trainable.features import FeatureReader
-from trainable.freezing import split
-from trainable.graphs import independent_copy
-from trainable.images import LabelledImages
-from trainable.logistic import LinearClassifier, fit_path
+from trainable.cutting.freezing import split
+from trainable.data.images import LabelledImages
+from trainable.features.reader import FeatureReader
+from trainable.graphs.graph import independent_copy
+from trainable.modalities.image.decoding import normalize
+from trainable.training.logistic import LinearClassifier, fit_path
 
 UPDATES = 120
 BATCH = 32

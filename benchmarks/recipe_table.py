@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.recipes import TRIALS, best_of, hits_of
-from orchestrator.intervals import Interval, difference_interval
+from orchestrator.statistics.intervals import Interval, difference_interval
 
 Result = Mapping[str, Any]
 Hits = npt.NDArray[np.bool_]

@@ -45,15 +45,15 @@ import torch
 
 from benchmarks.pretrained import BACKBONES
 from trainable.backbones import Backbone, load_weights
-from trainable.baselines import run_baseline
-from trainable.budget import draw_subset
-from trainable.finetune import DivergedError, Trial
-from trainable.images import LabelledImages, Split
-from trainable.keeping import FeatureCache, open_cache
-from trainable.spec import CacheMode, LabelBudget, TrialSpec, Validation
+from trainable.data.budget import draw_subset
+from trainable.data.images import LabelledImages, Split
+from trainable.features.keeping import FeatureCache, open_cache
+from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec, Validation
+from trainable.training.baselines import run_baseline
+from trainable.training.finetune import DivergedError, Trial
 
 try:
-    from trainable.probe import ProbeMemo
+    from trainable.training.probe import ProbeMemo
 except ImportError:  # an earlier commit's code
     _MEMORY: dict[str, Any] = {}
 else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.loading import LoadedRun, load_run
+    from orchestrator.reading.loading import LoadedRun, load_run
 
 __all__ = ["LoadedRun", "load_run"]
 
@@ -16,7 +16,7 @@ __all__ = ["LoadedRun", "load_run"]
 def __getattr__(name: str) -> Any:
     # At its first use: the command line imports this package and has to answer without pyarrow.
     if name in __all__:
-        from orchestrator import loading
+        from orchestrator.reading import loading
 
         return getattr(loading, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trainable.spec import Metric
+from trainable.spec.trial_spec import Metric
 
 
 def plain(text: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 # each other on the same cores take many times as long. Trials set their own number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from trainable.store import FOLDER_VARIABLE
+from trainable.features.store import FOLDER_VARIABLE
 
 pytest_plugins = ["tests.scheduling"]
 

@@ -32,7 +32,7 @@ SHARED = {
         "tests/integration/test_export.py",
         "tests/integration/test_report_in_browser.py",
     ),
-    "one running cluster": ("tests/orchestrator/tuning/",),
+    "one running cluster": ("tests/orchestrator/running/ray_tune/",),
     "one sweep to disturb": ("tests/integration/faults/",),
 }
 """Files, or folders of files, by what their tests share."""

@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 
 import pyarrow.parquet as pq
 
-from orchestrator.tables import KEYS
+from orchestrator.recording.tables import KEYS
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]

@@ -27,9 +27,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.errors import SweepError
-from orchestrator.projection import load_studies
-from orchestrator.record import trial_id
-from orchestrator.tables import SCHEMAS, read_table, table_path
+from orchestrator.recording.projection import load_studies
+from orchestrator.recording.record import trial_id
+from orchestrator.recording.tables import SCHEMAS, read_table, table_path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 KILLED = "killed"

@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from orchestrator.cli import (
+from orchestrator.cli.commands import (
     backbones,
     cache,
     data,
@@ -35,7 +35,7 @@ from orchestrator.cli import (
 )
 from orchestrator.errors import SweepError, UsageError
 from orchestrator.formats import plain_lines
-from orchestrator.meanwhile import unfinished
+from orchestrator.running.meanwhile import unfinished
 
 ALLOCATIONS = 20_000
 """Objects between two collections of garbage. Imports make many that stay, and Python's usual 700

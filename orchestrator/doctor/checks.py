@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from orchestrator import stores
-from orchestrator.cluster_facts import (
+from orchestrator.doctor.machine import MachineFacts
+from orchestrator.errors import StorageError
+from orchestrator.recording import stores
+from orchestrator.recording.stores import Place
+from orchestrator.running.cluster_facts import (
     MOST_SOCKET_BYTES,
     SESSIONS,
     ClusterFacts,
     NodeFacts,
     socket_bytes,
 )
-from orchestrator.doctor.machine import MachineFacts
-from orchestrator.errors import StorageError
-from orchestrator.stores import Place
 
 GIB = 2**30
 LITTLE_BYTES, TOO_LITTLE_BYTES = GIB, 64 * 2**20

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from orchestrator.cluster_facts import sessions_folder, token_file
 from orchestrator.errors import StorageError
 from orchestrator.processors import usable_processors
+from orchestrator.running.cluster_facts import sessions_folder, token_file
 from trainable.errors import CacheError
-from trainable.store.feature_store import default_folder
+from trainable.features.store.feature_store import default_folder
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a place to look at, not to write to
 """Where Ray's object store lies."""

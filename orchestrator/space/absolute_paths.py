@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator.space.axes import Axis, Case, Choice, Condition, Domain, Fixed, Range, matches
 from orchestrator.space.rules import Value
-from trainable.weight_paths import is_path
+from trainable.spec.weight_paths import is_path
 
 
 def absolute_path(path: str) -> str:

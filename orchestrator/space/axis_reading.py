@@ -26,9 +26,9 @@ from orchestrator.space.rules import (
     canonical_axis_value,
     finite_number,
 )
-from trainable.custom import CustomBackbone
 from trainable.errors import SpecError
-from trainable.knobs import block_range
+from trainable.spec.custom_backbone import CustomBackbone
+from trainable.spec.knobs import block_range
 
 
 class Shelf(Protocol):

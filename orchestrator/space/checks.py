@@ -13,7 +13,7 @@ from orchestrator.space.sections import (
     ResourcesSection,
     SamplerSection,
 )
-from trainable.knobs import KNOBS
+from trainable.spec.knobs import KNOBS
 
 
 def check_training_axes(

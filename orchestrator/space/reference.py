@@ -29,9 +29,9 @@ from orchestrator.space.sections import (
     ValidationSection,
 )
 from orchestrator.space.top_level import NAME_ALLOWED
-from trainable.augmentation import MAX_VIEWS, OPS
-from trainable.knobs import KNOBS
-from trainable.spec import Validation
+from trainable.spec.augmentation import MAX_VIEWS, OPS
+from trainable.spec.knobs import KNOBS
+from trainable.spec.trial_spec import Validation
 
 
 class KnownKey(NamedTuple):

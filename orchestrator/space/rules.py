@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.space.problems import refusal
-from trainable.knobs import KNOBS, Knob, block_range
+from trainable.spec.knobs import KNOBS, Knob, block_range
 
 Value = int | float | str
 """What an axis can give a trial."""

@@ -15,9 +15,9 @@ from orchestrator.space.rules import (
     FREEZING,
     finite_number,
 )
-from trainable.custom import CustomBackbone
 from trainable.errors import SpecError
-from trainable.spec import LabelBudget, Validation
+from trainable.spec.custom_backbone import CustomBackbone
+from trainable.spec.trial_spec import LabelBudget, Validation
 
 SEARCH_KEYS = (*AXIS_NAMES, "label_budget")
 BUDGET_ALLOWED = "whole numbers of labels per class from 2, all, or {total: N}"

@@ -44,10 +44,10 @@ from orchestrator.space.sections import (
     SamplerSection,
 )
 from orchestrator.space.top_level import HOMES, check_top_keys, read_name
-from trainable.augmentation import Augmentation
-from trainable.custom import CustomBackbone
-from trainable.knobs import without_added_defaults
-from trainable.spec import CacheMode, LabelBudget, Metric, TrialSpec, Validation
+from trainable.spec.augmentation import Augmentation
+from trainable.spec.custom_backbone import CustomBackbone
+from trainable.spec.knobs import without_added_defaults
+from trainable.spec.trial_spec import CacheMode, LabelBudget, Metric, TrialSpec, Validation
 
 CONDUCT = ("limits", "resources", "cache", "checkpoint_s")
 """Sections that say how a sweep is conducted; no result depends on them."""
@@ -69,7 +69,7 @@ class SearchSpace:
         validation: how the label budget pays for validation.
         objective: what trials are judged by.
         objective_open: whether the file leaves the objective to the images, so that `objective` is
-            not decided yet; see `orchestrator.objective`.
+            not decided yet; see `orchestrator.planning.objective`.
         trials: per label budget.
         sampler: what proposes trials.
         pruner: what ends poor trials early.

@@ -18,10 +18,10 @@ from orchestrator.space.problems import (
 from orchestrator.space.rules import AXIS_RULES, Rule, Value
 from orchestrator.space.section import Section
 from orchestrator.space.sections import ValidationSection
-from trainable.augmentation import Augmentation
 from trainable.errors import SpecError
-from trainable.knobs import KNOBS
-from trainable.spec import Validation
+from trainable.spec.augmentation import Augmentation
+from trainable.spec.knobs import KNOBS
+from trainable.spec.trial_spec import Validation
 
 BASELINES = ("pixels", "probe")
 _AnySection = TypeVar("_AnySection", bound=Section)

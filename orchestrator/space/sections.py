@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from orchestrator.space.rules import Rule
 from orchestrator.space.section import Section
-from trainable.spec import CacheMode, Metric
+from trainable.spec.trial_spec import CacheMode, Metric
 
 
 class ValidationSection(Section):

@@ -16,7 +16,7 @@ from orchestrator.space.sections import (
     ResourcesSection,
     ValidationSection,
 )
-from trainable.knobs import KNOBS
+from trainable.spec.knobs import KNOBS
 
 TOP_KEYS = (
     "name",

@@ -16,8 +16,8 @@ table, a row for each metric, budget and difficulty:
 
 - holds the truth: share of intervals around the test accuracy that do; 95 % is meant.
 - false "differs": share of simulations that call the two configurations different; 5 % is meant.
-- both by `orchestrator.intervals`, and by Student's t over the repeats, which is what a mean and
-  deviation of five runs invite one to do.
+- both by `orchestrator.statistics.intervals`, and by Student's t over the repeats, which is what a
+  mean and deviation of five runs invite one to do.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from orchestrator.intervals import difference_interval, pseudo_values, score_interval
+from orchestrator.statistics.intervals import difference_interval, pseudo_values, score_interval
 
 NUM_CLASSES = 4
 NUM_FEATURES = 8

@@ -27,22 +27,22 @@ from typing import Any
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, RunConfig, TuneConfig
 
-from orchestrator.execution import TABLES_EVERY_S
-from orchestrator.journal import SweepJournal
 from orchestrator.pace import Paced
-from orchestrator.plan import make_plan
-from orchestrator.progress import measure
-from orchestrator.projection import Projection
+from orchestrator.planning.plan import make_plan
+from orchestrator.planning.work import Event, Kind, Loss, Work
+from orchestrator.recording.journal import SweepJournal
+from orchestrator.recording.progress import measure
+from orchestrator.recording.projection import Projection
+from orchestrator.running.broker.studies import Seconds, StudyBroker
+from orchestrator.running.execution import TABLES_EVERY_S
+from orchestrator.running.ray_tune.actor import SweepActor
+from orchestrator.running.ray_tune.attempts import Attempts
+from orchestrator.running.ray_tune.capacity import Piece
+from orchestrator.running.ray_tune.cluster import LOCAL, cluster
+from orchestrator.running.ray_tune.control import Control
+from orchestrator.running.ray_tune.run import run_work
 from orchestrator.space import parse_space
-from orchestrator.studies import Seconds, StudyBroker
-from orchestrator.tuning.actor import SweepActor
-from orchestrator.tuning.attempts import Attempts
-from orchestrator.tuning.capacity import Piece
-from orchestrator.tuning.cluster import LOCAL, cluster
-from orchestrator.tuning.control import Control
-from orchestrator.tuning.run import run_work
-from orchestrator.work import Event, Kind, Loss, Work
-from trainable.images import LabelledImages, Split
+from trainable.data.images import LabelledImages, Split
 
 SLOTS = 2
 NUM_TEST = 797  # as many as the digits have
@@ -166,7 +166,7 @@ def per_trial(settled_at: list[float]) -> float:
 
 
 def run_program(*, trials: int, reports: int, sampler: str) -> Measured:
-    """A sweep of trials that do nothing, as `orchestrator.sweep` runs it."""
+    """A sweep of trials that do nothing, as `orchestrator.running.sweep` runs it."""
     images = make_images()
     text = SPACE.format(trials=trials, reports=reports, sampler=sampler)
     space = parse_space(text, where="overhead")

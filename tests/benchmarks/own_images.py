@@ -72,10 +72,10 @@ def resident_bytes(field: str) -> int:
 
 def measure(root: Path, case: str) -> dict[str, float]:
     """Seconds and memory of one case, measured in this process."""
-    from orchestrator.sources import Demand, read_dataset
+    from orchestrator.datasets import Demand, read_dataset
     from orchestrator.space import FolderSection
-    from trainable import pictures
-    from trainable.spec import LabelBudget
+    from trainable.modalities.image import pictures
+    from trainable.spec.trial_spec import LabelBudget
 
     pictures.image_suffixes()
     before = resident_bytes("VmRSS")

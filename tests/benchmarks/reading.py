@@ -24,17 +24,17 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from orchestrator.arrays import to_text
 from orchestrator.cli.main import run
-from orchestrator.journal import SweepJournal
-from orchestrator.plan import make_plan
-from orchestrator.projection import rebuild
-from orchestrator.runs import Run, write_manifest, write_text
-from orchestrator.sources import digits
+from orchestrator.datasets import digits
+from orchestrator.planning.plan import make_plan
+from orchestrator.planning.work import Event, Kind, Work
+from orchestrator.recording.arrays import to_text
+from orchestrator.recording.journal import SweepJournal
+from orchestrator.recording.projection import rebuild
+from orchestrator.recording.runs import Run, write_manifest, write_text
+from orchestrator.running.broker.studies import StudyBroker
 from orchestrator.space import parse_space
-from orchestrator.studies import StudyBroker
-from orchestrator.work import Event, Kind, Work
-from trainable.images import Split
+from trainable.data.images import Split
 
 REPORTS = 5
 SPACE = """

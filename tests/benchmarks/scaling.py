@@ -30,18 +30,18 @@ import ray
 from ray import tune
 from ray.cluster_utils import Cluster
 
-from orchestrator.execution import TABLES_EVERY_S
-from orchestrator.journal import SweepJournal
 from orchestrator.pace import Paced
-from orchestrator.plan import make_plan
-from orchestrator.progress import measure
-from orchestrator.projection import Projection
+from orchestrator.planning.plan import make_plan
+from orchestrator.planning.work import Event, Work
+from orchestrator.recording.journal import SweepJournal
+from orchestrator.recording.progress import measure
+from orchestrator.recording.projection import Projection
+from orchestrator.running.execution import TABLES_EVERY_S
+from orchestrator.running.ray_tune.attempts import Attempts
+from orchestrator.running.ray_tune.capacity import Piece
+from orchestrator.running.ray_tune.control import Control
+from orchestrator.running.ray_tune.run import run_work
 from orchestrator.space import parse_space
-from orchestrator.tuning.attempts import Attempts
-from orchestrator.tuning.capacity import Piece
-from orchestrator.tuning.control import Control
-from orchestrator.tuning.run import run_work
-from orchestrator.work import Event, Work
 from tests.benchmarks.overhead import NoOpActor, TimedBroker, bare_settled_at, make_images
 
 SLOTS_PER_NODE = 2
@@ -120,7 +120,7 @@ def sustained(settled_at: list[float]) -> float:
 
 
 def run_program(*, trials: int, slots: int, sleep_s: float, sampler: str) -> Measured:
-    """A sweep of sleeping trials, as `orchestrator.execution` runs it."""
+    """A sweep of sleeping trials, as `orchestrator.running.execution` runs it."""
     images = make_images()
     space = parse_space(SPACE.format(trials=trials, sampler=sampler), where="scaling")
     plan = make_plan(space, images, where="scaling")

@@ -34,14 +34,14 @@ import torch
 from optuna.samplers import RandomSampler
 from scipy.stats import spearmanr
 
-from orchestrator.inputs import backbones
-from orchestrator.sampling import make_pruner, make_sampler, suggest
-from orchestrator.sources import digits
+from orchestrator.datasets import digits
+from orchestrator.planning.inputs import backbones
+from orchestrator.running.broker.sampling import make_pruner, make_sampler, suggest
 from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import Backbone, load_weights
-from trainable.finetune import DivergedError, Trial
-from trainable.images import LabelledImages
-from trainable.spec import LabelBudget, Metric, TrialSpec
+from trainable.data.images import LabelledImages
+from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
+from trainable.training.finetune import DivergedError, Trial
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "lowdata.yaml"
 TOP = 3

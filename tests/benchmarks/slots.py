@@ -16,18 +16,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.journal import SweepJournal
-from orchestrator.plan import make_plan
+from orchestrator.planning.plan import make_plan
+from orchestrator.planning.work import Event, Kind, Work
+from orchestrator.recording.journal import SweepJournal
+from orchestrator.running.broker.studies import StudyBroker
+from orchestrator.running.ray_tune.actor import SweepActor
+from orchestrator.running.ray_tune.attempts import Attempts
+from orchestrator.running.ray_tune.capacity import Piece
+from orchestrator.running.ray_tune.cluster import LOCAL, cluster
+from orchestrator.running.ray_tune.control import Control
+from orchestrator.running.ray_tune.run import run_work
 from orchestrator.space import parse_space
-from orchestrator.studies import StudyBroker
-from orchestrator.tuning.actor import SweepActor
-from orchestrator.tuning.attempts import Attempts
-from orchestrator.tuning.capacity import Piece
-from orchestrator.tuning.cluster import LOCAL, cluster
-from orchestrator.tuning.control import Control
-from orchestrator.tuning.run import run_work
-from orchestrator.work import Event, Kind, Work
-from trainable.images import LabelledImages, Split
+from trainable.data.images import LabelledImages, Split
 
 TARGET = 0.9
 REPORTS = 2

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.inspection import RunState, inspect
-from orchestrator.projection import load_studies
-from orchestrator.runs import Run
+from orchestrator.reading.inspection import RunState, inspect
+from orchestrator.recording.projection import load_studies
+from orchestrator.recording.runs import Run
 from tests.integration.faults import sweeps
 
 OVERRIDES = (

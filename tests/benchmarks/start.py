@@ -57,7 +57,8 @@ import os, random, signal, sys, time
 # A Ctrl-C amid the imports of this program, which a launch does elsewhere or later, tells nothing.
 signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 import ray
-from orchestrator import preparation, sweep
+from orchestrator.planning import preparation
+from orchestrator.running import sweep
 draw = random.Random(int(sys.argv.pop(1)))
 def delay(module, name):
     function = getattr(module, name)

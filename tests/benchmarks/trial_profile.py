@@ -18,15 +18,15 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from orchestrator.sources import digits
+from orchestrator.datasets import digits
 from trainable.backbones import Backbone, load_weights
-from trainable.costs import speeds_of
+from trainable.data.images import LabelledImages
 from trainable.device import default_device
-from trainable.finetune import Trial
-from trainable.images import LabelledImages
-from trainable.keeping import FeatureCache
-from trainable.spec import CacheMode, LabelBudget, TrialSpec, Validation
-from trainable.store import FeatureStore
+from trainable.features.costs import speeds_of
+from trainable.features.keeping import FeatureCache
+from trainable.features.store import FeatureStore
+from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec, Validation
+from trainable.training.finetune import Trial
 
 _BACKWARD = "autograd::engine::evaluate_function"
 _OPTIMIZER = "Optimizer.step"

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import torch
 
-from orchestrator.sources import digits
+from orchestrator.datasets import digits
 from trainable.backbones import Backbone, load_weights
-from trainable.baselines import baseline_features
-from trainable.budget import draw_subset
-from trainable.images import Split
-from trainable.logistic import fit_path
-from trainable.spec import LabelBudget
-from trainable.zoo import ENTRIES
+from trainable.backbones.zoo import ENTRIES
+from trainable.data.budget import draw_subset
+from trainable.data.images import Split
+from trainable.spec.trial_spec import LabelBudget
+from trainable.training.baselines import baseline_features
+from trainable.training.logistic import fit_path
 
 LABELS_PER_CLASS = (1, 2, 5, 10, 20)
 NUM_DRAWS = 5

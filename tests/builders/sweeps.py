@@ -12,15 +12,15 @@ from pathlib import Path
 
 import torch
 
-from orchestrator.preparation import prepare
-from orchestrator.projection import Projection
-from orchestrator.studies import DONE, StudyBroker
-from orchestrator.sweep import begin
-from orchestrator.work import Work
-from orchestrator.worker import perform
+from orchestrator.planning.preparation import prepare
+from orchestrator.planning.work import Work
+from orchestrator.recording.projection import Projection
+from orchestrator.running.broker.studies import DONE, StudyBroker
+from orchestrator.running.sweep import begin
+from orchestrator.running.worker.worker import perform
 from trainable.backbones import Backbone
-from trainable.keeping import open_cache
-from trainable.probe import ProbeMemo
+from trainable.features.keeping import open_cache
+from trainable.training.probe import ProbeMemo
 
 
 def sweep_in_process(space: Path, root: Path) -> Path:

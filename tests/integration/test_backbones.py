@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from orchestrator.tables import read_table
+from orchestrator.recording.tables import read_table
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Launched

@@ -14,14 +14,14 @@ import onnxruntime
 import pytest
 
 from orchestrator.cli.main import run as command
+from orchestrator.datasets import digits
 from orchestrator.errors import UsageError
-from orchestrator.sources import digits
-from orchestrator.tables import read_table
+from orchestrator.recording.tables import read_table
 from tests.integration.conftest import Launched, finished
-from trainable import exporting
-from trainable.decoding import decode, normalize
-from trainable.exported import ExportedModel, read_about
-from trainable.images import LabelledImages, Split
+from trainable.data.images import LabelledImages, Split
+from trainable.export import exporting
+from trainable.export.exported import ExportedModel, read_about
+from trainable.modalities.image.decoding import decode, normalize
 
 Export = Callable[..., Path]
 
@@ -238,7 +238,7 @@ def test_images_that_only_more_labels_would_need_may_be_broken(
     def refuse(*_args: object, **_options: object) -> None:
         raise UsageError("dataset.max_bad_fraction: 5 of 228 images cannot be used")
 
-    monkeypatch.setattr("orchestrator.export.read_data", refuse)
+    monkeypatch.setattr("orchestrator.reading.export.read_data", refuse)
     arguments = ["export", str(small_sweep.path), "-o", str(tmp_path / "model")]
     assert command(arguments) == 2
     message = capsys.readouterr().err

@@ -15,9 +15,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from orchestrator.cli.main import run as run_cli
-from orchestrator.projection import rebuild
-from orchestrator.tables import KEYS, SCHEMAS, read_table
-from trainable import zoo
+from orchestrator.recording.projection import rebuild
+from orchestrator.recording.tables import KEYS, SCHEMAS, read_table
+from trainable.backbones import zoo
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Launched
@@ -209,7 +209,7 @@ def test_a_report_that_cannot_be_written_spoils_nothing_else(
     def fail(*_args: object, **_options: object) -> None:
         raise ValueError("no such figure")
 
-    monkeypatch.setattr("orchestrator.report.write_report", fail)
+    monkeypatch.setattr("orchestrator.reading.report.write_report", fail)
     assert run_cli(["resume", str(copy)]) == 0
     out, messages = capsys.readouterr()
     assert f"Tables and journal: {copy}" in out

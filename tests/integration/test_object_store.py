@@ -10,12 +10,12 @@ from shutil import rmtree
 
 import pytest
 
-from orchestrator.stores import Place, locate
-from orchestrator.stores.objects import Store
+from orchestrator.recording.stores import Place, locate
+from orchestrator.recording.stores.objects import Store
 from tests.integration.conftest import LOWDATA, TIMEOUT_S, command
 from tests.integration.faults.sweeps import OVERRIDES, results, settled
 from tests.object_store import BUCKET, CREDENTIALS, endpoint
-from trainable.store import FOLDER_VARIABLE
+from trainable.features.store import FOLDER_VARIABLE
 
 __all__ = ["endpoint"]
 

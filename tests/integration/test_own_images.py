@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
-from orchestrator.tables import read_table
+from orchestrator.recording.tables import read_table
 from tests.integration.conftest import command, finished
-from tests.orchestrator.sources.conftest import encoded, scans, write
+from tests.orchestrator.datasets.conftest import encoded, scans, write
 
 SPACE = {
     "name": "own",

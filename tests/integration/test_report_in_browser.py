@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.report import write_report
-from orchestrator.runs import Run
+from orchestrator.reading.report import write_report
+from orchestrator.recording.runs import Run
+from tests.builders.synthetic_sweeps import write_sweep
 from tests.integration.conftest import Launched
-from tests.orchestrator.report.test_report import HOSTILE
-from tests.orchestrator.synthetic import write_sweep
+from tests.orchestrator.reading.report.test_report import HOSTILE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -40,7 +40,7 @@ def report(small_sweep: Launched, tmp_path_factory: pytest.TempPathFactory) -> P
     """The report of a small launch, with the figure that needs more trials too."""
     path = tmp_path_factory.mktemp("report") / "report.html"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("orchestrator.report.importance.FEWEST_TRIALS", 2)
+        patch.setattr("orchestrator.reading.report.importance.FEWEST_TRIALS", 2)
         write_report(Run(small_sweep.path), path)
     return path
 

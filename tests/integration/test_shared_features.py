@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from orchestrator.cli.main import run as run_cli
-from orchestrator.tables import read_table
-from trainable.store import FOLDER_VARIABLE, FeatureStore
+from orchestrator.recording.tables import read_table
+from trainable.features.store import FOLDER_VARIABLE, FeatureStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,19 +18,19 @@ import pytest
 import torch
 import yaml
 
-from orchestrator.checkpoints import CheckpointFolder, Saved
-from orchestrator.journal import SweepJournal
-from orchestrator.preparation import Prepared, prepare
-from orchestrator.projection import Projection
-from orchestrator.runs import Run, find_runs
-from orchestrator.studies import DONE, StudyBroker
-from orchestrator.sweep import begin
-from orchestrator.tables import KEYS, SCHEMAS, read_table
-from orchestrator.work import Event, Kind, Work
-from orchestrator.worker import result_json
-from tests.orchestrator.test_studies import events_of, random_curve
-from trainable.images import Split
-from trainable.results import TestResult
+from orchestrator.planning.preparation import Prepared, prepare
+from orchestrator.planning.work import Event, Kind, Work
+from orchestrator.recording.journal import SweepJournal
+from orchestrator.recording.projection import Projection
+from orchestrator.recording.runs import Run, find_runs
+from orchestrator.recording.tables import KEYS, SCHEMAS, read_table
+from orchestrator.running.broker.studies import DONE, StudyBroker
+from orchestrator.running.sweep import begin
+from orchestrator.running.worker.checkpoints import CheckpointFolder, Saved
+from orchestrator.running.worker.worker import result_json
+from tests.orchestrator.running.broker.test_studies import events_of, random_curve
+from trainable.data.images import Split
+from trainable.training.results import TestResult
 from trainable.writing import observing_steps
 
 pytestmark = pytest.mark.faults

@@ -12,13 +12,13 @@ import pytest
 
 from orchestrator.cli.main import run
 from orchestrator.errors import StorageError
-from orchestrator.preparation import Prepared
-from orchestrator.runs import find_runs
+from orchestrator.planning.preparation import Prepared
+from orchestrator.recording.runs import find_runs
+from tests.builders.synthetic_sweeps import write_sweep
 from tests.integration.conftest import LOWDATA
-from tests.orchestrator.synthetic import write_sweep
 from tests.orchestrator.test_every_write_step import launch, prepared, resume, tables
 from tests.small_disks import PAGE, resize, small_disk
-from trainable.store import FeatureStore
+from trainable.features.store import FeatureStore
 
 __all__ = ["prepared"]  # the fixture
 

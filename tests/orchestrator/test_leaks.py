@@ -16,14 +16,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from orchestrator.sources import load_images
+from orchestrator.datasets import load_images
+from orchestrator.recording.tables import read_table
 from orchestrator.space import TableSection
-from orchestrator.tables import read_table
 from tests.builders.sweeps import sweep_in_process
-from tests.orchestrator.sources.conftest import encoded, scans, write
-from trainable.budget import draw_subset
-from trainable.images import LabelledImages, Split
-from trainable.spec import LabelBudget
+from tests.orchestrator.datasets.conftest import encoded, scans, write
+from trainable.data.budget import draw_subset
+from trainable.data.images import LabelledImages, Split
+from trainable.spec.trial_spec import LabelBudget
 
 CLASSES = ["zero", "one", "two"]
 SEED = 3

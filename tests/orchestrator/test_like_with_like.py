@@ -16,22 +16,22 @@ import torch
 import yaml
 from torch import Tensor
 
-from orchestrator import record
-from orchestrator.plan import Baseline, baselines_of, make_plan, probe_beside
-from orchestrator.sources import load_images
+from orchestrator.datasets import load_images
+from orchestrator.planning.plan import Baseline, baselines_of, make_plan, probe_beside
+from orchestrator.planning.work import Kind, Work
+from orchestrator.recording import record
+from orchestrator.running.worker.worker import perform
 from orchestrator.space import DigitsSection, SearchSpace, parse_space
-from orchestrator.work import Kind, Work
-from orchestrator.worker import perform
-from trainable import probe
 from trainable.backbones import Backbone, load_weights
-from trainable.configuration import Configuration
-from trainable.heads import Heads
-from trainable.images import LabelledImages, Split
-from trainable.keeping import open_cache
-from trainable.logistic import LinearClassifier, fit_path
-from trainable.probe import INVERSE_PENALTIES
-from trainable.spec import CacheMode, TrialSpec
-from trainable.store import FOLDER_VARIABLE
+from trainable.data.images import LabelledImages, Split
+from trainable.features.keeping import open_cache
+from trainable.features.store import FOLDER_VARIABLE
+from trainable.spec.trial_spec import CacheMode, TrialSpec
+from trainable.training import probe
+from trainable.training.configuration import Configuration
+from trainable.training.heads import Heads
+from trainable.training.logistic import LinearClassifier, fit_path
+from trainable.training.probe import INVERSE_PENALTIES
 
 REPEATS = 2
 VIEWS = {"ops": ["horizontal_flip", {"rotation": {"degrees": 20}}], "views": 2}

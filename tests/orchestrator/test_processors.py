@@ -13,7 +13,7 @@ import ray
 from orchestrator import processors
 from orchestrator.doctor.machine import gather
 from orchestrator.processors import usable_processors
-from orchestrator.tuning.cluster import LOCAL, cluster
+from orchestrator.running.ray_tune.cluster import LOCAL, cluster
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torchvision.models import shufflenet_v2_x0_5
 
 from orchestrator.cli.main import run as command
-from orchestrator.preparation import prepare
-from orchestrator.tables import read_table
+from orchestrator.planning.preparation import prepare
+from orchestrator.recording.tables import read_table
 from tests.builders.sweeps import sweep_in_process
-from trainable import exporting
+from trainable.export import exporting
 
 FILES = ("weights/one/model.safetensors", "weights/two/model.safetensors")
 SPELLED = tuple(f"shufflenet_v2_x0_5@{file}" for file in FILES)

@@ -21,27 +21,27 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from orchestrator import record
-from orchestrator.journal import SweepJournal
-from orchestrator.plan import StudyPlan
-from orchestrator.preparation import Prepared, prepare
-from orchestrator.projection import load_studies
+from orchestrator.planning.plan import StudyPlan
+from orchestrator.planning.preparation import Prepared, prepare
+from orchestrator.planning.work import Work
+from orchestrator.recording import record
+from orchestrator.recording.journal import SweepJournal
+from orchestrator.recording.projection import load_studies
+from orchestrator.running.broker.studies import StudyBroker
 from orchestrator.space import SearchSpace, load_space
 from orchestrator.space.sections import PRUNERS, SAMPLERS
-from orchestrator.studies import StudyBroker
-from orchestrator.work import Work
-from trainable.augmentation import Augmentation, Op
 from trainable.backbones import Backbone, Preprocessing
-from trainable.budget import draw_subset, validation_parts
-from trainable.costs import Speeds
-from trainable.decoding import decode
-from trainable.finetune import Trial
-from trainable.images import LabelledImages, Split
-from trainable.keeping import FeatureCache
-from trainable.spec import CacheMode, LabelBudget, TrialSpec, Validation
-from trainable.store import FeatureStore
-from trainable.updating import drawn_rows
-from trainable.views import draw_views
+from trainable.data.budget import draw_subset, validation_parts
+from trainable.data.images import LabelledImages, Split
+from trainable.features.costs import Speeds
+from trainable.features.keeping import FeatureCache
+from trainable.features.store import FeatureStore
+from trainable.modalities.image.decoding import decode
+from trainable.modalities.image.views import draw_views
+from trainable.spec.augmentation import Augmentation, Op
+from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec, Validation
+from trainable.training.finetune import Trial
+from trainable.training.updating import drawn_rows
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "sweeps-0.2.0"
 PINS = FIXTURES / "pins.json"

@@ -12,21 +12,25 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from orchestrator import intervals, objective, record, sampling
-from orchestrator.checkpoints import CheckpointFolder
-from orchestrator.leaderboard import build_leaderboard
-from orchestrator.projection import load_studies, rebuild
-from orchestrator.runs import Run
-from orchestrator.sources import checks
+from orchestrator.datasets import checks
+from orchestrator.planning import objective
+from orchestrator.recording import record
+from orchestrator.recording.leaderboard import build_leaderboard
+from orchestrator.recording.projection import load_studies, rebuild
+from orchestrator.recording.runs import Run
+from orchestrator.recording.tables import KEYS, read_table
+from orchestrator.running.broker import sampling
+from orchestrator.running.worker.checkpoints import CheckpointFolder
 from orchestrator.space import datasets
-from orchestrator.tables import KEYS, read_table
+from orchestrator.statistics import intervals
 from tests.pins import computed
 from tests.pins.computed import FIXTURES, NAMES, OF_FIXTURE, PINS
-from trainable import baselines, features, optimizers, probe, recipe, scores
 from trainable.backbones import Backbone
-from trainable.checkpoint import Checkpoint
-from trainable.finetune import Trial
-from trainable.spec import TrialSpec
+from trainable.features import reader as features
+from trainable.spec.trial_spec import TrialSpec
+from trainable.training import baselines, optimizers, probe, recipe, scores
+from trainable.training.checkpoint import Checkpoint
+from trainable.training.finetune import Trial
 
 ENDED = ("finished", "totals", "views")
 RECORDED = ("trials", "curves", "finals", "predictions")

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainable.budget import draw_subset, split_folds
-from trainable.images import LabelledImages, Split
-from trainable.spec import LabelBudget, Validation
+from trainable.data.budget import draw_subset, split_folds
+from trainable.data.images import LabelledImages, Split
+from trainable.spec.trial_spec import LabelBudget, Validation
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trainable.checkpoint import Checkpoint
 from trainable.errors import CheckpointError
+from trainable.training.checkpoint import Checkpoint
 
 MADE = Checkpoint(
     {"about": {"spec": {"lr": 0.003}, "images": "ab"}, "rows": None, "fold0": {"step": 3}},

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from optuna.storages import JournalStorage
 
 from orchestrator.errors import StorageError
-from orchestrator.inspection import inspect
-from orchestrator.journal import SweepJournal, read_storage
-from orchestrator.journal_records import is_record
-from orchestrator.loading import load_run
-from orchestrator.runs import Run
-from orchestrator.tables import SCHEMAS
-from tests.orchestrator.test_journal import _write_two_trials
-from tests.orchestrator.test_projection import SPACE, Swept, swept
+from orchestrator.reading.inspection import inspect
+from orchestrator.reading.loading import load_run
+from orchestrator.recording.journal import SweepJournal, read_storage
+from orchestrator.recording.journal_records import is_record
+from orchestrator.recording.runs import Run
+from orchestrator.recording.tables import SCHEMAS
+from tests.orchestrator.recording.test_journal import _write_two_trials
+from tests.orchestrator.recording.test_projection import SPACE, Swept, swept
 
 __all__ = ["swept"]  # the fixture
 

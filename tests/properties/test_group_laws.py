@@ -7,11 +7,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from trainable.budget import Fold, draw_subset, drawable, split_folds
+from trainable.data.budget import Fold, draw_subset, drawable, split_folds
+from trainable.data.grouped_folds import num_groups_of_classes
+from trainable.data.images import LabelledImages, Split
 from trainable.errors import DataError
-from trainable.grouped_folds import num_groups_of_classes
-from trainable.images import LabelledImages, Split
-from trainable.spec import LabelBudget, Validation
+from trainable.spec.trial_spec import LabelBudget, Validation
 
 laws = settings(derandomize=True, deadline=None, max_examples=100)
 validations = st.one_of(

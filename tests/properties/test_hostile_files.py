@@ -15,10 +15,10 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.datasets import load_images
 from orchestrator.errors import SpaceError, UsageError
-from orchestrator.sources import load_images
 from orchestrator.space import SearchSpace, TableSection, load_space
-from tests.orchestrator.sources.conftest import encoded, write
+from tests.orchestrator.datasets.conftest import encoded, write
 
 LAWS = settings(
     deadline=None,

@@ -8,8 +8,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.leaderboard import build_leaderboard
-from orchestrator.tables import SCHEMAS
+from orchestrator.recording.leaderboard import build_leaderboard
+from orchestrator.recording.tables import SCHEMAS
 
 STATES = ("complete", "pruned", "failed")
 Tables = tuple[pa.Table, pa.Table, pa.Table]

@@ -6,14 +6,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.sources.drawing import Drawing
-from orchestrator.sources.listing import Ints, Listing
-from orchestrator.sources.reading import Demand, Reading, touch_all_drawn
-from tests.orchestrator.sources.conftest import encoded
-from trainable.budget import draw_subset
+from orchestrator.datasets.drawing import Drawing
+from orchestrator.datasets.listing import Ints, Listing
+from orchestrator.datasets.reading import Demand, Reading, touch_all_drawn
+from tests.orchestrator.datasets.conftest import encoded
+from trainable.data.budget import draw_subset
+from trainable.data.images import LabelledImages, Split
 from trainable.errors import DataError
-from trainable.images import LabelledImages, Split
-from trainable.spec import LabelBudget
+from trainable.spec.trial_spec import LabelBudget
 
 laws = settings(deadline=None, max_examples=40)
 

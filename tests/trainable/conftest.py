@@ -4,10 +4,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from orchestrator.sources import digits
+from orchestrator.datasets import digits
 from tests.trainable.families import FAMILIES, Case, case_of
 from trainable.backbones import Backbone, load_weights
-from trainable.images import LabelledImages
+from trainable.data.images import LabelledImages
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ from torchvision.models.resnet import Bottleneck
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 from torchvision.models.vgg import make_layers
 
-from trainable import zoo
-from trainable.graphs import TracedBackbone, trace
+from trainable.backbones import zoo
+from trainable.graphs.graph import TracedBackbone, trace
 
 NUM_CLASSES = 10
 NUM_BETWEEN = 2

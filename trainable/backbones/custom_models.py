@@ -26,10 +26,10 @@ from trainable.backbones.weights import (
     Weights,
     digest_of,
 )
-from trainable.custom import CustomBackbone
 from trainable.errors import BackboneError
+from trainable.graphs.tracing import TRANSPARENT, Opaque
+from trainable.spec.custom_backbone import CustomBackbone
 from trainable.stdout import stdout_to_stderr
-from trainable.tracing import TRANSPARENT, Opaque
 
 NAME = "custom"
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trainable.backbones.coverage import Coverage, compare, is_counter, is_inside
 from trainable.backbones.weights import Arrays
 from trainable.errors import BackboneError
-from trainable.graphs import can_classify
+from trainable.graphs.graph import can_classify
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,10 @@
-"""Backbones that come with the package: `trainable.zoo`."""
+"""Backbones that come with the package: `trainable.backbones.zoo`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainable import zoo
+from trainable.backbones import zoo
 from trainable.backbones.weights import (
     Arrays,
     Preprocessing,
@@ -16,7 +16,7 @@ from trainable.backbones.weights import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from trainable.tracing import Opaque
+    from trainable.graphs.tracing import Opaque
 
 NAME = "shipped"
 
@@ -98,7 +98,7 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
 
 def opaque() -> Opaque:
     """Nothing: torch.fx follows the architecture."""
-    from trainable.tracing import TRANSPARENT
+    from trainable.graphs.tracing import TRANSPARENT
 
     return TRANSPARENT
 

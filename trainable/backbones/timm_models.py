@@ -35,8 +35,8 @@ from trainable.backbones.weights import (
     digest_of,
 )
 from trainable.errors import BackboneError
-from trainable.tracing import Opaque
-from trainable.weight_paths import is_path
+from trainable.graphs.tracing import Opaque
+from trainable.spec.weight_paths import is_path
 
 NAME = "timm"
 PREFIX = "timm:"

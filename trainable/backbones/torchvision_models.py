@@ -39,8 +39,8 @@ from trainable.backbones.weights import (
     digest_of,
 )
 from trainable.errors import BackboneError
-from trainable.tracing import TRANSPARENT, Opaque
-from trainable.weight_paths import is_path
+from trainable.graphs.tracing import TRANSPARENT, Opaque
+from trainable.spec.weight_paths import is_path
 
 NAME = "torchvision"
 

@@ -22,7 +22,7 @@ from trainable.backbones.fitting import Fit, entries_of, misfit
 from trainable.backbones.naming import few, printable
 from trainable.backbones.weights import Arrays, digest_of
 from trainable.errors import BackboneError
-from trainable.weight_paths import MARK, split_part
+from trainable.spec.weight_paths import MARK, split_part
 
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """What PyTorch puts between the names of modules, wherever in a network one is wrapped: by

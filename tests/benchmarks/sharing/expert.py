@@ -153,7 +153,10 @@ class ExpertTrainable(tune.Trainable):
 
 def run_trials(path: Path) -> Measured:
     """The trials of a work file."""
-    from orchestrator.tuning.cluster import LOCAL, cluster  # processes of trials do without it
+    from orchestrator.running.ray_tune.cluster import (  # processes of trials do without it
+        LOCAL,
+        cluster,
+    )
 
     work = Work.load(path)
     clock = Clock()

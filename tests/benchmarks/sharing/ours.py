@@ -8,14 +8,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
 
-from orchestrator import execution, sweep
-from orchestrator.agenda import Agenda
-from orchestrator.preparation import Prepared, prepare
-from orchestrator.studies import StudyBroker
-from orchestrator.tables import read_table
-from orchestrator.tuning.cluster import LOCAL
-from orchestrator.work import Loss
-from orchestrator.work import Work as Piece
+from orchestrator.planning.preparation import Prepared, prepare
+from orchestrator.planning.work import Loss
+from orchestrator.planning.work import Work as Piece
+from orchestrator.recording.tables import read_table
+from orchestrator.running import execution, sweep
+from orchestrator.running.broker.agenda import Agenda
+from orchestrator.running.broker.studies import StudyBroker
+from orchestrator.running.ray_tune.cluster import LOCAL
 from tests.benchmarks.sharing.clock import Measured
 from tests.benchmarks.sharing.work import Work, mean
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn, optim
 from torch.optim.lr_scheduler import LambdaLR
 from torchvision.models import ResNet, resnet18
 
-from trainable.recipe import CLIP_NORM, learning_rate_factor, train_mode
+from trainable.training.recipe import CLIP_NORM, learning_rate_factor, train_mode
 
 SLOTS = 2
 """Trials at a time; each has one thread."""

@@ -12,8 +12,8 @@ from torch import nn
 from torchvision.models import resnet18
 from torchvision.transforms.functional import normalize, to_tensor
 
-from orchestrator.sampling import shuffled_grid
-from orchestrator.sources import digits, load_images
+from orchestrator.datasets import digits, load_images
+from orchestrator.running.broker.sampling import shuffled_grid
 from orchestrator.space import FolderSection, parse_space
 from tests.benchmarks.sharing.work import (
     IMAGE_SIZE,
@@ -31,12 +31,12 @@ from tests.benchmarks.sharing.work import (
     load_network,
 )
 from trainable.backbones import Backbone, load_weights
-from trainable.boundaries import boundaries, frozen_boundaries
-from trainable.budget import draw_subset, validation_parts
-from trainable.graphs import TracedBackbone
-from trainable.images import Split
-from trainable.recipe import resolve_batch_size
-from trainable.spec import LabelBudget, Validation
+from trainable.cutting.boundaries import boundaries, frozen_boundaries
+from trainable.data.budget import draw_subset, validation_parts
+from trainable.data.images import Split
+from trainable.graphs.graph import TracedBackbone
+from trainable.spec.trial_spec import LabelBudget, Validation
+from trainable.training.recipe import resolve_batch_size
 
 STATISTICS_EVERY = 8
 """One training image in so many serves BatchNorm's statistics."""

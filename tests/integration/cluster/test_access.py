@@ -14,7 +14,7 @@ from shutil import which
 
 import pytest
 
-from orchestrator.tables import read_table
+from orchestrator.recording.tables import read_table
 from tests.integration.conftest import LOWDATA, TIMEOUT_S, command
 from tests.integration.faults.clusters import (
     Head,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.tables import read_table
+from orchestrator.recording.tables import read_table
 from tests.integration.faults.clusters import (
     NEEDS_MACHINES,
     autoscaling,

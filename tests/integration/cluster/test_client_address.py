@@ -51,7 +51,8 @@ def test_a_machine_that_is_no_node_hears_how_to_send_the_sweep(
 ) -> None:
     found, address = behind
     elsewhere = (
-        "import sys; from ray._private import services; from orchestrator.tuning import cluster;"
+        "import sys; from ray._private import services;"
+        "from orchestrator.running.ray_tune import cluster;"
         f"services.find_node_ids = cluster.find_node_ids = lambda: {nodes};"
         "services.get_node_to_connect_for_driver.__defaults__ = (None, None, None, 3);"
         "cluster.CONNECT_TIMEOUT_S = 3.0;"

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import yaml
 
-from orchestrator.tables import read_table
+from orchestrator.recording.tables import read_table
 from tests.integration.conftest import TIMEOUT_S, command
 from tests.integration.faults.clusters import Head, head
 from tests.integration.faults.sweeps import settled
-from tests.orchestrator.sources.conftest import encoded, scans, write
+from tests.orchestrator.datasets.conftest import encoded, scans, write
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import yaml
 
-from orchestrator.tables import read_table
+from orchestrator.recording.tables import read_table
 from tests.integration.faults.clusters import NEEDS_MACHINES, machines
 from tests.integration.faults.sweeps import ALL_SLOTS, results, start
-from tests.orchestrator.sources.conftest import encoded, scans, write
+from tests.orchestrator.datasets.conftest import encoded, scans, write
 
 pytestmark = NEEDS_MACHINES
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.projection import load_studies
-from orchestrator.tables import KEYS, read_table
+from orchestrator.recording.projection import load_studies
+from orchestrator.recording.tables import KEYS, read_table
 from tests.integration.conftest import LOWDATA, TIMEOUT_S, command
 
 OVERRIDES = (

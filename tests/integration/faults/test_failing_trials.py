@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.tables import read_table
+from orchestrator.recording.tables import read_table
 from tests.integration.faults.sweeps import kill, runs_of, settled, start
 
 pytestmark = pytest.mark.faults

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.tables import SCHEMAS, read_table
+from orchestrator.recording.tables import SCHEMAS, read_table
 from tests.integration.faults.conftest import Results
 from tests.integration.faults.sweeps import results, resume, settled, start
 from tests.small_disks import resize, small_disk

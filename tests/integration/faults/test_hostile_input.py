@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.tables import read_table
+from orchestrator.recording.tables import read_table
 from tests.integration.conftest import command, finished
 from tests.integration.faults.sweeps import start
-from tests.orchestrator.sources.conftest import encoded, write
+from tests.orchestrator.datasets.conftest import encoded, write
 
 SEARCH = {"backbone": "tiny_strokes", "label_budget": [2]}
 TOKEN = "f00dfeed" * 8

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.projection import load_studies
+from orchestrator.recording.projection import load_studies
 from tests.integration.faults.conftest import Results
 from tests.integration.faults.sweeps import (
     Sweep,

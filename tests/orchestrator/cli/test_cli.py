@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.main import app, run
-from tests.orchestrator.sources.conftest import write, write_digits
-from tests.orchestrator.written_sweeps import digits_sweep
+from tests.builders.written_sweeps import digits_sweep
+from tests.orchestrator.datasets.conftest import write, write_digits
 from trainable import device
 
 REPOSITORY = Path(__file__).parents[3]

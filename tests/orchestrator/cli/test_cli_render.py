@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli import board, view
 from orchestrator.cli.main import run
+from orchestrator.cli.output import board, view
 from orchestrator.formats import duration, number, percent, plural
-from orchestrator.plan import Plan, StudyPlan
-from orchestrator.progress import StudyProgress
+from orchestrator.planning.plan import Plan, StudyPlan
+from orchestrator.planning.work import Activity
+from orchestrator.recording.progress import StudyProgress
+from orchestrator.recording.tables import SCHEMAS, write_table
 from orchestrator.space import SearchSpace, parse_space
-from orchestrator.tables import SCHEMAS, write_table
-from orchestrator.work import Activity
-from trainable.spec import LabelBudget, Metric
+from trainable.spec.trial_spec import LabelBudget, Metric
 
 
 def board_row(**changes: Any) -> dict[str, Any]:
@@ -277,7 +277,7 @@ def test_lines_of_progress_count_what_is_settled(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("orchestrator.cli.view.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("orchestrator.cli.output.view.time.monotonic", lambda: now[0])
     with view.ProgressView(digits_space()) as show:
         plan = one_study_plan()
         begun = study_progress(

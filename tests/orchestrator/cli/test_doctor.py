@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.main import run
-from orchestrator.tuning.cluster import CONNECT_TIMEOUT_S
-from trainable.store import FOLDER_VARIABLE
+from orchestrator.running.ray_tune.cluster import CONNECT_TIMEOUT_S
+from trainable.features.store import FOLDER_VARIABLE
 
 
 def test_the_doctor_looks_at_this_machine_without_ray(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cli.escaping import csv_cell, markdown_cell
 from orchestrator.cli.main import run
+from orchestrator.cli.output.escaping import csv_cell, markdown_cell
 from orchestrator.formats import plain, plain_lines
-from tests.orchestrator.sources.conftest import encoded, write
+from tests.orchestrator.datasets.conftest import encoded, write
 
 
 @pytest.mark.parametrize(

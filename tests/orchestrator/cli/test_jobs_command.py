@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.cli.jobs import follow, run_to_resume
-from orchestrator.tuning.jobs import Jobs, JobState
+from orchestrator.cli.commands.jobs import follow, run_to_resume
+from orchestrator.running.ray_tune.jobs import Jobs, JobState
 
 
 class Told(Jobs):

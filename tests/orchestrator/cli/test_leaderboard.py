@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.cli.main import run
-from orchestrator.tables import SCHEMAS
-from tests.orchestrator.test_leaderboard import trial
-from tests.orchestrator.written_sweeps import digits_sweep, write_sweep
+from orchestrator.recording.tables import SCHEMAS
+from tests.builders.written_sweeps import digits_sweep, write_sweep
+from tests.orchestrator.recording.test_leaderboard import trial
 
 NASTY = "=cmd|' /C calc'!A0 <img src=x onerror=alert(1)>\x1b[2J\n[red]"
 

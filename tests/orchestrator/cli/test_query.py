@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.cli import results
 from orchestrator.cli.main import run
-from tests.orchestrator.test_leaderboard import trial
-from tests.orchestrator.written_sweeps import digits_sweep, write_sweep
+from orchestrator.cli.output import results
+from tests.builders.written_sweeps import digits_sweep, write_sweep
+from tests.orchestrator.recording.test_leaderboard import trial
 
 NASTY = "=cmd|' /C calc'!A0 <b>\x1b[2J\n\"quoted\", [red]"
 

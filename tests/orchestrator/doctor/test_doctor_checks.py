@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from orchestrator.cluster_facts import ClusterFacts, NodeFacts
 from orchestrator.doctor import Check, Level, MachineFacts, Place, check_cluster, check_machine
 from orchestrator.doctor.checks import GIB
+from orchestrator.running.cluster_facts import ClusterFacts, NodeFacts
 
 FINE = MachineFacts(
     python="3.11.7",

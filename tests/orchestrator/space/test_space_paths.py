@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.preparation import read_space, read_written_space
+from orchestrator.planning.preparation import read_space, read_written_space
 from orchestrator.space import SearchSpace
 from orchestrator.space.absolute_paths import absolute_path
 

@@ -12,7 +12,7 @@ from orchestrator.space import Range, SearchSpace, parse_space
 from orchestrator.space.rules import AXIS_NAMES, AXIS_RULES, Rule
 from orchestrator.space.top_level import TOP_KEYS
 from orchestrator.space.yaml_text import TextError, read_yaml
-from trainable.knobs import KNOBS
+from trainable.spec.knobs import KNOBS
 
 BACKBONES = ("vit_tiny", "vit_base@none", "resnet50", "no", "timm:mlp@weights/a b.safetensors")
 

@@ -9,7 +9,7 @@ from orchestrator.space import sections as models
 from orchestrator.space.rules import AXIS_NAMES
 from orchestrator.space.section import Section
 from orchestrator.space.top_level import TOP_KEYS
-from trainable.knobs import KNOBS
+from trainable.spec.knobs import KNOBS
 
 
 def test_every_key_is_listed_once_with_a_type_a_default_and_help() -> None:

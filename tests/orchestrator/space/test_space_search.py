@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.errors import SpaceError
 from orchestrator.space import Axis, Case, Choice, Condition, Fixed, Range, SearchSpace, parse_space
-from trainable.spec import LabelBudget
+from trainable.spec.trial_spec import LabelBudget
 
 Read = Callable[..., SearchSpace]
 ProblemsOf = Callable[..., list[str]]

@@ -19,8 +19,8 @@ from orchestrator.space import (
     parse_space,
 )
 from orchestrator.space.rules import Rule
-from trainable.knobs import KNOBS
-from trainable.spec import Metric, Validation
+from trainable.spec.knobs import KNOBS
+from trainable.spec.trial_spec import Metric, Validation
 
 Read = Callable[..., SearchSpace]
 ProblemsOf = Callable[..., list[str]]

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.errors import SpaceError
 from orchestrator.space import Choice, Fixed, Range, SearchSpace, Value, parse_space
-from trainable.spec import LabelBudget, Metric, TrialSpec, Validation
+from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec, Validation
 
 Read = Callable[..., SearchSpace]
 FIVE = LabelBudget(5)

@@ -1,0 +1,158 @@
+"""`sft-sweep backbones`: what is on the shelf, and where each can be cut."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.arguments import Json
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from trainable.backbones import ShelfEntry
+
+MOST_TRACED = 12
+"""Longest list whose boundaries are counted: each is traced for it, in about a second."""
+
+
+def backbones(
+    pattern: Annotated[
+        str, typer.Argument(metavar="PATTERN", help="A name, or a glob such as 'convnext_*'.")
+    ] = "*",
+    *,
+    boundaries: Annotated[
+        bool, typer.Option("--boundaries", help="List the places where each can be cut.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    r"""List the backbones: parameters, input size, boundaries, weights on this machine, licence.
+
+    \b
+    Examples:
+      sft-sweep backbones
+      sft-sweep backbones 'resnet*'
+      sft-sweep backbones 'timm:*siglip*'
+      sft-sweep backbones resnet50 --boundaries
+    """
+    from trainable import backbones as shelf
+
+    found = shelf.names(pattern)
+    if not found:
+        raise UsageError(shelf.known_problem(pattern) or f"{pattern}: no backbone matches")
+    entries = [shelf.describe(name) for name in found]
+    if boundaries:
+        for entry in entries:
+            _show_boundaries(entry, as_json=json)
+        return 0
+    counts: dict[str, int | None] = dict.fromkeys(found)
+    if len(found) <= MOST_TRACED:
+        entries = [_counted(entry, counts) for entry in entries]
+    if json:
+        rows = [asdict(entry) | {"num_boundaries": counts[entry.name]} for entry in entries]
+        print(jsonlib.dumps(rows))
+        return 0
+    _show_list(entries, counts)
+    if len(found) > MOST_TRACED:
+        print(f"boundaries are counted for {MOST_TRACED} backbones at most: narrow the pattern")
+    if pattern == "*":
+        print("timm's, where it is installed: sft-sweep backbones 'timm:*'")
+    return 0
+
+
+def _counted(entry: ShelfEntry, counts: dict[str, int | None]) -> ShelfEntry:
+    """The entry with its parameters, the classifier's left out where it was silent of them."""
+    from trainable import backbones as shelf
+    from trainable.cutting.boundaries import boundaries
+    from trainable.errors import BackboneError
+
+    try:
+        found = boundaries(shelf.outline(entry.name, image_size=entry.image_size))
+    except BackboneError as error:  # of a listing, one that cannot be cut is no fault
+        print(f"{entry.name}: {error}", file=sys.stderr)
+        return entry
+    counts[entry.name] = len(found)
+    return entry if entry.num_params is not None else replace(entry, num_params=found[-1].params)
+
+
+def _show_list(entries: list[ShelfEntry], counts: dict[str, int | None]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from orchestrator.cli.output.render import print_rich
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("name", "source", "weights"):
+        table.add_column(name)
+    for name in ("params", "input", "boundaries"):
+        table.add_column(name, justify="right")
+    for name in ("on this machine", "pretrained on", "licence"):
+        table.add_column(name)
+    for entry in entries:
+        table.add_row(
+            entry.name,
+            entry.source,
+            entry.version,
+            "" if entry.num_params is None else f"{entry.num_params:,}",
+            f"{entry.image_size} px",
+            str(counts[entry.name] or ""),
+            "yes" if entry.cached else "no",
+            entry.pretraining or "",
+            entry.licence or "",
+        )
+    print_rich(table)
+
+
+def _boundaries(entry: ShelfEntry) -> list[dict[str, Any]]:
+    """Each boundary with the shares of parameters and FLOPs that lie before it."""
+    from trainable import backbones as shelf
+    from trainable.cutting.boundaries import boundaries
+
+    traced = shelf.outline(entry.name, image_size=entry.image_size)
+    total_params = sum(parameter.numel() for parameter in traced.module.parameters())
+    found = boundaries(traced)
+    rows = []
+    for number, boundary in enumerate(found, start=1):
+        size = 1
+        for side in boundary.shape:
+            size *= side
+        rows.append(
+            {
+                "boundary": number,
+                "node": boundary.node,
+                "shape": list(boundary.shape),
+                "bytes": 4 * size,
+                "params_fraction": boundary.params / total_params,
+                "flops_fraction": boundary.flops / found[-1].flops,
+            }
+        )
+    return rows
+
+
+def _show_boundaries(entry: ShelfEntry, *, as_json: bool) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from orchestrator.cli.output.render import print_rich
+    from orchestrator.formats import percent
+
+    rows = _boundaries(entry)
+    if as_json:
+        print(jsonlib.dumps({"name": entry.name, "boundaries": rows}))
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=entry.name, title_justify="left")
+    for name in ("boundary", "node", "activation", "KiB, fp32", "params before, %", "FLOPs, %"):
+        table.add_column(name, justify="left" if name in ("node", "activation") else "right")
+    for row in rows:
+        table.add_row(
+            str(row["boundary"]),
+            row["node"],
+            " x ".join(str(side) for side in row["shape"]),
+            f"{row['bytes'] / 1024:.1f}",
+            percent(row["params_fraction"]),
+            percent(row["flops_fraction"]),
+        )
+    print_rich(table)

@@ -1,0 +1,145 @@
+"""`sft-sweep init`: a first search-space file for a folder or a table of images."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.datasets.listing import Listing
+    from orchestrator.space.problems import Problems
+    from orchestrator.space.starter import Folder
+
+CONNECT_TIMEOUT_S = 2.0
+"""How long the place that weights are fetched from may take to answer, in seconds."""
+
+
+def init(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="A folder with a folder of images per class, or with a table of images.",
+        ),
+    ],
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="Where to write; left out: stdout."),
+    ] = None,
+) -> int:
+    r"""Write a commented search-space file for a folder or a table of images.
+
+    \b
+    Examples:
+      sft-sweep init photos
+      sft-sweep init photos -o photos.yaml
+      sft-sweep init labels.csv -o labels.yaml
+    """
+    from orchestrator.space.starter import starter
+    from trainable.device import default_device
+    from trainable.writing import whole_file
+
+    if out is not None and out.exists():
+        raise UsageError(f"{out}: exists; name another file, or delete it first")
+    found = _look_into(folder)
+    gpu = default_device().type == "cuda"
+    backbones, missing = _at_hand(gpu=gpu)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "images"
+    text = starter(found, name=name[:100], backbones=backbones, missing=missing, gpu=gpu)
+    if out is None:
+        print(text, end="")
+        return 0
+    try:
+        with whole_file(out, "w") as sink:
+            sink.write(text)
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written: {error.strerror or error}") from error
+    print(f"written: {out}. Look at the images with: sft-sweep data {out}", file=sys.stderr)
+    print(f"Start with: sft-sweep launch {out}", file=sys.stderr)
+    return 0
+
+
+def _look_into(place: Path) -> Folder:
+    """Classes and counts of class folders, or else of a table; images are not opened."""
+    from orchestrator.datasets import folder, table
+    from orchestrator.datasets.table_file import TABLE_SUFFIXES
+    from orchestrator.datasets.table_guess import guess_table
+    from orchestrator.space import FolderSection, TableSection
+    from orchestrator.space.problems import Problems
+
+    path = str(place.absolute())
+    problems = Problems(str(place), command="init")
+    listing = _checked(folder.list_images(FolderSection(path=path), problems), problems)
+    if listing is not None:
+        return _counted(listing, path=path)
+    linked = FolderSection(path=path, links="follow")
+    others = Problems(str(place), command="init")
+    listing = _checked(folder.list_images(linked, others), others)
+    if listing is not None:
+        return replace(_counted(listing, path=path), keys={"links": "follow"})
+    found = guess_table(place)
+    if found is None:
+        if place.is_file() and place.suffix.lower() in TABLE_SUFFIXES:
+            others = Problems(str(place), command="init")
+            table.list_images(TableSection(path=path), others)
+            others.raise_if_any({})
+        problems.raise_if_any({})
+    assert found is not None
+    problems = Problems(found.section.path, command="init")
+    listing = _checked(table.list_images(found.section, problems), problems)
+    problems.raise_if_any({})
+    assert listing is not None
+    keys = found.section.to_json()
+    for key in ("source", "path", "max_bad_fraction"):
+        del keys[key]
+    return replace(
+        _counted(listing, path=found.section.path),
+        source="table",
+        keys=keys,
+        other_labels=found.other_labels,
+    )
+
+
+def _checked(listing: Listing | None, problems: Problems) -> Listing | None:
+    """The listing if its classes can serve; what is wrong with them goes to the problems."""
+    from orchestrator.datasets.checks import check_classes
+
+    if listing is not None:
+        check_classes(listing, problems)
+    return None if len(problems) else listing
+
+
+def _counted(listing: Listing, *, path: str) -> Folder:
+    import numpy as np
+
+    from orchestrator.space.starter import Folder
+    from trainable.data.images import Split
+
+    own_test = listing.split is not None and bool((listing.split == Split.TEST).any())
+    labels = listing.labels if not own_test else listing.labels[listing.split != Split.TEST]
+    counts = np.bincount(labels, minlength=len(listing.class_names)).tolist()
+    return Folder(
+        path=path,
+        counts=dict(zip(listing.class_names, counts, strict=True)),
+        own_test=own_test,
+    )
+
+
+def _at_hand(*, gpu: bool) -> tuple[list[str], list[str]]:
+    """Backbones for the device whose weights are here or can be fetched, and the others."""
+    from orchestrator.space.starter import ON_CPU, ON_GPU, WITHOUT_WEIGHTS
+    from trainable.backbones import describe, reachable
+
+    wanted = ON_GPU if gpu else ON_CPU
+    online = reachable(timeout_s=CONNECT_TIMEOUT_S)
+    there = [name for name in wanted if online or describe(name).cached]
+    missing = [name for name in wanted if name not in there]
+    return there or [WITHOUT_WEIGHTS], missing

@@ -1,0 +1,78 @@
+"""What a launch or a resume prints at its end, and the exit code it ends with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from orchestrator.formats import plain_lines
+
+if TYPE_CHECKING:
+    from orchestrator.running.sweep import Outcome
+
+FAILURES = 3
+
+MOST_REASONS = 3
+"""Reasons of failures that are printed."""
+
+
+def show(outcome: Outcome, *, as_json: bool) -> int:
+    """Print the leaderboard and the answer on stdout; return the exit code."""
+    from orchestrator.cli.commands import leaderboard
+    from orchestrator.cli.output import board
+    from orchestrator.reading.loading import load_run
+
+    loaded = load_run(outcome.run.path)
+    rows = loaded.leaderboard.to_pylist()
+    code = _exit_code(outcome)
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "run": outcome.run.given,
+                    "exit_code": code,
+                    "failures": outcome.failures,
+                    "duration_s": outcome.duration_s,
+                    "answer": outcome.answer,
+                    "leaderboard": rows,
+                    "savings": asdict(outcome.savings),
+                }
+            )
+        )
+    else:
+        test_set = leaderboard.read_test_set(loaded)
+        board.print_table(rows, top=leaderboard.DEFAULT_TOP, test_sets=[test_set])
+        print("\n".join(outcome.answer))
+        if outcome.savings.text:
+            print(outcome.savings.text)
+    for warning in (*outcome.savings.warnings, outcome.report_problem):
+        if warning is not None:
+            print(plain_lines(warning), file=sys.stderr)
+    if outcome.failures:
+        _show_failures(outcome)
+    if outcome.signal is not None:
+        print(
+            f"Stopped early. Go on with: sft-sweep resume {outcome.run.argument}", file=sys.stderr
+        )
+    return code
+
+
+def _show_failures(outcome: Outcome) -> None:
+    """Print on stderr how much failed, and the reasons that most of it has."""
+    from orchestrator.reading.inspection import inspect
+
+    print(
+        f"{outcome.failures} failed; all of them: sft-sweep status {outcome.run.argument}",
+        file=sys.stderr,
+    )
+    for reason, count in Counter(inspect(outcome.run).failures.values()).most_common(MOST_REASONS):
+        print(plain_lines(f"  {count} x {reason}"), file=sys.stderr)
+
+
+def _exit_code(outcome: Outcome) -> int:
+    if outcome.signal is not None:
+        return 128 + outcome.signal
+    return FAILURES if outcome.failures else 0

@@ -1,0 +1,129 @@
+"""What `launch --dry-run` and `validate` show: the sweep as it would be."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from orchestrator.formats import plain_lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.planning.preparation import Prepared
+    from orchestrator.space import SearchSpace
+
+
+MOST_DETAILS = 5
+"""Details of a note on stderr; sweep.log has all."""
+
+
+MOST_CLASSES = 10
+"""Classes that are named on one line."""
+
+
+def check_room(space: SearchSpace, path: Path, address: str | None) -> None:
+    """Make sure that a trial fits on what the sweep will run on: this machine, or a cluster.
+
+    Raises:
+        SpaceError: it does not fit on this machine.
+        StorageError: it does not fit on the cluster, or there is none.
+    """
+    if address in (None, "local"):
+        from orchestrator.planning.resources import problems_here
+        from orchestrator.space.problems import space_error
+
+        problems = problems_here(space.resources)
+        if problems:
+            raise space_error(str(path), *problems)
+        return
+    from orchestrator.running.ray_tune.capacity import check_room as check_room_of_cluster
+    from orchestrator.running.ray_tune.cluster import cluster
+
+    with cluster(str(address)):
+        check_room_of_cluster(space.resources)
+
+
+def tell_notes(prepared: Prepared) -> None:
+    """Print what to know of the images on stderr."""
+    for note in prepared.notes:
+        print(plain_lines("\n".join(note.lines(MOST_DETAILS))), file=sys.stderr)
+
+
+def class_line(names: Sequence[str]) -> str:
+    """How many classes there are, and the names of the first ones, quoted."""
+    from orchestrator.datasets.likeness import escaped
+
+    return f"classes: {len(names):,}: {escaped(names, most=MOST_CLASSES)}"
+
+
+def show(prepared: Prepared, *, as_json: bool) -> None:
+    """Print the plan on stdout, as a table or as JSON."""
+    from rich.table import Table
+
+    from orchestrator.cli.output.render import print_rich
+    from orchestrator.formats import plural
+    from orchestrator.planning.inputs import backbones
+    from orchestrator.space import short_names
+
+    plan, space = prepared.plan, prepared.space
+    num_finals = space.finalists.count * space.finalists.repeats
+    studies = [
+        {
+            "study": study.name,
+            "label_budget": study.labels_per_class,
+            "labels_used": study.labels_used,
+            "folds": study.folds,
+            "trials": study.trials,
+            "fresh_draws": study.fresh,
+            "finals": num_finals,
+            "baselines": sum(baseline.study == study.name for baseline in plan.baselines),
+            "most_baselines": study.most_baselines,
+        }
+        for study in plan.studies
+    ]
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "name": space.name,
+                    "backbones": backbones(space),
+                    "varies": list(space.varies),
+                    "objective": space.objective.value,
+                    "studies": studies,
+                    "num_test": plan.num_test,
+                    "classes": list(prepared.images.class_names),
+                    "most_updates": plan.most_updates,
+                    "cache": {"mode": space.cache, "kept": [asdict(one) for one in prepared.kept]},
+                    "space_hash": space.fingerprint(),
+                    "dataset_fingerprint": prepared.images.fingerprint(),
+                }
+            )
+        )
+        return
+    table = Table("study", "labels per class", "labels", "folds", "trials", "finals", "baselines")
+    for row in studies:
+        shown = (row[name] for name in row if name not in {"fresh_draws", "most_baselines"})
+        table.add_row(*(f"{v:g}" if isinstance(v, float) else str(v) for v in shown))
+    print_rich(table)
+    stale = [study.name for study in plan.studies if not study.fresh]
+    if stale:
+        print(
+            f"{', '.join(stale)}: the pool holds no other labels to draw, so that repeats vary the "
+            "training seed alone"
+        )
+    if any(row["baselines"] != row["most_baselines"] for row in studies):
+        print(
+            "of a range of image sizes the ends have a probe each; one follows at the size of each "
+            "finalist that has none yet"
+        )
+    print(class_line(prepared.images.class_names))
+    print(f"backbones: {', '.join(short_names(backbones(space)).values())}")
+    print(f"axes: {', '.join(space.varies) or 'none'}; {plural(plan.num_test, 'test image')}")
+    print(f"objective: {space.objective.value}")
+    for one in prepared.kept:
+        print(one.text)
+    print(f"at most {plan.most_updates:,} updates; the images and weights are there")

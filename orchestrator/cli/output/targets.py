@@ -1,0 +1,54 @@
+"""What `leaderboard --target` prints: the labels that a test score takes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.output.escaping import markdown_cell
+from orchestrator.formats import metric_name, percent, plain, plural
+
+if TYPE_CHECKING:
+    from orchestrator.reading.labels_needed import LabelsNeeded
+    from orchestrator.reading.loading import LoadedRun
+
+
+def find(runs: Sequence[LoadedRun], target: float) -> list[LabelsNeeded]:
+    """What each sweep says of this target; says on stderr where one says nothing."""
+    from orchestrator.reading.labels_needed import find_labels_needed
+
+    found = []
+    for run in runs:
+        answers = find_labels_needed(
+            run.sweep_id,
+            run.leaderboard.to_pylist(),
+            run.finals,
+            run.predictions,
+            target=target,
+        )
+        if not answers:
+            print(
+                f"{plain(run.sweep_id)}: the labels needed are open: nothing was scored on the "
+                "test set yet",
+                file=sys.stderr,
+            )
+        found += answers
+    return found
+
+
+def print_lines(found: Sequence[LabelsNeeded], *, markdown: bool = False) -> None:
+    """Print one line a sweep and method."""
+    several = len({one.sweep_id for one in found}) > 1
+    if found and markdown:
+        print()
+    for one in found:
+        by = "fine-tuning" if one.method == "finetune" else "a linear probe"
+        sweep = f"{one.sweep_id}: " if several else ""
+        basis = (
+            f"{plural(len(one.per_repeat), 'repeat')}, {plural(one.num_images, 'test image')}, "
+            f"{plural(len(one.curve), 'budget')}"
+        )
+        score = f"{percent(one.target)} % {metric_name(one.metric)}"
+        line = f"{sweep}{score} by {by}: {one.text}; {basis}"
+        print(f"- {markdown_cell(line)}" if markdown else plain(line))

@@ -1,0 +1,155 @@
+"""What is asked of the images before anything starts: classes, groups, exact duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from orchestrator.datasets.likeness import alike, escaped
+from orchestrator.datasets.listing import Listing, Note
+from orchestrator.space.problems import Problems, some
+from trainable.data.images import LabelledImages, Split
+
+_MOST_NAMED = 5
+_UNLABELLED = "-1"
+
+MAX_LEAKED_FRACTION = 0.01
+"""Share of the test images that may be exact copies of images outside the test split."""
+
+_DATASET = ("dataset",)
+
+
+def check_classes(listing: Listing, problems: Problems) -> None:
+    """Problems of classes that no split can mend."""
+    names = listing.class_names
+    if len(names) < 2:
+        problems.add(_DATASET, f"the only class is {some(names)}; allowed: 2 classes or more")
+        return
+    for members in alike(names):
+        problems.add(
+            _DATASET,
+            f"class names that look alike: {escaped(members)}; allowed: names that differ in more "
+            "than case, blanks and the Unicode form of their characters. If they are one class, "
+            "call it by one name",
+        )
+    counts = np.bincount(listing.labels, minlength=len(names))
+    single = [name for name, count in zip(names, counts, strict=True) if count == 1]
+    if single:
+        problems.add(
+            _DATASET,
+            f"classes with one image: {some(single)}; a class needs 2 or more to train and "
+            "validate, and others for the test split",
+        )
+
+
+def note_groups(listing: Listing) -> list[Note]:
+    """A note of groups that look alike: what should stay together may not."""
+    found = [escaped(members) for members in alike(listing.group_names)]
+    return [Note(f"groups whose names look alike: {len(found):,}", tuple(found))] if found else []
+
+
+def note_unlabelled(listing: Listing) -> list[Note]:
+    """A note of a class -1 beside classes from 0 on, as which many tools write a missing label."""
+    names = listing.class_names
+    if _UNLABELLED not in names or "0" not in names or not all(map(_is_number, names)):
+        return []
+    count = int((listing.labels == names.index(_UNLABELLED)).sum())
+    return [
+        Note(
+            f"{_UNLABELLED} is a class, of {count:,} images; where it stands for images without a "
+            "label, leave them out"
+        )
+    ]
+
+
+def _is_number(name: str) -> bool:
+    return name == _UNLABELLED or name.isdecimal()
+
+
+def check_split(images: LabelledImages, problems: Problems) -> list[Note]:
+    """Problems and notes about classes that a split lacks."""
+    without_pool, without_test = (
+        [
+            name
+            for name, count in zip(
+                images.class_names,
+                np.bincount(images.labels[images.indices(split)], minlength=images.num_classes),
+                strict=True,
+            )
+            if not count
+        ]
+        for split in (Split.POOL, Split.TEST)
+    )
+    if without_pool:
+        problems.add(
+            _DATASET,
+            f"no labelled image outside the test split for: {some(without_pool)}. Add images, or "
+            "choose another dataset.test or seed",
+        )
+    if not len(images.indices(Split.TEST)):
+        problems.add(_DATASET, "no image is in the test split. Add images, or raise dataset.test")
+    elif without_test:
+        return [Note("classes without a test image", tuple(without_test))]
+    return []
+
+
+def check_groups(images: LabelledImages, names: Sequence[str], problems: Problems) -> None:
+    """A problem where the data's own test split separates a group."""
+    if images.groups is None:
+        return
+    test = images.split == Split.TEST
+    both = np.intersect1d(images.groups[test], images.groups[~test])
+    if len(both):
+        problems.add(
+            _DATASET,
+            "groups that lie on both sides of the data's own test split: "
+            f"{some([names[i] for i in both])}. Mend the split, or give dataset.test to draw one",
+        )
+
+
+def check_duplicates(images: LabelledImages, problems: Problems) -> list[Note]:
+    """Exact copies: a problem where many test images have one outside, and notes of the rest."""
+    keys = images.digests[:, :8].copy().view(np.uint64)[:, 0]  # 64 of the 256 bits tell them apart
+    order = np.argsort(keys, kind="stable")
+    same = keys[order][1:] == keys[order][:-1]
+    if not same.any():
+        return []
+    starts = np.flatnonzero(np.concatenate([[True], ~same]))
+    sizes = np.diff(starts, append=len(order))
+    several = sizes > 1
+    leaked, relabelled, copies = [], [], 0
+    test = images.split == Split.TEST
+    num_leaked = 0
+    for start, size in zip(starts[several], sizes[several], strict=True):
+        members = order[start : start + size]
+        copies += len(members) - 1
+        text = " = ".join(repr(images.paths[i]) for i in members[:_MOST_NAMED])
+        text += f" and {size - _MOST_NAMED:,} more" if size > _MOST_NAMED else ""
+        if len(set(images.labels[members].tolist())) > 1:
+            names = [images.class_names[images.labels[i]] for i in members]
+            relabelled.append(f"{text}: {some(list(dict.fromkeys(names)))}")
+        if test[members].any() and not test[members].all():
+            leaked.append(text)
+            num_leaked += int(test[members].sum())
+    notes = [Note(f"exact copies of other images: {copies:,}")]
+    if relabelled:
+        count = len(relabelled)
+        notes.append(
+            Note(f"images with exact copies in another class: {count:,}", tuple(relabelled))
+        )
+    if num_leaked > MAX_LEAKED_FRACTION * test.sum():
+        problems.add(
+            _DATASET,
+            f"{num_leaked:,} of {test.sum():,} test images are exact copies of images outside the "
+            f"test split; allowed: {MAX_LEAKED_FRACTION:.0%}. Such as "
+            f"{'; '.join(leaked[:_MOST_NAMED])}",
+        )
+    elif leaked:
+        notes.append(
+            Note(
+                f"test images with exact copies outside the test split: {num_leaked:,}",
+                tuple(leaked),
+            )
+        )
+    return notes

@@ -1,0 +1,62 @@
+"""A picture of a data set: a few images of every class, side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from orchestrator.datasets.tiles import tile
+from orchestrator.formats import plain
+from trainable.data.images import LabelledImages
+from trainable.modalities.image.pictures import read_picture
+
+TILE = 72
+"""Side of each image, in pixels."""
+
+_GAP = 4
+_LABEL_WIDTH = 160
+_MOST_NAME_CHARS = 24
+_BACKGROUND, _INK = (255, 255, 255), (30, 30, 30)
+
+
+def contact_sheet(
+    images: LabelledImages,
+    rows: npt.NDArray[np.int64],
+    *,
+    per_class: int = 10,
+    max_classes: int = 40,
+) -> Image.Image:
+    """One line a class, with its name and its first images among some rows.
+
+    Args:
+        images: of a data set.
+        rows: (M,) which of them may be shown; they have to be read.
+        per_class: images of each class, at most.
+        max_classes: classes shown, the first ones.
+
+    Raises:
+        DataError: an image cannot be decoded.
+    """
+    classes = [
+        (name, chosen)
+        for label, name in enumerate(images.class_names)
+        if len(chosen := rows[images.labels[rows] == label][:per_class])
+    ][:max_classes]
+    size = (_LABEL_WIDTH + per_class * (TILE + _GAP), max(1, len(classes)) * (TILE + _GAP))
+    sheet = Image.new("RGB", size, _BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    for line, (name, chosen) in enumerate(classes):
+        top = line * (TILE + _GAP)
+        draw.text((_GAP, top + TILE // 2 - 6), _short(name), fill=_INK)
+        for column, index in enumerate(chosen):
+            picture = read_picture(images.encoded(int(index)), value_range=images.value_range)
+            picture = tile(picture, TILE)
+            sheet.paste(picture, (_LABEL_WIDTH + column * (TILE + _GAP), top))
+    return sheet
+
+
+def _short(name: str) -> str:
+    """A class name on one line of bounded length, in letters that the built-in font has."""
+    line = plain(name)
+    return line if len(line) <= _MOST_NAME_CHARS else line[: _MOST_NAME_CHARS - 3] + "..."

@@ -1,0 +1,64 @@
+"""The embedded data set: scikit-learn's 1,797 handwritten 8x8 digits, real scans.
+
+Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998.
+"""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.datasets.splits import content_uniforms, share_of_test
+from trainable.data.images import LabelledImages, Split
+
+NUM_TEST = 797
+"""Images of the source's own test split: a fixed draw by content, whatever the sweep's seed."""
+
+
+def load(*, test: float | None, seed: int) -> LabelledImages:
+    """All digits, as 8x8 grey PGM files (which, unlike PNG, have one encoding only).
+
+    Args:
+        test: share of the images in the test split, drawn with `seed`; None for the fixed split.
+        seed: of the sweep; only used where `test` is given.
+    """
+    scans, labels = _scans()
+    values = np.clip(scans * 16, 0, 255).astype(np.uint8)  # the scans count 0 to 16
+    images = LabelledImages.from_bytes(
+        (b"P5 8 8 255\n" + image.tobytes() for image in values),
+        labels=labels,
+        split=np.full(len(values), Split.POOL),
+        class_names=[str(digit) for digit in range(10)],
+        paths=[f"digits/{i:04d}" for i in range(len(values))],
+    )
+    if test is None:
+        order = np.argsort(content_uniforms(images.digests, key="digits"), kind="stable")
+        chosen = np.isin(np.arange(len(values)), order[:NUM_TEST])
+    else:
+        chosen = share_of_test(images.digests, share=test, seed=seed)
+    return replace(images, split=np.where(chosen, Split.TEST, Split.POOL).astype(np.int64))
+
+
+def _scans() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """(N, 8, 8) ink from 0 to 16, and (N,) labels: what `sklearn.datasets.load_digits` returns.
+
+    Read from scikit-learn's own file where it lies at its usual place, because importing
+    scikit-learn takes half a second of a processor, and nothing else here needs it.
+    """
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if path.is_file():
+        with gzip.open(path, "rt", encoding="ascii") as source:
+            table = np.loadtxt(source, delimiter=",")
+        return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return digits.images, digits.target.astype(np.int64)

@@ -1,0 +1,108 @@
+"""What a source knows of its images before it reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trainable.data.images import Split
+from trainable.errors import DataError
+
+Ints = npt.NDArray[np.int64]
+
+Read = Callable[[Ints], Iterator[bytes | DataError]]
+"""Ascending rows -> for each its encoded bytes, or the error that says why there are none."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something to know about the images that does not stop the sweep.
+
+    Attributes:
+        text: one line.
+        details: one line for each image, or whatever it is about.
+    """
+
+    text: str
+    details: tuple[str, ...] = ()
+
+    def lines(self, most: int | None = None) -> list[str]:
+        """The text, and at most so many details; None for all."""
+        shown = self.details if most is None else self.details[:most]
+        left = len(self.details) - len(shown)
+        rest = [f"  ... and {left:,} more"] if left else []
+        return [self.text, *(f"  {_printable(detail)}" for detail in shown), *rest]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """N images that can be read.
+
+    Attributes:
+        paths: one path an image, distinct, as messages and tables show it.
+        labels: (N,) class ids.
+        class_names: one name a class id.
+        split: (N,) of `Split` where the data have splits of their own; else None.
+        groups: (N,) ids of what no split may separate; else None.
+        group_names: one name a group id.
+        read: gives the encoded bytes.
+        notes: what came up while listing.
+    """
+
+    paths: Sequence[str]
+    labels: Ints
+    class_names: tuple[str, ...]
+    split: Ints | None
+    groups: Ints | None
+    group_names: tuple[str, ...]
+    read: Read
+    notes: tuple[Note, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        paths: Sequence[str],
+        labels: Sequence[str],
+        splits: Sequence[Split] | None,
+        groups: Sequence[str] | None,
+        read: Read,
+        class_names: Sequence[str] | None = None,
+        notes: Sequence[Note] = (),
+    ) -> Listing:
+        """A listing of names: classes and groups are numbered in the order of their names.
+
+        Args:
+            paths: N paths.
+            labels: N class names.
+            splits: N splits, or None.
+            groups: N group names, or None.
+            read: gives the encoded bytes.
+            class_names: the classes in an order of the source's own; None for that of the names.
+            notes: what came up.
+        """
+        classes = sorted(set(labels)) if class_names is None else list(class_names)
+        group_names = () if groups is None else tuple(sorted(set(groups)))
+        return cls(
+            paths=paths,
+            labels=_numbered(labels, classes),
+            class_names=tuple(classes),
+            split=None if splits is None else np.asarray(splits, dtype=np.int64),
+            groups=None if groups is None else _numbered(groups, group_names),
+            group_names=group_names,
+            read=read,
+            notes=tuple(notes),
+        )
+
+
+def _printable(text: str) -> str:
+    """The text on one line: a file may be called anything, line breaks included."""
+    return text if text.isprintable() else repr(text)
+
+
+def _numbered(names: Sequence[str], known: Sequence[str]) -> Ints:
+    number = {name: i for i, name in enumerate(known)}
+    return np.fromiter((number[name] for name in names), dtype=np.int64, count=len(names))

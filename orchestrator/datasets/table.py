@@ -1,0 +1,185 @@
+"""A CSV or Parquet table with a row an image: path and label, maybe split and group."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+
+from orchestrator.datasets import columns
+from orchestrator.datasets.files import (
+    FETCH,
+    FOLLOW,
+    Refusal,
+    Root,
+    file_reader,
+    is_image,
+    unfetched,
+)
+from orchestrator.datasets.likeness import alike, escaped, likeness
+from orchestrator.datasets.listing import Listing, Note
+from orchestrator.datasets.table_file import TABLE_SUFFIXES, TABLES_ALLOWED, TableFile
+from orchestrator.datasets.table_paths import Speller, by_ending, remedies, spelled
+from orchestrator.space import TableSection
+from orchestrator.space.problems import Problems, shown, some
+
+_PATH = ("dataset", "path")
+_PATHS = ("dataset", "path_column")
+_MOST_SOUGHT = 5
+"""Paths for which files that look alike are looked for."""
+_SAVE = "; save it in UTF-8"
+_WITH_ROOT = (Refusal.OUTSIDE, Refusal.LINKED)
+_ELSEWHERE = (Refusal.OUTSIDE, Refusal.MISSING)
+_WHAT_TO_DO = {Refusal.DEAD: FETCH, Refusal.LINKED: FOLLOW}
+
+
+def list_images(section: TableSection, problems: Problems) -> Listing | None:
+    """The images that the table names; what is wrong with it goes to the problems."""
+    path = Path(section.path)
+    folder = Path(section.root) if section.root is not None else path.parent
+    if section.root is not None and not folder.is_dir():
+        problems.add(("dataset", "root"), f"{folder}: no such folder")
+    table = _read(path, section, problems)
+    if table is None:
+        return None
+    if not len(table):
+        problems.add(_PATH, f"{path} has no rows")
+        return None
+    paths = _texts(table, section, "path_column", problems)
+    labels = _texts(table, section, "label_column", problems)
+    words = _texts(table, section, "split_column", problems)
+    groups = _texts(table, section, "group", problems)
+    splits = None if words is None else columns.splits(words, ("dataset", "split_column"), problems)
+    notes: list[Note] = []
+    if paths is not None and folder.is_dir():
+        root = Root(folder, follow=section.links is not None)
+        paths, notes = _files_of(paths, section, root, problems)
+    if len(problems) or paths is None or labels is None:
+        return None
+    return Listing.of(
+        paths=paths,
+        labels=labels,
+        splits=splits,
+        groups=groups,
+        read=file_reader(folder, paths),
+        notes=notes,
+    )
+
+
+def _read(path: Path, section: TableSection, problems: Problems) -> pa.Table | None:
+    """The wanted columns of the table; every column of a text file as text."""
+    wanted = {
+        key: getattr(section, key)
+        for key in ("path_column", "label_column", "split_column", "group")
+    }
+    names = list(dict.fromkeys(name for name in wanted.values() if name is not None))
+    if path.is_dir():
+        problems.add(_PATH, f"{path} is a folder; allowed: a CSV or Parquet file")
+        return None
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        problems.add(_PATH, f"got {path}; allowed: {TABLES_ALLOWED}")
+        return None
+    pointer = unfetched(path)
+    if pointer is not None:
+        problems.add(_PATH, f"{path} {pointer}")
+        return None
+    try:
+        table = TableFile(path, wanted=names)
+        if table.lacks_header and all(map(is_image, set(names) & set(table.names))):
+            problems.add(
+                _PATH,
+                f"{path} begins with a row of an image, {some(table.names)}; write a line with the "
+                "names of the columns above it, such as path and label",
+            )
+            return None
+        if not columns.check_columns(list(wanted.items()), table.names, problems, where=str(path)):
+            return None
+        return table.read(names)
+    except FileNotFoundError:
+        problems.add(_PATH, f"{path}: no such file")
+    except UnicodeDecodeError:  # by the names of columns; Arrow tells of values itself
+        problems.add(_PATH, f"{path} cannot be read: the names of its columns are not UTF-8{_SAVE}")
+    except (OSError, pa.ArrowException) as error:
+        told = " ".join(str(error).split())
+        problems.add(_PATH, f"{path} cannot be read: {told}{_SAVE if 'UTF8' in told else ''}")
+    return None
+
+
+def _texts(
+    table: pa.Table, section: TableSection, key: str, problems: Problems
+) -> list[str] | None:
+    name = getattr(section, key)
+    if name is None:
+        return None
+    names = columns.class_names(table.schema, name) if key == "label_column" else []
+    return columns.texts(table.column(name), ("dataset", key), problems, names=names)
+
+
+def _files_of(
+    paths: list[str], section: TableSection, root: Root, problems: Problems
+) -> tuple[list[str], list[Note]]:
+    """The paths as they lead to files, and what was made of them.
+
+    Problems for files that are missing, lie outside the root or are named twice.
+    """
+    mend = spelled if section.match is None else by_ending
+    paths, notes = mend(paths, list(_refused(paths, root)), root)
+    refused = _refused(paths, root)
+    by_reason: dict[Refusal, list[str]] = {}
+    for path in paths:
+        if path in refused:
+            by_reason.setdefault(refused[path], []).append(path)
+    elsewhere = [path for path, reason in refused.items() if reason in _ELSEWHERE]
+    told = [one.says(len(paths)) for one in remedies(paths, elsewhere, root)]
+    for reason, bad in by_reason.items():
+        where = f" {root.path}" if reason in _WITH_ROOT else ""
+        hints = [_WHAT_TO_DO[reason]] if reason in _WHAT_TO_DO else []
+        if reason in _ELSEWHERE:
+            hints += told or _twins(bad, root)
+            told = []
+        problems.add(
+            _PATHS,
+            "; ".join([f"{len(bad):,} of {len(paths):,} {reason}{where}: {some(bad)}", *hints]),
+        )
+    return paths, notes + _check_twice(paths, root, problems)
+
+
+def _refused(paths: list[str], root: Root) -> dict[str, Refusal]:
+    """Why paths lead to no file that may be read, for those that do not, in their order."""
+    found = ((path, root.refusal(path)) for path in dict.fromkeys(paths))
+    return {path: reason for path, reason in found if reason is not None}
+
+
+def _check_twice(paths: list[str], root: Root, problems: Problems) -> list[Note]:
+    """A problem for files that are named twice, and a note of those whose names look alike."""
+    twice = [path for path, count in Counter(paths).items() if count > 1]
+    notes = []
+    for members in alike(paths, key=lambda path: likeness(os.path.normpath(path))):
+        if len({root.identity(path) for path in members}) < len(members):
+            twice += members
+        else:
+            notes.append(escaped(members))
+    if twice:
+        problems.add(
+            _PATHS, f"paths in several rows, though an image has one label: {escaped(twice)}"
+        )
+    if not notes:
+        return []
+    return [Note(f"paths that look alike, each with a file of its own: {len(notes):,}", (*notes,))]
+
+
+def _twins(paths: list[str], root: Root) -> list[str]:
+    """What a problem line adds where files lie there that some of those it names may mean."""
+    speller = Speller(root)
+    found, several = [], []
+    for path in paths[:_MOST_SOUGHT]:
+        meant = speller.spell(path)
+        twin = root.twin(path.replace("\\", "/")) if meant is None else meant[0]
+        if twin is not None:
+            found.append(f"{twin!a} for {path!a}")
+        elif rivals := speller.rivals(path):
+            several.append(f"{some(rivals)} for {shown(path)}")
+    hints = [f"there are files that look alike: {', '.join(found)}"] if found else []
+    return hints + ([f"there are several files for one path: {several[0]}"] if several else [])

@@ -1,0 +1,150 @@
+"""A CSV or Parquet file -> a table of text columns: what separates fields is found out."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from orchestrator.datasets.files import is_image
+
+_PARQUET = (".parquet", ".pq")
+_TEXT = (".csv", ".tsv", ".txt")
+TABLE_SUFFIXES = (*_TEXT, *_PARQUET)
+"""Suffixes, in lower case, of the files that can be tables."""
+TABLES_ALLOWED = ".csv, .tsv, .txt or .parquet (save sheets as CSV)"
+
+_DELIMITERS = (",", ";", "\t", "|")
+_HEAD_BYTES = 2**16
+_FIRST_ROWS = 20
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
+"""How a spreadsheet notes, before the header, what separates fields."""
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How the fields of a text file are told apart.
+
+    Attributes:
+        delimiter: one character between fields.
+        skipped: lines before the header.
+        encoding: of the file, as Python calls it.
+    """
+
+    delimiter: str
+    skipped: int
+    encoding: str
+
+
+class TableFile:
+    """A file with a header and a row an image.
+
+    Args:
+        path: of the file, with one of `TABLE_SUFFIXES`.
+        wanted: columns that should be there; they help to tell what separates the fields.
+
+    Attributes:
+        names: of all columns.
+        lacks_header: whether the first line of a text file is a row: it holds an image's name.
+
+    Raises:
+        OSError: the file cannot be read.
+        UnicodeDecodeError: names of columns are in another encoding.
+        pa.ArrowException: the file is no such table.
+    """
+
+    def __init__(self, path: Path, *, wanted: Sequence[str] = ()) -> None:
+        self._path = path
+        self._form = None if path.suffix.lower() in _PARQUET else _form(path, wanted)
+        if self._form is None:
+            self.names: list[str] = pq.read_schema(path).names
+        else:
+            with pyarrow.csv.open_csv(path, **self._options(self._form)) as opened:
+                self.names = opened.schema.names
+        self.lacks_header = self._form is not None and any(map(is_image, self.names))
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """These columns; those of a text file as text, an empty field as null.
+
+        Raises:
+            OSError: the file cannot be read.
+            pa.ArrowException: the file is no such table.
+        """
+        if self._form is None:
+            return pq.ParquetFile(self._path).read(columns=list(columns))
+        return pyarrow.csv.read_csv(
+            self._path,
+            **self._options(self._form),
+            convert_options=pyarrow.csv.ConvertOptions(
+                include_columns=list(columns),
+                column_types=dict.fromkeys(columns, pa.string()),
+                null_values=[""],
+                strings_can_be_null=True,
+            ),
+        )
+
+    @staticmethod
+    def _options(form: _Form) -> dict[str, object]:
+        return {
+            "read_options": pyarrow.csv.ReadOptions(skip_rows=form.skipped, encoding=form.encoding),
+            "parse_options": pyarrow.csv.ParseOptions(
+                delimiter=form.delimiter, newlines_in_values=True
+            ),
+        }
+
+
+def _form(path: Path, wanted: Sequence[str]) -> _Form:
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    encoding = "utf8"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    text = head.decode("utf-16" if encoding == "utf-16" else "utf-8-sig", errors="replace")
+    noted = _SEPARATOR_LINE.match(text)
+    if noted is not None:
+        return _Form(noted[1], 1, encoding)
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    return _Form(delimiter_of(text, wanted=wanted, usual=usual), 0, encoding)
+
+
+def delimiter_of(text: str, *, wanted: Sequence[str] = (), usual: str = ",") -> str:
+    """The character that separates the fields of a table.
+
+    It makes the wanted columns, as many fields in each of the first rows as in the header, and
+    more than one field; what makes more of these true wins, and then the usual one.
+
+    Args:
+        text: the beginning of the file, header first.
+        wanted: columns that should be there.
+        usual: what separates fields where nothing speaks for another character.
+    """
+
+    def merits(delimiter: str) -> tuple[bool, bool, bool]:
+        rows = _first_rows(text, delimiter)
+        header = rows[0] if rows else []
+        several = len(header) > 1
+        alike = several and all(len(row) == len(header) for row in rows if row)
+        return several and set(wanted) <= set(header), alike, several
+
+    return max((usual, *_DELIMITERS), key=merits)
+
+
+def _first_rows(text: str, delimiter: str) -> list[list[str]]:
+    """Fields of the header and the first rows; the last row may be cut off and is left out."""
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            rows.append(row)
+            if len(rows) > _FIRST_ROWS:
+                break
+    except csv.Error:  # a field beyond any length: these are no rows of this kind
+        return rows[:1]
+    return rows[:-1] if len(rows) > 1 and len(text) >= _HEAD_BYTES // 2 else rows

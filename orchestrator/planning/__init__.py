@@ -1,0 +1,1 @@
+"""What a sweep will do, worked out before anything runs."""

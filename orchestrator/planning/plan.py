@@ -1,0 +1,250 @@
+"""What a sweep will do, worked out before anything is created: studies, trials, slots, updates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.planning.inputs import Inputs, inputs_of, sizes_are_open
+from orchestrator.space import Range, SearchSpace, Value, id_part, short_names
+from orchestrator.space.problems import shown, space_error
+from orchestrator.space.search_section import MIN_PER_CLASS
+from trainable.data.budget import draw_subset, validation_parts
+from trainable.data.images import LabelledImages, Split
+from trainable.errors import DataError
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPlan:
+    """One label budget.
+
+    Attributes:
+        name: of the study.
+        budget: as in the file.
+        labels_used: images drawn, for training and validation together.
+        labels_per_class: the budget, or labels_used / num_classes where it is not per class.
+        folds: validation parts.
+        trials: to be tried.
+        fresh: whether repeats draw other labels, and do not vary the training seed alone.
+        most_baselines: those planned, and the most that finalists can call for.
+    """
+
+    name: str
+    budget: LabelBudget
+    labels_used: int
+    labels_per_class: float
+    folds: int
+    trials: int
+    fresh: bool = True
+    most_baselines: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """One baseline of one study.
+
+    Attributes:
+        study: name of the study.
+        method: `pixels` or `probe`.
+        backbone: whose features are probed, as the file spells it; None for pixels.
+        short_name: of the backbone; None for pixels, and in the journals of 0.1.0.
+        image_size: side in pixels at which the backbone sees images, as trials beside it do; None
+            for the size that its weights were trained for, and for pixels, which have their own.
+        precision: of the backbone's forward pass, `auto` included.
+        variant: what tells it from the other probes of its backbone, such as `64px` or `96px-bf16`;
+            None where there is one.
+    """
+
+    study: str
+    method: str
+    backbone: str | None
+    short_name: str | None = None
+    image_size: int | None = None
+    precision: str = "fp32"
+    variant: str | None = None
+
+    @property
+    def trial_id(self) -> str:
+        """The id that tables show."""
+        name = self.backbone if self.short_name is None else id_part(self.short_name)
+        return "-".join(filter(None, (self.study, self.method, name, self.variant)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The whole sweep.
+
+    Attributes:
+        studies: in ascending order of labels.
+        baselines: of all studies, in the order of the studies, as far as they are known beforehand;
+            see `probe_beside`.
+        num_test: images of the test split.
+        chance: share of the labels that a constant guess of the commonest class gets right there.
+        most_updates: optimizer updates if nothing is pruned, finalists included.
+    """
+
+    studies: tuple[StudyPlan, ...]
+    baselines: tuple[Baseline, ...]
+    num_test: int
+    chance: float
+    most_updates: int
+
+
+def _allowed(most: int, space: SearchSpace) -> str:
+    """The label budgets that these images and the validation leave, in words."""
+    least = 1 if space.validation.outside else MIN_PER_CLASS
+    if most < least:
+        return f"too few for any budget, which takes {least}"
+    return f"allowed are {least} to {most}, or `all`"
+
+
+def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan:
+    """The plan of a sweep over these images.
+
+    Args:
+        space: what is asked.
+        images: pool and test split.
+        where: name of the search-space file, for messages.
+
+    Raises:
+        SpaceError: the images cannot serve a label budget; every such problem is named.
+    """
+    problems: list[str] = []
+    studies = []
+    pool = images.indices(Split.POOL)
+    sizes = [int((images.labels[pool] == label).sum()) for label in range(images.num_classes)]
+    most = max(sizes, default=0)
+    for budget in space.label_budgets:
+        given = budget.to_json()
+        if budget.per_class is not None and budget.per_class > most:
+            problems.append(
+                f"search.label_budget: got {given}; the largest class has {most} images outside "
+                f"the test split: {_allowed(most, space)}"
+            )
+            continue
+        if budget.total is not None and budget.total > len(pool):
+            problems.append(
+                f"search.label_budget: got {shown(given)}; there are {len(pool)} images outside "
+                "the test split"
+            )
+            continue
+        try:
+            subset = draw_subset(images, budget=budget, repeat=0, seed=space.seed)
+            _, folds = validation_parts(images, subset, validation=space.validation)
+        except DataError as error:
+            problems.append(f"search.label_budget: got {given}; {error}")
+            continue
+        used = len(subset)
+        per_class = budget.per_class
+        studies.append(
+            StudyPlan(
+                name=budget.study,
+                budget=budget,
+                labels_used=used,
+                labels_per_class=used / images.num_classes if per_class is None else per_class,
+                folds=len(folds),
+                trials=trials_per_study(space),
+                fresh=used < len(pool),
+                most_baselines=most_baselines(space, budget.study),
+            )
+        )
+    test = images.labels[images.indices(Split.TEST)]
+    if not len(test):
+        problems.append("dataset: no image is in the test split; finalists need one")
+    if problems:
+        raise space_error(where, *problems)
+    studies.sort(key=lambda study: (study.labels_per_class, study.name))
+    steps = largest_value(space, "steps")
+    finals = space.finalists.count * space.finalists.repeats
+    return Plan(
+        studies=tuple(studies),
+        baselines=tuple(
+            baseline for study in studies for baseline in baselines_of(space, study.name)
+        ),
+        num_test=len(test),
+        chance=max(int((test == label).sum()) for label in range(images.num_classes)) / len(test),
+        most_updates=sum(steps * (s.trials * s.folds + finals) for s in studies),
+    )
+
+
+def trials_per_study(space: SearchSpace) -> int:
+    """Trials of each label budget: as asked for, but no more than a grid has points."""
+    if space.sampler.name == "grid":
+        return min(space.trials, space.grid_size() or space.trials)
+    return space.trials
+
+
+def baselines_of(space: SearchSpace, study: str) -> list[Baseline]:
+    """The baselines of one study that are known beforehand.
+
+    They are pixels once, and a probe for each backbone and whatever its trials can see of an image
+    (of a wide range of image sizes, for its ends).
+    """
+    found: list[Baseline] = []
+    if "pixels" in space.baselines:
+        found.append(Baseline(study=study, method="pixels", backbone=None))
+    if "probe" in space.baselines:
+        possible = inputs_of(space)
+        found += [
+            _probe(study, backbone, inputs, possible)
+            for backbone, all_of_it in possible.items()
+            for inputs in all_of_it
+        ]
+    return found
+
+
+def most_baselines(space: SearchSpace, study: str) -> int:
+    """The most baselines that a study comes to: those known, and one for each finalist's size."""
+    late = "probe" in space.baselines and sizes_are_open(space)
+    finalists = min(space.finalists.count, trials_per_study(space)) if late else 0
+    return len(baselines_of(space, study)) + finalists
+
+
+def probe_beside(space: SearchSpace, study: str, trial: TrialSpec) -> Baseline | None:
+    """The probe that sees what a trial sees; None where the sweep has no probes."""
+    if "probe" not in space.baselines:
+        return None
+    return _probe(study, trial.backbone, Inputs.of(trial), inputs_of(space))
+
+
+def _probe(
+    study: str, backbone: str, inputs: Inputs, possible: Mapping[str, Sequence[Inputs]]
+) -> Baseline:
+    """A probe, named after what differs within the sweep where its backbone has several inputs.
+
+    Args:
+        study: name of the study.
+        backbone: whose features are probed.
+        inputs: what it sees.
+        possible: of the sweep, by backbone.
+    """
+    variant = None
+    if len(possible[backbone]) > 1:
+        all_of_them = [one for several in possible.values() for one in several]
+        size = "auto" if inputs.image_size is None else inputs.image_size
+        parts = (
+            (f"{size}px", {one.image_size for one in all_of_them}),
+            (inputs.precision, {one.precision for one in all_of_them}),
+        )
+        variant = "-".join(part for part, values in parts if len(values) > 1)
+    return Baseline(
+        study=study,
+        method="probe",
+        backbone=backbone,
+        short_name=short_names(possible)[backbone],
+        image_size=inputs.image_size,
+        precision=inputs.precision,
+        variant=variant,
+    )
+
+
+def largest_value(space: SearchSpace, key: str) -> int:
+    """The largest whole number that a key of `training:` may take, as an axis or fixed."""
+    axis = space.axes.get(key)
+    largest: list[Value] = []
+    if axis is None or not axis.always_applies:
+        largest.append(space.training[key])
+    for domain in axis.domains if axis is not None else ():
+        largest.extend([domain.high] if isinstance(domain, Range) else domain.each())
+    return max(int(value) for value in largest)

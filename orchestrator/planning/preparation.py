@@ -1,0 +1,199 @@
+"""What a sweep needs before it starts: its file, images, weights and plan, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.datasets import Dataset, Demand, Note, read_dataset
+from orchestrator.errors import UsageError
+from orchestrator.planning.inputs import backbones, image_sizes
+from orchestrator.planning.objective import decide_objective
+from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.planning.rehearsals import extreme_trials, problems_of
+from orchestrator.planning.sharing import KeptBoundaries, kept_boundaries
+from orchestrator.space import SearchSpace, load_space, relative_backbone
+from orchestrator.space.problems import space_error
+from trainable import backbones as shelf
+from trainable.backbones import Backbone, Weights, load_weights
+from trainable.data.images import LabelledImages
+from trainable.errors import BackboneError, SpecError
+from trainable.spec.augmentation import Augmentation
+
+if TYPE_CHECKING:  # torch is imported when a sweep is prepared, not before its file was checked
+    from trainable.cutting.boundaries import Boundary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A sweep that could start: everything is read and checked, nothing is created.
+
+    Attributes:
+        space: what is asked; its paths are absolute, its objective is decided.
+        images: pool and test split; those that no trial can touch are unread.
+        notes: what to know beforehand, of the images above all.
+        plan: what will be done.
+        weights: by backbone.
+        graphs: by backbone and image size, for the processes of trials; see `Backbone`.
+        kept: what is kept of frozen computation on this machine.
+    """
+
+    space: SearchSpace
+    images: LabelledImages
+    notes: tuple[Note, ...]
+    plan: Plan
+    weights: dict[str, Weights] = field(repr=False)
+    graphs: dict[str, Mapping[int, bytes]] = field(repr=False)
+    kept: list[KeptBoundaries] = field(repr=False)
+
+
+def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
+    """Read and check a search-space file, its images and its weights.
+
+    Raises:
+        SpaceError: with every problem of the file.
+        UsageError: a backbone's weights are missing or damaged, or it cannot be cut.
+    """
+    return prepare_space(read_space(path, overrides), path=path)
+
+
+def read_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
+    """The search space that a file asks for, its paths absolute; nothing that it names is read.
+
+    Raises:
+        SpaceError: with every problem of the file.
+        UsageError: a transform cannot be made.
+    """
+    return read_written_space(path, overrides).absolute()
+
+
+def read_written_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
+    """The search space of a file with its paths as they stand there, as a sweep's journal has them.
+
+    Raises:
+        SpaceError: with every problem of the file.
+        UsageError: a transform cannot be made.
+    """
+    space = load_space(path, overrides, shelf=shelf)
+    if space.augment is not None:
+        from trainable.modalities.image.views import check_ops
+
+        try:
+            check_ops(space.augment)
+        except SpecError as error:
+            raise UsageError(f"{path}: {error}") from error
+    return space
+
+
+def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Prepared:
+    """Read and check the images and weights of a search space.
+
+    Args:
+        space: what is asked.
+        path: of its file, for messages.
+        begun: whether a sweep of it is there already; it goes on, whichever of its trials fail.
+
+    Raises:
+        SpaceError: with every problem of the images, or of settings that no trial can run with.
+        UsageError: a backbone's weights are missing or damaged, or it cannot be cut.
+    """
+    dataset = _read_images(space, path)
+    images, notes = dataset.images, dataset.notes
+    space, decision = decide_objective(space, images)
+    if decision is not None:
+        notes += (Note(decision),)
+    plan = make_plan(space, images, where=str(path))
+    weights: dict[str, Weights] = {}
+    graphs: dict[str, Mapping[int, bytes]] = {}
+    cuts: dict[tuple[str, int], list[Boundary]] = {}
+    trials = {} if begun else extreme_trials(space, plan.studies[-1].budget)
+    problems: list[str] = []
+    try:
+        for name in backbones(space):
+            weights[name] = load_weights(space.custom.get(name, name))
+            built = Backbone(weights[name])
+            cuts |= {(name, size): found for size, found in _cuts(space, name, built).items()}
+            graphs[name] = built.graphs
+            problems += problems_of(
+                trials.get(name, []), built, space=space, plan=plan, num_classes=images.num_classes
+            )
+    except BackboneError as error:
+        raise UsageError(f"{path}: search.backbone: {error}") from error
+    notes += tuple(
+        Note(f"{relative_backbone(name)}: {note}")
+        for name in weights
+        for note in weights[name].notes
+    )
+    if space.augment is not None and not begun:
+        problems += _problems_of_ops(space.augment, smallest=min(size for _, size in cuts))
+    if problems:
+        raise space_error(str(path), *problems)
+    kept, problem = kept_boundaries(space, images, cuts)
+    if problem is not None:
+        notes += (Note(f"features are not kept: {problem}"),)
+    return Prepared(
+        space=space,
+        images=images,
+        notes=notes,
+        plan=plan,
+        weights=weights,
+        graphs=graphs,
+        kept=kept,
+    )
+
+
+def _problems_of_ops(augmentation: Augmentation, *, smallest: int) -> list[str]:
+    """What keeps transforms from changing the smallest images that trials see, one a line."""
+    from trainable.modalities.image.views import try_ops
+
+    try:
+        try_ops(augmentation, image_size=smallest)
+    except SpecError as error:
+        return str(error).splitlines()
+    return []
+
+
+def read_data(
+    path: Path, *, overrides: Sequence[str] = (), demand: Demand | None = None
+) -> Dataset:
+    """The images of a search-space file as its sweep would read them.
+
+    Args:
+        path: of the file.
+        overrides: of its keys; see `load_space`.
+        demand: what is drawn, where that is not what the sweep draws.
+
+    Raises:
+        SpaceError: with every problem of the file or of its images.
+    """
+    return _read_images(read_space(path, overrides), path, demand)
+
+
+def _read_images(space: SearchSpace, path: Path, demand: Demand | None = None) -> Dataset:
+    if demand is None:
+        demand = Demand(
+            budgets=space.label_budgets, repeats=space.finalists.repeats, seed=space.seed
+        )
+    return read_dataset(
+        space.dataset, demand=demand, where=str(path), keep_val=space.validation.outside
+    )
+
+
+def _cuts(space: SearchSpace, backbone: str, built: Backbone) -> dict[int, list[Boundary]]:
+    """The backbone's boundaries for every image size it may get.
+
+    Raises:
+        BackboneError: with what every trial of it would fail with.
+    """
+    from trainable.cutting.boundaries import boundaries
+
+    found = {}
+    for given in image_sizes(space, backbone):
+        size = given or built.weights.preprocessing.image_size
+        try:
+            found[size] = boundaries(built.traced(size))
+        except BackboneError as error:
+            raise BackboneError(f"{backbone}: {error}") from error
+    return found

@@ -1,0 +1,243 @@
+"""The use case: train a configuration of a sweep once more, and write it down to be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from orchestrator.datasets import Demand
+from orchestrator.errors import UsageError
+from orchestrator.planning.preparation import read_data
+from orchestrator.reading.export.card import CARD_FILE, Card, Labels, card_text
+from orchestrator.reading.export.choice import Choice, choose
+from orchestrator.reading.export.folder import check_target, whole_folder
+from orchestrator.recording.runs import Run
+from orchestrator.signals import exiting_on_sigterm
+from orchestrator.space import SearchSpace, load_space
+from trainable.backbones import Backbone, Weights, load_weights
+from trainable.data.images import LabelledImages, Split
+from trainable.errors import BackboneError
+from trainable.export.exporting import TrainedModel, train_configuration, train_probe, write_model
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
+from trainable.training.finetune import DivergedError
+
+__all__ = ["Exported", "Labels", "Listener", "export"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What came of an export.
+
+    Attributes:
+        folder: where everything lies.
+        trial_id: the configuration.
+        labels: which labels it learnt from.
+        num_labels: how many.
+        files: names, ascending.
+        notes: what the user has to know; the card says it, too.
+    """
+
+    folder: Path
+    trial_id: str
+    labels: Labels
+    num_labels: int
+    files: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of JSON values."""
+        return {
+            "folder": str(self.folder),
+            "trial_id": self.trial_id,
+            "labels": self.labels.value,
+            "num_labels": self.num_labels,
+            "files": list(self.files),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Hears how far an export is.
+
+    Attributes:
+        tell: called with one line for people at the start of each part.
+        watch: called while it trains, with the updates made and those to be made.
+    """
+
+    tell: Callable[[str], None]
+    watch: Callable[[int, int], None]
+
+
+def export(
+    run: Run,
+    *,
+    out: Path,
+    listener: Listener,
+    trial_id: str | None = None,
+    budget: str | None = None,
+    labels: Labels = Labels.ALL,
+    repeat: int = 0,
+) -> Exported:
+    """Train a configuration once more and write it, its card and its other forms into a folder.
+
+    Hyperparameters are those that were measured, whatever the number of labels is now.
+
+    Args:
+        run: the sweep; it is only read.
+        out: the folder, new or empty; it is there whole or not at all.
+        listener: hears how far it is.
+        trial_id: which trial; left out, the best of `budget`.
+        budget: labels per class, or the name of a study; left out, the largest.
+        labels: which labels it learns from.
+        repeat: which draw of the labels, and with them the training seed.
+
+    Raises:
+        UsageError: there is no such configuration, the images or weights have changed, or the
+            folder cannot be used.
+        StorageError: the folder cannot be written.
+    """
+    check_target(out)
+    choice = choose(run, trial_id=trial_id, budget=budget)
+    space, manifest = load_space(run.space), run.read_manifest()
+    listener.tell(choice.text)
+    weights = _read_weights(run, space, choice)
+    images = _read_images(run, space, labels, repeat, str(manifest.get("dataset_fingerprint")))
+    model = _train(choice, _open_to(labels, images), weights, labels, repeat, listener)
+    card = Card(
+        manifest=manifest,
+        choice=choice,
+        labels=labels,
+        repeat=repeat,
+        model=model,
+        class_counts=np.bincount(
+            images.labels[model.indices], minlength=images.num_classes
+        ).tolist(),
+        weights=weights,
+    )
+    with exiting_on_sigterm(), whole_folder(out) as part:
+        listener.tell(f"writing {out}: weights, torch.export, ONNX")
+        written = write_model(model, part)
+        text = card_text(card, written)
+        (part / CARD_FILE).write_text(text, encoding="utf-8", errors="backslashreplace")
+        files = tuple(sorted(path.name for path in part.iterdir()))
+    problems = [f"{one.file}: {one.problem}" for one in written.portable if one.problem]
+    return Exported(
+        folder=out,
+        trial_id=choice.trial_id,
+        labels=labels,
+        num_labels=len(model.indices),
+        files=files,
+        notes=(*card.warnings(), *problems),
+    )
+
+
+def _read_weights(run: Run, space: SearchSpace, choice: Choice) -> Weights:
+    name = json.loads(choice.trial["spec"])["backbone"]
+    try:
+        weights = load_weights(space.custom.get(name, name))
+    except BackboneError as error:
+        raise UsageError(f"{run.space}: search.backbone: {error}") from error
+    # 0.1.0 recorded the name of a file of weights without its path.
+    if choice.trial["weights"] not in (weights.version, PurePath(weights.version).name):
+        raise UsageError(
+            f"{run.path}: the weights of {name} were {choice.trial['weights']} in the sweep and "
+            f"are {weights.version} now, so that this would be another network. Bring the "
+            "versions of the sweep back; its manifest.json lists them"
+        )
+    return weights
+
+
+def _read_images(
+    run: Run, space: SearchSpace, labels: Labels, repeat: int, fingerprint: str
+) -> LabelledImages:
+    """The images of the sweep, with the bytes of all that can be drawn now."""
+    everything = labels is not Labels.BUDGET
+    demand = Demand(
+        budgets=(LabelBudget(),) if everything else space.label_budgets,
+        repeats=max(space.finalists.repeats, repeat + 1),
+        seed=space.seed,
+    )
+    try:
+        images = read_data(run.space, demand=demand).images
+    except UsageError as error:
+        if not everything:
+            raise
+        raise UsageError(
+            f"{error}\nThe sweep itself read fewer images; to learn from those of its budget "
+            "alone: --labels budget"
+        ) from error
+    # Images that no trial could touch were never decoded: one that is broken comes to light now,
+    # and is left out. So what differs may still be what the sweep saw.
+    same = images.fingerprint() == fingerprint
+    if not same and read_data(run.space).images.fingerprint() != fingerprint:
+        raise UsageError(
+            f"{run.path}: the images are not those that the sweep began with (dataset_fingerprint "
+            f"was {fingerprint[:12]}): its scores would say nothing of this network. Bring the "
+            "images back, or start a new sweep with: sft-sweep launch"
+        )
+    return images
+
+
+def _open_to(labels: Labels, images: LabelledImages) -> LabelledImages:
+    """The images with all that may be learnt from in the pool."""
+    freed = {
+        Labels.BUDGET: [],
+        Labels.ALL: [Split.VAL],
+        Labels.EVERYTHING: [Split.VAL, Split.TEST],
+    }[labels]
+    split = np.where(np.isin(images.split, freed), np.int64(Split.POOL), images.split)
+    return replace(images, split=split)
+
+
+def _measured_penalty(choice: Choice, task: Mapping[str, Any], repeat: int) -> float:
+    """The C of a probe on a draw, or on the first one where that was not measured.
+
+    Version 0.1.0 chose it on the first draw for all of them.
+    """
+    penalties: list[float] = task.get("inverse_penalties", [])
+    if repeat < len(penalties):
+        return penalties[repeat]
+    return float(json.loads(choice.trial["params"])["inverse_penalty"])
+
+
+def _train(
+    choice: Choice,
+    images: LabelledImages,
+    weights: Weights,
+    labels: Labels,
+    repeat: int,
+    listener: Listener,
+) -> TrainedModel:
+    task, backbone = json.loads(choice.trial["spec"]), Backbone(weights)
+    measured = LabelBudget.parse(task["label_budget"])
+    budget = measured if labels is Labels.BUDGET else LabelBudget()
+    if choice.trial["method"] == "probe":
+        listener.tell("fitting the probe")
+        return train_probe(
+            images,
+            backbone,
+            budget=budget,
+            inverse_penalty=_measured_penalty(choice, task, repeat),
+            repeat=repeat,
+            seed=task["seed"],
+            image_size=task["image_size"],
+            precision=task.get("precision", "fp32"),  # as it was before tasks said it
+        )
+    task.setdefault("interpolation", 1.0)  # as it was before tasks said it
+    spec = replace(TrialSpec.from_json(task), label_budget=budget, repeat=repeat)
+    listener.tell(f"training: {spec.steps} updates of {spec.batch_size} images")
+    try:
+        return train_configuration(
+            spec, images, backbone, watch=lambda step: listener.watch(step, spec.steps)
+        )
+    except DivergedError as error:
+        raise UsageError(
+            f"{choice.trial_id}: with these labels it does not train: {error}. Try another "
+            "--repeat, --labels budget, or a trial with a smaller learning rate"
+        ) from error

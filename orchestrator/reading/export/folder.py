@@ -1,0 +1,73 @@
+"""A folder that is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from orchestrator.errors import StorageError, UsageError
+from orchestrator.recording.runs import check_root
+from trainable.writing import step, sync_folder
+
+
+def check_target(out: Path) -> None:
+    """Make sure that `whole_folder` could fill a folder, leaving nothing behind.
+
+    Raises:
+        UsageError: it could not.
+    """
+    if out.is_dir():
+        if any(out.iterdir()):
+            raise UsageError(f"--out {out}: not empty; name a new folder, or empty it first")
+        check_root(out)
+    elif out.exists() or out.is_symlink():
+        raise UsageError(f"--out {out}: is no folder; name a new one")
+    else:
+        check_root(out.parent)
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into; it becomes `out` when all is written, and is gone if that fails.
+
+    An empty folder that is there is filled, not replaced: it may be a mount, or where a shell is.
+
+    Raises:
+        StorageError: it cannot be written, or the disk is full.
+    """
+    try:
+        fills = out.is_dir()
+        if not fills:
+            out.parent.mkdir(parents=True, exist_ok=True)
+        part = (out if fills else out.parent) / f".{out.name or 'export'}.{os.getpid()}.part"
+        part.mkdir()
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    try:
+        yield part
+        for path in part.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        step(f"{out.name}: files written")
+        if fills:
+            for path in list(part.iterdir()):
+                path.rename(out / path.name)
+                step(f"{out.name}: {path.name} in its place")
+            part.rmdir()
+        else:
+            part.rename(out)
+            step(f"{out.name}: in its place")
+        sync_folder(out if fills else out.parent)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise _unwritable(out, error) from error
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _unwritable(out: Path, error: OSError) -> StorageError:
+    return StorageError(f"--out {out}: cannot be written: {error.strerror or error}")

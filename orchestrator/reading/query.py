@@ -1,0 +1,179 @@
+"""One SQL statement over the tables of sweeps, by DuckDB, which can reach nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from orchestrator.errors import UsageError
+from orchestrator.reading.loading import LoadedRun
+from orchestrator.recording.tables import SCHEMAS
+
+T = TypeVar("T")
+
+BATCH_ROWS = 10_000
+"""Rows of a result that are in memory at once."""
+
+_SANDBOX = {
+    # Files, the network, other databases and extensions are out of reach of any statement ...
+    "enable_external_access": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_community_extensions": False,
+    # ... and so are the variables of this program, which DuckDB would take for tables.
+    "python_enable_replacements": False,
+    # What does not fit into this is an error: nothing is spilled beside the user's files.
+    "memory_limit": "50%",
+    "temp_directory": "",
+}
+_ALLOWED = ("SELECT", "EXPLAIN", "MULTI")  # a PIVOT is several statements to DuckDB
+_WRONG_NAME_OR_GRAMMAR = (duckdb.CatalogException, duckdb.BinderException, duckdb.ParserException)
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """What a statement yields, while it runs.
+
+    Attributes:
+        schema: names and types of the columns; no two names are equal.
+        batches: the rows, in order; to be read once.
+    """
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+
+@contextmanager
+def query(sql: str, runs: Sequence[LoadedRun]) -> Iterator[QueryResult]:
+    """Run one statement over the tables of one sweep or several.
+
+    The tables are there under their own names, with the rows of all the sweeps; every row begins
+    with its sweep_id. The result is streamed, so that its size is not limited by memory.
+    An interrupt of the main thread (Ctrl-C) ends the statement, wherever it is.
+
+    Args:
+        sql: one statement that reads.
+        runs: distinct sweeps, at least one.
+
+    Yields:
+        The result; it is gone after the `with` block.
+
+    Raises:
+        UsageError: DuckDB refuses or fails; its message, with the names that exist where one was
+            wrong. While the batches are read, too.
+    """
+    tables = _union(sql, runs)
+    connection = duckdb.connect(":memory:", config=_SANDBOX)
+    with ThreadPoolExecutor(max_workers=1) as worker:
+
+        def wait(step: Callable[[], T]) -> T:
+            # DuckDB does not look for signals while a result is read. This thread does.
+            return worker.submit(step).result()
+
+        try:
+            with _telling(tables):
+                for name, table in tables.items():
+                    connection.register(name, table)
+                connection.execute("SET TimeZone = 'UTC'")  # as the tables are, wherever this is
+                connection.execute("SET lock_configuration = true")
+                statement = _only_statement(connection, sql)
+                reader = wait(lambda: connection.sql(statement).to_arrow_reader(BATCH_ROWS))
+            schema = pa.schema(
+                [
+                    column.with_name(name)
+                    for column, name in zip(
+                        reader.schema, _distinct(reader.schema.names), strict=True
+                    )
+                ]
+            )
+
+            def batches() -> Iterator[pa.RecordBatch]:
+                while True:
+                    with _telling(tables):
+                        batch = wait(lambda: next(reader, None))
+                    if batch is None:
+                        return
+                    yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+            yield QueryResult(schema, batches())
+        finally:
+            connection.interrupt()
+            worker.shutdown()
+            connection.close()
+
+
+def _union(sql: str, runs: Sequence[LoadedRun]) -> dict[str, pa.Table]:
+    """All tables by name; those that the statement cannot mean are left without rows."""
+    text = sql.lower()
+    # query() and query_table() take text that may be put together from parts.
+    read = {name for name in SCHEMAS if name in text or "query" in text}
+    tables = {}
+    for name, schema in SCHEMAS.items():
+        parts = [
+            run.table(name) if name in read else schema.empty_table() for run in runs
+        ]  # fmt: skip
+        if "sweep_id" not in schema.names:
+            parts = [
+                part.add_column(0, "sweep_id", pa.repeat(run.sweep_id, part.num_rows))
+                for part, run in zip(parts, runs, strict=True)
+            ]
+        tables[name] = pa.concat_tables(parts)
+    return tables
+
+
+def _only_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """The one statement of `sql`, if it is one that reads."""
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1:
+        raise UsageError(f"query: got {len(statements)} statements; exactly one is allowed")
+    (statement,) = statements
+    if statement.type.name not in _ALLOWED:
+        raise UsageError(
+            f"query: got a statement of type {statement.type.name}; allowed is what reads: SELECT, "
+            "FROM, WITH, VALUES, PIVOT, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN"
+        )
+    return str(statement.query)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """`names`, numbered where one comes again, as `SELECT *` over a join yields them."""
+    taken = set(names)
+    found: dict[str, None] = {}
+    for name in names:
+        new, number = name, 0
+        while new in found or (number and new in taken):
+            number += 1
+            new = f"{name}_{number}"
+        found[new] = None
+    return list(found)
+
+
+@contextmanager
+def _telling(tables: Mapping[str, pa.Table]) -> Iterator[None]:
+    """Turns what DuckDB raises into an error for people.
+
+    Errors amid a result come as OSError, with the same text.
+    """
+    try:
+        yield
+    except (duckdb.Error, OSError, pa.ArrowException) as error:
+        message = str(error).strip()
+        if "Out of Memory Error" in message:
+            first = re.sub(r"^Out of Memory Error: ", "", message.splitlines()[0])
+            raise UsageError(
+                f"query: it takes more memory than half of this machine's ({first}); filter, group "
+                "or limit the rows earlier in it"
+            ) from error
+        if isinstance(error, _WRONG_NAME_OR_GRAMMAR):
+            names = (f"  {name}: {', '.join(table.column_names)}" for name, table in tables.items())
+            message += "\nThe tables and their columns:\n" + "\n".join(names)
+        if isinstance(error, duckdb.PermissionException):
+            message += "\nA query reads the tables of sweeps and nothing else: " + ", ".join(tables)
+        raise UsageError(f"query: {message}") from error

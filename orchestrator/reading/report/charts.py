@@ -1,0 +1,228 @@
+"""Figures of a report, as plotly's JSON: what is drawn, not how it looks.
+
+Colours come from a palette that people with colour blindness can tell apart (Okabe and Ito 2008),
+and never alone: a marker's shape or a line's dash says the same. Fonts, backgrounds and the colour
+of axes are the page's, so that they follow its theme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.formats import metric_name, plain
+from orchestrator.reading.report.contents import Series
+from orchestrator.reading.report.importance import Importance
+from orchestrator.reading.report.winner import Winner
+from trainable.spec.trial_spec import Metric
+
+Figure = dict[str, Any]
+
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "pentagon")
+_DASHES = {"finetune": "solid", "probe": "dash", "pixels": "dot"}
+GREY = "#8a8a8a"
+_MOST_CLASSES = 40
+_MOST_NUMBERED = 15
+
+LEGEND = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"}
+
+
+def text(name: object) -> str:
+    """A name for plotly, which reads some HTML in texts; on one line."""
+    return plain(str(name)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+class Looks:
+    """The colour and the symbol of each backbone, the same in all figures.
+
+    Args:
+        backbones: in the order in which they get theirs.
+    """
+
+    def __init__(self, backbones: Sequence[str]) -> None:
+        self._place = {name: place for place, name in enumerate(dict.fromkeys(backbones))}
+
+    def colour(self, backbone: str | None) -> str:
+        """A colour; grey for none."""
+        place = self._place.get(backbone or "")
+        return GREY if place is None else _PALETTE[place % len(_PALETTE)]
+
+    def symbol(self, backbone: str | None) -> str:
+        """A marker's symbol."""
+        place = self._place.get(backbone or "")
+        return "x" if place is None else _SYMBOLS[place % len(_SYMBOLS)]
+
+
+def efficiency(found: Sequence[Series], looks: Looks, metric: Metric) -> Figure:
+    """Test scores over labels per class, with intervals, drawn side by side where they meet."""
+    budgets = sorted({point["label_budget"] for one in found for point in one.points})
+    factor, unit, digits = (100, " %", ".1f") if metric.is_share else (1, "", ".3f")
+    traces = []
+    for number, one in enumerate(found):
+        shift = 1.025 ** (number - (len(found) - 1) / 2)
+        scores, lows, highs = (
+            [factor * point[column] for point in one.points]
+            for column in ("test_score", "test_ci_low", "test_ci_high")
+        )
+        name = {
+            "finetune": f"{one.backbone}, fine-tuned",
+            "probe": f"{one.backbone}, linear probe",
+            "pixels": "raw pixels",
+        }.get(one.method, one.method)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": text(name),
+                "x": [point["label_budget"] * shift for point in one.points],
+                "y": scores,
+                "error_y": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [high - mean for high, mean in zip(highs, scores, strict=True)],
+                    "arrayminus": [mean - low for mean, low in zip(scores, lows, strict=True)],
+                    "thickness": 1.5,
+                    "width": 3,
+                },
+                "line": {"color": looks.colour(one.backbone), "dash": _DASHES.get(one.method)},
+                "marker": {
+                    "color": looks.colour(one.backbone),
+                    "symbol": looks.symbol(one.backbone)
+                    + ("" if one.method == "finetune" else "-open"),
+                    "size": 8,
+                },
+                "text": [
+                    f"{text(point['trial_id'])}<br>{low:{digits}} to {high:{digits}}{unit}, "
+                    f"{point['label_budget']:.4g} labels"
+                    for point, low, high in zip(one.points, lows, highs, strict=True)
+                ],
+                "hovertemplate": f"%{{y:{digits}}}{unit}<br>%{{text}}"
+                "<extra>%{fullData.name}</extra>",
+            }
+        )
+    return {
+        "data": traces,
+        "layout": {
+            "height": 460,
+            "xaxis": {
+                "type": "log",
+                "title": {"text": "labels per class"},
+                "tickvals": budgets,
+                "ticktext": [f"{budget:.4g}" for budget in budgets],
+            },
+            "yaxis": {"title": {"text": f"test {metric_name(metric)}{unit and ', %'}"}},
+            "legend": LEGEND,
+        },
+    }
+
+
+def axis_importance(found: Mapping[str, Sequence[Importance]]) -> Figure:
+    """How much each axis explains, a group of bars an axis, a bar a budget."""
+    axes = sorted({one.axis for some in found.values() for one in some})
+    traces = []
+    for number, (label, some) in enumerate(found.items()):
+        by_axis = {one.axis: one for one in some}
+        traces.append(
+            {
+                "type": "bar",
+                "name": text(label),
+                "x": [text(axis) for axis in axes],
+                "y": [100 * by_axis[axis].share if axis in by_axis else None for axis in axes],
+                "marker": {
+                    "color": _PALETTE[number % len(_PALETTE)],
+                    "pattern": {"shape": ("", "/", "x", ".", "\\", "-", "+", "|")[number % 8]},
+                },
+                "text": [
+                    (
+                        f"{by_axis[axis].num_trials} complete trials"
+                        + (" that have it" if by_axis[axis].conditional else "")
+                    )
+                    if axis in by_axis
+                    else ""
+                    for axis in axes
+                ],
+                "textposition": "none",
+                "hovertemplate": "%{x}: %{y:.0f} %<br>%{text}<extra>%{fullData.name}</extra>",
+            }
+        )
+    return {
+        "data": traces,
+        "layout": {
+            "height": 360,
+            "barmode": "group",
+            "yaxis": {"title": {"text": "share of explained variance, %"}, "range": [0, 100]},
+            "legend": LEGEND,
+        },
+    }
+
+
+def class_accuracy(winner: Winner) -> Figure:
+    """Test accuracy of the winner by class, the worst on top."""
+    shown = winner.class_accuracy[:_MOST_CLASSES][::-1]
+    return {
+        "data": [
+            {
+                "type": "bar",
+                "orientation": "h",
+                "x": [100 * share for _, share, _ in shown],
+                "y": [text(name) for name, _, _ in shown],
+                "marker": {"color": _PALETTE[0]},
+                "text": [f"{count} answers" for _, _, count in shown],
+                "textposition": "none",
+                "hovertemplate": "%{y}: %{x:.1f} % of %{text}<extra></extra>",
+            }
+        ],
+        "layout": {
+            "height": 120 + 22 * len(shown),
+            "xaxis": {"title": {"text": "test accuracy, %"}, "range": [0, 100]},
+            "yaxis": {"type": "category", "automargin": True, "dtick": 1},
+        },
+    }
+
+
+def confusion(winner: Winner) -> Figure:
+    """Share of each true class that was taken for each class, in percent.
+
+    The right answers have no colour: beside them the wrong ones could not be seen.
+    """
+    totals = winner.confusion.sum(axis=1, keepdims=True)
+    shares = 100 * winner.confusion / totals.clip(min=1)
+    names = [text(name) for name in winner.classes]
+    cells = range(len(names))
+    wrong = [[None if i == j else float(shares[i, j]) for j in cells] for i in cells]
+    few = len(names) <= _MOST_CLASSES
+    ticks = {"tickvals": list(cells), "ticktext": names} if few else {"showticklabels": False}
+    traces: list[Figure] = [
+        {
+            "type": "heatmap",
+            "z": wrong,
+            "colorscale": [[0, "rgba(213,94,0,0)"], [1, "rgba(213,94,0,0.9)"]],
+            "zmin": 0,
+            "colorbar": {"title": {"text": "%"}, "thickness": 12},
+            "text": [[f"{true} taken for {taken}" for taken in names] for true in names],
+            "hovertemplate": "%{text}: %{z:.1f} %<extra></extra>",
+        }
+    ]
+    if len(names) <= _MOST_NUMBERED:
+        places = [(i, j) for i in cells for j in cells if shares[i, j]]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "text",
+                "x": [j for _, j in places],
+                "y": [i for i, _ in places],
+                "text": [f"{shares[place]:.1f}" for place in places],
+                "textfont": {"size": 10},
+                "hoverinfo": "skip",
+            }
+        )
+    return {
+        "data": traces,
+        "layout": {
+            "height": 480,
+            "showlegend": False,
+            "xaxis": {"title": {"text": "predicted"}, "constrain": "domain", **ticks},
+            "yaxis": {"title": {"text": "true class"}, "autorange": "reversed", **ticks},
+        },
+    }

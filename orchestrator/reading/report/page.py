@@ -1,0 +1,108 @@
+"""The HTML of a report: one file that asks for nothing from anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from orchestrator import formats
+from orchestrator.reading.report.charts import Figure
+from orchestrator.reading.report.contents import Row, Series, Spent
+from orchestrator.reading.report.winner import Winner
+from trainable.spec.trial_spec import Metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What stands on the page, in its order.
+
+    Attributes:
+        sweep_id: its title.
+        unfinished: whether the sweep could go on.
+        answer: the launch's lines.
+        series: test accuracy over budgets.
+        test_set: what the test set can tell; None where nothing was scored on it.
+        metric: the objective, of which test scores are.
+        leaderboard: rows by budget.
+        curve_notes: which learning curves are left out.
+        winner: the recommended configuration on the test set, if it was scored there.
+        thumbnails: `data:` addresses of pictures by image id.
+        thumbnail_note: why there are none, or None.
+        spent: what each budget cost.
+        savings: what shared computation saved, in words.
+        protocol: names and values.
+        figures: by id, the panels of each figure by label.
+    """
+
+    sweep_id: str
+    unfinished: bool
+    answer: Sequence[str]
+    series: Sequence[Series]
+    test_set: str | None
+    metric: Metric
+    leaderboard: Sequence[tuple[str, Sequence[Row]]]
+    curve_notes: Sequence[str]
+    winner: Winner | None
+    thumbnails: Mapping[str, str] = field(repr=False)
+    thumbnail_note: str | None
+    spent: Sequence[Spent]
+    savings: str
+    protocol: Sequence[tuple[str, str]]
+    figures: Mapping[str, Mapping[str, Figure]] = field(repr=False)
+
+
+def render(page: Page) -> str:
+    """The page as one HTML document."""
+    return _template().render(
+        **{name: getattr(page, name) for name in Page.__dataclass_fields__},
+        figures_json=_embedded(page.figures),
+        style=Markup(_asset("page.css")),  # noqa: S704 - our own file
+        script=Markup(_asset("page.js")),  # noqa: S704 - our own file
+        plotly=Markup(_plotly()),  # noqa: S704 - plotly's own file
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {
+        "percent": formats.percent,
+        "score": formats.score,
+        "score_difference": formats.score_difference,
+        "score_column": formats.score_column,
+        "metric_name": formats.metric_name,
+        "difference_unit": formats.difference_unit,
+        "configuration": formats.configuration,
+        "number": formats.number,
+        "seconds": lambda value: f"{value:,.0f}",
+        "count": lambda value: f"{value:,}",
+        "tie": formats.tie,
+    }
+    return environment.from_string(_asset("page.html"))
+
+
+def _embedded(figures: Mapping[str, Any]) -> Markup:
+    """JSON that stays inside its element, whatever names hold."""
+    text = json.dumps(figures, separators=(",", ":"), allow_nan=False)
+    for char in "<>&":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return Markup(text)  # noqa: S704 - nothing is left that HTML could take for its own
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _plotly() -> str:
+    """plotly.js as the package ships it."""
+    file = resources.files("plotly").joinpath("package_data", "plotly.min.js")
+    return file.read_text(encoding="utf-8")

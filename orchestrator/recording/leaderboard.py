@@ -1,0 +1,210 @@
+"""The leaderboard of a sweep: ranked by validation, with test scores and ties for the finalists.
+
+A pure function of three tables; the order of their rows does not matter.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orchestrator.recording.ranking import Standing
+from orchestrator.recording.scoring import Scores, score_finalists
+from orchestrator.recording.tables import SCHEMAS
+from trainable.spec.trial_spec import Metric
+
+Row = dict[str, Any]
+
+_CONFIGURATION = ("study", "backbone", "weights", "freeze_depth", "lr", "params")
+
+
+def build_leaderboard(trials: pa.Table, finals: pa.Table, predictions: pa.Table) -> list[Row]:
+    """One row a distinct configuration and budget, best first, in the columns of the contract.
+
+    Complete trials and linear probes rank within their study by `Standing`, that is by validation:
+    the test set has no say in the order. Equal configurations share the row of the earliest trial,
+    or of the earliest finalist among them. Raw pixels follow without a rank.
+
+    Test scores are by the metric of the sweep, its objective. They cover the repeats that `finals`
+    and `predictions` both hold, on the images that all of those repeats predicted. Differences are
+    to the first ranked row with test scores, paired on the repeats and images that both rows have;
+    a row is tied where the interval holds zero.
+
+    Args:
+        trials: of one sweep, by `SCHEMAS`.
+        finals: of the same sweep.
+        predictions: of the same sweep.
+
+    Returns:
+        Rows by label budget, then rank, then pixels; columns that do not apply are None.
+
+    Raises:
+        ValueError: the trials are of several sweeps, or an objective is unknown.
+    """
+    if len(pc.unique(trials["sweep_id"])) > 1:
+        raise ValueError("trials: rows of several sweeps; build one leaderboard a sweep")
+    settled = trials.filter(pc.equal(trials["state"], "complete")).select(_USED).to_pylist()
+    if not settled:
+        return []
+    metric = Metric(settled[0]["objective"])
+    scores = score_finalists(finals, predictions, metric)
+    studies: dict[str, list[Row]] = {}
+    for trial in settled:
+        studies.setdefault(trial["study"], []).append(trial)
+    rows: list[Row] = []
+    for study in sorted(studies, key=lambda study: (_budget(studies[study]), study)):
+        rows += _study_rows(studies[study], scores, metric)
+    return rows
+
+
+def picks(rows: Iterable[Mapping[str, Any]], *, method: str | None = None) -> list[Row]:
+    """The configuration to use at each budget: the first ranked row with a test score.
+
+    Where no ranked row of a study was scored on the test set, it is the first ranked one; a study
+    without any has no pick. Validation alone orders the rows, so that the test score of a pick is
+    no maximum over test scores.
+
+    Args:
+        rows: of one sweep's leaderboard, in its order.
+        method: `finetune` or `probe` for the pick among these alone.
+
+    Returns:
+        At most one row a study, in the order of the rows.
+    """
+    picked: dict[str, Row] = {}
+    for row in rows:
+        if row["rank"] is not None and method in (None, row["method"]):
+            held = picked.setdefault(row["study"], dict(row))
+            if held["test_score"] is None and row["test_score"] is not None:
+                picked[row["study"]] = dict(row)
+    return list(picked.values())
+
+
+def own_probe(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Row | None:
+    """The linear probe of a fine-tuned configuration's backbone and image size, if there is one.
+
+    Args:
+        row: the configuration, a row of a leaderboard.
+        rows: of that leaderboard.
+    """
+    for other in rows:
+        same = (other["study"], other["backbone"]) == (row["study"], row["backbone"])
+        if same and other["method"] == "probe" and _sees_the_same(row, other):
+            return dict(other)
+    return None
+
+
+def _sees_the_same(row: Mapping[str, Any], probe: Mapping[str, Any]) -> bool:
+    """Whether a probe sees images of the size that a configuration sees.
+
+    A probe of unknown size saw that of the backbone's weights, which is what `auto` is.
+    """
+    if probe["image_size"] is None:
+        return bool(json.loads(row["params"] or "{}").get("image_size", "auto") == "auto")
+    return bool(probe["image_size"] == row["image_size"])
+
+
+_USED = [
+    *(c for c in SCHEMAS["leaderboard"].names if c in SCHEMAS["trials"].names),
+    *("weights", "objective", "val_loss", "trainable_params", "spec"),
+]
+
+
+def _study_rows(trials: Sequence[Row], scores: Mapping[str, Scores], metric: Metric) -> list[Row]:
+    """The finished rows of one study: ranked configurations, then raw pixels."""
+
+    def by_standing(trial: Row) -> tuple[Any, ...]:
+        return _standing(trial).key(metric)
+
+    tuned = _distinct((trial for trial in trials if trial["method"] == "finetune"), scores)
+    probes = [trial for trial in trials if trial["method"] == "probe"]
+    ranked = sorted([*tuned, *probes], key=by_standing)
+    others = [trial for trial in trials if trial["method"] not in ("finetune", "probe")]
+    best = next((scores[t["trial_id"]] for t in ranked if t["trial_id"] in scores), None)
+    ranks: Iterable[int | None] = [*range(1, len(ranked) + 1), *[None] * len(others)]
+    return [
+        _row(trial, rank, metric, scores.get(trial["trial_id"]), best)
+        for trial, rank in zip([*ranked, *sorted(others, key=by_standing)], ranks, strict=True)
+    ]
+
+
+def _standing(trial: Row) -> Standing:
+    return Standing(
+        objective=trial["val_objective"],
+        is_probe=trial["method"] == "probe",
+        loss=trial["val_loss"],
+        trainable_params=trial["trainable_params"],
+        lr=trial["lr"],
+        trial_id=trial["trial_id"],
+    )
+
+
+def _distinct(trials: Iterable[Row], finalists: Collection[str]) -> list[Row]:
+    """The first trial of every configuration; finalists come before the others."""
+    kept: dict[tuple[Any, ...], Row] = {}
+    for trial in sorted(trials, key=lambda t: (t["trial_id"] not in finalists, *_age(t))):
+        kept.setdefault(tuple(trial[column] for column in _CONFIGURATION), trial)
+    return list(kept.values())
+
+
+def _age(trial: Row) -> tuple[int, str]:
+    """Sorts the trial ids of a study by number, past 9999 too."""
+    return len(trial["trial_id"]), trial["trial_id"]
+
+
+def _budget(trials: Iterable[Row]) -> float:
+    budgets = (trial["label_budget"] for trial in trials)
+    return min(math.inf if budget is None else budget for budget in budgets)
+
+
+def _row(
+    trial: Row, rank: int | None, metric: Metric, scores: Scores | None, best: Scores | None
+) -> Row:
+    """One leaderboard row."""
+    test = scores.interval() if scores else None
+    known = {column: trial.get(column) for column in SCHEMAS["leaderboard"].names}
+    row = known | {
+        "rank": rank,
+        "metric": metric.value,
+        "image_size": _image_size(trial),
+        "head_init": json.loads(trial["spec"] or "{}").get("head_init"),
+    }
+    if scores is None or test is None:
+        return row
+    row |= {
+        "test_score": test.mean,
+        "test_accuracy": scores.accuracy(),
+        "test_ci_low": test.low,
+        "test_ci_high": test.high,
+        "repeats": len(scores.repeats),
+    }
+    difference = scores.minus(best) if best else None
+    if difference is not None:
+        row |= {
+            "diff_to_best": difference.mean,
+            "diff_ci_low": difference.low,
+            "diff_ci_high": difference.high,
+            "tied_with_best": difference.holds_zero,
+        }
+    return row
+
+
+def _image_size(trial: Row) -> int | None:
+    """Side of the images in pixels; tables of version 0.1.0 have it in the spec alone."""
+    if trial["image_size"] is not None:
+        return int(trial["image_size"])
+    return image_size_in(json.loads(trial["spec"] or "{}"))
+
+
+def image_size_in(spec: Mapping[str, Any]) -> int | None:
+    """Side of the images in pixels that the spec of a trial or baseline names.
+
+    None where it names none: a baseline then sees images of the size of its backbone's weights.
+    """
+    size = spec.get("image_size")
+    return size if isinstance(size, int) else None

@@ -1,0 +1,168 @@
+"""How far a sweep is: counted from its studies, running or finished."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from orchestrator.planning.inputs import backbones
+from orchestrator.planning.plan import Plan, largest_value, trials_per_study
+from orchestrator.recording import record
+from orchestrator.recording.time_left import Training
+from orchestrator.space import SearchSpace
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyProgress:
+    """One label budget, so far.
+
+    Attributes:
+        study: its name.
+        labels_per_class: of the budget.
+        total: trials planned.
+        running: trials asked for and not settled.
+        complete: trials that ran to their end.
+        pruned: trials that were stopped.
+        failed: trials that failed.
+        best: best objective of a complete trial, or None.
+        others_done: finals and baselines recorded.
+        others_total: finals and baselines expected.
+        others_failed: finals and baselines without a result.
+        finals_done: finals recorded; they are among the others.
+        finals_total: finals expected.
+        steps: updates of a trial or final, the most where they differ.
+        updates_done: updates that its trials have told of.
+        updates_due: updates that its running trials tell of with their next reports.
+        updates_left: updates that its trials have not told of, as many as there are if no other
+            trial is pruned.
+        finished: whether the sweep has no work left for it.
+    """
+
+    study: str
+    labels_per_class: float
+    total: int
+    running: int
+    complete: int
+    pruned: int
+    failed: int
+    best: float | None
+    others_done: int
+    others_total: int
+    others_failed: int
+    finals_done: int
+    finals_total: int
+    steps: int
+    updates_done: float
+    updates_due: float
+    updates_left: float
+    finished: bool
+
+    @property
+    def settled(self) -> int:
+        """Trials that are over."""
+        return self.complete + self.pruned + self.failed
+
+    @property
+    def failures(self) -> int:
+        """Whatever failed."""
+        return self.failed + self.others_failed
+
+
+def measure(space: SearchSpace, studies: Mapping[str, optuna.Study]) -> list[StudyProgress]:
+    """The progress of every study of a sweep, in their order."""
+    return [_measure_one(space, name, study) for name, study in studies.items()]
+
+
+def training(plan: Plan, progress: Sequence[StudyProgress], *, busy: int) -> Training:
+    """What is done and left of a sweep's training.
+
+    An update of a trial passes over a batch for each of its folds: budgets of more labels take
+    larger batches. Finals train once, on the whole budget. Baselines make no updates and do not
+    count.
+
+    Args:
+        plan: of the sweep.
+        progress: of its studies, in their order.
+        busy: pieces of work that are out; of finals nothing is known until they end.
+    """
+    done = due = left = largest_final = 0.0
+    for study, state in zip(plan.studies, progress, strict=True):
+        batch = min(64, max(16, study.labels_used))
+        final = batch * state.steps
+        finals_left = state.finals_total - state.finals_done
+        done += batch * study.folds * state.updates_done + final * state.finals_done
+        due += batch * study.folds * state.updates_due
+        left += batch * study.folds * state.updates_left + final * finals_left
+        if finals_left:
+            largest_final = max(largest_final, final)
+    others = busy - sum(state.running for state in progress)
+    return Training(done, min(left, due + others * largest_final), left)
+
+
+def _measure_one(space: SearchSpace, name: str, study: optuna.Study) -> StudyProgress:
+    counts = dict.fromkeys(TrialState, 0)
+    values = []
+    most_steps = largest_value(space, "steps")
+    updates_done = updates_due = updates_left = 0.0
+    for trial in study.get_trials(deepcopy=False):
+        counts[trial.state] += 1
+        told, due, left = _updates(trial, most_steps)
+        updates_done, updates_due = updates_done + told, updates_due + due
+        updates_left += left
+        if trial.state is TrialState.COMPLETE and trial.value is not None:
+            values.append(trial.value)
+    attributes = record.attributes_of(study)
+    prefixes = (record.FINAL_PREFIX, record.BASELINE_PREFIX)
+    others = [value for key, value in attributes.items() if key.startswith(prefixes)]
+    finals_done = sum(key.startswith(record.FINAL_PREFIX) for key in attributes)
+    trials, finished = trials_per_study(space), record.FINISHED in attributes
+    may_complete = trials - counts[TrialState.PRUNED] - counts[TrialState.FAIL]
+    finals = min(space.finalists.count, may_complete) * space.finalists.repeats
+    baselines = attributes[record.ABOUT].get("most_baselines", _baselines_before_0_2(space))
+    expected = finals + baselines
+    untried = trials - sum(counts[state] for state in TrialState if state is not TrialState.WAITING)
+    best = max if space.objective.maximize else min
+    return StudyProgress(
+        study=name,
+        labels_per_class=attributes[record.ABOUT]["label_budget"],
+        total=trials,
+        running=counts[TrialState.RUNNING],
+        complete=counts[TrialState.COMPLETE],
+        pruned=counts[TrialState.PRUNED],
+        failed=counts[TrialState.FAIL],
+        best=best(values) if values else None,
+        others_done=len(others),
+        others_total=len(others) if finished else expected,
+        others_failed=sum(value["result"] is None for value in others),
+        finals_done=finals_done,
+        finals_total=finals_done if finished else finals,
+        steps=most_steps,
+        updates_done=updates_done,
+        updates_due=updates_due,
+        updates_left=0.0 if finished else updates_left + max(0, untried) * most_steps,
+        finished=finished,
+    )
+
+
+def _baselines_before_0_2(space: SearchSpace) -> int:
+    """Baselines of a study by version 0.1.0, which did not record their number."""
+    each = {"pixels": 1, "probe": len(backbones(space))}
+    return sum(each[method] for method in space.baselines)
+
+
+def _updates(trial: FrozenTrial, most_steps: int) -> tuple[float, float, float]:
+    """Updates that a trial has told of, tells of with its next report, and has not told of."""
+    if trial.state is TrialState.WAITING:
+        return 0.0, 0.0, 0.0
+    spec = trial.user_attrs.get(record.PLAN, {}).get("spec", {})
+    steps, reports = spec.get("steps", most_steps), spec.get("reports", 1)
+    last = trial.last_step
+    told = 0 if last is None else trial.user_attrs[record.report_key(last)]["step"]
+    if trial.state is TrialState.RUNNING:
+        # The first report is of the start, before any update.
+        due = 0.0 if last is None else min(steps / reports, steps - told)
+        return told, due, steps - told
+    return told, 0.0, 0.0

@@ -1,0 +1,65 @@
+"""Frozen computation that the trials of a sweep shared, and so did not do twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from orchestrator.formats import percent
+from orchestrator.recording import record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Savings:
+    """Frozen computation over a whole sweep, its pruned trials included.
+
+    Attributes:
+        asked_flops: of all rows asked for, had each been computed from its image.
+        computed_flops: that were spent.
+        hits: rows found in the store.
+        misses: rows computed.
+        warnings: why features were not kept, if they were not.
+    """
+
+    asked_flops: float
+    computed_flops: float
+    hits: int
+    misses: int
+    warnings: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """One line for people; nothing where no frozen computation was asked for."""
+        if not self.asked_flops:
+            return ""
+        saved = 1 - self.computed_flops / self.asked_flops
+        return (
+            f"Frozen prefixes: {self.asked_flops / 1e9:,.0f} GFLOP asked for, "
+            f"{self.computed_flops / 1e9:,.0f} computed, {percent(saved)} % saved"
+        )
+
+
+def measure_savings(studies: Iterable[optuna.Study]) -> Savings:
+    """What all trials, finals and baselines of a sweep asked for, and what it took."""
+    runs = [run for study in studies for run in _runs(study)]
+    warnings = dict.fromkeys(run["cache_warning"] for run in runs if run.get("cache_warning"))
+    return Savings(
+        asked_flops=sum(run.get("prefix_flops_asked", 0.0) for run in runs),
+        computed_flops=sum(run.get("prefix_flops_computed", 0.0) for run in runs),
+        hits=sum(run.get("cache_hits", 0) for run in runs),
+        misses=sum(run.get("cache_misses", 0) for run in runs),
+        warnings=tuple(warnings),
+    )
+
+
+def _runs(study: optuna.Study) -> list[Mapping[str, Any]]:
+    trials = [trial.user_attrs.get(record.RUN) for trial in study.get_trials(deepcopy=False)]
+    others = [
+        value.get(record.RUN)
+        for key, value in record.attributes_of(study).items()
+        if key.startswith((record.FINAL_PREFIX, record.BASELINE_PREFIX))
+    ]
+    return [run for run in [*trials, *others] if run is not None]

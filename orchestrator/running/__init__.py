@@ -1,0 +1,1 @@
+"""Running sweeps: launch and resume, the broker, the workers, Ray Tune."""

@@ -1,0 +1,189 @@
+"""What the nodes of a cluster say of themselves, and whether they reach this program."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from orchestrator.errors import StorageError
+from orchestrator.formats import last_line
+from orchestrator.running.cluster_facts import ClusterFacts, NodeFacts
+from orchestrator.running.ray_tune.cluster import OPEN, cluster
+
+ANSWER_S = 60.0
+"""How long a node may take to answer, in seconds: a process is started there."""
+
+CALL_S = 10.0
+"""How long a process may take to get a small object from the driver, in seconds."""
+
+PACKAGES = ("sft-sweep", "ray", "torch", "torchvision")
+"""Packages that have to be the same on all machines."""
+
+_PORTS = (
+    "open its ports for them in the firewall (10002 to 19999, or --min-worker-port to "
+    "--max-worker-port of `ray start` here; --node-manager-port and --object-manager-port)"
+)
+
+
+_log = logging.getLogger("sft_sweep")
+
+
+def own_versions() -> dict[str, str]:
+    """Of Python and of what has to be the same everywhere, on the machine where this is called."""
+    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+class Probe:
+    """Does on a node what a trial does there: it starts, and asks the driver for an object."""
+
+    def versions(self) -> dict[str, str]:
+        """Of the node's packages; see `own_versions`."""
+        return own_versions()
+
+    def call_driver(self, owned: list[ray.ObjectRef]) -> None:
+        """Get objects that the driver owns: its process is asked where they lie.
+
+        Args:
+            owned: in a list, for Ray gets what is a plain argument before the call.
+
+        Raises:
+            ray.exceptions.GetTimeoutError: the driver did not answer.
+        """
+        ray.get(owned, timeout=CALL_S)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What came of a probe.
+
+    Attributes:
+        versions: of the node's packages, where it said so.
+        problem: what keeps trials from running there, or None.
+        late: whether the problem is no more than that there was no answer in time.
+    """
+
+    versions: dict[str, str]
+    problem: str | None = None
+    late: bool = False
+
+
+def ask_nodes(address: str) -> ClusterFacts:
+    """Join a cluster and ask each of its nodes.
+
+    Raises:
+        StorageError: there is no cluster at that address, or it does not let us in.
+    """
+    with cluster(address) as is_open:
+        head = ray.get_runtime_context().gcs_address
+        nodes = _alive()
+        return ClusterFacts(
+            address=head,
+            openness=OPEN if is_open else None,
+            nodes=tuple(
+                _facts(node, answer) for node, answer in zip(nodes, _probe(nodes), strict=True)
+            ),
+        )
+
+
+def check_nodes(address: str) -> None:
+    """Make sure that trials on the nodes of the running cluster can reach this program.
+
+    Nodes that do not answer in time are warned of: their packages may still be being installed.
+
+    Raises:
+        StorageError: those on some node cannot; each is named, with the reason.
+    """
+    nodes = _alive()
+    answers = _probe(nodes)
+    still = {node["NodeID"] for node in _alive()}  # one that has gone since is no problem
+    problems = []
+    for node, answer in zip(nodes, answers, strict=True):
+        if answer.problem is not None and node["NodeID"] in still:
+            told = f"{node['NodeManagerAddress']}: {answer.problem}"
+            if answer.late:
+                _log.warning("--address %s: %s", address, told)
+            else:
+                problems.append(f"  {told}")
+    if problems:
+        listed = "\n".join(problems)
+        raise StorageError(
+            f"--address {address}: trials cannot run on {len(problems)} of {len(nodes)} nodes\n"
+            f"{listed}\nCheck again with: sft-sweep doctor --address {address}"
+        )
+
+
+def _alive() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _probe(nodes: Sequence[dict[str, Any]]) -> list[_Answer]:
+    """Start a process on every node at once, and have it call this one."""
+    owned = [ray.put("an object of the driver")]
+    kind = ray.remote(Probe)
+    probes = [
+        kind.options(
+            num_cpus=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(str(node["NodeID"]), soft=False),
+        ).remote()
+        for node in nodes
+    ]
+    versions = [probe.versions.remote() for probe in probes]
+    calls = [probe.call_driver.remote(owned) for probe in probes]
+    ray.wait([*versions, *calls], num_returns=2 * len(nodes), timeout=ANSWER_S)
+    answers = [_read(*refs) for refs in zip(versions, calls, strict=True)]
+    for probe in probes:
+        ray.kill(probe)
+    return answers
+
+
+def _read(versions: ray.ObjectRef, call: ray.ObjectRef) -> _Answer:
+    late = (
+        f"no process there has answered within {ANSWER_S:.0f} s: it is still being set up, has no "
+        "memory left, or cannot be reached from here"
+    )
+    try:
+        found = ray.get(versions, timeout=0.1)
+    except GetTimeoutError:
+        return _Answer({}, late, late=True)
+    except (RayError, ImportError) as error:  # ImportError: without this program, for one
+        last = last_line(str(error))
+        if isinstance(error, RayActorError) and not error.actor_init_failed:
+            return _Answer(
+                {},
+                "a process there was ended before it ran, as where it or the head cannot call "
+                f"this machine: {_PORTS} ({last})",
+            )
+        return _Answer({}, f"a process there failed as it started: {last}")
+    try:
+        ray.get(call, timeout=0.1)
+    except RayTaskError:  # of the process there, which waited for this one in vain
+        return _Answer(found, f"its processes cannot call this machine: {_PORTS}")
+    except RayError:
+        return _Answer(found, late, late=True)
+    return _Answer(found)
+
+
+def _facts(node: dict[str, Any], answer: _Answer) -> NodeFacts:
+    resources = node["Resources"]
+    return NodeFacts(
+        name=str(node["NodeManagerAddress"]),
+        cpus=float(resources.get("CPU", 0)),
+        gpus=float(resources.get("GPU", 0)),
+        object_store_bytes=float(resources.get("object_store_memory", 0)),
+        versions=answer.versions,
+        problem=answer.problem,
+    )

@@ -1,0 +1,234 @@
+"""What an actor does with one piece of work. Knows nothing of Ray.
+
+Whatever goes wrong inside comes out as a last event with a failure: only a lost process is left
+for Ray to notice.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from orchestrator.planning.work import Event, Failure, Kind, Work
+from orchestrator.recording.arrays import to_text
+from orchestrator.running.worker.checkpoints import Keeping, NotKept, checkpointing
+from trainable import device as devices
+from trainable.backbones import Backbone
+from trainable.data.images import LabelledImages
+from trainable.errors import CheckpointError, GpuMemoryError, TrainableError
+from trainable.features.keeping import FeatureCache
+from trainable.features.reader import FeatureCounts
+from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
+from trainable.training.baselines import run_baseline
+from trainable.training.checkpoint import Checkpoint
+from trainable.training.finetune import DivergedError, Trial
+from trainable.training.probe import ProbeMemo
+from trainable.training.results import Report, TestResult
+
+TRACEBACK_LINES = 15
+
+PROCESS_BROKEN = "process_broken"
+"""Key of an event's run: whether the process can do no further work, as after an error of CUDA."""
+
+_Begun = TypeVar("_Begun")
+
+
+def perform(
+    work: Work,
+    *,
+    images: Callable[[], LabelledImages],
+    backbone: Callable[[str], Backbone],
+    cache: Callable[[], FeatureCache | None] = lambda: None,
+    probes: ProbeMemo | None = None,
+    keeping: Keeping | None = None,
+    checkpoint_s: float = math.inf,
+) -> Iterator[Event]:
+    """Do the work and yield events; the last one is `done`.
+
+    Args:
+        work: what to do.
+        images: gives the images of the sweep, fetched once a process.
+        backbone: gives the backbone of a name, built once a process.
+        cache: gives what keeps features, opened once a process; None to compute them each time.
+        probes: remembers the probes of a process; None to fit them each time.
+        keeping: takes checkpoints and signs of life, and gives the checkpoint to go on from.
+        checkpoint_s: seconds between two checkpoints.
+    """
+    attempt = _Attempt(keeping or NotKept(), checkpoint_s, probes)
+    perform_one = {Kind.TRIAL: _trial, Kind.FINAL: _final, Kind.BASELINE: _baseline}[work.kind]
+    try:
+        attempt.cache = cache()
+        yield from perform_one(work, images(), backbone, attempt)
+    except DivergedError:
+        yield Event(run=attempt.read(), failure=Failure.NONFINITE, done=True)
+    except (GpuMemoryError, torch.OutOfMemoryError) as error:
+        run = {**attempt.read(), "traceback": str(error)}
+        yield Event(run=run, failure=Failure.CUDA_OOM, done=True)
+    except TrainableError as error:
+        yield Event(run=attempt.read(), failure=f"{type(error).__name__}: {error}", done=True)
+    except Exception as error:
+        tail = "".join(traceback.format_exception(error)).splitlines()[-TRACEBACK_LINES:]
+        print("\n".join(tail), file=sys.stderr)  # Ray carries it to the driver's log
+        broken = isinstance(error, torch.AcceleratorError)
+        run = {**attempt.read(), "traceback": "\n".join(tail), PROCESS_BROKEN: broken}
+        yield Event(run=run, failure=f"{type(error).__name__}: {error}", done=True)
+    finally:
+        attempt.trial = None  # what it still held could not be given back
+        devices.release_memory(devices.default_device())
+
+
+class _Attempt:
+    """Host, device, times, memory and frozen computation of one attempt; what it starts from."""
+
+    def __init__(self, keeping: Keeping, checkpoint_s: float, probes: ProbeMemo | None) -> None:
+        self.keeping = keeping
+        self.probes = probes
+        self.after_update = checkpointing(keeping, every_s=checkpoint_s)
+        self.trial: Trial | None = None
+        self.counts = FeatureCounts()
+        self.cache: FeatureCache | None = None
+        self._from_checkpoint = False
+        self._checkpoint_warning: str | None = None
+        self._started_at = datetime.now(tz=UTC)
+        self._start = time.perf_counter()
+
+    def begin(self, how: Callable[[Checkpoint | None], _Begun]) -> _Begun:
+        """Begin from the newest checkpoint or, where it does not serve, from scratch."""
+        saved = self.keeping.load()
+        if saved is not None:
+            try:
+                begun = how(Checkpoint.from_files(saved.values, saved.tensors))
+            except CheckpointError as error:
+                self._checkpoint_warning = f"started from scratch: {error}"
+            else:
+                self._from_checkpoint = True
+                return begun
+        return how(None)
+
+    def read(self) -> dict[str, Any]:
+        device = devices.default_device()
+        counts = self.trial.counts if self.trial else self.counts
+        return {
+            **(self.trial.timings if self.trial else {}),
+            "micro_batches": self.trial.micro_batches if self.trial else None,
+            "from_checkpoint": self._from_checkpoint,
+            "checkpoint_warning": self._checkpoint_warning,
+            "cache_hits": counts.hits,
+            "cache_misses": counts.misses,
+            "prefix_flops_asked": counts.asked_flops,
+            "prefix_flops_computed": counts.computed_flops,
+            "cache_warning": self.cache.store.warning if self.cache else None,
+            "duration_s": time.perf_counter() - self._start,
+            "peak_memory_bytes": devices.peak_memory_bytes(device),
+            "device": devices.describe(device),
+            "host": platform.node(),
+            "started_at": self._started_at.isoformat(),
+            "finished_at": datetime.now(tz=UTC).isoformat(),
+        }
+
+
+def _trial(
+    work: Work, images: LabelledImages, backbone: Callable[[str], Backbone], attempt: _Attempt
+) -> Iterator[Event]:
+    spec = TrialSpec.from_json(work.task)
+
+    def begin(start: Checkpoint | None) -> tuple[Trial, Iterator[Report]]:
+        trial = _make(spec, images, backbone, attempt)
+        reports = trial.reports(start=start, after_update=attempt.after_update)
+        return trial, chain([next(reports)], reports)
+
+    trial, reports = attempt.begin(begin)
+    facts: dict[str, Any] | None = trial.facts().to_json()
+    for report in reports:
+        last = report.report == spec.reports  # report 0 is the start
+        yield Event(run=attempt.read(), report=asdict(report), facts=facts, done=last)
+        facts = None
+
+
+def _final(
+    work: Work, images: LabelledImages, backbone: Callable[[str], Backbone], attempt: _Attempt
+) -> Iterator[Event]:
+    spec = TrialSpec.from_json(work.task)
+
+    def refit(start: Checkpoint | None) -> TestResult:
+        trial = _make(spec, images, backbone, attempt)
+        return trial.refit(start=start, after_update=attempt.after_update)
+
+    result = attempt.begin(refit)
+    yield Event(run=attempt.read(), result=result_json(result), done=True)
+
+
+def _make(
+    spec: TrialSpec,
+    images: LabelledImages,
+    backbone: Callable[[str], Backbone],
+    attempt: _Attempt,
+) -> Trial:
+    attempt.trial = Trial(
+        spec,
+        images,
+        backbone(spec.backbone),
+        cache=attempt.cache,
+        probes=attempt.probes,
+        beat=attempt.keeping.beat,
+    )
+    return attempt.trial
+
+
+def _baseline(
+    work: Work, images: LabelledImages, backbone: Callable[[str], Backbone], attempt: _Attempt
+) -> Iterator[Event]:
+    task = work.task
+    network = None if task["backbone"] is None else backbone(task["backbone"])
+    result = run_baseline(
+        images,
+        backbone=network,
+        budget=LabelBudget.parse(task["label_budget"]),
+        validation=Validation.parse(task["validation"]),
+        repeats=task["repeats"],
+        seed=task["seed"],
+        image_size=task["image_size"],
+        precision=task["precision"],
+        cache=attempt.cache,
+        counts=attempt.counts,
+        probes=attempt.probes,
+        beat=attempt.keeping.beat,
+    )
+    yield Event(
+        run=attempt.read(),
+        result={
+            "weights": network.weights.version if network else None,
+            "inverse_penalty": result.inverse_penalties[0],
+            "inverse_penalties": list(result.inverse_penalties),
+            "num_features": result.num_features,
+            "image_size": result.image_size,
+            "precision": result.precision,
+            "labels_used": result.labels_used,
+            "num_classes": images.num_classes,
+            "folds": result.folds,
+            "validation": asdict(result.validation),
+            "tests": [result_json(test) for test in result.tests],
+        },
+        done=True,
+    )
+
+
+def result_json(result: TestResult) -> dict[str, Any]:
+    """A result on the test set in JSON values."""
+    return {
+        "scores": asdict(result.scores),
+        "predicted": to_text(result.predicted.astype(np.int32)),
+        "probability": to_text(result.probability),
+        "label_probability": to_text(result.label_probability),
+    }

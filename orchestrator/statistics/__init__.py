@@ -1,0 +1,1 @@
+"""Intervals and test sets: pure functions of scores."""

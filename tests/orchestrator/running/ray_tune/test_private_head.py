@@ -1,0 +1,79 @@
+"""What a private cluster starts without, and what is left where its start is interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ray._private.node import Node
+
+from orchestrator.running.ray_tune import private_head as starting
+from orchestrator.running.ray_tune.private_head import SHARED_ONLY, private_head
+
+
+@pytest.fixture(autouse=True)
+def _as_it_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave Ray's configuration in this process to the cluster that other tests share."""
+    monkeypatch.setattr(starting, "loopback_only", contextlib.nullcontext)
+
+
+def test_a_version_of_ray_without_such_a_service_starts_as_it_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(Node, "start_monitor")
+    others = {name: vars(Node)[name] for name in SHARED_ONLY if name in vars(Node)}
+    with private_head():
+        assert not hasattr(Node, "start_monitor")
+        assert all(vars(Node)[name] is not method for name, method in others.items())
+    assert {name: vars(Node)[name] for name in others} == others
+
+
+def test_a_start_that_is_interrupted_ends_what_was_begun_and_what_that_has_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = (
+        "import subprocess as s\n"
+        "print(s.Popen(['sleep', '60'], stdout=s.DEVNULL).pid, flush=True)\n"
+        "input()"
+    )
+    manager = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert manager.stdout is not None
+    agent = int(manager.stdout.readline())
+
+    def end(node: Node, **how: bool) -> None:
+        assert how == {"check_alive": False, "allow_graceful": True}
+        manager.kill()
+        manager.communicate()
+
+    monkeypatch.setattr(Node, "start_head_processes", lambda node: None)
+    monkeypatch.setattr(Node, "live_processes", lambda node: [("raylet", manager)])
+    monkeypatch.setattr(Node, "kill_all_processes", end)
+
+    def start(*, interrupted: bool) -> None:
+        with private_head():
+            Node.__new__(Node).start_head_processes()
+            if interrupted:
+                raise KeyboardInterrupt("amid")
+
+    start(interrupted=False)
+    assert manager.poll() is None
+    with pytest.raises(KeyboardInterrupt, match="amid"):
+        start(interrupted=True)
+    until = time.monotonic() + 30
+    while _runs(agent) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not _runs(agent)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

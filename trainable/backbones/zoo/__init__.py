@@ -1,0 +1,90 @@
+"""Small backbones shipped with their weights, and the script that pretrained them.
+
+`python -m trainable.backbones.zoo.pretrain NAME` writes the weights again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainable.backbones.zoo.trunk import Trunk
+
+__all__ = [
+    "ENTRIES",
+    "IMAGE_SIZE",
+    "MEAN",
+    "STD",
+    "WEIGHTS_FOLDER",
+    "ZooEntry",
+    "build",
+    "weights_path",
+]
+
+IMAGE_SIZE = 8
+# Near those of the generated images; the three channels are the same grey image.
+MEAN = (0.25, 0.25, 0.25)
+STD = (0.35, 0.35, 0.35)
+
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """A backbone of the zoo.
+
+    Attributes:
+        name: as search-space files write it.
+        description: one line for people.
+        file: name of the weight file.
+    """
+
+    name: str
+    description: str
+    file: str
+
+
+ENTRIES: Mapping[str, ZooEntry] = MappingProxyType(
+    {
+        entry.name: entry
+        for entry in (
+            ZooEntry(
+                "tiny_strokes",
+                "small residual network for 8x8 images, pretrained on generated pen strokes",
+                "tiny_strokes.safetensors",
+            ),
+            ZooEntry(
+                "tiny_fractals",
+                "the same network, pretrained on generated fractals",
+                "tiny_fractals.safetensors",
+            ),
+            ZooEntry(
+                "tiny_untrained",
+                "the same network with seeded random weights, for comparison",
+                "tiny_untrained.safetensors",
+            ),
+        )
+    }
+)
+
+
+def build(*, num_classes: int = 10) -> Trunk:
+    """The architecture of every entry, with random weights from torch's global generator."""
+    from trainable.backbones.zoo.trunk import Trunk
+
+    return Trunk(num_classes=num_classes)
+
+
+def weights_path(name: str) -> Path:
+    """Where the weights of an entry lie: a safetensors state dict without the head.
+
+    Raises:
+        KeyError: no entry has this name.
+    """
+    if name not in ENTRIES:
+        raise KeyError(f"no zoo entry {name!r}; there are: {', '.join(sorted(ENTRIES))}")
+    return WEIGHTS_FOLDER / ENTRIES[name].file

@@ -1,0 +1,1 @@
+"""Where a network can be cut, and its frozen prefix and trained suffix."""

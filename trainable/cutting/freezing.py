@@ -1,0 +1,262 @@
+"""Cutting a backbone at a boundary: a frozen prefix, and a suffix with a new head to train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from trainable.cutting.boundaries import Boundary, boundaries, is_idle
+from trainable.errors import BackboneError
+from trainable.graphs.graph import (
+    NodeFacts,
+    TracedBackbone,
+    independent_copy,
+    lone_carriers,
+    parameter_names,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class SplitBackbone:
+    """The two halves of a backbone.
+
+    Attributes:
+        traced: the whole.
+        suffix: activations -> logits (N, num_classes); shares nothing with the prefix.
+        head: name of the new classifier within the suffix.
+        frozen: number of boundaries inside the prefix.
+        boundary: where the cut lies; None where nothing is frozen.
+        bare_logits: whether the suffix goes without something that the backbone computes behind
+            its head; see `split`.
+    """
+
+    traced: TracedBackbone
+    suffix: fx.GraphModule
+    head: str
+    frozen: int
+    boundary: Boundary | None
+    bare_logits: bool
+
+    @cached_property
+    def prefix(self) -> FrozenPrefix:
+        """Images (N, 3, S, S) -> activations (N, *shape); made when it is first asked for."""
+        return frozen_between(self.traced, None, self.boundary)
+
+
+class FrozenPrefix(nn.Module):
+    """A module that never trains: no gradients, and eval mode whatever `train()` is called on."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__()
+        self.module: fx.GraphModule = module.requires_grad_(requires_grad=False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> FrozenPrefix:
+        """Stay in eval mode."""
+        del mode
+        super().train(False)
+        return self
+
+    @torch.no_grad()
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Activations at the cut, without a graph for gradients."""
+        activations: torch.Tensor = self.module(images)
+        return activations
+
+
+def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBackbone:
+    """Cut after the `frozen`-th boundary and give the suffix a new head of `num_classes` outputs.
+
+    The head's weights and biases are zero; everything before it is the backbone's own. Behind it
+    stays what logits need to get their shape, such as pooling. What keeps their shape goes: an
+    activation there belongs to what the old classes were trained with, and would bound the new
+    logits, as a ReLU that lets none be negative.
+
+    Args:
+        traced: the backbone; it is not changed, and the prefix shares its parameters.
+        frozen: number of boundaries in the prefix; 0 freezes nothing.
+        num_classes: outputs of the new head.
+    """
+    boundary = boundaries(traced)[frozen - 1] if frozen else None
+    cut = _node_of(traced, boundary)
+    suffix_graph = _SuffixGraph(traced.facts, cut)
+    passed_over = _passed_over(traced)
+    for node in _behind(traced, cut):
+        if node in passed_over:
+            suffix_graph.copied[node] = suffix_graph.copied[passed_over[node]]
+        elif traced.facts[node].pixels or node.op == "output":
+            suffix_graph.copy(node)
+    suffix = independent_copy(_module_of(traced.module, suffix_graph.graph))
+    head = str(traced.head.target)
+    old = suffix.get_submodule(head)
+    new = new_head(old, num_classes)
+    suffix.set_submodule(head, new)
+    return SplitBackbone(
+        traced=traced,
+        suffix=suffix.requires_grad_(requires_grad=True),
+        head=head,
+        frozen=frozen,
+        boundary=boundary,
+        bare_logits=not all(is_idle(traced.module, node) for node in passed_over),
+    )
+
+
+def _passed_over(traced: TracedBackbone) -> dict[fx.Node, fx.Node]:
+    """What a new network does without behind its head: nodes, and whose values they hand on then.
+
+    From one node that alone carries pixels to the next lies a part with one input and one output;
+    it goes as a whole, so that `x * x.sigmoid()` does not become `x * x`. It stays where it changes
+    the shape, or where something in it is learnt.
+    """
+    carriers = set(lone_carriers(traced))
+    found = dict[fx.Node, fx.Node]()
+    before, part = traced.head, list[fx.Node]()
+    for node in _behind(traced, traced.head):
+        if traced.facts[node].pixels:
+            part.append(node)
+        if node not in carriers:
+            continue
+        shape = traced.facts[node].shape
+        if shape == traced.facts[before].shape is not None and not _learns(traced, before, node):
+            found |= dict.fromkeys(part, before)
+        before, part = node, []
+    return found
+
+
+def _learns(traced: TracedBackbone, before: fx.Node, after: fx.Node) -> bool:
+    """Whether the way from one node to another goes past parameters."""
+    waiting, seen = [after], {before}
+    while waiting:
+        node = waiting.pop()
+        if parameter_names(traced.module, node):
+            return True
+        seen.add(node)
+        waiting += [
+            source
+            for source in node.all_input_nodes
+            if source not in seen and traced.facts[source].holds_tensor
+        ]
+    return False
+
+
+def frozen_between(
+    traced: TracedBackbone, start: Boundary | None, stop: Boundary | None
+) -> FrozenPrefix:
+    """What leads from one boundary to a deeper one: activations there -> activations here.
+
+    Args:
+        traced: the backbone; its parameters are shared.
+        start: where it begins; None for the images.
+        stop: where it ends; None for the images, which are then handed on.
+    """
+    first, last = _node_of(traced, start), _node_of(traced, stop)
+    graph = _SuffixGraph(traced.facts, first)
+    if last is not first:
+        for node in _behind(traced, first):
+            if traced.facts[node].pixels:
+                graph.copy(node)
+            if node is last:
+                break
+    graph.graph.output(graph.copied[last])
+    return FrozenPrefix(_module_of(traced.module, graph.graph))
+
+
+def _node_of(traced: TracedBackbone, boundary: Boundary | None) -> fx.Node:
+    """The node of a boundary; that of the images for None."""
+    nodes: list[fx.Node] = list(traced.module.graph.nodes)
+    if boundary is None:
+        return next(node for node in nodes if node.op == "placeholder")
+    return next(node for node in nodes if node.name == boundary.node)
+
+
+def _behind(traced: TracedBackbone, cut: fx.Node) -> list[fx.Node]:
+    nodes: list[fx.Node] = list(traced.module.graph.nodes)
+    return nodes[nodes.index(cut) + 1 :]
+
+
+def _module_of(root: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
+    """A module with just the nodes that its output needs, sharing its parameters with `root`."""
+    module = fx.GraphModule(root, graph)
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.recompile()
+    return module
+
+
+class _SuffixGraph:
+    """Copies nodes behind a cut, and rebuilds what they need from before it."""
+
+    def __init__(self, facts: dict[fx.Node, NodeFacts], cut: fx.Node) -> None:
+        self.facts = facts
+        self.graph = fx.Graph()
+        self.activations = self.graph.placeholder("activations")
+        self.copied = {cut: self.activations}
+        self.batch: fx.Node | None = None
+
+    def copy(self, node: fx.Node) -> None:
+        for source in node.all_input_nodes:
+            self.fetch(source)
+        self.copied[node] = self.graph.node_copy(node, self.copied.__getitem__)
+
+    def fetch(self, node: fx.Node) -> fx.Node:
+        """The copy of a node that lies anywhere; shape-only ones are made when first needed."""
+        if node not in self.copied:
+            if any(self.facts[source].pixels for source in node.all_input_nodes):
+                if self.facts[node].pixels:
+                    raise BackboneError(f"node {node.name} is needed on both sides of the cut")
+                self.copied[node] = self.constant(node)
+            else:
+                self.copy(node)
+        return self.copied[node]
+
+    def constant(self, node: fx.Node) -> fx.Node:
+        """A shape, or a number out of one, from the batch size alone."""
+        first, second = self.facts[node].results
+        if isinstance(first, torch.device):  # that of the examination; here it is the activations'
+            return self.graph.call_function(getattr, (self.activations, "device"))
+        value = self.rebuild(first, second, node.name)
+        if isinstance(value, fx.Node):
+            return value
+        return self.graph.call_function(_identity, (value,))
+
+    def rebuild(self, first: Any, second: Any, name: str) -> Any:
+        if isinstance(first, tuple | list):
+            return tuple(self.rebuild(a, b, name) for a, b in zip(first, second, strict=True))
+        if first == second:
+            return first
+        per_image, rest = divmod(first, 2)
+        if isinstance(first, int) and not rest and second == 3 * per_image:
+            if self.batch is None:
+                self.batch = self.graph.call_method("size", (self.activations, 0))
+            if per_image == 1:
+                return self.batch
+            return self.graph.call_function(_multiply, (self.batch, per_image))
+        raise BackboneError(
+            f"node {name} depends on the batch size in a way that cannot be rebuilt"
+        )
+
+
+def _identity(value: Any) -> Any:
+    return value
+
+
+def _multiply(batch: int, per_image: int) -> int:
+    return batch * per_image
+
+
+def new_head(old: nn.Module, num_classes: int) -> nn.Module:
+    """A classifier of zeros to take the place of `old`, with a bias whether it had one or not."""
+    new: nn.Linear | nn.Conv2d
+    if isinstance(old, nn.Conv2d):
+        new = nn.Conv2d(old.in_channels, num_classes, kernel_size=1)
+    else:
+        assert isinstance(old, nn.Linear)
+        new = nn.Linear(old.in_features, num_classes)
+    assert new.bias is not None
+    nn.init.zeros_(new.weight)
+    nn.init.zeros_(new.bias)
+    return new

@@ -1,0 +1,1 @@
+"""Labelled images as bytes, nested subsets of their labels, folds."""

@@ -1,0 +1,299 @@
+"""Labelled images as contiguous encoded bytes: cheap to ship, mapped read-only by every trial."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainable.data.shards import MAX_SHARD_BYTES, ShardWriter
+from trainable.errors import DataError
+
+_FORMAT = 2
+_UNREAD = -1
+_NOT_OURS = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    zipfile.BadZipFile,
+)
+
+
+class Split(IntEnum):
+    """What an image may be used for.
+
+    Label budgets are drawn from the pool; the test split is for finalists and baselines; `VAL`
+    images are for those who validate outside the budget.
+    """
+
+    POOL = 0
+    VAL = 1
+    TEST = 2
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LabelledImages:
+    """N images with one label each, encoded as their files are.
+
+    An image that no trial can touch may be unread: its row is there, for draws depend on the
+    content hashes of all, but its bytes are not.
+
+    Attributes:
+        shards: 1-d uint8 arrays of encoded images, one after the other.
+        shard_of: (N,) int64 shard of each image, -1 where it is unread.
+        starts: (N,) int64 first byte within its shard.
+        stops: (N,) int64 one past the last byte within its shard.
+        digests: (N, 32) uint8 SHA-256 of the encoded bytes.
+        labels: (N,) int64 class ids, 0 <= label < num_classes.
+        split: (N,) int64 of `Split`.
+        class_names: one name a class id.
+        paths: one path an image, as messages and tables show it.
+        groups: (N,) int64 group ids, equal for images that no split may separate; None where
+            every image stands alone.
+        value_range: what becomes black and white in 16-bit grey; None for all 16 bits.
+    """
+
+    shards: tuple[npt.NDArray[np.uint8], ...]
+    shard_of: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    stops: npt.NDArray[np.int64]
+    digests: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    split: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+    paths: tuple[str, ...]
+    groups: npt.NDArray[np.int64] | None = None
+    value_range: tuple[int, int] | None = None
+
+    @classmethod
+    def from_bytes(
+        cls,
+        encoded: Iterable[bytes],
+        *,
+        labels: npt.ArrayLike,
+        split: npt.ArrayLike,
+        class_names: Sequence[str],
+        paths: Sequence[str],
+        groups: npt.ArrayLike | None = None,
+        max_shard_bytes: int = MAX_SHARD_BYTES,
+    ) -> LabelledImages:
+        """Images packed into shards, in the order given; hashes are computed here.
+
+        Args:
+            encoded: N encoded images.
+            labels: (N,) class ids.
+            split: (N,) values of `Split`.
+            class_names: names of the classes 0, 1, ...
+            paths: N paths.
+            groups: (N,) group ids, or None.
+            max_shard_bytes: a shard is closed before it would grow longer than this.
+
+        Raises:
+            DataError: lengths differ, a label is out of range, or a split is unknown.
+        """
+        writer = ShardWriter(max_shard_bytes)
+        places, digests = [], []
+        for image in encoded:
+            places.append(writer.add(image))
+            digests.append(hashlib.sha256(image).digest())
+        shard_of, starts, stops = np.asarray(places, dtype=np.int64).reshape(-1, 3).T
+        return cls(
+            shards=writer.finish(),
+            shard_of=shard_of,
+            starts=starts,
+            stops=stops,
+            digests=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32),
+            labels=np.asarray(labels, dtype=np.int64),
+            split=np.asarray(split, dtype=np.int64),
+            class_names=tuple(class_names),
+            paths=tuple(paths),
+            groups=None if groups is None else np.asarray(groups, dtype=np.int64),
+        )
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.labels), len(self.split), len(self.paths), len(self.starts)}
+        if len(lengths) != 1:
+            raise DataError(
+                f"images, labels, splits and paths differ in number: {len(self.starts)}, "
+                f"{len(self.labels)}, {len(self.split)}, {len(self.paths)}"
+            )
+        if self.groups is not None and len(self.groups) != len(self.labels):
+            raise DataError(f"{len(self.groups)} groups for {len(self.labels)} images")
+        out_of_range = (self.labels < 0) | (self.labels >= len(self.class_names))
+        if out_of_range.any():
+            raise DataError(
+                f"label {self.labels[out_of_range][0]} of {self.paths[out_of_range.argmax()]}: "
+                f"allowed are 0 to {len(self.class_names) - 1}, one for each class name"
+            )
+        unknown = ~np.isin(self.split, list(Split))
+        if unknown.any():
+            raise DataError(f"split {self.split[unknown][0]} of {self.paths[unknown.argmax()]}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, those without an image included."""
+        return len(self.class_names)
+
+    def is_read(self) -> npt.NDArray[np.bool_]:
+        """(N,) whether the bytes of each image are there."""
+        return np.not_equal(self.shard_of, _UNREAD)
+
+    def encoded(self, index: int) -> bytes:
+        """The encoded bytes of one image.
+
+        Raises:
+            DataError: it is unread.
+        """
+        if self.shard_of[index] == _UNREAD:
+            raise DataError(
+                f"{self.paths[index]}: was not read, for no draw of this sweep's budgets holds it"
+            )
+        shard = self.shards[self.shard_of[index]]
+        return bytes(shard[self.starts[index] : self.stops[index]])
+
+    def indices(self, split: Split) -> npt.NDArray[np.int64]:
+        """(M,) ascending indices of the images of one split."""
+        return np.flatnonzero(self.split == split).astype(np.int64)
+
+    def groups_at(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+        """(M,) group ids of some images, or None where every image stands alone."""
+        return None if self.groups is None else self.groups[indices]
+
+    def at(self, indices: npt.NDArray[np.int64]) -> LabelledImages:
+        """Some of the images, in the order given; their bytes are shared, not copied."""
+        return replace(
+            self,
+            shard_of=self.shard_of[indices],
+            starts=self.starts[indices],
+            stops=self.stops[indices],
+            digests=self.digests[indices],
+            labels=self.labels[indices],
+            split=self.split[indices],
+            paths=tuple(self.paths[i] for i in indices),
+            groups=self.groups_at(indices),
+        )
+
+    def image_ids(self) -> list[str]:
+        """N ids, unique and independent of row order but for exact duplicates: `hash[-copy]`."""
+        seen: Counter[str] = Counter()
+        ids = []
+        for digest in self.digests:
+            text = digest.tobytes()[:8].hex()
+            copy = seen[text]
+            seen[text] += 1
+            ids.append(f"{text}-{copy}" if copy else text)
+        return ids
+
+    def fingerprint(self) -> str:
+        """SHA-256 over content, labels, splits and groups of all images, whatever their order.
+
+        Groups count by what they hold together, not by their ids.
+        """
+        rows = [
+            digest.tobytes() + self.class_names[label].encode() + bytes([split])
+            for digest, label, split in zip(self.digests, self.labels, self.split, strict=True)
+        ]
+        if self.groups is not None:
+            first: dict[int, bytes] = {}
+            for group, row in zip(self.groups.tolist(), rows, strict=True):
+                first[group] = min(row, first.get(group, row))
+            rows = [row + first[g] for g, row in zip(self.groups.tolist(), rows, strict=True)]
+        return hashlib.sha256(b"\n".join(sorted(rows))).hexdigest()
+
+    def fingerprint_of(self, parts: Sequence[npt.NDArray[np.int64]]) -> str:
+        """SHA-256 over content and labels of some images, part after part, in their order."""
+        digest = hashlib.sha256(str(self.num_classes).encode())
+        for part in parts:
+            digest.update(f"/{len(part)}/".encode())
+            digest.update(self.digests[part].tobytes())
+            digest.update(self.labels[part].tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write everything to one uncompressed `.npz`, without pickles; unread rows stay unread."""
+        read = self.is_read()
+        parts = [
+            self.shards[shard][start:stop]
+            for shard, start, stop in zip(
+                self.shard_of[read], self.starts[read], self.stops[read], strict=True
+            )
+        ]
+        np.savez(
+            path,
+            format=np.int64(_FORMAT),
+            data=np.concatenate([*parts, np.empty(0, np.uint8)]),
+            lengths=np.where(read, self.stops - self.starts, _UNREAD),
+            digests=self.digests,
+            labels=self.labels,
+            split=self.split,
+            class_names=np.asarray(self.class_names, dtype=np.str_),
+            paths=np.asarray(self.paths, dtype=np.str_),
+            groups=np.empty(0, np.int64) if self.groups is None else self.groups,
+            value_range=np.asarray(self.value_range or (), dtype=np.int64),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> LabelledImages:
+        """The images written by `save`.
+
+        Raises:
+            DataError: the file is missing or not of this form.
+        """
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                if int(arrays["format"]) != _FORMAT:
+                    raise ValueError(f"format {arrays['format']}; this version reads {_FORMAT}")
+                return cls._of_arrays({name: arrays[name] for name in arrays.files})
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file; write one with LabelledImages.save") from None
+        except _NOT_OURS as error:
+            raise DataError(f"{path}: not a file written by LabelledImages.save: {error}") from None
+
+    @classmethod
+    def _of_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> LabelledImages:
+        data, lengths, digests = arrays["data"], arrays["lengths"], arrays["digests"]
+        read = lengths != _UNREAD
+        kept = lengths[read]
+        if (kept < 0).any() or kept.sum() != len(data):
+            raise ValueError("the lengths of the images do not add up to their bytes")
+        stops = np.cumsum(kept)
+        packed = cls.from_bytes(
+            (data[stop - n : stop].tobytes() for stop, n in zip(stops, kept, strict=True)),
+            labels=arrays["labels"][read],
+            split=arrays["split"][read],
+            class_names=[str(name) for name in arrays["class_names"]],
+            paths=[str(name) for name in arrays["paths"][read]],
+        )
+        if not np.array_equal(packed.digests, digests[read]):
+            raise ValueError("the bytes of an image are not those of its hash")
+        places = np.full((3, len(lengths)), _UNREAD, dtype=np.int64)
+        places[:, read] = packed.shard_of, packed.starts, packed.stops
+        shard_of, starts, stops = places
+        groups = arrays["groups"].astype(np.int64)
+        extremes = arrays.get("value_range", np.empty(0, np.int64)).tolist()
+        return replace(
+            packed,
+            shard_of=shard_of,
+            starts=starts,
+            stops=stops,
+            digests=digests,
+            labels=arrays["labels"].astype(np.int64),
+            split=arrays["split"].astype(np.int64),
+            paths=tuple(str(name) for name in arrays["paths"]),
+            groups=groups if len(groups) else None,
+            value_range=(extremes[0], extremes[1]) if extremes else None,
+        )

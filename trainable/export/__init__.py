@@ -1,0 +1,1 @@
+"""A trained network to be used: written, converted, read back."""

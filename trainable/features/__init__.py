@@ -1,0 +1,1 @@
+"""What frozen prefixes make of images: read, kept where it pays, stored."""

@@ -1,0 +1,317 @@
+"""What frozen prefixes make of images: each image once, whatever asks for it.
+
+Levels lie on top of each other: pixels (decoded, resized, augmented), then one level for every
+boundary of a backbone. A level's rows come from the store where it holds them, else from the
+deepest level below that does, and are stored where the cost model says that it pays.
+
+A row is the same to the bit whoever computed it and beside which other images: on a processor
+every forward pass has the same number of images, the last one filled up. (Kernels are chosen by
+the size of the batch, and those of other sizes round differently.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trainable.backbones import Backbone
+from trainable.cutting.boundaries import boundaries
+from trainable.cutting.freezing import FrozenPrefix, frozen_between
+from trainable.data.images import LabelledImages
+from trainable.device import autocast, describe
+from trainable.features.costs import VALUE_BYTES, Level
+from trainable.features.keeping import FeatureCache, cache_levels
+from trainable.features.pixels import DECODE_S, PixelReader
+from trainable.features.store import Collection
+from trainable.graphs.graph import TracedBackbone
+from trainable.memory import Pieces, nothing
+from trainable.modalities.image.decoding import normalize
+from trainable.spec.augmentation import Augmentation
+
+BATCH = 16
+"""Images per forward pass on a processor; part of what a row is."""
+GPU_BATCH = 256
+
+_CHUNK = 256
+"""Images whose rows below are held in memory at a time."""
+_LIBRARIES = frozenset({"torch", "torchvision", "timm", "trainable", *sys.builtin_module_names})
+"""Whose versions, or whose graphs, say what they compute."""
+_FORMAT = 1
+"""Raised whenever the same key would come to mean other rows."""
+
+Indices = npt.NDArray[np.int64]
+Rows = npt.NDArray[Any]
+
+
+@dataclass(kw_only=True)
+class FeatureCounts:
+    """What was asked for, and what it took.
+
+    Attributes:
+        hits: rows that were in the store.
+        misses: rows that were computed.
+        asked_flops: of all rows asked for, from the images on.
+        computed_flops: of the forward passes that were made.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    asked_flops: float = 0.0
+    computed_flops: float = 0.0
+
+
+class FeatureReader:
+    """The levels of one backbone over one way of looking at images.
+
+    Args:
+        images: where the encoded bytes lie.
+        backbone: whose prefixes are run.
+        image_size: side of its input, in pixels.
+        device: to compute on.
+        precision: `fp32` or `bf16`.
+        cache: where rows are kept; None computes them every time.
+        augmentation: its views instead of the images as they are.
+        seed: of the views.
+        counts: adds up what is done.
+        beat: called after every chunk of images that was decoded or passed through a prefix.
+    """
+
+    def __init__(
+        self,
+        images: LabelledImages,
+        backbone: Backbone,
+        *,
+        image_size: int,
+        device: torch.device,
+        precision: str,
+        cache: FeatureCache | None = None,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        counts: FeatureCounts | None = None,
+        beat: Callable[[], None] = nothing,
+    ) -> None:
+        self.counts = counts or FeatureCounts()
+        self._images = images
+        self._backbone = backbone
+        self._traced = backbone.traced(image_size)
+        self._preprocessing = backbone.weights.preprocessing.resized(image_size)
+        self._device = device
+        self._precision = precision
+        self._cache = cache
+        self._augmentation = augmentation
+        self._pixels = PixelReader(
+            images,
+            self._preprocessing,
+            cache=cache,
+            augmentation=augmentation,
+            seed=seed,
+            beat=beat,
+        )
+        self._beat = beat
+        self._pieces = Pieces(device, what="frozen prefix", beat=beat)
+        self._cuts = boundaries(self._traced)
+        self._levels: list[Level] = []
+        if cache is not None:
+            self._levels = cache_levels(self._cuts, cache, views=self._num_views)
+        self._collections: dict[int, Collection] = {}
+
+    @property
+    def _num_views(self) -> int:
+        return self._augmentation.views if self._augmentation else 1
+
+    def row_bytes(self, frozen: int) -> int:
+        """Bytes that one image takes in what `read` returns."""
+        return VALUE_BYTES * self._num_views * math.prod(self._shape(frozen))
+
+    def read(self, indices: Indices, *, frozen: int) -> Tensor:
+        """The activations of some images, or of their views.
+
+        Args:
+            indices: (M,) which images.
+            frozen: number of boundaries in the prefix; 0 gives normalised pixels.
+
+        Returns:
+            (M, *shape) float32 on the device; (M, views, *shape) of views.
+
+        Raises:
+            DataError: an image cannot be decoded; the message names its path.
+        """
+        if not frozen:
+            pixels = torch.from_numpy(self._counted(0, indices)).to(self._device)
+            return normalize(pixels, self._preprocessing)
+        return torch.from_numpy(self._counted(frozen, indices)).to(self._device)
+
+    def head_inputs(self, indices: Indices) -> Tensor:
+        """(M, D) float32 of what reaches the head: rows of the last boundary.
+
+        Of a map that a convolutional head slides over it is the mean over all places, which gives
+        the mean of its logits.
+
+        Args:
+            indices: (M,) which images.
+
+        Raises:
+            DataError: an image cannot be decoded; the message names its path.
+        """
+        values = self.read(indices, frozen=len(self._cuts))
+        return values.mean(dim=(2, 3)) if values.ndim == 4 else values.flatten(1)
+
+    @property
+    def head_inputs_key(self) -> dict[str, Any]:
+        """JSON values that `head_inputs` depends on, the content of the image aside."""
+        return self._key(len(self._cuts))
+
+    def _counted(self, level: int, indices: Indices) -> Rows:
+        rows, computed = self._rows(level, indices)
+        self.counts.hits += len(indices) - computed
+        self.counts.misses += computed
+        self.counts.asked_flops += len(indices) * self._num_views * self._flops(level)
+        return rows
+
+    def _rows(self, level: int, indices: Indices) -> tuple[Rows, int]:
+        """Rows of a level, and how many of them were computed."""
+        if not level:
+            return self._pixels.read(indices)
+        if not self._is_kept(level):
+            parts = list(self._computed(level, indices))
+            return np.concatenate([self._empty(level), *parts]), len(indices)
+        assert self._cache is not None
+        speeds = self._cache.speeds
+
+        def patience_s(count: int) -> float:
+            return count * (self._num_views * self._flops(level) / speeds.flops + DECODE_S)
+
+        return self._collection(level).fetch(
+            self._images.digests[indices],
+            lambda positions: self._computed(level, indices[positions]),
+            patience_s=patience_s,
+            beat=self._beat,
+        )
+
+    def _is_kept(self, level: int) -> bool:
+        return self._cache is not None and self._levels[level - 1].kept
+
+    def _computed(self, level: int, indices: Indices) -> Iterator[Rows]:
+        """Rows of a level in the order of the indices, part after part."""
+        for start in range(0, len(indices), _CHUNK):
+            chunk = indices[start : start + _CHUNK]
+            base = self._deepest_below(level, chunk)
+            below, _ = self._rows(base, chunk)
+            yield self._forward(base, level, below)
+
+    def _deepest_below(self, level: int, indices: Indices) -> int:
+        """The deepest kept level below that has the rows of all these images; 0 if none."""
+        digests = self._images.digests[indices]
+        for below in range(level - 1, 0, -1):
+            if self._is_kept(below) and self._collection(below).holds(digests).all():
+                return below
+        return 0
+
+    def _forward(self, base: int, level: int, below: Rows) -> Rows:
+        """From rows of one level to those of a deeper one."""
+        per_image = below.shape[: 2 if self._augmentation else 1]
+        inputs = torch.from_numpy(below).flatten(0, len(per_image) - 1)
+        prefix = self._between(base, level)
+        size = GPU_BATCH if self._device.type == "cuda" else BATCH
+        out = np.empty((len(inputs), *self._shape(level)), dtype=np.float32)
+
+        def pass_on(rows: slice) -> None:
+            batch = inputs[rows]
+            count = len(batch)
+            full = self._pieces.limited(size)
+            if count < full and self._device.type == "cpu":
+                batch = torch.cat([batch, batch[:1].expand(full - count, *batch.shape[1:])])
+            batch = batch.to(self._device)
+            with autocast(self._precision, self._device):
+                result = prefix(normalize(batch, self._preprocessing) if not base else batch)
+            out[rows] = result[:count].float().cpu().numpy()
+
+        self._pieces.over(len(inputs), most=size, attempt=pass_on)
+        self.counts.computed_flops += len(inputs) * (self._flops(level) - self._flops(base))
+        return out.reshape(*per_image, *self._shape(level))
+
+    def _between(self, base: int, level: int) -> FrozenPrefix:
+        start = self._cuts[base - 1] if base else None
+        return frozen_between(self._traced, start, self._cuts[level - 1]).to(self._device)
+
+    def _shape(self, level: int) -> tuple[int, ...]:
+        if level:
+            return self._cuts[level - 1].shape
+        return 3, self._preprocessing.image_size, self._preprocessing.image_size
+
+    def _flops(self, level: int) -> float:
+        return self._cuts[level - 1].flops if level else 0.0
+
+    def _empty(self, level: int) -> Rows:
+        views = (self._num_views,) if self._augmentation else ()
+        return np.empty((0, *views, *self._shape(level)), np.float32)
+
+    def _collection(self, level: int) -> Collection:
+        if level not in self._collections:
+            assert self._cache is not None
+            none = self._empty(level)
+            self._collections[level] = self._cache.store.collection(
+                self._key(level), shape=none.shape[1:], dtype=none.dtype
+            )
+        return self._collections[level]
+
+    def _key(self, level: int) -> dict[str, Any]:
+        """Everything that a row depends on beside the content of its image."""
+        weights = self._backbone.weights
+        return {
+            "format": _FORMAT,
+            "pixels": self._pixels.key,
+            "mean": self._preprocessing.mean,
+            "std": self._preprocessing.std,
+            "backbone": weights.architecture,
+            "weights": weights.digest,
+            "graph": _graph_digest(self._traced),
+            "boundary": self._cuts[level - 1].node,
+            "precision": self._precision,
+            "device": describe(self._device),
+            "batch": GPU_BATCH if self._device.type == "cuda" else BATCH,
+            "torch": torch.__version__,
+        }
+
+
+_digests: WeakKeyDictionary[TracedBackbone, str] = WeakKeyDictionary()
+
+
+def _graph_digest(traced: TracedBackbone) -> str:
+    """Hash of what a backbone computes, its weights aside."""
+    if traced not in _digests:
+        text = json.dumps(
+            [traced.module.code, str(traced.module), traced.version, _own_code(traced)]
+        )
+        _digests[traced] = hashlib.sha256(text.encode()).hexdigest()
+    return _digests[traced]
+
+
+def _own_code(traced: TracedBackbone) -> list[str]:
+    """Source of the modules, other than installed libraries, whose code the graph calls unseen."""
+    called = {type(layer).__module__ for layer in traced.module.modules()}
+    called |= {
+        getattr(node.target, "__module__", None) or ""
+        for node in traced.module.graph.nodes
+        if node.op == "call_function"
+    }
+    found = []
+    for name in sorted(called - {""}):
+        module = sys.modules.get(name)
+        if module is not None and name.partition(".")[0] not in _LIBRARIES:
+            with contextlib.suppress(OSError, TypeError):
+                found.append(inspect.getsource(module))
+    return found

@@ -1,0 +1,218 @@
+"""The rows of one computation: read, waited for, computed, added."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+
+from trainable.features.store.row_files import ID_BYTES, SUFFIX, Ids, RowFile, Rows, write_rows
+from trainable.writing import whole_file
+
+_LARGEST_SHARE = 0.25
+"""Of the whole store, that one collection's new rows may take."""
+_FILE_BYTES = 64 * 2**20
+"""Rows are written when there are this many bytes of them, or no more to come."""
+_POLL_S = 0.005
+
+
+class Keeper(Protocol):
+    """What a collection asks of the store around it; see `FeatureStore`."""
+
+    folder: Path
+    max_bytes: int
+    warning: str | None
+
+    def make_room(self) -> None:
+        """Remove what was not used for longest."""
+
+
+class Collection:
+    """Rows of one computation by the hash of their image; made by `FeatureStore.collection`."""
+
+    def __init__(
+        self,
+        store: Keeper,
+        folder: Path,
+        about: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._about = about
+        self._shape = shape
+        self._dtype = dtype
+        self._row_bytes = math.prod(shape) * dtype.itemsize
+        self._files: dict[str, RowFile | None] = {}
+        self._places: dict[bytes, tuple[str, int]] = {}
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self._row_bytes
+
+    def holds(self, ids: Ids) -> npt.NDArray[np.bool_]:
+        """(N,) whether each row is there."""
+        self._look()
+        return np.asarray([one.tobytes() in self._places for one in ids], dtype=np.bool_)
+
+    def read(self, ids: Ids) -> tuple[Rows, npt.NDArray[np.bool_]]:
+        """Rows, and which of them are there; the others are left as they happen to be.
+
+        A row whose checksum is wrong is not there, and its file goes.
+        """
+        self._look()
+        rows = np.empty((len(ids), *self._shape), dtype=self._dtype)
+        there = np.zeros(len(ids), dtype=np.bool_)
+        for i, one in enumerate(ids):
+            place = self._places.get(one.tobytes())
+            if place is None:
+                continue
+            file = self._files[place[0]]
+            assert file is not None
+            if file.check(place[1]):
+                rows[i] = file.rows[place[1]]
+                there[i] = True
+            else:
+                self._drop(place[0])
+        return rows, there
+
+    def fetch(
+        self,
+        ids: Ids,
+        compute: Callable[[npt.NDArray[np.int64]], Iterator[Rows]],
+        *,
+        patience_s: Callable[[int], float],
+        beat: Callable[[], None] = lambda: None,
+    ) -> tuple[Rows, int]:
+        """Every row, from the store or computed now and stored.
+
+        While another process computes rows of this collection, this one waits for them, but no
+        longer than computing its own would take.
+
+        Args:
+            ids: (N, 32) of the images; an image may come twice.
+            compute: (M,) positions within `ids` -> their rows, part after part, in that order.
+            patience_s: number of rows -> how long they would take to compute, in seconds.
+            beat: called now and then while waiting, as a sign of life.
+
+        Returns:
+            (N, *shape) rows, and the number of rows that were computed.
+        """
+        rows, there = self.read(ids)
+        if there.all():
+            return rows, 0
+        with self._turn(patience_s(int((~there).sum())), beat):
+            found, now = self.read(ids[~there])
+            rows[np.flatnonzero(~there)[now]] = found[now]
+            there[np.flatnonzero(~there)[now]] = True
+            missing = np.flatnonzero(~there).astype(np.int64)
+            _, first = np.unique(ids[missing], axis=0, return_index=True)
+            wanted = missing[np.sort(first)]
+            self._compute(ids, wanted, rows, compute)
+        place = {ids[i].tobytes(): i for i in wanted}
+        for i in missing:
+            rows[i] = rows[place[ids[i].tobytes()]]
+        return rows, len(wanted)
+
+    def _compute(
+        self,
+        ids: Ids,
+        wanted: npt.NDArray[np.int64],
+        rows: Rows,
+        compute: Callable[[npt.NDArray[np.int64]], Iterator[Rows]],
+    ) -> None:
+        """Fill in and store the wanted rows, as many at a time as make a file."""
+        start = stop = 0
+        for part in compute(wanted):
+            rows[wanted[stop : stop + len(part)]] = part
+            stop += len(part)
+            if (stop - start) * self._row_bytes >= _FILE_BYTES:
+                self.add(ids[wanted[start:stop]], rows[wanted[start:stop]])
+                start = stop
+        if stop > start:
+            self.add(ids[wanted[start:stop]], rows[wanted[start:stop]])
+
+    def add(self, ids: Ids, rows: Rows) -> None:
+        """Store rows; where that fails, the store says why in `warning` and goes on without."""
+        size = len(ids) * (self._row_bytes + ID_BYTES + 4)
+        if self._store.warning is not None or size > self._store.max_bytes * _LARGEST_SHARE:
+            return
+        path = self._folder / f"{uuid4().hex}{SUFFIX}"
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            about = self._folder / "about.json"
+            if not about.exists():
+                with whole_file(about, "w", durable=False) as sink:
+                    sink.write(self._about)
+            with whole_file(path, durable=False) as sink:
+                write_rows(sink, ids, np.ascontiguousarray(rows, dtype=self._dtype))
+            self._store.make_room()
+        except OSError as error:
+            self._store.warning = (
+                f"{self._store.folder}: features are computed again and not kept: "
+                f"{error.strerror or error}"
+            )
+
+    def _look(self) -> None:
+        """Map what came since, let go of what was evicted."""
+        try:
+            names = {
+                entry.name for entry in os.scandir(self._folder) if entry.name.endswith(SUFFIX)
+            }
+        except OSError:
+            names = set()
+        for name in self._files.keys() - names:
+            self._forget(name)
+        for name in names - self._files.keys():
+            file = self._files[name] = RowFile.open(
+                self._folder / name, shape=self._shape, dtype=self._dtype
+            )
+            if file is None:  # damaged: computed again
+                self._drop(name)
+                continue
+            for row, one in enumerate(file.ids):
+                self._places[one.tobytes()] = name, row
+
+    def _forget(self, name: str) -> None:
+        self._files.pop(name, None)
+        self._places = {one: place for one, place in self._places.items() if place[0] != name}
+
+    def _drop(self, name: str) -> None:
+        self._forget(name)
+        with contextlib.suppress(OSError):
+            (self._folder / name).unlink()
+
+    @contextlib.contextmanager
+    def _turn(self, patience_s: float, beat: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Compute alone, or after this long beside others; the kernel frees the lock on death."""
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            handle = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            yield
+            return
+        try:
+            deadline = time.monotonic() + patience_s
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if time.monotonic() >= deadline:
+                        break
+                    beat()
+                    time.sleep(_POLL_S)
+            yield
+        finally:
+            os.close(handle)

@@ -1,0 +1,194 @@
+"""The folder of all collections: whose it is, how large it may grow, what goes first."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainable.errors import CacheError
+from trainable.features.store.collection import Collection
+from trainable.features.store.row_files import SUFFIX, TEMPORARY
+
+FOLDER_VARIABLE = "SFT_SWEEP_CACHE"
+"""Environment variable that names the folder."""
+SIZE_VARIABLE = "SFT_SWEEP_CACHE_GIB"
+"""Environment variable that bounds its size."""
+
+DEFAULT_BYTES = 20 * 2**30
+_SHARE_OF_DISK = 0.25
+_LEAST_FREE = 2**26
+_STALE_S = 3600.0
+"""A temporary file of this age was left by a process that died."""
+_VERSION = "features-1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreInfo:
+    """What lies in a store.
+
+    Attributes:
+        folder: where it is.
+        collections: number of them.
+        files: number of files of rows.
+        bytes: of these.
+        max_bytes: it may take.
+    """
+
+    folder: Path
+    collections: int
+    files: int
+    bytes: int
+    max_bytes: int
+
+
+def default_folder() -> Path:
+    """`SFT_SWEEP_CACHE`, else `sft-sweep` below the user's cache folder.
+
+    Raises:
+        CacheError: nobody knows the user's home.
+    """
+    given = os.environ.get(FOLDER_VARIABLE)
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        return Path(given).expanduser() if given else Path(base).expanduser() / "sft-sweep"
+    except RuntimeError as error:
+        raise CacheError(f"no folder for the cache: {error}; set {FOLDER_VARIABLE}") from error
+
+
+class FeatureStore:
+    """The store in one folder, which is made for this user alone.
+
+    Args:
+        folder: None for `default_folder()`.
+        max_bytes: the least recently used files go when it grows beyond; None for
+            `SFT_SWEEP_CACHE_GIB`, else 20 GiB or a quarter of what the disk has free, if less.
+
+    Raises:
+        CacheError: the folder cannot be made, or belongs to somebody else.
+    """
+
+    def __init__(self, folder: Path | None = None, *, max_bytes: int | None = None) -> None:
+        self.folder = folder or default_folder()
+        self._root = self.folder / _VERSION
+        try:
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in (self.folder, self._root):
+                found = path.stat()
+                if found.st_uid != os.geteuid():
+                    raise CacheError(f"{path}: belongs to another user; set {FOLDER_VARIABLE}")
+                if stat.S_IMODE(found.st_mode) & 0o077:
+                    path.chmod(0o700)
+            free = shutil.disk_usage(self._root).free
+        except OSError as error:
+            raise CacheError(
+                f"{self.folder}: cannot be used as a cache: {error.strerror or error}; set "
+                f"{FOLDER_VARIABLE} to another folder"
+            ) from error
+        self.max_bytes = max_bytes if max_bytes is not None else _default_bytes(free)
+        self.warning = (
+            f"{self.folder}: features are computed again and not kept: the disk is full"
+            if max_bytes is None and free < _LEAST_FREE
+            else None
+        )
+        """Why nothing more is stored, or None."""
+        self._collections: dict[str, Collection] = {}
+
+    def collection(
+        self, key: Mapping[str, Any], *, shape: tuple[int, ...], dtype: npt.DTypeLike
+    ) -> Collection:
+        """The rows of one computation.
+
+        Args:
+            key: JSON values, everything that its rows depend on beside the image.
+            shape: of a row.
+            dtype: of its numbers.
+        """
+        kind = np.dtype(dtype)
+        whole = {**key, "shape": list(shape), "dtype": kind.str}
+        text = json.dumps(whole, sort_keys=True)
+        name = hashlib.sha256(text.encode()).hexdigest()[:32]
+        if name not in self._collections:
+            self._collections[name] = Collection(self, self._root / name, text, shape, kind)
+        return self._collections[name]
+
+    def info(self) -> StoreInfo:
+        """What lies there now."""
+        files = self._files()
+        return StoreInfo(
+            folder=self.folder,
+            collections=len({path.parent for path, _, _ in files}),
+            files=len(files),
+            bytes=sum(size for _, size, _ in files),
+            max_bytes=self.max_bytes,
+        )
+
+    def clear(self) -> int:
+        """Remove everything; what other processes have mapped stays valid for them.
+
+        Returns:
+            The number of bytes that were freed.
+
+        Raises:
+            CacheError: something cannot be removed.
+        """
+        freed = self.info().bytes
+        self._collections.clear()
+        for path in self._root.iterdir():
+            try:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise CacheError(f"{path}: cannot be removed: {error.strerror}") from error
+        return freed
+
+    def make_room(self) -> None:
+        """Remove what was not used for longest, until the store is within its bounds."""
+        files = self._files()
+        total = sum(size for _, size, _ in files)
+        if total <= self.max_bytes:
+            return
+        for path, size, _ in sorted(files, key=lambda file: file[2]):
+            with contextlib.suppress(OSError):
+                path.unlink()
+            total -= size
+            if total <= self.max_bytes:
+                return
+
+    def _files(self) -> list[tuple[Path, int, float]]:
+        """Path, bytes and time of last use of every file of rows; leftovers are swept up."""
+        found = []
+        for path in self._root.glob("*/*"):
+            with contextlib.suppress(OSError):
+                about = path.stat()
+                if path.suffix == SUFFIX:
+                    found.append((path, about.st_size, about.st_mtime))
+                elif path.suffix == TEMPORARY and about.st_mtime < time.time() - _STALE_S:
+                    path.unlink()
+        return found
+
+
+def _default_bytes(free: int) -> int:
+    given = os.environ.get(SIZE_VARIABLE)
+    if given is None:
+        return min(DEFAULT_BYTES, int(free * _SHARE_OF_DISK))
+    try:
+        gib = float(given)
+    except ValueError:
+        gib = -1.0
+    if not (math.isfinite(gib) and gib >= 0):
+        raise CacheError(f"{SIZE_VARIABLE}: got {given!r}; allowed: a number of GiB, 0 or more")
+    return int(gib * 2**30)

@@ -1,0 +1,201 @@
+"""torch.fx graphs of models that compute what the models do: in both modes, on any device."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from trainable.errors import BackboneError
+
+_RANDOM = ("dropout", "stochasticdepth", "stochastic_depth", "droppath", "drop_path")
+_FLAG = "training_flag"
+_CONSTANTS = (bool, int, float, str, type(None))
+_TWO_GRAPHS = (
+    "the backbone computes different graphs in train and eval mode, so that it cannot be cut; "
+    "switch auxiliary outputs off, or move the difference into a leaf module"
+)
+_CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """What tracing does not look into, because torch.fx could not follow.
+
+    Attributes:
+        modules: classes whose instances stay one node each.
+        functions: whose calls stay one node each.
+        version: of the library that both belong to: what they compute depends on it.
+    """
+
+    modules: tuple[type[nn.Module], ...] = ()
+    functions: tuple[Callable[..., Any], ...] = ()
+    version: str | None = None
+
+
+TRANSPARENT = Opaque()
+"""Of models that torch.fx can follow everywhere."""
+
+
+class TrainingFlag(nn.Module):
+    """Its own `training` attribute, as a value inside a graph."""
+
+    def forward(self) -> bool:
+        """Whether the graph runs in train mode."""
+        return self.training
+
+
+def traced_module(model: nn.Module, *, opaque: Opaque) -> fx.GraphModule:
+    """The graph of a model with its own submodules and parameters, in eval mode.
+
+    Optional arguments of `forward` are bound to their defaults. Tracing freezes `self.training`
+    into arguments of functional dropout and the like; the two traces of eval and train mode are
+    compared, and each argument that differs follows the mode of the graph again.
+
+    Raises:
+        BackboneError: the model cannot be traced; the message says where and what to do.
+    """
+    module = _symbolic_trace(model, training=False, opaque=opaque)
+    _follow_training_flag(module, _symbolic_trace(model, training=True, opaque=opaque))
+    module.eval()
+    return module
+
+
+def is_random(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is dropout or stochastic depth: random in train mode, idle in eval mode."""
+    if node.op == "call_module":
+        return _is_random_name(type(module.get_submodule(str(node.target))).__name__)
+    return _is_random_name(getattr(node.target, "__name__", str(node.target)))
+
+
+class _Tracer(fx.Tracer):
+    """Looks into every module but layers: torch's own, what derives from them, and random ones."""
+
+    def __init__(self, opaque: Opaque) -> None:
+        super().__init__(autowrap_functions=opaque.functions)
+        self._opaque = opaque.modules
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether the module stays one node; a random one then follows its mode by itself."""
+        derived = any(
+            kind.__module__.startswith("torch.nn.") and kind not in _CONTAINERS
+            for kind in type(m).__mro__
+        )
+        random = _is_random_name(type(m).__name__) and not list(m.parameters())
+        return (
+            isinstance(m, self._opaque)
+            or derived
+            or random
+            or super().is_leaf_module(m, module_qualified_name)
+        )
+
+
+def _is_random_name(name: str) -> bool:
+    return name.lower().startswith(_RANDOM) or name.lower().endswith("dropout")
+
+
+def _symbolic_trace(model: nn.Module, *, training: bool, opaque: Opaque) -> fx.GraphModule:
+    parameters = list(inspect.signature(model.forward).parameters.values())
+    optional = {
+        p.name: p.default for p in parameters[1:] if p.default is not inspect.Parameter.empty
+    }
+    was_training, attributes = model.training, set(vars(model))
+    model.train(training)
+    try:
+        tracer = _Tracer(opaque)
+        graph = tracer.trace(model, concrete_args=optional or None)
+        module = fx.GraphModule(tracer.root, graph, type(model).__name__)
+    except Exception as error:
+        raise BackboneError(
+            f"{type(model).__name__} cannot be traced by torch.fx: {error}{_where(error)}. Control "
+            "flow that depends on tensors or their shapes has to move into a function decorated "
+            "with torch.fx.wrap"
+        ) from error
+    finally:
+        model.train(was_training)
+        for name in set(vars(model)) - attributes:  # constants, which fx leaves on the model and
+            delattr(model, name)  # would number on from in the next trace
+    for node in reversed(module.graph.nodes):  # what binding the optional arguments leaves behind
+        is_check = node.op == "call_function" and "_assert" in getattr(node.target, "__name__", "")
+        if not node.users and (is_check or node.op == "placeholder" or node.target is operator.eq):
+            module.graph.erase_node(node)
+    _follow_device(module.graph)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return module
+
+
+def _where(error: Exception) -> str:
+    """` (file, line N)` of the model's code that tracing stumbled over, or nothing."""
+    not_the_model = {Path(torch.__file__).parent, Path(__file__).parents[1]}
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<")
+        and not not_the_model & {*Path(frame.filename).parents}
+    ]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+def _follow_device(graph: fx.Graph) -> None:
+    """Let tensors that the graph makes be made where its images lie, not where it was traced."""
+    images = next(iter(graph.nodes))
+    with graph.inserting_after(images):
+        device = graph.call_function(getattr, (images, "device"))
+
+    def follow(value: Any) -> Any:
+        return device if isinstance(value, torch.device) else value
+
+    for node in graph.nodes:
+        node.args = fx.node.map_aggregate(node.args, follow)
+        node.kwargs = fx.node.map_aggregate(node.kwargs, follow)
+
+
+def _follow_training_flag(module: fx.GraphModule, trained: fx.GraphModule) -> None:
+    """Let constants that differ between the traces of eval and train mode follow the mode."""
+    nodes, others = list(module.graph.nodes), list(trained.graph.nodes)
+    if [(n.op, n.target) for n in nodes] != [(n.op, n.target) for n in others]:
+        raise BackboneError(_TWO_GRAPHS)
+    twin = dict(zip(others, nodes, strict=True))
+    flag: fx.Node | None = None
+    for node, other in zip(nodes, others, strict=True):
+        args, kwargs = list(node.args), dict(node.kwargs)
+        trained_args, trained_kwargs = fx.node.map_arg((other.args, other.kwargs), twin.__getitem__)
+        if len(args) != len(trained_args) or kwargs.keys() != trained_kwargs.keys():
+            raise BackboneError(_TWO_GRAPHS)
+        places: list[tuple[Any, int | str, Any]]
+        places = [(args, i, trained_args[i]) for i in range(len(args))]
+        places += [(kwargs, key, trained_kwargs[key]) for key in kwargs]
+        changed = False
+        for holder, place, trained_value in places:
+            value = holder[place]
+            if value == trained_value:
+                continue
+            if not isinstance(value, _CONSTANTS) or not isinstance(trained_value, _CONSTANTS):
+                raise BackboneError(_TWO_GRAPHS)
+            if flag is None:
+                module.add_submodule(_FLAG, TrainingFlag())
+                with module.graph.inserting_before(nodes[0]):
+                    flag = module.graph.call_module(_FLAG)
+            holder[place] = flag
+            if (value, trained_value) != (False, True):
+                with module.graph.inserting_before(node):
+                    holder[place] = module.graph.call_function(
+                        _by_mode, (flag, trained_value, value)
+                    )
+            changed = True
+        if changed:
+            node.args, node.kwargs = tuple(args), kwargs
+    if flag is not None:
+        module.recompile()
+
+
+def _by_mode(training: bool, in_train: Any, in_eval: Any) -> Any:
+    return in_train if training else in_eval

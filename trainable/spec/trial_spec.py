@@ -1,0 +1,309 @@
+"""One resolved configuration of one trial: frozen, validated, JSON in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from trainable.errors import SpecError
+from trainable.spec.augmentation import Augmentation
+from trainable.spec.knobs import KNOBS, Knob, block_range, without_added_defaults
+
+
+class Metric(StrEnum):
+    """What a trial is judged by."""
+
+    ACCURACY = "accuracy"
+    BALANCED_ACCURACY = "balanced_accuracy"
+    LOG_LOSS = "log_loss"
+
+    @property
+    def maximize(self) -> bool:
+        """Whether more is better."""
+        return self is not Metric.LOG_LOSS
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it lies in 0..1; a loss is 0 or more, in nats."""
+        return self is not Metric.LOG_LOSS
+
+
+class CacheMode(StrEnum):
+    """Whether what frozen prefixes yield is kept: where it pays, wherever it can be, or not."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True)
+class LabelBudget:
+    """Labelled images a trial may use, for training and validation together.
+
+    Attributes:
+        per_class: images of each class, or None.
+        total: images in all, in natural proportions, or None. Both None: every labelled image.
+    """
+
+    per_class: int | None = None
+    total: int | None = None
+
+    @classmethod
+    def parse(cls, value: object) -> LabelBudget:
+        """The budget meant by `5`, `"all"` or `{"total": 500}`.
+
+        Raises:
+            SpecError: anything else; the message says what was given and what is allowed.
+        """
+
+        def positive(number: object) -> bool:
+            return isinstance(number, int) and not isinstance(number, bool) and number >= 1
+
+        if positive(value):
+            assert isinstance(value, int)
+            return cls(per_class=value)
+        if value == "all":
+            return cls()
+        if isinstance(value, Mapping) and set(value) == {"total"} and positive(value["total"]):
+            return cls(total=value["total"])
+        raise SpecError(
+            f"got {value!r}; a label budget is a whole number of labels per class from 1, "
+            "`all`, or {total: N}"
+        )
+
+    @property
+    def study(self) -> str:
+        """Name of the study that answers for this budget: `b5`, `t500` or `all`."""
+        if self.per_class is not None:
+            return f"b{self.per_class}"
+        return "all" if self.total is None else f"t{self.total}"
+
+    def to_json(self) -> int | str | dict[str, int]:
+        """The form that `parse` reads."""
+        if self.per_class is not None:
+            return self.per_class
+        return "all" if self.total is None else {"total": self.total}
+
+    def __str__(self) -> str:
+        if self.per_class is not None:
+            return str(self.per_class)
+        return "all" if self.total is None else f"{self.total} in all"
+
+
+_FOLDS = Knob(default=3, low=2, integer=True, help="parts of a cross-validation")
+OUTSIDE: Mapping[str, Any] = {"split": "val", "outside_budget": True}
+"""How validation on the data's own validation split is written."""
+
+_HOLDOUT = Knob(default=0.25, low=0.0, low_excluded=True, high=1.0, help="share held out")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Where validation images come from: folds or a holdout inside the budget, or outside it.
+
+    Attributes:
+        folds: parts of a cross-validation, at least 2; or None.
+        holdout: share of each class held out once, above 0 and below 1; or None.
+        outside: whether the data's own validation split is used, whose labels are not paid for by
+            the budget.
+    """
+
+    folds: int | None = 3
+    holdout: float | None = None
+    outside: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.folds is not None) + (self.holdout is not None) + self.outside != 1:
+            raise SpecError("validation: give one of folds, holdout and split")
+        if self.folds is not None and not _FOLDS.accepts(self.folds):
+            raise SpecError(f"validation.folds: got {self.folds!r}; allowed: 2 or more")
+        if self.holdout is not None and not (_HOLDOUT.accepts(self.holdout) and self.holdout < 1):
+            raise SpecError(f"validation.holdout: got {self.holdout!r}; allowed: above 0, below 1")
+        if self.folds is not None:
+            object.__setattr__(self, "folds", int(self.folds))
+
+    @classmethod
+    def parse(cls, value: object) -> Validation:
+        """The validation meant by `{"folds": 3}`, `{"holdout": 0.25}` or the val split.
+
+        The last is written `{"split": "val", "outside_budget": True}`.
+
+        Raises:
+            SpecError: anything else; the message says what was given and what is allowed.
+        """
+        if value == OUTSIDE:
+            return cls(folds=None, outside=True)
+        if not isinstance(value, Mapping) or not set(value) <= {"folds", "holdout"}:
+            raise SpecError(
+                f"validation: got {value!r}; allowed: {{folds: N}}, {{holdout: S}} or "
+                "{split: val, outside_budget: true}"
+            )
+        return cls(value.get("folds"), value.get("holdout"))
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that `parse` reads."""
+        if self.outside:
+            return dict(OUTSIDE)
+        name = "folds" if self.folds is not None else "holdout"
+        return {name: getattr(self, name)}
+
+    def __str__(self) -> str:
+        if self.outside:
+            return "val split, outside the budget"
+        return f"folds={self.folds}" if self.folds is not None else f"holdout={self.holdout:g}"
+
+
+_NUMBERS: Mapping[str, Knob] = {
+    "lr": Knob(default=1e-3, low=0.0, low_excluded=True, help="peak learning rate"),
+    "freeze_depth": Knob(default=0.0, low=0.0, high=1.0, help="share of the boundaries frozen"),
+    "frozen_blocks": Knob(default=-1, low=-1, integer=True, help="number of boundaries frozen"),
+    "repeat": Knob(default=0, low=0, integer=True, help="which draw of the labels"),
+    "seed": Knob(default=0, low=0, integer=True, help="of every random draw"),
+}
+_EXCLUSIVE = ("freeze_depth", "frozen_blocks", "train_blocks")
+
+
+def _knob(name: str) -> Any:
+    return field(default=KNOBS[name].default)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSpec:
+    """Everything that decides the outcome of one trial, apart from the images themselves.
+
+    Attributes:
+        backbone: `NAME[@WEIGHTS]`, as the registry reads it.
+        lr: peak learning rate, above 0.
+        label_budget: labelled images for training and validation together.
+        freeze_depth: share of the boundaries in the frozen prefix, 0..1; or None.
+        frozen_blocks: number of boundaries in the prefix, -1 for all; or None.
+        train_blocks: first and last of the blocks that learn, `"3-5"`, beside the head; or None.
+            Exactly one of the three is given.
+        validation: how the budget pays for validation.
+        objective: the metric reported as `val_objective`.
+        augment: random views of the training images; None for the images as they are.
+        repeat: which draw of the labelled subset.
+        seed: of the sweep.
+        steps, ...: the knobs of `KNOBS`.
+
+    Raises:
+        SpecError: with every problem found, one a line.
+    """
+
+    backbone: str
+    lr: float
+    label_budget: LabelBudget
+    freeze_depth: float | None = None
+    frozen_blocks: int | None = None
+    train_blocks: str | None = None
+    validation: Validation = Validation()
+    objective: Metric = Metric.ACCURACY
+    augment: Augmentation | None = None
+    repeat: int = 0
+    seed: int = 0
+    steps: int = _knob("steps")
+    reports: int = _knob("reports")
+    batch_size: int | str = _knob("batch_size")
+    optimizer: str = _knob("optimizer")
+    weight_decay: float = _knob("weight_decay")
+    layer_decay: float = _knob("layer_decay")
+    warmup: float = _knob("warmup")
+    label_smoothing: float = _knob("label_smoothing")
+    head_init: str = _knob("head_init")
+    interpolation: float | str = _knob("interpolation")
+    batchnorm: str = _knob("batchnorm")
+    trainable: str = _knob("trainable")
+    image_size: int | str = _knob("image_size")
+    precision: str = _knob("precision")
+
+    def __post_init__(self) -> None:
+        problems, accepted = [], set[str]()
+        backbone: object = self.backbone
+        if not isinstance(backbone, str):
+            problems.append(f"backbone: got {backbone!r}; allowed: text NAME[@WEIGHTS]")
+        for name, knob in {**KNOBS, **_NUMBERS}.items():
+            value = getattr(self, name)
+            if value is None and name in _EXCLUSIVE:
+                continue
+            if not knob.accepts(value):
+                problems.append(f"{name}: got {value!r}; allowed: {knob.allowed}")
+                continue
+            accepted.add(name)
+            if knob.integer and not isinstance(value, str):
+                object.__setattr__(self, name, int(value))  # 200.0 is a whole number, too
+        if {"steps", "reports"} <= accepted and self.reports > self.steps:
+            problems.append(f"reports: got {self.reports}; allowed: at most steps ({self.steps})")
+        if self.train_blocks is not None and block_range(self.train_blocks) is None:
+            problems.append(
+                f"train_blocks: got {self.train_blocks!r}; allowed: text FIRST-LAST, from 1"
+            )
+        if sum(getattr(self, name) is not None for name in _EXCLUSIVE) != 1:
+            problems.append(f"{', '.join(_EXCLUSIVE)}: give exactly one of the three")
+        if problems:
+            raise SpecError("\n".join(problems))
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of JSON values that `from_json` reads back to an equal spec.
+
+        Settings that 0.1.0 did not have are left out at their defaults.
+        """
+        data = without_added_defaults(asdict(self))
+        data["label_budget"] = self.label_budget.to_json()
+        data["validation"] = self.validation.to_json()
+        data["objective"] = self.objective.value
+        data["augment"] = self.augment and self.augment.to_json()
+        return {key: value for key, value in data.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TrialSpec:
+        """The spec written by `to_json`; knobs left out take their defaults.
+
+        Raises:
+            SpecError: an unknown or missing key, or a value that is not allowed.
+        """
+        known = {f.name for f in fields(cls)}
+        problems = [
+            f"{key}: unknown; known keys: {', '.join(sorted(known))}"
+            for key in sorted(set(data) - known)
+        ]
+        # Stand-ins for what is missing or wrong, so that the rest is checked all the same.
+        values: dict[str, Any] = {"backbone": "", "lr": 1.0, "label_budget": LabelBudget()}
+        problems += [f"{key}: missing" for key in sorted(set(values) - set(data))]
+        readers: dict[str, Callable[[Any], Any]] = {
+            "label_budget": _read_budget,
+            "validation": Validation.parse,
+            "objective": _read_metric,
+            "augment": _read_augment,
+        }
+        for key in sorted(known & set(data)):
+            try:
+                values[key] = readers[key](data[key]) if key in readers else data[key]
+            except SpecError as error:
+                problems.append(str(error))
+        try:
+            spec = cls(**values)
+        except SpecError as error:
+            problems.append(str(error))
+        if problems:
+            raise SpecError("\n".join(problems))
+        return spec
+
+
+def _read_budget(value: object) -> LabelBudget:
+    try:
+        return LabelBudget.parse(value)
+    except SpecError as error:
+        raise SpecError(f"label_budget: {error}") from None
+
+
+def _read_augment(value: object) -> Augmentation | None:
+    return None if value is None else Augmentation.parse(value)
+
+
+def _read_metric(value: Any) -> Metric:
+    try:
+        return Metric(value)
+    except ValueError:
+        raise SpecError(f"objective: got {value!r}; allowed: {', '.join(Metric)}") from None

@@ -1,0 +1,210 @@
+"""The linear probe of a draw of labels: a baseline, and the start of every trained head.
+
+Features are the rows of the backbone's last boundary for the images as they are, without views, so
+that the probe, and with it the start, is the same whatever part of the backbone is trained behind
+it (Kumar et al., Fine-Tuning can Distort Pretrained Features, 2022, LP-FT).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trainable.data.budget import Fold, validation_parts
+from trainable.data.images import LabelledImages
+from trainable.errors import DataError
+from trainable.memory import nothing
+from trainable.spec.trial_spec import Validation
+from trainable.training.logistic import LinearClassifier, fit_path
+from trainable.training.scores import Scores, score
+
+INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+"""Strengths C tried, in the sense of scikit-learn: the larger, the weaker the penalty."""
+
+UNVALIDATED_PENALTY = 1.0
+"""C where no image of a draw can validate it: scikit-learn's default, the middle of those tried."""
+
+MEMO_BYTES = 256 * 2**20
+"""Most that the classifiers of a `ProbeMemo` take."""
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Probe:
+    """Logistic regressions on one draw of labels, all of one penalty.
+
+    Attributes:
+        inverse_penalty: C, chosen by the log loss of the pooled validation predictions.
+        validation: scores of these predictions; None where the draw has no validation parts.
+        folds: one classifier a validation part, fitted on its training images; on the CPU.
+        whole: fitted on the whole draw; on the CPU.
+    """
+
+    inverse_penalty: float
+    validation: Scores | None
+    folds: tuple[LinearClassifier, ...]
+    whole: LinearClassifier
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the classifiers take."""
+        return sum(one.weight.nbytes + one.bias.nbytes for one in (*self.folds, self.whole))
+
+
+def parts_of_draw(
+    images: LabelledImages, subset: Indices, validation: Validation
+) -> tuple[Indices, list[Fold]]:
+    """The images that the probe of a draw looks at, and its folds, if there are any.
+
+    Where there are no such validation images, the draw is cross-validated instead; where it cannot
+    be, as with one label or one group of a class, it has no folds.
+
+    Args:
+        images: all images.
+        subset: (M,) indices of the drawn subset.
+        validation: where validation images come from.
+
+    Returns:
+        See `validation_parts`.
+    """
+    for way in (validation, Validation()):
+        with contextlib.suppress(DataError):
+            return validation_parts(images, subset, validation=way)
+    return subset, []
+
+
+def fit_probe(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    folds: Sequence[Fold],
+    num_drawn: int,
+    num_classes: int,
+    beat: Callable[[], None] = nothing,
+) -> Probe:
+    """Choose C on the folds, then fit at that C.
+
+    The lowest log loss of the pooled validation predictions decides; ties go to the stronger
+    penalty. Without folds it is `UNVALIDATED_PENALTY`.
+
+    Args:
+        features: (N, D) floats, those of the draw first.
+        labels: (N,) int64 class ids, on the same device.
+        folds: validation parts, as positions among the rows.
+        num_drawn: how many of the rows are the draw.
+        num_classes: of the task.
+        beat: called now and then while there is progress, as a sign of life.
+    """
+
+    def fit(rows: Tensor | slice, inverse_penalties: Sequence[float]) -> list[LinearClassifier]:
+        return fit_path(
+            features[rows],
+            labels[rows],
+            num_classes=num_classes,
+            inverse_penalties=inverse_penalties,
+            beat=beat,
+        )
+
+    def at(positions: Indices) -> Tensor:
+        return torch.from_numpy(positions).to(features.device)
+
+    inverse_penalty, scores = UNVALIDATED_PENALTY, None
+    fitted: list[LinearClassifier] = []
+    if folds:
+        paths = [fit(at(fold.train), INVERSE_PENALTIES) for fold in folds]
+        truth = torch.cat([labels[at(fold.val)] for fold in folds]).cpu()
+        tried = []
+        for number in range(len(INVERSE_PENALTIES)):
+            predictions = [
+                path[number].log_probabilities(features[at(fold.val)])
+                for path, fold in zip(paths, folds, strict=True)
+            ]
+            tried.append(score(torch.cat(predictions).cpu(), truth))
+        best = min(range(len(tried)), key=lambda number: tried[number].log_loss)
+        inverse_penalty, scores = INVERSE_PENALTIES[best], tried[best]
+        fitted = [path[best] for path in paths]
+    (whole,) = fit(slice(num_drawn), [inverse_penalty])
+    return Probe(
+        inverse_penalty=inverse_penalty,
+        validation=scores,
+        folds=tuple(classifier.to("cpu") for classifier in fitted),
+        whole=whole.to("cpu"),
+    )
+
+
+class ProbeMemo:
+    """Remembers probes, so that all trials of a process that start from one fit it once.
+
+    Those that were used longest ago are forgotten first.
+
+    Args:
+        most_bytes: memory that they may take.
+    """
+
+    def __init__(self, most_bytes: int = MEMO_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._probes: OrderedDict[str, Probe] = OrderedDict()
+
+    def get(self, key: str, fit: Callable[[], Probe]) -> Probe:
+        """The probe of a key, fitted if it is not remembered.
+
+        Args:
+            key: says everything that the probe depends on.
+            fit: fits it.
+        """
+        probe = self._probes.pop(key, None) or fit()
+        self._probes[key] = probe
+        while sum(one.num_bytes for one in self._probes.values()) > self._most_bytes:
+            self._probes.popitem(last=False)
+        return probe
+
+
+def probe_of_draw(
+    images: LabelledImages,
+    subset: Indices,
+    *,
+    validation: Validation,
+    features: Callable[[Indices], Tensor],
+    features_key: Mapping[str, Any],
+    memo: ProbeMemo | None = None,
+    beat: Callable[[], None] = nothing,
+) -> Probe:
+    """The probe of a drawn subset; see `fit_probe`.
+
+    Args:
+        images: all images.
+        subset: (M,) indices of the drawn subset.
+        validation: where validation images come from; see `parts_of_draw`.
+        features: gives the (N, D) features of some images.
+        features_key: JSON values that features depend on, the content of the images aside.
+        memo: where the probe is remembered; None fits it here.
+        beat: called now and then while there is progress, as a sign of life.
+    """
+    rows, folds = parts_of_draw(images, subset, validation)
+
+    def fit() -> Probe:
+        found = features(rows)
+        return fit_probe(
+            found,
+            torch.from_numpy(images.labels[rows]).to(found.device),
+            folds=folds,
+            num_drawn=len(subset),
+            num_classes=images.num_classes,
+            beat=beat,
+        )
+
+    if memo is None:
+        return fit()
+    parts = [subset, *(rows[part] for fold in folds for part in (fold.train, fold.val))]
+    key = {"features": dict(features_key), "images": images.fingerprint_of(parts)}
+    return memo.get(json.dumps(key, sort_keys=True), fit)

@@ -1,0 +1,136 @@
+"""Whether a configuration can be trained, found out before any trial: one update of few images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from trainable.backbones import Backbone
+from trainable.device import one_thread
+from trainable.errors import BackboneError, SpecError, TrainableError
+from trainable.graphs.graph import cheapest_device
+from trainable.memory import Memory
+from trainable.spec.trial_spec import TrialSpec
+from trainable.training.configuration import Configuration
+from trainable.training.learner import Learners
+from trainable.training.updating import Examples
+
+MOST_IMAGES = 2
+"""Images of a rehearsed batch: layers that refuse a batch of one image take one of two or more."""
+
+
+@one_thread()
+@torch.random.fork_rng(devices=[])
+def rehearse(spec: TrialSpec, backbone: Backbone, *, num_train: int, num_classes: int) -> None:
+    """Make sure that a configuration can make an update, and predict one image.
+
+    Neither weights nor images are read: where a real update takes long, it is made on the meta
+    device, and made in earnest only if it fails there.
+
+    Args:
+        spec: the configuration; it is rehearsed in fp32, whatever its precision.
+        backbone: the one that `spec.backbone` names.
+        num_train: training images, by which `auto` is resolved.
+        num_classes: outputs of the head.
+
+    Raises:
+        SpecError: a setting is not one that it can be trained with; the message begins with its
+            key.
+        BackboneError: it cannot be trained at this image size, whatever the settings.
+    """
+    rehearsal = _Rehearsal(spec, backbone, num_train=num_train, num_classes=num_classes)
+    resolved = rehearsal.resolved
+    reason = rehearsal.failure(resolved)
+    if reason is None:
+        return
+    size = f"{resolved.image_size} x {resolved.image_size} pixels"
+    if resolved.batch_size == 1 and rehearsal.failure(replace(resolved, batch_size=2)) is None:
+        remedy = ", or batchnorm: eval" if resolved.batchnorm == "train" else ""
+        raise SpecError(
+            f"batch_size: got 1; {spec.backbone} cannot learn from one image of {size} at a time "
+            f"with batchnorm: {spec.batchnorm}: {reason}. Allowed: a whole number from 2{remedy}"
+        )
+    if (
+        resolved.batchnorm == "train"
+        and rehearsal.failure(replace(resolved, batchnorm="eval")) is None
+    ):
+        raise SpecError(
+            f"batchnorm: got {spec.batchnorm}; {spec.backbone} cannot learn from images of {size} "
+            f"with statistics of the batch: {reason}. Allowed: eval"
+        )
+    raise BackboneError(
+        f"{spec.backbone}: cannot be trained on images of {size}: {reason}. Try another "
+        "image_size, or freeze all of it with freeze_depth: 1"
+    )
+
+
+class _Rehearsal:
+    """Tries updates of one backbone that is cut at one place.
+
+    Args: see `rehearse`.
+
+    Attributes:
+        resolved: the configuration without any `auto`.
+    """
+
+    def __init__(
+        self, spec: TrialSpec, backbone: Backbone, *, num_train: int, num_classes: int
+    ) -> None:
+        self._backbone = backbone
+        self._num_classes = num_classes
+        size = spec.image_size
+        if isinstance(size, str):
+            size = backbone.weights.preprocessing.image_size
+        self._size = size
+        self._device = cheapest_device(backbone.traced(size).module, size)
+        self._spec = replace(spec, precision="fp32", interpolation=1.0)
+        self._configuration = self._configured(self._device)
+        self.resolved = self._configuration.resolve(num_train)
+
+    def failure(self, resolved: TrialSpec) -> str | None:
+        """Why an update or a prediction fails with these settings, in one line; None if none does.
+
+        Args:
+            resolved: differs from the attribute in what does not move the cut.
+        """
+        reason = _failure(self._configuration, resolved, self._num_classes, self._device)
+        if reason is None or self._device.type == "cpu":
+            return reason
+        # Some layers look at values, of which the meta device has none.
+        processor = torch.device("cpu")
+        return _failure(self._configured(processor), resolved, self._num_classes, processor)
+
+    def _configured(self, device: torch.device) -> Configuration:
+        backbone = self._backbone
+        if device.type == "meta":
+            backbone = backbone.outlined(self._size)
+        return Configuration(self._spec, backbone, num_classes=self._num_classes, device=device)
+
+
+def _failure(
+    configuration: Configuration, resolved: TrialSpec, num_classes: int, device: torch.device
+) -> str | None:
+    """Why a copy of the suffix cannot be trained on a device, in one line; None if it can."""
+    boundary, size = configuration.split.boundary, configuration.image_size
+    shape = (3, size, size) if boundary is None else boundary.shape
+    count = min(int(resolved.batch_size), MOST_IMAGES)
+    examples = Examples(
+        torch.zeros((count, *shape), device=device),
+        torch.arange(count, device=device) % num_classes,
+    )
+    try:
+        learners = configuration.learners(
+            [examples],
+            names=["rehearsal"],
+            spec=resolved,
+            initial_heads=None,
+            memory=Memory(device),
+        )
+        if isinstance(learners, Learners):  # a head alone takes batches of any size
+            learners.rehearse()
+    except TrainableError:
+        raise
+    except Exception as error:
+        return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+    return None

@@ -1,0 +1,116 @@
+"""What comes out of a trial: its reports, what was resolved and counted, its test predictions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from trainable.spec.trial_spec import TrialSpec
+from trainable.training.scores import Scores, score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One evaluation of a trial, over the pooled predictions of all validation parts.
+
+    Attributes:
+        report: number of the report; 0 is the start, before any update.
+        step: updates made so far, of each fold.
+        train_loss: mean over the updates since the last report and over folds, in nats; None of
+            the start.
+        val_loss: log loss, in nats.
+        val_accuracy: 0..1.
+        val_balanced_accuracy: 0..1.
+        val_objective: the one of these that the spec's objective names.
+        elapsed_s: since the trial began.
+        interpolation: share of the way from the start to the trained weights at which the
+            predictions were made, 0..1.
+    """
+
+    report: int
+    step: int
+    train_loss: float | None
+    val_loss: float
+    val_accuracy: float
+    val_balanced_accuracy: float
+    val_objective: float
+    elapsed_s: float
+    interpolation: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialFacts:
+    """What was resolved and counted when a trial was set up.
+
+    Attributes:
+        spec: the spec with every `auto` resolved.
+        weights: which weights the backbone has.
+        boundary: node after which the backbone is cut; None where nothing is frozen.
+        frozen_boundaries: number of boundaries in the prefix.
+        num_boundaries: of the backbone.
+        prefix_params_fraction: share of all parameters that lie in the prefix, 0..1.
+        prefix_flops_fraction: share of the forward pass before the head, 0..1.
+        trainable_params: parameters that learn, those of the new head included.
+        total_params: of prefix and suffix.
+        labels_used: images drawn, for training and validation together.
+        num_classes: classes of the task.
+        labels_per_class: the budget, or labels_used / num_classes where it is not per class.
+        folds: validation parts.
+        num_val: images scored by each report.
+        device: name of the device.
+    """
+
+    spec: TrialSpec
+    weights: str
+    boundary: str | None
+    frozen_boundaries: int
+    num_boundaries: int
+    prefix_params_fraction: float
+    prefix_flops_fraction: float
+    trainable_params: int
+    total_params: int
+    labels_used: int
+    num_classes: int
+    labels_per_class: float
+    folds: int
+    num_val: int
+    device: str
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of JSON values."""
+        return {**asdict(self), "spec": self.spec.to_json()}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TestResult:
+    """Predictions on the test split, in the order of the images.
+
+    Attributes:
+        predicted: (N,) int64 class ids.
+        probability: (N,) float32 of the predicted class.
+        label_probability: (N,) float32 of the true class.
+        scores: of all of them.
+    """
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+    predicted: npt.NDArray[np.int64]
+    probability: npt.NDArray[np.float32]
+    label_probability: npt.NDArray[np.float32]
+    scores: Scores
+
+    @classmethod
+    def of(cls, log_probabilities: Tensor, labels: Tensor) -> TestResult:
+        """The result of (N, C) log-probabilities against (N,) labels, both on the CPU."""
+        best = log_probabilities.max(dim=1)
+        truth = log_probabilities.gather(1, labels[:, None])[:, 0]
+        return cls(
+            predicted=best.indices.numpy(),
+            probability=best.values.exp().float().numpy(),
+            label_probability=truth.exp().float().numpy(),
+            scores=score(log_probabilities, labels),
+        )
