@@ -267,7 +267,7 @@ def test_a_diverged_trial_is_pruned_a_failing_one_failed_and_the_rest_goes_on(
     space = tmp_path / "faulty.yaml"
     space.write_text(
         "dataset: {source: digits}\n"
-        "search: {backbone: tiny_strokes, frozen_blocks: [5, 99], lr: [1e-3, 1e30]}\n"
+        "search: {backbone: tiny_strokes, batch_size: [8, 1000000000000], lr: [1e-3, 1e30]}\n"
         "sampler: {name: grid}\n"
     )
     done = launch_in("search.label_budget=5", "trials=4", space=space)
@@ -277,11 +277,11 @@ def test_a_diverged_trial_is_pruned_a_failing_one_failed_and_the_rest_goes_on(
     failed, pruned = rows[rows.state == "failed"], rows[rows.state == "pruned"]
     assert (rows.state == "complete").sum() == 1
     assert len(failed) == 2
-    assert failed.failure.str.contains("this backbone has 7 boundaries").all()
+    assert failed.failure.str.contains("allocate").all()
     assert list(pruned.failure) == ["nonfinite"]
     assert done.output["failures"] == 2
     assert run_cli(["status", str(done.path)]) == 0
-    assert "this backbone has 7 boundaries" in capsys.readouterr().out
+    assert "allocate" in capsys.readouterr().out
     states = [trial.state for trial in studies(done.path)["b5"].get_trials()]
     assert TrialState.RUNNING not in states
 

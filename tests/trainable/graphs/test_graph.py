@@ -270,7 +270,7 @@ def test_optional_arguments_are_bound_to_their_defaults() -> None:
 def test_model_that_depends_on_tensor_values_says_what_to_do() -> None:
     message = (
         r"DependsOnValues cannot be traced by torch\.fx: .*"
-        r"\(test_trainable_graphs\.py, line \d+\)\. "
+        r"\(test_graph\.py, line \d+\)\. "
         r"Control flow .* function decorated with torch\.fx\.wrap"
     )
     with pytest.raises(BackboneError, match=message):
