@@ -96,15 +96,15 @@ class Axes:
 
 
 CURRENT = Axes(
-    freeze_depth=(0.5, 0.75),
+    freeze_depth=(0.25, 0.5, 0.75),
     lr=(1e-4, 1e-3),
     training={
-        "steps": 60,
+        "steps": 120,
         "reports": 4,
         "batch_size": 32,
         "augment": {
-            "ops": ["horizontal_flip", {"resized_crop": {"scale": [0.7, 1.0]}}],
-            "views": 4,
+            "ops": ["horizontal_flip", {"resized_crop": {"scale": [0.5, 1.0]}}],
+            "views": 8,
         },
     },
 )

@@ -108,12 +108,12 @@ def starter(
     lines += [
         "  freeze_depth: {low: 0.0, high: 0.75, step: 0.25}"
         if gpu
-        else "  freeze_depth: [0.5, 0.75]  # without a GPU little can be trained",
+        else "  freeze_depth: [0.25, 0.5, 0.75]  # without a GPU not all of it can be trained",
         "  lr: {low: 1.0e-4, high: 1.0e-3, log: true}",
         f"  label_budget: [{', '.join(map(str, budgets))}]  # labels per class; one study each",
-        f"training: {{steps: {200 if gpu else 60}, reports: 4, batch_size: 32}}",
+        f"training: {{steps: {200 if gpu else 120}, reports: 4, batch_size: 32}}",
         "# random views of training images; without horizontal_flip where left is not right",
-        "augment: {ops: [horizontal_flip, {resized_crop: {scale: [0.7, 1.0]}}], views: 4}",
+        "augment: {ops: [horizontal_flip, {resized_crop: {scale: [0.5, 1.0]}}], views: 8}",
         "validation: {folds: 3}  # paid from inside the label budget",
         "# objective: {metric: accuracy}  # left out: balanced_accuracy where the commonest class",
         "#   of the test images has more than 1.5 times its share under balance, else accuracy",

@@ -45,9 +45,9 @@ def test_budgets_are_those_that_the_smallest_class_allows(
     assert list(space.label_budgets) == [LabelBudget(per_class=budget) for budget in budgets]
 
 
-def test_without_a_gpu_little_is_trained_and_with_one_all_may_be() -> None:
+def test_without_a_gpu_less_is_trained_and_with_one_all_may_be() -> None:
     depths = {gpu: read(folder(a=9, b=9), gpu=gpu).axes["freeze_depth"] for gpu in (False, True)}
-    assert depths[False].domains[0].grid() == (0.5, 0.75)
+    assert depths[False].domains[0].grid() == (0.25, 0.5, 0.75)
     assert depths[True].domains[0].grid() == (0.0, 0.25, 0.5, 0.75)
 
 
