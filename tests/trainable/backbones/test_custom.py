@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from trainable.backbones import Backbone, load_weights, shipped_modules
+from trainable.backbones import Backbone, custom_models, load_weights, shipped_modules
 from trainable.cutting.boundaries import boundaries
 from trainable.cutting.freezing import frozen_between
 from trainable.data.images import LabelledImages
@@ -69,6 +69,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (package / "models.py").write_text(CODE)
     (package / "others.py").write_text("from nets_of_mine.models import plain")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(custom_models, "_found_here", {})  # what other tests have imported
     yield tmp_path
     for name in [name for name in sys.modules if name.startswith("nets_of_mine")]:
         del sys.modules[name]
