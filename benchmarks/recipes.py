@@ -45,12 +45,12 @@ import torch
 
 from benchmarks.pretrained import BACKBONES
 from trainable.backbones import Backbone, load_weights
-from trainable.data.budget import draw_subset
-from trainable.data.images import LabelledImages, Split
-from trainable.features.keeping import FeatureCache, open_cache
+from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.subsets import draw_subset
+from trainable.features.cache import FeatureCache, open_cache
 from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec, Validation
 from trainable.training.baselines import run_baseline
-from trainable.training.finetune import DivergedError, Trial
+from trainable.training.trial import DivergedError, Trial
 
 try:
     from trainable.training.probe import ProbeMemo

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.running.continuity import differences
+from orchestrator.running.resume_checks import differences
 from tests.pins.computed import PINS, all_pins
 
 

@@ -12,10 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trainable.backbones import Backbone, load_weights
-from trainable.data.images import LabelledImages
+from trainable.data.labelled_images import LabelledImages
 from trainable.errors import SpecError, TrainableError
 from trainable.spec.trial_spec import TrialSpec
-from trainable.training.finetune import DivergedError, Trial
+from trainable.training.trial import DivergedError, Trial
 
 
 def main(arguments: list[str] | None = None) -> int:

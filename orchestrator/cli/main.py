@@ -24,7 +24,6 @@ from orchestrator.cli.commands import (
     jobs,
     launch,
     leaderboard,
-    listing,
     predict,
     query,
     report,
@@ -33,9 +32,10 @@ from orchestrator.cli.commands import (
     submit,
     validate,
 )
+from orchestrator.cli.commands import list as list_command
 from orchestrator.errors import SweepError, UsageError
-from orchestrator.formats import plain_lines
-from orchestrator.running.meanwhile import unfinished
+from orchestrator.running.background import unfinished
+from orchestrator.text import plain_lines
 
 ALLOCATIONS = 20_000
 """Objects between two collections of garbage. Imports make many that stay, and Python's usual 700
@@ -78,7 +78,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "logs": jobs.logs,
     "stop": jobs.stop,
     "status": status.status,
-    "list": listing.list_runs,
+    "list": list_command.list_runs,
     "leaderboard": leaderboard.leaderboard,
     "query": query.query,
     "report": report.report,

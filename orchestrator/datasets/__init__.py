@@ -15,9 +15,9 @@ from orchestrator.datasets.checks import (
     note_groups,
     note_unlabelled,
 )
-from orchestrator.datasets.drawing import Drawing
+from orchestrator.datasets.image_reader import Demand, Reading, touch_all_drawn
 from orchestrator.datasets.listing import Listing, Note
-from orchestrator.datasets.reading import Demand, Reading, touch_all_drawn
+from orchestrator.datasets.test_split import TestSplitter
 from orchestrator.space import (
     ALL_BITS,
     DatasetSection,
@@ -28,8 +28,8 @@ from orchestrator.space import (
     TorchvisionSection,
 )
 from orchestrator.space.problems import Problems
-from trainable.data.images import LabelledImages, Split
-from trainable.modalities.image.pictures import ValueRange, narrowed
+from trainable.data.labelled_images import LabelledImages, Split
+from trainable.modalities.image.decoding import ValueRange, narrowed
 from trainable.spec.trial_spec import LabelBudget
 
 __all__ = ["Dataset", "Demand", "Note", "load_images", "read_dataset"]
@@ -109,7 +109,7 @@ def _read(
     keep_val: bool,
 ) -> Dataset:
     reading = Reading(listing)
-    drawing = Drawing(listing, share=section.test, seed=demand.seed, keep_val=keep_val)
+    drawing = TestSplitter(listing, share=section.test, seed=demand.seed, keep_val=keep_val)
 
     def is_touched(row: int, digest: bytes) -> bool:
         return drawing.place(row, digest) or demand.everything
@@ -180,7 +180,7 @@ def _note_outliers(extents: Sequence[ValueRange], whole: ValueRange) -> list[Not
 
 
 def _check(
-    images: LabelledImages, drawing: Drawing, listing: Listing, problems: Problems
+    images: LabelledImages, drawing: TestSplitter, listing: Listing, problems: Problems
 ) -> list[Note]:
     """What is wrong with the images as they are split, before any of the pool is kept."""
     notes = check_split(images, problems)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.datasets.likeness import alike, escaped
 from orchestrator.datasets.listing import Listing, Note
+from orchestrator.datasets.name_keys import alike, escaped
 from orchestrator.space.problems import Problems, some
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 
 _MOST_NAMED = 5
 _UNLABELLED = "-1"

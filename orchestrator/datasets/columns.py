@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from orchestrator.datasets.splits import SPLITS_ALLOWED, split_of
 from orchestrator.space.problems import KeyPath, Problems, did_you_mean, some
-from trainable.data.images import Split
+from trainable.data.labelled_images import Split
 
 _FILL = ". Fill them in, or leave these rows out"
 

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from orchestrator.datasets.tiles import tile
-from orchestrator.formats import plain
-from trainable.data.images import LabelledImages
-from trainable.modalities.image.pictures import read_picture
+from orchestrator.datasets.thumbnails import tile
+from orchestrator.text import plain
+from trainable.data.labelled_images import LabelledImages
+from trainable.modalities.image.decoding import decode_image
 
 TILE = 72
 """Side of each image, in pixels."""
@@ -50,7 +50,7 @@ def contact_sheet(
         top = line * (TILE + _GAP)
         draw.text((_GAP, top + TILE // 2 - 6), _short(name), fill=_INK)
         for column, index in enumerate(chosen):
-            picture = read_picture(images.encoded(int(index)), value_range=images.value_range)
+            picture = decode_image(images.encoded(int(index)), value_range=images.value_range)
             picture = tile(picture, TILE)
             sheet.paste(picture, (_LABEL_WIDTH + column * (TILE + _GAP), top))
     return sheet

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.datasets.splits import content_uniforms, share_of_test
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 
 NUM_TEST = 797
 """Images of the source's own test split: a fixed draw by content, whatever the sweep's seed."""

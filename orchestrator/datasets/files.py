@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path, PurePath
 
-from orchestrator.datasets.likeness import likeness
 from orchestrator.datasets.listing import Ints, Read
+from orchestrator.datasets.name_keys import likeness
 from trainable.errors import DataError
-from trainable.modalities.image.pictures import image_suffixes
+from trainable.modalities.image.decoding import image_suffixes
 
 MAX_FILE_BYTES = 2**30
 """A larger file is no photo; it is refused before it is read."""

@@ -15,7 +15,7 @@ from orchestrator.datasets.listing import Listing
 from orchestrator.datasets.splits import split_of
 from orchestrator.space import FolderSection
 from orchestrator.space.problems import Problems, shown, some
-from trainable.data.images import Split
+from trainable.data.labelled_images import Split
 
 _PATH = ("dataset", "path")
 _GROUP = ("dataset", "group")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from itertools import combinations
 
-from orchestrator.datasets.likeness import likeness
+from orchestrator.datasets.name_keys import likeness
 from orchestrator.datasets.splits import SPLIT_WORDS, split_of
 from orchestrator.space.problems import some
 

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from trainable.data.images import LabelledImages
+from trainable.data.labelled_images import LabelledImages
 from trainable.errors import DataError
-from trainable.modalities.image.pictures import read_picture
+from trainable.modalities.image.decoding import decode_image
 
 SIDE = 16
 """Side of the grey thumbnails that are compared, in pixels."""
@@ -37,7 +37,7 @@ def thumbnails(images: LabelledImages, indices: npt.NDArray[np.int64]) -> Thumbn
     found = np.empty((len(indices), SIDE, SIDE), dtype=np.uint8)
     for row, index in enumerate(indices):
         try:
-            picture = read_picture(images.encoded(int(index)), value_range=images.value_range)
+            picture = decode_image(images.encoded(int(index)), value_range=images.value_range)
         except DataError as error:
             raise DataError(f"{images.paths[index]}: {error}") from error
         found[row] = np.asarray(picture.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.datasets.likeness import likeness
-from trainable.data.images import Split
+from orchestrator.datasets.name_keys import likeness
+from trainable.data.labelled_images import Split
 
 SPLIT_WORDS: Mapping[str, Split] = {
     "train": Split.POOL,

@@ -18,8 +18,8 @@ from orchestrator.datasets.files import (
     is_image,
     unfetched,
 )
-from orchestrator.datasets.likeness import alike, escaped, likeness
 from orchestrator.datasets.listing import Listing, Note
+from orchestrator.datasets.name_keys import alike, escaped, likeness
 from orchestrator.datasets.table_file import TABLE_SUFFIXES, TABLES_ALLOWED, TableFile
 from orchestrator.datasets.table_paths import Speller, by_ending, remedies, spelled
 from orchestrator.space import TableSection

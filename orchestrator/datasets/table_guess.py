@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from orchestrator.datasets.columns import in_family
 from orchestrator.datasets.files import Refusal, Root, is_image, suffix_of
-from orchestrator.datasets.likeness import likeness
+from orchestrator.datasets.name_keys import likeness
 from orchestrator.datasets.splits import split_of
 from orchestrator.datasets.table_file import TABLE_SUFFIXES, TableFile
 from orchestrator.datasets.table_paths import remedies, spelled

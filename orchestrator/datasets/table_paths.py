@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from orchestrator.datasets.endings import Endings, joined, without_suffix
 from orchestrator.datasets.files import Root, is_image
 from orchestrator.datasets.listing import Note
+from orchestrator.datasets.path_suffixes import PathsBySuffix, joined, without_suffix
 
 MOST_ENTRIES = 50_000
 """Files and folders that are looked through for those that a table may mean."""
@@ -139,7 +139,7 @@ def by_ending(
     paths: Sequence[str], refused: Sequence[str], root: Root
 ) -> tuple[list[str], list[Note]]:
     """The paths, those that lead to no file replaced by the file whose path ends most alike."""
-    endings = Endings(root)
+    endings = PathsBySuffix(root)
     found = {path: file for path in refused if (file := endings.find(path)) is not None}
     if not found:
         return list(paths), []
@@ -167,7 +167,7 @@ def remedies(paths: Sequence[str], refused: Sequence[str], root: Root) -> list[R
     return []
 
 
-_Place = tuple[Path, Endings | None]
+_Place = tuple[Path, PathsBySuffix | None]
 """A folder to take for the root, and what matches paths by their ends there."""
 
 
@@ -177,14 +177,14 @@ def _candidates(refused: Sequence[str], root: Root) -> Iterator[list[_Place]]:
     above = [folder for folder in root.path.parents[:_FOLDERS_ABOVE] if folder.parent != folder]
     for folder in (root.path, *above):
         base = Root(folder, follow=True)
-        endings = Endings(base, most=MOST_ENTRIES)
+        endings = PathsBySuffix(base, most=MOST_ENTRIES)
         yield [(joined(folder, place), None) for place in endings.places(refused)]
         files = [file for path in refused if (file := endings.find(path)) is not None]
         if folder == root.path:
             yield [(folder, endings)]
         elif files:
             place = Path(os.path.commonpath([folder / PurePath(file).parent for file in files]))
-            yield [(place, Endings(Root(place, follow=True), most=MOST_ENTRIES))]
+            yield [(place, PathsBySuffix(Root(place, follow=True), most=MOST_ENTRIES))]
 
 
 def _where_they_say(refused: Sequence[str], root: Root) -> list[Path]:

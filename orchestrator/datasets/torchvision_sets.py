@@ -17,7 +17,7 @@ from orchestrator.datasets.listing import Ints, Listing
 from orchestrator.datasets.splits import split_of
 from orchestrator.space import TorchvisionSection
 from orchestrator.space.problems import Problems, did_you_mean, shown
-from trainable.data.images import Split
+from trainable.data.labelled_images import Split
 from trainable.errors import DataError
 
 _NAME = ("dataset", "name")

@@ -11,7 +11,7 @@ from orchestrator.doctor.machine import MachineFacts
 from orchestrator.errors import StorageError
 from orchestrator.recording import stores
 from orchestrator.recording.stores import Place
-from orchestrator.running.cluster_facts import (
+from orchestrator.running.cluster import (
     MOST_SOCKET_BYTES,
     SESSIONS,
     ClusterFacts,

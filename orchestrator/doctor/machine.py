@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 from orchestrator.errors import StorageError
 from orchestrator.processors import usable_processors
-from orchestrator.running.cluster_facts import sessions_folder, token_file
+from orchestrator.running.cluster import sessions_folder, token_file
 from trainable.errors import CacheError
 from trainable.features.store.feature_store import default_folder
 

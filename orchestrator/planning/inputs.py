@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from orchestrator.space import Axis, Choice, Domain, Range, SearchSpace, Value
-from orchestrator.space.combinations import combinations, condition_values, representatives
+from orchestrator.space.grid import combinations, condition_values, representatives
 from trainable.spec.trial_spec import TrialSpec
 
 MOST_SIZES = 8

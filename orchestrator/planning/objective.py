@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from orchestrator.space import SearchSpace
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 from trainable.spec.trial_spec import Metric
 
 MOST_SKEW = Fraction(3, 2)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from orchestrator.datasets import Dataset, Demand, Note, read_dataset
 from orchestrator.errors import UsageError
+from orchestrator.planning.cache_plan import KeptBoundaries, kept_boundaries
 from orchestrator.planning.inputs import backbones, image_sizes
 from orchestrator.planning.objective import decide_objective
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.planning.rehearsals import extreme_trials, problems_of
-from orchestrator.planning.sharing import KeptBoundaries, kept_boundaries
 from orchestrator.space import SearchSpace, load_space, relative_backbone
 from orchestrator.space.problems import space_error
-from trainable import backbones as shelf
+from trainable import backbones as registry
 from trainable.backbones import Backbone, Weights, load_weights
-from trainable.data.images import LabelledImages
+from trainable.data.labelled_images import LabelledImages
 from trainable.errors import BackboneError, SpecError
 from trainable.spec.augmentation import Augmentation
 
@@ -76,7 +76,7 @@ def read_written_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace
         SpaceError: with every problem of the file.
         UsageError: a transform cannot be made.
     """
-    space = load_space(path, overrides, shelf=shelf)
+    space = load_space(path, overrides, registry=registry)
     if space.augment is not None:
         from trainable.modalities.image.views import check_ops
 

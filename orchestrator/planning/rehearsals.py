@@ -10,7 +10,7 @@ from orchestrator.planning.inputs import is_open, planned_sizes
 from orchestrator.planning.plan import Plan
 from orchestrator.space import Axis, Choice, Domain, Range, SearchSpace, Value
 from orchestrator.space.axes import matches
-from orchestrator.space.combinations import combinations, condition_values, representatives
+from orchestrator.space.grid import combinations, condition_values, representatives
 from trainable.errors import BackboneError, SpecError
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 
@@ -101,9 +101,9 @@ def _place(spec: TrialSpec, built: Backbone, num_train: int) -> tuple[tuple[obje
         BackboneError: it does not take images of this size.
     """
     from trainable.cutting.boundaries import boundaries
-    from trainable.training.configuration import num_frozen
     from trainable.training.recipe import resolve_batch_size, resolve_batchnorm
     from trainable.training.rehearsal import MOST_IMAGES
+    from trainable.training.setup import num_frozen
 
     size = spec.image_size
     if isinstance(size, str):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from orchestrator.formats import plural
 from orchestrator.processors import usable_processors
 from orchestrator.space import ResourcesSection
+from orchestrator.text import plural
 
 
 def problems_here(resources: ResourcesSection) -> list[str]:

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from orchestrator.formats import (
+from orchestrator.recording.leaderboard import own_probe, recommended_rows
+from orchestrator.statistics.intervals import Interval, separate_difference
+from orchestrator.text import (
     configuration,
     difference_unit,
     metric_name,
@@ -15,8 +17,6 @@ from orchestrator.formats import (
     score_difference,
     score_with_unit,
 )
-from orchestrator.recording.leaderboard import own_probe, picks
-from orchestrator.statistics.intervals import Interval, separate_difference
 from trainable.spec.trial_spec import Metric
 
 Row = Mapping[str, Any]
@@ -47,7 +47,7 @@ def answer(
     where = f"Tables and journal: {run}"
     if report is not None:
         where = f"Report: {report}, tables and journal beside it"
-    chosen = picks(rows)
+    chosen = recommended_rows(rows)
     if not chosen:
         return [
             "No trial completed, so there is nothing to recommend.",
@@ -152,7 +152,7 @@ def _ties(pick: Row, study: Sequence[Row]) -> list[str]:
 def _compare_with_probe(pick: Row, study: Sequence[Row]) -> str:
     """Whether the best fine-tuned configuration beats the best linear probe, both by validation."""
     tuned, probe = (
-        next(iter(picks(study, method=method)), None) for method in ("finetune", "probe")
+        next(iter(recommended_rows(study, method=method)), None) for method in ("finetune", "probe")
     )
     if tuned is None:
         return (

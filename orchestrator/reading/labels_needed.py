@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from orchestrator.recording.leaderboard import Row, picks
+from orchestrator.recording.leaderboard import Row, recommended_rows
 from orchestrator.recording.scoring import Scores, score_finalists, seen_in_all
 from orchestrator.statistics.intervals import pseudo_values, score_interval
 from trainable.spec.trial_spec import Metric
@@ -148,7 +148,9 @@ def find_labels_needed(
         One for each method that was scored on the test set, fine-tuning first.
     """
     metric = _share_of(rows)
-    curves = {method: _tested(picks(rows, method=method)) for method in ("finetune", "probe")}
+    curves = {
+        method: _tested(recommended_rows(rows, method=method)) for method in ("finetune", "probe")
+    }
     trial_ids = pa.array([row["trial_id"] for curve in curves.values() for row in curve])
     used = predictions.filter(pc.is_in(predictions["trial_id"], trial_ids.cast(pa.string())))
     scores = score_finalists(finals, used, metric)

@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.recording.journal import kept_idle
-from orchestrator.recording.journal_records import reading_contents
+from orchestrator.recording.journal_format import reading_contents
 from orchestrator.recording.leaderboard import build_leaderboard
 from orchestrator.recording.projection import Projection, load_studies
-from orchestrator.recording.runs import Run, find_run
 from orchestrator.recording.stores import Place, locate
+from orchestrator.recording.sweep_directory import Run, find_run
 from orchestrator.recording.tables import SCHEMAS, conform, read_table, table_path, write_table
 from trainable.spec.trial_spec import Metric
 

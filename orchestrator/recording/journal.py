@@ -18,8 +18,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from orchestrator.errors import StorageError, UsageError
-from orchestrator.recording.journal_records import is_record, sound_lines
-from trainable.writing import append, step
+from orchestrator.recording.journal_format import is_record, sound_lines
+from trainable.atomic_files import append, failpoint
 
 _log = logging.getLogger("sft_sweep")
 
@@ -72,7 +72,7 @@ class SweepJournal(JournalFileBackend):
             append(self._file, lines, self._path.name)
             if any(log["op_code"] in self._SYNCED for log in logs):
                 os.fsync(self._file.fileno())
-                step(f"{self._path.name}: synced")
+                failpoint(f"{self._path.name}: synced")
         except OSError as error:
             self._cut(size)  # half a record would spoil the next one
             raise StorageError(
@@ -105,9 +105,9 @@ class SweepJournal(JournalFileBackend):
         return dropped
 
     def _cut(self, size: int) -> None:
-        step(f"{self._path.name}: to be cut")
+        failpoint(f"{self._path.name}: to be cut")
         os.ftruncate(self._file.fileno(), size)
-        step(f"{self._path.name}: cut")
+        failpoint(f"{self._path.name}: cut")
 
     def close(self) -> None:
         """Give the lock back."""

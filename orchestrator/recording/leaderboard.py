@@ -62,7 +62,7 @@ def build_leaderboard(trials: pa.Table, finals: pa.Table, predictions: pa.Table)
     return rows
 
 
-def picks(rows: Iterable[Mapping[str, Any]], *, method: str | None = None) -> list[Row]:
+def recommended_rows(rows: Iterable[Mapping[str, Any]], *, method: str | None = None) -> list[Row]:
     """The configuration to use at each budget: the first ranked row with a test score.
 
     Where no ranked row of a study was scored on the test set, it is the first ranked one; a study

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.planning.inputs import backbones
 from orchestrator.planning.plan import Plan, largest_value, trials_per_study
-from orchestrator.recording import record
+from orchestrator.recording import user_attributes
 from orchestrator.recording.time_left import Training
 from orchestrator.space import SearchSpace
 
@@ -114,20 +114,22 @@ def _measure_one(space: SearchSpace, name: str, study: optuna.Study) -> StudyPro
         updates_left += left
         if trial.state is TrialState.COMPLETE and trial.value is not None:
             values.append(trial.value)
-    attributes = record.attributes_of(study)
-    prefixes = (record.FINAL_PREFIX, record.BASELINE_PREFIX)
+    attributes = user_attributes.attributes_of(study)
+    prefixes = (user_attributes.FINAL_PREFIX, user_attributes.BASELINE_PREFIX)
     others = [value for key, value in attributes.items() if key.startswith(prefixes)]
-    finals_done = sum(key.startswith(record.FINAL_PREFIX) for key in attributes)
-    trials, finished = trials_per_study(space), record.FINISHED in attributes
+    finals_done = sum(key.startswith(user_attributes.FINAL_PREFIX) for key in attributes)
+    trials, finished = trials_per_study(space), user_attributes.FINISHED in attributes
     may_complete = trials - counts[TrialState.PRUNED] - counts[TrialState.FAIL]
     finals = min(space.finalists.count, may_complete) * space.finalists.repeats
-    baselines = attributes[record.ABOUT].get("most_baselines", _baselines_before_0_2(space))
+    baselines = attributes[user_attributes.ABOUT].get(
+        "most_baselines", _baselines_before_0_2(space)
+    )
     expected = finals + baselines
     untried = trials - sum(counts[state] for state in TrialState if state is not TrialState.WAITING)
     best = max if space.objective.maximize else min
     return StudyProgress(
         study=name,
-        labels_per_class=attributes[record.ABOUT]["label_budget"],
+        labels_per_class=attributes[user_attributes.ABOUT]["label_budget"],
         total=trials,
         running=counts[TrialState.RUNNING],
         complete=counts[TrialState.COMPLETE],
@@ -157,10 +159,10 @@ def _updates(trial: FrozenTrial, most_steps: int) -> tuple[float, float, float]:
     """Updates that a trial has told of, tells of with its next report, and has not told of."""
     if trial.state is TrialState.WAITING:
         return 0.0, 0.0, 0.0
-    spec = trial.user_attrs.get(record.PLAN, {}).get("spec", {})
+    spec = trial.user_attrs.get(user_attributes.PLAN, {}).get("spec", {})
     steps, reports = spec.get("steps", most_steps), spec.get("reports", 1)
     last = trial.last_step
-    told = 0 if last is None else trial.user_attrs[record.report_key(last)]["step"]
+    told = 0 if last is None else trial.user_attrs[user_attributes.report_key(last)]["step"]
     if trial.state is TrialState.RUNNING:
         # The first report is of the start, before any update.
         due = 0.0 if last is None else min(steps / reports, steps - told)

@@ -14,8 +14,8 @@ import pyarrow as pa
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.planning.work import START, State
-from orchestrator.recording import record
-from orchestrator.recording.arrays import from_text
+from orchestrator.recording import user_attributes
+from orchestrator.recording.array_text import from_text
 from orchestrator.recording.journal import read_storage
 from orchestrator.recording.leaderboard import build_leaderboard, image_size_in
 from orchestrator.recording.tables import SCHEMA_VERSION, SCHEMAS, conform, write_table
@@ -118,36 +118,40 @@ class Projection:
         return sorted(self._trials, key=lambda key: (order[self._trials[key]["study"]], key))
 
     def _project_study(self, name: str, study: optuna.Study) -> None:
-        attributes = record.attributes_of(study)
-        about = attributes.get(record.ABOUT)
+        attributes = user_attributes.attributes_of(study)
+        about = attributes.get(user_attributes.ABOUT)
         if about is None:
             return
         for trial in study.get_trials(deepcopy=False):
-            key = record.trial_id(name, trial.number)
+            key = user_attributes.trial_id(name, trial.number)
             if trial.state.is_finished() and key not in self._trials:
                 self._trials[key] = self._trial_row(name, about, trial)
                 self._curves[key] = list(self._curve_rows(key, trial))
         for key, value in attributes.items():
-            if key.startswith(record.FINAL_PREFIX):
-                trial_id, _, repeat = key.removeprefix(record.FINAL_PREFIX).rpartition("/")
+            if key.startswith(user_attributes.FINAL_PREFIX):
+                trial_id, _, repeat = key.removeprefix(user_attributes.FINAL_PREFIX).rpartition("/")
                 self._project_test(trial_id, int(repeat), about, value, value["result"])
-            elif key.startswith(record.BASELINE_PREFIX):
+            elif key.startswith(user_attributes.BASELINE_PREFIX):
                 self._project_baseline(name, about, value)
 
     def _trial_row(self, study: str, about: Row, trial: FrozenTrial) -> Row:
         attributes = trial.user_attrs
-        plan = attributes.get(record.PLAN, {"params": {}, "spec": {}})
-        facts = attributes.get(record.FACTS, {})
-        run = attributes.get(record.RUN, {})
+        plan = attributes.get(user_attributes.PLAN, {"params": {}, "spec": {}})
+        facts = attributes.get(user_attributes.FACTS, {})
+        run = attributes.get(user_attributes.RUN, {})
         last = trial.last_step
-        spec = facts.get("spec", plan["spec"]) if last is None else record.resolved_spec(trial)
-        report = attributes[record.report_key(last)] if last is not None else {}
+        spec = (
+            facts.get("spec", plan["spec"])
+            if last is None
+            else user_attributes.resolved_spec(trial)
+        )
+        report = attributes[user_attributes.report_key(last)] if last is not None else {}
         return {
             **self._common(study, about, run),
-            "trial_id": record.trial_id(study, trial.number),
+            "trial_id": user_attributes.trial_id(study, trial.number),
             "state": _STATES[trial.state].value,
             "method": "finetune",
-            "backbone": record.shown_backbone(about, spec.get("backbone")),
+            "backbone": user_attributes.shown_backbone(about, spec.get("backbone")),
             "freeze_depth": _freeze_depth(spec, facts),
             "lr": spec.get("lr"),
             "params": _json(plan["params"]),
@@ -163,13 +167,13 @@ class Projection:
     def _curve_rows(self, key: str, trial: FrozenTrial) -> Iterator[Row]:
         columns = SCHEMAS["curves"].names
         for number in sorted(trial.intermediate_values):
-            report = trial.user_attrs[record.report_key(number)]
+            report = trial.user_attrs[user_attributes.report_key(number)]
             row = {column: value for column, value in report.items() if column in columns}
             yield {"sweep_id": self._sweep_id, "trial_id": key, **row}
 
     def _project_baseline(self, study: str, about: Row, value: Row) -> None:
         task, run, result = value["task"], value["run"], value["result"]
-        key = record.recorded_baseline(study, about, task).trial_id
+        key = user_attributes.recorded_baseline(study, about, task).trial_id
         if key in self._trials:
             return
         row = {
@@ -177,7 +181,7 @@ class Projection:
             "trial_id": key,
             "state": (State.FAILED if result is None else State.COMPLETE).value,
             "method": task["method"],
-            "backbone": record.shown_backbone(about, task["backbone"]),
+            "backbone": user_attributes.shown_backbone(about, task["backbone"]),
             "freeze_depth": None if task["backbone"] is None else 1.0,
             "params": _json({}),
             "spec": _json(task),
@@ -272,7 +276,7 @@ def _gain_over_start(trial: FrozenTrial, objective: Metric) -> float | None:
     if not trial.last_step or START not in trial.intermediate_values:
         return None
     start, last = (
-        trial.user_attrs[record.report_key(number)] for number in (START, trial.last_step)
+        trial.user_attrs[user_attributes.report_key(number)] for number in (START, trial.last_step)
     )
     if start["step"]:
         return None

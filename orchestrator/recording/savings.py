@@ -8,8 +8,8 @@ from typing import Any
 
 import optuna
 
-from orchestrator.formats import percent
-from orchestrator.recording import record
+from orchestrator.recording import user_attributes
+from orchestrator.text import percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +56,12 @@ def measure_savings(studies: Iterable[optuna.Study]) -> Savings:
 
 
 def _runs(study: optuna.Study) -> list[Mapping[str, Any]]:
-    trials = [trial.user_attrs.get(record.RUN) for trial in study.get_trials(deepcopy=False)]
+    trials = [
+        trial.user_attrs.get(user_attributes.RUN) for trial in study.get_trials(deepcopy=False)
+    ]
     others = [
-        value.get(record.RUN)
-        for key, value in record.attributes_of(study).items()
-        if key.startswith((record.FINAL_PREFIX, record.BASELINE_PREFIX))
+        value.get(user_attributes.RUN)
+        for key, value in user_attributes.attributes_of(study).items()
+        if key.startswith((user_attributes.FINAL_PREFIX, user_attributes.BASELINE_PREFIX))
     ]
     return [run for run in [*trials, *others] if run is not None]

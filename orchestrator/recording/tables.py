@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.errors import StorageError
 from orchestrator.recording.sealing import is_broken, sealed
-from trainable.writing import whole_file
+from trainable.atomic_files import atomic_write
 
 SCHEMA_VERSION = 1
 """Of the columns below; columns are only ever added, so that older files stay readable."""
@@ -195,7 +195,7 @@ def write_table(directory: Path, name: str, rows: Sequence[Mapping[str, Any]] | 
             raise pa.ArrowInvalid("the rows written are not the rows read back")
 
     try:
-        with whole_file(path, check=check) as sink:
+        with atomic_write(path, check=check) as sink:
             content = io.BytesIO()
             pq.write_table(table, content, compression="zstd", write_page_checksum=True)
             sink.write(sealed(content.getvalue()))

@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.errors import StorageError
-from orchestrator.pace import Paced
-from orchestrator.planning.footprint import heaviest_trials
+from orchestrator.planning.gpu_memory import heaviest_trials
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.preparation import Prepared
 from orchestrator.planning.work import Activity
 from orchestrator.recording.journal import SweepJournal
-from orchestrator.recording.journal_records import reading_contents
+from orchestrator.recording.journal_format import reading_contents
 from orchestrator.recording.progress import StudyProgress, measure
 from orchestrator.recording.projection import Projection, rebuild
-from orchestrator.recording.runs import Run
-from orchestrator.running.broker.studies import Seconds, StudyBroker
+from orchestrator.recording.sweep_directory import Run
+from orchestrator.running.broker.broker import Broker, Seconds
 from orchestrator.running.log_file import logging_to
 from orchestrator.running.worker.checkpoints import CheckpointFolder
 from orchestrator.signals import stopping_on_signals
+from orchestrator.throttle import Throttled
 
 if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked at
     from orchestrator.running.ray_tune.capacity import Capacity
@@ -71,16 +71,16 @@ def execute(
     """
     from orchestrator.running.ray_tune.actor import FineTuneActor
     from orchestrator.running.ray_tune.attempts import Attempts, NotStartedError
-    from orchestrator.running.ray_tune.control import Control
-    from orchestrator.running.ray_tune.keeper import start_keeper
-    from orchestrator.running.ray_tune.lifeline import watching_head
-    from orchestrator.running.ray_tune.packing import pack
+    from orchestrator.running.ray_tune.checkpoint_actor import start_checkpoint_actor
+    from orchestrator.running.ray_tune.gpu_packing import pack_gpu
+    from orchestrator.running.ray_tune.head_watch import watching_head
+    from orchestrator.running.ray_tune.object_store import put_objects
     from orchestrator.running.ray_tune.run import run_work
-    from orchestrator.running.ray_tune.shared import share
+    from orchestrator.running.ray_tune.stopper import SweepStopper
 
     space, plan = prepared.space, prepared.plan
     start, hours = time.monotonic(), prepared.space.limits.hours
-    control = Control()
+    control = SweepStopper()
     go_on = f"What has finished is kept; go on with: sft-sweep resume {run.argument}"
     lost = StorageError(f"the head of the Ray cluster does not answer any more. {go_on}")
 
@@ -95,17 +95,17 @@ def execute(
     ):
         if journal.mended_bytes:
             _log.warning("%s: dropped a record or an ask that a death cut short", run.journal)
-        keeper = start_keeper(run.checkpoints)
-        shared = share(
+        checkpoint_actor = start_checkpoint_actor(run.checkpoints)
+        shared = put_objects(
             prepared.images,
             prepared.weights,
             prepared.graphs,
             cache=space.cache,
-            keeper=keeper,
+            checkpoint_actor=checkpoint_actor,
             checkpoint_s=space.checkpoint_s,
         )
         if capacity.shares_gpus:
-            capacity.piece = pack(
+            capacity.piece = pack_gpu(
                 capacity.piece,
                 shared,
                 heaviest_trials(space, plan),
@@ -113,7 +113,7 @@ def execute(
             )
         slots = max(1, capacity.slots())
         with reading_contents(run.journal):
-            broker = StudyBroker(
+            broker = Broker(
                 space,
                 plan,
                 prepared.images,
@@ -127,8 +127,8 @@ def execute(
         def show() -> None:
             view(plan, measure(space, broker.studies), broker.activity)
 
-        showing = Paced(show)
-        writing = Paced(lambda: projection.write(run.path), every_s=TABLES_EVERY_S)
+        showing = Throttled(show)
+        writing = Throttled(lambda: projection.write(run.path), every_s=TABLES_EVERY_S)
 
         def tick() -> None:
             capacity.follow(broker)
@@ -141,7 +141,7 @@ def execute(
                 broker,
                 FineTuneActor,
                 parameters={"shared": shared},
-                attempts=Attempts(broker, keeper, space.limits, tell=view.tell),
+                attempts=Attempts(broker, checkpoint_actor, space.limits, tell=view.tell),
                 piece=capacity.piece,
                 control=control,
                 tick=tick,

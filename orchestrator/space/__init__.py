@@ -2,7 +2,6 @@
 
 from orchestrator.space.absolute_paths import relative_backbone
 from orchestrator.space.axes import Axis, Case, Choice, Condition, Domain, Fixed, Range
-from orchestrator.space.axis_reading import Shelf
 from orchestrator.space.backbone_names import id_part, short_names
 from orchestrator.space.datasets import (
     ALL_BITS,
@@ -16,8 +15,8 @@ from orchestrator.space.datasets import (
     TorchvisionSection,
 )
 from orchestrator.space.file import load_space, parse_space
+from orchestrator.space.parse_axes import Registry
 from orchestrator.space.reference import KnownKey, known_keys
-from orchestrator.space.rules import Value
 from orchestrator.space.search_space import SearchSpace
 from orchestrator.space.sections import (
     PRUNERS,
@@ -36,6 +35,7 @@ from orchestrator.space.sections import (
     SuccessiveHalvingSection,
     TpeSection,
 )
+from orchestrator.space.value_rules import Value
 
 __all__ = [
     "ALL_BITS",
@@ -64,10 +64,10 @@ __all__ = [
     "PrunerSection",
     "RandomSection",
     "Range",
+    "Registry",
     "ResourcesSection",
     "SamplerSection",
     "SearchSpace",
-    "Shelf",
     "SuccessiveHalvingSection",
     "TableSection",
     "TorchvisionSection",

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from orchestrator.space.axes import Axis, Range
 from orchestrator.space.problems import Problems, refusal, shown
-from orchestrator.space.rules import Value
 from orchestrator.space.sections import (
     SMALLEST_SHARE,
     GridSection,
     ResourcesSection,
     SamplerSection,
 )
-from trainable.spec.knobs import KNOBS
+from orchestrator.space.value_rules import Value
+from trainable.spec.settings import SETTINGS
 
 
 def check_training_axes(
@@ -23,7 +23,7 @@ def check_training_axes(
     if not isinstance(given_training, Mapping):
         return
     for name in given_training:
-        if name in KNOBS and name in axes and axes[name].always_applies:
+        if name in SETTINGS and name in axes and axes[name].always_applies:
             problems.add(("training", name), f"given as search.{name} too; give one of the two")
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from orchestrator.space.absolute_paths import absolute_path
-from orchestrator.space.rules import Rule, Text
 from orchestrator.space.section import Section
+from orchestrator.space.value_rules import Rule, Text
 
 DEFAULT_TEST_SHARE = 0.2
 """Share of the images in the test split where neither the data nor the file give one."""

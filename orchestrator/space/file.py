@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from orchestrator.space.axis_reading import Shelf
+from orchestrator.space.parse_axes import Registry
 from orchestrator.space.problems import Problems, refusal, space_error
 from orchestrator.space.search_space import SearchSpace
 from orchestrator.space.yaml_text import TextError, apply_overrides, read_yaml
@@ -19,7 +19,7 @@ def load_space(
     path: Path,
     overrides: Sequence[str] = (),
     *,
-    shelf: Shelf | None = None,
+    registry: Registry | None = None,
 ) -> SearchSpace:
     """The search space of a file.
 
@@ -27,7 +27,7 @@ def load_space(
         path: of the file, YAML in UTF-8.
         overrides: `KEY=VALUE` each, with dotted keys and YAML values, such as
             `search.lr=0.001`; they replace what the file says.
-        shelf: of backbones, to check and expand their names; None takes every name.
+        registry: of backbones, to check and expand their names; None takes every name.
 
     Raises:
         SpaceError: the file cannot be read, or says something that is not allowed.
@@ -56,7 +56,7 @@ def load_space(
         line = content.count(b"\n", 0, error.start) + 1
         byte = content[error.start]
         raise space_error(where, f"not UTF-8: byte 0x{byte:02x} in line {line}") from None
-    return parse_space(text, where=where, overrides=overrides, shelf=shelf)
+    return parse_space(text, where=where, overrides=overrides, registry=registry)
 
 
 def parse_space(
@@ -64,7 +64,7 @@ def parse_space(
     *,
     where: str,
     overrides: Sequence[str] = (),
-    shelf: Shelf | None = None,
+    registry: Registry | None = None,
 ) -> SearchSpace:
     """The search space of a text; see `load_space`.
 
@@ -72,7 +72,7 @@ def parse_space(
         text: YAML.
         where: what messages call the text; its stem is the default name.
         overrides: `KEY=VALUE` each.
-        shelf: of backbones, to check and expand their names; None takes every name.
+        registry: of backbones, to check and expand their names; None takes every name.
 
     Raises:
         SpaceError: the text is no YAML, or says something that is not allowed.
@@ -92,7 +92,7 @@ def parse_space(
         apply_overrides(given, overrides, problems),
         where=where,
         default_name=Path(where).stem,
-        shelf=shelf,
+        registry=registry,
         problems=problems,
     )
 

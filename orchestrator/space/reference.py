@@ -6,18 +6,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from orchestrator.space.datasets import SOURCES
-from orchestrator.space.rules import (
-    AXIS_RULES,
-    BACKBONE_ALLOWED,
-    BACKBONE_HELP,
-    BLOCKS_ALLOWED,
-    BLOCKS_HELP,
-    DEFAULT_FREEZE_DEPTH,
-    DEFAULT_LR,
-)
+from orchestrator.space.parse_sections import BASELINES
 from orchestrator.space.search_section import BUDGET_ALLOWED
 from orchestrator.space.section import Section
-from orchestrator.space.section_reading import BASELINES
 from orchestrator.space.sections import (
     PRUNERS,
     SAMPLERS,
@@ -29,8 +20,17 @@ from orchestrator.space.sections import (
     ValidationSection,
 )
 from orchestrator.space.top_level import NAME_ALLOWED
+from orchestrator.space.value_rules import (
+    AXIS_RULES,
+    BACKBONE_ALLOWED,
+    BACKBONE_HELP,
+    BLOCKS_ALLOWED,
+    BLOCKS_HELP,
+    DEFAULT_FREEZE_DEPTH,
+    DEFAULT_LR,
+)
 from trainable.spec.augmentation import MAX_VIEWS, OPS
-from trainable.spec.knobs import KNOBS
+from trainable.spec.settings import SETTINGS
 from trainable.spec.trial_spec import Validation
 
 
@@ -54,10 +54,10 @@ def known_keys() -> list[KnownKey]:
             KnownKey(
                 f"training.{name}",
                 AXIS_RULES[name].allowed,
-                _spelled(knob.default),
-                knob.help + "; an axis under the same name",
+                _spelled(setting.default),
+                setting.help + "; an axis under the same name",
             )
-            for name, knob in KNOBS.items()
+            for name, setting in SETTINGS.items()
         ),
         *_augment(),
         *_validation(),

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from orchestrator.space.axes import Axis, Case, Fixed
-from orchestrator.space.axis_reading import AxisReader, Shelf
+from orchestrator.space.parse_axes import AxisReader, Registry
 from orchestrator.space.problems import KeyPath, Problems, refusal, shown, unknown
-from orchestrator.space.rules import (
+from orchestrator.space.value_rules import (
     AXIS_NAMES,
     DEFAULT_FREEZE_DEPTH,
     DEFAULT_LR,
@@ -45,7 +45,7 @@ def read_search(
     *,
     homes: Mapping[str, str],
     validation: Validation | None,
-    shelf: Shelf | None = None,
+    registry: Registry | None = None,
 ) -> Search:
     """What `search:` of a file says.
 
@@ -55,7 +55,7 @@ def read_search(
         homes: keys that belong elsewhere in the file -> their dotted path; at the top level,
             themselves.
         validation: what the label budgets have to pay for; None where the file is wrong about it.
-        shelf: of backbones, to check and expand their names; None takes every name.
+        registry: of backbones, to check and expand their names; None takes every name.
     """
     if given is None:
         problems.add(("search",), "missing; it needs backbone and label_budget")
@@ -63,7 +63,7 @@ def read_search(
     if not isinstance(given, Mapping):
         problems.add(("search",), refusal(given, "a mapping of axes"))
         return Search({}, (), {})
-    reader = AxisReader(problems, shelf=shelf)
+    reader = AxisReader(problems, registry=registry)
     axes: dict[str, Axis] = {}
     broken: set[str] = set()
     for name, value in given.items():

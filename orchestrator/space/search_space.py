@@ -11,20 +11,11 @@ from typing import Any
 from orchestrator.errors import SpaceError
 from orchestrator.space.absolute_paths import absolute_axes, absolute_path
 from orchestrator.space.axes import Axis, Fixed
-from orchestrator.space.axis_reading import Shelf
 from orchestrator.space.checks import check_gpus, check_reports, check_sampler, check_training_axes
-from orchestrator.space.combinations import combinations, num_combinations
 from orchestrator.space.datasets import SOURCES, WHEREABOUTS, DatasetSection
-from orchestrator.space.problems import Problems, shown
-from orchestrator.space.rules import (
-    DEFAULT_FREEZE_DEPTH,
-    DEFAULT_LR,
-    FREEZING,
-    Value,
-    canonical_axis_value,
-)
-from orchestrator.space.search_section import read_search
-from orchestrator.space.section_reading import (
+from orchestrator.space.grid import combinations, num_combinations
+from orchestrator.space.parse_axes import Registry
+from orchestrator.space.parse_sections import (
     read_augment,
     read_baselines,
     read_kind,
@@ -32,6 +23,8 @@ from orchestrator.space.section_reading import (
     read_training,
     read_validation,
 )
+from orchestrator.space.problems import Problems, shown
+from orchestrator.space.search_section import read_search
 from orchestrator.space.sections import (
     PRUNERS,
     SAMPLERS,
@@ -44,9 +37,16 @@ from orchestrator.space.sections import (
     SamplerSection,
 )
 from orchestrator.space.top_level import HOMES, check_top_keys, read_name
+from orchestrator.space.value_rules import (
+    DEFAULT_FREEZE_DEPTH,
+    DEFAULT_LR,
+    FREEZING,
+    Value,
+    canonical_axis_value,
+)
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.custom_backbone import CustomBackbone
-from trainable.spec.knobs import without_added_defaults
+from trainable.spec.settings import without_added_defaults
 from trainable.spec.trial_spec import CacheMode, LabelBudget, Metric, TrialSpec, Validation
 
 CONDUCT = ("limits", "resources", "cache", "checkpoint_s")
@@ -110,7 +110,7 @@ class SearchSpace:
         *,
         where: str = "search space",
         default_name: str | None = None,
-        shelf: Shelf | None = None,
+        registry: Registry | None = None,
         problems: Problems | None = None,
     ) -> SearchSpace:
         """The space that plain values describe: those of a file, or of `to_json`.
@@ -119,7 +119,7 @@ class SearchSpace:
             given: the values by key.
             where: what messages call their origin.
             default_name: the name where the values give none; None where they have to.
-            shelf: of backbones, to check and expand their names; None takes every name.
+            registry: of backbones, to check and expand their names; None takes every name.
             problems: found in the values before, to be told with the others.
 
         Raises:
@@ -142,7 +142,7 @@ class SearchSpace:
             given.get("search"),
             problems,
             homes=HOMES,
-            shelf=shelf,
+            registry=registry,
             validation=None if problems.concern(("validation",)) else validation,
         )
         axes = search.axes

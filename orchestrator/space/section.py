@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
-from orchestrator.space.rules import Rule
+from orchestrator.space.value_rules import Rule
 
 
 class Section(BaseModel):

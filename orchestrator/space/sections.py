@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from orchestrator.space.rules import Rule
 from orchestrator.space.section import Section
+from orchestrator.space.value_rules import Rule
 from trainable.spec.trial_spec import CacheMode, Metric
 
 

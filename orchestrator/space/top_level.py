@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from orchestrator.space.datasets import SOURCES
 from orchestrator.space.problems import Problems, refusal, shown, unknown
-from orchestrator.space.rules import AXIS_NAMES
 from orchestrator.space.section import Section
 from orchestrator.space.sections import (
     FinalistsSection,
@@ -16,7 +15,8 @@ from orchestrator.space.sections import (
     ResourcesSection,
     ValidationSection,
 )
-from trainable.spec.knobs import KNOBS
+from orchestrator.space.value_rules import AXIS_NAMES
+from trainable.spec.settings import SETTINGS
 
 TOP_KEYS = (
     "name",
@@ -44,7 +44,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 def _homes() -> dict[str, str]:
     """Where keys belong that have one home: `hours` -> `limits.hours`."""
     homes = {name: f"search.{name}" for name in (*AXIS_NAMES, "label_budget")}
-    homes |= {name: f"training.{name}" for name in KNOBS}
+    homes |= {name: f"training.{name}" for name in SETTINGS}
     plain: dict[str, type[Section]] = {
         "validation": ValidationSection,
         "objective": ObjectiveSection,

@@ -27,22 +27,22 @@ from typing import Any
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, RunConfig, TuneConfig
 
-from orchestrator.pace import Paced
 from orchestrator.planning.plan import make_plan
 from orchestrator.planning.work import Event, Kind, Loss, Work
 from orchestrator.recording.journal import SweepJournal
 from orchestrator.recording.progress import measure
 from orchestrator.recording.projection import Projection
-from orchestrator.running.broker.studies import Seconds, StudyBroker
+from orchestrator.running.broker.broker import Broker, Seconds
 from orchestrator.running.execution import TABLES_EVERY_S
 from orchestrator.running.ray_tune.actor import SweepActor
 from orchestrator.running.ray_tune.attempts import Attempts
-from orchestrator.running.ray_tune.capacity import Piece
+from orchestrator.running.ray_tune.capacity import TrialResources
 from orchestrator.running.ray_tune.cluster import LOCAL, cluster
-from orchestrator.running.ray_tune.control import Control
 from orchestrator.running.ray_tune.run import run_work
+from orchestrator.running.ray_tune.stopper import SweepStopper
 from orchestrator.space import parse_space
-from trainable.data.images import LabelledImages, Split
+from orchestrator.throttle import Throttled
+from trainable.data.labelled_images import LabelledImages, Split
 
 SLOTS = 2
 NUM_TEST = 797  # as many as the digits have
@@ -109,7 +109,7 @@ class NoOpActor(SweepActor):
             facts = None
 
 
-class TimedBroker(StudyBroker):
+class TimedBroker(Broker):
     """Notes when each trial settled; not finals, which follow them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -166,7 +166,7 @@ def per_trial(settled_at: list[float]) -> float:
 
 
 def run_program(*, trials: int, reports: int, sampler: str) -> Measured:
-    """A sweep of trials that do nothing, as `orchestrator.running.sweep` runs it."""
+    """A sweep of trials that do nothing, as `orchestrator.running.launch` runs it."""
     images = make_images()
     text = SPACE.format(trials=trials, reports=reports, sampler=sampler)
     space = parse_space(text, where="overhead")
@@ -175,8 +175,8 @@ def run_program(*, trials: int, reports: int, sampler: str) -> Measured:
         journal = SweepJournal(Path(folder) / "journal.log")
         broker = TimedBroker(space, plan, images, journal, slots=SLOTS)
         projection = Projection("overhead", broker.studies)
-        showing = Paced(lambda: measure(space, broker.studies))
-        writing = Paced(lambda: projection.write(Path(folder)), every_s=TABLES_EVERY_S)
+        showing = Throttled(lambda: measure(space, broker.studies))
+        writing = Throttled(lambda: projection.write(Path(folder)), every_s=TABLES_EVERY_S)
 
         def tick() -> None:
             showing()
@@ -187,8 +187,8 @@ def run_program(*, trials: int, reports: int, sampler: str) -> Measured:
             NoOpActor,
             parameters={},
             attempts=Attempts(broker, None, space.limits),
-            piece=Piece(cpus=1, gpus=0),
-            control=Control(),
+            piece=TrialResources(cpus=1, gpus=0),
+            control=SweepStopper(),
             tick=tick,
         )
         projection.write(Path(folder))

@@ -74,10 +74,10 @@ def measure(root: Path, case: str) -> dict[str, float]:
     """Seconds and memory of one case, measured in this process."""
     from orchestrator.datasets import Demand, read_dataset
     from orchestrator.space import FolderSection
-    from trainable.modalities.image import pictures
+    from trainable.modalities.image import decoding
     from trainable.spec.trial_spec import LabelBudget
 
-    pictures.image_suffixes()
+    decoding.image_suffixes()
     before = resident_bytes("VmRSS")
     start = time.perf_counter()
     cpu = time.process_time()

@@ -28,13 +28,13 @@ from orchestrator.cli.main import run
 from orchestrator.datasets import digits
 from orchestrator.planning.plan import make_plan
 from orchestrator.planning.work import Event, Kind, Work
-from orchestrator.recording.arrays import to_text
+from orchestrator.recording.array_text import to_text
 from orchestrator.recording.journal import SweepJournal
 from orchestrator.recording.projection import rebuild
-from orchestrator.recording.runs import Run, write_manifest, write_text
-from orchestrator.running.broker.studies import StudyBroker
+from orchestrator.recording.sweep_directory import Run, write_manifest, write_text
+from orchestrator.running.broker.broker import Broker
 from orchestrator.space import parse_space
-from trainable.data.images import Split
+from trainable.data.labelled_images import Split
 
 REPORTS = 5
 SPACE = """
@@ -113,7 +113,7 @@ def make_sweep(directory: Path, *, trials: int) -> None:
     plan = make_plan(space, images, where="benchmark")
     with mock.patch("os.fsync"):  # nobody needs this journal after a power cut
         journal = SweepJournal(sweep.journal)
-        broker = StudyBroker(space, plan, images, journal, slots=1, deadline=None)
+        broker = Broker(space, plan, images, journal, slots=1, deadline=None)
         while isinstance(work := broker.next_work(), Work):
             for event in _events(work, labels, rng):
                 broker.observe(work.work_id, event)

@@ -30,7 +30,6 @@ import ray
 from ray import tune
 from ray.cluster_utils import Cluster
 
-from orchestrator.pace import Paced
 from orchestrator.planning.plan import make_plan
 from orchestrator.planning.work import Event, Work
 from orchestrator.recording.journal import SweepJournal
@@ -38,10 +37,11 @@ from orchestrator.recording.progress import measure
 from orchestrator.recording.projection import Projection
 from orchestrator.running.execution import TABLES_EVERY_S
 from orchestrator.running.ray_tune.attempts import Attempts
-from orchestrator.running.ray_tune.capacity import Piece
-from orchestrator.running.ray_tune.control import Control
+from orchestrator.running.ray_tune.capacity import TrialResources
 from orchestrator.running.ray_tune.run import run_work
+from orchestrator.running.ray_tune.stopper import SweepStopper
 from orchestrator.space import parse_space
+from orchestrator.throttle import Throttled
 from tests.benchmarks.overhead import NoOpActor, TimedBroker, bare_settled_at, make_images
 
 SLOTS_PER_NODE = 2
@@ -130,8 +130,8 @@ def run_program(*, trials: int, slots: int, sleep_s: float, sampler: str) -> Mea
         with closing(SweepJournal(folder / "journal.log")) as journal:
             broker = TimedBroker(space, plan, images, journal, slots=slots)
             projection = Projection("scaling", broker.studies)
-            showing = Paced(lambda: measure(space, broker.studies))
-            writing = Paced(lambda: projection.write(folder), every_s=TABLES_EVERY_S)
+            showing = Throttled(lambda: measure(space, broker.studies))
+            writing = Throttled(lambda: projection.write(folder), every_s=TABLES_EVERY_S)
 
             def tick() -> None:
                 showing()
@@ -142,8 +142,8 @@ def run_program(*, trials: int, slots: int, sleep_s: float, sampler: str) -> Mea
                 SleepyActor,
                 parameters={"sleep_s": sleep_s},
                 attempts=Attempts(broker, None, space.limits),
-                piece=Piece(cpus=1, gpus=0),
-                control=Control(),
+                piece=TrialResources(cpus=1, gpus=0),
+                control=SweepStopper(),
                 tick=tick,
             )
             projection.write(folder)

@@ -36,12 +36,12 @@ from scipy.stats import spearmanr
 
 from orchestrator.datasets import digits
 from orchestrator.planning.inputs import backbones
-from orchestrator.running.broker.sampling import make_pruner, make_sampler, suggest
+from orchestrator.running.broker.samplers import make_pruner, make_sampler, suggest
 from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import Backbone, load_weights
-from trainable.data.images import LabelledImages
+from trainable.data.labelled_images import LabelledImages
 from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
-from trainable.training.finetune import DivergedError, Trial
+from trainable.training.trial import DivergedError, Trial
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "lowdata.yaml"
 TOP = 3

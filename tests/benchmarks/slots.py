@@ -19,15 +19,15 @@ from pathlib import Path
 from orchestrator.planning.plan import make_plan
 from orchestrator.planning.work import Event, Kind, Work
 from orchestrator.recording.journal import SweepJournal
-from orchestrator.running.broker.studies import StudyBroker
+from orchestrator.running.broker.broker import Broker
 from orchestrator.running.ray_tune.actor import SweepActor
 from orchestrator.running.ray_tune.attempts import Attempts
-from orchestrator.running.ray_tune.capacity import Piece
+from orchestrator.running.ray_tune.capacity import TrialResources
 from orchestrator.running.ray_tune.cluster import LOCAL, cluster
-from orchestrator.running.ray_tune.control import Control
 from orchestrator.running.ray_tune.run import run_work
+from orchestrator.running.ray_tune.stopper import SweepStopper
 from orchestrator.space import parse_space
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 
 TARGET = 0.9
 REPORTS = 2
@@ -82,14 +82,14 @@ def busy_share(*, slots: int, sleep_s: float, trials: int) -> tuple[float, int, 
     launched_at = time.time()
     with tempfile.TemporaryDirectory() as folder:
         journal = SweepJournal(Path(folder) / "journal.log")
-        broker = StudyBroker(space, plan, images, journal, slots=slots)
+        broker = Broker(space, plan, images, journal, slots=slots)
         run_work(
             broker,
             SleepyActor,
             parameters={},
             attempts=Attempts(broker, None, space.limits),
-            piece=Piece(cpus=1, gpus=0),
-            control=Control(),
+            piece=TrialResources(cpus=1, gpus=0),
+            control=SweepStopper(),
             tick=lambda: None,
         )
         runs = [trial.user_attrs["run"] for trial in broker.studies["b2"].get_trials()]

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.reading.inspection import RunState, inspect
+from orchestrator.reading.status import RunState, inspect
 from orchestrator.recording.projection import load_studies
-from orchestrator.recording.runs import Run
+from orchestrator.recording.sweep_directory import Run
 from tests.integration.faults import sweeps
 
 OVERRIDES = (

@@ -58,7 +58,7 @@ import os, random, signal, sys, time
 signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 import ray
 from orchestrator.planning import preparation
-from orchestrator.running import sweep
+from orchestrator.running import launch
 draw = random.Random(int(sys.argv.pop(1)))
 def delay(module, name):
     function = getattr(module, name)

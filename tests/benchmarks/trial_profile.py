@@ -20,13 +20,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from orchestrator.datasets import digits
 from trainable.backbones import Backbone, load_weights
-from trainable.data.images import LabelledImages
+from trainable.data.labelled_images import LabelledImages
 from trainable.device import default_device
-from trainable.features.costs import speeds_of
-from trainable.features.keeping import FeatureCache
+from trainable.features.cache import FeatureCache
+from trainable.features.cost_model import speeds_of
 from trainable.features.store import FeatureStore
 from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec, Validation
-from trainable.training.finetune import Trial
+from trainable.training.trial import Trial
 
 _BACKWARD = "autograd::engine::evaluate_function"
 _OPTIMIZER = "Optimizer.step"

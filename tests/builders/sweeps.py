@@ -15,11 +15,11 @@ import torch
 from orchestrator.planning.preparation import prepare
 from orchestrator.planning.work import Work
 from orchestrator.recording.projection import Projection
-from orchestrator.running.broker.studies import DONE, StudyBroker
-from orchestrator.running.sweep import begin
+from orchestrator.running.broker.broker import DONE, Broker
+from orchestrator.running.launch import begin
 from orchestrator.running.worker.worker import perform
 from trainable.backbones import Backbone
-from trainable.features.keeping import open_cache
+from trainable.features.cache import open_cache
 from trainable.training.probe import ProbeMemo
 
 
@@ -42,7 +42,7 @@ def sweep_in_process(space: Path, root: Path) -> Path:
     torch.set_num_threads(1)
     try:
         with closing(journal):
-            broker = StudyBroker(prepared.space, prepared.plan, images, journal, slots=1)
+            broker = Broker(prepared.space, prepared.plan, images, journal, slots=1)
             while isinstance(work := broker.next_work(), Work):
                 events = perform(
                     work,

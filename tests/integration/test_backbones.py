@@ -44,9 +44,9 @@ class Block(nn.Module):
 @pytest.mark.slow
 @pytest.mark.parametrize("shelf", [TORCHVISION, TIMM], ids=["torchvision", "timm"])
 def test_a_sweep_over_four_families_runs_through(
-    launch_in: Callable[..., Launched], shelf: list[str]
+    launch_in: Callable[..., Launched], registry: list[str]
 ) -> None:
-    names = [f"{name}@none" for name in shelf]
+    names = [f"{name}@none" for name in registry]
     grid = (
         f"search.backbone={names}",
         "search.freeze_depth=[0.0, 1.0]",

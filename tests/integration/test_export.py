@@ -18,10 +18,10 @@ from orchestrator.datasets import digits
 from orchestrator.errors import UsageError
 from orchestrator.recording.tables import read_table
 from tests.integration.conftest import Launched, finished
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 from trainable.export import exporting
-from trainable.export.exported import ExportedModel, read_about
-from trainable.modalities.image.decoding import decode, normalize
+from trainable.export.exported_model import ExportedModel, read_about
+from trainable.modalities.image.preprocessing import decode, normalize
 
 Export = Callable[..., Path]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.reading.report import write_report
-from orchestrator.recording.runs import Run
+from orchestrator.recording.sweep_directory import Run
 from tests.builders.synthetic_sweeps import write_sweep
 from tests.integration.conftest import Launched
 from tests.orchestrator.reading.report.test_report import HOSTILE

@@ -22,16 +22,16 @@ from orchestrator.planning.preparation import Prepared, prepare
 from orchestrator.planning.work import Event, Kind, Work
 from orchestrator.recording.journal import SweepJournal
 from orchestrator.recording.projection import Projection
-from orchestrator.recording.runs import Run, find_runs
+from orchestrator.recording.sweep_directory import Run, find_runs
 from orchestrator.recording.tables import KEYS, SCHEMAS, read_table
-from orchestrator.running.broker.studies import DONE, StudyBroker
-from orchestrator.running.sweep import begin
+from orchestrator.running.broker.broker import DONE, Broker
+from orchestrator.running.launch import begin
 from orchestrator.running.worker.checkpoints import CheckpointFolder, Saved
 from orchestrator.running.worker.worker import result_json
-from tests.orchestrator.running.broker.test_studies import events_of, random_curve
-from trainable.data.images import Split
+from tests.orchestrator.running.broker.test_broker import events_of, random_curve
+from trainable.atomic_files import observing_failpoints
+from trainable.data.labelled_images import Split
 from trainable.training.results import TestResult
-from trainable.writing import observing_steps
 
 pytestmark = pytest.mark.faults
 
@@ -76,7 +76,7 @@ def said_of(work: Work, prepared: Prepared) -> Iterator[Event]:
 def run_to_its_end(prepared: Prepared, run: Run, journal: SweepJournal) -> None:
     """What the driver writes during a sweep, one piece of work at a time."""
     folder = CheckpointFolder(run.checkpoints)
-    broker = StudyBroker(prepared.space, prepared.plan, prepared.images, journal, slots=1)
+    broker = Broker(prepared.space, prepared.plan, prepared.images, journal, slots=1)
     projection = Projection(run.sweep_id, broker.studies)
     while (work := broker.next_work()) != DONE:
         assert isinstance(work, Work)
@@ -129,7 +129,7 @@ def killed_at(number: int, root: Path, prepared: Prepared) -> bool:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         try:
-            with observing_steps(count):
+            with observing_failpoints(count):
                 launch(root, prepared)
             os._exit(0)
         finally:
@@ -145,7 +145,7 @@ def test_a_death_at_any_step_of_writing_is_survived(
     # What is handed to the kernel outlives the process; syncing is for the machine, and slow.
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     names: list[str] = []
-    with observing_steps(names.append):
+    with observing_failpoints(names.append):
         launch(tmp_path / "undisturbed", prepared)
     (undisturbed,) = find_runs(tmp_path / "undisturbed")
     expected = tables(undisturbed.path)

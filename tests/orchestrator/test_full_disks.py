@@ -13,7 +13,7 @@ import pytest
 from orchestrator.cli.main import run
 from orchestrator.errors import StorageError
 from orchestrator.planning.preparation import Prepared
-from orchestrator.recording.runs import find_runs
+from orchestrator.recording.sweep_directory import find_runs
 from tests.builders.synthetic_sweeps import write_sweep
 from tests.integration.conftest import LOWDATA
 from tests.orchestrator.test_every_write_step import launch, prepared, resume, tables

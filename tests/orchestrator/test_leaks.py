@@ -21,8 +21,8 @@ from orchestrator.recording.tables import read_table
 from orchestrator.space import TableSection
 from tests.builders.sweeps import sweep_in_process
 from tests.orchestrator.datasets.conftest import encoded, scans, write
-from trainable.data.budget import draw_subset
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.subsets import draw_subset
 from trainable.spec.trial_spec import LabelBudget
 
 CLASSES = ["zero", "one", "two"]

@@ -19,19 +19,19 @@ from torch import Tensor
 from orchestrator.datasets import load_images
 from orchestrator.planning.plan import Baseline, baselines_of, make_plan, probe_beside
 from orchestrator.planning.work import Kind, Work
-from orchestrator.recording import record
+from orchestrator.recording import user_attributes
 from orchestrator.running.worker.worker import perform
 from orchestrator.space import DigitsSection, SearchSpace, parse_space
 from trainable.backbones import Backbone, load_weights
-from trainable.data.images import LabelledImages, Split
-from trainable.features.keeping import open_cache
+from trainable.data.labelled_images import LabelledImages, Split
+from trainable.features.cache import open_cache
 from trainable.features.store import FOLDER_VARIABLE
 from trainable.spec.trial_spec import CacheMode, TrialSpec
 from trainable.training import probe
-from trainable.training.configuration import Configuration
-from trainable.training.heads import Heads
+from trainable.training.head_learner import HeadLearners
 from trainable.training.logistic import LinearClassifier, fit_path
 from trainable.training.probe import INVERSE_PENALTIES
+from trainable.training.setup import TrialSetup
 
 REPEATS = 2
 VIEWS = {"ops": ["horizontal_flip", {"rotation": {"degrees": 20}}], "views": 2}
@@ -92,10 +92,10 @@ class Seen:
 def watching() -> Iterator[Seen]:
     """What heads and probes are given within the block."""
     seen = Seen()
-    learners, path = Configuration.learners, fit_path
-    by_heads, by_probe = Heads.log_probabilities, LinearClassifier.log_probabilities
+    learners, path = TrialSetup.learners, fit_path
+    by_heads, by_probe = HeadLearners.log_probabilities, LinearClassifier.log_probabilities
 
-    def watched_learners(self: Configuration, parts: Any, **given: Any) -> Any:
+    def watched_learners(self: TrialSetup, parts: Any, **given: Any) -> Any:
         seen.learnt += [(part.activations, part.labels) for part in parts]
         return learners(self, parts, **given)
 
@@ -103,7 +103,7 @@ def watching() -> Iterator[Seen]:
         seen.fitted.append((features, labels))
         return path(features, labels, **given)
 
-    def watched_heads(self: Heads, parts: Any, **given: Any) -> Any:
+    def watched_heads(self: HeadLearners, parts: Any, **given: Any) -> Any:
         seen.by_heads += parts
         return by_heads(self, parts, **given)
 
@@ -112,9 +112,9 @@ def watching() -> Iterator[Seen]:
         return by_probe(self, features)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Configuration, "learners", watched_learners)
+        patch.setattr(TrialSetup, "learners", watched_learners)
         patch.setattr(probe, "fit_path", watched_path)
-        patch.setattr(Heads, "log_probabilities", watched_heads)
+        patch.setattr(HeadLearners, "log_probabilities", watched_heads)
         patch.setattr(LinearClassifier, "log_probabilities", watched_probe)
         yield seen
 
@@ -147,7 +147,7 @@ def trials_of(space: SearchSpace) -> list[TrialSpec]:
 
 def task_of(baseline: Baseline, space: SearchSpace) -> dict[str, Any]:
     (plan,) = make_plan(space, images(), where="pets.yaml").studies
-    return record.baseline_task(baseline, plan, space)
+    return user_attributes.baseline_task(baseline, plan, space)
 
 
 def equal(one: Tensor, other: Tensor) -> bool:

@@ -24,24 +24,24 @@ import torch
 from orchestrator.planning.plan import StudyPlan
 from orchestrator.planning.preparation import Prepared, prepare
 from orchestrator.planning.work import Work
-from orchestrator.recording import record
+from orchestrator.recording import user_attributes
 from orchestrator.recording.journal import SweepJournal
 from orchestrator.recording.projection import load_studies
-from orchestrator.running.broker.studies import StudyBroker
+from orchestrator.running.broker.broker import Broker
 from orchestrator.space import SearchSpace, load_space
 from orchestrator.space.sections import PRUNERS, SAMPLERS
 from trainable.backbones import Backbone, Preprocessing
-from trainable.data.budget import draw_subset, validation_parts
-from trainable.data.images import LabelledImages, Split
-from trainable.features.costs import Speeds
-from trainable.features.keeping import FeatureCache
+from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.subsets import draw_subset, validation_parts
+from trainable.features.cache import FeatureCache
+from trainable.features.cost_model import Speeds
 from trainable.features.store import FeatureStore
-from trainable.modalities.image.decoding import decode
+from trainable.modalities.image.preprocessing import decode
 from trainable.modalities.image.views import draw_views
 from trainable.spec.augmentation import Augmentation, Op
 from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec, Validation
-from trainable.training.finetune import Trial
-from trainable.training.updating import drawn_rows
+from trainable.training.learner import drawn_rows
+from trainable.training.trial import Trial
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "sweeps-0.2.0"
 PINS = FIXTURES / "pins.json"
@@ -242,7 +242,7 @@ def _begun(name: str) -> list[str]:
 def resolved_spec(name: str, study: str) -> TrialSpec:
     """The spec of the first trial of a study, without any `auto`, as the journal has it."""
     first = load_studies(FIXTURES / name)[study].get_trials()[0]
-    return TrialSpec.from_json(first.user_attrs[record.FACTS]["spec"])
+    return TrialSpec.from_json(first.user_attrs[user_attributes.FACTS]["spec"])
 
 
 @cache
@@ -307,7 +307,9 @@ def asked_again(name: str, folder: Path) -> Iterator[tuple[Work, dict[str, Any],
     """
     lines = (FIXTURES / name / "journal.log").read_bytes().splitlines(keepends=True)
     recorded = {
-        record.trial_id(study, trial.number): trial.user_attrs[record.PLAN]["params"]
+        user_attributes.trial_id(study, trial.number): trial.user_attrs[user_attributes.PLAN][
+            "params"
+        ]
         for study, found in load_studies(FIXTURES / name).items()
         for trial in found.get_trials()
     }
@@ -319,15 +321,15 @@ def asked_again(name: str, folder: Path) -> Iterator[tuple[Work, dict[str, Any],
         journal = SweepJournal(path)
         try:
             ready = prepared(name)
-            broker = StudyBroker(ready.space, ready.plan, ready.images, journal, slots=1)
+            broker = Broker(ready.space, ready.plan, ready.images, journal, slots=1)
             work = broker.next_work()
             assert isinstance(work, Work), f"{name}, line {number + 1}: {work}"
             (trial,) = (
                 one
                 for one in broker.studies[work.study].get_trials()
-                if record.trial_id(work.study, one.number) == work.trial_id
+                if user_attributes.trial_id(work.study, one.number) == work.trial_id
             )
-            yield work, trial.user_attrs[record.PLAN]["params"], recorded[work.trial_id]
+            yield work, trial.user_attrs[user_attributes.PLAN]["params"], recorded[work.trial_id]
         finally:
             journal.close()
 

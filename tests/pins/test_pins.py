@@ -14,12 +14,12 @@ import torch
 
 from orchestrator.datasets import checks
 from orchestrator.planning import objective
-from orchestrator.recording import record
+from orchestrator.recording import user_attributes
 from orchestrator.recording.leaderboard import build_leaderboard
 from orchestrator.recording.projection import load_studies, rebuild
-from orchestrator.recording.runs import Run
+from orchestrator.recording.sweep_directory import Run
 from orchestrator.recording.tables import KEYS, read_table
-from orchestrator.running.broker import sampling
+from orchestrator.running.broker import samplers
 from orchestrator.running.worker.checkpoints import CheckpointFolder
 from orchestrator.space import datasets
 from orchestrator.statistics import intervals
@@ -30,7 +30,7 @@ from trainable.features import reader as features
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training import baselines, optimizers, probe, recipe, scores
 from trainable.training.checkpoint import Checkpoint
-from trainable.training.finetune import Trial
+from trainable.training.trial import Trial
 
 ENDED = ("finished", "totals", "views")
 RECORDED = ("trials", "curves", "finals", "predictions")
@@ -107,7 +107,7 @@ def test_what_no_search_space_can_say_is_decided_as_before() -> None:
     assert {
         "confidence": intervals.CONFIDENCE,
         "most skew": objective.MOST_SKEW,
-        "settled trials before TPE models them": sampling.TPE_STARTUP_TRIALS,
+        "settled trials before TPE models them": samplers.TPE_STARTUP_TRIALS,
         "share of the images that tests": datasets.DEFAULT_TEST_SHARE,
         "most leaked": checks.MAX_LEAKED_FRACTION,
         "penalties of a baseline": probe.INVERSE_PENALTIES,
@@ -165,7 +165,7 @@ def test_graphs_of_backbones_have_the_same_hash(name: str) -> None:
 def test_asks_made_again_give_the_recorded_parameters(name: str, tmp_path: Path) -> None:
     asked = list(computed.asked_again(name, tmp_path))
     expected = [
-        record.trial_id(study, trial.number)
+        user_attributes.trial_id(study, trial.number)
         for study, found in load_studies(FIXTURES / name).items()
         for trial in found.get_trials()
     ]
@@ -213,7 +213,7 @@ def test_checkpoint_of_a_killed_trial_is_gone_on_from() -> None:
     start = Checkpoint.from_files(saved.values, saved.tensors)
     start.values["about"]["torch"] = torch.__version__  # whose change is no change of this program
     ready = computed.prepared("killed")
-    spec = TrialSpec.from_json(frozen.user_attrs[record.PLAN]["spec"])
+    spec = TrialSpec.from_json(frozen.user_attrs[user_attributes.PLAN]["spec"])
     trial = Trial(
         spec,
         ready.images,

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainable.data.budget import draw_subset, split_folds
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.subsets import draw_subset, split_folds
 from trainable.spec.trial_spec import LabelBudget, Validation
 
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from optuna.storages import JournalStorage
 
 from orchestrator.errors import StorageError
-from orchestrator.reading.inspection import inspect
 from orchestrator.reading.loading import load_run
+from orchestrator.reading.status import inspect
 from orchestrator.recording.journal import SweepJournal, read_storage
-from orchestrator.recording.journal_records import is_record
-from orchestrator.recording.runs import Run
+from orchestrator.recording.journal_format import is_record
+from orchestrator.recording.sweep_directory import Run
 from orchestrator.recording.tables import SCHEMAS
 from tests.orchestrator.recording.test_journal import _write_two_trials
 from tests.orchestrator.recording.test_projection import SPACE, Swept, swept

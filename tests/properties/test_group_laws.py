@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from trainable.data.budget import Fold, draw_subset, drawable, split_folds
 from trainable.data.grouped_folds import num_groups_of_classes
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.subsets import Fold, draw_subset, drawable, split_folds
 from trainable.errors import DataError
 from trainable.spec.trial_spec import LabelBudget, Validation
 

@@ -6,12 +6,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.datasets.drawing import Drawing
+from orchestrator.datasets.image_reader import Demand, Reading, touch_all_drawn
 from orchestrator.datasets.listing import Ints, Listing
-from orchestrator.datasets.reading import Demand, Reading, touch_all_drawn
+from orchestrator.datasets.test_split import TestSplitter
 from tests.orchestrator.datasets.conftest import encoded
-from trainable.data.budget import draw_subset
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.subsets import draw_subset
 from trainable.errors import DataError
 from trainable.spec.trial_spec import LabelBudget
 
@@ -49,7 +49,7 @@ def read_all(
     seed: int = 0,
 ) -> LabelledImages:
     listing = listing_of(names, groups, broken=broken)
-    drawing = Drawing(listing, share=0.3, seed=seed, keep_val=False)
+    drawing = TestSplitter(listing, share=0.3, seed=seed, keep_val=False)
     reading = Reading(listing)
     reading.hash_all(drawing.place)
     demand = Demand(budgets=(budget or LabelBudget(),), repeats=2, seed=seed)

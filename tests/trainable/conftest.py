@@ -7,7 +7,7 @@ import torch
 from orchestrator.datasets import digits
 from tests.trainable.families import FAMILIES, Case, case_of
 from trainable.backbones import Backbone, load_weights
-from trainable.data.images import LabelledImages
+from trainable.data.labelled_images import LabelledImages
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ import pytest
 
 from trainable.__main__ import main
 from trainable.backbones import Backbone
-from trainable.data.images import LabelledImages
+from trainable.data.labelled_images import LabelledImages
 from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
-from trainable.training.finetune import Trial
+from trainable.training.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

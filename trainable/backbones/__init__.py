@@ -22,13 +22,13 @@ from trainable.backbones.sources import (
     expand,
     known_problem,
     names,
-    shelf,
+    registry,
     source_called,
     source_of,
     source_of_name,
     without_weights,
 )
-from trainable.backbones.weights import Arrays, Preprocessing, ShelfEntry, Weights
+from trainable.backbones.weights import Arrays, BackboneInfo, Preprocessing, Weights
 from trainable.errors import BackboneError
 from trainable.spec.custom_backbone import CustomBackbone
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backbone",
+    "BackboneInfo",
     "Preprocessing",
-    "ShelfEntry",
     "Weights",
     "describe",
     "expand",
@@ -49,9 +49,9 @@ __all__ = [
     "names",
     "network",
     "network_graph",
-    "outline",
     "reachable",
     "shipped_modules",
+    "trace_on_meta",
     "untrained",
 ]
 
@@ -94,7 +94,7 @@ class Backbone:
             )
         return self._traced[image_size]
 
-    def outlined(self, image_size: int) -> Backbone:
+    def on_meta(self, image_size: int) -> Backbone:
         """The same at one image size, its network without memory on the meta device.
 
         Raises:
@@ -128,9 +128,9 @@ class Backbone:
     def _trace(self, image_size: int) -> TracedBackbone:
         from trainable.graphs.graph import trace
 
-        opaque = source_called(self.weights.source).opaque()
+        leaf_modules = source_called(self.weights.source).leaf_modules()
         model, arrays = self._built(image_size)
-        traced = trace(model.eval(), image_size=image_size, opaque=opaque)
+        traced = trace(model.eval(), image_size=image_size, leaf_modules=leaf_modules)
         _copy_into(model, self.weights, arrays, head=str(traced.head.target))
         return traced
 
@@ -143,7 +143,7 @@ class Backbone:
             return from_bytes(graph, self.weights.arrays)
 
 
-def outline(name: str, *, image_size: int) -> TracedBackbone:
+def trace_on_meta(name: str, *, image_size: int) -> TracedBackbone:
     """The graph of the network that a backbone's default weights belong to, without weights.
 
     All of it lies on the meta device: enough to find its boundaries and to count what it costs, in
@@ -161,7 +161,7 @@ def outline(name: str, *, image_size: int) -> TracedBackbone:
 
     source = source_of_name(name)
     model = without_memory(lambda: source.architecture(name, image_size=image_size))
-    return trace(model.to("meta").eval(), image_size=image_size, opaque=source.opaque())
+    return trace(model.to("meta").eval(), image_size=image_size, leaf_modules=source.leaf_modules())
 
 
 def untrained(name: str) -> Backbone:
@@ -189,7 +189,7 @@ def network(weights: Weights, *, image_size: int) -> nn.Module:
             f"{weights.backbone}: unknown source {weights.source!r}; known: {known}"
         )
     source = source_called(weights.source)
-    if source in shelf() and source_of_name(weights.architecture) is not source:
+    if source in registry() and source_of_name(weights.architecture) is not source:
         raise BackboneError(f"{weights.source} has no {weights.architecture!r}")
     model: nn.Module = source.build(weights, image_size=image_size)
     return model.eval()
@@ -204,7 +204,9 @@ def network_graph(weights: Weights, *, image_size: int) -> TracedBackbone:
     from trainable.graphs.graph import trace
 
     model = network(weights, image_size=image_size)
-    return trace(model, image_size=image_size, opaque=source_called(weights.source).opaque())
+    return trace(
+        model, image_size=image_size, leaf_modules=source_called(weights.source).leaf_modules()
+    )
 
 
 def load_weights(backbone: str | CustomBackbone) -> Weights:

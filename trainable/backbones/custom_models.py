@@ -27,7 +27,7 @@ from trainable.backbones.weights import (
     digest_of,
 )
 from trainable.errors import BackboneError
-from trainable.graphs.tracing import TRANSPARENT, Opaque
+from trainable.graphs.tracing import TRANSPARENT, LeafModules
 from trainable.spec.custom_backbone import CustomBackbone
 from trainable.stdout import stdout_to_stderr
 
@@ -82,7 +82,7 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
     return weights.arrays
 
 
-def opaque() -> Opaque:
+def leaf_modules() -> LeafModules:
     """Nothing; the user's code says with torch.fx.wrap what is not to be looked into."""
     return TRANSPARENT
 

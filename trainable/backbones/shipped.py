@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from trainable.backbones import zoo
 from trainable.backbones.weights import (
     Arrays,
+    BackboneInfo,
     Preprocessing,
-    ShelfEntry,
     Weights,
     digest_of,
 )
@@ -16,7 +16,7 @@ from trainable.backbones.weights import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from trainable.graphs.tracing import Opaque
+    from trainable.graphs.tracing import LeafModules
 
 NAME = "shipped"
 
@@ -40,9 +40,9 @@ def problem(name: str, wanted: str) -> str | None:
     return None
 
 
-def describe(name: str) -> ShelfEntry:
+def describe(name: str) -> BackboneInfo:
     """What is known of it; its weights are always there."""
-    return ShelfEntry(
+    return BackboneInfo(
         name=name,
         source=NAME,
         version=name,
@@ -96,7 +96,7 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
     return weights.arrays
 
 
-def opaque() -> Opaque:
+def leaf_modules() -> LeafModules:
     """Nothing: torch.fx follows the architecture."""
     from trainable.graphs.tracing import TRANSPARENT
 

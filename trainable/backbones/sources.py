@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from trainable.backbones import shipped
-from trainable.backbones.weights import RANDOM, ShelfEntry
+from trainable.backbones.weights import RANDOM, BackboneInfo
 from trainable.errors import BackboneError
 
 MODULES = {
@@ -30,7 +30,7 @@ def names(pattern: str = "*") -> list[str]:
 
     timm's, more than a thousand, are asked for by patterns that begin with `timm:`.
     """
-    first, *others, in_timm = shelf()
+    first, *others, in_timm = registry()
     sources = [in_timm] if in_timm.owns(pattern) else [first, *others]
     every = [name for source in sources for name in source.names()]
     return [name for name in every if fnmatch.fnmatchcase(name, pattern)]
@@ -59,17 +59,17 @@ def known_problem(backbone: str) -> str | None:
     return None if problem is None else f"got {backbone!r}; {problem}"
 
 
-def describe(name: str) -> ShelfEntry:
+def describe(name: str) -> BackboneInfo:
     """What is known of a backbone's default weights without reading them.
 
     Raises:
         BackboneError: the name is unknown.
     """
-    entry: ShelfEntry = source_of_name(name).describe(name)
+    entry: BackboneInfo = source_of_name(name).describe(name)
     return entry
 
 
-def shelf() -> Iterator[ModuleType]:
+def registry() -> Iterator[ModuleType]:
     """The sources whose backbones have names of their own, imported as they are asked."""
     return map(source_called, ("shipped", "torchvision", "timm"))
 
@@ -98,7 +98,7 @@ def source_of_name(name: str) -> ModuleType:
 
 def source_of(name: str) -> ModuleType | None:
     """The source that a name belongs to, without weights; None if it is no name of any."""
-    return next((source for source in shelf() if source.owns(name)), None)
+    return next((source for source in registry() if source.owns(name)), None)
 
 
 def source_called(name: str) -> ModuleType:

@@ -29,13 +29,13 @@ from trainable.backbones.unwrapping import unwrap
 from trainable.backbones.weights import (
     RANDOM,
     Arrays,
+    BackboneInfo,
     Preprocessing,
-    ShelfEntry,
     Weights,
     digest_of,
 )
 from trainable.errors import BackboneError
-from trainable.graphs.tracing import Opaque
+from trainable.graphs.tracing import LeafModules
 from trainable.spec.weight_paths import is_path
 
 NAME = "timm"
@@ -95,10 +95,10 @@ def problem(name: str, wanted: str) -> str | None:
     return None
 
 
-def describe(name: str) -> ShelfEntry:
+def describe(name: str) -> BackboneInfo:
     """What timm says of its default weights."""
     config = _config(name)
-    return ShelfEntry(
+    return BackboneInfo(
         name=name,
         source=NAME,
         version=config.tag or RANDOM,
@@ -155,10 +155,10 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
     return _fit(weights.architecture, weights.arrays, image_size=image_size).arrays
 
 
-def opaque() -> Opaque:
+def leaf_modules() -> LeafModules:
     """What timm itself keeps torch.fx from looking into."""
     timm = _timm()
-    return Opaque(
+    return LeafModules(
         modules=tuple(timm.layers.get_notrace_modules()),
         functions=tuple(timm.layers.get_notrace_functions()),
         version=timm.__version__,

@@ -33,13 +33,13 @@ from trainable.backbones.unwrapping import Unwrapped, unwrap
 from trainable.backbones.weights import (
     RANDOM,
     Arrays,
+    BackboneInfo,
     Preprocessing,
-    ShelfEntry,
     Weights,
     digest_of,
 )
 from trainable.errors import BackboneError
-from trainable.graphs.tracing import TRANSPARENT, Opaque
+from trainable.graphs.tracing import TRANSPARENT, LeafModules
 from trainable.spec.weight_paths import is_path
 
 NAME = "torchvision"
@@ -71,10 +71,10 @@ def problem(name: str, wanted: str) -> str | None:
     )
 
 
-def describe(name: str) -> ShelfEntry:
+def describe(name: str) -> BackboneInfo:
     """What torchvision says of its default weights."""
     member = _member(name, "")
-    return ShelfEntry(
+    return BackboneInfo(
         name=name,
         source=NAME,
         version=member.name,
@@ -155,7 +155,7 @@ def _adapted(arrays: Arrays, model: nn.Module, *, image_size: int) -> Arrays:
     return arrays
 
 
-def opaque() -> Opaque:
+def leaf_modules() -> LeafModules:
     """Nothing: torch.fx follows all of them."""
     return TRANSPARENT
 

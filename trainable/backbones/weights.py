@@ -81,7 +81,7 @@ class Weights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShelfEntry:
+class BackboneInfo:
     """What is known of a backbone's default weights without reading them.
 
     Attributes:

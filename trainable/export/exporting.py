@@ -23,19 +23,19 @@ from trainable import device as devices
 from trainable.backbones import Backbone, torchvision_models
 from trainable.backbones.weights import RANDOM
 from trainable.cutting.boundaries import boundaries
-from trainable.cutting.freezing import FrozenPrefix, SplitBackbone, frozen_between, new_head, split
-from trainable.data.budget import draw_subset
-from trainable.data.images import LabelledImages
+from trainable.cutting.split import FrozenPrefix, SplitBackbone, frozen_between, new_head, split
+from trainable.data.labelled_images import LabelledImages
+from trainable.data.subsets import draw_subset
 from trainable.errors import ExportError
-from trainable.export.exported import ABOUT_FILE, WEIGHTS_FILE, About
-from trainable.export.portable import Portable, difference, onnx_notes, write_portable
-from trainable.features.keeping import FeatureCache
+from trainable.export.exchange_formats import ExchangeForms, difference, onnx_notes, write_portable
+from trainable.export.exported_model import ABOUT_FILE, WEIGHTS_FILE, ModelConfig
+from trainable.features.cache import FeatureCache
 from trainable.graphs.graph import independent_copy
-from trainable.modalities.image.decoding import decode, normalize
+from trainable.modalities.image.preprocessing import decode, normalize
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.training.baselines import baseline_features
-from trainable.training.finetune import Trial
 from trainable.training.logistic import fit_path
+from trainable.training.trial import Trial
 
 _COMPARED = 4
 """Images that every form of the network is compared on."""
@@ -57,7 +57,7 @@ class TrainedModel:
         inverse_penalty: C of a linear probe; else None.
     """
 
-    about: About
+    about: ModelConfig
     network: nn.Module = field(repr=False)
     indices: npt.NDArray[np.int64]
     examples: Tensor = field(repr=False)
@@ -76,7 +76,7 @@ class Written:
     """
 
     torchvision_options: dict[str, Any] | None
-    portable: tuple[Portable, ...]
+    portable: tuple[ExchangeForms, ...]
 
     def has(self, file: str) -> bool:
         """Whether a portable file was written."""
@@ -253,7 +253,7 @@ def _assemble(
     makes of `examples`.
     """
     weights = backbone.weights
-    about = About(
+    about = ModelConfig(
         backbone=weights.backbone,
         source=weights.source,
         architecture=weights.architecture,
@@ -315,7 +315,7 @@ def _examples(
     return normalize(decode(images, few, preprocessing), preprocessing)
 
 
-def _check(found: Tensor, expected: Tensor, about: About, what: str) -> None:
+def _check(found: Tensor, expected: Tensor, about: ModelConfig, what: str) -> None:
     try:
         difference(found, expected)
     except ExportError as error:

@@ -29,16 +29,16 @@ from torch import Tensor
 
 from trainable.backbones import Backbone
 from trainable.cutting.boundaries import boundaries
-from trainable.cutting.freezing import FrozenPrefix, frozen_between
-from trainable.data.images import LabelledImages
+from trainable.cutting.split import FrozenPrefix, frozen_between
+from trainable.data.labelled_images import LabelledImages
 from trainable.device import autocast, describe
-from trainable.features.costs import VALUE_BYTES, Level
-from trainable.features.keeping import FeatureCache, cache_levels
-from trainable.features.pixels import DECODE_S, PixelReader
+from trainable.features.cache import FeatureCache, cache_levels
+from trainable.features.cost_model import VALUE_BYTES, Level
+from trainable.features.input_reader import DECODE_S, PixelReader
 from trainable.features.store import Collection
 from trainable.graphs.graph import TracedBackbone
-from trainable.memory import Pieces, nothing
-from trainable.modalities.image.decoding import normalize
+from trainable.micro_batches import MicroBatches, nothing
+from trainable.modalities.image.preprocessing import normalize
 from trainable.spec.augmentation import Augmentation
 
 BATCH = 16
@@ -86,7 +86,7 @@ class FeatureReader:
         augmentation: its views instead of the images as they are.
         seed: of the views.
         counts: adds up what is done.
-        beat: called after every chunk of images that was decoded or passed through a prefix.
+        heartbeat: called after every chunk of images that was decoded or passed through a prefix.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class FeatureReader:
         augmentation: Augmentation | None = None,
         seed: int = 0,
         counts: FeatureCounts | None = None,
-        beat: Callable[[], None] = nothing,
+        heartbeat: Callable[[], None] = nothing,
     ) -> None:
         self.counts = counts or FeatureCounts()
         self._images = images
@@ -118,10 +118,10 @@ class FeatureReader:
             cache=cache,
             augmentation=augmentation,
             seed=seed,
-            beat=beat,
+            heartbeat=heartbeat,
         )
-        self._beat = beat
-        self._pieces = Pieces(device, what="frozen prefix", beat=beat)
+        self._heartbeat = heartbeat
+        self._pieces = MicroBatches(device, what="frozen prefix", heartbeat=heartbeat)
         self._cuts = boundaries(self._traced)
         self._levels: list[Level] = []
         if cache is not None:
@@ -198,7 +198,7 @@ class FeatureReader:
             self._images.digests[indices],
             lambda positions: self._computed(level, indices[positions]),
             patience_s=patience_s,
-            beat=self._beat,
+            heartbeat=self._heartbeat,
         )
 
     def _is_kept(self, level: int) -> bool:

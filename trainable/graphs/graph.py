@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from trainable.device import one_thread
 from trainable.errors import BackboneError
 from trainable.graphs.flops import FlopCounter
-from trainable.graphs.tracing import TRANSPARENT, Opaque, traced_module
+from trainable.graphs.tracing import TRANSPARENT, LeafModules, traced_module
 
 _BATCHES = (2, 3)
 _LITTLE_WORK = 1e9
@@ -68,7 +68,7 @@ class TracedBackbone:
         module: the graph with the backbone's own submodules and parameters; eval mode.
         facts: per node of `module.graph`.
         head: node of the classifier that fine-tuning replaces; the output comes from it alone.
-        version: of what tracing did not look into, where that has one; see `Opaque`.
+        version: of what tracing did not look into, where that has one; see `LeafModules`.
     """
 
     module: fx.GraphModule
@@ -77,18 +77,20 @@ class TracedBackbone:
     version: str | None = None
 
 
-def trace(model: nn.Module, *, image_size: int, opaque: Opaque = TRANSPARENT) -> TracedBackbone:
+def trace(
+    model: nn.Module, *, image_size: int, leaf_modules: LeafModules = TRANSPARENT
+) -> TracedBackbone:
     """The graph of `model` for RGB images of image_size x image_size pixels.
 
     Args:
         model: to be traced; what is returned shares its parameters.
         image_size: side of the images, in pixels.
-        opaque: what torch.fx cannot follow and does not have to.
+        leaf_modules: what torch.fx cannot follow and does not have to.
 
     Raises:
         BackboneError: the model cannot be traced, or has not one classifier to replace.
     """
-    module = traced_module(model, opaque=opaque)
+    module = traced_module(model, leaf_modules=leaf_modules)
     facts = _examine(module, image_size)
     heads = [node for node in module.graph.nodes if _is_classifier(module, node, facts)]
     if not heads:
@@ -101,7 +103,7 @@ def trace(model: nn.Module, *, image_size: int, opaque: Opaque = TRANSPARENT) ->
             f"({heads[-1].target}); allowed: one head. Choose a variant without auxiliary or "
             "distillation heads"
         )
-    return TracedBackbone(module=module, facts=facts, head=heads[-1], version=opaque.version)
+    return TracedBackbone(module=module, facts=facts, head=heads[-1], version=leaf_modules.version)
 
 
 def copied_to(device: torch.device, traced: TracedBackbone) -> TracedBackbone:

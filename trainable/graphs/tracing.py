@@ -26,7 +26,7 @@ _CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass(frozen=True)
-class Opaque:
+class LeafModules:
     """What tracing does not look into, because torch.fx could not follow.
 
     Attributes:
@@ -40,7 +40,7 @@ class Opaque:
     version: str | None = None
 
 
-TRANSPARENT = Opaque()
+TRANSPARENT = LeafModules()
 """Of models that torch.fx can follow everywhere."""
 
 
@@ -52,7 +52,7 @@ class TrainingFlag(nn.Module):
         return self.training
 
 
-def traced_module(model: nn.Module, *, opaque: Opaque) -> fx.GraphModule:
+def traced_module(model: nn.Module, *, leaf_modules: LeafModules) -> fx.GraphModule:
     """The graph of a model with its own submodules and parameters, in eval mode.
 
     Optional arguments of `forward` are bound to their defaults. Tracing freezes `self.training`
@@ -62,8 +62,8 @@ def traced_module(model: nn.Module, *, opaque: Opaque) -> fx.GraphModule:
     Raises:
         BackboneError: the model cannot be traced; the message says where and what to do.
     """
-    module = _symbolic_trace(model, training=False, opaque=opaque)
-    _follow_training_flag(module, _symbolic_trace(model, training=True, opaque=opaque))
+    module = _symbolic_trace(model, training=False, leaf_modules=leaf_modules)
+    _follow_training_flag(module, _symbolic_trace(model, training=True, leaf_modules=leaf_modules))
     module.eval()
     return module
 
@@ -78,9 +78,9 @@ def is_random(module: fx.GraphModule, node: fx.Node) -> bool:
 class _Tracer(fx.Tracer):
     """Looks into every module but layers: torch's own, what derives from them, and random ones."""
 
-    def __init__(self, opaque: Opaque) -> None:
-        super().__init__(autowrap_functions=opaque.functions)
-        self._opaque = opaque.modules
+    def __init__(self, leaf_modules: LeafModules) -> None:
+        super().__init__(autowrap_functions=leaf_modules.functions)
+        self._leaf_modules = leaf_modules.modules
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether the module stays one node; a random one then follows its mode by itself."""
@@ -90,7 +90,7 @@ class _Tracer(fx.Tracer):
         )
         random = _is_random_name(type(m).__name__) and not list(m.parameters())
         return (
-            isinstance(m, self._opaque)
+            isinstance(m, self._leaf_modules)
             or derived
             or random
             or super().is_leaf_module(m, module_qualified_name)
@@ -101,7 +101,9 @@ def _is_random_name(name: str) -> bool:
     return name.lower().startswith(_RANDOM) or name.lower().endswith("dropout")
 
 
-def _symbolic_trace(model: nn.Module, *, training: bool, opaque: Opaque) -> fx.GraphModule:
+def _symbolic_trace(
+    model: nn.Module, *, training: bool, leaf_modules: LeafModules
+) -> fx.GraphModule:
     parameters = list(inspect.signature(model.forward).parameters.values())
     optional = {
         p.name: p.default for p in parameters[1:] if p.default is not inspect.Parameter.empty
@@ -109,7 +111,7 @@ def _symbolic_trace(model: nn.Module, *, training: bool, opaque: Opaque) -> fx.G
     was_training, attributes = model.training, set(vars(model))
     model.train(training)
     try:
-        tracer = _Tracer(opaque)
+        tracer = _Tracer(leaf_modules)
         graph = tracer.trace(model, concrete_args=optional or None)
         module = fx.GraphModule(tracer.root, graph, type(model).__name__)
     except Exception as error:

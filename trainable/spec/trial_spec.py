@@ -9,7 +9,7 @@ from typing import Any
 
 from trainable.errors import SpecError
 from trainable.spec.augmentation import Augmentation
-from trainable.spec.knobs import KNOBS, Knob, block_range, without_added_defaults
+from trainable.spec.settings import SETTINGS, Setting, block_range, without_added_defaults
 
 
 class Metric(StrEnum):
@@ -92,11 +92,11 @@ class LabelBudget:
         return "all" if self.total is None else f"{self.total} in all"
 
 
-_FOLDS = Knob(default=3, low=2, integer=True, help="parts of a cross-validation")
+_FOLDS = Setting(default=3, low=2, integer=True, help="parts of a cross-validation")
 OUTSIDE: Mapping[str, Any] = {"split": "val", "outside_budget": True}
 """How validation on the data's own validation split is written."""
 
-_HOLDOUT = Knob(default=0.25, low=0.0, low_excluded=True, high=1.0, help="share held out")
+_HOLDOUT = Setting(default=0.25, low=0.0, low_excluded=True, high=1.0, help="share held out")
 
 
 @dataclass(frozen=True)
@@ -155,18 +155,18 @@ class Validation:
         return f"folds={self.folds}" if self.folds is not None else f"holdout={self.holdout:g}"
 
 
-_NUMBERS: Mapping[str, Knob] = {
-    "lr": Knob(default=1e-3, low=0.0, low_excluded=True, help="peak learning rate"),
-    "freeze_depth": Knob(default=0.0, low=0.0, high=1.0, help="share of the boundaries frozen"),
-    "frozen_blocks": Knob(default=-1, low=-1, integer=True, help="number of boundaries frozen"),
-    "repeat": Knob(default=0, low=0, integer=True, help="which draw of the labels"),
-    "seed": Knob(default=0, low=0, integer=True, help="of every random draw"),
+_NUMBERS: Mapping[str, Setting] = {
+    "lr": Setting(default=1e-3, low=0.0, low_excluded=True, help="peak learning rate"),
+    "freeze_depth": Setting(default=0.0, low=0.0, high=1.0, help="share of the boundaries frozen"),
+    "frozen_blocks": Setting(default=-1, low=-1, integer=True, help="number of boundaries frozen"),
+    "repeat": Setting(default=0, low=0, integer=True, help="which draw of the labels"),
+    "seed": Setting(default=0, low=0, integer=True, help="of every random draw"),
 }
 _EXCLUSIVE = ("freeze_depth", "frozen_blocks", "train_blocks")
 
 
-def _knob(name: str) -> Any:
-    return field(default=KNOBS[name].default)
+def _setting(name: str) -> Any:
+    return field(default=SETTINGS[name].default)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +186,7 @@ class TrialSpec:
         augment: random views of the training images; None for the images as they are.
         repeat: which draw of the labelled subset.
         seed: of the sweep.
-        steps, ...: the knobs of `KNOBS`.
+        steps, ...: the knobs of `SETTINGS`.
 
     Raises:
         SpecError: with every problem found, one a line.
@@ -203,35 +203,35 @@ class TrialSpec:
     augment: Augmentation | None = None
     repeat: int = 0
     seed: int = 0
-    steps: int = _knob("steps")
-    reports: int = _knob("reports")
-    batch_size: int | str = _knob("batch_size")
-    optimizer: str = _knob("optimizer")
-    weight_decay: float = _knob("weight_decay")
-    layer_decay: float = _knob("layer_decay")
-    warmup: float = _knob("warmup")
-    label_smoothing: float = _knob("label_smoothing")
-    head_init: str = _knob("head_init")
-    interpolation: float | str = _knob("interpolation")
-    batchnorm: str = _knob("batchnorm")
-    trainable: str = _knob("trainable")
-    image_size: int | str = _knob("image_size")
-    precision: str = _knob("precision")
+    steps: int = _setting("steps")
+    reports: int = _setting("reports")
+    batch_size: int | str = _setting("batch_size")
+    optimizer: str = _setting("optimizer")
+    weight_decay: float = _setting("weight_decay")
+    layer_decay: float = _setting("layer_decay")
+    warmup: float = _setting("warmup")
+    label_smoothing: float = _setting("label_smoothing")
+    head_init: str = _setting("head_init")
+    interpolation: float | str = _setting("interpolation")
+    batchnorm: str = _setting("batchnorm")
+    trainable: str = _setting("trainable")
+    image_size: int | str = _setting("image_size")
+    precision: str = _setting("precision")
 
     def __post_init__(self) -> None:
         problems, accepted = [], set[str]()
         backbone: object = self.backbone
         if not isinstance(backbone, str):
             problems.append(f"backbone: got {backbone!r}; allowed: text NAME[@WEIGHTS]")
-        for name, knob in {**KNOBS, **_NUMBERS}.items():
+        for name, setting in {**SETTINGS, **_NUMBERS}.items():
             value = getattr(self, name)
             if value is None and name in _EXCLUSIVE:
                 continue
-            if not knob.accepts(value):
-                problems.append(f"{name}: got {value!r}; allowed: {knob.allowed}")
+            if not setting.accepts(value):
+                problems.append(f"{name}: got {value!r}; allowed: {setting.allowed}")
                 continue
             accepted.add(name)
-            if knob.integer and not isinstance(value, str):
+            if setting.integer and not isinstance(value, str):
                 object.__setattr__(self, name, int(value))  # 200.0 is a whole number, too
         if {"steps", "reports"} <= accepted and self.reports > self.steps:
             problems.append(f"reports: got {self.reports}; allowed: at most steps ({self.steps})")

@@ -31,14 +31,14 @@ from torch import Tensor
 
 from trainable import device as devices
 from trainable.backbones import Backbone, Preprocessing
-from trainable.data.budget import draw_subset, validation_parts
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.subsets import draw_subset, validation_parts
 from trainable.errors import DataError
-from trainable.features.keeping import FeatureCache
-from trainable.features.pixels import PixelReader
+from trainable.features.cache import FeatureCache
+from trainable.features.input_reader import PixelReader
 from trainable.features.reader import FeatureCounts, FeatureReader
-from trainable.memory import memory_errors, nothing
-from trainable.modalities.image.decoding import smallest_side
+from trainable.micro_batches import memory_errors, nothing
+from trainable.modalities.image.preprocessing import smallest_side
 from trainable.spec.trial_spec import LabelBudget, Validation
 from trainable.training.probe import ProbeMemo, parts_of_draw, probe_of_draw
 from trainable.training.results import TestResult
@@ -90,7 +90,7 @@ def run_baseline(
     cache: FeatureCache | None = None,
     counts: FeatureCounts | None = None,
     probes: ProbeMemo | None = None,
-    beat: Callable[[], None] = nothing,
+    heartbeat: Callable[[], None] = nothing,
 ) -> BaselineResult:
     """Fit and test a probe on every repeat's draw; its C is chosen inside the draw.
 
@@ -108,7 +108,7 @@ def run_baseline(
         cache: where a backbone's features are kept; None computes them here.
         counts: adds up what that takes.
         probes: remembers the probes of a backbone for trials; None fits them for this alone.
-        beat: called now and then while there is progress, as a sign of life.
+        heartbeat: called now and then while there is progress, as a sign of life.
 
     Raises:
         DataError: the budget cannot pay for validation, or there is no test image.
@@ -134,7 +134,7 @@ def run_baseline(
         device=where,
         cache=cache,
         counts=counts,
-        beat=beat,
+        heartbeat=heartbeat,
     )
     features = inputs.read(touched)
 
@@ -149,7 +149,7 @@ def run_baseline(
             features=at,
             features_key=inputs.key,
             memo=probes,
-            beat=beat,
+            heartbeat=heartbeat,
         )
         for draw in draws
     ]
@@ -182,7 +182,7 @@ def baseline_features(
     device: torch.device | None = None,
     cache: FeatureCache | None = None,
     counts: FeatureCounts | None = None,
-    beat: Callable[[], None] = nothing,
+    heartbeat: Callable[[], None] = nothing,
 ) -> Tensor:
     """What a baseline classifies: what reaches a backbone's head, or pixels on the 0..1 scale.
 
@@ -195,7 +195,7 @@ def baseline_features(
         device: to compute on.
         cache: see `run_baseline`.
         counts: see `run_baseline`.
-        beat: see `run_baseline`.
+        heartbeat: see `run_baseline`.
 
     Returns:
         (M, D) floats.
@@ -209,7 +209,7 @@ def baseline_features(
         device=device,
         cache=cache,
         counts=counts,
-        beat=beat,
+        heartbeat=heartbeat,
     ).read(indices)
 
 
@@ -246,11 +246,13 @@ def _inputs(
     device: torch.device,
     cache: FeatureCache | None,
     counts: FeatureCounts | None,
-    beat: Callable[[], None],
+    heartbeat: Callable[[], None],
 ) -> _Inputs:
     """See `baseline_features`; size and precision are resolved."""
     if backbone is None:
-        pixels = PixelReader(images, Preprocessing(image_size, image_size), cache=cache, beat=beat)
+        pixels = PixelReader(
+            images, Preprocessing(image_size, image_size), cache=cache, heartbeat=heartbeat
+        )
 
         def read(indices: Indices) -> Tensor:
             rows, _ = pixels.read(indices)
@@ -265,6 +267,6 @@ def _inputs(
         precision=precision,
         cache=cache,
         counts=counts,
-        beat=beat,
+        heartbeat=heartbeat,
     )
     return _Inputs(reader.head_inputs, reader.head_inputs_key)

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from trainable import device as devices
 from trainable.backbones import Backbone
-from trainable.data.images import LabelledImages
-from trainable.features.keeping import FeatureCache
+from trainable.data.labelled_images import LabelledImages
+from trainable.features.cache import FeatureCache
 from trainable.features.reader import FeatureCounts, FeatureReader
-from trainable.memory import nothing
+from trainable.micro_batches import nothing
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.trial_spec import TrialSpec
-from trainable.training.updating import Examples
+from trainable.training.learner import Examples
 
 _TESTED_BYTES = 256 * 2**20
 """Activations of test images that are held in memory at a time."""
@@ -35,7 +35,7 @@ class ExampleReader:
         image_size: side of the backbone's input, in pixels.
         device: to compute on.
         cache: where activations are kept; None computes them here.
-        beat: called after every chunk of images, as a sign of life.
+        heartbeat: called after every chunk of images, as a sign of life.
 
     Attributes:
         counts: what was asked for, and what it took.
@@ -51,7 +51,7 @@ class ExampleReader:
         image_size: int,
         device: torch.device,
         cache: FeatureCache | None = None,
-        beat: Callable[[], None] = nothing,
+        heartbeat: Callable[[], None] = nothing,
     ) -> None:
         self.counts = FeatureCounts()
         self._spec = spec
@@ -61,7 +61,7 @@ class ExampleReader:
         self._image_size = image_size
         self._device = device
         self._cache = cache
-        self._beat = beat
+        self._heartbeat = heartbeat
         self._plain = self._reader()
 
     def plain(self, indices: npt.NDArray[np.int64]) -> Examples:
@@ -117,5 +117,5 @@ class ExampleReader:
             augmentation=augmentation,
             seed=self._spec.seed,
             counts=self.counts,
-            beat=self._beat,
+            heartbeat=self._heartbeat,
         )

@@ -1,264 +1,191 @@
-"""One suffix in training: a step, the next step, a look at what it predicts."""
+"""What all training has in common: examples, updates one after another, a state to go on from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional
+from torch import Tensor
 
-from trainable.data.budget import derive_seed
-from trainable.device import autocast, random_state
-from trainable.errors import CheckpointError
-from trainable.memory import Memory, memory_errors, nothing
+from trainable.data.subsets import derive_seed
+from trainable.errors import TrainableError
+from trainable.micro_batches import nothing
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.checkpoint import Checkpoint
-from trainable.training.logistic import LinearClassifier
-from trainable.training.recipe import CLIP_NORM, make_optimizer, set_learning_rates, train_mode
-from trainable.training.updating import DivergedError, Examples, Updating, drawn_rows
-
-EVALUATED = 256
-"""Images per forward pass where nothing is trained."""
+from trainable.training.interpolation import WeightPath
+from trainable.training.optimizers import Optimizer
+from trainable.training.recipe import MOMENTS
 
 
-class Learner(Updating):
-    """Trains one suffix; a pure function of (spec, name, examples), whatever ran before.
+class DivergedError(TrainableError):
+    """The loss is no finite number any more; an answer about the configuration, not a fault."""
 
-    The examples of update t and its random layers are drawn from (seed, repeat, name, t) alone.
-    An example that is drawn several times for one update is computed once and counts as often,
-    unless something in the suffix depends on the batch: random layers, statistics of the batch.
 
-    Args:
-        suffix: to be trained in place.
-        head: name of the head within it.
-        examples: to learn from.
-        name: tells this learner's random draws from those of its siblings, such as `fold0`.
-        spec: the resolved recipe: no knob is `auto`.
-        depth_of: for every parameter its distance from the head, in boundaries.
-        learning: names of the parameters of the suffix that learn; None for all.
-        initial_head: what the head starts as; None for what it is in the suffix.
-        memory: how the work is cut into pieces; None where it is not shared with other learners.
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What a suffix learns from: activations and labels on one device.
 
     Attributes:
-        suffix: as it is by now.
-        examples, name, spec: as given.
+        activations: (N, *shape) float.
+        labels: (N,) int64.
+    """
+
+    activations: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def at(self, positions: Tensor) -> Examples:
+        """A copy of some rows; in-place layers of a suffix may write to it."""
+        return Examples(self.activations[positions], self.labels[positions])
+
+
+def drawn_rows(spec: TrialSpec, name: str, step: int, *, num_examples: int) -> Tensor:
+    """(batch_size,) which examples an update sees, with replacement."""
+    seed = derive_seed("batch", spec.seed, spec.repeat, name, step)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(num_examples, (int(spec.batch_size),), generator=generator)
+
+
+class Learner(ABC):
+    """Something that is trained update by update; what its state holds decides all later ones.
+
+    Args:
+        spec: the resolved recipe.
+        parameters: by name, those that learn.
+        buffers: by name, what training may change beside them.
+        optimizer: of the parameters.
+
+    Attributes:
+        step: updates made so far.
     """
 
     def __init__(
         self,
-        suffix: fx.GraphModule,
-        head: str,
-        examples: Examples,
-        *,
-        name: str,
         spec: TrialSpec,
-        depth_of: dict[str, int],
-        learning: Collection[str] | None = None,
-        initial_head: LinearClassifier | None = None,
-        memory: Memory | None = None,
+        *,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        optimizer: Optimizer,
     ) -> None:
-        self.suffix = suffix
-        self.examples = examples
-        self.name = name
-        self._device = examples.labels.device
-        self._memory = memory or Memory(self._device)
-        self._each_once = False  # until the first update has shown that nothing is random
-        self._divisible = True
-        if initial_head is not None:
-            initial_head.copy_into(suffix.get_submodule(head))
-        for parameter_name, parameter in suffix.named_parameters():
-            parameter.requires_grad_(learning is None or parameter_name in learning)
-        super().__init__(
-            spec,
-            parameters={
-                parameter_name: parameter
-                for parameter_name, parameter in suffix.named_parameters()
-                if parameter.requires_grad
-            },
-            buffers=dict(suffix.named_buffers()),
-            optimizer=make_optimizer(spec, suffix, depth_of=depth_of),
-        )
+        self.step = 0
+        self.spec = spec
+        self._parameters = parameters
+        self._buffers = buffers
+        self._optimizer = optimizer
+        self._loss = torch.zeros((), dtype=torch.float64)
+        # Where the end is all that is asked for, no copy of the start takes memory.
+        self._path = None if spec.interpolation == 1 else WeightPath({**parameters, **buffers})
 
-    def advance(
-        self, step: int, *, since: int | None = None, after_update: Callable[[], None] = nothing
-    ) -> float:
-        """Train until `step` updates have been made; see `Updating.advance`."""
-        train_mode(self.suffix, batchnorm=self.spec.batchnorm)
-        self._divisible = not self._knows_the_batch()
-        return super().advance(step, since=since, after_update=after_update)
-
-    def state(self) -> Checkpoint:
-        """See `Updating.state`."""
-        state = super().state()
-        return Checkpoint({**state.values, "each_once": self._each_once}, state.tensors)
-
-    def check(self, state: Checkpoint) -> None:
-        """See `Updating.check`."""
-        super().check(state)
-        if type(state.values.get("each_once")) is not bool:
-            raise CheckpointError(
-                "each_once: the checkpoint has no truth value; start from scratch"
-            )
-
-    def restore(self, state: Checkpoint) -> None:
-        """See `Updating.restore`."""
-        super().restore(state)
-        self._each_once = state.values["each_once"]
-
-    def _update(self) -> Tensor:
-        rows = drawn_rows(self.spec, self.name, self.step, num_examples=len(self.examples))
-        times = torch.ones(len(rows))
-        if self._each_once:
-            rows, times = torch.unique(rows, return_counts=True)
-        rows, weights = (one.to(self._device) for one in (rows, times / times.sum()))
-        loss = self._memory.updates.fit(
-            len(rows),
-            lambda size: self._gradients(rows, weights, size),
-            divisible=self._divisible,
-        )
-        with memory_errors("an update of the parameters"):
-            norm = nn.utils.clip_grad_norm_(self.suffix.parameters(), CLIP_NORM)
-            set_learning_rates(self._optimizer, self.spec, step=self.step)
-            self._optimizer.step()
-        # A gradient that is not finite has spoilt the parameters, whatever the loss still says.
-        return loss + 0 * norm.double()
-
-    def rehearse(self) -> None:
-        """Compute what an update of all examples at once, and a prediction of the first, compute.
-
-        Nothing is learnt, and no value is looked at: examples and suffix may lie on the meta
-        device.
-
-        Raises:
-            Exception: whatever a layer raises that cannot do it.
-        """
-        train_mode(self.suffix, batchnorm=self.spec.batchnorm)
-        rows = torch.arange(len(self.examples), device=self._device)
-        self._gradients(rows, torch.ones(len(rows), device=self._device), len(rows))
-        self._optimizer.zero_grad()
-        self.suffix.eval()
-        with torch.inference_mode():
-            logits = self.suffix(self.examples.at(rows[:1]).activations)
-            functional.log_softmax(logits, dim=1)
-
-    def _gradients(self, rows: Tensor, weights: Tensor, size: int) -> Tensor:
-        """Leave the gradients of the weighted loss of some examples; the loss, in nats.
+    def at(self, share: float) -> AbstractContextManager[None]:
+        """Within the block the weights are `share` of the way from the start to where they are.
 
         Args:
-            rows: (B,) which examples.
-            weights: (B,) of their losses.
-            size: examples that are computed at a time.
+            share: 0..1; 1 where the spec's `interpolation` is 1.
         """
-        self._optimizer.zero_grad()
-        place = (self.spec.seed, self.spec.repeat, self.name, self.step)
-        torch.manual_seed(derive_seed("noise", *place))
-        before = None if self.step else random_state(self._device)
-        total = torch.zeros((), dtype=torch.float64, device=self._device)
-        for start in range(0, len(rows), size):
-            batch = self.examples.at(rows[start : start + size])
-            with autocast(self.spec.precision, self._device):
-                logits = self.suffix(batch.activations)
-            losses = functional.cross_entropy(
-                logits.float(),
-                batch.labels,
-                label_smoothing=self.spec.label_smoothing,
-                reduction="none",
-            )
-            loss = losses @ weights[start : start + size]
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        if before is not None:
-            unmoved = torch.equal(before, random_state(self._device))
-            self._each_once = self._divisible and unmoved
-        return total
+        return nullcontext() if self._path is None else self._path.at(share)
 
-    def _knows_the_batch(self) -> bool:
-        """Whether statistics of a batch enter what is computed."""
-        return any(
-            module.training
-            for module in self.suffix.modules()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        )
-
-    def log_probabilities(self, activations: Tensor) -> Tensor:
-        """(N, C) float64 on the CPU, in eval mode.
-
-        Raises:
-            DivergedError: a prediction is not finite.
-        """
-        self.suffix.eval()
-
-        def predict(rows: slice) -> Tensor:
-            logits = self.suffix(activations[rows].clone())
-            return functional.log_softmax(logits.double(), dim=1).cpu()
-
-        with torch.inference_mode(), autocast(self.spec.precision, self._device):
-            parts = self._memory.evaluation.over(len(activations), most=EVALUATED, attempt=predict)
-        result = torch.cat(parts)
-        if not bool(result.isfinite().all()):
-            raise DivergedError(f"a prediction at step {self.step} is no finite number")
-        return result
-
-
-class Learners:
-    """The learners of all folds, in lockstep; see `Heads` for the same of heads alone.
-
-    Args:
-        learners: one a fold.
-    """
-
-    def __init__(self, learners: Sequence[Learner]) -> None:
-        self._learners = learners
-
-    @property
-    def suffixes(self) -> list[fx.GraphModule]:
-        """What is being trained, one a fold."""
-        return [learner.suffix for learner in self._learners]
-
-    @property
-    def step(self) -> int:
-        """Updates made by the one that is furthest."""
-        return max(learner.step for learner in self._learners)
+    def settle(self, share: float) -> None:
+        """Leave the weights `share` of the way from the start to where they are; see `at`."""
+        if self._path is not None:
+            self._path.settle(share)
 
     def advance(
         self, step: int, *, since: int | None = None, after_update: Callable[[], None] = nothing
     ) -> float:
-        """Train until each has made `step` updates; their mean loss, see `Updating.advance`."""
-        losses = [
-            learner.advance(step, since=since, after_update=after_update)
-            for learner in self._learners
-        ]
-        return sum(losses) / len(losses)
+        """Train until `step` updates have been made.
 
-    def rehearse(self) -> None:
-        """See `Learner.rehearse`."""
-        for learner in self._learners:
-            learner.rehearse()
+        Args:
+            step: where to stop.
+            since: where to begin the mean; None for here. An earlier one is for going on from a
+                state, which holds what the mean needs of the updates before it.
+            after_update: called after every update.
+
+        Returns:
+            Mean loss of the updates after `since`, in nats.
+
+        Raises:
+            DivergedError: a loss or a gradient was not finite.
+        """
+        first = self.step if since is None else since
+        if self.step == first:
+            self._loss = torch.zeros((), dtype=torch.float64)
+        while self.step < step:
+            self._loss = self._loss + self._update()  # stays on the device of the losses
+            self.step += 1
+            after_update()
+        mean = float(self._loss) / max(1, step - first)
+        if not math.isfinite(mean):
+            raise DivergedError(f"the training loss was {mean} by step {step}")
+        return mean
+
+    @abstractmethod
+    def _update(self) -> Tensor:
+        """Make one update; its loss, in nats, which is not finite where a gradient was not."""
 
     def state(self) -> Checkpoint:
-        """See `Updating.state`; the learners may have made different numbers of updates."""
-        return Checkpoint.of_parts({learner.name: learner.state() for learner in self._learners})
+        """Everything that later updates depend on, copied to the CPU."""
+        live = {**self._tensors(), **self._moments()}
+        copies = {
+            name: torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
+            for name, tensor in live.items()
+        }
+        return Checkpoint({"step": self.step}, copies)
 
     def check(self, state: Checkpoint) -> None:
-        """See `Updating.check`."""
-        for learner in self._learners:
-            learner.check(state.part(learner.name))
+        """Make sure that a state fits, and change nothing.
+
+        Raises:
+            CheckpointError: it is of something else.
+        """
+        moved = state.count("step", most=self.spec.steps) > 0
+        # What no gradient reaches has no moments.
+        reached = {
+            name
+            for name in self._parameters
+            if any(_moment(key, name) in state.tensors for key in MOMENTS[self.spec.optimizer])
+        }
+        expected = self._tensors()
+        for name in (reached or self._parameters) if moved else ():
+            for key, scalar in MOMENTS[self.spec.optimizer].items():
+                parameter = self._parameters[name]
+                expected[_moment(key, name)] = torch.zeros(()) if scalar else parameter
+        state.check_tensors(expected)
 
     def restore(self, state: Checkpoint) -> None:
-        """See `Updating.restore`."""
-        for learner in self._learners:
-            learner.restore(state.part(learner.name))
+        """Go on from a state that `check` let pass."""
+        self.step = int(state.values["step"])
+        with torch.no_grad():
+            for name, tensor in self._tensors().items():
+                tensor.copy_(state.tensors[name])
+        for name, parameter in self._parameters.items():
+            for key in MOMENTS[self.spec.optimizer]:
+                moment = state.tensors.get(_moment(key, name))
+                if moment is not None:
+                    like = parameter.detach() if moment.shape else moment
+                    kept = torch.empty_like(like, device=parameter.device).copy_(moment)
+                    self._optimizer.state.setdefault(parameter, {})[key] = kept
 
-    def log_probabilities(self, parts: Sequence[Tensor], *, share: float = 1) -> list[Tensor]:
-        """What each learner makes of its part; see `Heads.log_probabilities`."""
-        found = []
-        for learner, part in zip(self._learners, parts, strict=True):
-            with learner.at(share):
-                found.append(learner.log_probabilities(part))
-        return found
+    def _tensors(self) -> dict[str, Tensor]:
+        return {
+            "loss": self._loss,
+            **{f"parameters/{name}": tensor for name, tensor in self._parameters.items()},
+            **{f"buffers/{name}": tensor for name, tensor in self._buffers.items()},
+        }
 
-    def settle(self, share: float) -> None:
-        """See `Updating.settle`."""
-        for learner in self._learners:
-            learner.settle(share)
+    def _moments(self) -> dict[str, Tensor]:
+        """What the optimizer remembers of every parameter."""
+        return {
+            _moment(key, name): value
+            for name, parameter in self._parameters.items()
+            for key, value in self._optimizer.state.get(parameter, {}).items()
+        }
+
+
+def _moment(key: str, name: str) -> str:
+    return f"optimizer/{key}/{name}"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional
 
-from trainable.memory import nothing
+from trainable.micro_batches import nothing
 
 _MAX_ITERATIONS = 300
 _SMALLEST_VARIANCE = 1e-20
@@ -54,7 +54,7 @@ def fit_path(
     *,
     num_classes: int,
     inverse_penalties: Sequence[float],
-    beat: Callable[[], None] = nothing,
+    heartbeat: Callable[[], None] = nothing,
 ) -> list[LinearClassifier]:
     """Minimisers of C * (summed cross-entropy) + ||W||^2 / 2 for several C, each warm-started.
 
@@ -71,7 +71,7 @@ def fit_path(
         labels: (N,) int64 class ids.
         num_classes: C; classes without a label get a low bias.
         inverse_penalties: the values of C, best ascending.
-        beat: called after every pass over the features, as a sign of life.
+        heartbeat: called after every pass over the features, as a sign of life.
 
     Returns:
         One classifier for each value, in order, on the features' device.
@@ -89,7 +89,7 @@ def fit_path(
     fitted = []
     for inverse_penalty in inverse_penalties:
         with torch.enable_grad():
-            _minimise(weight, bias, centred, labels, inverse_penalty, beat)
+            _minimise(weight, bias, centred, labels, inverse_penalty, heartbeat)
         scaled = (weight * scale).detach()
         fitted.append(LinearClassifier(weight=scaled, bias=bias.detach() - scaled @ mean))
     return fitted
@@ -101,7 +101,7 @@ def _minimise(
     features: Tensor,
     labels: Tensor,
     inverse_penalty: float,
-    beat: Callable[[], None],
+    heartbeat: Callable[[], None],
 ) -> None:
     """Run L-BFGS in place from where `weight` and `bias` stand."""
     count = len(labels)
@@ -120,7 +120,7 @@ def _minimise(
         penalty = weight.square().sum() / (2 * inverse_penalty * count)
         loss = functional.cross_entropy(logits, labels) + penalty
         loss.backward()  # type: ignore[no-untyped-call]
-        beat()
+        heartbeat()
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]

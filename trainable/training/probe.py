@@ -19,10 +19,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainable.data.budget import Fold, validation_parts
-from trainable.data.images import LabelledImages
+from trainable.data.labelled_images import LabelledImages
+from trainable.data.subsets import Fold, validation_parts
 from trainable.errors import DataError
-from trainable.memory import nothing
+from trainable.micro_batches import nothing
 from trainable.spec.trial_spec import Validation
 from trainable.training.logistic import LinearClassifier, fit_path
 from trainable.training.scores import Scores, score
@@ -90,7 +90,7 @@ def fit_probe(
     folds: Sequence[Fold],
     num_drawn: int,
     num_classes: int,
-    beat: Callable[[], None] = nothing,
+    heartbeat: Callable[[], None] = nothing,
 ) -> Probe:
     """Choose C on the folds, then fit at that C.
 
@@ -103,7 +103,7 @@ def fit_probe(
         folds: validation parts, as positions among the rows.
         num_drawn: how many of the rows are the draw.
         num_classes: of the task.
-        beat: called now and then while there is progress, as a sign of life.
+        heartbeat: called now and then while there is progress, as a sign of life.
     """
 
     def fit(rows: Tensor | slice, inverse_penalties: Sequence[float]) -> list[LinearClassifier]:
@@ -112,7 +112,7 @@ def fit_probe(
             labels[rows],
             num_classes=num_classes,
             inverse_penalties=inverse_penalties,
-            beat=beat,
+            heartbeat=heartbeat,
         )
 
     def at(positions: Indices) -> Tensor:
@@ -177,7 +177,7 @@ def probe_of_draw(
     features: Callable[[Indices], Tensor],
     features_key: Mapping[str, Any],
     memo: ProbeMemo | None = None,
-    beat: Callable[[], None] = nothing,
+    heartbeat: Callable[[], None] = nothing,
 ) -> Probe:
     """The probe of a drawn subset; see `fit_probe`.
 
@@ -188,7 +188,7 @@ def probe_of_draw(
         features: gives the (N, D) features of some images.
         features_key: JSON values that features depend on, the content of the images aside.
         memo: where the probe is remembered; None fits it here.
-        beat: called now and then while there is progress, as a sign of life.
+        heartbeat: called now and then while there is progress, as a sign of life.
     """
     rows, folds = parts_of_draw(images, subset, validation)
 
@@ -200,7 +200,7 @@ def probe_of_draw(
             folds=folds,
             num_drawn=len(subset),
             num_classes=images.num_classes,
-            beat=beat,
+            heartbeat=heartbeat,
         )
 
     if memo is None:

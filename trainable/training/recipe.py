@@ -7,7 +7,7 @@ import math
 import torch
 from torch import fx, nn
 
-from trainable.spec.knobs import block_range
+from trainable.spec.settings import block_range
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.optimizers import SGD, AdamW, Group, Optimizer
 

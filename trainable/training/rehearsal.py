@@ -10,11 +10,11 @@ from trainable.backbones import Backbone
 from trainable.device import one_thread
 from trainable.errors import BackboneError, SpecError, TrainableError
 from trainable.graphs.graph import cheapest_device
-from trainable.memory import Memory
+from trainable.micro_batches import Memory
 from trainable.spec.trial_spec import TrialSpec
-from trainable.training.configuration import Configuration
-from trainable.training.learner import Learners
-from trainable.training.updating import Examples
+from trainable.training.learner import Examples
+from trainable.training.setup import TrialSetup
+from trainable.training.suffix_learner import SuffixLearners
 
 MOST_IMAGES = 2
 """Images of a rehearsed batch: layers that refuse a batch of one image take one of two or more."""
@@ -101,15 +101,15 @@ class _Rehearsal:
         processor = torch.device("cpu")
         return _failure(self._configured(processor), resolved, self._num_classes, processor)
 
-    def _configured(self, device: torch.device) -> Configuration:
+    def _configured(self, device: torch.device) -> TrialSetup:
         backbone = self._backbone
         if device.type == "meta":
-            backbone = backbone.outlined(self._size)
-        return Configuration(self._spec, backbone, num_classes=self._num_classes, device=device)
+            backbone = backbone.on_meta(self._size)
+        return TrialSetup(self._spec, backbone, num_classes=self._num_classes, device=device)
 
 
 def _failure(
-    configuration: Configuration, resolved: TrialSpec, num_classes: int, device: torch.device
+    configuration: TrialSetup, resolved: TrialSpec, num_classes: int, device: torch.device
 ) -> str | None:
     """Why a copy of the suffix cannot be trained on a device, in one line; None if it can."""
     boundary, size = configuration.split.boundary, configuration.image_size
@@ -127,7 +127,7 @@ def _failure(
             initial_heads=None,
             memory=Memory(device),
         )
-        if isinstance(learners, Learners):  # a head alone takes batches of any size
+        if isinstance(learners, SuffixLearners):  # a head alone takes batches of any size
             learners.rehearse()
     except TrainableError:
         raise

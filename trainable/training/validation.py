@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from trainable.spec.trial_spec import TrialSpec
-from trainable.training.heads import Heads
+from trainable.training.head_learner import HeadLearners
 from trainable.training.interpolation import SHARES, best_share
-from trainable.training.learner import Learners
 from trainable.training.scores import Scores, score
+from trainable.training.suffix_learner import SuffixLearners
 
 START = 0.0
 
@@ -32,7 +32,7 @@ class HeldOut:
     spec: TrialSpec
     _start: Tensor | None = field(default=None, init=False)
 
-    def scores(self, learners: Heads | Learners) -> tuple[Scores, float]:
+    def scores(self, learners: HeadLearners | SuffixLearners) -> tuple[Scores, float]:
         """Scores of the pooled predictions, and the share of the path at which they are made.
 
         Raises:
@@ -46,7 +46,7 @@ class HeldOut:
         best = best_share(predictions, self.labels, self.spec.objective)
         return score(predictions[best], self.labels), best
 
-    def _predicted(self, learners: Heads | Learners, share: float) -> Tensor:
+    def _predicted(self, learners: HeadLearners | SuffixLearners, share: float) -> Tensor:
         """(N, C) log-probabilities; those of the start, which stays, are made once."""
         if share == START and self._start is not None:
             return self._start

@@ -13,7 +13,7 @@ from orchestrator.cli.arguments import Json
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from trainable.backbones import ShelfEntry
+    from trainable.backbones import BackboneInfo
 
 MOST_TRACED = 12
 """Longest list whose boundaries are counted: each is traced for it, in about a second."""
@@ -38,12 +38,12 @@ def backbones(
       sft-sweep backbones 'timm:*siglip*'
       sft-sweep backbones resnet50 --boundaries
     """
-    from trainable import backbones as shelf
+    from trainable import backbones as registry
 
-    found = shelf.names(pattern)
+    found = registry.names(pattern)
     if not found:
-        raise UsageError(shelf.known_problem(pattern) or f"{pattern}: no backbone matches")
-    entries = [shelf.describe(name) for name in found]
+        raise UsageError(registry.known_problem(pattern) or f"{pattern}: no backbone matches")
+    entries = [registry.describe(name) for name in found]
     if boundaries:
         for entry in entries:
             _show_boundaries(entry, as_json=json)
@@ -63,14 +63,14 @@ def backbones(
     return 0
 
 
-def _counted(entry: ShelfEntry, counts: dict[str, int | None]) -> ShelfEntry:
+def _counted(entry: BackboneInfo, counts: dict[str, int | None]) -> BackboneInfo:
     """The entry with its parameters, the classifier's left out where it was silent of them."""
-    from trainable import backbones as shelf
+    from trainable import backbones as registry
     from trainable.cutting.boundaries import boundaries
     from trainable.errors import BackboneError
 
     try:
-        found = boundaries(shelf.outline(entry.name, image_size=entry.image_size))
+        found = boundaries(registry.trace_on_meta(entry.name, image_size=entry.image_size))
     except BackboneError as error:  # of a listing, one that cannot be cut is no fault
         print(f"{entry.name}: {error}", file=sys.stderr)
         return entry
@@ -78,7 +78,7 @@ def _counted(entry: ShelfEntry, counts: dict[str, int | None]) -> ShelfEntry:
     return entry if entry.num_params is not None else replace(entry, num_params=found[-1].params)
 
 
-def _show_list(entries: list[ShelfEntry], counts: dict[str, int | None]) -> None:
+def _show_list(entries: list[BackboneInfo], counts: dict[str, int | None]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -106,12 +106,12 @@ def _show_list(entries: list[ShelfEntry], counts: dict[str, int | None]) -> None
     print_rich(table)
 
 
-def _boundaries(entry: ShelfEntry) -> list[dict[str, Any]]:
+def _boundaries(entry: BackboneInfo) -> list[dict[str, Any]]:
     """Each boundary with the shares of parameters and FLOPs that lie before it."""
-    from trainable import backbones as shelf
+    from trainable import backbones as registry
     from trainable.cutting.boundaries import boundaries
 
-    traced = shelf.outline(entry.name, image_size=entry.image_size)
+    traced = registry.trace_on_meta(entry.name, image_size=entry.image_size)
     total_params = sum(parameter.numel() for parameter in traced.module.parameters())
     found = boundaries(traced)
     rows = []
@@ -132,12 +132,12 @@ def _boundaries(entry: ShelfEntry) -> list[dict[str, Any]]:
     return rows
 
 
-def _show_boundaries(entry: ShelfEntry, *, as_json: bool) -> None:
+def _show_boundaries(entry: BackboneInfo, *, as_json: bool) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from orchestrator.cli.output.render import print_rich
-    from orchestrator.formats import percent
+    from orchestrator.text import percent
 
     rows = _boundaries(entry)
     if as_json:

@@ -20,7 +20,7 @@ def info(*, json: Json = False) -> int:
     Example:
       sft-sweep cache info
     """
-    from orchestrator.formats import plural
+    from orchestrator.text import plural
     from trainable.features.store import FeatureStore
 
     found = FeatureStore().info()

@@ -12,8 +12,8 @@ import typer
 from orchestrator.cli.arguments import Json, Overrides, Space
 
 if TYPE_CHECKING:
-    from orchestrator.datasets.survey import Survey
-    from trainable.data.images import LabelledImages
+    from orchestrator.datasets.summary import DatasetSummary
+    from trainable.data.labelled_images import LabelledImages
 
 
 def data(
@@ -34,7 +34,7 @@ def data(
       sft-sweep data photos.yaml --sheet photos.png
       sft-sweep data search_spaces/photos.yaml --set dataset.path=my_photos
     """
-    from orchestrator.datasets.survey import survey
+    from orchestrator.datasets.summary import survey
     from orchestrator.planning.preparation import read_data
 
     dataset = read_data(space, overrides=overrides or [])
@@ -48,14 +48,14 @@ def data(
     return 0
 
 
-def _show(found: Survey) -> None:
+def _show(found: DatasetSummary) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from orchestrator.cli.output.plans import MOST_DETAILS
     from orchestrator.cli.output.render import print_rich
     from orchestrator.datasets import Note
-    from orchestrator.formats import plain, plural
+    from orchestrator.text import plain, plural
 
     grouped = any(one.groups is not None for one in found.classes)
     apart = any(one.val for one in found.classes)
@@ -93,11 +93,11 @@ def _draw(images: LabelledImages, sheet: Path) -> None:
 
     from orchestrator.datasets.contact_sheet import contact_sheet
     from orchestrator.errors import UsageError
-    from trainable.writing import whole_file
+    from trainable.atomic_files import atomic_write
 
     drawing = contact_sheet(images, np.flatnonzero(images.shard_of >= 0))
     try:
-        with whole_file(sheet) as sink:
+        with atomic_write(sheet) as sink:
             drawing.save(sink, "PNG")
     except OSError as error:
         raise UsageError(

@@ -66,9 +66,9 @@ def export(
       sft-sweep export runs/lowdata-20260131-142530 --budget 5 -o model
       sft-sweep export --trial b5-0007 --labels budget -o model
     """
-    from orchestrator.formats import plain
     from orchestrator.reading import export as exporting
-    from orchestrator.recording.runs import find_run
+    from orchestrator.recording.sweep_directory import find_run
+    from orchestrator.text import plain
 
     found = find_run(run)
     print(f"exporting from {plain(str(found.path))}", file=sys.stderr, flush=True)
@@ -92,7 +92,7 @@ def export(
 
 
 def _tell(line: str) -> None:
-    from orchestrator.formats import plain
+    from orchestrator.text import plain
 
     print(plain(line), file=sys.stderr, flush=True)
 

@@ -15,7 +15,7 @@ from orchestrator.errors import UsageError
 if TYPE_CHECKING:
     from orchestrator.datasets.listing import Listing
     from orchestrator.space.problems import Problems
-    from orchestrator.space.starter import Folder
+    from orchestrator.space.template import Folder
 
 CONNECT_TIMEOUT_S = 2.0
 """How long the place that weights are fetched from may take to answer, in seconds."""
@@ -43,9 +43,9 @@ def init(
       sft-sweep init photos -o photos.yaml
       sft-sweep init labels.csv -o labels.yaml
     """
-    from orchestrator.space.starter import starter
+    from orchestrator.space.template import starter
+    from trainable.atomic_files import atomic_write
     from trainable.device import default_device
-    from trainable.writing import whole_file
 
     if out is not None and out.exists():
         raise UsageError(f"{out}: exists; name another file, or delete it first")
@@ -58,7 +58,7 @@ def init(
         print(text, end="")
         return 0
     try:
-        with whole_file(out, "w") as sink:
+        with atomic_write(out, "w") as sink:
             sink.write(text)
     except OSError as error:
         raise UsageError(f"{out}: cannot be written: {error.strerror or error}") from error
@@ -120,8 +120,8 @@ def _checked(listing: Listing | None, problems: Problems) -> Listing | None:
 def _counted(listing: Listing, *, path: str) -> Folder:
     import numpy as np
 
-    from orchestrator.space.starter import Folder
-    from trainable.data.images import Split
+    from orchestrator.space.template import Folder
+    from trainable.data.labelled_images import Split
 
     own_test = listing.split is not None and bool((listing.split == Split.TEST).any())
     labels = listing.labels if not own_test else listing.labels[listing.split != Split.TEST]
@@ -135,7 +135,7 @@ def _counted(listing: Listing, *, path: str) -> Folder:
 
 def _at_hand(*, gpu: bool) -> tuple[list[str], list[str]]:
     """Backbones for the device whose weights are here or can be fetched, and the others."""
-    from orchestrator.space.starter import ON_CPU, ON_GPU, WITHOUT_WEIGHTS
+    from orchestrator.space.template import ON_CPU, ON_GPU, WITHOUT_WEIGHTS
     from trainable.backbones import describe, reachable
 
     wanted = ON_GPU if gpu else ON_CPU

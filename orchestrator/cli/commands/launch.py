@@ -12,7 +12,7 @@ import typer
 from orchestrator.cli.arguments import Address, Json, Overrides, Space
 
 if TYPE_CHECKING:
-    from orchestrator.cli.output.view import ProgressView
+    from orchestrator.cli.output.progress_view import ProgressView
     from orchestrator.planning.preparation import Prepared
 
 
@@ -43,8 +43,8 @@ def launch(
     """
     from orchestrator.cli.output import outcomes, plans
     from orchestrator.planning.preparation import prepare_space, read_space
-    from orchestrator.recording.runs import check_root
     from orchestrator.recording.stores import locate
+    from orchestrator.recording.sweep_directory import check_root
 
     root = locate(out)
     asked = read_space(space, overrides or [])
@@ -56,9 +56,9 @@ def launch(
         plans.tell_notes(prepared)
         plans.show(prepared, as_json=json)
         return 0
-    from orchestrator.running import sweep
+    from orchestrator.running import launch
 
-    outcome = sweep.launch(
+    outcome = launch.launch(
         asked, preparing=preparing, root=root, address=address or "local", viewing=_viewing
     )
     return outcomes.show(outcome, as_json=json)
@@ -68,7 +68,7 @@ def launch(
 def _viewing(prepared: Prepared) -> Iterator[ProgressView]:
     """Tell what to know of the images, then show how far the sweep is."""
     from orchestrator.cli.output import plans
-    from orchestrator.cli.output.view import ProgressView
+    from orchestrator.cli.output.progress_view import ProgressView
 
     plans.tell_notes(prepared)
     with ProgressView(prepared.space) as view:

@@ -16,7 +16,7 @@ from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from orchestrator.reading.loading import LoadedRun
-    from orchestrator.statistics.testset import TestSet
+    from orchestrator.statistics.test_set import TestSet
 
 DEFAULT_TOP = 3
 """Ranked rows shown for each budget, finalists beyond them not counted."""
@@ -71,7 +71,7 @@ def leaderboard(
       sft-sweep leaderboard --target 0.95
       sft-sweep leaderboard runs/one runs/two --csv
     """
-    from orchestrator.cli.output import board, targets
+    from orchestrator.cli.output import leaderboard_table, targets
     from orchestrator.reading.loading import load_runs
     from orchestrator.recording.tables import SCHEMAS
 
@@ -93,7 +93,7 @@ def leaderboard(
     if len(loaded) > 1:  # beside each other is what is asked of the same number of labels
         rows.sort(key=lambda row: (row["label_budget"] is None, row["label_budget"] or 0.0))
         _warn_of_differences(loaded)
-    rows = board.visible(rows, top)
+    rows = leaderboard_table.visible(rows, top)
     needed = [] if target is None else targets.find(loaded, target)
     if json and target is None:
         print(jsonlib.dumps(rows))
@@ -102,19 +102,21 @@ def leaderboard(
             jsonlib.dumps({"leaderboard": rows, "labels_needed": [asdict(one) for one in needed]})
         )
     elif as_csv:
-        board.print_csv(rows, ["sweep_id", *SCHEMAS["leaderboard"].names])
+        leaderboard_table.print_csv(rows, ["sweep_id", *SCHEMAS["leaderboard"].names])
     elif markdown:
-        board.print_markdown(rows)
+        leaderboard_table.print_markdown(rows)
         targets.print_lines(needed, markdown=True)
     else:
-        board.print_table(rows, top=top, test_sets=[read_test_set(run) for run in loaded])
+        leaderboard_table.print_table(
+            rows, top=top, test_sets=[read_test_set(run) for run in loaded]
+        )
         targets.print_lines(needed)
     return 0
 
 
 def read_test_set(run: LoadedRun) -> TestSet | None:
     """What the test set of a sweep can tell; None where nothing was scored on it yet."""
-    from orchestrator.statistics.testset import find_test_set
+    from orchestrator.statistics.test_set import find_test_set
 
     return find_test_set(
         run.read("trials", columns=["num_classes"]),

@@ -16,7 +16,7 @@ import typer
 from orchestrator.cli.arguments import Json
 
 if TYPE_CHECKING:
-    from trainable.export.exported import Prediction
+    from trainable.export.exported_model import Prediction
 
 DEFAULT_TOP = 3
 """Classes shown for each image in the table."""
@@ -56,8 +56,8 @@ def predict(
       sft-sweep predict model photos/*.jpg --top 1
       sft-sweep predict model photos/*.jpg --json
     """
-    from orchestrator.formats import plain
-    from trainable.export.exported import ExportedModel
+    from orchestrator.text import plain
+    from trainable.export.exported_model import ExportedModel
 
     model = ExportedModel.load(folder, trust_code=trust_code)
     names = model.about.class_names
@@ -88,7 +88,7 @@ def _show(found: Sequence[Prediction], names: Sequence[str], top: int) -> None:
     from rich.table import Table
 
     from orchestrator.cli.output.render import print_rich
-    from orchestrator.formats import plain
+    from orchestrator.text import plain
 
     classified = [one for one in found if one.problem is None]
     if not classified:

@@ -39,7 +39,7 @@ def query(
       sft-sweep query "FROM leaderboard WHERE rank = 1" runs/one runs/two --csv
       sft-sweep query "FROM predictions WHERE label <> predicted" -o errors.parquet
     """
-    from orchestrator.cli.output.results import Form, form_of, write
+    from orchestrator.cli.output.query_output import Form, form_of, write
     from orchestrator.reading.loading import load_runs
     from orchestrator.reading.query import query as ask
 

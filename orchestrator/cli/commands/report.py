@@ -26,7 +26,7 @@ def report(
       sft-sweep report runs/lowdata-20260131-142530 -o lowdata.html
     """
     from orchestrator.reading.report import write_report
-    from orchestrator.recording.runs import find_run
+    from orchestrator.recording.sweep_directory import find_run
 
     found = find_run(run)
     path = output or found.report

@@ -31,14 +31,14 @@ def resume(
       sft-sweep resume --accept-changes
     """
     from orchestrator.cli.output import outcomes
-    from orchestrator.cli.output.view import ProgressView
-    from orchestrator.recording.runs import find_run
-    from orchestrator.running import sweep
+    from orchestrator.cli.output.progress_view import ProgressView
+    from orchestrator.recording.sweep_directory import find_run
+    from orchestrator.running import launch
     from orchestrator.space import load_space
 
     found = find_run(run, resuming=True)
     with ProgressView(load_space(found.space)) as view:
-        outcome = sweep.resume(
+        outcome = launch.resume(
             found, address=address or "local", view=view, accept_changes=accept_changes
         )
     return outcomes.show(outcome, as_json=json)

@@ -16,14 +16,14 @@ def status(run: RunPath = None, *, json: Json = False) -> int:
       sft-sweep status
       sft-sweep status runs/lowdata-20260131-142530 --json
     """
+    from orchestrator.cli.output.progress_view import progress_table
     from orchestrator.cli.output.render import print_rich
-    from orchestrator.cli.output.view import progress_table
-    from orchestrator.formats import plain_lines
-    from orchestrator.reading import inspection
-    from orchestrator.recording.runs import find_run
+    from orchestrator.reading import status
+    from orchestrator.recording.sweep_directory import find_run
+    from orchestrator.text import plain_lines
 
     found = find_run(run)
-    seen = inspection.inspect(found)
+    seen = status.inspect(found)
     if json:
         data = {
             "run": found.given,
@@ -40,6 +40,6 @@ def status(run: RunPath = None, *, json: Json = False) -> int:
         print(plain_lines(f"{trial_id}: {reason}"))
     for trial_id, reason in seen.losses.items():
         print(plain_lines(f"{trial_id}: not settled; its newest process was lost: {reason}"))
-    if seen.state is inspection.RunState.UNFINISHED:
+    if seen.state is status.RunState.UNFINISHED:
         print(f"Go on with: sft-sweep resume {found.argument}")
     return 0

@@ -64,7 +64,7 @@ def submit(
     """
     if (space is None) == (resume is None):
         raise UsageError("submit: give either a search-space file or --resume RUN")
-    from orchestrator.planning.luggage import SPACE_NAME, pack
+    from orchestrator.planning.job_files import SPACE_NAME, stage_job_files
 
     if space is None:
         arguments, name = ["resume", _on_the_cluster("--resume", resume)], "resume"
@@ -74,14 +74,14 @@ def submit(
 
     from orchestrator.running.ray_tune.jobs import Jobs, entrypoint_of, new_job_id
     from orchestrator.space import load_space
-    from trainable import backbones as shelf
+    from trainable import backbones as registry
 
     with tempfile.TemporaryDirectory(prefix="sft-sweep-") as folder:
         travels = Path(folder)
         if space is not None:
-            checked = load_space(space, overrides or [], shelf=shelf)
+            checked = load_space(space, overrides or [], registry=registry)
             name = checked.name
-            pack(checked, space, travels)
+            stage_job_files(checked, space, travels)
         jobs = Jobs(address)
         job_id = new_job_id(name)
         jobs.submit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
-from orchestrator.formats import plain
+from orchestrator.text import plain
 
 _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width
 _MARKDOWN = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)")

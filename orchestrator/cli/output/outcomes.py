@@ -8,10 +8,10 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from orchestrator.formats import plain_lines
+from orchestrator.text import plain_lines
 
 if TYPE_CHECKING:
-    from orchestrator.running.sweep import Outcome
+    from orchestrator.running.launch import Outcome
 
 FAILURES = 3
 
@@ -22,7 +22,7 @@ MOST_REASONS = 3
 def show(outcome: Outcome, *, as_json: bool) -> int:
     """Print the leaderboard and the answer on stdout; return the exit code."""
     from orchestrator.cli.commands import leaderboard
-    from orchestrator.cli.output import board
+    from orchestrator.cli.output import leaderboard_table
     from orchestrator.reading.loading import load_run
 
     loaded = load_run(outcome.run.path)
@@ -44,7 +44,7 @@ def show(outcome: Outcome, *, as_json: bool) -> int:
         )
     else:
         test_set = leaderboard.read_test_set(loaded)
-        board.print_table(rows, top=leaderboard.DEFAULT_TOP, test_sets=[test_set])
+        leaderboard_table.print_table(rows, top=leaderboard.DEFAULT_TOP, test_sets=[test_set])
         print("\n".join(outcome.answer))
         if outcome.savings.text:
             print(outcome.savings.text)
@@ -62,7 +62,7 @@ def show(outcome: Outcome, *, as_json: bool) -> int:
 
 def _show_failures(outcome: Outcome) -> None:
     """Print on stderr how much failed, and the reasons that most of it has."""
-    from orchestrator.reading.inspection import inspect
+    from orchestrator.reading.status import inspect
 
     print(
         f"{outcome.failures} failed; all of them: sft-sweep status {outcome.run.argument}",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from orchestrator.formats import plain_lines
+from orchestrator.text import plain_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def tell_notes(prepared: Prepared) -> None:
 
 def class_line(names: Sequence[str]) -> str:
     """How many classes there are, and the names of the first ones, quoted."""
-    from orchestrator.datasets.likeness import escaped
+    from orchestrator.datasets.name_keys import escaped
 
     return f"classes: {len(names):,}: {escaped(names, most=MOST_CLASSES)}"
 
@@ -65,9 +65,9 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
     from rich.table import Table
 
     from orchestrator.cli.output.render import print_rich
-    from orchestrator.formats import plural
     from orchestrator.planning.inputs import backbones
     from orchestrator.space import short_names
+    from orchestrator.text import plural
 
     plan, space = prepared.plan, prepared.space
     num_finals = space.finalists.count * space.finalists.repeats

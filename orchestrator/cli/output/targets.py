@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.output.escaping import markdown_cell
-from orchestrator.formats import metric_name, percent, plain, plural
+from orchestrator.text import metric_name, percent, plain, plural
 
 if TYPE_CHECKING:
     from orchestrator.reading.labels_needed import LabelsNeeded

@@ -16,15 +16,15 @@ from orchestrator.planning.preparation import read_data
 from orchestrator.reading.export.card import CARD_FILE, Card, Labels, card_text
 from orchestrator.reading.export.choice import Choice, choose
 from orchestrator.reading.export.folder import check_target, whole_folder
-from orchestrator.recording.runs import Run
+from orchestrator.recording.sweep_directory import Run
 from orchestrator.signals import exiting_on_sigterm
 from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import Backbone, Weights, load_weights
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 from trainable.errors import BackboneError
 from trainable.export.exporting import TrainedModel, train_configuration, train_probe, write_model
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
-from trainable.training.finetune import DivergedError
+from trainable.training.trial import DivergedError
 
 __all__ = ["Exported", "Labels", "Listener", "export"]
 

@@ -12,10 +12,10 @@ from enum import StrEnum
 from importlib import metadata
 from typing import Any
 
-from orchestrator.formats import metric_name, percent, plural, score, score_with_unit
 from orchestrator.reading.export.choice import Choice
 from orchestrator.reading.export.markdown import escaped, table
 from orchestrator.reading.export.use import use_lines
+from orchestrator.text import metric_name, percent, plural, score, score_with_unit
 from trainable.backbones import Weights
 from trainable.export.exporting import TrainedModel, Written
 from trainable.spec.trial_spec import LabelBudget
@@ -239,7 +239,7 @@ def _training(card: Card) -> list[str]:
             "trained.",
         ]
     passes = card.passes or 0.0
-    knobs = {name: value for name, value in spec.to_json().items() if name not in _ELSEWHERE}
+    settings = {name: value for name, value in spec.to_json().items() if name not in _ELSEWHERE}
     return [
         *lines,
         "Every setting is the one that was measured, those that the search-space file left to "
@@ -251,7 +251,7 @@ def _training(card: Card) -> list[str]:
             ("setting", "value"),
             [
                 (name, value if isinstance(value, str) else json.dumps(value))
-                for name, value in sorted(knobs.items())
+                for name, value in sorted(settings.items())
             ],
         ),
     ]

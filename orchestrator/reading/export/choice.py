@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import UsageError
-from orchestrator.formats import configuration
 from orchestrator.planning.work import State
 from orchestrator.reading.loading import load_run
-from orchestrator.recording.leaderboard import picks
-from orchestrator.recording.runs import Run
+from orchestrator.recording.leaderboard import recommended_rows
+from orchestrator.recording.sweep_directory import Run
+from orchestrator.text import configuration
 
 Row = Mapping[str, Any]
 
@@ -49,7 +49,7 @@ class Choice:
 def choose(run: Run, *, trial_id: str | None, budget: str | None) -> Choice:
     """The trial named, or the best of a budget, or the best of the largest budget.
 
-    The best is what the answer of a sweep recommends: see `picks` of
+    The best is what the answer of a sweep recommends: see `recommended_rows` of
     `orchestrator.recording.leaderboard`.
 
     Args:
@@ -106,7 +106,7 @@ def _named(trial_id: str, trials: Mapping[str, Row], run: Run) -> Row:
 
 
 def _best(board: Sequence[Row], budget: str | None, run: Run) -> Row:
-    chosen = picks(board)
+    chosen = recommended_rows(board)
     if not chosen:
         raise UsageError(
             f"{run.path}: no trial has completed, so there is nothing to export; see: sft-sweep "

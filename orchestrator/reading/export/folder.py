@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.errors import StorageError, UsageError
-from orchestrator.recording.runs import check_root
-from trainable.writing import step, sync_folder
+from orchestrator.recording.sweep_directory import check_root
+from trainable.atomic_files import failpoint, sync_folder
 
 
 def check_target(out: Path) -> None:
@@ -51,15 +51,15 @@ def whole_folder(out: Path) -> Iterator[Path]:
         for path in part.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        step(f"{out.name}: files written")
+        failpoint(f"{out.name}: files written")
         if fills:
             for path in list(part.iterdir()):
                 path.rename(out / path.name)
-                step(f"{out.name}: {path.name} in its place")
+                failpoint(f"{out.name}: {path.name} in its place")
             part.rmdir()
         else:
             part.rename(out)
-            step(f"{out.name}: in its place")
+            failpoint(f"{out.name}: in its place")
         sync_folder(out if fills else out.parent)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)

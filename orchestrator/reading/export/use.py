@@ -8,10 +8,10 @@ from typing import Any
 
 from orchestrator.reading.export.markdown import escaped
 from trainable.backbones import Preprocessing
-from trainable.export.exported import About
+from trainable.export.exchange_formats import ONNX_FILE, TORCH_FILE
+from trainable.export.exported_model import ModelConfig
 from trainable.export.exporting import Written
-from trainable.export.portable import ONNX_FILE, TORCH_FILE
-from trainable.modalities.image.pictures import ValueRange
+from trainable.modalities.image.decoding import ValueRange
 
 _IMPORTS = """\
 import json
@@ -38,7 +38,7 @@ _CLASSIFY = """\
 """
 
 
-def use_lines(about: About, written: Written) -> list[str]:
+def use_lines(about: ModelConfig, written: Written) -> list[str]:
     """The section of a card that says how the network is used."""
     return [
         *("    sft-sweep predict DIR IMAGE...", ""),
@@ -47,7 +47,7 @@ def use_lines(about: About, written: Written) -> list[str]:
     ]
 
 
-def _python(about: About, written: Written) -> list[str]:
+def _python(about: ModelConfig, written: Written) -> list[str]:
     if written.torchvision_options is not None:
         text = "Without sft-sweep, with torchvision and safetensors alone:"
         imports = (
@@ -71,7 +71,7 @@ def _python(about: About, written: Written) -> list[str]:
     else:
         return [
             "The network cannot be had without its own code: `sft-sweep predict` builds it, and in "
-            "Python `trainable.export.exported.ExportedModel.load(Path(DIR))`."
+            "Python `trainable.export.exported_model.ExportedModel.load(Path(DIR))`."
         ]
     needed = _IMPORTS
     if about.value_range is not None:

@@ -21,14 +21,14 @@ from orchestrator.reading.report.importance import importances
 from orchestrator.reading.report.page import Page, render
 from orchestrator.reading.report.thumbnails import thumbnails
 from orchestrator.reading.report.winner import Winner, winner
-from orchestrator.recording import record
-from orchestrator.recording.leaderboard import picks
+from orchestrator.recording import user_attributes
+from orchestrator.recording.leaderboard import recommended_rows
 from orchestrator.recording.projection import load_studies
-from orchestrator.recording.runs import Run, write_text
 from orchestrator.recording.savings import measure_savings
+from orchestrator.recording.sweep_directory import Run, write_text
 from orchestrator.recording.tables import SCHEMAS
-from orchestrator.statistics.testset import TestSet, find_test_set
-from trainable.data.images import LabelledImages
+from orchestrator.statistics.test_set import TestSet, find_test_set
+from trainable.data.labelled_images import LabelledImages
 from trainable.errors import TrainableError
 from trainable.spec.trial_spec import Metric
 
@@ -64,14 +64,14 @@ def _page(run: Run, images: LabelledImages | None) -> Page:
     metric = Metric(objective or Metric.ACCURACY)
     test_set = find_test_set(tables["trials"], tables["predictions"])
     budgets = studies(tables["trials"], tables["curves"], maximize=metric.maximize)
-    recommended = picks(rows)
+    recommended = recommended_rows(rows)
     best = winner(recommended[-1], tables["predictions"]) if recommended else None
     pictures, note = _pictures(run, images, best)
     found = series(rows)
     return Page(
         sweep_id=str(manifest["sweep_id"]),
         unfinished=not journal
-        or not all(record.FINISHED in study.user_attrs for study in journal.values()),
+        or not all(user_attributes.FINISHED in study.user_attrs for study in journal.values()),
         answer=answer(
             rows,
             num_test=test_set.num_images if test_set else None,

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.formats import metric_name, plain
 from orchestrator.reading.report.contents import Series
 from orchestrator.reading.report.importance import Importance
 from orchestrator.reading.report.winner import Winner
+from orchestrator.text import metric_name, plain
 from trainable.spec.trial_spec import Metric
 
 Figure = dict[str, Any]

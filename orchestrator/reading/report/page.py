@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from orchestrator import formats
+from orchestrator import text
 from orchestrator.reading.report.charts import Figure
 from orchestrator.reading.report.contents import Row, Series, Spent
 from orchestrator.reading.report.winner import Winner
@@ -75,17 +75,17 @@ def _template() -> jinja2.Template:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters |= {
-        "percent": formats.percent,
-        "score": formats.score,
-        "score_difference": formats.score_difference,
-        "score_column": formats.score_column,
-        "metric_name": formats.metric_name,
-        "difference_unit": formats.difference_unit,
-        "configuration": formats.configuration,
-        "number": formats.number,
+        "percent": text.percent,
+        "score": text.score,
+        "score_difference": text.score_difference,
+        "score_column": text.score_column,
+        "metric_name": text.metric_name,
+        "difference_unit": text.difference_unit,
+        "configuration": text.configuration,
+        "number": text.number,
         "seconds": lambda value: f"{value:,.0f}",
         "count": lambda value: f"{value:,}",
-        "tie": formats.tie,
+        "tie": text.tie,
     }
     return environment.from_string(_asset("page.html"))
 

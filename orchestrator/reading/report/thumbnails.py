@@ -6,10 +6,10 @@ import base64
 import io
 from collections.abc import Collection
 
-from orchestrator.datasets.tiles import tile
-from trainable.data.images import LabelledImages, Split
+from orchestrator.datasets.thumbnails import tile
+from trainable.data.labelled_images import LabelledImages, Split
 from trainable.errors import DataError
-from trainable.modalities.image.pictures import read_picture
+from trainable.modalities.image.decoding import decode_image
 
 SIDE = 96
 """Of each picture, in pixels."""
@@ -28,7 +28,7 @@ def thumbnails(images: LabelledImages, image_ids: Collection[str]) -> dict[str, 
         if ids[index] in image_ids and ids[index] not in found:
             try:
                 encoded = images.encoded(int(index))
-                picture = tile(read_picture(encoded, value_range=images.value_range), SIDE)
+                picture = tile(decode_image(encoded, value_range=images.value_range), SIDE)
             except DataError:
                 continue
             sink = io.BytesIO()

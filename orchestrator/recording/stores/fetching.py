@@ -16,7 +16,7 @@ from orchestrator.recording.journal import is_locked
 from orchestrator.recording.stores import drivers
 from orchestrator.recording.stores.objects import Store
 from orchestrator.recording.stores.places import Place, locate
-from trainable.writing import whole_file
+from trainable.atomic_files import atomic_write
 
 MANIFEST, JOURNAL, CHECKPOINTS = "manifest.json", "journal.log", "checkpoints"
 
@@ -36,7 +36,7 @@ def work_folder(place: Place) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (folder / _HOME).exists():
-            with whole_file(folder / _HOME, "w") as sink:
+            with atomic_write(folder / _HOME, "w") as sink:
                 sink.write(str(place))
     except OSError as error:
         raise StorageError(
@@ -172,7 +172,7 @@ def _fetch_one(store: Store, name: str, about: tuple[int, int], local: Path) -> 
     if content is None:
         return  # removed meanwhile
     path.parent.mkdir(exist_ok=True)
-    with whole_file(path, durable=False) as sink:
+    with atomic_write(path, durable=False) as sink:
         sink.write(content)
     os.utime(path, ns=(changed_ns, changed_ns))
 

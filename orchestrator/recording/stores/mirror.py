@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.errors import StorageError, SweepError
-from orchestrator.pace import Paced
 from orchestrator.recording.stores.drivers import Claim
 from orchestrator.recording.stores.fetching import CHECKPOINTS, JOURNAL, MANIFEST, home_of
 from orchestrator.recording.stores.objects import Store
 from orchestrator.recording.stores.places import Place
+from orchestrator.throttle import Throttled
 
 PUSH_EVERY_S = 10.0
 """Shortest time between two copies, in seconds."""
@@ -53,7 +53,7 @@ class Mirror:
         """
         self._claim.give_back()
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Say that this process is alive, where it is time to.
 
         Raises:
@@ -193,10 +193,10 @@ def _pushing(mirror: Mirror) -> Iterator[None]:
 
 def _push_until(mirror: Mirror, over: threading.Event) -> None:
     failing = False
-    push = Paced(mirror.push, every_s=PUSH_EVERY_S)
+    push = Throttled(mirror.push, every_s=PUSH_EVERY_S)
     while not over.wait(1.0):
         try:
-            mirror.beat()
+            mirror.heartbeat()
             if not push():
                 continue
         except Exception as error:  # whatever it is, the sweep goes on: the directory is here

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from orchestrator.errors import StorageError
 from orchestrator.recording.stores.places import Place
-from trainable.writing import whole_file
+from trainable.atomic_files import atomic_write
 
 CONNECT_S, ANSWER_S, TRIES = 5.0, 10.0, 2
 """How long a store is waited for until it has failed, and how often it is asked."""
@@ -108,7 +108,7 @@ class Store:
             if self.place.scheme == "file":
                 path = Path(self._at(name))
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with whole_file(path) as sink:
+                with atomic_write(path) as sink:
                     sink.write(content)
                 return
             with self._fs.open_output_stream(self._at(name)) as sink:

@@ -7,21 +7,21 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from orchestrator.recording import record
+from orchestrator.recording import user_attributes
 from orchestrator.recording.ranking import Standing
 from trainable.spec.trial_spec import Metric
 
 
 def standing(trial: FrozenTrial) -> Standing:
     """What decides the rank of a trial that ran to its end."""
-    report, facts = record.last_report(trial), trial.user_attrs[record.FACTS]
+    report, facts = user_attributes.last_report(trial), trial.user_attrs[user_attributes.FACTS]
     return Standing(
         objective=report["val_objective"],
         is_probe=False,
         loss=report["val_loss"],
         trainable_params=facts["trainable_params"],
         lr=facts["spec"]["lr"],
-        trial_id=record.trial_id("", trial.number),
+        trial_id=user_attributes.trial_id("", trial.number),
     )
 
 
@@ -34,7 +34,10 @@ def probe_standings(attributes: Mapping[str, Any], metric: Metric) -> list[Stand
     """
     found = []
     for key, value in attributes.items():
-        if not key.startswith(record.BASELINE_PREFIX) or value["task"]["method"] != "probe":
+        if (
+            not key.startswith(user_attributes.BASELINE_PREFIX)
+            or value["task"]["method"] != "probe"
+        ):
             continue
         result = value["result"]
         if result is not None:
@@ -97,7 +100,7 @@ def _distinct(ranked: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """The first trial of each configuration."""
     kept: dict[str, FrozenTrial] = {}
     for trial in ranked:
-        kept.setdefault(repr(sorted(record.resolved_spec(trial).items())), trial)
+        kept.setdefault(repr(sorted(user_attributes.resolved_spec(trial).items())), trial)
     return list(kept.values())
 
 
@@ -113,13 +116,13 @@ def _first_of_each(
 
 def _is_head_alone(trial: FrozenTrial) -> bool:
     """Whether nothing of the backbone learns."""
-    facts = trial.user_attrs[record.FACTS]
+    facts = trial.user_attrs[user_attributes.FACTS]
     return bool(facts["frozen_boundaries"] == facts["num_boundaries"])
 
 
 def _backbone(trial: FrozenTrial) -> object:
-    return trial.user_attrs[record.FACTS]["spec"]["backbone"]
+    return trial.user_attrs[user_attributes.FACTS]["spec"]["backbone"]
 
 
 def _depth(trial: FrozenTrial) -> object:
-    return _backbone(trial), trial.user_attrs[record.FACTS]["frozen_boundaries"]
+    return _backbone(trial), trial.user_attrs[user_attributes.FACTS]["frozen_boundaries"]

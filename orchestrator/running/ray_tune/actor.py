@@ -10,9 +10,9 @@ import torch
 from ray import tune
 
 from orchestrator.planning.work import Event, Work
-from orchestrator.running.ray_tune.keeper import RemoteKeeping
+from orchestrator.running.ray_tune.checkpoint_actor import RemoteCheckpointStore
 from orchestrator.running.ray_tune.keys import EVENT, WORK
-from orchestrator.running.ray_tune.shared import Fetcher, Shared
+from orchestrator.running.ray_tune.object_store import ObjectStoreReader, SharedObjects
 from orchestrator.running.worker.worker import PROCESS_BROKEN, perform
 from trainable.device import limit_memory
 from trainable.training.probe import ProbeMemo
@@ -50,14 +50,14 @@ class SweepActor(tune.Trainable):
 class FineTuneActor(SweepActor):
     """Fine-tunes. From one piece of work to the next it keeps what no work writes to."""
 
-    def setup(self, config: dict[str, Any], shared: Shared | None = None) -> None:
+    def setup(self, config: dict[str, Any], shared: SharedObjects | None = None) -> None:
         """Take up the first piece of work, with the processors and the share of a GPU it has."""
         assert shared is not None  # Tune checks the signature before with_parameters binds it
         resources = self.trial_resources
         torch.set_num_threads(max(1, int(resources.head_cpus if resources else 1)))
         limit_memory(resources.required_resources.get("GPU", 0) if resources else 0)
         self._shared = shared
-        self._fetcher = Fetcher(shared)
+        self._fetcher = ObjectStoreReader(shared)
         self._probes = ProbeMemo()
         super().setup(config)
 
@@ -69,6 +69,6 @@ class FineTuneActor(SweepActor):
             backbone=self._fetcher.backbone,
             cache=self._fetcher.cache,
             probes=self._probes,
-            keeping=RemoteKeeping(self._shared.keeper, work),
+            checkpoint_store=RemoteCheckpointStore(self._shared.checkpoint_actor, work),
             checkpoint_s=self._shared.checkpoint_s,
         )

@@ -13,16 +13,16 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from orchestrator.planning.work import Event, Work
-from orchestrator.running.broker.studies import DONE, StudyBroker
+from orchestrator.running.broker.broker import DONE, Broker
 from orchestrator.running.ray_tune.attempts import Attempts, work_of
-from orchestrator.running.ray_tune.control import Control, Unsaved
 from orchestrator.running.ray_tune.keys import EVENT, WORK
+from orchestrator.running.ray_tune.stopper import NotPickled, SweepStopper
 
 
-class BrokerSearcher(Unsaved, Searcher):
+class BrokerSearcher(NotPickled, Searcher):
     """Gives Tune the broker's work, and the broker the end of each Tune trial."""
 
-    def __init__(self, broker: StudyBroker, attempts: Attempts, control: Control) -> None:
+    def __init__(self, broker: Broker, attempts: Attempts, control: SweepStopper) -> None:
         super().__init__()
         self._broker = broker
         self._attempts = attempts
@@ -50,7 +50,7 @@ class BrokerSearcher(Unsaved, Searcher):
         work_id = self._work_ids.pop(trial_id, None)
         if work_id is not None:
             with self._control.guard():
-                if error and self._attempts.take_back(work_id):
+                if error and self._attempts.requeue(work_id):
                     return
                 loss = self._attempts.end(work_id)
                 self._broker.settle(work_id, loss=loss if error else None)
@@ -62,12 +62,12 @@ class BrokerSearcher(Unsaved, Searcher):
         """Nothing: the journal is the only state."""
 
 
-class BrokerScheduler(Unsaved, FIFOScheduler):
+class BrokerScheduler(NotPickled, FIFOScheduler):
     """Passes every result to the broker and stops a trial when the broker says so."""
 
     _supports_buffered_results = False
 
-    def __init__(self, broker: StudyBroker, attempts: Attempts, control: Control) -> None:
+    def __init__(self, broker: Broker, attempts: Attempts, control: SweepStopper) -> None:
         super().__init__()
         self._broker = broker
         self._attempts = attempts

@@ -13,12 +13,12 @@ import ray
 from ray.tune.experiment import Trial
 
 from orchestrator.errors import StorageError
-from orchestrator.formats import last_line
 from orchestrator.planning.work import Failure, Loss, Work
-from orchestrator.running.broker.studies import StudyBroker
-from orchestrator.running.ray_tune.control import Unsaved
+from orchestrator.running.broker.broker import Broker
 from orchestrator.running.ray_tune.keys import WORK
+from orchestrator.running.ray_tune.stopper import NotPickled
 from orchestrator.space import LimitsSection
+from orchestrator.text import last_line
 
 _log = logging.getLogger("sft_sweep")
 
@@ -63,7 +63,7 @@ class _Out:
     hopeless: bool = False
 
 
-class Attempts(Unsaved):
+class Attempts(NotPickled):
     """Follows every piece of work through its attempts.
 
     What can heal is tried again by Tune, `MAX_RETRIES` times: a lost process or node, a host out
@@ -72,20 +72,20 @@ class Attempts(Unsaved):
 
     Args:
         broker: counts the attempts.
-        keeper: handle of the actor that hears signs of life; None where there is none.
+        checkpoint_actor: handle of the actor that hears signs of life; None where there is none.
         limits: how long work may take, and be silent.
         tell: shows a line to the user at once.
     """
 
     def __init__(
         self,
-        broker: StudyBroker,
-        keeper: Any,
+        broker: Broker,
+        checkpoint_actor: Any,
         limits: LimitsSection,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._broker = broker
-        self._keeper = keeper
+        self._checkpoint_actor = checkpoint_actor
         self._tell = tell
         self._told: set[Failure] = set()
         self._any_begun = False
@@ -109,7 +109,7 @@ class Attempts(Unsaved):
             return False
         if before is not None:
             loss = before.loss or Loss(failure=Failure.WORKER_LOST)
-            again = self._broker.begin_again(work_id, reason=str(loss))
+            again = self._broker.retry(work_id, reason=str(loss))
             if again is not None:
                 trial.config[WORK] = again.to_text()
         self._out[work_id] = _Out(trial, since=time.monotonic())
@@ -163,7 +163,7 @@ class Attempts(Unsaved):
                 "sft-sweep doctor says which, for a cluster with --address"
             )
 
-    def take_back(self, work_id: str) -> bool:
+    def requeue(self, work_id: str) -> bool:
         """Let the broker have work again that Tune gives up too early; whether it does.
 
         A process that dies between two pieces of work fails the second one twice: for itself, and
@@ -176,14 +176,14 @@ class Attempts(Unsaved):
         if work_of(out.trial).attempt > MAX_RETRIES:
             return False
         del self._out[work_id]
-        self._broker.take_back(work_id)
+        self._broker.requeue(work_id)
         return True
 
     def end(self, work_id: str) -> Loss:
         """Work is settled; how its last process was lost, if it was."""
         out = self._out.pop(work_id, None)
-        if self._keeper is not None:
-            self._keeper.remove.remote(work_id)
+        if self._checkpoint_actor is not None:
+            self._checkpoint_actor.remove.remote(work_id)
         return (out and out.loss) or Loss(failure=Failure.WORKER_LOST)
 
     def enforce(self) -> None:
@@ -205,7 +205,7 @@ class Attempts(Unsaved):
 
     def _ask_for_silence(self, now: float) -> dict[str, float] | None:
         """What the keeper answered to the question before; the driver never waits for it."""
-        if self._keeper is None:
+        if self._checkpoint_actor is None:
             return {}
         answer = None
         if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
@@ -215,7 +215,7 @@ class Attempts(Unsaved):
                 answer = None
             self._answer = None
         if self._answer is None and now >= self._next_question:
-            self._answer = self._keeper.silence.remote()
+            self._answer = self._checkpoint_actor.silence.remote()
             self._next_question = now + ASK_S
         return answer
 

@@ -27,7 +27,7 @@ from ray._raylet import (  # type: ignore[attr-defined]  # compiled, and without
 )
 
 from orchestrator.errors import UsageError
-from orchestrator.running.cluster_facts import token_file
+from orchestrator.running.cluster import token_file
 
 MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 """Ray's environment variables."""

@@ -14,7 +14,7 @@ from ray._private.state import state
 from ray.autoscaler.sdk import request_resources
 
 from orchestrator.errors import StorageError
-from orchestrator.running.broker.studies import StudyBroker
+from orchestrator.running.broker.broker import Broker
 from orchestrator.space import ResourcesSection
 
 RECOUNT_S = 5.0
@@ -30,7 +30,7 @@ _log = logging.getLogger("sft_sweep")
 
 
 @dataclass(frozen=True)
-class Piece:
+class TrialResources:
     """What one piece of work takes of a node.
 
     Attributes:
@@ -81,7 +81,7 @@ class Capacity:
         wanted = resources.gpus_per_trial
         has_gpus = any(node.get("GPU", 0) >= 1 for node in _nodes())
         self.shares_gpus = has_gpus and isinstance(wanted, str)
-        self.piece = Piece(
+        self.piece = TrialResources(
             cpus=float(resources.cpus_per_trial),
             gpus=float(has_gpus) if isinstance(wanted, str) else float(wanted),
         )
@@ -117,7 +117,7 @@ class Capacity:
             "under resources:, or add a node"
         )
 
-    def follow(self, broker: StudyBroker) -> None:
+    def follow(self, broker: Broker) -> None:
         """Give a broker as many slots as there are now, every few seconds.
 
         It always keeps one: the work that waits for a node tells an autoscaler to add one.

@@ -19,9 +19,9 @@ from ray._private.services import canonicalize_bootstrap_address, find_node_ids
 from ray.job_config import JobConfig
 
 from orchestrator.errors import StorageError, UsageError
-from orchestrator.formats import last_line
 from orchestrator.processors import usable_processors
-from orchestrator.running.cluster_facts import SESSIONS, TOKEN_PATH, sessions_folder, token_file
+from orchestrator.running.cluster import SESSIONS, TOKEN_PATH, sessions_folder, token_file
+from orchestrator.running.ray_tune.access_check import CLIENT, Access, check_access
 from orchestrator.running.ray_tune.authentication import (
     MODE,
     TOKEN,
@@ -30,8 +30,8 @@ from orchestrator.running.ray_tune.authentication import (
     authenticating_own_cluster,
     protect_token,
 )
-from orchestrator.running.ray_tune.handshake import CLIENT, Access, check_access
 from orchestrator.running.ray_tune.private_head import private_head
+from orchestrator.text import last_line
 from trainable.stdout import stdout_to_stderr
 
 LOCAL = "local"

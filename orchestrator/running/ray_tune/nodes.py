@@ -14,9 +14,9 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.errors import StorageError
-from orchestrator.formats import last_line
-from orchestrator.running.cluster_facts import ClusterFacts, NodeFacts
+from orchestrator.running.cluster import ClusterFacts, NodeFacts
 from orchestrator.running.ray_tune.cluster import OPEN, cluster
+from orchestrator.text import last_line
 
 ANSWER_S = 60.0
 """How long a node may take to answer, in seconds: a process is started there."""

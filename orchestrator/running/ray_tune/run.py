@@ -13,25 +13,25 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneC
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
-from orchestrator.running.broker.studies import StudyBroker
+from orchestrator.running.broker.broker import Broker
 from orchestrator.running.ray_tune.actor import SweepActor
 from orchestrator.running.ray_tune.algorithms import BrokerScheduler, BrokerSearcher
 from orchestrator.running.ray_tune.attempts import MAX_RETRIES, Attempts
-from orchestrator.running.ray_tune.capacity import Piece
-from orchestrator.running.ray_tune.control import Control, Unsaved
+from orchestrator.running.ray_tune.capacity import TrialResources
+from orchestrator.running.ray_tune.stopper import NotPickled, SweepStopper
 
 TICK_S = 0.5
 """Shortest time between two calls of `tick`, in seconds."""
 
 
 def run_work(
-    broker: StudyBroker,
+    broker: Broker,
     actor: type[SweepActor],
     *,
     parameters: dict[str, Any],
     attempts: Attempts,
-    piece: Piece,
-    control: Control,
+    piece: TrialResources,
+    control: SweepStopper,
     tick: Callable[[], None],
 ) -> None:
     """Do all the work of a broker, in reused actors of a running cluster.
@@ -97,10 +97,10 @@ def _keep_environment_here() -> None:
     class_cache.DEFAULT_ENV_VARS = {}
 
 
-class _Ticker(Unsaved, Callback):
+class _Ticker(NotPickled, Callback):
     """Calls back from Tune's loop: when a process takes up work, and every now and then."""
 
-    def __init__(self, tick: Callable[[], None], attempts: Attempts, control: Control) -> None:
+    def __init__(self, tick: Callable[[], None], attempts: Attempts, control: SweepStopper) -> None:
         self._tick = tick
         self._attempts = attempts
         self._control = control

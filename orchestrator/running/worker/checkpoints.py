@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.pace import Paced
-from trainable.writing import step, whole_file
+from orchestrator.throttle import Throttled
+from trainable.atomic_files import atomic_write, failpoint
 
 if TYPE_CHECKING:  # it brings torch, which the process that keeps checkpoints has no use for
     from trainable.training.checkpoint import Checkpoint
@@ -28,7 +28,7 @@ class Saved:
     tensors: bytes
 
 
-class Keeping(Protocol):
+class CheckpointStore(Protocol):
     """Where a worker leaves checkpoints and signs of life. Nothing here may raise."""
 
     def load(self) -> Saved | None:
@@ -37,11 +37,11 @@ class Keeping(Protocol):
     def save(self, saved: Saved) -> None:
         """Keep this in place of the one before."""
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Note that the work is alive."""
 
 
-class NotKept:
+class NoCheckpoints:
     """Keeps nothing, for work that nobody takes up again."""
 
     def load(self) -> Saved | None:
@@ -51,25 +51,30 @@ class NotKept:
     def save(self, saved: Saved) -> None:
         """Nothing."""
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Nothing."""
 
 
 def checkpointing(
-    keeping: Keeping, *, every_s: float, clock: Callable[[], float] = time.monotonic
-) -> Paced[[Callable[[], Checkpoint]]]:
+    checkpoint_store: CheckpointStore,
+    *,
+    every_s: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Throttled[[Callable[[], Checkpoint]]]:
     """What saves a piece of work when it is time to, so that short work never is.
 
     Args:
-        keeping: takes the checkpoints.
+        checkpoint_store: takes the checkpoints.
         every_s: shortest time between two checkpoints, in seconds.
         clock: seconds that only rise.
 
     Returns:
         Called after every update with what gives the present state.
     """
-    return Paced(
-        lambda state: keeping.save(Saved(*state().to_files())), every_s=every_s, clock=clock
+    return Throttled(
+        lambda state: checkpoint_store.save(Saved(*state().to_files())),
+        every_s=every_s,
+        clock=clock,
     )
 
 
@@ -92,7 +97,7 @@ class CheckpointFolder:
             OSError: it cannot be written; the one before stays.
         """
         self._path.mkdir(exist_ok=True)
-        with whole_file(self._file(work_id)) as sink:
+        with atomic_write(self._file(work_id)) as sink:
             sink.write(saved.values.encode() + b"\n")
             sink.write(saved.tensors)
 
@@ -108,14 +113,14 @@ class CheckpointFolder:
     def remove(self, work_id: str) -> None:
         """Forget the checkpoint of a piece of work."""
         self._file(work_id).unlink(missing_ok=True)
-        step(f"{work_id}: checkpoint removed")
+        failpoint(f"{work_id}: checkpoint removed")
 
     def clear(self) -> None:
         """Forget all of them, and what a death left half written."""
         if self._path.is_dir():
             for file in self._path.iterdir():
                 file.unlink(missing_ok=True)
-                step(f"{file.name}: removed")
+                failpoint(f"{file.name}: removed")
             self._path.rmdir()
 
     def _file(self, work_id: str) -> Path:

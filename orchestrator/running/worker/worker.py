@@ -21,20 +21,20 @@ import numpy as np
 import torch
 
 from orchestrator.planning.work import Event, Failure, Kind, Work
-from orchestrator.recording.arrays import to_text
-from orchestrator.running.worker.checkpoints import Keeping, NotKept, checkpointing
+from orchestrator.recording.array_text import to_text
+from orchestrator.running.worker.checkpoints import CheckpointStore, NoCheckpoints, checkpointing
 from trainable import device as devices
 from trainable.backbones import Backbone
-from trainable.data.images import LabelledImages
+from trainable.data.labelled_images import LabelledImages
 from trainable.errors import CheckpointError, GpuMemoryError, TrainableError
-from trainable.features.keeping import FeatureCache
+from trainable.features.cache import FeatureCache
 from trainable.features.reader import FeatureCounts
 from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
 from trainable.training.baselines import run_baseline
 from trainable.training.checkpoint import Checkpoint
-from trainable.training.finetune import DivergedError, Trial
 from trainable.training.probe import ProbeMemo
 from trainable.training.results import Report, TestResult
+from trainable.training.trial import DivergedError, Trial
 
 TRACEBACK_LINES = 15
 
@@ -51,7 +51,7 @@ def perform(
     backbone: Callable[[str], Backbone],
     cache: Callable[[], FeatureCache | None] = lambda: None,
     probes: ProbeMemo | None = None,
-    keeping: Keeping | None = None,
+    checkpoint_store: CheckpointStore | None = None,
     checkpoint_s: float = math.inf,
 ) -> Iterator[Event]:
     """Do the work and yield events; the last one is `done`.
@@ -62,10 +62,10 @@ def perform(
         backbone: gives the backbone of a name, built once a process.
         cache: gives what keeps features, opened once a process; None to compute them each time.
         probes: remembers the probes of a process; None to fit them each time.
-        keeping: takes checkpoints and signs of life, and gives the checkpoint to go on from.
+        checkpoint_store: takes checkpoints and heartbeats, and gives the newest checkpoint.
         checkpoint_s: seconds between two checkpoints.
     """
-    attempt = _Attempt(keeping or NotKept(), checkpoint_s, probes)
+    attempt = _Attempt(checkpoint_store or NoCheckpoints(), checkpoint_s, probes)
     perform_one = {Kind.TRIAL: _trial, Kind.FINAL: _final, Kind.BASELINE: _baseline}[work.kind]
     try:
         attempt.cache = cache()
@@ -91,10 +91,12 @@ def perform(
 class _Attempt:
     """Host, device, times, memory and frozen computation of one attempt; what it starts from."""
 
-    def __init__(self, keeping: Keeping, checkpoint_s: float, probes: ProbeMemo | None) -> None:
-        self.keeping = keeping
+    def __init__(
+        self, checkpoint_store: CheckpointStore, checkpoint_s: float, probes: ProbeMemo | None
+    ) -> None:
+        self.checkpoint_store = checkpoint_store
         self.probes = probes
-        self.after_update = checkpointing(keeping, every_s=checkpoint_s)
+        self.after_update = checkpointing(checkpoint_store, every_s=checkpoint_s)
         self.trial: Trial | None = None
         self.counts = FeatureCounts()
         self.cache: FeatureCache | None = None
@@ -105,7 +107,7 @@ class _Attempt:
 
     def begin(self, how: Callable[[Checkpoint | None], _Begun]) -> _Begun:
         """Begin from the newest checkpoint or, where it does not serve, from scratch."""
-        saved = self.keeping.load()
+        saved = self.checkpoint_store.load()
         if saved is not None:
             try:
                 begun = how(Checkpoint.from_files(saved.values, saved.tensors))
@@ -181,7 +183,7 @@ def _make(
         backbone(spec.backbone),
         cache=attempt.cache,
         probes=attempt.probes,
-        beat=attempt.keeping.beat,
+        heartbeat=attempt.checkpoint_store.heartbeat,
     )
     return attempt.trial
 
@@ -203,7 +205,7 @@ def _baseline(
         cache=attempt.cache,
         counts=attempt.counts,
         probes=attempt.probes,
-        beat=attempt.keeping.beat,
+        heartbeat=attempt.checkpoint_store.heartbeat,
     )
     yield Event(
         run=attempt.read(),

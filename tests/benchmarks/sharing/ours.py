@@ -10,23 +10,23 @@ from unittest import mock
 
 from orchestrator.planning.preparation import Prepared, prepare
 from orchestrator.planning.work import Loss
-from orchestrator.planning.work import Work as Piece
+from orchestrator.planning.work import Work as TrialResources
 from orchestrator.recording.tables import read_table
-from orchestrator.running import execution, sweep
-from orchestrator.running.broker.agenda import Agenda
-from orchestrator.running.broker.studies import StudyBroker
+from orchestrator.running import execution, launch
+from orchestrator.running.broker.broker import Broker
+from orchestrator.running.broker.study_queue import StudyQueue
 from orchestrator.running.ray_tune.cluster import LOCAL
 from tests.benchmarks.sharing.clock import Measured
 from tests.benchmarks.sharing.work import Work, mean
 
 
-class TrialsBroker(StudyBroker):
+class TrialsBroker(Broker):
     """Notes when the first piece of work was asked for and the last one settled."""
 
     began_at: float | None = None
     ended_at = 0.0
 
-    def next_work(self) -> Piece | str | None:
+    def next_work(self) -> TrialResources | str | None:
         """The next piece of work."""
         if TrialsBroker.began_at is None:
             TrialsBroker.began_at = time.perf_counter()
@@ -47,7 +47,7 @@ def run_trials(path: Path) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         with (
             mock.patch.object(execution, "StudyBroker", TrialsBroker),
-            mock.patch.object(Agenda, "_final_work", return_value=[]),
+            mock.patch.object(StudyQueue, "_final_work", return_value=[]),
         ):
             outcome = _launch(prepared, Path(folder))
         trials = read_table(outcome.run.path, "trials").to_pylist()
@@ -97,8 +97,8 @@ class Unseen:
         """Say nothing."""
 
 
-def _launch(prepared: Prepared, root: Path) -> sweep.Outcome:
-    return sweep.launch(
+def _launch(prepared: Prepared, root: Path) -> launch.Outcome:
+    return launch.launch(
         prepared.space,
         preparing=lambda: prepared,
         root=root,

@@ -13,7 +13,7 @@ from torchvision.models import resnet18
 from torchvision.transforms.functional import normalize, to_tensor
 
 from orchestrator.datasets import digits, load_images
-from orchestrator.running.broker.sampling import shuffled_grid
+from orchestrator.running.broker.samplers import shuffled_grid
 from orchestrator.space import FolderSection, parse_space
 from tests.benchmarks.sharing.work import (
     IMAGE_SIZE,
@@ -32,8 +32,8 @@ from tests.benchmarks.sharing.work import (
 )
 from trainable.backbones import Backbone, load_weights
 from trainable.cutting.boundaries import boundaries, frozen_boundaries
-from trainable.data.budget import draw_subset, validation_parts
-from trainable.data.images import Split
+from trainable.data.labelled_images import Split
+from trainable.data.subsets import draw_subset, validation_parts
 from trainable.graphs.graph import TracedBackbone
 from trainable.spec.trial_spec import LabelBudget, Validation
 from trainable.training.recipe import resolve_batch_size

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.main import run
-from orchestrator.cli.output import board, view
-from orchestrator.formats import duration, number, percent, plural
+from orchestrator.cli.output import leaderboard_table, progress_view
 from orchestrator.planning.plan import Plan, StudyPlan
 from orchestrator.planning.work import Activity
 from orchestrator.recording.progress import StudyProgress
 from orchestrator.recording.tables import SCHEMAS, write_table
 from orchestrator.space import SearchSpace, parse_space
+from orchestrator.text import duration, number, percent, plural
 from trainable.spec.trial_spec import LabelBudget, Metric
 
 
@@ -57,7 +57,7 @@ def sweep_with(directory: Path, *rows: dict[str, Any]) -> str:
 
 
 def test_a_row_reads_as_its_numbers_say() -> None:
-    assert [*board.cells(board_row()).values()] == [
+    assert [*leaderboard_table.cells(board_row()).values()] == [
         "None",
         "5",
         "2",
@@ -75,8 +75,8 @@ def test_a_row_reads_as_its_numbers_say() -> None:
         "tied",
         "12",
     ]
-    assert board.cells(board_row(tied_with_best=False))[""] == "differs"
-    first = board.cells(board_row(rank=1))
+    assert leaderboard_table.cells(board_row(tied_with_best=False))[""] == "differs"
+    first = leaderboard_table.cells(board_row(rank=1))
     assert (first["to rank 1"], first[""]) == ("", "")
 
 
@@ -153,7 +153,7 @@ def test_the_objective_is_shown_where_it_is_not_the_accuracy(
 
 def test_a_row_without_test_scores_leaves_their_cells_empty() -> None:
     names = [name for name in board_row() if name.startswith(("test_", "diff_", "tied_"))]
-    cells = board.cells(board_row(**dict.fromkeys(names)))
+    cells = leaderboard_table.cells(board_row(**dict.fromkeys(names)))
     assert [cells[name] for name in ("test", "to rank 1", "")] == ["", "", ""]
 
 
@@ -277,8 +277,8 @@ def test_lines_of_progress_count_what_is_settled(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("orchestrator.cli.output.view.time.monotonic", lambda: now[0])
-    with view.ProgressView(digits_space()) as show:
+    monkeypatch.setattr("orchestrator.cli.output.progress_view.time.monotonic", lambda: now[0])
+    with progress_view.ProgressView(digits_space()) as show:
         plan = one_study_plan()
         begun = study_progress(
             running=0,
@@ -305,7 +305,9 @@ def test_lines_of_progress_count_what_is_settled(
 
 
 def test_the_table_of_progress_has_a_row_a_budget() -> None:
-    table = view.progress_table([study_progress()], Metric.ACCURACY, caption="about 1m30s left")
+    table = progress_view.progress_table(
+        [study_progress()], Metric.ACCURACY, caption="about 1m30s left"
+    )
     cells = [next(iter(column.cells)) for column in table.columns]
     assert cells == ["5", "13/24", "2", "9", "3", "1", "94.1", "3/18"]
     assert table.caption == "about 1m30s left"
@@ -319,7 +321,7 @@ def test_a_terminal_shows_a_live_table_with_slots_and_savings(
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stderr", terminal)
-    with view.ProgressView(digits_space()) as show:
+    with progress_view.ProgressView(digits_space()) as show:
         show(one_study_plan(), [study_progress()], activity())
         show.stopping()
     last = terminal.getvalue().rsplit("best accuracy", 1)[1]
@@ -331,19 +333,19 @@ def test_a_terminal_shows_a_live_table_with_slots_and_savings(
 def test_messages_are_shown_at_once_on_a_terminal_and_elsewhere(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with view.ProgressView(digits_space()) as show:
+    with progress_view.ProgressView(digits_space()) as show:
         show.tell("b2-0000: not_started: \x1b[31mno [bold]pets")
     assert "b2-0000: not_started: ?[31mno [bold]pets\n" in capsys.readouterr().err
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stderr", terminal)
-    with view.ProgressView(digits_space()) as show:
+    with progress_view.ProgressView(digits_space()) as show:
         show.tell("b2-0000: not_started: no [bold]pets")
         assert "b2-0000: not_started: no [bold]pets" in terminal.getvalue()
 
 
 def test_a_stop_is_answered_at_once(capfd: pytest.CaptureFixture[str]) -> None:
-    with view.ProgressView(digits_space()) as show:
+    with progress_view.ProgressView(digits_space()) as show:
         capfd.readouterr()
         show.stopping()  # nothing else is called before Tune comes to its next step
         assert capfd.readouterr().err.startswith("stopping: what has settled is kept")

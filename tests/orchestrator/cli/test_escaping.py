@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.cli.main import run
 from orchestrator.cli.output.escaping import csv_cell, markdown_cell
-from orchestrator.formats import plain, plain_lines
+from orchestrator.text import plain, plain_lines
 from tests.orchestrator.datasets.conftest import encoded, write
 
 

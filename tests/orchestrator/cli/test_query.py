@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.cli.main import run
-from orchestrator.cli.output import results
+from orchestrator.cli.output import query_output
 from tests.builders.written_sweeps import digits_sweep, write_sweep
 from tests.orchestrator.recording.test_leaderboard import trial
 
@@ -73,9 +73,9 @@ def test_a_row_wider_than_the_terminal_is_shown_upright(
 def test_people_are_shown_the_first_rows_and_told_of_the_others(
     one: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["query", f"FROM range({results.MOST_ROWS})", one]) == 0
+    assert run(["query", f"FROM range({query_output.MOST_ROWS})", one]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "200 rows"
-    assert run(["query", f"FROM range({results.MOST_ROWS + 1})", one]) == 0
+    assert run(["query", f"FROM range({query_output.MOST_ROWS + 1})", one]) == 0
     *_, last, told = capsys.readouterr().out.splitlines()
     assert last.strip() == "199"
     assert told == "the first 200 rows; all of them with --csv, --json or -o FILE"

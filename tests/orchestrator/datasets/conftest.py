@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from orchestrator.datasets import Dataset, Demand, read_dataset
 from orchestrator.errors import SpaceError
 from orchestrator.space import DatasetSection
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 from trainable.spec.trial_spec import LabelBudget
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".tif": "TIFF", ".gif": "GIF", ".webp": "WEBP"}

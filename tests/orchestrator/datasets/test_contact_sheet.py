@@ -2,7 +2,7 @@ import numpy as np
 
 from orchestrator.datasets import digits
 from orchestrator.datasets.contact_sheet import TILE, contact_sheet
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 
 
 def test_every_class_has_a_line_with_its_first_images() -> None:

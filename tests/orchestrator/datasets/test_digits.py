@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from orchestrator.datasets import digits, load_images
 from orchestrator.space import DigitsSection
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 
 
 @pytest.fixture(scope="module")

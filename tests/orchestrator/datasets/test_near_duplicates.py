@@ -9,7 +9,7 @@ from PIL import Image
 
 from orchestrator.datasets import digits
 from orchestrator.datasets.near_duplicates import near_duplicates, thumbnails
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 from trainable.errors import DataError
 
 

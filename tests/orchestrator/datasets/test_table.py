@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.datasets.endings import Endings
 from orchestrator.datasets.files import Root
+from orchestrator.datasets.path_suffixes import PathsBySuffix
 from orchestrator.datasets.table_file import delimiter_of
 from orchestrator.space import TableSection
 from tests.orchestrator.datasets.conftest import (
@@ -19,7 +19,7 @@ from tests.orchestrator.datasets.conftest import (
     rows_of,
     write,
 )
-from trainable.data.images import Split
+from trainable.data.labelled_images import Split
 
 LABELS = ["no", "yes", "1", "01"]
 KINDS = ["csv", "tsv", "parquet"]
@@ -404,7 +404,7 @@ def test_files_in_several_folders_are_matched_by_the_ends_of_their_paths(tmp_pat
 def test_the_longest_end_decides_and_a_tie_does_not(tmp_path: Path) -> None:
     for place in ("a/x/1.png", "b/x/1.png", "b/y/1.png", "c/2.png"):
         write(tmp_path / place, b"x")
-    endings = Endings(Root(tmp_path))
+    endings = PathsBySuffix(Root(tmp_path))
     assert endings.find("/home/bob/a/x/1.png") == "a/x/1.png"
     assert endings.find("/home/bob/y/1.png") == "b/y/1.png"
     assert endings.find("/home/bob/x/1.png") is None

@@ -11,14 +11,14 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from orchestrator.running.continuity import _describe
+from orchestrator.running.resume_checks import _describe
 from orchestrator.space import FolderSection, SearchSpace
 from tests.orchestrator.datasets.conftest import dataset_of, notes_of, write
 from trainable.backbones import Preprocessing
-from trainable.data.images import LabelledImages, Split
-from trainable.features.pixels import PixelReader
-from trainable.modalities.image.decoding import decode, decode_one
-from trainable.modalities.image.pictures import narrowed, value_extent
+from trainable.data.labelled_images import LabelledImages, Split
+from trainable.features.input_reader import PixelReader
+from trainable.modalities.image.decoding import narrowed, value_extent
+from trainable.modalities.image.preprocessing import decode, decode_one
 from trainable.spec.trial_spec import LabelBudget
 
 SIDE = 8

@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 
 from orchestrator.doctor import Check, Level, MachineFacts, Place, check_cluster, check_machine
 from orchestrator.doctor.checks import GIB
-from orchestrator.running.cluster_facts import ClusterFacts, NodeFacts
+from orchestrator.running.cluster import ClusterFacts, NodeFacts
 
 FINE = MachineFacts(
     python="3.11.7",

@@ -7,7 +7,7 @@ import yaml
 
 from orchestrator.planning.inputs import Inputs, image_sizes, inputs_of, sizes_are_open
 from orchestrator.planning.plan import Baseline, baselines_of, most_baselines, probe_beside
-from orchestrator.running.broker.sampling import shuffled_grid
+from orchestrator.running.broker.samplers import shuffled_grid
 from orchestrator.space import SearchSpace, parse_space
 
 TWO = ["vit_tiny", "resnet_tiny"]

@@ -11,10 +11,10 @@ from PIL import Image
 
 from orchestrator.planning.objective import decide_objective
 from orchestrator.planning.preparation import Prepared, prepare
-from orchestrator.recording.runs import Run
-from orchestrator.running.sweep import begin
+from orchestrator.recording.sweep_directory import Run
+from orchestrator.running.launch import begin
 from orchestrator.space import SearchSpace, load_space, parse_space
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 
 OUTSIDE = {"split": "val", "outside_budget": True}
 

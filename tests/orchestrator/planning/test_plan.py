@@ -9,7 +9,7 @@ from orchestrator.errors import SpaceError
 from orchestrator.planning.inputs import backbones
 from orchestrator.planning.plan import Plan, largest_value, make_plan
 from orchestrator.space import SearchSpace, parse_space
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 
 SEARCH = {"backbone": ["vit_tiny", "resnet_tiny"], "lr": [0.1, 0.2], "label_budget": [2]}
 

@@ -17,11 +17,11 @@ from orchestrator.reading.export.choice import choose
 from orchestrator.reading.loading import load_run
 from orchestrator.reading.report import write_report
 from orchestrator.recording.leaderboard import build_leaderboard
-from orchestrator.recording.runs import Run
 from orchestrator.recording.savings import Savings
+from orchestrator.recording.sweep_directory import Run
 from orchestrator.recording.tables import SCHEMAS, read_table, write_table
-from orchestrator.running.broker.studies import Seconds
-from orchestrator.running.sweep import Outcome
+from orchestrator.running.broker.broker import Seconds
+from orchestrator.running.launch import Outcome
 from tests.builders.synthetic_sweeps import write_sweep as random_sweep
 from tests.builders.written_sweeps import write_sweep
 from tests.orchestrator.reading.report.test_report_numbers import Reader

@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from torchvision.models import shufflenet_v2_x0_5
 
 from orchestrator.cli.main import run
-from orchestrator.formats import percent
 from orchestrator.recording.projection import rebuild
-from orchestrator.recording.runs import Run
+from orchestrator.recording.sweep_directory import Run
 from orchestrator.recording.tables import KEYS, read_table
-from orchestrator.running import continuity
+from orchestrator.running import resume_checks
+from orchestrator.text import percent
 from trainable.export import exporting
 
 SWEEPS = Path(__file__).parents[2] / "fixtures" / "sweeps-0.1.0"
@@ -224,8 +224,8 @@ def test_export_finds_what_is_named_by_a_path(
 @pytest.fixture
 def running_0_2_0(monkeypatch: pytest.MonkeyPatch) -> None:
     """This program, whatever the environment of the tests says of its version."""
-    now = continuity.result_versions() | {"sft-sweep": "0.2.0"}
-    monkeypatch.setattr(continuity, "result_versions", lambda: now)
+    now = resume_checks.result_versions() | {"sft-sweep": "0.2.0"}
+    monkeypatch.setattr(resume_checks, "result_versions", lambda: now)
 
 
 def contents(path: Path) -> dict[str, str]:

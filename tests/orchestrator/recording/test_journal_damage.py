@@ -13,9 +13,9 @@ from optuna.storages import JournalStorage
 
 from orchestrator.errors import StorageError
 from orchestrator.recording.journal import SweepJournal, read_storage
-from orchestrator.recording.journal_records import is_record, sound_lines
+from orchestrator.recording.journal_format import is_record, sound_lines
 from tests.orchestrator.recording.test_journal import _write_two_trials
-from trainable.writing import observing_steps
+from trainable.atomic_files import observing_failpoints
 
 REPORT = {"op_code": 7, "worker_id": "w", "trial_id": 1, "step": 0, "intermediate_value": 0.5}
 GARBAGE = {
@@ -92,7 +92,7 @@ def test_a_journal_whose_mending_was_cut_short_is_mended_by_the_next(path: Path,
         if step == name:
             raise KeyboardInterrupt(step)
 
-    with pytest.raises(KeyboardInterrupt, match="cut"), observing_steps(stop):
+    with pytest.raises(KeyboardInterrupt, match="cut"), observing_failpoints(stop):
         SweepJournal(path)
     SweepJournal(path).close()
     assert path.read_bytes() == sound

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from orchestrator.recording.leaderboard import build_leaderboard, own_probe, picks
+from orchestrator.recording.leaderboard import build_leaderboard, own_probe, recommended_rows
 from orchestrator.recording.tables import SCHEMAS, read_table, write_table
 from orchestrator.statistics.intervals import difference_interval, score_interval
 
@@ -376,8 +376,8 @@ def test_the_pick_of_a_budget_is_the_first_ranked_row_with_a_test_score() -> Non
         answers("b5-0001", [[0, 1]]),
         answers("b5-0002", [[1, 1]]),
     )
-    assert ids(picks(rows)) == ["b2-0001", "b5-0001"]
-    assert picks(rows)[1] == next(row for row in rows if row["trial_id"] == "b5-0001")
+    assert ids(recommended_rows(rows)) == ["b2-0001", "b5-0001"]
+    assert recommended_rows(rows)[1] == next(row for row in rows if row["trial_id"] == "b5-0001")
 
 
 def test_a_pick_may_be_a_probe_and_each_method_has_its_own() -> None:
@@ -391,9 +391,9 @@ def test_a_pick_may_be_a_probe_and_each_method_has_its_own() -> None:
         answers("b5-0001", [[0, 1]]),
         answers("b5-probe-a", [[0, 1]]),
     )
-    assert ids(picks(rows)) == ["b5-probe-a"]
-    assert ids(picks(rows, method="finetune")) == ["b5-0001"]
-    assert ids(picks(rows, method="probe")) == ["b5-probe-a"]
+    assert ids(recommended_rows(rows)) == ["b5-probe-a"]
+    assert ids(recommended_rows(rows, method="finetune")) == ["b5-0001"]
+    assert ids(recommended_rows(rows, method="probe")) == ["b5-probe-a"]
 
 
 def predicted(
@@ -453,5 +453,5 @@ def test_an_image_without_a_probability_is_left_out_of_a_log_loss() -> None:
 
 
 def test_no_ranked_rows_make_no_picks() -> None:
-    assert picks([]) == []
-    assert picks(build([trial("b5-pixels", 0.9, method="pixels")])) == []
+    assert recommended_rows([]) == []
+    assert recommended_rows(build([trial("b5-pixels", 0.9, method="pixels")])) == []

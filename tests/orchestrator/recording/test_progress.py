@@ -15,9 +15,9 @@ from orchestrator.recording.progress import measure, training
 from orchestrator.recording.projection import load_studies
 from orchestrator.recording.savings import measure_savings
 from orchestrator.recording.time_left import TimeLeft, Training
-from orchestrator.running.broker.studies import StudyBroker
+from orchestrator.running.broker.broker import Broker
 from orchestrator.space import SearchSpace, parse_space
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 from trainable.spec.trial_spec import Metric
 
 RESULT = {"validation": {metric.value: 0.5 for metric in Metric}}
@@ -49,12 +49,12 @@ def _plan(space: SearchSpace) -> Plan:
 
 
 @contextmanager
-def _broker(path: Path, space: SearchSpace, *, slots: int = 1) -> Iterator[StudyBroker]:
+def _broker(path: Path, space: SearchSpace, *, slots: int = 1) -> Iterator[Broker]:
     with closing(SweepJournal(path / "journal.log")) as journal:
-        yield StudyBroker(space, _plan(space), IMAGES, journal, slots=slots)
+        yield Broker(space, _plan(space), IMAGES, journal, slots=slots)
 
 
-def _take(broker: StudyBroker) -> Work:
+def _take(broker: Broker) -> Work:
     work = broker.next_work()
     assert isinstance(work, Work)
     return work
@@ -75,7 +75,7 @@ def _report(work: Work, number: int, value: float) -> Event:
     )
 
 
-def _complete(broker: StudyBroker, work: Work, value: float = 0.5) -> None:
+def _complete(broker: Broker, work: Work, value: float = 0.5) -> None:
     if work.kind is Kind.TRIAL:
         for number in range(3):
             broker.observe(work.work_id, _report(work, number, value))
@@ -202,7 +202,7 @@ def test_a_final_that_is_out_may_be_done_and_a_trial_up_to_its_next_report(tmp_p
         assert _training(space, broker).due == 2 * 20 * 4
 
 
-def _training(space: SearchSpace, broker: StudyBroker) -> Training:
+def _training(space: SearchSpace, broker: Broker) -> Training:
     return training(_plan(space), measure(space, broker.studies), busy=broker.activity.busy)
 
 
@@ -226,13 +226,13 @@ def test_time_left_never_rises_at_an_even_pace(
     time_left = TimeLeft(lambda: now)
     found: list[tuple[float, float]] = []
 
-    def look(broker: StudyBroker) -> None:
+    def look(broker: Broker) -> None:
         left = time_left(_training(space, broker))
         assert left is None or told_of
         if left is not None:
             found.append((now, left))
 
-    def train(broker: StudyBroker, work: Work, event: Event, *, seconds: float) -> None:
+    def train(broker: Broker, work: Work, event: Event, *, seconds: float) -> None:
         nonlocal now, told_of
         for _ in range(20):
             look(broker)
@@ -281,7 +281,7 @@ def test_slots_are_busy_while_work_is_out(tmp_path: Path) -> None:
             assert broker.activity.busy == left
 
 
-def _settle_with(broker: StudyBroker, *, asked: float, computed: float) -> None:
+def _settle_with(broker: Broker, *, asked: float, computed: float) -> None:
     work = _take(broker)
     run = {"prefix_flops_asked": asked, "prefix_flops_computed": computed}
     if work.kind is Kind.TRIAL:

@@ -17,14 +17,14 @@ from optuna.trial import TrialState
 from orchestrator.errors import UsageError
 from orchestrator.planning.plan import make_plan
 from orchestrator.planning.work import Event, Failure, Kind, Loss, Work
-from orchestrator.recording import projection, record
-from orchestrator.recording.arrays import to_text
+from orchestrator.recording import projection, user_attributes
+from orchestrator.recording.array_text import to_text
 from orchestrator.recording.journal import SweepJournal
 from orchestrator.recording.projection import Projection, load_studies, rebuild
 from orchestrator.recording.tables import KEYS, SCHEMAS, read_table, write_table
-from orchestrator.running.broker.studies import DONE, StudyBroker
+from orchestrator.running.broker.broker import DONE, Broker
 from orchestrator.space import parse_space
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 from trainable.spec.trial_spec import Metric
 
 REPORTS, NUM_TEST, REPEATS = 3, 6, 2
@@ -111,7 +111,7 @@ def _as_text(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _do(broker: StudyBroker, work: Work, sent: Sent) -> None:
+def _do(broker: Broker, work: Work, sent: Sent) -> None:
     number = sum(work.work_id.encode())
     if work.kind is Kind.TRIAL:
         _do_trial(broker, work, sent)
@@ -144,7 +144,7 @@ def _do(broker: StudyBroker, work: Work, sent: Sent) -> None:
     broker.settle(work.work_id)
 
 
-def _do_trial(broker: StudyBroker, work: Work, sent: Sent) -> None:
+def _do_trial(broker: Broker, work: Work, sent: Sent) -> None:
     facts: dict[str, Any] | None = {
         "spec": work.task | {"batch_size": 16, "image_size": 8},
         "weights": "zoo",
@@ -159,7 +159,7 @@ def _do_trial(broker: StudyBroker, work: Work, sent: Sent) -> None:
         "num_val": 6,
     }
     if work.trial_id == LOST:
-        broker.begin_again(work.work_id, reason="its process died")
+        broker.retry(work.work_id, reason="its process died")
         broker.settle(work.work_id, loss=Loss(failure=Failure.WORKER_LOST))
         return
     level = np.random.default_rng(list(work.trial_id.encode())).random()
@@ -207,7 +207,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     sent = Sent()
     plan = make_plan(SPACE, IMAGES, where="pets.yaml")
     with closing(SweepJournal(path / "journal.log")) as journal:
-        broker = StudyBroker(SPACE, plan, IMAGES, journal, slots=1)
+        broker = Broker(SPACE, plan, IMAGES, journal, slots=1)
         projection = Projection("pets-1", broker.studies)
         projection.write(path)
         while isinstance(work := broker.next_work(), Work):
@@ -314,7 +314,7 @@ def test_a_gain_is_positive_where_the_end_is_better_and_needs_a_report_of_the_st
         state=TrialState.PRUNED,
         intermediate_values={number: value for number, (_, value) in values.items()},
         user_attrs={
-            record.report_key(number): {"step": step, "val_objective": value}
+            user_attributes.report_key(number): {"step": step, "val_objective": value}
             for number, (step, value) in values.items()
         },
     )
@@ -431,7 +431,7 @@ def test_no_final_is_lost_whatever_order_they_settle_in(tmp_path: Path) -> None:
     sent = Sent()
     plan = make_plan(SPACE, IMAGES, where="pets.yaml")
     with closing(SweepJournal(tmp_path / "journal.log")) as journal:
-        broker = StudyBroker(SPACE, plan, IMAGES, journal, slots=100)
+        broker = Broker(SPACE, plan, IMAGES, journal, slots=100)
         projection = Projection("pets-1", broker.studies)
         while (work := broker.next_work()) != DONE:
             out = []
@@ -457,7 +457,7 @@ def test_only_complete_trials_rank_and_every_finalist_is_tested(swept: Swept) ->
 def test_a_sweep_without_settled_work_has_empty_tables(tmp_path: Path) -> None:
     plan = make_plan(SPACE, IMAGES, where="pets.yaml")
     with closing(SweepJournal(tmp_path / "journal.log")) as journal:
-        broker = StudyBroker(SPACE, plan, IMAGES, journal, slots=2)
+        broker = Broker(SPACE, plan, IMAGES, journal, slots=2)
         broker.next_work()
         Projection("pets-1", broker.studies).write(tmp_path)
     for table in SCHEMAS:
@@ -467,7 +467,7 @@ def test_a_sweep_without_settled_work_has_empty_tables(tmp_path: Path) -> None:
 def test_baselines_of_version_0_1_keep_their_ids_and_what_is_known_of_them(tmp_path: Path) -> None:
     plan = make_plan(SPACE, IMAGES, where="pets.yaml")
     with closing(SweepJournal(tmp_path / "journal.log")) as journal:
-        broker = StudyBroker(SPACE, plan, IMAGES, journal, slots=1)
+        broker = Broker(SPACE, plan, IMAGES, journal, slots=1)
         task = {
             "method": "probe",
             "backbone": "tiny_strokes",

@@ -17,11 +17,11 @@ from orchestrator.errors import StorageError, UsageError
 from orchestrator.reading.loading import load_runs
 from orchestrator.recording import stores
 from orchestrator.recording.journal import SweepJournal
-from orchestrator.recording.runs import Run, check_root, create_run, find_run, find_runs
 from orchestrator.recording.stores import Mirror, Place, locate, mirrored, pull
 from orchestrator.recording.stores import mirror as mirror_module
 from orchestrator.recording.stores.drivers import OBJECT, Claim, Driver
 from orchestrator.recording.stores.objects import Store
+from orchestrator.recording.sweep_directory import Run, check_root, create_run, find_run, find_runs
 from tests.object_store import BUCKET, CREDENTIALS, ask, endpoint
 from trainable.features.store import FOLDER_VARIABLE
 

@@ -253,7 +253,7 @@ def _unreadable_footer(*_: object) -> None:
     ("step", "fault"),
     [
         ("orchestrator.recording.tables.pq.write_table", _half_written),
-        ("trainable.writing.os.fsync", _out_of_space),
+        ("trainable.atomic_files.os.fsync", _out_of_space),
         ("orchestrator.recording.tables.pq.read_metadata", _unreadable_footer),
         ("pathlib.Path.replace", _out_of_space),
     ],

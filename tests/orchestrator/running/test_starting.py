@@ -16,8 +16,8 @@ import pytest
 
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.planning.preparation import Prepared, prepare_space, read_space
-from orchestrator.running import sweep
-from orchestrator.running.broker.studies import Seconds
+from orchestrator.running import launch
+from orchestrator.running.broker.broker import Seconds
 from orchestrator.running.execution import Ended
 
 LOWDATA = Path(__file__).parents[3] / "search_spaces" / "lowdata.yaml"
@@ -47,20 +47,20 @@ class Room:
             self.log.append("closed")
 
 
-def launch(
+def launched(
     room: Room, preparing: Callable[[], Prepared], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
     """Launch with a cluster that is none and trials that are none; what happened, in order."""
-    monkeypatch.setattr(sweep, "_room", room)
+    monkeypatch.setattr(launch, "_room", room)
 
     def execute(*_: Any, **__: Any) -> Ended:
         room.log.append("executed")
         return Ended(signal=None, seconds=Seconds())
 
-    monkeypatch.setattr(sweep, "execute", execute)
-    monkeypatch.setattr(sweep, "_outcome", lambda *_, **__: None)
+    monkeypatch.setattr(launch, "execute", execute)
+    monkeypatch.setattr(launch, "_outcome", lambda *_, **__: None)
     space = read_space(LOWDATA)
-    sweep.launch(
+    launch.launch(
         space,
         preparing=preparing,
         root=root,
@@ -85,7 +85,7 @@ def test_where_both_fail_what_is_wrong_with_the_data_is_told(
 ) -> None:
     room = Room(error=StorageError("no cluster answers"))
     with pytest.raises(UsageError, match="photos: no such folder"):
-        launch(room, lambda: failing(PAUSE_S), tmp_path / "runs", monkeypatch)
+        launched(room, lambda: failing(PAUSE_S), tmp_path / "runs", monkeypatch)
     assert not (tmp_path / "runs").exists()
 
 
@@ -101,7 +101,7 @@ def test_a_start_comes_to_the_same_however_long_its_parts_take(
         return prepared
 
     room = Room(pause_s=room_s)
-    assert launch(room, preparing, tmp_path, monkeypatch) == ["opened", "executed", "closed"]
+    assert launched(room, preparing, tmp_path, monkeypatch) == ["opened", "executed", "closed"]
     assert room.thread is threading.main_thread()
     (directory,) = tmp_path.iterdir()
     assert (directory / "manifest.json").is_file()
@@ -113,7 +113,7 @@ def test_what_cannot_be_read_closes_the_cluster_and_creates_nothing(
 ) -> None:
     room = Room(pause_s=room_s)
     with pytest.raises(UsageError, match=r"^photos: no such folder$"):
-        launch(room, lambda: failing(reading_s), tmp_path, monkeypatch)
+        launched(room, lambda: failing(reading_s), tmp_path, monkeypatch)
     assert room.log == ["opened", "closed"]
     assert not list(tmp_path.iterdir())
 
@@ -123,7 +123,7 @@ def test_without_a_cluster_nothing_is_created(
 ) -> None:
     room = Room(error=StorageError("no Ray cluster answers"))
     with pytest.raises(StorageError, match=r"^no Ray cluster answers$"):
-        launch(room, lambda: prepared, tmp_path, monkeypatch)
+        launched(room, lambda: prepared, tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
@@ -131,7 +131,7 @@ def test_a_file_is_checked_before_anything_heavy_is_imported() -> None:
     program = (
         "import sys\nfrom pathlib import Path\n"
         "from orchestrator.planning.preparation import read_space\n"
-        "import orchestrator.running.sweep, orchestrator.running.ray_tune.algorithms\n"
+        "import orchestrator.running.launch, orchestrator.running.ray_tune.algorithms\n"
         f"read_space(Path({str(LOWDATA)!r}))\n"
         "print([name for name in ('torch', 'scipy', 'sklearn') if name in sys.modules])"
     )

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import SpaceError
 from orchestrator.space import Range, SearchSpace, parse_space
-from orchestrator.space.rules import AXIS_NAMES, AXIS_RULES, Rule
 from orchestrator.space.top_level import TOP_KEYS
+from orchestrator.space.value_rules import AXIS_NAMES, AXIS_RULES, Rule
 from orchestrator.space.yaml_text import TextError, read_yaml
-from trainable.spec.knobs import KNOBS
+from trainable.spec.settings import SETTINGS
 
 BACKBONES = ("vit_tiny", "vit_base@none", "resnet50", "no", "timm:mlp@weights/a b.safetensors")
 
@@ -59,7 +59,7 @@ def _axes(draw: st.DrawFn) -> dict[str, Any]:
     backbones = draw(st.lists(_values("backbone"), min_size=1, max_size=4, unique=True))
     search: dict[str, Any] = {"backbone": backbones}
     depth = draw(st.sampled_from(["freeze_depth", "frozen_blocks", None]))
-    names = draw(st.lists(st.sampled_from(["lr", *KNOBS]), unique=True, max_size=4))
+    names = draw(st.lists(st.sampled_from(["lr", *SETTINGS]), unique=True, max_size=4))
     for name in [*names, *([depth] if depth else [])]:
         if name in ("steps", "reports"):
             continue

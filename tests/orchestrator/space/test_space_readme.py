@@ -21,7 +21,7 @@ def test_the_readmes_example_is_a_search_space_that_parses() -> None:
     text = README.read_text(encoding="utf-8").split("## The search-space file\n")[1]
     lines = text.split("\nA list is a choice")[0].splitlines()
     example = "\n".join(line.removeprefix("    ") for line in lines)
-    space = parse_space(example, where="README.md", shelf=backbones)
+    space = parse_space(example, where="README.md", registry=backbones)
     assert space.varies == ("backbone", "freeze_depth", "lr", "layer_decay")
     assert len(space.label_budgets) == 4
 

@@ -6,10 +6,10 @@ import pytest
 
 from orchestrator.space import PRUNERS, SAMPLERS, SOURCES, SearchSpace, known_keys
 from orchestrator.space import sections as models
-from orchestrator.space.rules import AXIS_NAMES
 from orchestrator.space.section import Section
 from orchestrator.space.top_level import TOP_KEYS
-from trainable.spec.knobs import KNOBS
+from orchestrator.space.value_rules import AXIS_NAMES
+from trainable.spec.settings import SETTINGS
 
 
 def test_every_key_is_listed_once_with_a_type_a_default_and_help() -> None:
@@ -21,9 +21,9 @@ def test_every_key_is_listed_once_with_a_type_a_default_and_help() -> None:
 def test_every_top_level_key_axis_and_training_setting_is_listed() -> None:
     keys = {entry.key for entry in known_keys()}
     assert {key.split(".")[0] for key in keys} == set(TOP_KEYS)
-    axes = {f"search.{name}" for name in AXIS_NAMES if name not in KNOBS}
+    axes = {f"search.{name}" for name in AXIS_NAMES if name not in SETTINGS}
     assert axes | {"search.label_budget"} <= keys
-    assert {f"training.{name}" for name in KNOBS} <= keys
+    assert {f"training.{name}" for name in SETTINGS} <= keys
 
 
 @pytest.mark.parametrize(

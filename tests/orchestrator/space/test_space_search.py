@@ -403,7 +403,7 @@ def test_what_is_wrong_with_a_backbone_becomes_a_problem_line() -> None:
         "dataset: {source: digits}\nsearch: {backbone: [tiny, resnt50], label_budget: 5, lr: 0}\n"
     )
 
-    class Shelf:
+    class Registry:
         def known_problem(self, name: str) -> str | None:
             return None if name == "tiny" else f"unknown backbone {name}; did you mean resnet50?"
 
@@ -411,7 +411,7 @@ def test_what_is_wrong_with_a_backbone_becomes_a_problem_line() -> None:
             return [pattern]
 
     with pytest.raises(SpaceError, match=r"a\.yaml: 2 problems") as caught:
-        parse_space(text, where="a.yaml", shelf=Shelf())
+        parse_space(text, where="a.yaml", registry=Registry())
     assert "\n  search.backbone: unknown backbone resnt50; did you mean resnet50?\n" in str(
         caught.value
     )
@@ -448,7 +448,7 @@ def test_a_name_of_the_shelf_is_not_ones_own() -> None:
         "search: {backbone: {name: known, module: 'a:b'}, label_budget: 5}\n"
     )
 
-    class Shelf:
+    class Registry:
         def known_problem(self, name: str) -> str | None:
             return None if name == "known" else "unknown"
 
@@ -456,4 +456,4 @@ def test_a_name_of_the_shelf_is_not_ones_own() -> None:
             return [pattern]
 
     with pytest.raises(SpaceError, match="name: got 'known', a known backbone; choose another"):
-        parse_space(text, where="a.yaml", shelf=Shelf())
+        parse_space(text, where="a.yaml", registry=Registry())

@@ -18,8 +18,8 @@ from orchestrator.space import (
     load_space,
     parse_space,
 )
-from orchestrator.space.rules import Rule
-from trainable.spec.knobs import KNOBS
+from orchestrator.space.value_rules import Rule
+from trainable.spec.settings import SETTINGS
 from trainable.spec.trial_spec import Metric, Validation
 
 Read = Callable[..., SearchSpace]
@@ -31,7 +31,7 @@ def test_a_silent_file_takes_every_default(read: Read) -> None:
     space = read()
     assert space.name == "pets"
     assert space.dataset == DigitsSection(source="digits", test=None)
-    assert space.training == {name: knob.default for name, knob in KNOBS.items()}
+    assert space.training == {name: setting.default for name, setting in SETTINGS.items()}
     assert space.validation == Validation(folds=3)
     assert space.objective is Metric.ACCURACY
     assert (space.trials, space.seed) == (24, 0)
@@ -313,11 +313,11 @@ def test_space_errors_survive_pickling() -> None:
 def test_a_rule_made_of_a_knob_accepts_what_the_knob_accepts() -> None:
     values = [-2, -1, 0, 0.0, 0.5, 0.99, 1, 1.0, 1.5, 2, 100, "auto", "sgd", "x", True, None]
     values += [float("inf"), float("nan"), [1], {}]
-    for name, knob in KNOBS.items():
-        rule = Rule.of(knob)
-        assert rule.allowed == knob.allowed
+    for name, setting in SETTINGS.items():
+        rule = Rule.of(setting)
+        assert rule.allowed == setting.allowed
         for value in values:
-            assert rule.accepts(value) is knob.accepts(value), (name, value)
+            assert rule.accepts(value) is setting.accepts(value), (name, value)
 
 
 def test_every_shipped_search_space_is_valid() -> None:

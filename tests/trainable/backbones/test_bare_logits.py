@@ -12,9 +12,9 @@ from torch.nn import functional
 from torchvision import models
 
 from trainable.cutting.boundaries import boundaries
-from trainable.cutting.freezing import SplitBackbone, split
+from trainable.cutting.split import SplitBackbone, split
 from trainable.graphs.graph import TracedBackbone, trace
-from trainable.training.heads import is_bare_head
+from trainable.training.head_learner import is_bare_head
 
 NUM_CLASSES = 4
 

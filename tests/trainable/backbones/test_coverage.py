@@ -81,9 +81,9 @@ SHELVES: dict[str, tuple[Callable[[], nn.Module], Callable[[State, Path], Backbo
     ],
 )
 def test_a_file_that_lacks_what_is_built_as_ones_and_zeros_is_refused(
-    shelf: str, lost: str, tmp_path: Path
+    registry: str, lost: str, tmp_path: Path
 ) -> None:
-    make, load_from = SHELVES[shelf]
+    make, load_from = SHELVES[registry]
     whole = make().state_dict()
     state = {name: entry for name, entry in whole.items() if not re.search(lost, name)}
     assert len(state) < len(whole)
@@ -94,9 +94,9 @@ def test_a_file_that_lacks_what_is_built_as_ones_and_zeros_is_refused(
 
 @pytest.mark.parametrize("shelf", SHELVES)
 def test_a_file_under_other_names_is_refused_with_what_is_left_over(
-    shelf: str, tmp_path: Path
+    registry: str, tmp_path: Path
 ) -> None:
-    make, load_from = SHELVES[shelf]
+    make, load_from = SHELVES[registry]
     state = {
         name.replace("bn1.", "bn_1.").replace("norm.", "layernorm."): entry
         for name, entry in make().state_dict().items()
@@ -108,9 +108,9 @@ def test_a_file_under_other_names_is_refused_with_what_is_left_over(
 
 @pytest.mark.parametrize("shelf", SHELVES)
 def test_neither_the_head_nor_counts_of_updates_have_to_be_in_a_file(
-    shelf: str, tmp_path: Path
+    registry: str, tmp_path: Path
 ) -> None:
-    make, load_from = SHELVES[shelf]
+    make, load_from = SHELVES[registry]
     whole = make().state_dict()
     state = {
         name: entry.flatten().roll(1).reshape(entry.shape) + 1.0

@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 
 from trainable.backbones import Backbone, custom_models, load_weights, shipped_modules
 from trainable.cutting.boundaries import boundaries
-from trainable.cutting.freezing import frozen_between
-from trainable.data.images import LabelledImages
+from trainable.cutting.split import frozen_between
+from trainable.data.labelled_images import LabelledImages
 from trainable.errors import BackboneError, SpecError
 from trainable.spec.custom_backbone import CustomBackbone
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
-from trainable.training.finetune import Trial
+from trainable.training.trial import Trial
 
 CODE = """
 import torch

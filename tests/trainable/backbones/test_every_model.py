@@ -14,9 +14,9 @@ from torch import nn
 from torchvision.models import list_models
 
 from tests.trainable.families import disturb, leave_activation_out
-from trainable.backbones import Backbone, outline, torchvision_models, untrained
+from trainable.backbones import Backbone, torchvision_models, trace_on_meta, untrained
 from trainable.cutting.boundaries import boundaries
-from trainable.cutting.freezing import split
+from trainable.cutting.split import split
 from trainable.errors import BackboneError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -56,7 +56,7 @@ def smallest(name: str) -> int:
     """The first of the sizes that the model takes."""
     for size in SIZES[:-1]:
         try:
-            outline(name, image_size=size)
+            trace_on_meta(name, image_size=size)
         except BackboneError:
             continue
         return size

@@ -28,11 +28,11 @@ from trainable.backbones import (
     names,
     untrained,
 )
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 from trainable.errors import BackboneError
-from trainable.modalities.image.decoding import decode
+from trainable.modalities.image.preprocessing import decode
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
-from trainable.training.finetune import Trial
+from trainable.training.trial import Trial
 
 NAME = "resnet18"
 
@@ -293,7 +293,7 @@ def test_a_convolutional_head_is_trained_at_full_depth(digit_images: LabelledIma
 
 def test_a_shipped_backbone_does_without_torchvision() -> None:
     code = (
-        "import sys, trainable.training.finetune;"
+        "import sys, trainable.training.trial;"
         "from trainable.backbones import Backbone, load_weights;"
         "Backbone(load_weights('tiny_strokes')).traced(8); print('torchvision' in sys.modules)"
     )

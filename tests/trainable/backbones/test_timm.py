@@ -17,12 +17,12 @@ from safetensors.torch import save_file
 from trainable.backbones import Backbone, describe, expand, known_problem, load_weights, names
 from trainable.backbones.timm_models import PREFIX, preprocessing_of
 from trainable.cutting.boundaries import boundaries
-from trainable.cutting.freezing import split
-from trainable.data.images import LabelledImages, Split
+from trainable.cutting.split import split
+from trainable.data.labelled_images import LabelledImages, Split
 from trainable.errors import BackboneError
-from trainable.modalities.image.decoding import decode
+from trainable.modalities.image.preprocessing import decode
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
-from trainable.training.finetune import Trial
+from trainable.training.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -142,8 +142,8 @@ WRAPPINGS: dict[str, tuple[Callable[[State, str], Any], str]] = {
 @pytest.mark.parametrize(
     ("shelf", "wrapping"), combined(WRAPPINGS, everywhere={"Lightning", "both", "MoCo"})
 )
-def test_the_part_that_fits_is_found_and_told(shelf: str, wrapping: str, tmp_path: Path) -> None:
-    make, head, load = SHELVES[shelf]
+def test_the_part_that_fits_is_found_and_told(registry: str, wrapping: str, tmp_path: Path) -> None:
+    make, head, load = SHELVES[registry]
     wrap, note = WRAPPINGS[wrapping]
     state = make().state_dict()
     torch.save(wrap(state, head), tmp_path / "w.ckpt")
@@ -154,8 +154,8 @@ def test_the_part_that_fits_is_found_and_told(shelf: str, wrapping: str, tmp_pat
 
 
 @pytest.mark.parametrize("shelf", SHELVES)
-def test_the_same_weights_in_a_wrapping_have_the_same_key(shelf: str, tmp_path: Path) -> None:
-    make, _, load = SHELVES[shelf]
+def test_the_same_weights_in_a_wrapping_have_the_same_key(registry: str, tmp_path: Path) -> None:
+    make, _, load = SHELVES[registry]
     state = make().state_dict()
     torch.save(state, tmp_path / "plain.pth")
     torch.save({"model": prefixed("module.", state)}, tmp_path / "wrapped.pth")
@@ -196,9 +196,9 @@ TWICE: dict[str, tuple[Callable[[State], Any], str]] = {
 
 @pytest.mark.parametrize(("shelf", "file"), combined(TWICE, everywhere={"timm's own training"}))
 def test_parts_that_fit_and_differ_are_named_and_can_be_chosen(
-    shelf: str, file: str, tmp_path: Path
+    registry: str, file: str, tmp_path: Path
 ) -> None:
-    make, head, load = SHELVES[shelf]
+    make, head, load = SHELVES[registry]
     wrap, part = TWICE[file]
     state = make().state_dict()
     path = tmp_path / "w.ckpt"
@@ -231,8 +231,8 @@ def test_a_file_with_a_number_sign_in_its_name_is_itself(tmp_path: Path) -> None
         everywhere={"classifier.weight"},
     ),
 )
-def test_a_head_of_another_name_is_passed_over(shelf: str, other: str, tmp_path: Path) -> None:
-    make, head, load = SHELVES[shelf]
+def test_a_head_of_another_name_is_passed_over(registry: str, other: str, tmp_path: Path) -> None:
+    make, head, load = SHELVES[registry]
     name = other.format(head=head)
     state = without(head, make().state_dict()) | {name: torch.ones(7, 3)}
     torch.save(state, tmp_path / "w.pth")
@@ -261,9 +261,9 @@ def test_floats_of_any_width_are_read(kind: torch.dtype, tmp_path: Path) -> None
 )
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": prefixed("module.", s)}])
 def test_another_architecture_is_refused_in_few_words(
-    shelf: str, deeper: str, wrap: Callable[[State], Any], tmp_path: Path
+    registry: str, deeper: str, wrap: Callable[[State], Any], tmp_path: Path
 ) -> None:
-    make, _, load = SHELVES[shelf]
+    make, _, load = SHELVES[registry]
     path = tmp_path / "w.pth"
     torch.save(wrap(make().state_dict() | {deeper: torch.ones(2)}), path)
     with pytest.raises(BackboneError, match=rf"do not fit the architecture: left over: {deeper}$"):

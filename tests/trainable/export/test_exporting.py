@@ -17,18 +17,18 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainable.backbones import Backbone, load_weights, torchvision_models, zoo
-from trainable.data.budget import draw_subset
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.subsets import draw_subset
 from trainable.errors import ExportError
 from trainable.export import exporting
-from trainable.export.exported import ABOUT_FILE, WEIGHTS_FILE, ExportedModel
+from trainable.export.exchange_formats import ONNX_FILE, TORCH_FILE, difference, write_portable
+from trainable.export.exported_model import ABOUT_FILE, WEIGHTS_FILE, ExportedModel
 from trainable.export.exporting import TrainedModel, train_configuration, train_probe, write_model
-from trainable.export.portable import ONNX_FILE, TORCH_FILE, difference, write_portable
-from trainable.modalities.image.decoding import decode, normalize
+from trainable.modalities.image.preprocessing import decode, normalize
 from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
 from trainable.training.baselines import baseline_features, run_baseline
-from trainable.training.finetune import Trial
 from trainable.training.logistic import fit_path
+from trainable.training.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,16 +18,16 @@ from torch import Tensor
 from tests.trainable.families import Case
 from trainable.backbones import Backbone, Preprocessing, load_weights
 from trainable.cutting.boundaries import boundaries
-from trainable.cutting.freezing import split
-from trainable.data.images import LabelledImages
-from trainable.features import pixels
+from trainable.cutting.split import split
+from trainable.data.labelled_images import LabelledImages
+from trainable.features import input_reader
 from trainable.features import reader as features
-from trainable.features.costs import Speeds
-from trainable.features.keeping import FeatureCache
+from trainable.features.cache import FeatureCache
+from trainable.features.cost_model import Speeds
 from trainable.features.reader import BATCH, FeatureCounts, FeatureReader
 from trainable.features.store import FeatureStore
 from trainable.graphs.graph import trace
-from trainable.modalities.image.decoding import decode, normalize
+from trainable.modalities.image.preprocessing import decode, normalize
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.trial_spec import CacheMode
 
@@ -129,7 +129,7 @@ def test_pixels_are_decoded_once_whatever_is_asked_of_them(
         decoded.extend(rows.tolist())
         return decode(images, rows, preprocessing)
 
-    monkeypatch.setattr(pixels, "decode", watched)
+    monkeypatch.setattr(input_reader, "decode", watched)
     other = Backbone(load_weights("tiny_untrained"))
     for backbone, frozen in ((strokes, 3), (strokes, 0), (other, 7), (strokes, 7)):
         reader(digit_images, backbone, cache=cache(tmp_path)).read(SOME, frozen=frozen)

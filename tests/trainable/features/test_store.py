@@ -221,17 +221,19 @@ def test_one_computes_and_the_other_waits(tmp_path: Path, finish: bool) -> None:
 
 
 def test_who_waits_shows_life(tmp_path: Path) -> None:
-    beats: list[None] = []
+    heartbeats: list[None] = []
     with holder(tmp_path, finish=True) as (_, release):
 
-        def beat() -> None:
-            beats.append(None)
-            if len(beats) == 3:
+        def heartbeat() -> None:
+            heartbeats.append(None)
+            if len(heartbeats) == 3:
                 release.set()
 
         computer = Computer(ids_of(7))
-        opened(tmp_path).fetch(computer.ids, computer, patience_s=lambda _: 30.0, beat=beat)
-    assert len(beats) >= 3
+        opened(tmp_path).fetch(
+            computer.ids, computer, patience_s=lambda _: 30.0, heartbeat=heartbeat
+        )
+    assert len(heartbeats) >= 3
 
 
 def test_nobody_waits_longer_than_computing_takes_and_death_frees_the_lock(tmp_path: Path) -> None:

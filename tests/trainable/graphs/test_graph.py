@@ -12,11 +12,11 @@ from torchvision import models
 from tests.trainable.families import convnext, fill, maxvit, swin, vit
 from trainable.backbones import zoo
 from trainable.cutting.boundaries import boundaries, frozen_boundaries
-from trainable.cutting.freezing import split
+from trainable.cutting.split import split
 from trainable.errors import BackboneError
 from trainable.graphs import graph as graphs
 from trainable.graphs.graph import trace
-from trainable.graphs.tracing import TRANSPARENT, Opaque, traced_module
+from trainable.graphs.tracing import TRANSPARENT, LeafModules, traced_module
 
 
 class Small(nn.Module):
@@ -317,8 +317,8 @@ def test_what_is_opaque_is_not_looked_into() -> None:
     with pytest.raises(BackboneError, match="symbolically traced variables"):
         trace(AsksForTheSize().eval(), image_size=16)
     model = AsksForTheSize().eval()
-    opaque = Opaque(functions=(shrunk,), modules=(Shrinking,))
-    traced = trace(model, image_size=16, opaque=opaque)
+    leaf_modules = LeafModules(functions=(shrunk,), modules=(Shrinking,))
+    traced = trace(model, image_size=16, leaf_modules=leaf_modules)
     images = torch.randn(2, 3, 16, 16)
     assert torch.equal(traced.module(images), model(images))
 
@@ -366,7 +366,10 @@ def test_a_network_is_found_to_be_the_same_with_arithmetic_and_without(
     found = []
     for little_work, device in ((0.0, "meta"), (math.inf, "cpu")):
         monkeypatch.setattr(graphs, "_LITTLE_WORK", little_work)
-        assert graphs.cheapest_device(traced_module(model, opaque=TRANSPARENT), 32).type == device
+        assert (
+            graphs.cheapest_device(traced_module(model, leaf_modules=TRANSPARENT), 32).type
+            == device
+        )
         facts = trace(model, image_size=32).facts
         found.append([(node.name, one.pixels, one.shape, one.flops) for node, one in facts.items()])
         assert all(

@@ -15,7 +15,7 @@ from tests.trainable.families import FAMILIES, case_of, fill
 from tests.trainable.graphs.test_graph import FunctionalDropout, ProbabilityByMode, Small
 from trainable.backbones import Backbone, load_weights
 from trainable.cutting.boundaries import boundaries, parameter_depths
-from trainable.cutting.freezing import split
+from trainable.cutting.split import split
 from trainable.features import reader as features
 from trainable.graphs import transport
 from trainable.graphs.graph import TracedBackbone, trace

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainable.errors import BackboneError, DataError, SpecError, TrainableError
-from trainable.spec.knobs import KNOBS
+from trainable.spec.settings import SETTINGS
 from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec, Validation
-from trainable.training.updating import DivergedError
+from trainable.training.learner import DivergedError
 
 MINIMAL: Mapping[str, Any] = {
     "backbone": "tiny_strokes",
@@ -77,8 +77,8 @@ def test_settings_that_came_later_are_left_out_at_their_defaults() -> None:
 
 def test_knobs_left_out_take_their_defaults() -> None:
     spec = TrialSpec.from_json(MINIMAL)
-    assert {name: getattr(spec, name) for name in KNOBS} == {
-        name: knob.default for name, knob in KNOBS.items()
+    assert {name: getattr(spec, name) for name in SETTINGS} == {
+        name: setting.default for name, setting in SETTINGS.items()
     }
     assert (spec.validation, spec.objective) == (Validation(3), Metric.ACCURACY)
 
@@ -138,7 +138,7 @@ def test_values_beyond_the_limits_are_refused(name: str, bad: object, allowed: s
 
 
 def test_every_knob_is_among_those_checked() -> None:
-    assert set(KNOBS) <= {name for name, _, _ in BAD}
+    assert set(SETTINGS) <= {name for name, _, _ in BAD}
 
 
 @pytest.mark.parametrize("bad", [-2, 1.5, "all"])

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from trainable.backbones import Backbone, Preprocessing
-from trainable.data.budget import draw_subset
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.subsets import draw_subset
 from trainable.errors import DataError
-from trainable.modalities.image.decoding import decode
+from trainable.modalities.image.preprocessing import decode
 from trainable.spec.trial_spec import LabelBudget, Validation
 from trainable.training import probe
 from trainable.training.baselines import BaselineResult, baseline_features, run_baseline

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from trainable.data.images import LabelledImages
+from trainable.data.labelled_images import LabelledImages
 from trainable.training.logistic import LinearClassifier, fit_path
 
 Floats = npt.NDArray[np.float64]

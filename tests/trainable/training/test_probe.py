@@ -11,18 +11,16 @@ import torch
 from torch import Tensor
 
 from trainable.backbones import Backbone, load_weights
-from trainable.data.budget import draw_subset, validation_parts
-from trainable.data.images import LabelledImages, Split
-from trainable.features.costs import Speeds
-from trainable.features.keeping import FeatureCache
+from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.subsets import draw_subset, validation_parts
+from trainable.features.cache import FeatureCache
+from trainable.features.cost_model import Speeds
 from trainable.features.reader import FeatureReader
 from trainable.features.store import FeatureStore
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec, Validation
 from trainable.training import probe as probing
 from trainable.training.baselines import run_baseline
-from trainable.training.configuration import Configuration
-from trainable.training.finetune import Trial
 from trainable.training.logistic import LinearClassifier, fit_path
 from trainable.training.probe import (
     INVERSE_PENALTIES,
@@ -34,6 +32,8 @@ from trainable.training.probe import (
     probe_of_draw,
 )
 from trainable.training.scores import score
+from trainable.training.setup import TrialSetup
+from trainable.training.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -54,9 +54,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request: pytest.FixtureRequest) -> tuple[Backbone, dict[str, Any]]:
-    knobs = NETWORKS[request.param]
+    settings = NETWORKS[request.param]
     torch.manual_seed(3)
-    return Backbone(load_weights(knobs["backbone"])), knobs
+    return Backbone(load_weights(settings["backbone"])), settings
 
 
 @pytest.fixture(scope="module")
@@ -142,13 +142,13 @@ def probe_for(
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[LinearClassifier]]:
     """What the heads of each training start as."""
     seen: list[list[LinearClassifier]] = []
-    learners: Callable[..., Any] = Configuration.learners
+    learners: Callable[..., Any] = TrialSetup.learners
 
-    def watched(self: Configuration, *args: Any, initial_heads: Any, **given: Any) -> Any:
+    def watched(self: TrialSetup, *args: Any, initial_heads: Any, **given: Any) -> Any:
         seen.append(initial_heads and list(initial_heads))
         return learners(self, *args, initial_heads=initial_heads, **given)
 
-    monkeypatch.setattr(Configuration, "learners", watched)
+    monkeypatch.setattr(TrialSetup, "learners", watched)
     return seen
 
 
@@ -327,8 +327,8 @@ def test_the_start_and_a_vanishing_rate_give_the_validation_predictions_of_the_p
     kept: FeatureCache,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    backbone, knobs = network
-    spec = spec_of(freeze_depth=depth, **knobs)
+    backbone, settings = network
+    spec = spec_of(freeze_depth=depth, **settings)
     predicted: list[Tensor] = []
 
     def watched(log_probabilities: Tensor, labels: Tensor) -> Any:
@@ -357,7 +357,7 @@ def test_the_start_and_a_vanishing_rate_give_the_validation_predictions_of_the_p
         validation=spec.validation,
         repeats=1,
         seed=spec.seed,
-        image_size=knobs.get("image_size"),
+        image_size=settings.get("image_size"),
         cache=kept,
     )
     for report in reports:
@@ -389,11 +389,11 @@ def test_heads_start_alike_to_the_bit_at_every_depth(
     kept: FeatureCache,
     started: list[list[LinearClassifier]],
 ) -> None:
-    backbone, knobs = network
+    backbone, settings = network
     for depth in DEPTHS:
-        trial = Trial(spec_of(freeze_depth=depth, **knobs), few_images, backbone, cache=kept)
+        trial = Trial(spec_of(freeze_depth=depth, **settings), few_images, backbone, cache=kept)
         next(trial.reports())
-    probe = probe_for(few_images, backbone, spec_of(**knobs), cache=kept)
+    probe = probe_for(few_images, backbone, spec_of(**settings), cache=kept)
     assert len(started) == len(DEPTHS)
     assert all(same(heads, list(probe.folds)) for heads in started)
 

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from trainable.backbones import Backbone, load_weights
-from trainable.data.images import LabelledImages
+from trainable.data.labelled_images import LabelledImages
 from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
 from trainable.training.baselines import run_baseline
-from trainable.training.finetune import Trial
 from trainable.training.probe import ProbeMemo
+from trainable.training.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

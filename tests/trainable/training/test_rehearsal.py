@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from tests.trainable.families import Case
 from trainable.backbones import Backbone, load_weights
-from trainable.data.images import LabelledImages
+from trainable.data.labelled_images import LabelledImages
 from trainable.errors import BackboneError, SpecError
 from trainable.graphs.graph import cheapest_device, trace
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
-from trainable.training.finetune import Trial
 from trainable.training.rehearsal import rehearse
+from trainable.training.trial import Trial
 
 ONE: dict[str, Any] = {"batch_size": 1, "batchnorm": "train"}
 

@@ -20,7 +20,7 @@ from torchvision.ops import StochasticDepth
 
 from tests.trainable.families import Case, fill, some
 from trainable.cutting.boundaries import boundaries
-from trainable.cutting.freezing import SplitBackbone, split
+from trainable.cutting.split import SplitBackbone, split
 from trainable.training.recipe import train_mode
 
 pytestmark = pytest.mark.usefixtures("one_thread")

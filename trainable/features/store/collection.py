@@ -15,8 +15,8 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 
+from trainable.atomic_files import atomic_write
 from trainable.features.store.row_files import ID_BYTES, SUFFIX, Ids, RowFile, Rows, write_rows
-from trainable.writing import whole_file
 
 _LARGEST_SHARE = 0.25
 """Of the whole store, that one collection's new rows may take."""
@@ -25,7 +25,7 @@ _FILE_BYTES = 64 * 2**20
 _POLL_S = 0.005
 
 
-class Keeper(Protocol):
+class StoreQuota(Protocol):
     """What a collection asks of the store around it; see `FeatureStore`."""
 
     folder: Path
@@ -41,7 +41,7 @@ class Collection:
 
     def __init__(
         self,
-        store: Keeper,
+        store: StoreQuota,
         folder: Path,
         about: str,
         shape: tuple[int, ...],
@@ -93,7 +93,7 @@ class Collection:
         compute: Callable[[npt.NDArray[np.int64]], Iterator[Rows]],
         *,
         patience_s: Callable[[int], float],
-        beat: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> tuple[Rows, int]:
         """Every row, from the store or computed now and stored.
 
@@ -104,7 +104,7 @@ class Collection:
             ids: (N, 32) of the images; an image may come twice.
             compute: (M,) positions within `ids` -> their rows, part after part, in that order.
             patience_s: number of rows -> how long they would take to compute, in seconds.
-            beat: called now and then while waiting, as a sign of life.
+            heartbeat: called now and then while waiting, as a sign of life.
 
         Returns:
             (N, *shape) rows, and the number of rows that were computed.
@@ -112,7 +112,7 @@ class Collection:
         rows, there = self.read(ids)
         if there.all():
             return rows, 0
-        with self._turn(patience_s(int((~there).sum())), beat):
+        with self._turn(patience_s(int((~there).sum())), heartbeat):
             found, now = self.read(ids[~there])
             rows[np.flatnonzero(~there)[now]] = found[now]
             there[np.flatnonzero(~there)[now]] = True
@@ -153,9 +153,9 @@ class Collection:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             about = self._folder / "about.json"
             if not about.exists():
-                with whole_file(about, "w", durable=False) as sink:
+                with atomic_write(about, "w", durable=False) as sink:
                     sink.write(self._about)
-            with whole_file(path, durable=False) as sink:
+            with atomic_write(path, durable=False) as sink:
                 write_rows(sink, ids, np.ascontiguousarray(rows, dtype=self._dtype))
             self._store.make_room()
         except OSError as error:
@@ -194,7 +194,9 @@ class Collection:
             (self._folder / name).unlink()
 
     @contextlib.contextmanager
-    def _turn(self, patience_s: float, beat: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def _turn(
+        self, patience_s: float, heartbeat: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
         """Compute alone, or after this long beside others; the kernel frees the lock on death."""
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -211,7 +213,7 @@ class Collection:
                 except OSError:
                     if time.monotonic() >= deadline:
                         break
-                    beat()
+                    heartbeat()
                     time.sleep(_POLL_S)
             yield
         finally:

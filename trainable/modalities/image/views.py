@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from trainable.backbones import Preprocessing
-from trainable.data.budget import derive_seed
-from trainable.data.images import LabelledImages
+from trainable.data.labelled_images import LabelledImages
+from trainable.data.subsets import derive_seed
 from trainable.errors import SpecError
-from trainable.modalities.image.decoding import resized_picture
+from trainable.modalities.image.preprocessing import resized_image
 from trainable.spec.augmentation import OPS, Augmentation, Op
 
 _TRIES = 16
@@ -101,7 +101,7 @@ def draw_views(
     views = torch.empty((len(indices), number, 3, size, size), dtype=torch.uint8)
     with torch.random.fork_rng(devices=[]):
         for row, index in enumerate(indices):
-            picture = np.array(resized_picture(images, int(index), preprocessing))
+            picture = np.array(resized_image(images, int(index), preprocessing))
             pixels = torch.from_numpy(picture).permute(2, 0, 1)
             content = images.digests[index].tobytes().hex()
             for view in range(number):

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.errors import UsageError
 from orchestrator.reading.export.choice import choose
-from orchestrator.recording.runs import Run
+from orchestrator.recording.sweep_directory import Run
 from tests.builders.written_sweeps import digits_sweep, write_sweep
 from tests.orchestrator.recording.test_leaderboard import trial
 

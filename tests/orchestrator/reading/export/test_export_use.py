@@ -16,11 +16,11 @@ from orchestrator.datasets import digits
 from orchestrator.reading.export.use import use_lines
 from tests.orchestrator.datasets.conftest import encoded, write
 from trainable.backbones import Backbone, load_weights
-from trainable.data.images import LabelledImages
+from trainable.data.labelled_images import LabelledImages
 from trainable.export import exporting
-from trainable.export.exported import ExportedModel
+from trainable.export.exchange_formats import TORCH_FILE, ExchangeForms
+from trainable.export.exported_model import ExportedModel
 from trainable.export.exporting import Written, train_configuration, write_model
-from trainable.export.portable import TORCH_FILE, Portable
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 
 ODD = ("<b>", "=1+1", "'quoted'", "new\nline", '"', "5", "6", "7", "8", "9")
@@ -105,7 +105,7 @@ def test_the_lines_of_a_card_give_what_predict_gives(
 def test_a_file_that_is_missing_says_why_and_no_lines_are_promised(
     strokes_model: exporting.TrainedModel,
 ) -> None:
-    missing = Portable(TORCH_FILE, "torch.export cannot follow the network: <b>")
+    missing = ExchangeForms(TORCH_FILE, "torch.export cannot follow the network: <b>")
     text = "\n".join(
         use_lines(strokes_model.about, Written(torchvision_options=None, portable=(missing,)))
     )

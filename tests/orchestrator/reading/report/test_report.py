@@ -12,10 +12,10 @@ import pytest
 
 from orchestrator.cli.main import run as command
 from orchestrator.errors import StorageError
-from orchestrator.formats import score as scored
 from orchestrator.reading.report import write_report
 from orchestrator.reading.report.contents import MOST_CURVES
-from orchestrator.recording.runs import Run
+from orchestrator.recording.sweep_directory import Run
+from orchestrator.text import score as scored
 from tests.builders.synthetic_sweeps import write_sweep
 from tests.orchestrator.reading.report.test_report_numbers import Reader
 

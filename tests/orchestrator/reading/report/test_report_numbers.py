@@ -11,9 +11,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from orchestrator.formats import number, percent, points
 from orchestrator.reading.report import write_report
-from orchestrator.recording.runs import Run
+from orchestrator.recording.sweep_directory import Run
+from orchestrator.text import number, percent, points
 from tests.builders.synthetic_sweeps import write_sweep
 
 LABELS = {"b2": "2 labels per class", "b5": "5 labels per class", "b10": "10 labels per class"}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from orchestrator.recording.ranking import Standing
-from orchestrator.recording.record import last_report
+from orchestrator.recording.user_attributes import last_report
 from orchestrator.running.broker.finalists import choose_finalists, probe_standings, standing
 from trainable.spec.trial_spec import Metric
 

@@ -9,8 +9,8 @@ import pytest
 
 from orchestrator.planning.work import Event, Kind, Work
 from orchestrator.running.ray_tune.algorithms import BrokerScheduler
-from orchestrator.running.ray_tune.control import Control
 from orchestrator.running.ray_tune.keys import EVENT, WORK
+from orchestrator.running.ray_tune.stopper import SweepStopper
 
 WORK_OUT = Work(kind=Kind.TRIAL, study="b2", trial_id="b2-0000", task={})
 
@@ -39,7 +39,7 @@ class Trial:
 )
 def test_tune_stops_a_trial_when_the_broker_says_so_and_not_before(stop: bool, answer: str) -> None:
     broker = Broker(stop)
-    scheduler = BrokerScheduler(broker, None, Control())  # type: ignore[arg-type]
+    scheduler = BrokerScheduler(broker, None, SweepStopper())  # type: ignore[arg-type]
     event = Event(run={}, report={"report": 0, "val_objective": 0.1})
     result = {EVENT: event.to_text()}
     assert scheduler.on_trial_result(None, Trial(), result) == answer
@@ -68,7 +68,7 @@ class Controller:
 
 @pytest.mark.parametrize("hope", [True, False])
 def test_tune_stops_a_trial_that_it_would_try_again_without_hope(hope: bool) -> None:
-    scheduler = BrokerScheduler(None, Attempts(hope), Control())  # type: ignore[arg-type]
+    scheduler = BrokerScheduler(None, Attempts(hope), SweepStopper())  # type: ignore[arg-type]
     controller, trial = Controller(), Trial()
     scheduler.on_trial_add(controller, trial)
     assert controller.stopped == ([] if hope else [trial])

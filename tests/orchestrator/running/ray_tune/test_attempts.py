@@ -33,10 +33,10 @@ class Broker:
     def settle(self, work_id: str, *, loss: Loss) -> None:
         self.settled.append((work_id, loss))
 
-    def begin_again(self, work_id: str, *, reason: str) -> None:
+    def retry(self, work_id: str, *, reason: str) -> None:
         self.reasons.append(reason)
 
-    def take_back(self, work_id: str) -> None:
+    def requeue(self, work_id: str) -> None:
         self.taken_back.append(work_id)
 
 
@@ -176,7 +176,7 @@ def test_once_work_has_begun_a_process_that_cannot_import_is_not_tried_again(
         attempts.add(trial)
     attempts.begin(begun)
     attempts.fail(other)
-    assert not attempts.take_back("b2-0001")
+    assert not attempts.requeue("b2-0001")
     assert not attempts.add(other)
     loss = Loss(failure=Failure.NOT_STARTED, reason=message.splitlines()[-1])
     assert broker.settled == [("b2-0001", loss)]
@@ -214,5 +214,5 @@ def test_what_tune_gives_up_is_taken_back_unless_it_was_tried_again_twice(
     attempts = Attempts(broker, None, LimitsSection())  # type: ignore[arg-type]
     work = Work(kind=Kind.TRIAL, study="b2", trial_id="b2-0000", task={}, attempt=attempt)
     attempts.add(Trial("", {WORK: work.to_text()}))
-    assert attempts.take_back("b2-0000") is again
+    assert attempts.requeue("b2-0000") is again
     assert broker.taken_back == ["b2-0000"] * again

@@ -15,7 +15,7 @@ from textwrap import dedent
 
 import pytest
 
-from orchestrator.running.cluster_facts import token_file
+from orchestrator.running.cluster import token_file
 from orchestrator.running.ray_tune.authentication import make_token, protect_token
 
 CONNECT = """
@@ -240,7 +240,7 @@ def test_the_environment_is_as_it_was_once_a_cluster_is_left(tmp_path: Path) -> 
         """
         import os
         import pytest
-        from orchestrator.running.cluster_facts import token_file
+        from orchestrator.running.cluster import token_file
         from orchestrator.running.ray_tune.authentication import (
             Mode, authenticating, authenticating_own_cluster, make_token
         )
@@ -271,7 +271,7 @@ def test_what_is_no_cluster_is_told_and_not_waited_for(tmp_path: Path) -> None:
     program = """
         import socket
         from orchestrator.errors import StorageError
-        from orchestrator.running.ray_tune import handshake
+        from orchestrator.running.ray_tune import access_check
         from orchestrator.running.ray_tune.cluster import cluster
         handshake.TIMEOUT_S = 1.0
         with socket.create_server(("127.0.0.1", 0)) as something:

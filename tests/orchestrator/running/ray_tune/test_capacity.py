@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import StorageError
-from orchestrator.running.ray_tune.capacity import Piece, check_room
+from orchestrator.running.ray_tune.capacity import TrialResources, check_room
 from orchestrator.space import ResourcesSection
 
 
@@ -31,7 +31,7 @@ from orchestrator.space import ResourcesSection
 def test_a_piece_fits_as_often_as_ray_places_it(
     cpus: float, gpus: float, node: dict[str, float], times: int
 ) -> None:
-    assert Piece(cpus=cpus, gpus=gpus).fits(node) == times
+    assert TrialResources(cpus=cpus, gpus=gpus).fits(node) == times
 
 
 @given(
@@ -43,10 +43,10 @@ def test_a_piece_fits_as_often_as_ray_places_it(
 def test_what_fits_takes_no_more_than_there_is(
     cpus: float, gpus: float, have_cpus: int, have_gpus: int
 ) -> None:
-    times = Piece(cpus=cpus, gpus=gpus).fits({"CPU": have_cpus, "GPU": have_gpus})
+    times = TrialResources(cpus=cpus, gpus=gpus).fits({"CPU": have_cpus, "GPU": have_gpus})
     assert times * cpus <= have_cpus + 1e-9
     assert times * gpus <= have_gpus + 1e-9
-    assert Piece(cpus=cpus, gpus=0).fits({"CPU": have_cpus}) >= times
+    assert TrialResources(cpus=cpus, gpus=0).fits({"CPU": have_cpus}) >= times
 
 
 @pytest.mark.usefixtures("local_ray")

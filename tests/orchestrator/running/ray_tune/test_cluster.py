@@ -15,9 +15,9 @@ import ray
 
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.running.ray_tune import cluster as joining
+from orchestrator.running.ray_tune.access_check import Access
 from orchestrator.running.ray_tune.authentication import MODE, Mode, _read_environment
 from orchestrator.running.ray_tune.cluster import CLIENT_ATTEMPTS, LOCAL, cluster, mode_of
-from orchestrator.running.ray_tune.handshake import Access
 
 ADDRESS = "ray://10.0.0.1:10001"
 BEHIND = "10.0.0.1:6379"

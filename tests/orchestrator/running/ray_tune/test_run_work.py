@@ -20,18 +20,18 @@ from ray import cloudpickle
 
 from orchestrator.planning.plan import make_plan
 from orchestrator.planning.work import Event, Kind, Work
-from orchestrator.recording import record
+from orchestrator.recording import user_attributes
 from orchestrator.recording.journal import SweepJournal
 from orchestrator.recording.projection import load_studies
-from orchestrator.running.broker.studies import DONE, StudyBroker
+from orchestrator.running.broker.broker import DONE, Broker
 from orchestrator.running.ray_tune import run
 from orchestrator.running.ray_tune.actor import SweepActor
 from orchestrator.running.ray_tune.attempts import Attempts, NotStartedError
-from orchestrator.running.ray_tune.capacity import Piece
-from orchestrator.running.ray_tune.control import Control
+from orchestrator.running.ray_tune.capacity import TrialResources
 from orchestrator.running.ray_tune.run import run_work
+from orchestrator.running.ray_tune.stopper import SweepStopper
 from orchestrator.space import LimitsSection, SearchSpace, parse_space
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -159,9 +159,9 @@ class Sweep:
         self,
         actor: type[SweepActor] = FakeActor,
         *,
-        control: Control | None = None,
+        control: SweepStopper | None = None,
         tick: Callable[[], None] = lambda: None,
-        broker: type[StudyBroker] = StudyBroker,
+        broker: type[Broker] = Broker,
         limits: LimitsSection | None = None,
     ) -> None:
         plan = make_plan(self.space, IMAGES, where="pets.yaml")
@@ -172,8 +172,8 @@ class Sweep:
                 actor,
                 parameters={"folder": str(self.path)},
                 attempts=Attempts(opened, None, limits or self.space.limits),
-                piece=Piece(cpus=1, gpus=0),
-                control=control or Control(),
+                piece=TrialResources(cpus=1, gpus=0),
+                control=control or SweepStopper(),
                 tick=tick,
             )
 
@@ -181,7 +181,7 @@ class Sweep:
         """Whether nothing is left to do."""
         plan = make_plan(self.space, IMAGES, where="pets.yaml")
         with closing(SweepJournal(self.path / "journal.log")) as journal:
-            return StudyBroker(self.space, plan, IMAGES, journal, slots=1).next_work() == DONE
+            return Broker(self.space, plan, IMAGES, journal, slots=1).next_work() == DONE
 
     def trials(self, study: str = "b2") -> list[FrozenTrial]:
         return load_studies(self.path)[study].get_trials()
@@ -216,8 +216,8 @@ def test_two_studies_are_done_by_as_many_processes_as_there_are_slots(
         trials = both.trials(study)
         assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 40
         assert all(trial.intermediate_values == {0: 0.5, 1: 0.6} for trial in trials)
-        assert {trial.user_attrs[record.RUN]["attempt"] for trial in trials} == {0}
-        pids |= {trial.user_attrs[record.RUN]["pid"] for trial in trials}
+        assert {trial.user_attrs[user_attributes.RUN]["attempt"] for trial in trials} == {0}
+        pids |= {trial.user_attrs[user_attributes.RUN]["pid"] for trial in trials}
         attributes = load_studies(both.path)[study].user_attrs
         assert attributes["baseline/pixels"]["result"] == {"of": f"{study}-pixels"}
         assert sum(key.startswith("final/") for key in attributes) == 2
@@ -241,7 +241,7 @@ def test_an_exception_that_escapes_an_actor_fails_its_trial_alone(
     one.run(RaisingActor)
     trials = one.trials()
     assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
-    run = trials[1].user_attrs[record.RUN]
+    run = trials[1].user_attrs[user_attributes.RUN]
     assert (run["failure"], run["attempt"]) == ("ValueError: odd", 0)
     assert one.is_done()
 
@@ -255,7 +255,7 @@ def test_a_lost_process_is_replaced_and_its_trial_tried_again(
     one.run(DyingActor)
     trials = one.trials()
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 3 + ["FAIL"]
-    runs = [trial.user_attrs[record.RUN] for trial in trials]
+    runs = [trial.user_attrs[user_attributes.RUN] for trial in trials]
     assert (runs[1]["attempt"], runs[1]["failure"]) == (1, None)
     assert trials[1].intermediate_values == {0: 0.5, 1: 0.6}
     assert (runs[3]["attempt"], runs[3]["failure"]) == (1, "worker_lost")
@@ -273,7 +273,7 @@ def test_a_process_that_is_lost_between_two_pieces_of_work_costs_no_more_than_an
     assert (one.path / "shaken").exists()
     trials = one.trials()
     assert {trial.state.name for trial in trials} == {"COMPLETE"}
-    runs = [trial.user_attrs[record.RUN] for trial in trials]
+    runs = [trial.user_attrs[user_attributes.RUN] for trial in trials]
     assert sum(run["attempt"] for run in runs) <= 1  # none, where it was to take up a final
     assert one.is_done()
 
@@ -309,12 +309,12 @@ def test_a_process_that_hangs_is_ended_and_the_others_go_on(
     one.run(HangingActor, limits=limits)
     trials = one.trials()
     assert [trial.state.name for trial in trials] == ["COMPLETE", state, "COMPLETE", "COMPLETE"]
-    run = trials[1].user_attrs[record.RUN]
+    run = trials[1].user_attrs[user_attributes.RUN]
     assert (run["failure"], run["attempt"]) == (failure, attempt)
     assert one.is_done()
 
 
-class FaultyBroker(StudyBroker):
+class FaultyBroker(Broker):
     """Cannot take the first report."""
 
     def observe(self, work_id: str, event: Event) -> bool:
@@ -342,7 +342,7 @@ def test_a_stop_ends_the_run_within_seconds_and_leaves_it_resumable(
     sweep: Callable[..., Sweep],
 ) -> None:
     one = sweep(2, trials=5)
-    control = Control()
+    control = SweepStopper()
     requested_at: list[float] = []
 
     def stop_once_two_are_slow() -> None:
@@ -363,14 +363,14 @@ def test_a_stop_ends_the_run_within_seconds_and_leaves_it_resumable(
     after = one.trials()
     assert [trial.state for trial in after] == [TrialState.COMPLETE] * 5
     assert [trial.params for trial in after[: len(before)]] == [trial.params for trial in before]
-    attempts = [trial.user_attrs[record.RUN]["attempt"] for trial in after]
+    attempts = [trial.user_attrs[user_attributes.RUN]["attempt"] for trial in after]
     assert attempts == [0, 0, 1, 1, 0]
     assert one.is_done()
 
 
 def test_a_stop_before_anything_began_does_no_work(sweep: Callable[..., Sweep]) -> None:
     one = sweep(2, trials=4)
-    control = Control()
+    control = SweepStopper()
     control.request_stop()
     one.run(control=control)
     assert one.trials() == []

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestrator.pace import Paced
 from orchestrator.running.worker.checkpoints import CheckpointFolder, Saved, checkpointing
+from orchestrator.throttle import Throttled
 from trainable.errors import CheckpointError
 from trainable.training.checkpoint import Checkpoint
 
@@ -37,7 +37,7 @@ class Kept:
         self.clock.now += self.takes_s
         self.saved.append(saved)
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         raise AssertionError("nobody asked for this")
 
 
@@ -50,7 +50,7 @@ def never() -> Checkpoint:
 
 
 def passing(
-    save: Paced[[Callable[[], Checkpoint]]],
+    save: Throttled[[Callable[[], Checkpoint]]],
     clock: Clock,
     *,
     seconds: int,

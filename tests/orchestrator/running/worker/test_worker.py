@@ -13,19 +13,19 @@ import torch
 
 from orchestrator.datasets import load_images
 from orchestrator.planning.work import Event, Failure, Kind, Work
-from orchestrator.recording.arrays import from_text
+from orchestrator.recording.array_text import from_text
 from orchestrator.running.worker import worker
 from orchestrator.running.worker.checkpoints import Saved
 from orchestrator.running.worker.worker import PROCESS_BROKEN, perform
 from orchestrator.space import DigitsSection
 from trainable import device as devices
 from trainable.backbones import Backbone, load_weights
-from trainable.data.images import LabelledImages
+from trainable.data.labelled_images import LabelledImages
 from trainable.errors import DataError
 from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
 from trainable.training import probe
-from trainable.training.finetune import DivergedError, Trial
 from trainable.training.probe import Probe, ProbeMemo
+from trainable.training.trial import DivergedError, Trial
 
 RUN_KEYS = {
     "micro_batches",
@@ -244,13 +244,13 @@ def test_a_process_is_broken_after_an_error_of_its_device_and_not_after_a_bug() 
         assert event.run[PROCESS_BROKEN] == broken
 
 
-class Keeping:
+class CheckpointStore:
     """Keeps every checkpoint, and gives the one that is asked for."""
 
     def __init__(self, start: Saved | None = None) -> None:
         self.start = start
         self.saved: list[Saved] = []
-        self.beats = 0
+        self.heartbeats = 0
 
     def load(self) -> Saved | None:
         return self.start
@@ -258,12 +258,20 @@ class Keeping:
     def save(self, saved: Saved) -> None:
         self.saved.append(saved)
 
-    def beat(self) -> None:
-        self.beats += 1
+    def heartbeat(self) -> None:
+        self.heartbeats += 1
 
 
-def _kept(work: Work, keeping: Keeping) -> list[Event]:
-    return list(perform(work, images=digits, backbone=backbone, keeping=keeping, checkpoint_s=1e-9))
+def _kept(work: Work, checkpoint_store: CheckpointStore) -> list[Event]:
+    return list(
+        perform(
+            work,
+            images=digits,
+            backbone=backbone,
+            checkpoint_store=checkpoint_store,
+            checkpoint_s=1e-9,
+        )
+    )
 
 
 def _said(events: list[Event]) -> list[tuple[Any, ...]]:
@@ -277,13 +285,13 @@ def _said(events: list[Event]) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("kind", [Kind.TRIAL, Kind.FINAL])
 def test_work_goes_on_from_its_checkpoint_to_the_same_end(kind: Kind) -> None:
     work = _work(kind, freeze_depth=0.5)
-    first = Keeping()
+    first = CheckpointStore()
     undisturbed = _kept(work, first)
     assert first.saved
-    assert first.beats
+    assert first.heartbeats
     assert undisturbed[-1].run["from_checkpoint"] is False
     for saved in first.saved[:: max(1, len(first.saved) // 3)]:
-        again = _kept(work, Keeping(saved))
+        again = _kept(work, CheckpointStore(saved))
         assert again[-1].run["from_checkpoint"] is True
         assert again[-1].run["checkpoint_warning"] is None
         facts = undisturbed[0].facts
@@ -298,15 +306,15 @@ def test_work_goes_on_from_its_checkpoint_to_the_same_end(kind: Kind) -> None:
 @pytest.mark.parametrize("harm", ["torn", "of other work"])
 def test_a_checkpoint_that_does_not_serve_costs_a_start_from_scratch(kind: Kind, harm: str) -> None:
     work = _work(kind, freeze_depth=0.5)
-    donor = Keeping()
+    donor = CheckpointStore()
     undisturbed = _kept(work, donor)
     if harm == "torn":
         bad = Saved(donor.saved[0].values, donor.saved[0].tensors[:-1])
     else:
-        other = Keeping()
+        other = CheckpointStore()
         _kept(_work(kind, freeze_depth=0.5, lr=0.02), other)
         bad = other.saved[0]
-    again = _kept(work, Keeping(bad))
+    again = _kept(work, CheckpointStore(bad))
     assert _said(again) == _said(undisturbed)
     assert again[-1].run["from_checkpoint"] is False
     assert "started from scratch" in again[-1].run["checkpoint_warning"]

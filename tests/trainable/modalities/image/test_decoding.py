@@ -1,172 +1,269 @@
 import io
+import struct
+import sys
 import zlib
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
+from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from sklearn.datasets import load_digits
 
-from trainable.backbones import Preprocessing
-from trainable.data.images import LabelledImages, Split
 from trainable.errors import DataError
 from trainable.modalities.image.decoding import (
-    MOST_OBLONG,
-    decode,
-    decode_one,
-    normalize,
-    resized_picture,
-    smallest_side,
-)
-
-PLAIN = Preprocessing(
-    image_size=4, resize_size=4, interpolation="bilinear", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+    check_image,
+    decode_image,
+    encoded_size,
+    image_suffixes,
 )
 
 
-def encoded(pixels: npt.NDArray[np.uint8], kind: str = "PNG") -> bytes:
+def digit(number: int = 0) -> npt.NDArray[np.uint8]:
+    """(8, 8) one of scikit-learn's digits."""
+    scan = np.clip(load_digits().images[number] * 16, 0, 255)
+    return np.asarray(scan, dtype=np.uint8)
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind)
+    picture.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def made(*files: bytes) -> LabelledImages:
-    return LabelledImages.from_bytes(
-        files,
-        labels=[0] * len(files),
-        split=[Split.POOL] * len(files),
-        class_names=["cat"],
-        paths=[f"cats/{i}.png" for i in range(len(files))],
-    )
-
-
-def ramp(height: int, width: int) -> npt.NDArray[np.uint8]:
-    rng = np.random.default_rng(height * 100 + width)
-    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def test_images_of_the_right_size_are_decoded_to_their_very_pixels_in_the_order_asked() -> None:
-    first, second = ramp(4, 4), ramp(4, 4)[::-1].copy()
-    pixels = decode(made(encoded(first), encoded(second)), np.asarray([1, 0]), PLAIN)
-    assert pixels.dtype == torch.uint8
-    assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), second)
-    assert np.array_equal(pixels[1].permute(1, 2, 0).numpy(), first)
-
-
-@pytest.mark.parametrize("wide", [True, False])
-def test_longer_side_is_cut_to_the_centre(wide: bool) -> None:
-    centre = ramp(4, 4)
-    padding = np.zeros((4, 3, 3), dtype=np.uint8)
-    picture = np.concatenate([padding, centre, padding], axis=1)
-    if not wide:
-        picture, centre = picture.transpose(1, 0, 2).copy(), centre.transpose(1, 0, 2)
-    pixels = decode(made(encoded(picture)), np.asarray([0]), PLAIN)
-    assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), centre)
-
-
-@pytest.mark.parametrize("shape", [(1, 30_000), (30_000, 1), (3, 4_000)])
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
-def test_a_long_line_is_resized_to_no_more_than_its_middle(
-    shape: tuple[int, int], kind: str
-) -> None:
-    line = np.full((*shape, 3), 255, dtype=np.uint8)
-    images = made(encoded(line, kind))
-    picture = resized_picture(images, 0, Preprocessing(image_size=8, resize_size=8))
-    assert sorted(picture.size) == [8, 8 * MOST_OBLONG]
-    assert bool((decode(images, np.asarray([0]), PLAIN) == 255).all())
-
-
-def test_what_is_cut_from_a_long_line_lies_where_it_would_without_the_cut() -> None:
-    line = ramp(4, 4 * MOST_OBLONG * 3)
-    pixels = decode(made(encoded(line)), np.asarray([0]), PLAIN)
-    left = line.shape[1] // 2 - 2
-    assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), line[:, left : left + 4])
-
-
-def test_no_more_is_cut_than_has_to_be() -> None:
-    images = made(encoded(ramp(4, 4 * MOST_OBLONG)))
-    assert resized_picture(images, 0, PLAIN).size == (4 * MOST_OBLONG, 4)
-
-
-@pytest.mark.parametrize("name", ["resize", "load"])
-def test_an_image_that_memory_does_not_hold_is_named(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise MemoryError
-
-    images = made(encoded(ramp(6, 6)))
-    monkeypatch.setattr(Image.Image, name, fail)
-    monkeypatch.setattr(PngImageFile, name, fail)
-    with pytest.raises(DataError, match=r"^cats/0\.png: cannot be .*: no memory for "):
-        decode(images, np.asarray([0]), PLAIN)
-    with pytest.raises(DataError, match=r"^cannot be .*: no memory for "):
-        decode_one(images.encoded(0), PLAIN)
-
-
-@pytest.mark.parametrize("side", [2, 8, 13])
-def test_even_colour_keeps_its_value_at_any_size(side: int) -> None:
-    even = np.full((5, 9, 3), (10, 200, 77), dtype=np.uint8)
-    pixels = decode(made(encoded(even)), np.asarray([0]), Preprocessing(side, side))
-    assert pixels.shape == (1, 3, side, side)
-    assert [set(pixels[0, c].flatten().tolist()) for c in range(3)] == [{10}, {200}, {77}]
-
-
-def test_grey_images_become_three_equal_channels() -> None:
-    pixels = decode(made(encoded(ramp(4, 4)[:, :, 0])), np.asarray([0]), PLAIN)
-    assert torch.equal(pixels[0, 0], pixels[0, 1])
-    assert torch.equal(pixels[0, 0], pixels[0, 2])
-
-
-def broken_png() -> bytes:
-    """A PNG whose pixels break off before a chunk of no known name: to Pillow a SyntaxError."""
-    whole = encoded(ramp(40, 40))
-    place = whole.index(b"IDAT")
-    half = b"IDAT" + whole[place + 4 : place + 2000]
-    chunk = (len(half) - 4).to_bytes(4, "big") + half + zlib.crc32(half).to_bytes(4, "big")
-    return whole[: place - 4] + chunk + bytes(4) + b"\xf4\x10\x19\xa0" + bytes(4)
-
-
-def test_pillow_calls_the_broken_png_a_syntax_error() -> None:
-    with (
-        Image.open(io.BytesIO(broken_png())) as opened,
-        pytest.raises(SyntaxError, match="broken PNG file"),
-    ):
-        opened.load()
+def pixels(content: bytes) -> npt.NDArray[np.uint8]:
+    picture = decode_image(content)
+    assert picture.mode == "RGB"
+    return np.asarray(picture)
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"no image", encoded(ramp(40, 40))[:-900], broken_png()],
-    ids=["empty", "text", "cut off", "broken"],
+    ("kind", "options"),
+    [
+        ("PNG", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("GIF", {}),
+        ("WEBP", {"lossless": True}),
+        ("BMP", {}),
+        ("PPM", {}),
+    ],
 )
-def test_image_that_cannot_be_decoded_is_named(content: bytes) -> None:
-    images = made(encoded(ramp(4, 4)), content)
-    with pytest.raises(DataError, match=r"^cats/1\.png: cannot be decoded"):
-        decode(images, np.asarray([0, 1]), PLAIN)
+def test_lossless_formats_give_the_very_pixels(kind: str, options: dict[str, object]) -> None:
+    content = encoded(Image.fromarray(digit()), kind, **options)
+    check_image(content)
+    assert np.array_equal(pixels(content), np.stack([digit()] * 3, axis=-1))
 
 
-def test_smallest_side_is_that_of_the_images_asked_about() -> None:
-    images = made(encoded(ramp(9, 7)), encoded(ramp(6, 8)), encoded(ramp(2, 2)))
-    assert smallest_side(images, np.asarray([0, 1])) == 6
+LARGE = 3 * 2**20
+"""Bytes of metadata, more than Pillow takes of a PNG by itself."""
 
 
-def test_smallest_side_of_what_is_no_image_is_an_error_that_names_it() -> None:
-    with pytest.raises(DataError, match=r"^cats/0\.png: cannot be decoded"):
-        smallest_side(made(b"no image"), np.asarray([0]))
+def noted(keyword: str, text: str, *, compressed: bool, international: bool) -> PngInfo:
+    notes = PngInfo()
+    (notes.add_itxt if international else notes.add_text)(keyword, text, zip=compressed)
+    return notes
 
 
-def test_normalize_takes_means_and_deviations_per_channel_and_leaves_the_pixels() -> None:
-    pixels = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
-    scale = Preprocessing(
-        image_size=2,
-        resize_size=2,
-        interpolation="bilinear",
-        mean=(0.5, 0.0, 1.0),
-        std=(0.25, 0.5, 1.0),
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("international", [True, False])
+def test_large_texts_leave_a_picture_sound(compressed: bool, international: bool) -> None:
+    notes = noted("comment", "x" * LARGE, compressed=compressed, international=international)
+    content = encoded(Image.fromarray(digit()), pnginfo=notes)
+    check_image(content)
+    assert np.array_equal(pixels(content)[:, :, 0], digit())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG"])
+def test_a_large_colour_profile_leaves_a_picture_sound(kind: str) -> None:
+    content = encoded(Image.fromarray(digit()), kind, icc_profile=bytes(LARGE))
+    check_image(content)
+    assert pixels(content).shape == (8, 8, 3)
+
+
+def test_the_orientation_in_a_large_text_is_applied() -> None:
+    orientation = '<rdf tiff:Orientation="6"/>'
+    notes = noted(
+        "XML:com.adobe.xmp", orientation + " " * LARGE, compressed=True, international=True
     )
-    values = normalize(pixels, scale)
-    assert values[0, :, 0, 0].tolist() == pytest.approx([2.0, 2.0, 0.0])
-    assert values.dtype == torch.float32
-    assert (pixels == 255).all()
+    content = encoded(Image.fromarray(digit()), pnginfo=notes)
+    assert np.array_equal(pixels(content)[:, :, 0], np.rot90(digit(), k=-1))
+
+
+def test_texts_that_would_fill_the_memory_are_refused() -> None:
+    notes = noted("comment", "x" * (80 * 2**20), compressed=True, international=False)
+    with pytest.raises(DataError, match="cannot be decoded: Decompressed data too large"):
+        check_image(encoded(Image.fromarray(digit()), pnginfo=notes))
+
+
+def test_jpeg_gives_nearly_the_pixels() -> None:
+    content = encoded(Image.fromarray(digit()).resize((64, 64)), "JPEG", quality=95)
+    check_image(content)
+    expected = np.asarray(Image.fromarray(digit()).resize((64, 64)), dtype=np.int64)
+    assert np.abs(pixels(content)[:, :, 0] - expected).mean() < 3
+
+
+def test_palette_gives_its_colours() -> None:
+    picture = Image.fromarray(np.asarray([[0, 1], [1, 0]], dtype=np.uint8), mode=None).convert("P")
+    picture.putpalette([10, 20, 30, 200, 100, 50])
+    assert pixels(encoded(picture))[0].tolist() == [[10, 20, 30], [200, 100, 50]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_transparent_pixels_lie_on_white_whatever_colour_they_hide(kind: str) -> None:
+    colours = np.asarray([[[9, 9, 9, 0], [200, 0, 0, 255], [0, 0, 0, 128]]], dtype=np.uint8)
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    content = encoded(Image.fromarray(colours), kind, **options)
+    check_image(content)
+    assert pixels(content)[0].tolist() == [[255, 255, 255], [200, 0, 0], [127, 127, 127]]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB"])
+def test_a_colour_declared_transparent_becomes_white(mode: str) -> None:
+    picture = Image.fromarray(np.asarray([[0, 255]], dtype=np.uint8)).convert(mode)
+    transparent = (0, 0, 0) if mode == "RGB" else picture.getpixel((0, 0))
+    content = encoded(picture, transparency=transparent)
+    check_image(content)
+    assert pixels(content)[0].tolist() == [[255] * 3, [255] * 3]
+
+
+def test_grey_with_alpha_lies_on_white() -> None:
+    picture = Image.fromarray(np.asarray([[[0, 0], [80, 255]]], dtype=np.uint8), mode=None)
+    assert picture.mode == "LA"
+    assert pixels(encoded(picture))[0].tolist() == [[255] * 3, [80] * 3]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_is_scaled_and_not_cut_off(kind: str) -> None:
+    deep = np.asarray([[0, 257, 32768, 65535]], dtype=np.uint16)
+    content = encoded(Image.fromarray(deep), kind)
+    check_image(content)
+    assert pixels(content)[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_sixteen_bit_pgm_is_scaled_too() -> None:
+    content = b"P5 3 1 65535\n" + struct.pack(">3H", 0, 257 * 100, 65535)
+    check_image(content)
+    assert pixels(content)[0, :, 0].tolist() == [0, 100, 255]
+
+
+def test_floating_point_pixels_are_refused_for_their_range_is_unknown() -> None:
+    content = encoded(Image.fromarray(np.ones((2, 2), dtype=np.float32)), "TIFF")
+    for use in (decode_image, check_image):
+        with pytest.raises(DataError, match="floating-point pixels, whose range is unknown"):
+            use(content)
+
+
+def test_cmyk_and_one_bit_pictures_become_rgb() -> None:
+    black = Image.new("CMYK", (2, 2), (0, 0, 0, 255))
+    assert pixels(encoded(black, "TIFF")).max() == 0
+    assert pixels(encoded(Image.new("1", (2, 2), 1))).min() == 255
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_the_orientation_a_camera_noted_is_applied(kind: str) -> None:
+    picture = Image.new("RGB", (32, 16), "black")
+    picture.paste("white", (0, 0, 8, 16))  # the left edge, which is up once it is turned
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options: dict[str, object] = {"exif": exif}
+    if kind == "TIFF":
+        directory = ImageFileDirectory_v2()
+        directory[0x0112] = 6
+        options = {"tiffinfo": directory}
+    content = encoded(picture, kind, **options)
+    upright = pixels(content)
+    assert upright.shape == (32, 16, 3)
+    assert upright[:4].min() > 200
+    assert upright[16:].max() < 60
+    assert min(encoded_size(content)) == 16
+
+
+def test_a_broken_note_of_a_camera_is_ignored() -> None:
+    content = encoded(Image.new("RGB", (16, 16), "white"), "JPEG", exif=b"Exif\0\0II*\0\xff\xff")
+    assert pixels(content).min() == 255
+
+
+def test_the_first_picture_of_an_animation_counts() -> None:
+    frames = [Image.new("L", (4, 4), value) for value in (255, 0)]
+    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert pixels(content).min() == 255
+
+
+BROKEN = {
+    "empty": b"",
+    "text": b"no image at all, but longer than any header that is looked for",
+    "png cut off": encoded(Image.fromarray(np.tile(digit(), (9, 9))))[:-200],
+    "jpeg cut off": encoded(Image.fromarray(np.tile(digit(), (9, 9))), "JPEG")[:-200],
+    "webp cut off": encoded(Image.fromarray(np.tile(digit(), (9, 9))), "WEBP")[:-200],
+    "tiff cut off": encoded(Image.fromarray(np.tile(digit(), (9, 9))), "TIFF")[:-2000],
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_what_cannot_be_decoded_is_refused_by_the_check_and_by_reading(content: bytes) -> None:
+    for use in (check_image, decode_image):
+        with pytest.raises(DataError, match=r"^cannot be decoded: ") as caught:
+            use(content)
+        assert "0x" not in str(caught.value)  # an address would differ from run to run
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG whose header promises so many pixels; nothing comes after it."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b""))
+
+
+@pytest.mark.parametrize("side", [10_000, 60_000], ids=["Pillow warns", "Pillow refuses"])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_pixel_bombs_are_refused_before_they_are_decoded(side: int) -> None:
+    for use in (check_image, decode_image, encoded_size):
+        with pytest.raises(DataError, match=r"^cannot be decoded: .*pixels"):
+            use(bomb(side, side))
+
+
+def heic(brand: bytes = b"heic") -> bytes:
+    return struct.pack(">I", 24) + b"ftyp" + brand + b"\0\0\0\0mif1" + brand + b"\0" * 40
+
+
+def test_heic_without_its_plugin_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    for use in (check_image, decode_image):
+        with pytest.raises(DataError, match=r"HEIC needs a plugin of Pillow; install pillow-heif$"):
+            use(heic())
+
+
+def test_avif_where_pillow_lacks_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    Image.init()
+    monkeypatch.delitem(Image.OPEN, "AVIF", raising=False)
+    with pytest.raises(DataError, match=r"AVIF needs a plugin .*install pillow-heif, or a Pillow"):
+        check_image(heic(b"avif"))
+
+
+def test_heic_is_left_to_the_plugin_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+    plugin = SimpleNamespace(register_heif_opener=lambda: called.append("registered"))
+    module = ModuleType("pillow_heif")
+    module.__dict__.update(vars(plugin))
+    monkeypatch.setitem(sys.modules, "pillow_heif", module)
+    with pytest.raises(DataError, match="no kind of image"):  # this plugin opens nothing
+        decode_image(heic())
+    assert called == ["registered"]
+
+
+def test_postscript_is_never_run() -> None:
+    with pytest.raises(DataError, match="no kind of image that Pillow knows"):
+        decode_image(encoded(Image.new("RGB", (4, 4)), "EPS"))
+
+
+def test_suffixes_are_those_of_images_that_can_be_read() -> None:
+    assert {".jpg", ".jpeg", ".png", ".tif", ".gif", ".webp", ".bmp", ".heic"} <= image_suffixes()
+    assert not {".txt", ".eps", ".pdf", ".mp4", ".csv", ".h5", ".mpg"} & image_suffixes()

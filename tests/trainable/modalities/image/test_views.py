@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from trainable.backbones import Backbone, Preprocessing
-from trainable.data.images import LabelledImages, Split
+from trainable.data.labelled_images import LabelledImages, Split
 from trainable.errors import SpecError
-from trainable.modalities.image.decoding import decode
+from trainable.modalities.image.preprocessing import decode
 from trainable.modalities.image.views import check_ops, draw_views
 from trainable.spec.augmentation import OPS, Augmentation
 from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
-from trainable.training.finetune import Trial
+from trainable.training.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

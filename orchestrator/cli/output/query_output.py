@@ -1,0 +1,223 @@
+"""The result of a query as a table for people, CSV, JSON or Parquet, written as it comes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from orchestrator.cli.output.escaping import csv_cell
+from orchestrator.errors import StorageError, UsageError
+from orchestrator.signals import exiting_on_sigterm
+from orchestrator.text import plain, plural
+from trainable.atomic_files import atomic_write
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from orchestrator.reading.query import QueryResult
+
+MOST_ROWS = 200
+"""Rows that are shown to people; files hold all."""
+
+_GAP = "  "
+
+
+class Form(StrEnum):
+    """How a result is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def form_of(asked: Form | None, out: Path | None) -> Form:
+    """The form that is asked for, or that the name of the file says.
+
+    Raises:
+        UsageError: the name says nothing, or Parquet would go to a terminal.
+    """
+    if asked is None and out is not None:
+        try:
+            asked = Form(out.suffix.removeprefix(".").lower())
+        except ValueError:
+            asked = Form.TABLE
+        if asked is Form.TABLE:
+            raise UsageError(
+                f"-o {out}: got the ending {out.suffix or 'of no file'!r}; allowed: .csv, .json, "
+                ".parquet, or any with --csv, --json or --parquet"
+            )
+    if asked is Form.PARQUET and out is None and sys.stdout.isatty():
+        raise UsageError("--parquet: not to a terminal; add -o FILE, or send stdout to a file")
+    return asked or Form.TABLE
+
+
+def write(result: QueryResult, form: Form, out: Path | None) -> None:
+    """Write a result to stdout or, as a whole or not at all, to a file.
+
+    Raises:
+        UsageError: the query fails, or its result does not fit the form.
+        StorageError: the file cannot be written.
+    """
+    if form is Form.TABLE:
+        _show(result)
+        return
+    writers: dict[Form, Callable[[QueryResult, Any], None]] = {
+        Form.CSV: _write_csv,
+        Form.JSON: _write_json,
+        Form.PARQUET: _write_parquet,
+    }
+    writer = writers[form]
+    if out is None:
+        writer(result, sys.stdout.buffer if form is Form.PARQUET else sys.stdout)
+        return
+    mode: Literal["w", "wb"] = "wb" if form is Form.PARQUET else "w"
+    try:
+        with (
+            exiting_on_sigterm(),
+            atomic_write(out, mode, newline="" if mode == "w" else None) as sink,
+        ):
+            writer(result, sink)
+    except OSError as error:
+        raise StorageError(f"-o {out}: cannot be written: {error.strerror or error}") from error
+    print(f"written: {out}", file=sys.stderr)
+
+
+def _rows(result: QueryResult) -> Iterator[dict[str, Any]]:
+    for batch in result.batches:
+        try:
+            yield from batch.to_pylist()
+        except (OverflowError, ValueError) as error:  # a date before Christ, for one
+            raise UsageError(
+                f"query: a value is out of range ({error}); cast the column to VARCHAR"
+            ) from error
+
+
+def _write_csv(result: QueryResult, sink: IO[str]) -> None:
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow([csv_cell(name) for name in result.schema.names])
+    for row in _rows(result):
+        writer.writerow([csv_cell(_scalar(value)) for value in row.values()])
+
+
+def _write_json(result: QueryResult, sink: IO[str]) -> None:
+    """An array of objects, one a line."""
+    before = "[\n"
+    for row in _rows(result):
+        sink.write(before + json.dumps(_json_value(row)))
+        before = ",\n"
+    sink.write("\n]\n" if before != "[\n" else "[]\n")
+
+
+def _write_parquet(result: QueryResult, sink: IO[bytes]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetWriter(sink, result.schema, compression="zstd") as writer:
+            for batch in result.batches:
+                writer.write_batch(batch)
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise UsageError(f"query: Parquet cannot hold it ({error}); cast the column") from error
+
+
+def _show(result: QueryResult) -> None:
+    """A table or, where that is wider than the terminal, a list of each row's values."""
+    from rich.cells import cell_len
+
+    from orchestrator.cli.output.render import output_width
+
+    rows = list(islice(_rows(result), MOST_ROWS + 1))
+    names = [plain(name) for name in result.schema.names]
+    cells = [[_cell(value) for value in row.values()] for row in rows[:MOST_ROWS]]
+    widths = [max(map(cell_len, column)) for column in zip(names, *cells, strict=True)]
+    # A file or a pipe is as wide as it takes: a value cut short would be a wrong one.
+    if cells and sys.stdout.isatty() and sum(widths) + len(_GAP) * len(widths) > output_width():
+        _show_upright(names, cells)
+    else:
+        rights = [_is_number(column.type) for column in result.schema]
+        for line in [names, [_rule() * width for width in widths], *cells]:
+            padded = (
+                " " * (width - cell_len(cell)) + cell
+                if right
+                else cell + " " * (width - cell_len(cell))
+                for cell, width, right in zip(line, widths, rights, strict=True)
+            )
+            print(_GAP.join(padded).rstrip())
+    if len(rows) > MOST_ROWS:
+        print(f"the first {MOST_ROWS} rows; all of them with --csv, --json or -o FILE")
+    else:
+        print(plural(len(rows), "row"))
+
+
+def _rule() -> str:
+    """What the line below a header is made of, as far as stdout can encode it."""
+    try:
+        "\u2500".encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return "-"
+    return "\u2500"
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+
+
+def _show_upright(names: list[str], cells: list[list[str]]) -> None:
+    margin = max(map(len, names))
+    for number, row in enumerate(cells, start=1):
+        print(f"-- row {number}")
+        for name, cell in zip(names, row, strict=True):
+            print(f"{name:>{margin}}  {cell}")
+
+
+def _cell(value: Any) -> str:
+    """A value for people."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return plain(str(_scalar(value)))
+
+
+def _scalar(value: Any) -> Any:
+    """A value for one cell; lists and structs as JSON, flags and times as JSON has them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | dict):
+        return json.dumps(_json_value(value), ensure_ascii=False)
+    if isinstance(value, int | float | str | Decimal | None):
+        return value
+    return _json_value(value)
+
+
+def _json_value(value: Any) -> Any:
+    """What JSON has for a value: times in ISO 8601, bytes in hex, null for what is no number."""
+    if isinstance(value, dict):
+        return {str(key): _json_value(one) for key, one in value.items()}
+    if hasattr(value, "nanoseconds"):  # an interval, which Arrow hands out as a tuple
+        return f"P{value.months}M{value.days}DT{value.nanoseconds / 1e9:g}S"
+    if isinstance(value, list | tuple):
+        return [_json_value(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bool | int | str | None):
+        return value
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value)

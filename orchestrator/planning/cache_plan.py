@@ -1,0 +1,103 @@
+"""Which activations of frozen prefixes a sweep keeps between its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.space import SearchSpace, short_names
+from trainable.data.labelled_images import LabelledImages
+from trainable.errors import CacheError
+
+if TYPE_CHECKING:  # torch is imported while a sweep starts, not before its file was checked
+    from trainable.cutting.boundaries import Boundary
+    from trainable.features.cache import FeatureCache
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptBoundaries:
+    """Which of a backbone's boundaries are kept on this machine.
+
+    Attributes:
+        backbone: its short name.
+        image_size: side of its images, in pixels.
+        num_boundaries: there are.
+        kept: numbers of those kept, from 1.
+        row_bytes: of one image's activations, for those kept.
+        folder: that they are kept in; None where nothing is.
+    """
+
+    backbone: str
+    image_size: int
+    num_boundaries: int
+    kept: tuple[int, ...]
+    row_bytes: tuple[int, ...]
+    folder: str | None
+
+    @property
+    def text(self) -> str:
+        """The same in words."""
+        about = f"{self.backbone} at {self.image_size} px: of {self.num_boundaries} boundaries"
+        if self.folder is None:
+            return f"{about} none is kept between trials"
+        if not self.kept:
+            return f"{about} none is worth its bytes: prefixes are computed again from kept pixels"
+        low, high = min(self.row_bytes) / 1024, max(self.row_bytes) / 1024
+        return (
+            f"{about} {_ranges(self.kept)} kept in {self.folder}, "
+            f"{low:,.1f} to {high:,.1f} KiB an image"
+        )
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers in few words: `1, 3 to 5`."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1] = runs[-1][0], number
+        else:
+            runs.append((number, number))
+    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in runs)
+
+
+def kept_boundaries(
+    space: SearchSpace,
+    images: LabelledImages,
+    cuts: Mapping[tuple[str, int], Sequence[Boundary]],
+) -> tuple[list[KeptBoundaries], str | None]:
+    """What a sweep keeps of each backbone on this machine; others decide for themselves.
+
+    Args:
+        space: what is asked.
+        images: those that some trial can touch are read.
+        cuts: boundaries by backbone and image size.
+
+    Returns:
+        One for each backbone and size; and why nothing is kept where it should be, or None.
+    """
+    from trainable.features.cache import cache_levels, open_cache
+
+    cache: FeatureCache | None = None
+    problem = None
+    try:
+        cache = open_cache(space.cache, num_images=int(images.is_read().sum()))
+    except CacheError as error:
+        problem = str(error)
+    views = space.augment.views if space.augment else 1
+    found = []
+    names = short_names(backbone for backbone, _ in cuts)
+    for (backbone, size), places in cuts.items():
+        levels = [] if cache is None else cache_levels(places, cache, views=views)
+        kept = [(number, level) for number, level in enumerate(levels, start=1) if level.kept]
+        found.append(
+            KeptBoundaries(
+                backbone=names[backbone],
+                image_size=size,
+                num_boundaries=len(places),
+                kept=tuple(number for number, _ in kept),
+                row_bytes=tuple(level.bytes for _, level in kept),
+                folder=None if cache is None else str(cache.store.folder),
+            )
+        )
+    return found, problem

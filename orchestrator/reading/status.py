@@ -1,0 +1,115 @@
+"""A look at a sweep from outside: its journal is read, nothing is written or locked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from orchestrator.recording import user_attributes
+from orchestrator.recording.journal import is_locked
+from orchestrator.recording.journal_format import reading_contents
+from orchestrator.recording.progress import StudyProgress, measure
+from orchestrator.recording.projection import load_studies
+from orchestrator.recording.sweep_directory import Run
+from orchestrator.space import SearchSpace, load_space
+from trainable.spec.trial_spec import Metric
+
+
+class RunState(StrEnum):
+    """What a sweep is doing."""
+
+    RUNNING = "running"
+    UNFINISHED = "unfinished"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """What was seen of a sweep.
+
+    Attributes:
+        state: whether it runs, could be resumed, or is over.
+        objective: what its trials are judged by.
+        progress: of each study, in ascending order of labels.
+        failures: by trial (and repeat, of a final), why it failed or diverged.
+        losses: by trial (and repeat) that has not settled, how its newest process was lost.
+    """
+
+    state: RunState
+    objective: Metric
+    progress: list[StudyProgress]
+    failures: dict[str, str]
+    losses: dict[str, str]
+
+
+def inspect(run: Run) -> SweepStatus:
+    """Look at a sweep.
+
+    Raises:
+        UsageError: this is no sweep directory.
+        StorageError: the journal is damaged.
+    """
+    space = load_space(run.space)
+    with reading_contents(run.journal):
+        progress, failures, losses = _look(space, load_studies(run.path))
+    if is_locked(run.journal):
+        state = RunState.RUNNING
+    elif progress and all(study.finished for study in progress):
+        state = RunState.FINISHED
+    else:
+        state = RunState.UNFINISHED
+    return SweepStatus(state, space.objective, progress, failures, losses)
+
+
+def _look(
+    space: SearchSpace, studies: Mapping[str, optuna.Study]
+) -> tuple[list[StudyProgress], dict[str, str], dict[str, str]]:
+    """The progress of each study, what failed, and what was lost and has not settled."""
+    started = {
+        name: s
+        for name, s in studies.items()
+        if user_attributes.ABOUT in user_attributes.attributes_of(s)
+    }
+    progress = measure(space, started)
+    failures: dict[str, str] = {}
+    losses: dict[str, str] = {}
+    for name, study in started.items():
+        attributes = user_attributes.attributes_of(study)
+        settled = set()
+        for trial in study.get_trials(deepcopy=False):
+            run = trial.user_attrs.get(user_attributes.RUN, {})
+            trial_id = user_attributes.trial_id(name, trial.number)
+            failed = run.get("failure") is not None
+            if failed or trial.state is TrialState.FAIL:
+                failures[trial_id] = (
+                    user_attributes.why_failed(run) if failed else "no reason recorded"
+                )
+            if trial.state.is_finished():
+                settled.add(trial_id)
+        for work_id, recorded in _others(name, attributes):
+            settled.add(work_id)
+            if recorded["result"] is None:
+                failures[work_id] = user_attributes.why_failed(recorded["run"])
+        for key, loss in attributes.items():
+            work_id = key.removeprefix(user_attributes.LOSS_PREFIX)
+            if key.startswith(user_attributes.LOSS_PREFIX) and work_id not in settled:
+                losses[work_id] = loss
+    return progress, failures, losses
+
+
+def _others(study: str, attributes: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What is recorded of each final and each baseline of a study, by the id of its work."""
+    for key, recorded in attributes.items():
+        if key.startswith(user_attributes.FINAL_PREFIX):
+            yield key.removeprefix(user_attributes.FINAL_PREFIX), recorded
+        elif key.startswith(user_attributes.BASELINE_PREFIX):
+            about = attributes[user_attributes.ABOUT]
+            yield (
+                user_attributes.recorded_baseline(study, about, recorded["task"]).trial_id,
+                recorded,
+            )

@@ -1,0 +1,100 @@
+"""What a sweep puts into Ray's object store, and how processes take it out again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+
+from trainable.backbones import Backbone, Weights
+from trainable.data.labelled_images import LabelledImages
+from trainable.errors import CacheError
+from trainable.features.cache import FeatureCache, open_cache
+from trainable.spec.trial_spec import CacheMode
+
+
+@dataclass(frozen=True)
+class SharedObjects:
+    """What all actors map from the object store; the driver holds the references.
+
+    Attributes:
+        images: reference to the images without their shards.
+        shards: references to the arrays of encoded bytes.
+        weights: references to `Weights` by backbone.
+        graphs: references to the graphs of each backbone by image size; see `Backbone`.
+        cache: whether features are kept on the node.
+        checkpoint_actor: handle of the actor that keeps checkpoints and hears signs of life.
+        checkpoint_s: seconds between two checkpoints.
+    """
+
+    images: ray.ObjectRef
+    shards: tuple[ray.ObjectRef, ...]
+    weights: dict[str, ray.ObjectRef]
+    graphs: dict[str, ray.ObjectRef]
+    cache: CacheMode
+    checkpoint_actor: Any
+    checkpoint_s: float
+
+
+def put_objects(
+    images: LabelledImages,
+    weights: dict[str, Weights],
+    graphs: Mapping[str, Mapping[int, bytes]],
+    *,
+    cache: CacheMode,
+    checkpoint_actor: Any,
+    checkpoint_s: float,
+) -> SharedObjects:
+    """Put everything that trials read into the object store."""
+    return SharedObjects(
+        images=ray.put(replace(images, shards=())),
+        shards=tuple(ray.put(shard) for shard in images.shards),
+        weights={name: ray.put(one) for name, one in weights.items()},
+        graphs={name: ray.put(one) for name, one in graphs.items()},
+        cache=cache,
+        checkpoint_actor=checkpoint_actor,
+        checkpoint_s=checkpoint_s,
+    )
+
+
+class ObjectStoreReader:
+    """Takes out what work asks for, once a process: nothing of it is ever written to.
+
+    Args:
+        shared: what lies in the object store.
+    """
+
+    def __init__(self, shared: SharedObjects) -> None:
+        self._shared = shared
+        self._images: LabelledImages | None = None
+        self._backbones: dict[str, Backbone] = {}
+        self._cache: FeatureCache | None = None
+        self._cache_opened = False
+
+    def images(self) -> LabelledImages:
+        """The images, mapped."""
+        if self._images is None:
+            shards = tuple(ray.get(list(self._shared.shards)))
+            self._images = replace(ray.get(self._shared.images), shards=shards)
+        return self._images
+
+    def backbone(self, name: str) -> Backbone:
+        """The backbone of a name."""
+        if name not in self._backbones:
+            weights, graphs = ray.get([self._shared.weights[name], self._shared.graphs[name]])
+            self._backbones[name] = Backbone(weights, graphs)
+        return self._backbones[name]
+
+    def cache(self) -> FeatureCache | None:
+        """What keeps features on this node, where it can."""
+        if not self._cache_opened:
+            self._cache_opened = True
+            num_images = int(self.images().is_read().sum())
+            try:
+                self._cache = open_cache(self._shared.cache, num_images=num_images)
+            except CacheError as error:
+                print(f"features are not kept: {error}", file=sys.stderr)
+        return self._cache

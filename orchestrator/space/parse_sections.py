@@ -1,0 +1,212 @@
+"""Sections as the file gives them -> models; what is wrong goes to the problems of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from orchestrator.space.problems import (
+    KeyPath,
+    Problems,
+    did_you_mean,
+    refusal,
+    shown,
+    unknown,
+)
+from orchestrator.space.section import Section
+from orchestrator.space.sections import ValidationSection
+from orchestrator.space.value_rules import AXIS_RULES, Rule, Value
+from trainable.errors import SpecError
+from trainable.spec.augmentation import Augmentation
+from trainable.spec.settings import SETTINGS
+from trainable.spec.trial_spec import Validation
+
+BASELINES = ("pixels", "probe")
+_AnySection = TypeVar("_AnySection", bound=Section)
+
+
+def read_section(
+    model: type[_AnySection], path: KeyPath, given: object, problems: Problems
+) -> _AnySection:
+    """The section, defaults where the file is silent or wrong."""
+    values = _mapping(path, given, problems, example=_example(model))
+    return _validated(model, path, values, problems, others={})
+
+
+def read_kind(
+    kinds: Mapping[str, type[_AnySection]],
+    path: KeyPath,
+    given: object,
+    problems: Problems,
+    *,
+    tag: str,
+    default: str,
+    required: bool = False,
+) -> _AnySection:
+    """The section of the kind that its key `tag` names, the default kind where that is wrong.
+
+    Args:
+        kinds: word of each kind -> its model.
+        path: of the section.
+        given: what the file has there.
+        problems: takes what is wrong.
+        tag: the key that names the kind.
+        default: the kind of a silent file.
+        required: whether the file has to name the kind.
+    """
+    example = f"{{{tag}: {default}}}"
+    found = len(problems)
+    values = _mapping(path, given, problems, example=example)
+    if len(problems) > found:
+        return kinds[default]()
+    known = kinds[default].rule(tag).allowed
+    if tag not in values and required:
+        problems.add((*path, tag), f"missing; allowed: {known}")
+        return kinds[default]()
+    word = values.get(tag, default)
+    if not isinstance(word, str) or word not in kinds:
+        problems.add((*path, tag), refusal(word, known, kinds))
+        return kinds[default]()
+    others: dict[str, list[str]] = {}
+    for kind, model in kinds.items():
+        for field in model.model_fields:
+            others.setdefault(field, []).append(kind)
+    return _validated(kinds[word], path, {**values, tag: word}, problems, others=others)
+
+
+def read_validation(path: KeyPath, given: object, problems: Problems) -> Validation:
+    """How the budget pays for validation; the default where the file is silent or wrong."""
+    section = read_section(ValidationSection, path, given, problems)
+    ways = [name for name in ("folds", "holdout", "split") if getattr(section, name) is not None]
+    if len(ways) > 1:
+        problems.add(path, f"got {' and '.join(ways)}; allowed: one of them")
+    elif section.split is not None and section.outside_budget is not True:
+        problems.add(
+            (*path, "outside_budget"),
+            "the labels of a validation split lie outside the label budget; say so with "
+            "outside_budget: true, or validate inside it with folds",
+        )
+    elif section.split is None and section.outside_budget:
+        problems.add(
+            (*path, "outside_budget"),
+            "folds and a holdout lie inside the label budget; leave it out",
+        )
+    elif section.split is not None:
+        return Validation(folds=None, outside=True)
+    elif ways:
+        return Validation(folds=section.folds, holdout=section.holdout)
+    return Validation()
+
+
+def read_training(
+    path: KeyPath, given: object, problems: Problems, *, homes: Mapping[str, str]
+) -> dict[str, Value]:
+    """Every training setting, defaults where the file is silent or wrong."""
+    training = {
+        name: AXIS_RULES[name].canonical(setting.default) for name, setting in SETTINGS.items()
+    }
+    values = _mapping(path, given, problems, example="{steps: 100}")
+    for name, value in values.items():
+        if name not in SETTINGS:
+            problems.add((*path, name), unknown("key", name, SETTINGS, homes))
+            continue
+        rule = AXIS_RULES[name]
+        problem = rule.problem(value)
+        if isinstance(value, list | Mapping):
+            problem = f"got {shown(value)}; one value here; to vary it, use search.{name}"
+        if problem is not None:
+            problems.add((*path, name), problem)
+            continue
+        assert isinstance(value, int | float | str)
+        training[name] = rule.canonical(value)
+    return training
+
+
+def read_augment(path: KeyPath, given: object, problems: Problems) -> Augmentation | None:
+    """The random views of training images; None where the file is silent or wrong."""
+    if given is None:
+        return None
+    try:
+        return Augmentation.parse(given)
+    except SpecError as error:
+        for line in str(error).splitlines():
+            key, _, text = line.partition(": ")
+            problems.add((*path, *key.split(".")[1:]), text)
+        return None
+
+
+def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[str, ...]:
+    """The baselines to score beside the finalists, in the order of `BASELINES`."""
+    if given is None:
+        return BASELINES
+    allowed = f"a list of {', '.join(BASELINES)}, or [] to have no baselines"
+    if not isinstance(given, list):
+        problems.add(path, refusal(given, allowed))
+        return BASELINES
+    wanted: list[str] = []
+    for item in given:
+        if item not in BASELINES:
+            problems.add(path, refusal(item, allowed, BASELINES))
+        elif item in wanted:
+            problems.add(path, f"got {shown(item)} twice; allowed: distinct baselines")
+        else:
+            wanted.append(item)
+    return tuple(name for name in BASELINES if name in wanted)
+
+
+def _mapping(
+    path: KeyPath, given: object, problems: Problems, *, example: str
+) -> Mapping[str, object]:
+    if isinstance(given, Mapping):
+        return given
+    if given is not None:
+        problems.add(path, refusal(given, f"a mapping such as {example}"))
+    return {}
+
+
+def _example(model: type[Section]) -> str:
+    name, field = next(iter(model.model_fields.items()))
+    rule: Rule = model.rule(name)
+    value = field.default if field.default is not None else rule.low or 1
+    return f"{{{name}: {value}}}"
+
+
+def _refusal(value: object, rule: Rule) -> str:
+    quotes = rule.text is not None and isinstance(value, int | float)
+    hint = "; text that looks like a number needs quotes" if quotes else ""
+    return refusal(value, rule.allowed + hint, rule.words)
+
+
+def _validated(
+    model: type[_AnySection],
+    path: KeyPath,
+    values: Mapping[str, object],
+    problems: Problems,
+    *,
+    others: Mapping[str, list[str]],
+) -> _AnySection:
+    """The model's instance, or its defaults; the rules' words tell what pydantic refused.
+
+    Where a required key is missing, nobody sees the instance: the problem ends the reading.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        for key in dict.fromkeys(str(found["loc"][0]) for found in error.errors()):
+            if key in model.model_fields and key not in values:
+                problems.add((*path, key), f"missing; allowed: {model.rule(key).allowed}")
+            elif key in model.model_fields:
+                problems.add((*path, key), _refusal(values[key], model.rule(key)))
+            elif key in others:
+                problems.add(
+                    (*path, key),
+                    f"belongs to {', '.join(others[key])}; keys here: "
+                    + ", ".join(model.model_fields),
+                )
+            else:
+                hint = did_you_mean(key, model.model_fields)
+                known = "; known: " + ", ".join(model.model_fields)
+                problems.add((*path, key), f"unknown key{hint or known}")
+        return model.model_construct()

@@ -1,0 +1,105 @@
+"""What a sweep says it keeps, and what it says that saved."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from orchestrator.datasets import digits
+from orchestrator.planning.cache_plan import KeptBoundaries, kept_boundaries
+from orchestrator.recording import user_attributes
+from orchestrator.recording.savings import Savings, measure_savings
+from orchestrator.space import SearchSpace
+from trainable.cutting.boundaries import Boundary
+from trainable.features.store import FOLDER_VARIABLE
+
+CUTS = {
+    ("net", 64): [
+        Boundary(node="a", shape=(10**6,), params=0, flops=1.0),
+        Boundary(node="b", shape=(512,), params=0, flops=1e12),
+        Boundary(node="c", shape=(256,), params=0, flops=2e12),
+    ]
+}
+
+
+def run(asked: float, computed: float, hits: int, warning: str | None = None) -> dict[str, Any]:
+    return {
+        "prefix_flops_asked": asked,
+        "prefix_flops_computed": computed,
+        "cache_hits": hits,
+        "cache_misses": 2,
+        "cache_warning": warning,
+    }
+
+
+def test_savings_are_summed_over_trials_finals_and_baselines() -> None:
+    study = optuna.create_study(storage=optuna.storages.InMemoryStorage())
+    trial = study.ask()
+    trial.set_user_attr(user_attributes.RUN, run(5e9, 5e9, 0))
+    study.tell(trial, 1.0)
+    study.ask()  # running: it has said nothing yet
+    study.set_user_attr("about", {"run": run(1e15, 1e15, 7)})
+    study.set_user_attr("final/b2-0000/0", {"run": run(3e9, 0.0, 10, "disk full")})
+    study.set_user_attr("baseline/pixels", {"run": {"duration_s": 1.0}})
+    study.set_user_attr("baseline/probe/net", {"run": run(2e9, 1e9, 4, "disk full")})
+    assert measure_savings([study, study]) == Savings(
+        asked_flops=2e10, computed_flops=1.2e10, hits=28, misses=12, warnings=("disk full",)
+    )
+
+
+def test_the_line_says_what_was_asked_computed_and_saved() -> None:
+    savings = Savings(asked_flops=2e12, computed_flops=5e11, hits=1, misses=1, warnings=())
+    assert savings.text == ("Frozen prefixes: 2,000 GFLOP asked for, 500 computed, 75.0 % saved")
+    nothing = Savings(asked_flops=0.0, computed_flops=0.0, hits=0, misses=0, warnings=())
+    assert nothing.text == ""
+
+
+def space_of(cache: str) -> SearchSpace:
+    return SearchSpace.from_json(
+        {
+            "name": "x",
+            "dataset": {"source": "digits"},
+            "search": {"backbone": "tiny_strokes", "label_budget": [2]},
+            "cache": cache,
+        }
+    )
+
+
+def test_what_is_kept_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    images = digits.load(test=None, seed=0)
+    for cache, words in (
+        ("auto", f"2 to 3 kept in {tmp_path}, 1.0 to 2.0 KiB an image"),
+        ("always", f"1 to 3 kept in {tmp_path}, 1.0 to 3,906.2 KiB an image"),
+        ("never", "none is kept between trials"),
+    ):
+        (one,), problem = kept_boundaries(space_of(cache), images, CUTS)
+        assert problem is None
+        assert one.text == f"net at 64 px: of 3 boundaries {words}"
+
+
+def test_boundaries_far_apart_are_listed_and_none_is_said() -> None:
+    def kept(*numbers: int) -> KeptBoundaries:
+        return KeptBoundaries(
+            backbone="net",
+            image_size=8,
+            num_boundaries=9,
+            kept=numbers,
+            row_bytes=tuple(1024 for _ in numbers),
+            folder="here",
+        )
+
+    assert " 1, 3 to 5, 9 kept in here" in kept(1, 3, 4, 5, 9).text
+    assert "none is worth its bytes" in kept().text
+
+
+def test_a_folder_that_cannot_be_used_is_a_problem_and_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "file"))
+    (one,), problem = kept_boundaries(space_of("auto"), digits.load(test=None, seed=0), CUTS)
+    assert one.kept == ()
+    assert problem is not None
+    assert FOLDER_VARIABLE in problem

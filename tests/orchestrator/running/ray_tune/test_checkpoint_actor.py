@@ -1,0 +1,71 @@
+"""The keeper's own rules in this process; what it is for is tested with real sweeps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.running.ray_tune.checkpoint_actor import CheckpointActor
+from orchestrator.running.worker.checkpoints import Saved
+
+FIRST, SECOND = Saved("{}", b"first"), Saved("{}", b"second")
+
+
+def test_an_attempt_gets_the_checkpoint_of_the_one_before(tmp_path: Path) -> None:
+    checkpoint_actor = CheckpointActor(tmp_path / "checkpoints")
+    assert checkpoint_actor.load("b2-0000", 0) is None
+    assert checkpoint_actor.save("b2-0000", 0, FIRST)
+    assert checkpoint_actor.load("b2-0000", 1) == FIRST
+    assert checkpoint_actor.load("b2-0001", 0) is None
+
+
+def test_an_attempt_that_another_one_followed_is_not_listened_to(tmp_path: Path) -> None:
+    checkpoint_actor = CheckpointActor(tmp_path / "checkpoints")
+    checkpoint_actor.load("b2-0000", 1)
+    assert not checkpoint_actor.save("b2-0000", 0, FIRST)
+    assert checkpoint_actor.save("b2-0000", 1, SECOND)
+    assert not checkpoint_actor.save("b2-0000", 0, FIRST)
+    assert checkpoint_actor.load("b2-0000", 2) == SECOND
+
+
+def test_work_that_has_ended_leaves_nothing_behind_however_late_it_speaks(tmp_path: Path) -> None:
+    checkpoint_actor = CheckpointActor(tmp_path / "checkpoints")
+    checkpoint_actor.save("b2-0000", 0, FIRST)
+    checkpoint_actor.remove("b2-0000")
+    assert not checkpoint_actor.save("b2-0000", 0, SECOND)
+    checkpoint_actor.heartbeat("b2-0000", 0)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert checkpoint_actor.silence() == {}
+
+
+def test_whoever_speaks_is_not_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [10.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    checkpoint_actor = CheckpointActor(tmp_path)
+    checkpoint_actor.load("b2-0000", 0)
+    checkpoint_actor.heartbeat("b2-0001", 1)
+    now[0] = 15.0
+    checkpoint_actor.heartbeat("b2-0001", 1)
+    checkpoint_actor.heartbeat("b2-0001", 0)  # of an attempt that is given up
+    now[0] = 16.0
+    assert checkpoint_actor.silence() == {"b2-0000": 6.0, "b2-0001": 1.0}
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_nothing_but_itself(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("a file is in the way")
+    checkpoint_actor = CheckpointActor(tmp_path / "checkpoints")
+    assert not checkpoint_actor.save("b2-0000", 0, FIRST)
+    assert checkpoint_actor.load("b2-0000", 1) is None
+
+
+def test_its_process_does_without_torch() -> None:
+    code = (
+        "import sys, orchestrator.running.ray_tune.checkpoint_actor; print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "False"

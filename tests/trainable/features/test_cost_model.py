@@ -1,0 +1,82 @@
+"""What is worth its bytes, and how fast this machine is."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainable.cutting.boundaries import Boundary
+from trainable.features.cost_model import READS, Speeds, levels, speeds_of
+from trainable.spec.trial_spec import CacheMode
+
+CPU = torch.device("cpu")
+SPEEDS = Speeds(flops=100.0, read_bytes=40.0, write_bytes=20.0)
+CUTS = [
+    Boundary(node="a", shape=(10,), params=0, flops=1.0),
+    Boundary(node="b", shape=(10,), params=0, flops=300.0),
+    Boundary(node="c", shape=(5,), params=0, flops=310.0),
+    Boundary(node="d", shape=(1,), params=0, flops=330.0),
+]
+
+
+def kept(mode: CacheMode, *, rows: int = 1, max_bytes: int = 10**6) -> list[str]:
+    found = levels(CUTS, mode=mode, speeds=SPEEDS, rows=rows, max_bytes=max_bytes)
+    return [level.boundary.node for level in found if level.kept]
+
+
+def test_a_boundary_is_kept_where_the_work_above_the_last_kept_one_is_worth_its_bytes() -> None:
+    # a: 0.01 s of work for 40 bytes; b: 3 s; c: 0.1 s above b for 20 bytes; d: 0.3 s for 4 bytes.
+    assert kept(CacheMode.AUTO) == ["b", "d"]
+    first, second, *_ = levels(CUTS, mode=CacheMode.AUTO, speeds=SPEEDS, rows=1, max_bytes=10**6)
+    assert first.bytes == 40
+    assert first.compute_s == pytest.approx(0.01)
+    assert second.compute_s == pytest.approx(3.0)
+    assert second.store_s == pytest.approx(40 / 20 / READS + 40 / 40)
+
+
+def test_work_is_counted_from_the_level_kept_below() -> None:
+    found = levels(CUTS, mode=CacheMode.AUTO, speeds=SPEEDS, rows=1, max_bytes=10**6)
+    assert [level.compute_s for level in found] == pytest.approx([0.01, 3.0, 0.1, 0.3])
+
+
+def test_always_keeps_all_never_keeps_none_and_auto_leaves_room_for_others() -> None:
+    assert kept(CacheMode.ALWAYS, rows=10**9) == ["a", "b", "c", "d"]
+    assert kept(CacheMode.NEVER) == []
+    assert kept(CacheMode.AUTO, rows=100, max_bytes=4 * 40 * 100) == ["b", "d"]
+    assert kept(CacheMode.AUTO, rows=100, max_bytes=4 * 40 * 100 - 4) == ["c", "d"]
+
+
+def test_speeds_are_measured_once_and_remembered(tmp_path: Path) -> None:
+    first = speeds_of(tmp_path, device=CPU)
+    assert all(math.isfinite(value) and value > 0 for value in asdict(first).values())
+    assert [path.name for path in tmp_path.iterdir()] == ["speeds.json"]
+    assert speeds_of(tmp_path, device=CPU) == first
+    assert speeds_of(tmp_path, device=torch.device("cuda")).flops > first.flops
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"flops": 1}', '{"flops": 0, "read_bytes": 1, "write_bytes": 1}']
+)
+def test_speeds_that_make_no_sense_are_measured_again(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "speeds.json"
+    path.write_text(content)
+    measured = speeds_of(tmp_path, device=CPU)
+    assert measured.flops > 1
+    assert json.loads(path.read_text()) == asdict(measured)
+
+
+def test_a_probe_leaves_threads_as_they_were_and_does_without_a_folder(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    measured = speeds_of(tmp_path / "nowhere", device=CPU)
+    assert measured.flops > 0
+    assert torch.get_num_threads() == before
+
+
+def test_a_machine_too_busy_for_the_probe_is_measured_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainable.features.cost_model._PROBE_S", 0.0)
+    assert speeds_of(tmp_path, device=CPU).flops > 0

@@ -1,0 +1,248 @@
+"""Which labels a trial may see: nested stratified subsets, and validation paid from inside them.
+
+Each image has one rank in its class, a hash of (seed, repeat, content of the image) alone: the
+order of the rows, the test labels and the images of other classes move nothing, and an image that
+joins or leaves a class never changes the order of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trainable.data.grouped_folds import deal_groups, hold_groups, num_groups_of_classes
+from trainable.data.labelled_images import LabelledImages, Split
+from trainable.errors import DataError
+from trainable.spec.trial_spec import LabelBudget, Validation
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One validation split inside the budget, as positions within the drawn subset.
+
+    Attributes:
+        train: (T,) int64 ascending positions to train on.
+        val: (V,) int64 ascending positions to score; disjoint from `train`.
+    """
+
+    train: Indices
+    val: Indices
+
+
+def draw_subset(images: LabelledImages, *, budget: LabelBudget, repeat: int, seed: int) -> Indices:
+    """Indices of the labelled subset, nested in every larger one of the same repeat.
+
+    A budget per class takes the first k of a random permutation of each class; a class with fewer
+    gives all it has. A total takes images in the order of Webster's divisor method, which keeps
+    natural proportions and, being house monotone (Balinski and Young, Fair Representation, 1982),
+    nests; every class comes before any second image.
+
+    Args:
+        images: all images; only those of the pool are drawn.
+        budget: how many.
+        repeat: which draw; draws are independent of each other.
+        seed: of the sweep; global random state is untouched.
+
+    Returns:
+        (M,) int64 indices into `images`, class by class, each class in the order of its draw: an
+        order that does not depend on the order of the rows.
+
+    Raises:
+        DataError: a class has no image in the pool, or a total is smaller than the classes.
+    """
+    per_class = _permuted_classes(images, repeat=repeat, seed=seed)
+    counts = _counts([len(members) for members in per_class], budget)
+    return np.concatenate(
+        [members[:count] for members, count in zip(per_class, counts, strict=True)]
+    )
+
+
+def drawable(
+    images: LabelledImages, *, budgets: Sequence[LabelBudget], repeats: int, seed: int
+) -> Indices:
+    """Ascending indices of the images that `draw_subset` gives for some budget and repeat.
+
+    Args:
+        images: all images; bytes are not needed.
+        budgets: those of a sweep; one that asks for more than there is takes all there is.
+        repeats: draws 0 .. repeats - 1.
+        seed: of the sweep.
+
+    Raises:
+        DataError: see `draw_subset`.
+    """
+    if any(budget.per_class is None and budget.total is None for budget in budgets):
+        return images.indices(Split.POOL)
+    drawn: list[Indices] = [np.empty(0, dtype=np.int64)]
+    for repeat in range(repeats):
+        per_class = _permuted_classes(images, repeat=repeat, seed=seed)
+        sizes = [len(members) for members in per_class]
+        most = np.max([_counts(sizes, budget) for budget in budgets], axis=0)
+        drawn += [members[:count] for members, count in zip(per_class, most, strict=True)]
+    return np.unique(np.concatenate(drawn))
+
+
+def split_folds(
+    labels: npt.NDArray[np.int64],
+    *,
+    validation: Validation,
+    groups: npt.NDArray[np.int64] | None = None,
+    class_names: Sequence[str] = (),
+) -> list[Fold]:
+    """Stratified splits of a drawn subset: disjoint, exhaustive folds, or one holdout.
+
+    With folds, each class is dealt round robin, going on where the class before it ended, so that
+    no two folds differ by more than one image. There are min(folds, labels of the smallest class)
+    of them. A holdout takes max(1, round(share x k)) images of each class and leaves at least one.
+
+    Groups are dealt and held out whole: then there are min(folds, groups of the class with the
+    fewest), and sizes are as near to these as whole groups allow.
+
+    Args:
+        labels: (M,) int64 class ids of the subset in the order of `draw_subset`.
+        validation: how to split.
+        groups: (M,) int64 group ids; None where every image stands alone.
+        class_names: names of the class ids, for messages; may be left out.
+
+    Returns:
+        The folds; every class is in the training part of each, and, unless groups span classes,
+        in the validation part too.
+
+    Raises:
+        DataError: a class has a single label, or a single group, which cannot both train and
+            validate.
+    """
+    present, sizes = np.unique(labels, return_counts=True)
+    smallest = int(sizes.min(initial=len(labels)))
+    if smallest < 2:
+        raise DataError(
+            "validation inside the label budget needs 2 or more labels of every class; the "
+            f"smallest class has {smallest}. Raise label_budget"
+        )
+    if groups is not None:
+        num_groups = num_groups_of_classes(labels, groups)
+        alone = [int(label) for label in present[num_groups < 2]]
+        if alone:
+            named = ", ".join(class_names[i] if class_names else f"class {i}" for i in alone[:5])
+            raise DataError(
+                "validation inside the label budget needs 2 or more groups of every class; all "
+                f"images drawn are of one group for: {named}{', ...' if len(alone) > 5 else ''}. "
+                "A group cannot both train and validate. Raise label_budget, or make groups smaller"
+            )
+        smallest = int(num_groups.min())
+    part = np.full(len(labels), -1, dtype=np.int64)
+    if validation.folds is not None:
+        folds = min(validation.folds, smallest)
+        if groups is not None:
+            part = deal_groups(labels, groups, folds=folds)
+        else:
+            part[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % folds
+    else:
+        assert validation.holdout is not None
+        folds = 1
+        if groups is not None:
+            part[hold_groups(labels, groups, share=validation.holdout)] = 0
+        else:
+            part[_held_out(labels, share=validation.holdout)] = 0
+    return [
+        Fold(train=np.flatnonzero(part != fold), val=np.flatnonzero(part == fold))
+        for fold in range(folds)
+    ]
+
+
+def validation_parts(
+    images: LabelledImages, subset: Indices, *, validation: Validation
+) -> tuple[Indices, list[Fold]]:
+    """The images that a trial trains on and is validated on, and its folds.
+
+    Args:
+        images: all images.
+        subset: (M,) indices of the drawn subset.
+        validation: where validation images come from.
+
+    Returns:
+        (N,) indices, those of the subset first; and folds whose positions are among these N.
+
+    Raises:
+        DataError: the budget cannot pay for validation, or there is no validation split.
+    """
+    if not validation.outside:
+        return subset, split_folds(
+            images.labels[subset],
+            validation=validation,
+            groups=images.groups_at(subset),
+            class_names=images.class_names,
+        )
+    apart = images.indices(Split.VAL)
+    if not len(apart):
+        raise DataError(
+            "validation outside the budget needs a validation split of the data's own, and there "
+            "is none. Give validation: {folds: 3}, which lies inside the budget"
+        )
+    rows = np.concatenate([subset, apart])
+    positions = np.arange(len(rows))
+    return rows, [Fold(train=positions[: len(subset)], val=positions[len(subset) :])]
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed that is a pure function of `parts`; different parts give unrelated seeds."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _permuted_classes(images: LabelledImages, *, repeat: int, seed: int) -> list[Indices]:
+    """For each class its pool images, ordered by a keyed hash of their content."""
+    keyed = hashlib.blake2b(key=f"draw/{seed}/{repeat}".encode(), digest_size=8)
+    pool = images.indices(Split.POOL)
+    ranks = []
+    for digest in images.digests[pool]:
+        one = keyed.copy()
+        one.update(digest)
+        ranks.append(one.digest())
+    order = pool[np.argsort(np.frombuffer(b"".join(ranks), dtype=">u8"), kind="stable")]
+    labels = images.labels[order]
+    ends = np.cumsum(np.bincount(labels, minlength=images.num_classes))[:-1]
+    members = np.split(order[np.argsort(labels, kind="stable")], ends)
+    empty = [name for name, rows in zip(images.class_names, members, strict=True) if not len(rows)]
+    if empty:
+        raise DataError(f"no labelled image outside the test split for: {', '.join(empty)}")
+    return members
+
+
+def _counts(sizes: list[int], budget: LabelBudget) -> list[int]:
+    """How many images of each class, of so many, a budget draws."""
+    if budget.per_class is not None:
+        return [min(budget.per_class, size) for size in sizes]
+    if budget.total is None:
+        return sizes
+    if budget.total < len(sizes):
+        raise DataError(
+            f"label_budget: got {budget.total} in all; {len(sizes)} classes need at least "
+            "one label each"
+        )
+    return _webster_counts(sizes, budget.total)
+
+
+def _held_out(labels: Indices, *, share: float) -> Indices:
+    """Positions held out once: the first of each class in the order of the draw."""
+    chosen = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        held = max(1, round(share * len(members)))
+        chosen.append(members[: min(held, len(members) - 1)])
+    return np.concatenate(chosen)
+
+
+def _webster_counts(sizes: list[int], total: int) -> list[int]:
+    """How many of each class are among the first `total` by the divisor method."""
+    rank = np.concatenate([np.arange(size) for size in sizes])
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    share = (rank + 0.5) / np.asarray(sizes)[owner]
+    chosen = np.lexsort((owner, share, rank > 0))[:total]
+    return [int(count) for count in np.bincount(owner[chosen], minlength=len(sizes))]

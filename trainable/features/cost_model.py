@@ -1,0 +1,177 @@
+"""Which boundaries are worth keeping on disk: work saved against bytes written and read.
+
+    keep a boundary if  FLOPs from the level kept below it / FLOPs per second
+                        > bytes of a row / bytes written per second / READS
+                          + bytes of a row / bytes read per second
+
+Speeds are measured once on a machine by a short probe, and remembered beside the store. Deciding
+otherwise changes how long a sweep takes and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from trainable.atomic_files import atomic_write
+from trainable.cutting.boundaries import Boundary
+from trainable.device import one_thread
+from trainable.spec.trial_spec import CacheMode
+
+READS = 4
+"""How often a row is read, at the least, once it was written: by so many trials."""
+
+VALUE_BYTES = 4
+"""Of one activation, which is stored as fp32."""
+
+_SHARE_OF_STORE = 0.25
+_PROBE_BYTES = 16 * 2**20
+_PROBE_S = 0.05
+_SPEEDS_FILE = "speeds.json"
+_GPU_FACTOR = 100.0
+"""A GPU's FLOPs per second in those of one processor core; where it is wrong, little is lost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speeds:
+    """What this machine does in a second.
+
+    Attributes:
+        flops: of a convolution in fp32, in one thread.
+        read_bytes: from the store, copied and checked.
+        write_bytes: to the store.
+    """
+
+    flops: float
+    read_bytes: float
+    write_bytes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """Whether one boundary is kept, and why.
+
+    Attributes:
+        boundary: the place to cut.
+        bytes: of a row.
+        kept: whether rows are stored.
+        compute_s: to compute a row from the level kept below, in seconds.
+        store_s: a row's share of writing, and one reading, in seconds.
+    """
+
+    boundary: Boundary
+    bytes: int
+    kept: bool
+    compute_s: float
+    store_s: float
+
+
+def levels(
+    cuts: Sequence[Boundary],
+    *,
+    mode: CacheMode,
+    speeds: Speeds,
+    rows: int,
+    max_bytes: int,
+) -> list[Level]:
+    """Which boundaries are kept.
+
+    Args:
+        cuts: of a backbone, shallowest first.
+        mode: `always` keeps each that fits, `never` none.
+        speeds: of this machine.
+        rows: images that a sweep may ask for; `auto` takes no more than a quarter of the store for
+            one boundary of theirs.
+        max_bytes: of the store.
+    """
+    found, below = [], 0.0
+    for cut in cuts:
+        size = math.prod(cut.shape) * VALUE_BYTES
+        compute_s = (cut.flops - below) / speeds.flops
+        store_s = size / speeds.write_bytes / READS + size / speeds.read_bytes
+        pays = compute_s > store_s and fits(size, rows=rows, max_bytes=max_bytes)
+        kept = mode is CacheMode.ALWAYS or (mode is CacheMode.AUTO and pays)
+        found.append(
+            Level(boundary=cut, bytes=size, kept=kept, compute_s=compute_s, store_s=store_s)
+        )
+        if kept:
+            below = cut.flops
+    return found
+
+
+def fits(row_bytes: int, *, rows: int, max_bytes: int) -> bool:
+    """Whether so many rows leave room in the store for those of others."""
+    return row_bytes * rows <= max_bytes * _SHARE_OF_STORE
+
+
+def speeds_of(folder: Path, *, device: torch.device) -> Speeds:
+    """What this machine does in a second: as measured before, or now, in a tenth of a second.
+
+    Args:
+        folder: of the store; the result is remembered in it.
+        device: that features are computed on.
+    """
+    path = folder / _SPEEDS_FILE
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        given = json.loads(path.read_text(encoding="utf-8"))
+        speeds = Speeds(**{name: float(value) for name, value in given.items()})
+        if all(math.isfinite(value) and value > 0 for value in asdict(speeds).values()):
+            return _on(device, speeds)
+    speeds = _probe(folder)
+    with contextlib.suppress(OSError), atomic_write(path, "w", durable=False) as sink:
+        json.dump(asdict(speeds), sink)
+    return _on(device, speeds)
+
+
+def _on(device: torch.device, speeds: Speeds) -> Speeds:
+    if device.type != "cuda":
+        return speeds
+    return replace(speeds, flops=speeds.flops * _GPU_FACTOR)
+
+
+def _probe(folder: Path) -> Speeds:
+    content = np.random.default_rng(0).integers(0, 256, _PROBE_BYTES, dtype=np.uint8)
+    path = folder / f"{uuid4().hex}.tmp"
+    write_s = read_s = math.inf
+    try:
+        start = time.perf_counter()
+        path.write_bytes(content.data)
+        write_s = time.perf_counter() - start
+        start = time.perf_counter()
+        mapped = np.memmap(path, np.uint8, "r")
+        zlib.crc32(mapped.copy().data)
+        read_s = time.perf_counter() - start
+    except OSError:  # then nothing will be stored either
+        write_s = read_s = 1.0
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return Speeds(
+        flops=_flops_per_second(),
+        read_bytes=_PROBE_BYTES / read_s,
+        write_bytes=_PROBE_BYTES / write_s,
+    )
+
+
+def _flops_per_second() -> float:
+    """Of a 3x3 convolution as they are common in the middle of a network, batch of 16."""
+    images, weight = torch.randn(16, 64, 16, 16), torch.randn(64, 64, 3, 3)
+    each = 2 * 16 * 16 * 16 * 64 * 64 * 9
+    best, end = math.inf, time.perf_counter() + _PROBE_S
+    with one_thread(), torch.inference_mode():
+        while math.isinf(best) or time.perf_counter() < end:  # once, however busy the machine
+            start = time.perf_counter()
+            functional.conv2d(images, weight, padding=1)
+            best = min(best, time.perf_counter() - start)
+    return each / best

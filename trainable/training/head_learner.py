@@ -1,0 +1,159 @@
+"""Heads alone in training: those of all folds as one batched computation.
+
+The recipe of `trainable.training.suffix_learner`, for suffixes that are a linear head alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from trainable.device import autocast
+from trainable.micro_batches import Memory, memory_errors
+from trainable.spec.trial_spec import TrialSpec
+from trainable.training.learner import DivergedError, Examples, Learner, drawn_rows
+from trainable.training.logistic import LinearClassifier
+from trainable.training.recipe import CLIP_NORM, head_optimizer, set_learning_rates
+
+
+def is_bare_head(suffix: fx.GraphModule, head: str) -> bool:
+    """Whether a suffix hands its input to a linear head and does nothing else."""
+    work = [node for node in suffix.graph.nodes if node.op not in ("placeholder", "output")]
+    return [str(node.target) for node in work] == [head] and isinstance(
+        suffix.get_submodule(head), nn.Linear
+    )
+
+
+class HeadLearners(Learner):
+    """Trains a linear head a fold, in lockstep; losses are means over folds.
+
+    Args:
+        parts: what each fold learns from, (N, D) activations and labels.
+        names: of the folds; they tell their random draws apart.
+        spec: the resolved recipe.
+        num_classes: outputs of a head.
+        initial_heads: what they start as, one a fold; None for zeros.
+        memory: how the work is cut into pieces; None where nothing else shares it.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Examples],
+        *,
+        names: Sequence[str],
+        spec: TrialSpec,
+        num_classes: int,
+        initial_heads: Sequence[LinearClassifier] | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        self._names = names
+        self._sizes = [len(part) for part in parts]
+        self._device = parts[0].labels.device
+        self._memory = memory or Memory(self._device)
+        self._labels = nn.utils.rnn.pad_sequence([part.labels for part in parts], batch_first=True)
+        self._features = nn.utils.rnn.pad_sequence(
+            [part.activations.float() for part in parts], batch_first=True
+        )
+        width = self._features.shape[2]
+        weight = torch.zeros(len(parts), width, num_classes, device=self._device)
+        bias = torch.zeros(len(parts), 1, num_classes, device=self._device)
+        for fold, classifier in enumerate(initial_heads or ()):
+            weight[fold] = classifier.weight.T
+            bias[fold] = classifier.bias
+        self._weight = weight.requires_grad_()
+        self._bias = bias.requires_grad_()
+        super().__init__(
+            spec,
+            parameters={"weight": self._weight, "bias": self._bias},
+            buffers={},
+            optimizer=head_optimizer(spec, weights=[self._weight], biases=[self._bias]),
+        )
+
+    def log_probabilities(self, parts: Sequence[Tensor], *, share: float = 1) -> list[Tensor]:
+        """For each fold (N, C) float64 on the CPU of its (N, D) activations.
+
+        Args:
+            parts: the activations of each fold.
+            share: of the way from the start to the present weights, 0..1.
+
+        Raises:
+            DivergedError: a prediction is not finite.
+        """
+        with self.at(share), torch.inference_mode(), autocast(self.spec.precision, self._device):
+            found = [self._predicted(fold, features) for fold, features in enumerate(parts)]
+        if not all(bool(one.isfinite().all()) for one in found):
+            raise DivergedError(f"a prediction at step {self.step} is no finite number")
+        return found
+
+    def copy_into(self, layer: nn.Module, *, fold: int = 0) -> None:
+        """Give a linear layer what the head of one fold has learnt."""
+        assert isinstance(layer, nn.Linear)
+        with torch.no_grad():
+            layer.weight.copy_(self._weight[fold].T)
+            layer.bias.copy_(self._bias[fold].squeeze(0))
+
+    def _predicted(self, fold: int, features: Tensor) -> Tensor:
+        weight, bias = self._weight[fold].T, self._bias[fold].squeeze(0)
+
+        def predict(rows: slice) -> Tensor:
+            logits = functional.linear(features[rows], weight, bias)
+            return functional.log_softmax(logits.double(), dim=1).cpu()
+
+        pieces = self._memory.evaluation
+        return torch.cat(pieces.over(len(features), most=len(features), attempt=predict))
+
+    def _update(self) -> Tensor:
+        rows = torch.stack(
+            [
+                drawn_rows(self.spec, name, self.step, num_examples=size)
+                for name, size in zip(self._names, self._sizes, strict=True)
+            ]
+        ).to(self._device)
+        loss = self._memory.updates.fit(rows.shape[1], lambda size: self._gradients(rows, size))
+        with memory_errors("an update of the parameters"):
+            norms = self._clip()
+            set_learning_rates(self._optimizer, self.spec, step=self.step)
+            self._optimizer.step()
+        # A gradient that is not finite has spoilt the parameters, whatever the loss still says.
+        return loss / len(rows) + 0 * norms.double().sum()
+
+    def _gradients(self, rows: Tensor, size: int) -> Tensor:
+        """Leave the gradients of the folds' mean losses; their sum, in nats.
+
+        Args:
+            rows: (F, B) which examples.
+            size: examples of a fold that are computed at a time.
+        """
+        self._optimizer.zero_grad()
+        folds = torch.arange(len(rows), device=self._device)[:, None]
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        for start in range(0, rows.shape[1], size):
+            some = rows[:, start : start + size]
+            with autocast(self.spec.precision, self._device):
+                logits = torch.baddbmm(self._bias, self._features[folds, some], self._weight)
+            losses = functional.cross_entropy(
+                logits.float().flatten(0, 1),
+                self._labels[folds, some].flatten(),
+                label_smoothing=self.spec.label_smoothing,
+                reduction="none",
+            ).view(some.shape)
+            loss = losses.mean(dim=1).sum() * (some.shape[1] / rows.shape[1])
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _clip(self) -> Tensor:
+        """Clip the gradient of each head by itself; their norms before."""
+        assert self._weight.grad is not None
+        assert self._bias.grad is not None
+        squares = self._weight.grad.square().sum(dim=(1, 2)) + self._bias.grad.square().sum(
+            dim=(1, 2)
+        )
+        norms = squares.sqrt()
+        factors = (CLIP_NORM / (norms + 1e-6)).clamp(max=1.0)[:, None, None]
+        self._weight.grad.mul_(factors)
+        self._bias.grad.mul_(factors)
+        return norms

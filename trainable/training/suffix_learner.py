@@ -1,0 +1,264 @@
+"""One suffix in training: a step, the next step, a look at what it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from trainable.data.subsets import derive_seed
+from trainable.device import autocast, random_state
+from trainable.errors import CheckpointError
+from trainable.micro_batches import Memory, memory_errors, nothing
+from trainable.spec.trial_spec import TrialSpec
+from trainable.training.checkpoint import Checkpoint
+from trainable.training.learner import DivergedError, Examples, Learner, drawn_rows
+from trainable.training.logistic import LinearClassifier
+from trainable.training.recipe import CLIP_NORM, make_optimizer, set_learning_rates, train_mode
+
+EVALUATED = 256
+"""Images per forward pass where nothing is trained."""
+
+
+class SuffixLearner(Learner):
+    """Trains one suffix; a pure function of (spec, name, examples), whatever ran before.
+
+    The examples of update t and its random layers are drawn from (seed, repeat, name, t) alone.
+    An example that is drawn several times for one update is computed once and counts as often,
+    unless something in the suffix depends on the batch: random layers, statistics of the batch.
+
+    Args:
+        suffix: to be trained in place.
+        head: name of the head within it.
+        examples: to learn from.
+        name: tells this learner's random draws from those of its siblings, such as `fold0`.
+        spec: the resolved recipe: no knob is `auto`.
+        depth_of: for every parameter its distance from the head, in boundaries.
+        learning: names of the parameters of the suffix that learn; None for all.
+        initial_head: what the head starts as; None for what it is in the suffix.
+        memory: how the work is cut into pieces; None where it is not shared with other learners.
+
+    Attributes:
+        suffix: as it is by now.
+        examples, name, spec: as given.
+    """
+
+    def __init__(
+        self,
+        suffix: fx.GraphModule,
+        head: str,
+        examples: Examples,
+        *,
+        name: str,
+        spec: TrialSpec,
+        depth_of: dict[str, int],
+        learning: Collection[str] | None = None,
+        initial_head: LinearClassifier | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        self.suffix = suffix
+        self.examples = examples
+        self.name = name
+        self._device = examples.labels.device
+        self._memory = memory or Memory(self._device)
+        self._each_once = False  # until the first update has shown that nothing is random
+        self._divisible = True
+        if initial_head is not None:
+            initial_head.copy_into(suffix.get_submodule(head))
+        for parameter_name, parameter in suffix.named_parameters():
+            parameter.requires_grad_(learning is None or parameter_name in learning)
+        super().__init__(
+            spec,
+            parameters={
+                parameter_name: parameter
+                for parameter_name, parameter in suffix.named_parameters()
+                if parameter.requires_grad
+            },
+            buffers=dict(suffix.named_buffers()),
+            optimizer=make_optimizer(spec, suffix, depth_of=depth_of),
+        )
+
+    def advance(
+        self, step: int, *, since: int | None = None, after_update: Callable[[], None] = nothing
+    ) -> float:
+        """Train until `step` updates have been made; see `Learner.advance`."""
+        train_mode(self.suffix, batchnorm=self.spec.batchnorm)
+        self._divisible = not self._knows_the_batch()
+        return super().advance(step, since=since, after_update=after_update)
+
+    def state(self) -> Checkpoint:
+        """See `Learner.state`."""
+        state = super().state()
+        return Checkpoint({**state.values, "each_once": self._each_once}, state.tensors)
+
+    def check(self, state: Checkpoint) -> None:
+        """See `Learner.check`."""
+        super().check(state)
+        if type(state.values.get("each_once")) is not bool:
+            raise CheckpointError(
+                "each_once: the checkpoint has no truth value; start from scratch"
+            )
+
+    def restore(self, state: Checkpoint) -> None:
+        """See `Learner.restore`."""
+        super().restore(state)
+        self._each_once = state.values["each_once"]
+
+    def _update(self) -> Tensor:
+        rows = drawn_rows(self.spec, self.name, self.step, num_examples=len(self.examples))
+        times = torch.ones(len(rows))
+        if self._each_once:
+            rows, times = torch.unique(rows, return_counts=True)
+        rows, weights = (one.to(self._device) for one in (rows, times / times.sum()))
+        loss = self._memory.updates.fit(
+            len(rows),
+            lambda size: self._gradients(rows, weights, size),
+            divisible=self._divisible,
+        )
+        with memory_errors("an update of the parameters"):
+            norm = nn.utils.clip_grad_norm_(self.suffix.parameters(), CLIP_NORM)
+            set_learning_rates(self._optimizer, self.spec, step=self.step)
+            self._optimizer.step()
+        # A gradient that is not finite has spoilt the parameters, whatever the loss still says.
+        return loss + 0 * norm.double()
+
+    def rehearse(self) -> None:
+        """Compute what an update of all examples at once, and a prediction of the first, compute.
+
+        Nothing is learnt, and no value is looked at: examples and suffix may lie on the meta
+        device.
+
+        Raises:
+            Exception: whatever a layer raises that cannot do it.
+        """
+        train_mode(self.suffix, batchnorm=self.spec.batchnorm)
+        rows = torch.arange(len(self.examples), device=self._device)
+        self._gradients(rows, torch.ones(len(rows), device=self._device), len(rows))
+        self._optimizer.zero_grad()
+        self.suffix.eval()
+        with torch.inference_mode():
+            logits = self.suffix(self.examples.at(rows[:1]).activations)
+            functional.log_softmax(logits, dim=1)
+
+    def _gradients(self, rows: Tensor, weights: Tensor, size: int) -> Tensor:
+        """Leave the gradients of the weighted loss of some examples; the loss, in nats.
+
+        Args:
+            rows: (B,) which examples.
+            weights: (B,) of their losses.
+            size: examples that are computed at a time.
+        """
+        self._optimizer.zero_grad()
+        place = (self.spec.seed, self.spec.repeat, self.name, self.step)
+        torch.manual_seed(derive_seed("noise", *place))
+        before = None if self.step else random_state(self._device)
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        for start in range(0, len(rows), size):
+            batch = self.examples.at(rows[start : start + size])
+            with autocast(self.spec.precision, self._device):
+                logits = self.suffix(batch.activations)
+            losses = functional.cross_entropy(
+                logits.float(),
+                batch.labels,
+                label_smoothing=self.spec.label_smoothing,
+                reduction="none",
+            )
+            loss = losses @ weights[start : start + size]
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        if before is not None:
+            unmoved = torch.equal(before, random_state(self._device))
+            self._each_once = self._divisible and unmoved
+        return total
+
+    def _knows_the_batch(self) -> bool:
+        """Whether statistics of a batch enter what is computed."""
+        return any(
+            module.training
+            for module in self.suffix.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        )
+
+    def log_probabilities(self, activations: Tensor) -> Tensor:
+        """(N, C) float64 on the CPU, in eval mode.
+
+        Raises:
+            DivergedError: a prediction is not finite.
+        """
+        self.suffix.eval()
+
+        def predict(rows: slice) -> Tensor:
+            logits = self.suffix(activations[rows].clone())
+            return functional.log_softmax(logits.double(), dim=1).cpu()
+
+        with torch.inference_mode(), autocast(self.spec.precision, self._device):
+            parts = self._memory.evaluation.over(len(activations), most=EVALUATED, attempt=predict)
+        result = torch.cat(parts)
+        if not bool(result.isfinite().all()):
+            raise DivergedError(f"a prediction at step {self.step} is no finite number")
+        return result
+
+
+class SuffixLearners:
+    """The learners of all folds, in lockstep; see `HeadLearners` for the same of heads alone.
+
+    Args:
+        learners: one a fold.
+    """
+
+    def __init__(self, learners: Sequence[SuffixLearner]) -> None:
+        self._learners = learners
+
+    @property
+    def suffixes(self) -> list[fx.GraphModule]:
+        """What is being trained, one a fold."""
+        return [learner.suffix for learner in self._learners]
+
+    @property
+    def step(self) -> int:
+        """Updates made by the one that is furthest."""
+        return max(learner.step for learner in self._learners)
+
+    def advance(
+        self, step: int, *, since: int | None = None, after_update: Callable[[], None] = nothing
+    ) -> float:
+        """Train until each has made `step` updates; their mean loss, see `Learner.advance`."""
+        losses = [
+            learner.advance(step, since=since, after_update=after_update)
+            for learner in self._learners
+        ]
+        return sum(losses) / len(losses)
+
+    def rehearse(self) -> None:
+        """See `SuffixLearner.rehearse`."""
+        for learner in self._learners:
+            learner.rehearse()
+
+    def state(self) -> Checkpoint:
+        """See `Learner.state`; the learners may have made different numbers of updates."""
+        return Checkpoint.of_parts({learner.name: learner.state() for learner in self._learners})
+
+    def check(self, state: Checkpoint) -> None:
+        """See `Learner.check`."""
+        for learner in self._learners:
+            learner.check(state.part(learner.name))
+
+    def restore(self, state: Checkpoint) -> None:
+        """See `Learner.restore`."""
+        for learner in self._learners:
+            learner.restore(state.part(learner.name))
+
+    def log_probabilities(self, parts: Sequence[Tensor], *, share: float = 1) -> list[Tensor]:
+        """What each learner makes of its part; see `HeadLearners.log_probabilities`."""
+        found = []
+        for learner, part in zip(self._learners, parts, strict=True):
+            with learner.at(share):
+                found.append(learner.log_probabilities(part))
+        return found
+
+    def settle(self, share: float) -> None:
+        """See `Learner.settle`."""
+        for learner in self._learners:
+            learner.settle(share)
