@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
 from orchestrator.recording import user_attributes
-from orchestrator.recording.journal import is_locked
 from orchestrator.recording.journal_format import reading_contents
 from orchestrator.recording.progress import StudyProgress, measure
 from orchestrator.recording.projection import load_studies
+from orchestrator.recording.state import SweepState, state_of
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.space import SearchSpace, load_space
 from trainable.spec.trial_spec import Metric
-
-
-class RunState(StrEnum):
-    """What a sweep is doing."""
-
-    RUNNING = "running"
-    UNFINISHED = "unfinished"
-    FINISHED = "finished"
 
 
 @dataclass(frozen=True)
@@ -40,7 +31,7 @@ class SweepStatus:
         losses: by trial (and repeat) that has not settled, how its newest process was lost.
     """
 
-    state: RunState
+    state: SweepState
     objective: Metric
     progress: list[StudyProgress]
     failures: dict[str, str]
@@ -57,13 +48,7 @@ def inspect(run: Run) -> SweepStatus:
     space = load_space(run.space)
     with reading_contents(run.journal):
         progress, failures, losses = _look(space, load_studies(run.path))
-    if is_locked(run.journal):
-        state = RunState.RUNNING
-    elif progress and all(study.finished for study in progress):
-        state = RunState.FINISHED
-    else:
-        state = RunState.UNFINISHED
-    return SweepStatus(state, space.objective, progress, failures, losses)
+    return SweepStatus(state_of(run, progress), space.objective, progress, failures, losses)
 
 
 def _look(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -17,14 +16,8 @@ import yaml
 
 from orchestrator.errors import SweepError
 from orchestrator.planning.preparation import Prepared, prepare_space, read_written_space
-from orchestrator.reading.answer import answer
-from orchestrator.reading.loading import load_run
-from orchestrator.reading.status import RunState, inspect
-from orchestrator.recording import user_attributes
 from orchestrator.recording.journal import SweepJournal
-from orchestrator.recording.progress import measure
-from orchestrator.recording.projection import load_studies
-from orchestrator.recording.savings import Savings, measure_savings
+from orchestrator.recording.state import SweepState, state_of
 from orchestrator.recording.stores import Place, mirrored
 from orchestrator.recording.sweep_directory import (
     Run,
@@ -34,9 +27,7 @@ from orchestrator.recording.sweep_directory import (
     write_manifest,
     write_text,
 )
-from orchestrator.recording.tables import SCHEMAS
 from orchestrator.running.background import BackgroundCall
-from orchestrator.running.broker.broker import Seconds
 from orchestrator.running.execution import Ended, View, execute
 from orchestrator.running.resume_checks import (
     check_data,
@@ -48,38 +39,35 @@ from orchestrator.running.resume_checks import (
 from orchestrator.signals import interrupted_between_imports
 from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import shipped_modules
+from trainable.data.labelled_images import LabelledImages
 
 if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked at
     from orchestrator.running.ray_tune.capacity import Capacity
 
-_log = logging.getLogger("sft_sweep")
-
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What came of running a sweep.
+class EndedSweep:
+    """A sweep on which this process has nothing more to do.
 
     Attributes:
         run: its directory.
-        failures: trials, finals and baselines that failed.
+        images: what it trained on; None if it was finished before, and nothing was read.
         signal: the signal that ended it early, or None.
-        answer: at most five lines for people.
-        report_problem: why there is no new report, or None.
-        savings: frozen computation that trials shared.
-        seconds: time spent in the broker.
-        duration_s: wall-clock time of this launch or resume.
+        start: when the launch or resume began, in seconds of `time.monotonic`.
     """
 
     run: Run
-    failures: int
+    images: LabelledImages | None
     signal: int | None
-    answer: list[str]
-    report_problem: str | None
-    savings: Savings
-    seconds: Seconds
-    duration_s: float
+    start: float
+
+    @property
+    def duration_s(self) -> float:
+        """Wall-clock time since the launch or resume began."""
+        return time.monotonic() - self.start
 
 
+@contextmanager
 def launch(
     space: SearchSpace,
     *,
@@ -87,8 +75,10 @@ def launch(
     root: Path | Place,
     address: str,
     viewing: Callable[[Prepared], AbstractContextManager[View]],
-) -> Outcome:
+) -> Iterator[EndedSweep]:
     """Run a sweep in a new directory under `root`, or one that is copied there.
+
+    What the block writes into the directory belongs to the sweep: it is copied with it.
 
     Args:
         space: what is asked.
@@ -112,7 +102,7 @@ def launch(
             with closing(opened) as journal:
                 stack.enter_context(mirrored(run.path))
                 ended = execute(run, prepared, journal, capacity=capacity, view=view)
-        return _outcome(run, prepared, ended, start=start)
+        yield _ended(run, prepared, ended, start)
 
 
 def begin(root: Path | Place, prepared: Prepared) -> tuple[Run, SweepJournal]:
@@ -135,10 +125,13 @@ def begin(root: Path | Place, prepared: Prepared) -> tuple[Run, SweepJournal]:
     return run, journal
 
 
-def resume(run: Run, *, address: str, view: View, accept_changes: bool = False) -> Outcome:
+@contextmanager
+def resume(
+    run: Run, *, address: str, view: View, accept_changes: bool = False
+) -> Iterator[EndedSweep]:
     """Do what is missing of a sweep: trials cut short, trials not yet tried, finalists.
 
-    Nothing is done to a finished sweep, but that damaged tables are made again.
+    Nothing is done to a finished sweep. What the block writes into the directory is copied with it.
 
     Args:
         run: the sweep.
@@ -153,21 +146,25 @@ def resume(run: Run, *, address: str, view: View, accept_changes: bool = False) 
         StorageError: no cluster, no room, or a store that fails before the first trial or at the
             end.
     """
+    start = time.monotonic()
     manifest = run.read_manifest()
-    finished = inspect(run).state is RunState.FINISHED
+    finished = state_of(run) is SweepState.FINISHED
     if not finished:
         check_release(run, manifest)
     check_space(run, manifest, load_space(run.space))
     with mirrored(run.path):
         if finished:
-            return _finished(run, start=time.monotonic())
-        return _go_on(run, manifest, address=address, view=view, accept_changes=accept_changes)
+            yield EndedSweep(run=run, images=None, signal=None, start=start)
+            return
+        prepared, ended = _go_on(
+            run, manifest, address=address, view=view, accept_changes=accept_changes
+        )
+        yield _ended(run, prepared, ended, start)
 
 
 def _go_on(
     run: Run, manifest: dict[str, Any], *, address: str, view: View, accept_changes: bool
-) -> Outcome:
-    start = time.monotonic()
+) -> tuple[Prepared, Ended]:
     with closing(SweepJournal(run.journal)) as journal:
         check_versions(run, manifest, accept=accept_changes)
         space = read_written_space(run.space)
@@ -179,7 +176,16 @@ def _go_on(
             check_data(run, manifest, found)
             update_manifest(run, manifest, found)
             ended = execute(run, prepared, journal, capacity=capacity, view=view)
-    return _outcome(run, prepared, ended, start=start)
+    return prepared, ended
+
+
+def _ended(run: Run, prepared: Prepared, ended: Ended, start: float) -> EndedSweep:
+    return EndedSweep(
+        run=run,
+        images=prepared.images,
+        signal=ended.signal,
+        start=start,
+    )
 
 
 @contextmanager
@@ -231,82 +237,3 @@ def _shipped(space: SearchSpace) -> list[ModuleType]:
     """The user's own code that the processes of trials need."""
     found = (module for backbone in space.custom.values() for module in shipped_modules(backbone))
     return list(dict.fromkeys(found))
-
-
-def _outcome(run: Run, prepared: Prepared, ended: Ended, *, start: float) -> Outcome:
-    """What the tables and the journal of a sweep say, now that it is not running; its report."""
-    problem = None if ended.signal is not None else _report(run, prepared)
-    return _read_outcome(
-        run,
-        prepared.space,
-        ended,
-        reported=ended.signal is None and problem is None,
-        problem=problem,
-        start=start,
-    )
-
-
-def _finished(run: Run, *, start: float) -> Outcome:
-    """What a sweep came to that was finished before; what is missing or damaged is made again."""
-    loaded = load_run(run.path)
-    for name in SCHEMAS:
-        loaded.read(name)
-    problem = None if run.report.is_file() else _report(run, _prepare_again(run))
-    return _read_outcome(
-        run,
-        load_space(run.space),
-        Ended(signal=None, seconds=Seconds()),
-        reported=run.report.is_file(),
-        problem=problem,
-        start=start,
-    )
-
-
-def _prepare_again(run: Run) -> Prepared:
-    """What a sweep that has begun was prepared with."""
-    return prepare_space(read_written_space(run.space), path=run.space, begun=True)
-
-
-def _read_outcome(
-    run: Run,
-    space: SearchSpace,
-    ended: Ended,
-    *,
-    reported: bool,
-    problem: str | None,
-    start: float,
-) -> Outcome:
-    studies = load_studies(run.path)
-    progress = measure(space, studies)
-    return Outcome(
-        run=run,
-        failures=sum(study.failures for study in progress),
-        signal=ended.signal,
-        answer=answer(
-            load_run(run.path).leaderboard.to_pylist(),
-            num_test=user_attributes.num_test(studies.values()),
-            run=run.argument,
-            report=str(run.report) if reported else None,
-        ),
-        report_problem=problem,
-        savings=measure_savings(studies.values()),
-        seconds=ended.seconds,
-        duration_s=time.monotonic() - start,
-    )
-
-
-def _report(run: Run, prepared: Prepared) -> str | None:
-    """Write the report; what kept it from being written, or None.
-
-    Whatever that is, the sweep is done and its tables are safe.
-    """
-    from orchestrator.reading.report import write_report
-
-    try:
-        write_report(run, run.report, images=prepared.images)
-    except Exception as error:
-        _log.exception("report: not written")
-        return (
-            f"{run.report}: not written: {error}. Try again with: sft-sweep report {run.argument}"
-        )
-    return None

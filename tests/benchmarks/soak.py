@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.reading.status import RunState, inspect
+from orchestrator.reading.status import inspect
 from orchestrator.recording.projection import load_studies
+from orchestrator.recording.state import SweepState
 from orchestrator.recording.sweep_directory import Run
 from tests.integration.faults import sweeps
 
@@ -113,7 +114,7 @@ def disturb(out: Path, *, kills: int, chance: random.Random) -> tuple[Path, Toll
             sweep.kill()
             toll.drivers += 1
         toll.look(path)
-        if inspect(Run(path)).state is RunState.FINISHED:
+        if inspect(Run(path)).state is SweepState.FINISHED:
             toll.problems.append("it was over before all kills were made; ask for fewer")
             return path, toll
         print(f"{toll.kills:3} kills, {len(toll.finished):3} pieces of work finished", flush=True)

@@ -56,12 +56,14 @@ def launch(
         plans.tell_notes(prepared)
         plans.show(prepared, as_json=json)
         return 0
+    from orchestrator.reading.outcome import conclude
     from orchestrator.running import launch
 
-    outcome = launch.launch(
+    with launch.launch(
         asked, preparing=preparing, root=root, address=address or "local", viewing=_viewing
-    )
-    return outcomes.show(outcome, as_json=json)
+    ) as ended:
+        outcome = conclude(ended.run, images=ended.images, interrupted=ended.signal is not None)
+    return outcomes.show(outcome, ended, as_json=json)
 
 
 @contextmanager

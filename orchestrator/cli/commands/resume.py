@@ -32,13 +32,17 @@ def resume(
     """
     from orchestrator.cli.output import outcomes
     from orchestrator.cli.output.progress_view import ProgressView
+    from orchestrator.reading.outcome import conclude
     from orchestrator.recording.sweep_directory import find_run
     from orchestrator.running import launch
     from orchestrator.space import load_space
 
     found = find_run(run, resuming=True)
-    with ProgressView(load_space(found.space)) as view:
-        outcome = launch.resume(
+    with (
+        ProgressView(load_space(found.space)) as view,
+        launch.resume(
             found, address=address or "local", view=view, accept_changes=accept_changes
-        )
-    return outcomes.show(outcome, as_json=json)
+        ) as ended,
+    ):
+        outcome = conclude(ended.run, images=ended.images, interrupted=ended.signal is not None)
+    return outcomes.show(outcome, ended, as_json=json)

@@ -19,6 +19,7 @@ def status(run: RunPath = None, *, json: Json = False) -> int:
     from orchestrator.cli.output.progress_view import progress_table
     from orchestrator.cli.output.render import print_rich
     from orchestrator.reading import status
+    from orchestrator.recording.state import SweepState
     from orchestrator.recording.sweep_directory import find_run
     from orchestrator.text import plain_lines
 
@@ -40,6 +41,6 @@ def status(run: RunPath = None, *, json: Json = False) -> int:
         print(plain_lines(f"{trial_id}: {reason}"))
     for trial_id, reason in seen.losses.items():
         print(plain_lines(f"{trial_id}: not settled; its newest process was lost: {reason}"))
-    if seen.state is status.RunState.UNFINISHED:
+    if seen.state is SweepState.UNFINISHED:
         print(f"Go on with: sft-sweep resume {found.argument}")
     return 0

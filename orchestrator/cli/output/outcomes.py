@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from orchestrator.text import plain_lines
 
 if TYPE_CHECKING:
-    from orchestrator.running.launch import Outcome
+    from orchestrator.reading.outcome import Outcome
+    from orchestrator.running.launch import EndedSweep
 
 FAILURES = 3
 
@@ -19,7 +20,7 @@ MOST_REASONS = 3
 """Reasons of failures that are printed."""
 
 
-def show(outcome: Outcome, *, as_json: bool) -> int:
+def show(outcome: Outcome, ended: EndedSweep, *, as_json: bool) -> int:
     """Print the leaderboard and the answer on stdout; return the exit code."""
     from orchestrator.cli.commands import leaderboard
     from orchestrator.cli.output import leaderboard_table
@@ -27,7 +28,7 @@ def show(outcome: Outcome, *, as_json: bool) -> int:
 
     loaded = load_run(outcome.run.path)
     rows = loaded.leaderboard.to_pylist()
-    code = _exit_code(outcome)
+    code = _exit_code(outcome, ended.signal)
     if as_json:
         print(
             json.dumps(
@@ -35,7 +36,7 @@ def show(outcome: Outcome, *, as_json: bool) -> int:
                     "run": outcome.run.given,
                     "exit_code": code,
                     "failures": outcome.failures,
-                    "duration_s": outcome.duration_s,
+                    "duration_s": ended.duration_s,
                     "answer": outcome.answer,
                     "leaderboard": rows,
                     "savings": asdict(outcome.savings),
@@ -53,7 +54,7 @@ def show(outcome: Outcome, *, as_json: bool) -> int:
             print(plain_lines(warning), file=sys.stderr)
     if outcome.failures:
         _show_failures(outcome)
-    if outcome.signal is not None:
+    if ended.signal is not None:
         print(
             f"Stopped early. Go on with: sft-sweep resume {outcome.run.argument}", file=sys.stderr
         )
@@ -72,7 +73,7 @@ def _show_failures(outcome: Outcome) -> None:
         print(plain_lines(f"  {count} x {reason}"), file=sys.stderr)
 
 
-def _exit_code(outcome: Outcome) -> int:
-    if outcome.signal is not None:
-        return 128 + outcome.signal
+def _exit_code(outcome: Outcome, signal: int | None) -> int:
+    if signal is not None:
+        return 128 + signal
     return FAILURES if outcome.failures else 0

@@ -21,8 +21,6 @@ import ray
 from packaging.requirements import Requirement
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-import orchestrator
-import trainable
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.running.ray_tune.cluster import admitted, check_answers, refused
 
@@ -239,8 +237,8 @@ def program(scratch: Path) -> list[Path]:
     about.mkdir()
     text = installed.read_text("METADATA") or installed.read_text("PKG-INFO")  # of a source tree
     (about / "METADATA").write_text(text or "", encoding="utf-8")
-    packages = (orchestrator, trainable)
-    return [about, *(Path(str(package.__file__)).parent for package in packages)]
+    specs = [find_spec(package) for package in ("orchestrator", "trainable")]
+    return [about, *(Path(str(spec.origin)).parent for spec in specs if spec is not None)]
 
 
 def dependencies() -> list[str]:

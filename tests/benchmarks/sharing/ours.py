@@ -11,6 +11,7 @@ from unittest import mock
 from orchestrator.planning.preparation import Prepared, prepare
 from orchestrator.planning.work import Loss
 from orchestrator.planning.work import Work as TrialResources
+from orchestrator.reading.outcome import Outcome, conclude
 from orchestrator.recording.tables import read_table
 from orchestrator.running import execution, launch
 from orchestrator.running.broker.broker import Broker
@@ -97,11 +98,12 @@ class Unseen:
         """Say nothing."""
 
 
-def _launch(prepared: Prepared, root: Path) -> launch.Outcome:
-    return launch.launch(
+def _launch(prepared: Prepared, root: Path) -> Outcome:
+    with launch.launch(
         prepared.space,
         preparing=lambda: prepared,
         root=root,
         address=LOCAL,
         viewing=lambda _: nullcontext(Unseen()),
-    )
+    ) as ended:
+        return conclude(ended.run, images=ended.images, interrupted=ended.signal is not None)

@@ -15,13 +15,13 @@ from orchestrator.cli.output import outcomes
 from orchestrator.reading.answer import answer
 from orchestrator.reading.export.choice import choose
 from orchestrator.reading.loading import load_run
+from orchestrator.reading.outcome import Outcome
 from orchestrator.reading.report import write_report
 from orchestrator.recording.leaderboard import build_leaderboard
 from orchestrator.recording.savings import Savings
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.recording.tables import SCHEMAS, read_table, write_table
-from orchestrator.running.broker.broker import Seconds
-from orchestrator.running.launch import Outcome
+from orchestrator.running.launch import EndedSweep
 from tests.builders.synthetic_sweeps import write_sweep as random_sweep
 from tests.builders.written_sweeps import write_sweep
 from tests.orchestrator.reading.report.test_report_numbers import Reader
@@ -57,17 +57,16 @@ def answer_of(sweep: Path) -> list[str]:
     return answer(load_run(sweep).leaderboard.to_pylist(), num_test=10, run="runs/x")
 
 
-def ended(sweep: Path) -> Outcome:
-    return Outcome(
+def shown(sweep: Path, *, as_json: bool) -> int:
+    outcome = Outcome(
         run=Run(sweep),
         failures=0,
-        signal=None,
         answer=answer_of(sweep),
         report_problem=None,
         savings=Savings(asked_flops=0.0, computed_flops=0.0, hits=0, misses=0, warnings=()),
-        seconds=Seconds(),
-        duration_s=1.0,
     )
+    ended = EndedSweep(run=outcome.run, images=None, signal=None, start=0.0)
+    return outcomes.show(outcome, ended, as_json=as_json)
 
 
 @pytest.mark.parametrize("probe", [0.9, 0.8], ids=["beats every trial", "ties with the best"])
@@ -81,14 +80,14 @@ def test_a_probe_that_no_trial_beats_is_recommended_everywhere(
         "over it; cannot be told apart from"
     )
 
-    assert outcomes.show(ended(sweep), as_json=False) == 0
+    assert shown(sweep, as_json=False) == 0
     out = capsys.readouterr().out
     assert use in out
     assert gains_nothing in out
     rows = [line.split() for line in out.splitlines()]
     assert ["5", "1", PROBE, "probe", "b"] in [row[:5] for row in rows]
 
-    assert outcomes.show(ended(sweep), as_json=True) == 0
+    assert shown(sweep, as_json=True) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["answer"][0].startswith(use)
     assert gains_nothing in said["answer"][0]

@@ -58,15 +58,15 @@ def launched(
         return Ended(signal=None, seconds=Seconds())
 
     monkeypatch.setattr(launch, "execute", execute)
-    monkeypatch.setattr(launch, "_outcome", lambda *_, **__: None)
     space = read_space(LOWDATA)
-    launch.launch(
+    with launch.launch(
         space,
         preparing=preparing,
         root=root,
         address="local",
         viewing=lambda _: nullcontext(None),  # type: ignore[arg-type]
-    )
+    ) as ended:
+        assert ended.signal is None
     return room.log
 
 

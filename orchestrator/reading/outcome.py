@@ -1,0 +1,87 @@
+"""What a sweep came to when a launch or a resume ends: its answer and its report."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from orchestrator.reading.answer import answer
+from orchestrator.reading.loading import load_run
+from orchestrator.recording import user_attributes
+from orchestrator.recording.progress import measure
+from orchestrator.recording.projection import load_studies
+from orchestrator.recording.savings import Savings, measure_savings
+from orchestrator.recording.sweep_directory import Run
+from orchestrator.recording.tables import SCHEMAS
+from orchestrator.space import load_space
+from trainable.data.labelled_images import LabelledImages
+
+_log = logging.getLogger("sft_sweep")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a sweep came to.
+
+    Attributes:
+        run: its directory.
+        failures: trials, finals and baselines that failed.
+        answer: at most five lines for people.
+        report_problem: why there is no new report, or None.
+        savings: frozen computation that trials shared.
+    """
+
+    run: Run
+    failures: int
+    answer: list[str]
+    report_problem: str | None
+    savings: Savings
+
+
+def conclude(run: Run, *, images: LabelledImages | None, interrupted: bool) -> Outcome:
+    """What a sweep came to, with its report written where the sweep is finished.
+
+    Args:
+        run: the sweep.
+        images: what it trained on, for the report; None for a sweep that was finished before, whose
+            tables and report are made again only where they are missing or damaged.
+        interrupted: whether a signal ended the sweep; then no report is written.
+    """
+    problem = None
+    if images is None:
+        loaded = load_run(run.path)
+        for name in SCHEMAS:
+            loaded.read(name)
+    if not interrupted and (images is not None or not run.report.is_file()):
+        problem = _write_report(run, images)
+    reported = not interrupted and problem is None
+    studies = load_studies(run.path)
+    return Outcome(
+        run=run,
+        failures=sum(study.failures for study in measure(load_space(run.space), studies)),
+        answer=answer(
+            load_run(run.path).leaderboard.to_pylist(),
+            num_test=user_attributes.num_test(studies.values()),
+            run=run.argument,
+            report=str(run.report) if reported else None,
+        ),
+        report_problem=problem,
+        savings=measure_savings(studies.values()),
+    )
+
+
+def _write_report(run: Run, images: LabelledImages | None) -> str | None:
+    """Write the report; what kept it from being written, or None.
+
+    Whatever that is, the sweep is done and its tables are safe.
+    """
+    from orchestrator.reading.report import write_report
+
+    try:
+        write_report(run, run.report, images=images)
+    except Exception as error:
+        _log.exception("report: not written")
+        return (
+            f"{run.report}: not written: {error}. Try again with: sft-sweep report {run.argument}"
+        )
+    return None
