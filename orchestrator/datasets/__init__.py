@@ -17,7 +17,7 @@ from orchestrator.datasets.checks import (
 )
 from orchestrator.datasets.image_reader import Demand, Reading, touch_all_drawn
 from orchestrator.datasets.listing import Listing, Note
-from orchestrator.datasets.test_split import TestSplitter
+from orchestrator.datasets.test_split import SplitAssigner
 from orchestrator.space import (
     ALL_BITS,
     DatasetSection,
@@ -109,16 +109,16 @@ def _read(
     keep_val: bool,
 ) -> Dataset:
     reading = Reading(listing)
-    drawing = TestSplitter(listing, share=section.test, seed=demand.seed, keep_val=keep_val)
+    assigner = SplitAssigner(listing, share=section.test, seed=demand.seed, keep_val=keep_val)
 
     def is_touched(row: int, digest: bytes) -> bool:
-        return drawing.place(row, digest) or demand.everything
+        return assigner.place(row, digest) or demand.everything
 
     def too_many_broken() -> bool:
         return reading.has_more_broken(section.max_bad_fraction)
 
     def is_in_pool(row: int) -> bool:
-        return bool(drawing.split[row] == Split.POOL)
+        return bool(assigner.split[row] == Split.POOL)
 
     reading.hash_all(is_touched, is_in_pool)
     value_range, told = _value_range(section.bits, reading.extents)
@@ -126,17 +126,17 @@ def _read(
         *listing.notes,
         *note_groups(listing),
         *note_unlabelled(listing),
-        *drawing.notes,
+        *assigner.notes,
     ]
     if not too_many_broken():  # or else what a split lacks follows from that
-        notes += _check(reading.images(drawing.split), drawing, listing, problems)
+        notes += _check(reading.images(assigner.split), assigner, listing, problems)
     if not len(problems):
-        touch_all_drawn(reading, drawing.split, demand, stop=too_many_broken)
+        touch_all_drawn(reading, assigner.split, demand, stop=too_many_broken)
     if too_many_broken():
         problems.add(("dataset", "max_bad_fraction"), reading.complaint(section.max_bad_fraction))
     problems.raise_if_any(given)
     return Dataset(
-        images=reading.finish(drawing.split, value_range=value_range),
+        images=reading.finish(assigner.split, value_range=value_range),
         notes=(*notes, *told, *reading.notes()),
     )
 
@@ -180,10 +180,10 @@ def _note_outliers(extents: Sequence[ValueRange], whole: ValueRange) -> list[Not
 
 
 def _check(
-    images: LabelledImages, drawing: TestSplitter, listing: Listing, problems: Problems
+    images: LabelledImages, assigner: SplitAssigner, listing: Listing, problems: Problems
 ) -> list[Note]:
     """What is wrong with the images as they are split, before any of the pool is kept."""
     notes = check_split(images, problems)
-    if drawing.is_own:
+    if assigner.is_own:
         check_groups(images, listing.group_names, problems)
     return notes + check_duplicates(images, problems)

@@ -10,7 +10,7 @@ from orchestrator.space import DEFAULT_TEST_SHARE
 from trainable.data.labelled_images import Split
 
 
-class TestSplitter:
+class SplitAssigner:
     """Assigns the images of a listing to splits while they are read.
 
     The data's own test split is used where there is one and no share is given. Otherwise each

@@ -42,7 +42,7 @@ class Block(nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shelf", [TORCHVISION, TIMM], ids=["torchvision", "timm"])
+@pytest.mark.parametrize("registry", [TORCHVISION, TIMM], ids=["torchvision", "timm"])
 def test_a_sweep_over_four_families_runs_through(
     launch_in: Callable[..., Launched], registry: list[str]
 ) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orchestrator.datasets.image_reader import Demand, Reading, touch_all_drawn
 from orchestrator.datasets.listing import Ints, Listing
-from orchestrator.datasets.test_split import TestSplitter
+from orchestrator.datasets.test_split import SplitAssigner
 from tests.orchestrator.datasets.conftest import encoded
 from trainable.data.labelled_images import LabelledImages, Split
 from trainable.data.subsets import draw_subset
@@ -49,12 +49,12 @@ def read_all(
     seed: int = 0,
 ) -> LabelledImages:
     listing = listing_of(names, groups, broken=broken)
-    drawing = TestSplitter(listing, share=0.3, seed=seed, keep_val=False)
+    assigner = SplitAssigner(listing, share=0.3, seed=seed, keep_val=False)
     reading = Reading(listing)
-    reading.hash_all(drawing.place)
+    reading.hash_all(assigner.place)
     demand = Demand(budgets=(budget or LabelBudget(),), repeats=2, seed=seed)
-    touch_all_drawn(reading, drawing.split, demand, stop=lambda: False)
-    return reading.finish(drawing.split)
+    touch_all_drawn(reading, assigner.split, demand, stop=lambda: False)
+    return reading.finish(assigner.split)
 
 
 names_of_images = st.lists(

@@ -231,7 +231,7 @@ def parameters(one: SuffixLearner) -> Tensor:
 
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize(
-    "knobs",
+    "settings",
     [
         {"optimizer": "sgd"},
         {"optimizer": "sgd", "label_smoothing": 0.2, "weight_decay": 0.1, "lr": 0.5},
@@ -306,7 +306,7 @@ def heads(**settings: Any) -> HeadLearners:
     )
 
 
-@pytest.mark.parametrize("knobs", [{"optimizer": "sgd", "lr": 0.5}, {"head_init": "logistic"}])
+@pytest.mark.parametrize("settings", [{"optimizer": "sgd", "lr": 0.5}, {"head_init": "logistic"}])
 def test_heads_learn_from_pieces_what_they_learn_from_whole_batches(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:

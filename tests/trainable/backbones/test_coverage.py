@@ -69,7 +69,7 @@ SHELVES: dict[str, tuple[Callable[[], nn.Module], Callable[[State, Path], Backbo
 }
 
 
-@pytest.mark.parametrize("shelf", SHELVES)
+@pytest.mark.parametrize("registry", SHELVES)
 @pytest.mark.parametrize(
     "lost",
     [
@@ -92,7 +92,7 @@ def test_a_file_that_lacks_what_is_built_as_ones_and_zeros_is_refused(
         load_from(state, tmp_path / "w.safetensors").traced(SIZE)
 
 
-@pytest.mark.parametrize("shelf", SHELVES)
+@pytest.mark.parametrize("registry", SHELVES)
 def test_a_file_under_other_names_is_refused_with_what_is_left_over(
     registry: str, tmp_path: Path
 ) -> None:
@@ -106,7 +106,7 @@ def test_a_file_under_other_names_is_refused_with_what_is_left_over(
         load_from(state, tmp_path / "w.safetensors").traced(SIZE)
 
 
-@pytest.mark.parametrize("shelf", SHELVES)
+@pytest.mark.parametrize("registry", SHELVES)
 def test_neither_the_head_nor_counts_of_updates_have_to_be_in_a_file(
     registry: str, tmp_path: Path
 ) -> None:

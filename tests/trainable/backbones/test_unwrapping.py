@@ -140,7 +140,7 @@ WRAPPINGS: dict[str, tuple[Callable[[State, str], Any], str]] = {
 
 
 @pytest.mark.parametrize(
-    ("shelf", "wrapping"), combined(WRAPPINGS, everywhere={"Lightning", "both", "MoCo"})
+    ("registry", "wrapping"), combined(WRAPPINGS, everywhere={"Lightning", "both", "MoCo"})
 )
 def test_the_part_that_fits_is_found_and_told(registry: str, wrapping: str, tmp_path: Path) -> None:
     make, head, load = SHELVES[registry]
@@ -153,7 +153,7 @@ def test_the_part_that_fits_is_found_and_told(registry: str, wrapping: str, tmp_
         assert np.array_equal(weights.arrays[name], entry)
 
 
-@pytest.mark.parametrize("shelf", SHELVES)
+@pytest.mark.parametrize("registry", SHELVES)
 def test_the_same_weights_in_a_wrapping_have_the_same_key(registry: str, tmp_path: Path) -> None:
     make, _, load = SHELVES[registry]
     state = make().state_dict()
@@ -194,7 +194,7 @@ TWICE: dict[str, tuple[Callable[[State], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("shelf", "file"), combined(TWICE, everywhere={"timm's own training"}))
+@pytest.mark.parametrize(("registry", "file"), combined(TWICE, everywhere={"timm's own training"}))
 def test_parts_that_fit_and_differ_are_named_and_can_be_chosen(
     registry: str, file: str, tmp_path: Path
 ) -> None:
@@ -225,7 +225,7 @@ def test_a_file_with_a_number_sign_in_its_name_is_itself(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("shelf", "other"),
+    ("registry", "other"),
     combined(
         ["classifier.weight", "{head}.1.weight", "projector.0.weight"],
         everywhere={"classifier.weight"},
@@ -252,7 +252,7 @@ def test_floats_of_any_width_are_read(kind: torch.dtype, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("shelf", "deeper"),
+    ("registry", "deeper"),
     [
         ("torchvision", "stage2.9.branch1.0.weight"),
         ("timm", "layer1.7.conv1.weight"),

@@ -68,7 +68,7 @@ def learners(spec: TrialSpec) -> list[SuffixLearner]:
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "settings",
     [
         {},
         {"optimizer": "sgd", "weight_decay": 0.1, "lr": 0.3},

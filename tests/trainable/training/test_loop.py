@@ -78,7 +78,7 @@ class Keeper:
         return [Checkpoint.from_files(*files) for files in self.files]
 
 
-@pytest.mark.parametrize("knobs", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_reports_after_any_update_are_those_of_an_undisturbed_trial(
     digit_images: LabelledImages, strokes: Backbone, noisy: Backbone, settings: dict[str, Any]
 ) -> None:
@@ -121,7 +121,7 @@ def test_reports_from_a_checkpoint_of_the_start_are_those_of_an_undisturbed_tria
     assert numbers(resumed) == undisturbed
 
 
-@pytest.mark.parametrize("knobs", ["adamw", "batch statistics", "heads alone", "dropout"])
+@pytest.mark.parametrize("settings", ["adamw", "batch statistics", "heads alone", "dropout"])
 def test_a_refit_after_any_update_predicts_as_an_undisturbed_one(
     digit_images: LabelledImages, strokes: Backbone, noisy: Backbone, settings: str
 ) -> None:
@@ -219,7 +219,7 @@ def made(digit_images: LabelledImages, strokes: Backbone) -> Checkpoint:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "message"),
+    ("settings", "message"),
     [
         ({"lr": 1e-3}, r"^spec\.lr: the checkpoint is of 0\.003; this training has 0\.001; start"),
         ({"freeze_depth": 0.5}, r"spec\.freeze_depth"),

@@ -523,7 +523,7 @@ def test_gradients_are_clipped(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "frozen", "learns"),
+    ("settings", "frozen", "learns"),
     [
         ({"train_blocks": "6-7"}, 5, {"blocks.4", "blocks.5", "head"}),
         ({"train_blocks": "3-3"}, 2, {"blocks.1", "head"}),

@@ -273,7 +273,7 @@ def test_what_is_no_cluster_is_told_and_not_waited_for(tmp_path: Path) -> None:
         from orchestrator.errors import StorageError
         from orchestrator.running.ray_tune import access_check
         from orchestrator.running.ray_tune.cluster import cluster
-        handshake.TIMEOUT_S = 1.0
+        access_check.TIMEOUT_S = 1.0
         with socket.create_server(("127.0.0.1", 0)) as something:
             try:
                 with cluster("127.0.0.1:%d" % something.getsockname()[1]):
