@@ -26,7 +26,7 @@ def describe(device: torch.device) -> str:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """`fp32` or `bf16` for the knob `precision`, `auto` included."""
+    """`fp32` or `bf16` for the setting `precision`, `auto` included."""
     if precision != "auto":
         return precision
     return "bf16" if device.type == "cuda" else "fp32"

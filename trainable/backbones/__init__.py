@@ -1,4 +1,4 @@
-"""The shelf of backbones: `NAME[@WEIGHTS]` -> weights as arrays -> a model ready to be cut.
+"""The registry of backbones: `NAME[@WEIGHTS]` -> weights as arrays -> a model ready to be cut.
 
 `load_weights` touches files and the network and belongs to the driver; a `Backbone` is made from
 what it returns, anywhere, without files. One module a source of backbones: `shipped`,

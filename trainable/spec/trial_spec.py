@@ -186,7 +186,7 @@ class TrialSpec:
         augment: random views of the training images; None for the images as they are.
         repeat: which draw of the labelled subset.
         seed: of the sweep.
-        steps, ...: the knobs of `SETTINGS`.
+        steps, ...: the settings of `SETTINGS`.
 
     Raises:
         SpecError: with every problem found, one a line.
@@ -258,7 +258,7 @@ class TrialSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialSpec:
-        """The spec written by `to_json`; knobs left out take their defaults.
+        """The spec written by `to_json`; settings left out take their defaults.
 
         Raises:
             SpecError: an unknown or missing key, or a value that is not allowed.

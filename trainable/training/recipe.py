@@ -32,19 +32,19 @@ _NORMS = (
 
 
 def resolve_batch_size(batch_size: int | str, num_train: int) -> int:
-    """Images per update for the knob `batch_size`, `auto` included."""
+    """Images per update for the setting `batch_size`, `auto` included."""
     return min(64, max(16, num_train)) if batch_size == "auto" else int(batch_size)
 
 
 def resolve_batchnorm(batchnorm: str, num_train: int) -> str:
-    """`eval` or `train` for the knob `batchnorm`, `auto` included."""
+    """`eval` or `train` for the setting `batchnorm`, `auto` included."""
     if batchnorm != "auto":
         return batchnorm
     return "train" if num_train >= BATCHNORM_TRAIN_FROM else "eval"
 
 
 def resolve_head_init(head_init: str) -> str:
-    """`zero` or `logistic` for the knob `head_init`, `auto` included."""
+    """`zero` or `logistic` for the setting `head_init`, `auto` included."""
     return "logistic" if head_init == "auto" else head_init
 
 

@@ -34,7 +34,7 @@ class SuffixLearner(Learner):
         head: name of the head within it.
         examples: to learn from.
         name: tells this learner's random draws from those of its siblings, such as `fold0`.
-        spec: the resolved recipe: no knob is `auto`.
+        spec: the resolved recipe: no setting is `auto`.
         depth_of: for every parameter its distance from the head, in boundaries.
         learning: names of the parameters of the suffix that learn; None for all.
         initial_head: what the head starts as; None for what it is in the suffix.

@@ -1,4 +1,4 @@
-"""`sft-sweep backbones`: what is on the shelf, and where each can be cut."""
+"""`sft-sweep backbones`: which backbones there are, and where each can be cut."""
 
 from __future__ import annotations
 

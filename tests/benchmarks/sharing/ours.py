@@ -47,7 +47,7 @@ def run_trials(path: Path) -> Measured:
     before_s = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder:
         with (
-            mock.patch.object(execution, "StudyBroker", TrialsBroker),
+            mock.patch.object(execution, "Broker", TrialsBroker),
             mock.patch.object(StudyQueue, "_final_work", return_value=[]),
         ):
             outcome = _launch(prepared, Path(folder))
