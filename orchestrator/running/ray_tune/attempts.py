@@ -204,7 +204,7 @@ class Attempts(NotPickled):
                     self._kill(out, Failure.HUNG)
 
     def _ask_for_silence(self, now: float) -> dict[str, float] | None:
-        """What the checkpoint actor answered to the question before; the driver never waits for it."""
+        """The answer to the previous question; the driver never waits for it."""
         if self._checkpoint_actor is None:
             return {}
         answer = None

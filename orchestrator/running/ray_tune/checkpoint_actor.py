@@ -84,7 +84,7 @@ class CheckpointActor:
 
 
 def start_checkpoint_actor(folder: Path) -> Any:
-    """A handle of a checkpoint actor on this machine, which lives as long as the handle and starts anew."""
+    """A handle of a new actor on this machine, which lives as long as the handle and restarts."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return (
         ray.remote(CheckpointActor)
