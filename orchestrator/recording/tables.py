@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.errors import StorageError
+from orchestrator.recording.column_descriptions import COLUMN_DESCRIPTIONS, TABLE_DESCRIPTIONS
 from orchestrator.recording.sealing import is_broken, sealed
 from trainable.atomic_files import atomic_write
 
@@ -157,13 +158,19 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
 SCHEMAS: Mapping[str, pa.Schema] = {
     name: pa.schema(
         [
-            pa.field(column, kind, nullable=column not in KEYS[name])
+            pa.field(
+                column,
+                kind,
+                nullable=column not in KEYS[name],
+                metadata=COLUMN_DESCRIPTIONS[name][column].to_metadata(),
+            )
             for column, kind in kinds.items()
-        ]
+        ],
+        metadata={"description": TABLE_DESCRIPTIONS[name]},
     )
     for name, kinds in _COLUMNS.items()
 }
-"""The columns of each table in their order. Labels are class names; params and spec are JSON."""
+"""The columns of each table in their order; the metadata of each says what it means."""
 
 
 def table_path(directory: Path, name: str) -> Path:

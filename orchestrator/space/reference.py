@@ -1,4 +1,4 @@
-"""Every key of a search-space file, for the README's table."""
+"""Every key of a search-space file, for the tables in docs/search-space.md."""
 
 from __future__ import annotations
 
@@ -161,15 +161,3 @@ def _kinds(
 
 def _spelled(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def keys_table() -> str:
-    """The README's table of every key, in Markdown."""
-    rows = [KnownKey("key", "type", "default", "what it is"), *known_keys()]
-    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
-    lines.insert(1, "| --- | --- | --- | --- |")
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(keys_table())

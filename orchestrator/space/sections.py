@@ -1,6 +1,6 @@
 """The sections of a search-space file, apart from `search:`, `training:` and `dataset:`.
 
-Each field carries its `Rule`: what it may be, and its line in the README's table. A section with
+Each field carries its `Rule`: what it may be, and its line in docs/search-space.md. A section with
 kinds (sampler, pruner) has one model a kind, found by the word that names the kind.
 """
 

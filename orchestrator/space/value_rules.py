@@ -43,7 +43,7 @@ class Rule:
     """What one key may be.
 
     Attributes:
-        help: one line for the README's table.
+        help: one line for docs/search-space.md.
         low: smallest number allowed; None where words alone are allowed.
         high: largest number allowed; None for no limit.
         low_excluded: whether `low` itself is refused.

@@ -1,6 +1,6 @@
 """The one table of what can be set about training.
 
-The search-space file, its messages and the README read their checks, defaults and texts from it.
+Search-space files, their messages and the documentation take checks, defaults and texts from it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Setting:
         low_excluded: whether `low` itself is refused.
         integer: whether numbers have to be whole.
         words: texts allowed, beside or instead of a number.
-        help: one line for the README's table.
+        help: one line for docs/search-space.md.
     """
 
     default: int | float | str
@@ -36,7 +36,7 @@ class Setting:
 
     @property
     def allowed(self) -> str:
-        """The allowed values in words, for messages and the README."""
+        """The allowed values in words, for messages and the documentation."""
         parts = []
         if self.low is not None:
             kind = "a whole number" if self.integer else "a number"

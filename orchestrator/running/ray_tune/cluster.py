@@ -38,7 +38,7 @@ LOCAL = "local"
 
 OPEN = (
     "this cluster is open: whoever reaches it can run code on it. Start it with "
-    "RAY_AUTH_MODE=token on every node; see the README's section on security"
+    "RAY_AUTH_MODE=token on every node; see docs/security.md"
 )
 
 _log = logging.getLogger("sft_sweep")

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.errors import StorageError
+from orchestrator.recording.column_descriptions import COLUMN_DESCRIPTIONS
 from orchestrator.recording.tables import KEYS, SCHEMA_VERSION, SCHEMAS, read_table, write_table
 
 NOON = dt.datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=dt.UTC)
@@ -289,3 +290,33 @@ def test_interrupted_write_leaves_no_temporary_file(
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"gone.finals\.parquet: not written .*No such file"):
         write_table(tmp_path / "gone", "finals", [])
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_table_and_each_of_its_columns_says_what_it_means(name: str, tmp_path: Path) -> None:
+    write_table(tmp_path, name, [_filled(name, 0)])
+    written = pq.read_schema(tmp_path / f"{name}.parquet")
+    assert written.metadata[b"description"]
+    assert all(field.metadata[b"description"] for field in written)
+
+
+def test_columns_of_times_sizes_and_shares_name_their_unit() -> None:
+    units = {
+        field.name: field.metadata.get(b"unit", b"").decode()
+        for schema in SCHEMAS.values()
+        for field in schema
+    }
+    suffixes = {"_s": "s", "_bytes": "bytes", "_fraction": "share, 0 to 1", "_at": "UTC"}
+    checked = [
+        (column, unit, suffixes[suffix])
+        for column, unit in units.items()
+        for suffix in suffixes
+        if column.endswith(suffix)
+    ]
+    assert len(checked) > 8
+    assert all(unit == expected for _, unit, expected in checked), checked
+
+
+def test_no_description_is_of_a_column_that_does_not_exist() -> None:
+    described = {column for columns in COLUMN_DESCRIPTIONS.values() for column in columns}
+    assert described == {column for schema in SCHEMAS.values() for column in schema.names}

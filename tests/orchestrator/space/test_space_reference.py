@@ -1,4 +1,4 @@
-"""The README's table of keys against what the reader takes."""
+"""The keys that the documentation lists against what the reader takes."""
 
 from collections.abc import Callable
 
