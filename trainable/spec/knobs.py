@@ -75,7 +75,9 @@ def block_range(value: object) -> tuple[int, int] | None:
 
 
 KNOBS: Mapping[str, Knob] = {
-    "steps": Knob(default=200, low=1, integer=True, help="optimizer updates of a trial"),
+    "steps": Knob(
+        default=200, low=1, integer=True, help="optimizer updates of a trial, in each fold"
+    ),
     "reports": Knob(
         default=5,
         low=1,
@@ -91,7 +93,9 @@ KNOBS: Mapping[str, Knob] = {
     ),
     "optimizer": Knob(default="adamw", words=("adamw", "sgd"), help="sgd has momentum 0.9"),
     "weight_decay": Knob(
-        default=0.01, low=0.0, help="AdamW's, or SGD's L2; never on biases and normalisation"
+        default=0.01,
+        low=0.0,
+        help="AdamW's, or SGD's L2 penalty; never on biases and normalisation",
     ),
     "layer_decay": Knob(
         default=1.0,
@@ -109,7 +113,7 @@ KNOBS: Mapping[str, Knob] = {
     "head_init": Knob(
         default="auto",
         words=("auto", "logistic", "zero"),
-        help="what the head starts as; logistic: the linear probe on the same labels; auto: that",
+        help="start of the head; logistic: the linear probe on the same labels; auto: logistic",
     ),
     "interpolation": Knob(
         default="auto",
@@ -122,7 +126,7 @@ KNOBS: Mapping[str, Knob] = {
     "batchnorm": Knob(
         default="auto",
         words=("auto", "eval", "train"),
-        help="of the trained part; auto: eval below 500 training images",
+        help="mode of BatchNorm in the trained part; auto: eval below 500 training images",
     ),
     "trainable": Knob(
         default="all",
@@ -139,7 +143,7 @@ KNOBS: Mapping[str, Knob] = {
     "precision": Knob(
         default="auto",
         words=("auto", "fp32", "bf16"),
-        help="of the forward pass; auto: bf16 autocast on a GPU, fp32 on a CPU",
+        help="number format of the forward pass; auto: bf16 autocast on a GPU, fp32 on a CPU",
     ),
 }
 """The keys of `training:` in a search-space file; each may be an axis of `search:` instead."""
