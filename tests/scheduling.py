@@ -30,6 +30,7 @@ SHARED = {
     "one small sweep": (
         "tests/integration/test_launch.py",
         "tests/integration/test_export.py",
+        "tests/integration/test_quickstart.py",
         "tests/integration/test_report_in_browser.py",
     ),
     "one running cluster": ("tests/orchestrator/running/ray_tune/",),

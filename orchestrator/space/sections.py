@@ -235,12 +235,12 @@ class PlainSection(Section):
             low_excluded=True,
         ),
     ] = 60.0
-    seed: Annotated[int, Rule(help="of every random draw", low=0, integer=True)] = 0
+    seed: Annotated[int, Rule(help="seed of every random draw", low=0, integer=True)] = 0
     cache: Annotated[
         CacheMode,
         Rule(
-            help="whether what frozen prefixes yield is kept on disk, for other trials and later "
-            "sweeps: where it pays, wherever it can be, or not at all",
+            help="which activations of frozen prefixes are kept on disk for other trials and later "
+            "sweeps: those for which it pays, all that fit, or none",
             words=tuple(CacheMode),
         ),
     ] = CacheMode.AUTO

@@ -75,7 +75,9 @@ def block_range(value: object) -> tuple[int, int] | None:
 
 
 SETTINGS: Mapping[str, Setting] = {
-    "steps": Setting(default=200, low=1, integer=True, help="optimizer updates of a trial"),
+    "steps": Setting(
+        default=200, low=1, integer=True, help="optimizer updates of a trial, in each fold"
+    ),
     "reports": Setting(
         default=5,
         low=1,
@@ -91,7 +93,9 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "optimizer": Setting(default="adamw", words=("adamw", "sgd"), help="sgd has momentum 0.9"),
     "weight_decay": Setting(
-        default=0.01, low=0.0, help="AdamW's, or SGD's L2; never on biases and normalisation"
+        default=0.01,
+        low=0.0,
+        help="AdamW's, or SGD's L2 penalty; never on biases and normalisation",
     ),
     "layer_decay": Setting(
         default=1.0,
@@ -109,7 +113,7 @@ SETTINGS: Mapping[str, Setting] = {
     "head_init": Setting(
         default="auto",
         words=("auto", "logistic", "zero"),
-        help="what the head starts as; logistic: the linear probe on the same labels; auto: that",
+        help="start of the head; logistic: the linear probe on the same labels; auto: logistic",
     ),
     "interpolation": Setting(
         default="auto",
@@ -122,7 +126,7 @@ SETTINGS: Mapping[str, Setting] = {
     "batchnorm": Setting(
         default="auto",
         words=("auto", "eval", "train"),
-        help="of the trained part; auto: eval below 500 training images",
+        help="mode of BatchNorm in the trained part; auto: eval below 500 training images",
     ),
     "trainable": Setting(
         default="all",
@@ -139,7 +143,7 @@ SETTINGS: Mapping[str, Setting] = {
     "precision": Setting(
         default="auto",
         words=("auto", "fp32", "bf16"),
-        help="of the forward pass; auto: bf16 autocast on a GPU, fp32 on a CPU",
+        help="number format of the forward pass; auto: bf16 autocast on a GPU, fp32 on a CPU",
     ),
 }
 """The keys of `training:` in a search-space file; each may be an axis of `search:` instead."""

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -239,11 +238,3 @@ def test_an_interrupt_ends_a_query_at_once(tmp_path: Path, where: str) -> None:
     assert time.monotonic() - began < 10
     assert "Traceback" not in err
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
-
-
-def test_the_questions_of_the_readme_have_answers(one: LoadedRun) -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-    questions = re.findall(r'^    sft-sweep query "(.*)"$', readme, flags=re.MULTILINE)
-    assert len(questions) == 5
-    for sql in questions:
-        assert ask(sql, one), sql
