@@ -7,8 +7,9 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.errors import StorageError
 from orchestrator.planning.gpu_memory import heaviest_trials
@@ -28,6 +29,7 @@ from orchestrator.throttle import Throttled
 
 if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked at
     from orchestrator.running.ray_tune.capacity import Capacity
+    from orchestrator.running.ray_tune.object_store import SharedObjects
 
 TABLES_EVERY_S = 5.0
 """Shortest time between two writings of the tables while a sweep runs, in seconds."""
@@ -61,109 +63,179 @@ class Ended:
     seconds: Seconds
 
 
-def execute(
-    run: Run, prepared: Prepared, journal: SweepJournal, *, capacity: Capacity, view: View
-) -> Ended:
-    """Do all the work that a sweep's journal lacks, and write its tables.
+class SweepExecution:
+    """All the work that a sweep's journal lacks, done on a cluster.
 
-    Raises:
-        StorageError: something cannot be written, or the head of the cluster was lost.
+    Args:
+        run: directory of the sweep.
+        prepared: what it was planned with.
+        journal: of the sweep, open for writing.
+        capacity: how much fits on the cluster at once.
+        view: shows how far the sweep is.
     """
-    from orchestrator.running.ray_tune.actor import FineTuneActor
-    from orchestrator.running.ray_tune.attempts import Attempts, NotStartedError
-    from orchestrator.running.ray_tune.checkpoint_actor import start_checkpoint_actor
-    from orchestrator.running.ray_tune.gpu_packing import pack_gpu
-    from orchestrator.running.ray_tune.head_watch import watching_head
-    from orchestrator.running.ray_tune.object_store import put_objects
-    from orchestrator.running.ray_tune.run import run_work
-    from orchestrator.running.ray_tune.stopper import SweepStopper
 
-    space, plan = prepared.space, prepared.plan
-    start, hours = time.monotonic(), prepared.space.limits.hours
-    control = SweepStopper()
-    go_on = f"What has finished is kept; go on with: sft-sweep resume {run.argument}"
-    lost = StorageError(f"the head of the Ray cluster does not answer any more. {go_on}")
+    def __init__(
+        self,
+        run: Run,
+        prepared: Prepared,
+        journal: SweepJournal,
+        *,
+        capacity: Capacity,
+        view: View,
+    ) -> None:
+        from orchestrator.running.ray_tune.stopper import SweepStopper
 
-    def stop() -> None:
-        control.request_stop()
-        view.stopping()
+        self._run = run
+        self._prepared = prepared
+        self._space = prepared.space
+        self._journal = journal
+        self._capacity = capacity
+        self._view = view
+        self._stopper = SweepStopper()
+        self._start = time.monotonic()
+        self._resume = f"What has finished is kept; go on with: sft-sweep resume {run.argument}"
 
-    with (
-        logging_to(run.log),
-        stopping_on_signals(stop) as caught,
-        watching_head(lost=lambda: control.fail(lost), stuck=lambda: _leave(run, lost)),
-    ):
-        if journal.mended_bytes:
-            _log.warning("%s: dropped a record or an ask that a death cut short", run.journal)
-        checkpoint_actor = start_checkpoint_actor(run.checkpoints)
-        shared = put_objects(
-            prepared.images,
-            prepared.weights,
-            prepared.graphs,
-            cache=space.cache,
-            checkpoint_actor=checkpoint_actor,
-            checkpoint_s=space.checkpoint_s,
+    def execute(self) -> Ended:
+        """Do the work and write the tables.
+
+        Raises:
+            StorageError: something cannot be written, no process for work can start, or the head
+                of the cluster was lost.
+        """
+        with (
+            logging_to(self._run.log),
+            stopping_on_signals(self._stop) as caught,
+            self._watching_head(),
+        ):
+            if self._journal.mended_bytes:
+                _log.warning(
+                    "%s: dropped a record or an ask that a death cut short", self._run.journal
+                )
+            checkpoint_actor, shared = self._share()
+            self._pack_gpus(shared)
+            slots = max(1, self._capacity.slots())
+            broker, projection = self._open_broker(slots)
+            self._log_start(slots)
+            self._work(broker, projection, checkpoint_actor, shared)
+            if not self._stopper.stopping:
+                CheckpointFolder(self._run.checkpoints).clear()
+            _log.info("ended: signal %s", caught[0] if caught else None)
+            return Ended(signal=caught[0] if caught else None, seconds=broker.seconds)
+
+    def _stop(self) -> None:
+        """End the sweep cleanly; called by a signal handler."""
+        self._stopper.request_stop()
+        self._view.stopping()
+
+    def _watching_head(self) -> AbstractContextManager[None]:
+        """Within the block, a head that does not answer any more ends the sweep."""
+        from orchestrator.running.ray_tune.head_watch import watching_head
+
+        lost = StorageError(f"the head of the Ray cluster does not answer any more. {self._resume}")
+        return watching_head(
+            lost=lambda: self._stopper.fail(lost), stuck=lambda: _leave(self._run, lost)
         )
-        if capacity.shares_gpus:
-            capacity.piece = pack_gpu(
-                capacity.piece,
+
+    def _share(self) -> tuple[Any, SharedObjects]:
+        """The actor that keeps checkpoints, and what every trial process reads."""
+        from orchestrator.running.ray_tune.checkpoint_actor import start_checkpoint_actor
+        from orchestrator.running.ray_tune.object_store import put_objects
+
+        checkpoint_actor = start_checkpoint_actor(self._run.checkpoints)
+        shared = put_objects(
+            self._prepared.images,
+            self._prepared.weights,
+            self._prepared.graphs,
+            cache=self._space.cache,
+            checkpoint_actor=checkpoint_actor,
+            checkpoint_s=self._space.checkpoint_s,
+        )
+        return checkpoint_actor, shared
+
+    def _pack_gpus(self, shared: SharedObjects) -> None:
+        """Measure how many trials fit on a GPU, where the file leaves that open."""
+        from orchestrator.running.ray_tune.gpu_packing import pack_gpu
+
+        if self._capacity.shares_gpus:
+            self._capacity.piece = pack_gpu(
+                self._capacity.piece,
                 shared,
-                heaviest_trials(space, plan),
-                stopping=lambda: control.stopping,
+                heaviest_trials(self._space, self._prepared.plan),
+                stopping=lambda: self._stopper.stopping,
             )
-        slots = max(1, capacity.slots())
-        with reading_contents(run.journal):
+
+    def _open_broker(self, slots: int) -> tuple[Broker, Projection]:
+        """The broker of the sweep, and the tables made of its studies.
+
+        Raises:
+            StorageError: the journal holds what no sweep writes.
+        """
+        hours = self._space.limits.hours
+        with reading_contents(self._run.journal):
             broker = Broker(
-                space,
-                plan,
-                prepared.images,
-                journal,
+                self._space,
+                self._prepared.plan,
+                self._prepared.images,
+                self._journal,
                 slots=slots,
-                deadline=None if hours is None else start + hours * 3600,
+                deadline=None if hours is None else self._start + hours * 3600,
             )
-            projection = Projection(run.sweep_id, broker.studies)
+            projection = Projection(self._run.sweep_id, broker.studies)
             projection.tables()  # what is odd comes up now, and not amid trials
+        return broker, projection
+
+    def _log_start(self, slots: int) -> None:
+        for note in self._prepared.notes:
+            for line in note.lines():
+                _log.info("dataset: %s", line)
+        for one in self._prepared.kept:
+            _log.info("cache: %s", one.text)
+        _log.info("started: %d slots, %d studies", slots, len(self._prepared.plan.studies))
+
+    def _work(
+        self,
+        broker: Broker,
+        projection: Projection,
+        checkpoint_actor: Any,
+        shared: SharedObjects,
+    ) -> None:
+        """Run Tune until the broker has no work left; the tables follow, and the view.
+
+        Raises:
+            StorageError: the tables cannot be written, or no process for work can start.
+        """
+        from orchestrator.running.ray_tune.actor import FineTuneActor
+        from orchestrator.running.ray_tune.attempts import Attempts, NotStartedError
+        from orchestrator.running.ray_tune.run import run_work
 
         def show() -> None:
-            view(plan, measure(space, broker.studies), broker.activity)
+            self._view(self._prepared.plan, measure(self._space, broker.studies), broker.activity)
 
         showing = Throttled(show)
-        writing = Throttled(lambda: projection.write(run.path), every_s=TABLES_EVERY_S)
+        writing = Throttled(lambda: projection.write(self._run.path), every_s=TABLES_EVERY_S)
 
         def tick() -> None:
-            capacity.follow(broker)
+            self._capacity.follow(broker)
             showing()
             writing()
 
-        _log_beginning(prepared, slots)
         try:
             run_work(
                 broker,
                 FineTuneActor,
                 parameters={"shared": shared},
-                attempts=Attempts(broker, checkpoint_actor, space.limits, tell=view.tell),
-                piece=capacity.piece,
-                control=control,
+                attempts=Attempts(
+                    broker, checkpoint_actor, self._space.limits, tell=self._view.tell
+                ),
+                piece=self._capacity.piece,
+                control=self._stopper,
                 tick=tick,
             )
         except NotStartedError as error:
-            raise StorageError(f"{error}\n{go_on}") from error
+            raise StorageError(f"{error}\n{self._resume}") from error
         finally:
-            projection.write(run.path)
+            projection.write(self._run.path)
         show()
-        if not control.stopping:
-            CheckpointFolder(run.checkpoints).clear()
-        _log.info("ended: signal %s", caught[0] if caught else None)
-        return Ended(signal=caught[0] if caught else None, seconds=broker.seconds)
-
-
-def _log_beginning(prepared: Prepared, slots: int) -> None:
-    for note in prepared.notes:
-        for line in note.lines():
-            _log.info("dataset: %s", line)
-    for one in prepared.kept:
-        _log.info("cache: %s", one.text)
-    _log.info("started: %d slots, %d studies", slots, len(prepared.plan.studies))
 
 
 def _leave(run: Run, lost: StorageError) -> None:

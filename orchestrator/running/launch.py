@@ -28,7 +28,7 @@ from orchestrator.recording.sweep_directory import (
     write_text,
 )
 from orchestrator.running.background import BackgroundCall
-from orchestrator.running.execution import Ended, View, execute
+from orchestrator.running.execution import Ended, SweepExecution, View
 from orchestrator.running.resume_checks import (
     check_data,
     check_release,
@@ -101,7 +101,9 @@ def launch(
             run, opened = begin(root, prepared)
             with closing(opened) as journal:
                 stack.enter_context(mirrored(run.path))
-                ended = execute(run, prepared, journal, capacity=capacity, view=view)
+                ended = SweepExecution(
+                    run, prepared, journal, capacity=capacity, view=view
+                ).execute()
         yield _ended(run, prepared, ended, start)
 
 
@@ -175,7 +177,7 @@ def _go_on(
             found = provenance(prepared)
             check_data(run, manifest, found)
             update_manifest(run, manifest, found)
-            ended = execute(run, prepared, journal, capacity=capacity, view=view)
+            ended = SweepExecution(run, prepared, journal, capacity=capacity, view=view).execute()
     return prepared, ended
 
 

@@ -53,11 +53,15 @@ def launched(
     """Launch with a cluster that is none and trials that are none; what happened, in order."""
     monkeypatch.setattr(launch, "_room", room)
 
-    def execute(*_: Any, **__: Any) -> Ended:
-        room.log.append("executed")
-        return Ended(signal=None, seconds=Seconds())
+    class NoExecution:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            pass
 
-    monkeypatch.setattr(launch, "execute", execute)
+        def execute(self) -> Ended:
+            room.log.append("executed")
+            return Ended(signal=None, seconds=Seconds())
+
+    monkeypatch.setattr(launch, "SweepExecution", NoExecution)
     space = read_space(LOWDATA)
     with launch.launch(
         space,
