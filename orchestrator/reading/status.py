@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from orchestrator.recording import user_attributes
 from orchestrator.recording.journal_format import reading_contents
+from orchestrator.recording.optuna_internals import stored_attributes
 from orchestrator.recording.progress import StudyProgress, measure
 from orchestrator.recording.projection import load_studies
 from orchestrator.recording.state import SweepState, state_of
@@ -56,15 +57,13 @@ def _look(
 ) -> tuple[list[StudyProgress], dict[str, str], dict[str, str]]:
     """The progress of each study, what failed, and what was lost and has not settled."""
     started = {
-        name: s
-        for name, s in studies.items()
-        if user_attributes.ABOUT in user_attributes.attributes_of(s)
+        name: s for name, s in studies.items() if user_attributes.ABOUT in stored_attributes(s)
     }
     progress = measure(space, started)
     failures: dict[str, str] = {}
     losses: dict[str, str] = {}
     for name, study in started.items():
-        attributes = user_attributes.attributes_of(study)
+        attributes = stored_attributes(study)
         settled = set()
         for trial in study.get_trials(deepcopy=False):
             run = trial.user_attrs.get(user_attributes.RUN, {})

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from optuna.storages.journal._storage import JournalOperation, JournalStorageReplayResult
-
 from orchestrator.errors import StorageError
+from orchestrator.recording.optuna_internals import JournalOperation, JournalStorageReplayResult
 
 Record = dict[str, Any]
 

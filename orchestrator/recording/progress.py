@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.planning.inputs import backbones
 from orchestrator.planning.plan import Plan, largest_value, trials_per_study
 from orchestrator.recording import user_attributes
+from orchestrator.recording.optuna_internals import stored_attributes
 from orchestrator.recording.time_left import Training
 from orchestrator.space import SearchSpace
 
@@ -114,7 +115,7 @@ def _measure_one(space: SearchSpace, name: str, study: optuna.Study) -> StudyPro
         updates_left += left
         if trial.state is TrialState.COMPLETE and trial.value is not None:
             values.append(trial.value)
-    attributes = user_attributes.attributes_of(study)
+    attributes = stored_attributes(study)
     prefixes = (user_attributes.FINAL_PREFIX, user_attributes.BASELINE_PREFIX)
     others = [value for key, value in attributes.items() if key.startswith(prefixes)]
     finals_done = sum(key.startswith(user_attributes.FINAL_PREFIX) for key in attributes)

@@ -18,6 +18,7 @@ from orchestrator.recording import user_attributes
 from orchestrator.recording.array_text import from_text
 from orchestrator.recording.journal import read_storage
 from orchestrator.recording.leaderboard import build_leaderboard, image_size_in
+from orchestrator.recording.optuna_internals import stored_attributes
 from orchestrator.recording.tables import SCHEMA_VERSION, SCHEMAS, conform, write_table
 from trainable.spec.trial_spec import Metric
 
@@ -118,7 +119,7 @@ class Projection:
         return sorted(self._trials, key=lambda key: (order[self._trials[key]["study"]], key))
 
     def _project_study(self, name: str, study: optuna.Study) -> None:
-        attributes = user_attributes.attributes_of(study)
+        attributes = stored_attributes(study)
         about = attributes.get(user_attributes.ABOUT)
         if about is None:
             return

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 
 from orchestrator.recording import user_attributes
+from orchestrator.recording.optuna_internals import stored_attributes
 from orchestrator.text import percent
 
 
@@ -61,7 +62,7 @@ def _runs(study: optuna.Study) -> list[Mapping[str, Any]]:
     ]
     others = [
         value.get(user_attributes.RUN)
-        for key, value in user_attributes.attributes_of(study).items()
+        for key, value in stored_attributes(study).items()
         if key.startswith((user_attributes.FINAL_PREFIX, user_attributes.BASELINE_PREFIX))
     ]
     return [run for run in [*trials, *others] if run is not None]

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial
 from orchestrator.planning.inputs import backbones
 from orchestrator.planning.plan import Baseline, StudyPlan
 from orchestrator.planning.work import Failure, Kind, Work
+from orchestrator.recording.optuna_internals import stored_attributes
 from orchestrator.space import SearchSpace, short_names
 from orchestrator.text import last_line
 from trainable.data.labelled_images import LabelledImages, Split
@@ -28,18 +29,9 @@ BACKBONE_NAMES = "backbone_names"
 FINAL_PREFIX, BASELINE_PREFIX, LOSS_PREFIX = "final/", "baseline/", "loss/"
 
 
-def attributes_of(study: optuna.Study) -> Mapping[str, Any]:
-    """A study's user attributes as they are; not to be changed.
-
-    Optuna's property copies them through and through, the names of all test images and the
-    predictions for them included, which is too much to do twice a second.
-    """
-    return study._storage.get_study_user_attrs(study._study_id)
-
-
 def num_test(studies: Iterable[optuna.Study]) -> int:
     """Test images of a sweep with these studies."""
-    return max(len(attributes_of(study)[ABOUT]["test"]["label"]) for study in studies)
+    return max(len(stored_attributes(study)[ABOUT]["test"]["label"]) for study in studies)
 
 
 def trial_id(study: str, number: int) -> str:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.planning.plan import Baseline, Plan, StudyPlan, largest_value, probe_beside
 from orchestrator.planning.work import Kind, Work
 from orchestrator.recording import user_attributes
+from orchestrator.recording.optuna_internals import begun_trial
 from orchestrator.running.broker.finalists import choose_finalists, probe_standings
 from orchestrator.running.broker.samplers import (
     make_pruner,
@@ -175,7 +176,7 @@ class StudyQueue:
         frozen = self.study.get_trials(deepcopy=False)[number]
         begun = frozen.user_attrs.get(user_attributes.PLAN)  # none where death came amid the ask
         return self._planned(
-            optuna.Trial(self.study, frozen._trial_id),
+            begun_trial(self.study, number),
             attempt=begun["attempt"] + 1 if begun else 0,
             reported=frozenset(frozen.intermediate_values),
         )

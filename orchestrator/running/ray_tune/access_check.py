@@ -11,14 +11,16 @@ import subprocess
 import sys
 from enum import StrEnum
 
-from ray._raylet import (  # type: ignore[attr-defined]  # compiled, and without annotations
-    AuthenticationTokenLoader,
-    Config,
-    GcsClient,
-)
 from ray.exceptions import AuthenticationError
 
 from orchestrator.running.ray_tune.authentication import MODE, Mode
+from orchestrator.running.ray_tune.ray_internals import (
+    AuthenticationTokenLoader,
+    Config,
+    GcsClient,
+    authentication_headers,
+    ping_client_server,
+)
 
 CLIENT = "ray://"
 """What addresses of Ray's client begin with."""
@@ -95,37 +97,19 @@ def _request(address: str) -> None:
         ray.exceptions.AuthenticationError: it is refused for want of a token that serves.
     """
     if address.startswith(CLIENT):
-        _request_of_client_server(address.removeprefix(CLIENT))
+        ping_client_server(address.removeprefix(CLIENT), timeout_s=REQUEST_S)
     elif "://" in address:
         _request_of_dashboard(address)
     else:
         GcsClient(address=address)
 
 
-def _request_of_client_server(address: str) -> None:
-    import grpc  # with ray[client] alone
-    from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
-
-    server = ray_client_pb2_grpc.RayletDriverStub(init_grpc_channel(address))
-    ping = ray_client_pb2.ClusterInfoRequest(type=ray_client_pb2.ClusterInfoType.PING)
-    try:
-        server.ClusterInfo(ping, timeout=REQUEST_S)
-    except grpc.RpcError as error:
-        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-            raise AuthenticationError(error.details()) from error
-        raise
-
-
 def _request_of_dashboard(address: str) -> None:
     import requests  # with ray[default] alone
-    from ray._private.authentication.http_token_authentication import (
-        get_auth_headers_if_auth_enabled,
-    )
 
     answer = requests.get(
         f"{address.rstrip('/')}/api/version",
-        headers=get_auth_headers_if_auth_enabled({}),
+        headers=authentication_headers(),
         timeout=REQUEST_S,
     )
     if answer.status_code in {requests.codes.unauthorized, requests.codes.forbidden}:

@@ -16,6 +16,7 @@ from orchestrator.planning.work import Event, Work
 from orchestrator.running.broker.broker import DONE, Broker
 from orchestrator.running.ray_tune.attempts import Attempts, work_of
 from orchestrator.running.ray_tune.keys import EVENT, WORK
+from orchestrator.running.ray_tune.ray_internals import is_being_reset
 from orchestrator.running.ray_tune.stopper import NotPickled, SweepStopper
 
 
@@ -81,7 +82,7 @@ class BrokerScheduler(NotPickled, FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Note why the process of a trial was lost."""
-        reused = trial in tune_controller._resetting_trials
+        reused = is_being_reset(tune_controller, trial)
         with self._control.guard():
             self._attempts.fail(trial, reused=reused)
 

@@ -16,18 +16,15 @@ from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
-from ray._private import ray_constants
-from ray._private.authentication.authentication_token_setup import (
-    ensure_token_if_auth_enabled,
-    maybe_enable_token_auth_if_token_available,
-)
-from ray._raylet import (  # type: ignore[attr-defined]  # compiled, and without annotations
-    AuthenticationTokenLoader,
-    Config,
-)
-
 from orchestrator.errors import UsageError
 from orchestrator.running.cluster import token_file
+from orchestrator.running.ray_tune.ray_internals import (
+    AuthenticationTokenLoader,
+    Config,
+    ensure_token_if_auth_enabled,
+    maybe_enable_token_auth_if_token_available,
+    ray_constants,
+)
 
 MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 """Ray's environment variables."""

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import ray
-from ray._private.state import state
 from ray.autoscaler.sdk import request_resources
 
 from orchestrator.errors import StorageError
 from orchestrator.running.broker.broker import Broker
+from orchestrator.running.ray_tune.ray_internals import draining_nodes
 from orchestrator.space import ResourcesSection
 
 RECOUNT_S = 5.0
@@ -177,7 +177,7 @@ def check_room(resources: ResourcesSection) -> None:
 
 def _nodes() -> list[Mapping[str, float]]:
     """The resources of all nodes that take work."""
-    draining = state.get_draining_nodes()
+    draining = draining_nodes()
     return [
         node["Resources"]
         for node in ray.nodes()

@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 import ray
-from ray._private.services import canonicalize_bootstrap_address, find_node_ids
 from ray.job_config import JobConfig
 
 from orchestrator.errors import StorageError, UsageError
@@ -31,6 +30,11 @@ from orchestrator.running.ray_tune.authentication import (
     protect_token,
 )
 from orchestrator.running.ray_tune.private_head import private_head
+from orchestrator.running.ray_tune.ray_internals import (
+    AUTHENTICATION_LOGGER,
+    canonicalize_bootstrap_address,
+    find_node_ids,
+)
 from orchestrator.text import last_line
 from trainable.stdout import stdout_to_stderr
 
@@ -101,7 +105,7 @@ def cluster(
         options = {"include_dashboard": False, "num_cpus": processors}
     if modules and not _in_a_job_with_files():
         options["runtime_env"] = {"py_modules": list(modules)}
-    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    logging.getLogger(AUTHENTICATION_LOGGER).setLevel(logging.ERROR)
     warning = protect_token()
     if warning is not None:
         _log.warning("%s", warning)

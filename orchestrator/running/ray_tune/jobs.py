@@ -23,6 +23,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.running.ray_tune.cluster import admitted, check_answers, refused
+from orchestrator.running.ray_tune.ray_internals import TALKATIVE_LOGGERS
 
 STOP_WAIT_S = 30
 """How long a sweep may take for a clean end before Ray kills it, in seconds."""
@@ -33,7 +34,6 @@ LOST_S = 60.0
 POLL_S = 1.0
 
 _PROGRAM = "python -c 'import sys; from orchestrator.cli import main; sys.exit(main())'"
-_TALKATIVE = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
 _OVERRULING = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray prefers these to what is given
 
 
@@ -71,7 +71,7 @@ class Jobs:
         check_answers(host, port, address=address)
         if find_spec("aiohttp") is None:
             raise UsageError("jobs need more of Ray: pip install 'sft-sweep[cluster]'")
-        for name in _TALKATIVE:  # of every file that is sent
+        for name in TALKATIVE_LOGGERS:  # of every file that is sent
             logging.getLogger(name).setLevel(logging.WARNING)
         with self._telling(), _not_overruled(), admitted(address, door=address):
             self._client = JobSubmissionClient(address)

@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ray._private.node import Node
-
 from orchestrator.running.ray_tune.authentication import loopback_only
+from orchestrator.running.ray_tune.ray_internals import Node
 
 SHARED_ONLY = ("start_monitor", "start_log_monitor", "start_api_server")
 """Ray's methods that start the autoscaler, what collects logs, and what takes jobs."""

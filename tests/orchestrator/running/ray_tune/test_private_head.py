@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from ray._private.node import Node
 
 from orchestrator.running.ray_tune import private_head as starting
 from orchestrator.running.ray_tune.private_head import SHARED_ONLY, private_head
+from orchestrator.running.ray_tune.ray_internals import Node
 
 
 @pytest.fixture(autouse=True)

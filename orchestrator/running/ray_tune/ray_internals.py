@@ -1,0 +1,97 @@
+"""Ray's private names: the one module that imports them, tried with Ray 2.60.
+
+Each stands for something that Ray's public API does not offer:
+
+- `Node`: how the head of a private cluster starts, and which processes belong to it;
+- `canonicalize_bootstrap_address`, `find_node_ids`: whether this machine is a node of a cluster;
+- `draining_nodes`: which nodes take no new work although they are alive;
+- `ray_constants`, `AuthenticationTokenLoader`, `Config`, `ensure_token_if_auth_enabled`,
+  `maybe_enable_token_auth_if_token_available`: tokens, and where a local cluster listens;
+- `GcsClient`, `ping_client_server`, `authentication_headers`: requests that end after seconds where
+  `ray.init` tries for minutes;
+- `is_being_reset`: whether a process was lost while it was being reused for other work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from ray._private import ray_constants
+from ray._private.authentication.authentication_token_setup import (
+    ensure_token_if_auth_enabled,
+    maybe_enable_token_auth_if_token_available,
+)
+from ray._private.node import Node
+from ray._private.services import canonicalize_bootstrap_address, find_node_ids
+from ray._private.state import state
+from ray._raylet import (  # type: ignore[attr-defined]  # compiled, and without annotations
+    AuthenticationTokenLoader,
+    Config,
+    GcsClient,
+)
+from ray.exceptions import AuthenticationError
+from ray.tune.experiment import Trial
+
+__all__ = [
+    "AuthenticationTokenLoader",
+    "Config",
+    "GcsClient",
+    "Node",
+    "authentication_headers",
+    "canonicalize_bootstrap_address",
+    "draining_nodes",
+    "ensure_token_if_auth_enabled",
+    "find_node_ids",
+    "is_being_reset",
+    "maybe_enable_token_auth_if_token_available",
+    "ping_client_server",
+    "ray_constants",
+]
+
+TALKATIVE_LOGGERS = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
+"""Loggers that tell of every file sent with a job."""
+
+AUTHENTICATION_LOGGER = "ray._private.authentication"
+
+
+def draining_nodes() -> Collection[str]:
+    """Ids, in hexadecimal, of the nodes that are about to leave the cluster."""
+    found: Collection[str] = state.get_draining_nodes()
+    return found
+
+
+def ping_client_server(address: str, *, timeout_s: float) -> None:
+    """Ask the server for Ray's clients at `host:port` for an answer.
+
+    Raises:
+        ray.exceptions.AuthenticationError: it refuses this process for want of a token.
+        grpc.RpcError: it does not answer.
+    """
+    import grpc  # with ray[client] alone
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
+
+    server = ray_client_pb2_grpc.RayletDriverStub(init_grpc_channel(address))
+    ping = ray_client_pb2.ClusterInfoRequest(type=ray_client_pb2.ClusterInfoType.PING)
+    try:
+        server.ClusterInfo(ping, timeout=timeout_s)
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+            raise AuthenticationError(error.details()) from error
+        raise
+
+
+def authentication_headers() -> dict[str, str]:
+    """HTTP headers that show this process's token to a dashboard; none where it has none."""
+    from ray._private.authentication.http_token_authentication import (  # with ray[default] alone
+        get_auth_headers_if_auth_enabled,
+    )
+
+    headers: dict[str, str] = get_auth_headers_if_auth_enabled({})
+    return headers
+
+
+def is_being_reset(tune_controller: Any, trial: Trial) -> bool:
+    """Whether Tune is preparing an existing process to run this trial."""
+    return trial in tune_controller._resetting_trials
