@@ -7,20 +7,13 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from orchestrator.space.problems import (
-    KeyPath,
-    Problems,
-    did_you_mean,
-    refusal,
-    shown,
-    unknown,
-)
+from orchestrator.space.problems import Problems, unknown
 from orchestrator.space.section import Section
 from orchestrator.space.sections import ValidationSection
-from orchestrator.space.value_rules import AXIS_RULES, Rule, Value
 from trainable.errors import SpecError
 from trainable.spec.augmentation import Augmentation
-from trainable.spec.settings import SETTINGS
+from trainable.spec.refusals import KeyPath, refusal, shown, unknown_key
+from trainable.spec.settings import DEFAULTS, SETTINGS, Setting, Value
 from trainable.spec.trial_spec import Validation
 
 BASELINES = ("pixels", "probe")
@@ -61,7 +54,7 @@ def read_kind(
     values = _mapping(path, given, problems, example=example)
     if len(problems) > found:
         return kinds[default]()
-    known = kinds[default].rule(tag).allowed
+    known = kinds[default].setting(tag).allowed
     if tag not in values and required:
         problems.add((*path, tag), f"missing; allowed: {known}")
         return kinds[default]()
@@ -104,23 +97,21 @@ def read_training(
     path: KeyPath, given: object, problems: Problems, *, homes: Mapping[str, str]
 ) -> dict[str, Value]:
     """Every training setting, defaults where the file is silent or wrong."""
-    training = {
-        name: AXIS_RULES[name].canonical(setting.default) for name, setting in SETTINGS.items()
-    }
+    training = dict(DEFAULTS)
     values = _mapping(path, given, problems, example="{steps: 100}")
     for name, value in values.items():
         if name not in SETTINGS:
             problems.add((*path, name), unknown("key", name, SETTINGS, homes))
             continue
-        rule = AXIS_RULES[name]
-        problem = rule.problem(value)
+        setting = SETTINGS[name]
+        problem = setting.problem(value)
         if isinstance(value, list | Mapping):
             problem = f"got {shown(value)}; one value here; to vary it, use search.{name}"
         if problem is not None:
             problems.add((*path, name), problem)
             continue
         assert isinstance(value, int | float | str)
-        training[name] = rule.canonical(value)
+        training[name] = setting.canonical(value)
     return training
 
 
@@ -168,15 +159,15 @@ def _mapping(
 
 def _example(model: type[Section]) -> str:
     name, field = next(iter(model.model_fields.items()))
-    rule: Rule = model.rule(name)
-    value = field.default if field.default is not None else rule.low or 1
+    setting = model.setting(name)
+    value = field.default if field.default is not None else setting.low or 1
     return f"{{{name}: {value}}}"
 
 
-def _refusal(value: object, rule: Rule) -> str:
-    quotes = rule.text is not None and isinstance(value, int | float)
+def _refusal(value: object, setting: Setting) -> str:
+    quotes = setting.text is not None and isinstance(value, int | float)
     hint = "; text that looks like a number needs quotes" if quotes else ""
-    return refusal(value, rule.allowed + hint, rule.words)
+    return refusal(value, setting.allowed + hint, setting.words)
 
 
 def _validated(
@@ -196,9 +187,9 @@ def _validated(
     except ValidationError as error:
         for key in dict.fromkeys(str(found["loc"][0]) for found in error.errors()):
             if key in model.model_fields and key not in values:
-                problems.add((*path, key), f"missing; allowed: {model.rule(key).allowed}")
+                problems.add((*path, key), f"missing; allowed: {model.setting(key).allowed}")
             elif key in model.model_fields:
-                problems.add((*path, key), _refusal(values[key], model.rule(key)))
+                problems.add((*path, key), _refusal(values[key], model.setting(key)))
             elif key in others:
                 problems.add(
                     (*path, key),
@@ -206,7 +197,5 @@ def _validated(
                     + ", ".join(model.model_fields),
                 )
             else:
-                hint = did_you_mean(key, model.model_fields)
-                known = "; known: " + ", ".join(model.model_fields)
-                problems.add((*path, key), f"unknown key{hint or known}")
+                problems.add((*path, key), unknown_key(key, model.model_fields))
         return model.model_construct()

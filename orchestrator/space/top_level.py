@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from orchestrator.space.axis_values import AXIS_NAMES
 from orchestrator.space.datasets import SOURCES
-from orchestrator.space.problems import Problems, refusal, shown, unknown
+from orchestrator.space.problems import Problems, unknown
 from orchestrator.space.section import Section
 from orchestrator.space.sections import (
     FinalistsSection,
@@ -15,7 +16,7 @@ from orchestrator.space.sections import (
     ResourcesSection,
     ValidationSection,
 )
-from orchestrator.space.value_rules import AXIS_NAMES
+from trainable.spec.refusals import refusal, shown
 from trainable.spec.settings import SETTINGS
 
 TOP_KEYS = (

@@ -9,7 +9,15 @@ from typing import Any
 
 from trainable.errors import SpecError
 from trainable.spec.augmentation import Augmentation
-from trainable.spec.settings import SETTINGS, Setting, block_range, without_added_defaults
+from trainable.spec.settings import (
+    CHOICES,
+    DEFAULTS,
+    SEED,
+    SETTINGS,
+    Setting,
+    block_range,
+    without_added_defaults,
+)
 
 
 class Metric(StrEnum):
@@ -155,18 +163,17 @@ class Validation:
         return f"folds={self.folds}" if self.folds is not None else f"holdout={self.holdout:g}"
 
 
-_NUMBERS: Mapping[str, Setting] = {
-    "lr": Setting(default=1e-3, low=0.0, low_excluded=True, help="peak learning rate"),
-    "freeze_depth": Setting(default=0.0, low=0.0, high=1.0, help="share of the boundaries frozen"),
-    "frozen_blocks": Setting(default=-1, low=-1, integer=True, help="number of boundaries frozen"),
-    "repeat": Setting(default=0, low=0, integer=True, help="which draw of the labels"),
-    "seed": Setting(default=0, low=0, integer=True, help="of every random draw"),
+_CHECKED: Mapping[str, Setting] = {
+    **SETTINGS,
+    **CHOICES,
+    "repeat": Setting(low=0, integer=True, help="which draw of the labels"),
+    "seed": SEED,
 }
 _EXCLUSIVE = ("freeze_depth", "frozen_blocks", "train_blocks")
 
 
 def _setting(name: str) -> Any:
-    return field(default=SETTINGS[name].default)
+    return field(default=DEFAULTS[name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +193,7 @@ class TrialSpec:
         augment: random views of the training images; None for the images as they are.
         repeat: which draw of the labelled subset.
         seed: of the sweep.
-        steps, ...: the knobs of `SETTINGS`.
+        steps, ...: the keys of `SETTINGS`.
 
     Raises:
         SpecError: with every problem found, one a line.
@@ -223,16 +230,16 @@ class TrialSpec:
         backbone: object = self.backbone
         if not isinstance(backbone, str):
             problems.append(f"backbone: got {backbone!r}; allowed: text NAME[@WEIGHTS]")
-        for name, setting in {**SETTINGS, **_NUMBERS}.items():
+        for name, setting in _CHECKED.items():
             value = getattr(self, name)
             if value is None and name in _EXCLUSIVE:
                 continue
-            if not setting.accepts(value):
-                problems.append(f"{name}: got {value!r}; allowed: {setting.allowed}")
+            problem = setting.problem(value)
+            if problem is not None:
+                problems.append(f"{name}: {problem}")
                 continue
             accepted.add(name)
-            if setting.integer and not isinstance(value, str):
-                object.__setattr__(self, name, int(value))  # 200.0 is a whole number, too
+            object.__setattr__(self, name, setting.canonical(value))
         if {"steps", "reports"} <= accepted and self.reports > self.steps:
             problems.append(f"reports: got {self.reports}; allowed: at most steps ({self.steps})")
         if self.train_blocks is not None and block_range(self.train_blocks) is None:

@@ -46,7 +46,7 @@ specs = st.builds(
     ),
     objective=st.sampled_from(Metric),
     repeat=st.integers(0, 100),
-    seed=st.integers(0, 2**63),
+    seed=st.integers(0, 2**63 - 1),
     steps=st.integers(1, 10**6),
     reports=st.integers(1, 10**6),
     batch_size=st.one_of(st.just("auto"), st.integers(1, 10**4)),
@@ -133,7 +133,7 @@ BAD: list[tuple[str, list[object], str]] = [
     [(name, value, allowed) for name, values, allowed in BAD for value in values],
 )
 def test_values_beyond_the_limits_are_refused(name: str, bad: object, allowed: str) -> None:
-    with pytest.raises(SpecError, match=rf"^{name}: got .*; allowed: {allowed}$"):
+    with pytest.raises(SpecError, match=rf"^{name}: got .*; allowed: {allowed}(; did you mean|$)"):
         TrialSpec.from_json({**MINIMAL, name: bad})
 
 
