@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from orchestrator.space.problems import Problems, unknown
 from orchestrator.space.section import Section
-from orchestrator.space.sections import ValidationSection
 from trainable.errors import SpecError
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.refusals import KeyPath, refusal, shown, unknown_key
 from trainable.spec.settings import DEFAULTS, SETTINGS, Setting, Value
-from trainable.spec.trial_spec import Validation
+from trainable.spec.validation import Validation
 
 BASELINES = ("pixels", "probe")
 _AnySection = TypeVar("_AnySection", bound=Section)
+_Parsed = TypeVar("_Parsed")
+
+_PLAIN_LINE = re.compile(r"\w+(?P<keys>(\.\w+)*): (?P<text>.*)")
 
 
 def read_section(
@@ -71,26 +74,7 @@ def read_kind(
 
 def read_validation(path: KeyPath, given: object, problems: Problems) -> Validation:
     """How the budget pays for validation; the default where the file is silent or wrong."""
-    section = read_section(ValidationSection, path, given, problems)
-    ways = [name for name in ("folds", "holdout", "split") if getattr(section, name) is not None]
-    if len(ways) > 1:
-        problems.add(path, f"got {' and '.join(ways)}; allowed: one of them")
-    elif section.split is not None and section.outside_budget is not True:
-        problems.add(
-            (*path, "outside_budget"),
-            "the labels of a validation split lie outside the label budget; say so with "
-            "outside_budget: true, or validate inside it with folds",
-        )
-    elif section.split is None and section.outside_budget:
-        problems.add(
-            (*path, "outside_budget"),
-            "folds and a holdout lie inside the label budget; leave it out",
-        )
-    elif section.split is not None:
-        return Validation(folds=None, outside=True)
-    elif ways:
-        return Validation(folds=section.folds, holdout=section.holdout)
-    return Validation()
+    return _parsed(Validation.parse, path, given, problems) or Validation()
 
 
 def read_training(
@@ -117,15 +101,7 @@ def read_training(
 
 def read_augment(path: KeyPath, given: object, problems: Problems) -> Augmentation | None:
     """The random views of training images; None where the file is silent or wrong."""
-    if given is None:
-        return None
-    try:
-        return Augmentation.parse(given)
-    except SpecError as error:
-        for line in str(error).splitlines():
-            key, _, text = line.partition(": ")
-            problems.add((*path, *key.split(".")[1:]), text)
-        return None
+    return _parsed(Augmentation.parse, path, given, problems)
 
 
 def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[str, ...]:
@@ -145,6 +121,24 @@ def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[st
         else:
             wanted.append(item)
     return tuple(name for name in BASELINES if name in wanted)
+
+
+def _parsed(
+    parse: Callable[[object], _Parsed], path: KeyPath, given: object, problems: Problems
+) -> _Parsed | None:
+    """What a trial's own reader makes of a section; None where the file is silent or wrong."""
+    if given is None:
+        return None
+    try:
+        return parse(given)
+    except SpecError as error:
+        for line in str(error).splitlines():
+            plain = _PLAIN_LINE.fullmatch(line)
+            if plain is None:  # its key is quoted
+                problems.add(path, line.partition(".")[2])
+            else:
+                problems.add((*path, *plain["keys"].split(".")[1:]), plain["text"])
+        return None
 
 
 def _mapping(

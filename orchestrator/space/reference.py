@@ -23,12 +23,11 @@ from orchestrator.space.sections import (
     ObjectiveSection,
     PlainSection,
     ResourcesSection,
-    ValidationSection,
 )
 from orchestrator.space.top_level import NAME_ALLOWED
 from trainable.spec.augmentation import MAX_VIEWS, OPS
 from trainable.spec.settings import CHOICES, DEFAULT_FREEZE_DEPTH, DEFAULT_LR, SETTINGS
-from trainable.spec.trial_spec import Validation
+from trainable.spec.validation import VALIDATION_SETTINGS
 
 
 class KnownKey(NamedTuple):
@@ -117,10 +116,14 @@ def _augment() -> list[KnownKey]:
 
 
 def _validation() -> list[KnownKey]:
-    default = str(Validation().folds)
     return [
-        entry._replace(default=default) if entry.key == "validation.folds" else entry
-        for entry in _section("validation.", ValidationSection)
+        KnownKey(
+            f"validation.{name}",
+            setting.allowed,
+            "none" if setting.default is None else _spelled(setting.default),
+            setting.help,
+        )
+        for name, setting in VALIDATION_SETTINGS.items()
     ]
 
 

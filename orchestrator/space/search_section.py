@@ -13,7 +13,8 @@ from trainable.errors import SpecError
 from trainable.spec.custom_backbone import CustomBackbone
 from trainable.spec.refusals import KeyPath, refusal, shown
 from trainable.spec.settings import DEFAULT_FREEZE_DEPTH, DEFAULT_LR, finite_number
-from trainable.spec.trial_spec import LabelBudget, Validation
+from trainable.spec.trial_spec import LabelBudget
+from trainable.spec.validation import Validation
 
 SEARCH_KEYS = (*AXIS_NAMES, "label_budget")
 BUDGET_ALLOWED = "whole numbers of labels per class from 2, all, or {total: N}"

@@ -42,7 +42,8 @@ from trainable.spec.augmentation import Augmentation
 from trainable.spec.custom_backbone import CustomBackbone
 from trainable.spec.refusals import shown
 from trainable.spec.settings import DEFAULT_FREEZE_DEPTH, DEFAULT_LR, Value, without_added_defaults
-from trainable.spec.trial_spec import CacheMode, LabelBudget, Metric, TrialSpec, Validation
+from trainable.spec.trial_spec import CacheMode, LabelBudget, Metric, TrialSpec
+from trainable.spec.validation import Validation
 
 CONDUCT = ("limits", "resources", "cache", "checkpoint_s")
 """Sections that say how a sweep is conducted; no result depends on them."""

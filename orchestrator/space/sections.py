@@ -14,35 +14,6 @@ from trainable.spec.settings import SEED, Setting
 from trainable.spec.trial_spec import CacheMode, Metric
 
 
-class ValidationSection(Section):
-    """Where validation images come from."""
-
-    folds: Annotated[
-        int | None, Setting(help="parts of a cross-validation", low=2, integer=True)
-    ] = None
-    holdout: Annotated[
-        float | None,
-        Setting(
-            help="share of each class held out once, instead of folds",
-            low=0,
-            low_excluded=True,
-            high=1,
-            high_excluded=True,
-        ),
-    ] = None
-    split: Annotated[
-        str | None,
-        Setting(help="the data's own validation split, instead of folds", words=("val",)),
-    ] = None
-    outside_budget: Annotated[
-        bool | None,
-        Setting(
-            help="true beside split: its labels are not paid for by the budget, and are recorded",
-            flag=True,
-        ),
-    ] = None
-
-
 class ObjectiveSection(Section):
     """What trials are judged by."""
 

@@ -19,7 +19,8 @@ from orchestrator.space import (
     parse_space,
 )
 from trainable.spec.settings import SETTINGS
-from trainable.spec.trial_spec import Metric, Validation
+from trainable.spec.trial_spec import Metric
+from trainable.spec.validation import Validation
 
 Read = Callable[..., SearchSpace]
 ProblemsOf = Callable[..., list[str]]
@@ -201,6 +202,7 @@ def test_no_baseline_is_an_answer(read: Read) -> None:
         ),
         ({"training": 7}, "training: got 7; allowed: a mapping such as {steps: 100}"),
         ({"validation": {"folds": 1}}, "validation.folds: got 1; allowed: a whole number from 2"),
+        ({"validation": {"a.b: c": 1}}, "validation: 'a.b: c': unknown key; known: folds, "),
         (
             {"validation": {"holdout": 0.0}},
             "validation.holdout: got 0.0; allowed: a number above 0 and below 1",
