@@ -48,7 +48,8 @@ from trainable.backbones import Backbone, load_weights
 from trainable.data.labelled_images import LabelledImages, Split
 from trainable.data.subsets import draw_subset
 from trainable.features.cache import FeatureCache, open_cache
-from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec, Validation
+from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
 from trainable.training.baselines import run_baseline
 from trainable.training.trial import DivergedError, Trial
 

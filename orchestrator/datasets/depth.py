@@ -9,7 +9,8 @@ from pathlib import Path, PurePath
 
 from orchestrator.datasets.files import is_image, suffix_of
 from orchestrator.datasets.table_file import TABLE_SUFFIXES
-from orchestrator.space.problems import shown, some
+from orchestrator.space.problems import some
+from trainable.spec.refusals import shown
 
 _LEAST_CLASSES = 2
 _MOST_LOOKED_AT = 1000

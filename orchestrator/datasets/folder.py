@@ -14,8 +14,9 @@ from orchestrator.datasets.layout import ambiguity
 from orchestrator.datasets.listing import Listing
 from orchestrator.datasets.splits import split_of
 from orchestrator.space import FolderSection
-from orchestrator.space.problems import Problems, shown, some
+from orchestrator.space.problems import Problems, some
 from trainable.data.labelled_images import Split
+from trainable.spec.refusals import shown
 
 _PATH = ("dataset", "path")
 _GROUP = ("dataset", "group")

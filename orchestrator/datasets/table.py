@@ -23,7 +23,8 @@ from orchestrator.datasets.name_keys import alike, escaped, likeness
 from orchestrator.datasets.table_file import TABLE_SUFFIXES, TABLES_ALLOWED, TableFile
 from orchestrator.datasets.table_paths import Speller, by_ending, remedies, spelled
 from orchestrator.space import TableSection
-from orchestrator.space.problems import Problems, shown, some
+from orchestrator.space.problems import Problems, some
+from trainable.spec.refusals import shown
 
 _PATH = ("dataset", "path")
 _PATHS = ("dataset", "path_column")

@@ -16,9 +16,10 @@ from orchestrator.datasets.files import read_file
 from orchestrator.datasets.listing import Ints, Listing
 from orchestrator.datasets.splits import split_of
 from orchestrator.space import TorchvisionSection
-from orchestrator.space.problems import Problems, did_you_mean, shown
+from orchestrator.space.problems import Problems
 from trainable.data.labelled_images import Split
 from trainable.errors import DataError
+from trainable.spec.refusals import did_you_mean, shown
 
 _NAME = ("dataset", "name")
 _ROOT = ("dataset", "root")

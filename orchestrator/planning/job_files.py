@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from orchestrator.errors import UsageError
 from orchestrator.planning.inputs import backbones
 from orchestrator.space import SearchSpace
-from orchestrator.space.value_rules import Text
+from trainable.spec.settings import Text
 from trainable.spec.weight_paths import split_part
 
 MOST_BYTES = 500 * 2**20
@@ -68,7 +68,7 @@ def _relative_paths(space: SearchSpace) -> Iterator[str]:
     given = [
         getattr(section, name)
         for name in type(section).model_fields
-        if type(section).rule(name).text is Text.PATH
+        if type(section).setting(name).text is Text.PATH
     ]
     weights = [name.partition("@")[2] for name in backbones(space)]
     weights += [custom.weights for custom in space.custom.values() if custom.weights]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from orchestrator.planning.inputs import Inputs, inputs_of, sizes_are_open
 from orchestrator.space import Range, SearchSpace, Value, id_part, short_names
-from orchestrator.space.problems import shown, space_error
+from orchestrator.space.problems import space_error
 from orchestrator.space.search_section import MIN_PER_CLASS
 from trainable.data.labelled_images import LabelledImages, Split
 from trainable.data.subsets import draw_subset, validation_parts
 from trainable.errors import DataError
+from trainable.spec.refusals import shown
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 
 

@@ -35,7 +35,7 @@ from orchestrator.space.sections import (
     SuccessiveHalvingSection,
     TpeSection,
 )
-from orchestrator.space.value_rules import Value
+from trainable.spec.settings import Value
 
 __all__ = [
     "ALL_BITS",

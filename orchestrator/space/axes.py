@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from orchestrator.space.value_rules import Value
+from trainable.spec.settings import Value
 
 
 @dataclass(frozen=True)

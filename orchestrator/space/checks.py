@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.space.axes import Axis, Range
-from orchestrator.space.problems import Problems, refusal, shown
+from orchestrator.space.problems import Problems
 from orchestrator.space.sections import (
     SMALLEST_SHARE,
     GridSection,
     ResourcesSection,
     SamplerSection,
 )
-from orchestrator.space.value_rules import Value
-from trainable.spec.settings import SETTINGS
+from trainable.spec.refusals import refusal, shown
+from trainable.spec.settings import SETTINGS, Value
 
 
 def check_training_axes(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from orchestrator.space.absolute_paths import absolute_path
 from orchestrator.space.section import Section
-from orchestrator.space.value_rules import Rule, Text
+from trainable.spec.settings import Setting, Text
 
 DEFAULT_TEST_SHARE = 0.2
 """Share of the images in the test split where neither the data nor the file give one."""
@@ -18,13 +18,13 @@ ALL_BITS = 16
 WHEREABOUTS = ("path", "root", "match", "links")
 """Keys that say where images lie; which they are, a fingerprint of their contents tells."""
 
-_Source = Rule(
+_Source = Setting(
     help="where the images are from",
     words=("digits", "folder", "table", "parquet", "torchvision"),
 )
 _TestShare = Annotated[
     float | None,
-    Rule(
+    Setting(
         help="share of the images kept for the test set, drawn by their content; left out: the "
         f"data's own test split, or {DEFAULT_TEST_SHARE} where there is none",
         low=0,
@@ -35,7 +35,7 @@ _TestShare = Annotated[
 ]
 _MaxBad = Annotated[
     float,
-    Rule(
+    Setting(
         help="share of the images that may be broken; they are skipped and listed",
         low=0,
         high=1,
@@ -43,7 +43,7 @@ _MaxBad = Annotated[
 ]
 _Bits = Annotated[
     int | None,
-    Rule(
+    Setting(
         help="bits that 16-bit grey pictures use, such as 12 for values of 0 to 4095; left out: "
         "the range of values in the pool where that is less than half of all, else 16",
         low=1,
@@ -53,7 +53,7 @@ _Bits = Annotated[
 ]
 _Links = Annotated[
     Literal["follow"] | None,
-    Rule(
+    Setting(
         help="whether links may lead out of the folder, as those of hub caches, DVC and git-annex "
         "do: follow; left out: such links are refused",
         words=("follow",),
@@ -61,21 +61,21 @@ _Links = Annotated[
 ]
 _Path = Annotated[
     str,
-    Rule(
+    Setting(
         help="the folder of class folders, the CSV or Parquet file, or the folder of Parquet files",
         text=Text.PATH,
     ),
 ]
-_LabelColumn = Annotated[str, Rule(help="column of the class names", text=Text.NAME)]
+_LabelColumn = Annotated[str, Setting(help="column of the class names", text=Text.NAME)]
 _SplitColumn = Annotated[
     str | None,
-    Rule(help="column that says train, val or test; left out: none", text=Text.NAME),
+    Setting(help="column that says train, val or test; left out: none", text=Text.NAME),
 ]
 _GROUP_HELP = (
     "what no split may separate, such as a patient: a column of a table, or a regular expression "
     "on paths below the folder (its first group, or all it matches); left out: nothing"
 )
-_GroupColumn = Annotated[str | None, Rule(help=_GROUP_HELP, text=Text.NAME)]
+_GroupColumn = Annotated[str | None, Setting(help=_GROUP_HELP, text=Text.NAME)]
 
 
 class _ImagesSection(Section):
@@ -86,7 +86,7 @@ class _ImagesSection(Section):
         paths = {
             name: absolute_path(value)
             for name in type(self).model_fields
-            if self.rule(name).text is Text.PATH and (value := getattr(self, name)) is not None
+            if self.setting(name).text is Text.PATH and (value := getattr(self, name)) is not None
         }
         return self.model_copy(update=paths)
 
@@ -106,13 +106,13 @@ class FolderSection(_ImagesSection):
     test: _TestShare = None
     layout: Annotated[
         Literal["classes"] | None,
-        Rule(
+        Setting(
             help="what the folders in `path` are, whatever they are called: classes; left out: "
             "splits where all are called so, else classes where that is beyond doubt",
             words=("classes",),
         ),
     ] = None
-    group: Annotated[str | None, Rule(help=_GROUP_HELP, text=Text.PATTERN)] = None
+    group: Annotated[str | None, Setting(help=_GROUP_HELP, text=Text.PATTERN)] = None
     links: _Links = None
     bits: _Bits = None
     max_bad_fraction: _MaxBad = 0.01
@@ -123,13 +123,15 @@ class TableSection(_ImagesSection):
 
     source: Annotated[Literal["table"], _Source] = "table"
     path: _Path
-    path_column: Annotated[str, Rule(help="column of the images' paths", text=Text.NAME)] = "path"
+    path_column: Annotated[str, Setting(help="column of the images' paths", text=Text.NAME)] = (
+        "path"
+    )
     label_column: _LabelColumn = "label"
     split_column: _SplitColumn = None
     group: _GroupColumn = None
     root: Annotated[
         str | None,
-        Rule(
+        Setting(
             help="folder that holds the images: of a table (left out: where the table lies) or of "
             "torchvision's data sets (required)",
             text=Text.PATH,
@@ -137,7 +139,7 @@ class TableSection(_ImagesSection):
     ] = None
     match: Annotated[
         Literal["ending"] | None,
-        Rule(
+        Setting(
             help="how a path that leads to no file finds one: ending, the file below `root` whose "
             "path has the longest end in common with it; left out: not at all",
             words=("ending",),
@@ -155,7 +157,7 @@ class ParquetSection(_ImagesSection):
     source: Annotated[Literal["parquet"], _Source] = "parquet"
     path: _Path
     image_column: Annotated[
-        str, Rule(help="column of the encoded images, binary or {bytes, path}", text=Text.NAME)
+        str, Setting(help="column of the encoded images, binary or {bytes, path}", text=Text.NAME)
     ] = "image"
     label_column: _LabelColumn = "label"
     split_column: _SplitColumn = None
@@ -171,11 +173,11 @@ class TorchvisionSection(_ImagesSection):
 
     source: Annotated[Literal["torchvision"], _Source] = "torchvision"
     name: Annotated[
-        str, Rule(help="class of torchvision.datasets, such as CIFAR10", text=Text.NAME)
+        str, Setting(help="class of torchvision.datasets, such as CIFAR10", text=Text.NAME)
     ]
-    root: Annotated[str, Rule(help="folder that holds its files", text=Text.PATH)]
+    root: Annotated[str, Setting(help="folder that holds its files", text=Text.PATH)]
     download: Annotated[
-        bool, Rule(help="whether to fetch what is missing in `root`", flag=True)
+        bool, Setting(help="whether to fetch what is missing in `root`", flag=True)
     ] = False
     test: _TestShare = None
     bits: _Bits = None

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.space.parse_axes import Registry
-from orchestrator.space.problems import Problems, refusal, space_error
+from orchestrator.space.problems import Problems, space_error
 from orchestrator.space.search_space import SearchSpace
 from orchestrator.space.yaml_text import TextError, apply_overrides, read_yaml
+from trainable.spec.refusals import refusal
 
 MAX_BYTES = 1_000_000
 

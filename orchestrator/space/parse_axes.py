@@ -16,19 +16,13 @@ from orchestrator.space.axes import (
     last_value,
     num_steps,
 )
+from orchestrator.space.axis_values import AXIS_SETTINGS, axis_value_problem, canonical_axis_value
 from orchestrator.space.parse_conditions import read_conditions
-from orchestrator.space.problems import KeyPath, Problems, refusal, shown, unknown
-from orchestrator.space.value_rules import (
-    AXIS_RULES,
-    Rule,
-    Value,
-    axis_value_problem,
-    canonical_axis_value,
-    finite_number,
-)
+from orchestrator.space.problems import Problems, unknown
 from trainable.errors import SpecError
 from trainable.spec.custom_backbone import CustomBackbone
-from trainable.spec.settings import block_range
+from trainable.spec.refusals import KeyPath, refusal, shown
+from trainable.spec.settings import Setting, Value, block_range, finite_number
 
 
 class Registry(Protocol):
@@ -209,9 +203,9 @@ class AxisReader:
         return backbone.name
 
     def _range(self, name: str, path: KeyPath, given: Mapping[str, object]) -> Range | None:
-        rule = AXIS_RULES.get(name)
-        if rule is None or rule.low is None:
-            allowed = "names" if rule is None else rule.allowed
+        setting = AXIS_SETTINGS.get(name)
+        if setting is None or setting.low is None:
+            allowed = "names" if setting is None else setting.allowed
             self._problems.add(path, f"takes no range; allowed: {allowed}")
             return None
         found = len(self._problems)
@@ -222,24 +216,24 @@ class AxisReader:
         has_step = given.get("step") is not None
         if log and has_step:
             self._problems.add(path, "got both step and log; allowed: one of the two")
-        low = self._end("low", rule, path, given, log=log)
-        high = self._end("high", rule, path, given, log=log)
+        low = self._end("low", setting, path, given, log=log)
+        high = self._end("high", setting, path, given, log=log)
         if low is None or high is None:
             return None
         if low >= high:
             self._problems.add(path, f"got low {low!r} and high {high!r}; low must be below high")
         step = None
         if has_step:
-            step = self._step(rule, (*path, "step"), given["step"], low=low, high=high)
+            step = self._step(setting, (*path, "step"), given["step"], low=low, high=high)
         if len(self._problems) > found:
             return None
         if step is not None:
             high = last_value(low, high, step)
-            high = int(high) if rule.integer else high
-        return Range(low, high, step=step, log=log, integer=rule.integer)
+            high = int(high) if setting.integer else high
+        return Range(low, high, step=step, log=log, integer=setting.integer)
 
     def _end(
-        self, end: str, rule: Rule, path: KeyPath, given: Mapping[str, object], *, log: bool
+        self, end: str, setting: Setting, path: KeyPath, given: Mapping[str, object], *, log: bool
     ) -> float | None:
         if end not in given:
             self._problems.add(path, f"a range needs both low and high; {end} is missing")
@@ -249,25 +243,25 @@ class AxisReader:
         if log and number is not None and number <= 0:
             self._problems.add((*path, end), f"got {shown(value)}; a log range needs {end} > 0")
             return None
-        if number is None or not rule.accepts(value):
-            numbers = Rule(
-                help=rule.help,
-                low=rule.low,
-                high=rule.high,
-                low_excluded=rule.low_excluded,
-                integer=rule.integer,
+        if number is None or not setting.accepts(value):
+            numbers = Setting(
+                help=setting.help,
+                low=setting.low,
+                high=setting.high,
+                low_excluded=setting.low_excluded,
+                integer=setting.integer,
             )
             self._problems.add((*path, end), refusal(value, numbers.allowed))
             return None
-        return int(number) if rule.integer else float(number) + 0.0
+        return int(number) if setting.integer else float(number) + 0.0
 
     def _step(
-        self, rule: Rule, path: KeyPath, given: object, *, low: float, high: float
+        self, setting: Setting, path: KeyPath, given: object, *, low: float, high: float
     ) -> float | None:
         number = finite_number(given)
-        kind = "a whole number" if rule.integer else "a number"
+        kind = "a whole number" if setting.integer else "a number"
         whole = number is not None and number == int(number)
-        if number is None or number <= 0 or (rule.integer and not whole):
+        if number is None or number <= 0 or (setting.integer and not whole):
             self._problems.add(path, refusal(given, f"{kind} above 0"))
             return None
         if low < high and num_steps(low, high, number) == 0:
@@ -277,7 +271,7 @@ class AxisReader:
         if number < smallest:
             self._problems.add(path, refusal(given, f"a number from {smallest:g} on this range"))
             return None
-        return int(number) if rule.integer else float(number)
+        return int(number) if setting.integer else float(number)
 
 
 def _is_custom(name: str, given: Mapping[str, object]) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.space.axes import Condition
-from orchestrator.space.problems import KeyPath, Problems, did_you_mean, refusal
-from orchestrator.space.value_rules import AXIS_NAMES, AXIS_RULES, Value, finite_number
+from orchestrator.space.axis_values import AXIS_NAMES, AXIS_SETTINGS
+from orchestrator.space.problems import Problems
+from trainable.spec.refusals import KeyPath, did_you_mean, refusal
+from trainable.spec.settings import Value, finite_number
 
 
 def read_conditions(
@@ -53,8 +55,8 @@ def _patterns(axis: str, path: KeyPath, given: object, problems: Problems) -> tu
         number = finite_number(item)
         if number is None:
             problems.add(path, refusal(item, "a value, a glob, or a list of them"))
-        elif axis in AXIS_RULES and AXIS_RULES[axis].accepts(number):
-            patterns.append(AXIS_RULES[axis].canonical(number))
+        elif axis in AXIS_SETTINGS and AXIS_SETTINGS[axis].accepts(number):
+            patterns.append(AXIS_SETTINGS[axis].canonical(number))
         else:
             patterns.append(number)
     return tuple(dict.fromkeys(patterns))

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from pydantic import ValidationError
 
-from orchestrator.space.problems import (
-    KeyPath,
-    Problems,
-    did_you_mean,
-    refusal,
-    shown,
-    unknown,
-)
+from orchestrator.space.problems import Problems, unknown
 from orchestrator.space.section import Section
-from orchestrator.space.sections import ValidationSection
-from orchestrator.space.value_rules import AXIS_RULES, Rule, Value
 from trainable.errors import SpecError
 from trainable.spec.augmentation import Augmentation
-from trainable.spec.settings import SETTINGS
-from trainable.spec.trial_spec import Validation
+from trainable.spec.refusals import KeyPath, refusal, shown, unknown_key
+from trainable.spec.settings import DEFAULTS, SETTINGS, Setting, Value
+from trainable.spec.validation import Validation
 
 BASELINES = ("pixels", "probe")
 _AnySection = TypeVar("_AnySection", bound=Section)
+_Parsed = TypeVar("_Parsed")
+
+_PLAIN_LINE = re.compile(r"\w+(?P<keys>(\.\w+)*): (?P<text>.*)")
 
 
 def read_section(
@@ -61,7 +57,7 @@ def read_kind(
     values = _mapping(path, given, problems, example=example)
     if len(problems) > found:
         return kinds[default]()
-    known = kinds[default].rule(tag).allowed
+    known = kinds[default].setting(tag).allowed
     if tag not in values and required:
         problems.add((*path, tag), f"missing; allowed: {known}")
         return kinds[default]()
@@ -78,63 +74,34 @@ def read_kind(
 
 def read_validation(path: KeyPath, given: object, problems: Problems) -> Validation:
     """How the budget pays for validation; the default where the file is silent or wrong."""
-    section = read_section(ValidationSection, path, given, problems)
-    ways = [name for name in ("folds", "holdout", "split") if getattr(section, name) is not None]
-    if len(ways) > 1:
-        problems.add(path, f"got {' and '.join(ways)}; allowed: one of them")
-    elif section.split is not None and section.outside_budget is not True:
-        problems.add(
-            (*path, "outside_budget"),
-            "the labels of a validation split lie outside the label budget; say so with "
-            "outside_budget: true, or validate inside it with folds",
-        )
-    elif section.split is None and section.outside_budget:
-        problems.add(
-            (*path, "outside_budget"),
-            "folds and a holdout lie inside the label budget; leave it out",
-        )
-    elif section.split is not None:
-        return Validation(folds=None, outside=True)
-    elif ways:
-        return Validation(folds=section.folds, holdout=section.holdout)
-    return Validation()
+    return _parsed(Validation.parse, path, given, problems) or Validation()
 
 
 def read_training(
     path: KeyPath, given: object, problems: Problems, *, homes: Mapping[str, str]
 ) -> dict[str, Value]:
     """Every training setting, defaults where the file is silent or wrong."""
-    training = {
-        name: AXIS_RULES[name].canonical(setting.default) for name, setting in SETTINGS.items()
-    }
+    training = dict(DEFAULTS)
     values = _mapping(path, given, problems, example="{steps: 100}")
     for name, value in values.items():
         if name not in SETTINGS:
             problems.add((*path, name), unknown("key", name, SETTINGS, homes))
             continue
-        rule = AXIS_RULES[name]
-        problem = rule.problem(value)
+        setting = SETTINGS[name]
+        problem = setting.problem(value)
         if isinstance(value, list | Mapping):
             problem = f"got {shown(value)}; one value here; to vary it, use search.{name}"
         if problem is not None:
             problems.add((*path, name), problem)
             continue
         assert isinstance(value, int | float | str)
-        training[name] = rule.canonical(value)
+        training[name] = setting.canonical(value)
     return training
 
 
 def read_augment(path: KeyPath, given: object, problems: Problems) -> Augmentation | None:
     """The random views of training images; None where the file is silent or wrong."""
-    if given is None:
-        return None
-    try:
-        return Augmentation.parse(given)
-    except SpecError as error:
-        for line in str(error).splitlines():
-            key, _, text = line.partition(": ")
-            problems.add((*path, *key.split(".")[1:]), text)
-        return None
+    return _parsed(Augmentation.parse, path, given, problems)
 
 
 def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[str, ...]:
@@ -156,6 +123,24 @@ def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[st
     return tuple(name for name in BASELINES if name in wanted)
 
 
+def _parsed(
+    parse: Callable[[object], _Parsed], path: KeyPath, given: object, problems: Problems
+) -> _Parsed | None:
+    """What a trial's own reader makes of a section; None where the file is silent or wrong."""
+    if given is None:
+        return None
+    try:
+        return parse(given)
+    except SpecError as error:
+        for line in str(error).splitlines():
+            plain = _PLAIN_LINE.fullmatch(line)
+            if plain is None:  # its key is quoted
+                problems.add(path, line.partition(".")[2])
+            else:
+                problems.add((*path, *plain["keys"].split(".")[1:]), plain["text"])
+        return None
+
+
 def _mapping(
     path: KeyPath, given: object, problems: Problems, *, example: str
 ) -> Mapping[str, object]:
@@ -168,15 +153,15 @@ def _mapping(
 
 def _example(model: type[Section]) -> str:
     name, field = next(iter(model.model_fields.items()))
-    rule: Rule = model.rule(name)
-    value = field.default if field.default is not None else rule.low or 1
+    setting = model.setting(name)
+    value = field.default if field.default is not None else setting.low or 1
     return f"{{{name}: {value}}}"
 
 
-def _refusal(value: object, rule: Rule) -> str:
-    quotes = rule.text is not None and isinstance(value, int | float)
+def _refusal(value: object, setting: Setting) -> str:
+    quotes = setting.text is not None and isinstance(value, int | float)
     hint = "; text that looks like a number needs quotes" if quotes else ""
-    return refusal(value, rule.allowed + hint, rule.words)
+    return refusal(value, setting.allowed + hint, setting.words)
 
 
 def _validated(
@@ -196,9 +181,9 @@ def _validated(
     except ValidationError as error:
         for key in dict.fromkeys(str(found["loc"][0]) for found in error.errors()):
             if key in model.model_fields and key not in values:
-                problems.add((*path, key), f"missing; allowed: {model.rule(key).allowed}")
+                problems.add((*path, key), f"missing; allowed: {model.setting(key).allowed}")
             elif key in model.model_fields:
-                problems.add((*path, key), _refusal(values[key], model.rule(key)))
+                problems.add((*path, key), _refusal(values[key], model.setting(key)))
             elif key in others:
                 problems.add(
                     (*path, key),
@@ -206,7 +191,5 @@ def _validated(
                     + ", ".join(model.model_fields),
                 )
             else:
-                hint = did_you_mean(key, model.model_fields)
-                known = "; known: " + ", ".join(model.model_fields)
-                problems.add((*path, key), f"unknown key{hint or known}")
+                problems.add((*path, key), unknown_key(key, model.model_fields))
         return model.model_construct()

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from orchestrator.space.axis_values import (
+    BACKBONE_ALLOWED,
+    BACKBONE_HELP,
+    BLOCKS_ALLOWED,
+    BLOCKS_HELP,
+)
 from orchestrator.space.datasets import SOURCES
 from orchestrator.space.parse_sections import BASELINES
 from orchestrator.space.search_section import BUDGET_ALLOWED
@@ -17,21 +23,11 @@ from orchestrator.space.sections import (
     ObjectiveSection,
     PlainSection,
     ResourcesSection,
-    ValidationSection,
 )
 from orchestrator.space.top_level import NAME_ALLOWED
-from orchestrator.space.value_rules import (
-    AXIS_RULES,
-    BACKBONE_ALLOWED,
-    BACKBONE_HELP,
-    BLOCKS_ALLOWED,
-    BLOCKS_HELP,
-    DEFAULT_FREEZE_DEPTH,
-    DEFAULT_LR,
-)
 from trainable.spec.augmentation import MAX_VIEWS, OPS
-from trainable.spec.settings import SETTINGS
-from trainable.spec.trial_spec import Validation
+from trainable.spec.settings import CHOICES, DEFAULT_FREEZE_DEPTH, DEFAULT_LR, SETTINGS
+from trainable.spec.validation import VALIDATION_SETTINGS
 
 
 class KnownKey(NamedTuple):
@@ -53,7 +49,7 @@ def known_keys() -> list[KnownKey]:
         *(
             KnownKey(
                 f"training.{name}",
-                AXIS_RULES[name].allowed,
+                setting.allowed,
                 _spelled(setting.default),
                 setting.help + "; an axis under the same name",
             )
@@ -89,7 +85,7 @@ def _axes() -> list[KnownKey]:
     return [
         KnownKey("search.backbone", BACKBONE_ALLOWED, "required", BACKBONE_HELP),
         *(
-            KnownKey(f"search.{name}", AXIS_RULES[name].allowed, default, AXIS_RULES[name].help)
+            KnownKey(f"search.{name}", CHOICES[name].allowed, default, CHOICES[name].help)
             for name, default in defaults.items()
         ),
         KnownKey("search.train_blocks", BLOCKS_ALLOWED, "none; freeze_depth applies", BLOCKS_HELP),
@@ -120,21 +116,25 @@ def _augment() -> list[KnownKey]:
 
 
 def _validation() -> list[KnownKey]:
-    default = str(Validation().folds)
     return [
-        entry._replace(default=default) if entry.key == "validation.folds" else entry
-        for entry in _section("validation.", ValidationSection)
+        KnownKey(
+            f"validation.{name}",
+            setting.allowed,
+            "none" if setting.default is None else _spelled(setting.default),
+            setting.help,
+        )
+        for name, setting in VALIDATION_SETTINGS.items()
     ]
 
 
 def _section(prefix: str, model: type[Section]) -> list[KnownKey]:
     entries = []
     for name, field in model.model_fields.items():
-        rule = model.rule(name)
+        setting = model.setting(name)
         default = "none" if field.default is None else _spelled(field.default)
         if field.is_required():
             default = "required"
-        entries.append(KnownKey(f"{prefix}{name}", rule.allowed, default, rule.help))
+        entries.append(KnownKey(f"{prefix}{name}", setting.allowed, default, setting.help))
     return entries
 
 

@@ -6,18 +6,15 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from orchestrator.space.axes import Axis, Case, Fixed
+from orchestrator.space.axis_values import AXIS_NAMES, FREEZING
 from orchestrator.space.parse_axes import AxisReader, Registry
-from orchestrator.space.problems import KeyPath, Problems, refusal, shown, unknown
-from orchestrator.space.value_rules import (
-    AXIS_NAMES,
-    DEFAULT_FREEZE_DEPTH,
-    DEFAULT_LR,
-    FREEZING,
-    finite_number,
-)
+from orchestrator.space.problems import Problems, unknown
 from trainable.errors import SpecError
 from trainable.spec.custom_backbone import CustomBackbone
-from trainable.spec.trial_spec import LabelBudget, Validation
+from trainable.spec.refusals import KeyPath, refusal, shown
+from trainable.spec.settings import DEFAULT_FREEZE_DEPTH, DEFAULT_LR, finite_number
+from trainable.spec.trial_spec import LabelBudget
+from trainable.spec.validation import Validation
 
 SEARCH_KEYS = (*AXIS_NAMES, "label_budget")
 BUDGET_ALLOWED = "whole numbers of labels per class from 2, all, or {total: N}"

@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.errors import SpaceError
 from orchestrator.space.absolute_paths import absolute_axes, absolute_path
 from orchestrator.space.axes import Axis, Fixed
+from orchestrator.space.axis_values import FREEZING, canonical_axis_value
 from orchestrator.space.checks import check_gpus, check_reports, check_sampler, check_training_axes
 from orchestrator.space.datasets import SOURCES, WHEREABOUTS, DatasetSection
 from orchestrator.space.grid import combinations, num_combinations
@@ -23,7 +24,7 @@ from orchestrator.space.parse_sections import (
     read_training,
     read_validation,
 )
-from orchestrator.space.problems import Problems, shown
+from orchestrator.space.problems import Problems
 from orchestrator.space.search_section import read_search
 from orchestrator.space.sections import (
     PRUNERS,
@@ -37,17 +38,12 @@ from orchestrator.space.sections import (
     SamplerSection,
 )
 from orchestrator.space.top_level import HOMES, check_top_keys, read_name
-from orchestrator.space.value_rules import (
-    DEFAULT_FREEZE_DEPTH,
-    DEFAULT_LR,
-    FREEZING,
-    Value,
-    canonical_axis_value,
-)
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.custom_backbone import CustomBackbone
-from trainable.spec.settings import without_added_defaults
-from trainable.spec.trial_spec import CacheMode, LabelBudget, Metric, TrialSpec, Validation
+from trainable.spec.refusals import shown
+from trainable.spec.settings import DEFAULT_FREEZE_DEPTH, DEFAULT_LR, Value, without_added_defaults
+from trainable.spec.trial_spec import CacheMode, LabelBudget, Metric, TrialSpec
+from trainable.spec.validation import Validation
 
 CONDUCT = ("limits", "resources", "cache", "checkpoint_s")
 """Sections that say how a sweep is conducted; no result depends on them."""

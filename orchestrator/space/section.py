@@ -1,4 +1,4 @@
-"""What every section of a search-space file is: a pydantic model whose fields carry rules."""
+"""What every section of a search-space file is: a pydantic model whose fields carry settings."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
-from orchestrator.space.value_rules import Rule
+from trainable.spec.settings import Setting
 
 
 class Section(BaseModel):
-    """A section: immutable, without unknown keys, every value within the rule of its field."""
+    """A section: immutable, without unknown keys, every value one that its field allows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
-    def rule(cls, name: str) -> Rule:
+    def setting(cls, name: str) -> Setting:
         """What the field may be."""
-        return next(item for item in cls.model_fields[name].metadata if isinstance(item, Rule))
+        return next(item for item in cls.model_fields[name].metadata if isinstance(item, Setting))
 
     @field_validator("*", mode="before")
     @classmethod
     def _canonical(cls, value: object, info: ValidationInfo) -> object:
         name = info.field_name
         assert name is not None
-        rule = cls.rule(name)
+        setting = cls.setting(name)
         if value is None and cls.model_fields[name].default is None:
             return None
-        if not rule.accepts(value):
-            raise ValueError(rule.allowed)
+        if not setting.accepts(value):
+            raise ValueError(setting.allowed)
         assert isinstance(value, int | float | str)
-        return rule.canonical(value)
+        return setting.canonical(value)
 
     def to_json(self) -> dict[str, Any]:
         """The form of the file; what was left open is left out."""

@@ -1,7 +1,7 @@
 """The sections of a search-space file, apart from `search:`, `training:` and `dataset:`.
 
-Each field carries its `Rule`: what it may be, and its line in docs/search-space.md. A section with
-kinds (sampler, pruner) has one model a kind, found by the word that names the kind.
+Each field carries its `Setting`: what it may be, and its line in docs/search-space.md. A section
+with kinds (sampler, pruner) has one model a kind, found by the word that names the kind.
 """
 
 from __future__ import annotations
@@ -10,37 +10,8 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from orchestrator.space.section import Section
-from orchestrator.space.value_rules import Rule
+from trainable.spec.settings import SEED, Setting
 from trainable.spec.trial_spec import CacheMode, Metric
-
-
-class ValidationSection(Section):
-    """Where validation images come from."""
-
-    folds: Annotated[int | None, Rule(help="parts of a cross-validation", low=2, integer=True)] = (
-        None
-    )
-    holdout: Annotated[
-        float | None,
-        Rule(
-            help="share of each class held out once, instead of folds",
-            low=0,
-            low_excluded=True,
-            high=1,
-            high_excluded=True,
-        ),
-    ] = None
-    split: Annotated[
-        str | None,
-        Rule(help="the data's own validation split, instead of folds", words=("val",)),
-    ] = None
-    outside_budget: Annotated[
-        bool | None,
-        Rule(
-            help="true beside split: its labels are not paid for by the budget, and are recorded",
-            flag=True,
-        ),
-    ] = None
 
 
 class ObjectiveSection(Section):
@@ -48,7 +19,7 @@ class ObjectiveSection(Section):
 
     metric: Annotated[
         Metric | None,
-        Rule(
+        Setting(
             help="what trials are judged by; left out: balanced_accuracy where the commonest class "
             "has more than 1.5 times its share under balance, of the test images or of those that "
             "validation draws on, else accuracy",
@@ -60,7 +31,7 @@ class ObjectiveSection(Section):
 SMALLEST_SHARE = 1e-4
 """The least of a processor or a GPU that Ray counts."""
 
-_SAMPLER_NAME = Rule(help="what proposes trials", words=("tpe", "random", "grid"))
+_SAMPLER_NAME = Setting(help="what proposes trials", words=("tpe", "random", "grid"))
 
 
 class TpeSection(Section):
@@ -69,7 +40,7 @@ class TpeSection(Section):
     name: Annotated[Literal["tpe"], _SAMPLER_NAME] = "tpe"
     n_startup_trials: Annotated[
         int | None,
-        Rule(help="random trials before it learns; left out: Optuna's own", low=1, integer=True),
+        Setting(help="random trials before it learns; left out: Optuna's own", low=1, integer=True),
     ] = None
 
 
@@ -93,19 +64,21 @@ SAMPLERS: Mapping[str, type[SamplerSection]] = {
     "grid": GridSection,
 }
 
-_PRUNER_NAME = Rule(
+_PRUNER_NAME = Setting(
     help="what ends poor trials early",
     words=("median", "percentile", "hyperband", "successive_halving", "none"),
 )
-_STARTUP = Rule(help="trials of a study that are never pruned, the first ones", low=0, integer=True)
-_WARMUP = Rule(
+_STARTUP = Setting(
+    help="trials of a study that are never pruned, the first ones", low=0, integer=True
+)
+_WARMUP = Setting(
     help="reports of each trial, its start included, before it can be pruned; left out: those "
     "before half of its steps",
     low=0,
     integer=True,
 )
-_REDUCTION = Rule(help="one in this many trials goes on to the next rung", low=2, integer=True)
-_RESOURCE = Rule(
+_REDUCTION = Setting(help="one in this many trials goes on to the next rung", low=2, integer=True)
+_RESOURCE = Setting(
     help="reports, the start included, before the first rung; left out: those before half of the "
     "steps",
     low=1,
@@ -126,7 +99,7 @@ class PercentileSection(Section):
 
     name: Annotated[Literal["percentile"], _PRUNER_NAME] = "percentile"
     percentile: Annotated[
-        float, Rule(help="percentage of trials that goes on", low=0, high=100)
+        float, Setting(help="percentage of trials that goes on", low=0, high=100)
     ] = 25.0
     n_startup_trials: Annotated[int, _STARTUP] = 5
     n_warmup_steps: Annotated[int | None, _WARMUP] = None
@@ -176,10 +149,10 @@ class FinalistsSection(Section):
 
     count: Annotated[
         int,
-        Rule(help="top configurations per label budget that are refitted", low=1, integer=True),
+        Setting(help="top configurations per label budget that are refitted", low=1, integer=True),
     ] = 3
     repeats: Annotated[
-        int, Rule(help="fresh draws of the labelled subset for each", low=2, integer=True)
+        int, Setting(help="fresh draws of the labelled subset for each", low=2, integer=True)
     ] = 5
 
 
@@ -188,11 +161,13 @@ class LimitsSection(Section):
 
     hours: Annotated[
         float | None,
-        Rule(help="hours until a sweep ends; finalists are still scored", low=0, low_excluded=True),
+        Setting(
+            help="hours until a sweep ends; finalists are still scored", low=0, low_excluded=True
+        ),
     ] = None
     trial_minutes: Annotated[
         float | None,
-        Rule(
+        Setting(
             help="minutes that a trial, final or baseline may take; then it has failed",
             low=0,
             low_excluded=True,
@@ -200,7 +175,7 @@ class LimitsSection(Section):
     ] = None
     silent_minutes: Annotated[
         float,
-        Rule(
+        Setting(
             help="minutes without a sign of life after which a process counts as hung; its work "
             "is tried again in another",
             low=0,
@@ -212,33 +187,35 @@ class LimitsSection(Section):
 class ResourcesSection(Section):
     """What a trial gets of the cluster."""
 
-    cpus_per_trial: Annotated[float, Rule(help="CPU cores of each trial", low=SMALLEST_SHARE)] = 1.0
+    cpus_per_trial: Annotated[
+        float, Setting(help="CPU cores of each trial", low=SMALLEST_SHARE)
+    ] = 1.0
     gpus_per_trial: Annotated[
         float | Literal["auto"],
-        Rule(help="GPUs of each trial, shares included", low=0, words=("auto",)),
+        Setting(help="GPUs of each trial, shares included", low=0, words=("auto",)),
     ] = "auto"
     max_concurrent: Annotated[
         int | None,
-        Rule(help="trials at the same time; left out: all that fit", low=1, integer=True),
+        Setting(help="trials at the same time; left out: all that fit", low=1, integer=True),
     ] = None
 
 
 class PlainSection(Section):
     """The plain values at the top level of the file."""
 
-    trials: Annotated[int, Rule(help="trials per label budget", low=1, integer=True)] = 24
+    trials: Annotated[int, Setting(help="trials per label budget", low=1, integer=True)] = 24
     checkpoint_s: Annotated[
         float,
-        Rule(
+        Setting(
             help="seconds between the checkpoints of a trial or final; shorter ones make none",
             low=0,
             low_excluded=True,
         ),
     ] = 60.0
-    seed: Annotated[int, Rule(help="seed of every random draw", low=0, integer=True)] = 0
+    seed: Annotated[int, SEED] = 0
     cache: Annotated[
         CacheMode,
-        Rule(
+        Setting(
             help="which activations of frozen prefixes are kept on disk for other trials and later "
             "sweeps: those for which it pays, all that fit, or none",
             words=tuple(CacheMode),

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from orchestrator.space.axis_values import AXIS_NAMES
 from orchestrator.space.datasets import SOURCES
-from orchestrator.space.problems import Problems, refusal, shown, unknown
+from orchestrator.space.problems import Problems, unknown
 from orchestrator.space.section import Section
 from orchestrator.space.sections import (
     FinalistsSection,
     LimitsSection,
     ObjectiveSection,
     ResourcesSection,
-    ValidationSection,
 )
-from orchestrator.space.value_rules import AXIS_NAMES
+from trainable.spec.refusals import refusal, shown
 from trainable.spec.settings import SETTINGS
+from trainable.spec.validation import VALIDATION_SETTINGS
 
 TOP_KEYS = (
     "name",
@@ -46,13 +47,13 @@ def _homes() -> dict[str, str]:
     homes = {name: f"search.{name}" for name in (*AXIS_NAMES, "label_budget")}
     homes |= {name: f"training.{name}" for name in SETTINGS}
     plain: dict[str, type[Section]] = {
-        "validation": ValidationSection,
         "objective": ObjectiveSection,
         "finalists": FinalistsSection,
         "limits": LimitsSection,
         "resources": ResourcesSection,
     }
     homes |= {key: f"{name}.{key}" for name, model in plain.items() for key in model.model_fields}
+    homes |= {key: f"validation.{key}" for key in VALIDATION_SETTINGS}
     homes |= {key: f"augment.{key}" for key in ("ops", "views")}
     homes |= {key: f"dataset.{key}" for model in SOURCES.values() for key in model.model_fields}
     return homes | {key: key for key in TOP_KEYS}

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
-from orchestrator.space.problems import Problems, shown
+from orchestrator.space.problems import Problems
+from trainable.spec.refusals import shown
 
 MAX_DEPTH = 40
 MAX_VALUES = 10_000

@@ -25,7 +25,8 @@ from trainable.device import default_device
 from trainable.features.cache import FeatureCache
 from trainable.features.cost_model import speeds_of
 from trainable.features.store import FeatureStore
-from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec, Validation
+from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
 from trainable.training.trial import Trial
 
 _BACKWARD = "autograd::engine::evaluate_function"

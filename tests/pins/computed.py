@@ -39,7 +39,8 @@ from trainable.features.store import FeatureStore
 from trainable.modalities.image.preprocessing import decode
 from trainable.modalities.image.views import draw_views
 from trainable.spec.augmentation import Augmentation, Op
-from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec, Validation
+from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
 from trainable.training.learner import drawn_rows
 from trainable.training.trial import Trial
 

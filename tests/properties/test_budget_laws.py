@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from trainable.data.labelled_images import LabelledImages, Split
 from trainable.data.subsets import draw_subset, split_folds
-from trainable.spec.trial_spec import LabelBudget, Validation
+from trainable.spec.trial_spec import LabelBudget
+from trainable.spec.validation import Validation
 
 
 @dataclass(frozen=True)

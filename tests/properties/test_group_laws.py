@@ -11,7 +11,8 @@ from trainable.data.grouped_folds import num_groups_of_classes
 from trainable.data.labelled_images import LabelledImages, Split
 from trainable.data.subsets import Fold, draw_subset, drawable, split_folds
 from trainable.errors import DataError
-from trainable.spec.trial_spec import LabelBudget, Validation
+from trainable.spec.trial_spec import LabelBudget
+from trainable.spec.validation import Validation
 
 laws = settings(derandomize=True, deadline=None, max_examples=100)
 validations = st.one_of(

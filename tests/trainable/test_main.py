@@ -11,7 +11,8 @@ import pytest
 from trainable.__main__ import main
 from trainable.backbones import Backbone
 from trainable.data.labelled_images import LabelledImages
-from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
 from trainable.training.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")

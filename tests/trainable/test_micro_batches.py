@@ -19,7 +19,8 @@ from trainable.errors import GpuMemoryError
 from trainable.features import reader as features
 from trainable.features.reader import FeatureReader
 from trainable.micro_batches import MicroBatches, memory_errors
-from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
 from trainable.training.baselines import run_baseline
 from trainable.training.checkpoint import Checkpoint
 from trainable.training.head_learner import HeadLearners

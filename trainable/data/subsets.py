@@ -17,7 +17,8 @@ import numpy.typing as npt
 from trainable.data.grouped_folds import deal_groups, hold_groups, num_groups_of_classes
 from trainable.data.labelled_images import LabelledImages, Split
 from trainable.errors import DataError
-from trainable.spec.trial_spec import LabelBudget, Validation
+from trainable.spec.trial_spec import LabelBudget
+from trainable.spec.validation import Validation
 
 Indices = npt.NDArray[np.int64]
 

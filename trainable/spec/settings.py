@@ -1,61 +1,125 @@
-"""The one table of what can be set about training.
+"""What single keys may be, and the one table of what can be set about training.
 
-Search-space files, their messages and the documentation take checks, defaults and texts from it.
+The search-space file, the specification of a trial, their messages and the documentation read
+checks, defaults and texts from here. Numbers have one canonical type per key (whole ones int, the
+others float), so that `1` and `1.0` mean the same wherever they are allowed.
 """
 
 from __future__ import annotations
 
+import math
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
+
+from trainable.spec.refusals import refusal
+
+Value = int | float | str
+"""What an axis can give a trial."""
+
+_MAX_WHOLE = 2**63
+
+
+class Text(StrEnum):
+    """What a text of the user's own stands for, as messages call it."""
+
+    NAME = "text"
+    PATH = "a path"
+    PATTERN = "a regular expression"
+
+    def accepts(self, value: str) -> bool:
+        """Whether the text can be one."""
+        if self is Text.PATTERN:
+            try:
+                re.compile(value)
+            except re.error:
+                return False
+        return bool(value) and "\0" not in value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What one training setting may be.
+    """What one key may be, in a search-space file and in a trial's specification.
 
     Attributes:
-        default: the value when the file is silent.
-        low: smallest number allowed; None where `words` alone are allowed.
-        high: largest number allowed, inclusive; None for no limit.
+        help: one line for docs/search-space.md.
+        default: the value where none is given; None where there is no such value, or where the
+            section that holds the key names it.
+        low: smallest number allowed; None where words alone are allowed.
+        high: largest number allowed; None for no limit.
         low_excluded: whether `low` itself is refused.
+        high_excluded: whether `high` itself is refused.
         integer: whether numbers have to be whole.
         words: texts allowed, beside or instead of a number.
-        help: one line for docs/search-space.md.
+        text: what any other text stands for; None where `words` alone are allowed.
+        flag: whether true and false are allowed, and nothing else.
     """
 
-    default: int | float | str
     help: str
+    default: Value | None = None
     low: float | None = None
     high: float | None = None
     low_excluded: bool = False
+    high_excluded: bool = False
     integer: bool = False
     words: tuple[str, ...] = ()
+    text: Text | None = None
+    flag: bool = False
 
     @property
     def allowed(self) -> str:
-        """The allowed values in words, for messages and the documentation."""
-        parts = []
+        """The allowed values in words."""
+        parts = ["true or false"] if self.flag else []
         if self.low is not None:
             kind = "a whole number" if self.integer else "a number"
-            bound = f"above {self.low:g}" if self.low_excluded else f"from {self.low:g}"
-            parts.append(f"{kind} {bound}" + ("" if self.high is None else f" to {self.high:g}"))
+            low = f"above {self.low:g}" if self.low_excluded else f"from {self.low:g}"
+            high = ""
+            if self.high is not None:
+                high = f" and below {self.high:g}" if self.high_excluded else f" to {self.high:g}"
+            parts.append(f"{kind} {low}{high}")
         if self.words:
             parts.append(("one of " if len(self.words) > 1 else "") + ", ".join(self.words))
+        if self.text is not None:
+            parts.append(self.text.value)
         return " or ".join(parts)
 
     def accepts(self, value: object) -> bool:
-        """Whether `value` is allowed, type included (a bool is never a number)."""
+        """Whether the value is allowed, type included (a bool is never a number)."""
+        if self.flag:
+            return isinstance(value, bool)
         if isinstance(value, str):
-            return value in self.words
-        if isinstance(value, bool) or not isinstance(value, int | float) or self.low is None:
+            return value in self.words or (self.text is not None and self.text.accepts(value))
+        number = finite_number(value)
+        if number is None or self.low is None:
             return False
-        if not abs(value) <= sys.float_info.max or (self.integer and value != int(value)):
+        if self.integer and (number != int(number) or abs(number) >= _MAX_WHOLE):
             return False
-        above = value > self.low if self.low_excluded else value >= self.low
-        return above and (self.high is None or value <= self.high)
+        if number < self.low or (self.low_excluded and number == self.low):
+            return False
+        return self.high is None or (
+            number < self.high or (number == self.high and not self.high_excluded)
+        )
+
+    def canonical(self, value: Value) -> Value:
+        """The one spelling of an accepted value."""
+        if isinstance(value, str | bool):
+            return value
+        return int(value) if self.integer else float(value) + 0.0
+
+    def problem(self, value: object) -> str | None:
+        """What a message says of the value, or None where it is allowed."""
+        return None if self.accepts(value) else refusal(value, self.allowed, self.words)
+
+
+def finite_number(value: object) -> int | float | None:
+    """The value where it is a number that can be computed with, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, int):
+        return value if abs(value) < _MAX_WHOLE else None
+    return value if math.isfinite(value) else None
 
 
 _BLOCKS = re.compile(r"([1-9][0-9]{0,5})-([1-9][0-9]{0,5})")
@@ -73,6 +137,27 @@ def block_range(value: object) -> tuple[int, int] | None:
         return None
     return int(found[1]), int(found[2])
 
+
+DEFAULT_FREEZE_DEPTH = 0.0
+DEFAULT_LR = 1e-3
+
+CHOICES: Mapping[str, Setting] = {
+    "freeze_depth": Setting(
+        default=DEFAULT_FREEZE_DEPTH,
+        low=0.0,
+        high=1.0,
+        help="share of the backbone's boundaries that stay frozen; 0 trains all, 1 the head alone",
+    ),
+    "frozen_blocks": Setting(
+        low=-1,
+        integer=True,
+        help="boundaries that stay frozen, -1 for all; instead of freeze_depth",
+    ),
+    "lr": Setting(default=DEFAULT_LR, low=0.0, low_excluded=True, help="peak learning rate"),
+}
+"""What a search space varies, beside the backbone and the settings of training."""
+
+SEED = Setting(low=0, integer=True, help="seed of every random draw")
 
 SETTINGS: Mapping[str, Setting] = {
     "steps": Setting(
@@ -148,6 +233,13 @@ SETTINGS: Mapping[str, Setting] = {
 }
 """The keys of `training:` in a search-space file; each may be an axis of `search:` instead."""
 
+DEFAULTS: Mapping[str, Value] = {
+    name: setting.canonical(setting.default)
+    for name, setting in SETTINGS.items()
+    if setting.default is not None
+}
+"""The value of each key of `SETTINGS` where none is given."""
+
 ADDED_SETTINGS = ("interpolation",)
 """Keys of `SETTINGS` that version 0.1.0 did not have. At its default such a key is left out where
 settings are written or hashed, so that what was written before means the same."""
@@ -158,5 +250,5 @@ def without_added_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in values.items()
-        if name not in ADDED_SETTINGS or value != SETTINGS[name].default
+        if name not in ADDED_SETTINGS or value != DEFAULTS[name]
     }

@@ -9,7 +9,16 @@ from typing import Any
 
 from trainable.errors import SpecError
 from trainable.spec.augmentation import Augmentation
-from trainable.spec.settings import SETTINGS, Setting, block_range, without_added_defaults
+from trainable.spec.settings import (
+    CHOICES,
+    DEFAULTS,
+    SEED,
+    SETTINGS,
+    Setting,
+    block_range,
+    without_added_defaults,
+)
+from trainable.spec.validation import Validation
 
 
 class Metric(StrEnum):
@@ -92,81 +101,17 @@ class LabelBudget:
         return "all" if self.total is None else f"{self.total} in all"
 
 
-_FOLDS = Setting(default=3, low=2, integer=True, help="parts of a cross-validation")
-OUTSIDE: Mapping[str, Any] = {"split": "val", "outside_budget": True}
-"""How validation on the data's own validation split is written."""
-
-_HOLDOUT = Setting(default=0.25, low=0.0, low_excluded=True, high=1.0, help="share held out")
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Where validation images come from: folds or a holdout inside the budget, or outside it.
-
-    Attributes:
-        folds: parts of a cross-validation, at least 2; or None.
-        holdout: share of each class held out once, above 0 and below 1; or None.
-        outside: whether the data's own validation split is used, whose labels are not paid for by
-            the budget.
-    """
-
-    folds: int | None = 3
-    holdout: float | None = None
-    outside: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.folds is not None) + (self.holdout is not None) + self.outside != 1:
-            raise SpecError("validation: give one of folds, holdout and split")
-        if self.folds is not None and not _FOLDS.accepts(self.folds):
-            raise SpecError(f"validation.folds: got {self.folds!r}; allowed: 2 or more")
-        if self.holdout is not None and not (_HOLDOUT.accepts(self.holdout) and self.holdout < 1):
-            raise SpecError(f"validation.holdout: got {self.holdout!r}; allowed: above 0, below 1")
-        if self.folds is not None:
-            object.__setattr__(self, "folds", int(self.folds))
-
-    @classmethod
-    def parse(cls, value: object) -> Validation:
-        """The validation meant by `{"folds": 3}`, `{"holdout": 0.25}` or the val split.
-
-        The last is written `{"split": "val", "outside_budget": True}`.
-
-        Raises:
-            SpecError: anything else; the message says what was given and what is allowed.
-        """
-        if value == OUTSIDE:
-            return cls(folds=None, outside=True)
-        if not isinstance(value, Mapping) or not set(value) <= {"folds", "holdout"}:
-            raise SpecError(
-                f"validation: got {value!r}; allowed: {{folds: N}}, {{holdout: S}} or "
-                "{split: val, outside_budget: true}"
-            )
-        return cls(value.get("folds"), value.get("holdout"))
-
-    def to_json(self) -> dict[str, Any]:
-        """The form that `parse` reads."""
-        if self.outside:
-            return dict(OUTSIDE)
-        name = "folds" if self.folds is not None else "holdout"
-        return {name: getattr(self, name)}
-
-    def __str__(self) -> str:
-        if self.outside:
-            return "val split, outside the budget"
-        return f"folds={self.folds}" if self.folds is not None else f"holdout={self.holdout:g}"
-
-
-_NUMBERS: Mapping[str, Setting] = {
-    "lr": Setting(default=1e-3, low=0.0, low_excluded=True, help="peak learning rate"),
-    "freeze_depth": Setting(default=0.0, low=0.0, high=1.0, help="share of the boundaries frozen"),
-    "frozen_blocks": Setting(default=-1, low=-1, integer=True, help="number of boundaries frozen"),
-    "repeat": Setting(default=0, low=0, integer=True, help="which draw of the labels"),
-    "seed": Setting(default=0, low=0, integer=True, help="of every random draw"),
+_CHECKED: Mapping[str, Setting] = {
+    **SETTINGS,
+    **CHOICES,
+    "repeat": Setting(low=0, integer=True, help="which draw of the labels"),
+    "seed": SEED,
 }
 _EXCLUSIVE = ("freeze_depth", "frozen_blocks", "train_blocks")
 
 
 def _setting(name: str) -> Any:
-    return field(default=SETTINGS[name].default)
+    return field(default=DEFAULTS[name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +131,7 @@ class TrialSpec:
         augment: random views of the training images; None for the images as they are.
         repeat: which draw of the labelled subset.
         seed: of the sweep.
-        steps, ...: the settings of `SETTINGS`.
+        steps, ...: the keys of `SETTINGS`.
 
     Raises:
         SpecError: with every problem found, one a line.
@@ -198,7 +143,7 @@ class TrialSpec:
     freeze_depth: float | None = None
     frozen_blocks: int | None = None
     train_blocks: str | None = None
-    validation: Validation = Validation()
+    validation: Validation = field(default_factory=Validation)
     objective: Metric = Metric.ACCURACY
     augment: Augmentation | None = None
     repeat: int = 0
@@ -223,16 +168,16 @@ class TrialSpec:
         backbone: object = self.backbone
         if not isinstance(backbone, str):
             problems.append(f"backbone: got {backbone!r}; allowed: text NAME[@WEIGHTS]")
-        for name, setting in {**SETTINGS, **_NUMBERS}.items():
+        for name, setting in _CHECKED.items():
             value = getattr(self, name)
             if value is None and name in _EXCLUSIVE:
                 continue
-            if not setting.accepts(value):
-                problems.append(f"{name}: got {value!r}; allowed: {setting.allowed}")
+            problem = setting.problem(value)
+            if problem is not None:
+                problems.append(f"{name}: {problem}")
                 continue
             accepted.add(name)
-            if setting.integer and not isinstance(value, str):
-                object.__setattr__(self, name, int(value))  # 200.0 is a whole number, too
+            object.__setattr__(self, name, setting.canonical(value))
         if {"steps", "reports"} <= accepted and self.reports > self.steps:
             problems.append(f"reports: got {self.reports}; allowed: at most steps ({self.steps})")
         if self.train_blocks is not None and block_range(self.train_blocks) is None:

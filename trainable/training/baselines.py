@@ -39,7 +39,8 @@ from trainable.features.input_reader import PixelReader
 from trainable.features.reader import FeatureCounts, FeatureReader
 from trainable.micro_batches import memory_errors, nothing
 from trainable.modalities.image.preprocessing import smallest_side
-from trainable.spec.trial_spec import LabelBudget, Validation
+from trainable.spec.trial_spec import LabelBudget
+from trainable.spec.validation import Validation
 from trainable.training.probe import ProbeMemo, parts_of_draw, probe_of_draw
 from trainable.training.results import TestResult
 from trainable.training.scores import Scores

@@ -23,7 +23,7 @@ from trainable.data.labelled_images import LabelledImages
 from trainable.data.subsets import Fold, validation_parts
 from trainable.errors import DataError
 from trainable.micro_batches import nothing
-from trainable.spec.trial_spec import Validation
+from trainable.spec.validation import Validation
 from trainable.training.logistic import LinearClassifier, fit_path
 from trainable.training.scores import Scores, score
 

@@ -29,7 +29,8 @@ from trainable.data.labelled_images import LabelledImages
 from trainable.errors import CheckpointError, GpuMemoryError, TrainableError
 from trainable.features.cache import FeatureCache
 from trainable.features.reader import FeatureCounts
-from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
 from trainable.training.baselines import run_baseline
 from trainable.training.checkpoint import Checkpoint
 from trainable.training.probe import ProbeMemo

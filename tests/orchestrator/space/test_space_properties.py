@@ -9,47 +9,47 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import SpaceError
 from orchestrator.space import Range, SearchSpace, parse_space
+from orchestrator.space.axis_values import AXIS_NAMES, AXIS_SETTINGS
 from orchestrator.space.top_level import TOP_KEYS
-from orchestrator.space.value_rules import AXIS_NAMES, AXIS_RULES, Rule
 from orchestrator.space.yaml_text import TextError, read_yaml
-from trainable.spec.settings import SETTINGS
+from trainable.spec.settings import SETTINGS, Setting
 
 BACKBONES = ("vit_tiny", "vit_base@none", "resnet50", "no", "timm:mlp@weights/a b.safetensors")
 
 
-def _numbers(rule: Rule) -> st.SearchStrategy[Any]:
-    assert rule.low is not None
-    high = 1000 if rule.high is None else rule.high
-    if rule.integer:
-        return st.integers(int(rule.low), int(high))
-    return st.floats(rule.low, high, exclude_min=rule.low_excluded)
+def _numbers(setting: Setting) -> st.SearchStrategy[Any]:
+    assert setting.low is not None
+    high = 1000 if setting.high is None else setting.high
+    if setting.integer:
+        return st.integers(int(setting.low), int(high))
+    return st.floats(setting.low, high, exclude_min=setting.low_excluded)
 
 
 def _values(name: str) -> st.SearchStrategy[Any]:
     if name == "backbone":
         return st.sampled_from(BACKBONES)
-    rule = AXIS_RULES[name]
-    options = [_numbers(rule)] if rule.low is not None else []
-    return st.one_of(*options, *([st.sampled_from(rule.words)] if rule.words else []))
+    setting = AXIS_SETTINGS[name]
+    options = [_numbers(setting)] if setting.low is not None else []
+    return st.one_of(*options, *([st.sampled_from(setting.words)] if setting.words else []))
 
 
 @st.composite
 def _domains(draw: st.DrawFn, name: str) -> dict[str, Any]:
-    rule = AXIS_RULES.get(name)
-    kinds = ["value", "values"] + ["range"] * (rule is not None and rule.low is not None)
+    setting = AXIS_SETTINGS.get(name)
+    kinds = ["value", "values"] + ["range"] * (setting is not None and setting.low is not None)
     kind = draw(st.sampled_from(kinds))
     if kind == "value":
         return {"value": draw(_values(name))}
     if kind == "values":
         return {"values": draw(st.lists(_values(name), min_size=1, max_size=4, unique=True))}
-    assert rule is not None
-    low, high = sorted(draw(st.lists(_numbers(rule), min_size=2, max_size=2, unique=True)))
+    assert setting is not None
+    low, high = sorted(draw(st.lists(_numbers(setting), min_size=2, max_size=2, unique=True)))
     spread = draw(st.sampled_from(["none", "log", "step"]))
     if spread == "log" and low > 0:
         return {"low": low, "high": high, "log": True}
-    smallest = 1 if rule.integer else 1e-9 * max(abs(low), abs(high))
+    smallest = 1 if setting.integer else 1e-9 * max(abs(low), abs(high))
     if spread == "step" and smallest <= high - low:
-        numbers = st.integers if rule.integer else st.floats
+        numbers = st.integers if setting.integer else st.floats
         return {"low": low, "high": high, "step": draw(numbers(smallest, high - low))}
     return {"low": low, "high": high}
 

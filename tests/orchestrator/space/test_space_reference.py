@@ -6,9 +6,9 @@ import pytest
 
 from orchestrator.space import PRUNERS, SAMPLERS, SOURCES, SearchSpace, known_keys
 from orchestrator.space import sections as models
+from orchestrator.space.axis_values import AXIS_NAMES
 from orchestrator.space.section import Section
 from orchestrator.space.top_level import TOP_KEYS
-from orchestrator.space.value_rules import AXIS_NAMES
 from trainable.spec.settings import SETTINGS
 
 
@@ -33,18 +33,18 @@ def test_every_top_level_key_axis_and_training_setting_is_listed() -> None:
         *(item for item in Section.__subclasses__() if item.__module__ == models.__name__),
     ],
 )
-def test_every_field_has_a_rule_that_its_default_obeys(model: type[Section]) -> None:
+def test_every_field_has_a_setting_that_its_default_obeys(model: type[Section]) -> None:
     for name, field in model.model_fields.items():
-        rule = model.rule(name)
-        assert rule.help
-        assert field.is_required() or field.default is None or rule.accepts(field.default)
+        setting = model.setting(name)
+        assert setting.help
+        assert field.is_required() or field.default is None or setting.accepts(field.default)
 
 
 def test_the_word_of_a_kind_is_the_word_its_model_takes() -> None:
     for tag, kinds in (("source", SOURCES), ("name", SAMPLERS), ("name", PRUNERS)):
         for word, model in kinds.items():
             assert model.model_fields[tag].default == word
-            assert model.rule(tag).words == tuple(kinds)
+            assert model.setting(tag).words == tuple(kinds)
 
 
 def test_the_defaults_listed_are_the_defaults_taken(read: Callable[..., SearchSpace]) -> None:

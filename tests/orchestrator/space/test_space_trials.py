@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.errors import SpaceError
 from orchestrator.space import Choice, Fixed, Range, SearchSpace, Value, parse_space
-from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec, Validation
+from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
+from trainable.spec.validation import Validation
 
 Read = Callable[..., SearchSpace]
 FIVE = LabelBudget(5)

@@ -4,7 +4,8 @@ import pytest
 from trainable.data.labelled_images import LabelledImages, Split
 from trainable.data.subsets import derive_seed, draw_subset, drawable, split_folds
 from trainable.errors import DataError
-from trainable.spec.trial_spec import LabelBudget, Validation
+from trainable.spec.trial_spec import LabelBudget
+from trainable.spec.validation import Validation
 
 
 def made(labels: list[int], *, split: list[int] | None = None) -> LabelledImages:

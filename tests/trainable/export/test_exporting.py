@@ -25,7 +25,8 @@ from trainable.export.exchange_formats import ONNX_FILE, TORCH_FILE, difference,
 from trainable.export.exported_model import ABOUT_FILE, WEIGHTS_FILE, ExportedModel
 from trainable.export.exporting import TrainedModel, train_configuration, train_probe, write_model
 from trainable.modalities.image.preprocessing import decode, normalize
-from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
 from trainable.training.baselines import baseline_features, run_baseline
 from trainable.training.logistic import fit_path
 from trainable.training.trial import Trial

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from trainable.errors import BackboneError, DataError, SpecError, TrainableError
 from trainable.spec.settings import SETTINGS
-from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec, Validation
+from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
+from trainable.spec.validation import Validation
 from trainable.training.learner import DivergedError
 
 MINIMAL: Mapping[str, Any] = {
@@ -46,7 +47,7 @@ specs = st.builds(
     ),
     objective=st.sampled_from(Metric),
     repeat=st.integers(0, 100),
-    seed=st.integers(0, 2**63),
+    seed=st.integers(0, 2**63 - 1),
     steps=st.integers(1, 10**6),
     reports=st.integers(1, 10**6),
     batch_size=st.one_of(st.just("auto"), st.integers(1, 10**4)),
@@ -133,7 +134,7 @@ BAD: list[tuple[str, list[object], str]] = [
     [(name, value, allowed) for name, values, allowed in BAD for value in values],
 )
 def test_values_beyond_the_limits_are_refused(name: str, bad: object, allowed: str) -> None:
-    with pytest.raises(SpecError, match=rf"^{name}: got .*; allowed: {allowed}$"):
+    with pytest.raises(SpecError, match=rf"^{name}: got .*; allowed: {allowed}(; did you mean|$)"):
         TrialSpec.from_json({**MINIMAL, name: bad})
 
 
@@ -207,23 +208,37 @@ def test_all_problems_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("validation", "message"),
     [
-        (3, r"validation: got 3; allowed: \{folds: N\}, \{holdout: S\} or \{split: val"),
-        ({"fold": 3}, "validation: got {'fold': 3}; allowed"),
-        ({}, "validation: give one of folds, holdout and split"),
-        ({"folds": 3, "holdout": 0.2}, "validation: give one of folds, holdout and split"),
-        ({"split": "val"}, "validation: got {'split': 'val'}; allowed"),
-        ({"split": "val", "outside_budget": False}, "validation: got .*outside_budget: true}"),
-        ({"folds": 1}, r"validation.folds: got 1; allowed: 2 or more"),
-        ({"folds": 2.5}, r"validation.folds: got 2.5; allowed: 2 or more"),
-        ({"folds": "3"}, r"validation.folds: got '3'; allowed: 2 or more"),
-        ({"holdout": 0}, r"validation.holdout: got 0; allowed: above 0, below 1"),
-        ({"holdout": 1}, r"validation.holdout: got 1; allowed: above 0, below 1"),
-        ({"holdout": "half"}, r"validation.holdout: got 'half'; allowed: above 0, below 1"),
+        (3, r"validation: got 3; allowed: a mapping such as \{folds: 3\}"),
+        ({"fold": 3}, "validation.fold: unknown key; did you mean folds?"),
+        ({"a.b": 3}, "validation.'a.b': unknown key; known: folds"),
+        ({"folds": 3, "holdout": 0.2}, "validation: got folds and holdout; allowed: one of them"),
+        ({"split": "val"}, "validation.outside_budget: the labels of a validation split lie"),
+        ({"split": "val", "outside_budget": False}, "say so with outside_budget: true"),
+        ({"folds": 3, "outside_budget": True}, "folds and a holdout lie inside the label budget"),
+        ({"folds": 1}, r"validation.folds: got 1; allowed: a whole number from 2"),
+        ({"folds": 2.5}, r"validation.folds: got 2.5; allowed: a whole number from 2"),
+        ({"folds": "3"}, r"validation.folds: got '3'; allowed: a whole number from 2"),
+        ({"holdout": 0}, r"validation.holdout: got 0; allowed: a number above 0 and below 1"),
+        ({"holdout": 1}, r"validation.holdout: got 1; allowed: a number above 0 and below 1"),
+        (
+            {"holdout": "half"},
+            r"validation.holdout: got 'half'; allowed: a number above 0 and below 1",
+        ),
     ],
 )
 def test_validation_is_folds_or_a_holdout(validation: object, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         TrialSpec.from_json({**MINIMAL, "validation": validation})
+
+
+def test_validation_without_a_way_is_the_default() -> None:
+    assert Validation.parse({}) == Validation.parse({"folds": None}) == Validation(folds=3)
+
+
+@pytest.mark.parametrize("fields", [{"folds": None}, {"holdout": 0.2}, {"outside": True}])
+def test_validation_is_made_in_exactly_one_way(fields: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="validation: give one of folds, holdout, split"):
+        Validation(**fields)
 
 
 @pytest.mark.parametrize(

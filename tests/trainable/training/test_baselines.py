@@ -12,7 +12,8 @@ from trainable.data.labelled_images import LabelledImages, Split
 from trainable.data.subsets import draw_subset
 from trainable.errors import DataError
 from trainable.modalities.image.preprocessing import decode
-from trainable.spec.trial_spec import LabelBudget, Validation
+from trainable.spec.trial_spec import LabelBudget
+from trainable.spec.validation import Validation
 from trainable.training import probe
 from trainable.training.baselines import BaselineResult, baseline_features, run_baseline
 from trainable.training.logistic import fit_path

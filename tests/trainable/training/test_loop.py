@@ -14,7 +14,8 @@ from trainable.data.labelled_images import LabelledImages, Split
 from trainable.errors import CheckpointError
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.custom_backbone import CustomBackbone
-from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
 from trainable.training.checkpoint import Checkpoint
 from trainable.training.loop import Clock, Segment, TrainingLoop
 from trainable.training.results import Report

@@ -18,7 +18,8 @@ from trainable.features.cost_model import Speeds
 from trainable.features.reader import FeatureReader
 from trainable.features.store import FeatureStore
 from trainable.spec.augmentation import Augmentation
-from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec, Validation
+from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
 from trainable.training import probe as probing
 from trainable.training.baselines import run_baseline
 from trainable.training.logistic import LinearClassifier, fit_path

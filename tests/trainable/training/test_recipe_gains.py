@@ -15,7 +15,8 @@ from PIL import Image
 
 from trainable.backbones import Backbone, load_weights
 from trainable.data.labelled_images import LabelledImages
-from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
 from trainable.training.baselines import run_baseline
 from trainable.training.probe import ProbeMemo
 from trainable.training.trial import Trial

@@ -17,7 +17,8 @@ from trainable.errors import DataError, SpecError
 from trainable.features import input_reader
 from trainable.modalities.image.preprocessing import decode
 from trainable.spec.augmentation import Augmentation
-from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec, Validation
+from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
+from trainable.spec.validation import Validation
 from trainable.training import probe, setup, trial, validation
 from trainable.training.interpolation import SHARES
 from trainable.training.results import Report, TestResult

@@ -17,7 +17,8 @@ from pathlib import Path
 from orchestrator.planning.work import Kind, Work
 from orchestrator.running.worker.worker import perform
 from trainable.backbones import Backbone
-from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
 
 images, weights, graphs = pickle.loads(Path(sys.argv[1]).read_bytes())
 (name,) = weights

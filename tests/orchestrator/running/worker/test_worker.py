@@ -22,7 +22,8 @@ from trainable import device as devices
 from trainable.backbones import Backbone, load_weights
 from trainable.data.labelled_images import LabelledImages
 from trainable.errors import DataError
-from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
 from trainable.training import probe
 from trainable.training.probe import Probe, ProbeMemo
 from trainable.training.trial import DivergedError, Trial

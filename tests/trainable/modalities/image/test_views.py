@@ -12,7 +12,8 @@ from trainable.errors import SpecError
 from trainable.modalities.image.preprocessing import decode
 from trainable.modalities.image.views import check_ops, draw_views
 from trainable.spec.augmentation import OPS, Augmentation
-from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
 from trainable.training.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
