@@ -1,26 +1,20 @@
-"""What frozen prefixes make of images: each image once, whatever asks for it.
+"""Read the activations of frozen prefixes, from the feature cache or by a forward pass.
 
-Levels lie on top of each other: pixels (decoded, resized, augmented), then one level for every
-boundary of a backbone. A level's rows come from the store where it holds them, else from the
-deepest level below that does, and are stored where the cost model says that it pays.
+Levels are stacked: level 0 is pixels (decoded, resized, augmented), level k is the k-th boundary of
+the backbone. A level's rows come from the store where it holds them, otherwise from the deepest
+stored level below, and they are stored where the cost model says that it pays.
 
-A row is the same to the bit whoever computed it and beside which other images: on a processor
-every forward pass has the same number of images, the last one filled up. (Kernels are chosen by
-the size of the batch, and those of other sizes round differently.)
+A row has the same bits whichever trial computed it, and in whichever batch: on a CPU every forward
+pass has the same number of images, and the last batch is padded. (Kernels are chosen by batch size,
+and those for other sizes round differently.)
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import inspect
-import json
 import math
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -31,26 +25,23 @@ from trainable.backbones import Backbone
 from trainable.cutting.boundaries import boundaries
 from trainable.cutting.split import FrozenPrefix, frozen_between
 from trainable.data.labelled_images import LabelledImages
-from trainable.device import autocast, describe
+from trainable.device import autocast
 from trainable.features.cache import FeatureCache, cache_levels
 from trainable.features.cost_model import VALUE_BYTES, Level
+from trainable.features.feature_keys import feature_key
 from trainable.features.input_reader import DECODE_S, PixelReader
 from trainable.features.store import Collection
-from trainable.graphs.graph import TracedBackbone
 from trainable.micro_batches import MicroBatches, nothing
 from trainable.modalities.image.preprocessing import normalize
 from trainable.spec.augmentation import Augmentation
 
 BATCH = 16
-"""Images per forward pass on a processor; part of what a row is."""
+"""Images per forward pass on a CPU; part of every feature key."""
 GPU_BATCH = 256
+"""Images per forward pass on a GPU; part of every feature key."""
 
 _CHUNK = 256
-"""Images whose rows below are held in memory at a time."""
-_LIBRARIES = frozenset({"torch", "torchvision", "timm", "trainable", *sys.builtin_module_names})
-"""Whose versions, or whose graphs, say what they compute."""
-_FORMAT = 1
-"""Raised whenever the same key would come to mean other rows."""
+"""Images whose rows of a lower level are in memory at a time."""
 
 Indices = npt.NDArray[np.int64]
 Rows = npt.NDArray[Any]
@@ -58,13 +49,13 @@ Rows = npt.NDArray[Any]
 
 @dataclass(kw_only=True)
 class FeatureCounts:
-    """What was asked for, and what it took.
+    """Cache hits and misses, and the compute that was requested and done.
 
     Attributes:
         hits: rows that were in the store.
         misses: rows that were computed.
-        asked_flops: of all rows asked for, from the images on.
-        computed_flops: of the forward passes that were made.
+        asked_flops: FLOPs of all requested rows, counted from the pixels on.
+        computed_flops: FLOPs of the forward passes that were made.
     """
 
     hits: int = 0
@@ -74,18 +65,18 @@ class FeatureCounts:
 
 
 class FeatureReader:
-    """The levels of one backbone over one way of looking at images.
+    """Reads the levels of one backbone for images, or for augmented views of them.
 
     Args:
-        images: where the encoded bytes lie.
-        backbone: whose prefixes are run.
+        images: the images with their encoded bytes.
+        backbone: the backbone whose prefixes are run.
         image_size: side of its input, in pixels.
-        device: to compute on.
+        device: the device to compute on.
         precision: `fp32` or `bf16`.
-        cache: where rows are kept; None computes them every time.
-        augmentation: its views instead of the images as they are.
-        seed: of the views.
-        counts: adds up what is done.
+        cache: the feature cache; None computes every row every time.
+        augmentation: views to read instead of the images themselves; None for the images.
+        seed: seed of the views.
+        counts: counters that this reader adds to; None for its own.
         heartbeat: called after every chunk of images that was decoded or passed through a prefix.
     """
 
@@ -132,19 +123,23 @@ class FeatureReader:
     def _num_views(self) -> int:
         return self._augmentation.views if self._augmentation else 1
 
+    @property
+    def _batch(self) -> int:
+        return GPU_BATCH if self._device.type == "cuda" else BATCH
+
     def row_bytes(self, frozen: int) -> int:
-        """Bytes that one image takes in what `read` returns."""
+        """Return the bytes that one image takes in the result of `read`."""
         return VALUE_BYTES * self._num_views * math.prod(self._shape(frozen))
 
     def read(self, indices: Indices, *, frozen: int) -> Tensor:
-        """The activations of some images, or of their views.
+        """Return the activations of some images, or of their views.
 
         Args:
-            indices: (M,) which images.
+            indices: (M,) indices of the images.
             frozen: number of boundaries in the prefix; 0 gives normalised pixels.
 
         Returns:
-            (M, *shape) float32 on the device; (M, views, *shape) of views.
+            (M, *shape) float32 on the device; (M, views, *shape) with an augmentation.
 
         Raises:
             DataError: an image cannot be decoded; the message names its path.
@@ -155,13 +150,13 @@ class FeatureReader:
         return torch.from_numpy(self._counted(frozen, indices)).to(self._device)
 
     def head_inputs(self, indices: Indices) -> Tensor:
-        """(M, D) float32 of what reaches the head: rows of the last boundary.
+        """Return (M, D) float32 inputs of the head: rows of the last boundary.
 
-        Of a map that a convolutional head slides over it is the mean over all places, which gives
-        the mean of its logits.
+        A feature map that a convolutional head slides over is averaged over all positions, which
+        gives the mean of its logits.
 
         Args:
-            indices: (M,) which images.
+            indices: (M,) indices of the images.
 
         Raises:
             DataError: an image cannot be decoded; the message names its path.
@@ -171,7 +166,7 @@ class FeatureReader:
 
     @property
     def head_inputs_key(self) -> dict[str, Any]:
-        """JSON values that `head_inputs` depends on, the content of the image aside."""
+        """JSON values that `head_inputs` depends on, apart from the image's content."""
         return self._key(len(self._cuts))
 
     def _counted(self, level: int, indices: Indices) -> Rows:
@@ -182,7 +177,7 @@ class FeatureReader:
         return rows
 
     def _rows(self, level: int, indices: Indices) -> tuple[Rows, int]:
-        """Rows of a level, and how many of them were computed."""
+        """Return rows of a level, and how many of them were computed."""
         if not level:
             return self._pixels.read(indices)
         if not self._is_kept(level):
@@ -205,7 +200,7 @@ class FeatureReader:
         return self._cache is not None and self._levels[level - 1].kept
 
     def _computed(self, level: int, indices: Indices) -> Iterator[Rows]:
-        """Rows of a level in the order of the indices, part after part."""
+        """Compute rows of a level in the order of the indices, one chunk at a time."""
         for start in range(0, len(indices), _CHUNK):
             chunk = indices[start : start + _CHUNK]
             base = self._deepest_below(level, chunk)
@@ -213,7 +208,7 @@ class FeatureReader:
             yield self._forward(base, level, below)
 
     def _deepest_below(self, level: int, indices: Indices) -> int:
-        """The deepest kept level below that has the rows of all these images; 0 if none."""
+        """Return the deepest stored level below that has all these images; 0 if none."""
         digests = self._images.digests[indices]
         for below in range(level - 1, 0, -1):
             if self._is_kept(below) and self._collection(below).holds(digests).all():
@@ -221,11 +216,11 @@ class FeatureReader:
         return 0
 
     def _forward(self, base: int, level: int, below: Rows) -> Rows:
-        """From rows of one level to those of a deeper one."""
+        """Compute rows of a level from rows of a level below it."""
         per_image = below.shape[: 2 if self._augmentation else 1]
         inputs = torch.from_numpy(below).flatten(0, len(per_image) - 1)
         prefix = self._between(base, level)
-        size = GPU_BATCH if self._device.type == "cuda" else BATCH
+        size = self._batch
         out = np.empty((len(inputs), *self._shape(level)), dtype=np.float32)
 
         def pass_on(rows: slice) -> None:
@@ -269,49 +264,13 @@ class FeatureReader:
         return self._collections[level]
 
     def _key(self, level: int) -> dict[str, Any]:
-        """Everything that a row depends on beside the content of its image."""
-        weights = self._backbone.weights
-        return {
-            "format": _FORMAT,
-            "pixels": self._pixels.key,
-            "mean": self._preprocessing.mean,
-            "std": self._preprocessing.std,
-            "backbone": weights.architecture,
-            "weights": weights.digest,
-            "graph": _graph_digest(self._traced),
-            "boundary": self._cuts[level - 1].node,
-            "precision": self._precision,
-            "device": describe(self._device),
-            "batch": GPU_BATCH if self._device.type == "cuda" else BATCH,
-            "torch": torch.__version__,
-        }
-
-
-_digests: WeakKeyDictionary[TracedBackbone, str] = WeakKeyDictionary()
-
-
-def _graph_digest(traced: TracedBackbone) -> str:
-    """Hash of what a backbone computes, its weights aside."""
-    if traced not in _digests:
-        text = json.dumps(
-            [traced.module.code, str(traced.module), traced.version, _own_code(traced)]
+        return feature_key(
+            self._backbone.weights,
+            self._traced,
+            preprocessing=self._preprocessing,
+            pixels=self._pixels.key,
+            boundary=self._cuts[level - 1].node,
+            precision=self._precision,
+            device=self._device,
+            batch=self._batch,
         )
-        _digests[traced] = hashlib.sha256(text.encode()).hexdigest()
-    return _digests[traced]
-
-
-def _own_code(traced: TracedBackbone) -> list[str]:
-    """Source of the modules, other than installed libraries, whose code the graph calls unseen."""
-    called = {type(layer).__module__ for layer in traced.module.modules()}
-    called |= {
-        getattr(node.target, "__module__", None) or ""
-        for node in traced.module.graph.nodes
-        if node.op == "call_function"
-    }
-    found = []
-    for name in sorted(called - {""}):
-        module = sys.modules.get(name)
-        if module is not None and name.partition(".")[0] not in _LIBRARIES:
-            with contextlib.suppress(OSError, TypeError):
-                found.append(inspect.getsource(module))
-    return found

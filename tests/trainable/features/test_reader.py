@@ -20,7 +20,7 @@ from trainable.backbones import Backbone, Preprocessing, load_weights
 from trainable.cutting.boundaries import boundaries
 from trainable.cutting.split import split
 from trainable.data.labelled_images import LabelledImages
-from trainable.features import input_reader
+from trainable.features import feature_keys, input_reader
 from trainable.features import reader as features
 from trainable.features.cache import FeatureCache
 from trainable.features.cost_model import Speeds
@@ -208,9 +208,9 @@ def test_another_image_size_misses_the_cache_where_its_rows_have_the_same_shape(
 SURROUNDINGS: dict[str, tuple[object, str, object]] = {
     "torch": (torch, "__version__", "0.0.1"),
     "pillow": (PIL, "__version__", "0.0.1"),
-    "processor": (features, "describe", lambda device: "another one"),
+    "processor": (feature_keys, "describe", lambda device: "another one"),
     "images per pass": (features, "BATCH", 8),
-    "graph": (features, "_graph_digest", lambda traced: "another one"),
+    "graph": (feature_keys, "graph_digest", lambda traced: "another one"),
 }
 
 
@@ -270,7 +270,7 @@ def test_code_of_ones_own_that_the_graph_calls_unseen_counts(
         model = importlib.import_module("my_layers").Net()
         traced = trace(model.eval(), image_size=8)
         assert "scaled(" in traced.module.code
-        digests.append(features._graph_digest(traced))
+        digests.append(feature_keys.graph_digest(traced))
     sys.modules.pop("my_layers", None)
     assert digests[0] == digests[1] != digests[2]
 

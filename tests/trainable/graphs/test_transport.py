@@ -16,7 +16,7 @@ from tests.trainable.graphs.test_graph import FunctionalDropout, ProbabilityByMo
 from trainable.backbones import Backbone, load_weights
 from trainable.cutting.boundaries import boundaries, parameter_depths
 from trainable.cutting.split import split
-from trainable.features import reader as features
+from trainable.features import feature_keys
 from trainable.graphs import transport
 from trainable.graphs.graph import TracedBackbone, trace
 from trainable.graphs.transport import Arrays, from_bytes, to_bytes
@@ -35,7 +35,7 @@ def sent(traced: TracedBackbone, arrays: Arrays) -> TracedBackbone:
 
 def assert_same(arrived: TracedBackbone, traced: TracedBackbone, size: int) -> None:
     """What is asked of a graph has the same answers, and what it computes the same bits."""
-    assert features._graph_digest(arrived) == features._graph_digest(traced)
+    assert feature_keys.graph_digest(arrived) == feature_keys.graph_digest(traced)
     assert arrived.head.name == traced.head.name
     assert boundaries(arrived) == boundaries(traced)
     assert parameter_depths(arrived) == parameter_depths(traced)

@@ -1,6 +1,6 @@
-"""Small backbones shipped with their weights, and the script that pretrained them.
+"""Small backbones shipped with their weights: the registry, the network and the weight files.
 
-`python -m trainable.backbones.zoo.pretrain NAME` writes the weights again.
+In a checkout, `python -m tools.zoo.pretrain NAME` writes the weights again.
 """
 
 from __future__ import annotations

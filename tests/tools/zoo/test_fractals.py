@@ -1,7 +1,7 @@
 import torch
 from torch import Generator, Tensor
 
-from trainable.backbones.zoo.fractals import attractor, random_choices, random_maps
+from tools.zoo.fractals import attractor, random_choices, random_maps
 
 
 def systems(num_classes: int = 200) -> tuple[Tensor, Tensor]:

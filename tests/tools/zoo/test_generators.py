@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from trainable.backbones.zoo.pretrain import GENERATORS, ImageClasses
+from tools.zoo.pretrain import GENERATORS, ImageClasses
 
 pytestmark = pytest.mark.parametrize("name", GENERATORS)
 

@@ -8,7 +8,7 @@ Coordinates are those of `drawing`.
 import torch
 from torch import Generator, Tensor
 
-from trainable.backbones.zoo.drawing import distort, draw, fit_to_box, normal, reduce, uniform
+from tools.zoo.drawing import distort, draw, fit_to_box, normal, reduce, uniform
 
 _MIN_STROKES = 2
 _MAX_STROKES = 3

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from trainable.backbones.zoo.drawing import distort, draw, fit_to_box, normal, reduce, uniform
+from tools.zoo.drawing import distort, draw, fit_to_box, normal, reduce, uniform
 
 _MIN_MAPS = 2
 _MAX_MAPS = 4

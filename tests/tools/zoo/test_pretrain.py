@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tools.zoo.pretrain import GENERATORS, main
 from trainable.backbones.zoo import ENTRIES, weights_path
-from trainable.backbones.zoo.pretrain import GENERATORS, main
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,8 @@
-"""Pretrains the backbones of the zoo on generated images.
+"""Pretrain the backbones of the zoo on generated images.
 
-    python -m trainable.backbones.zoo.pretrain strokes
-    python -m trainable.backbones.zoo.pretrain fractals
-    python -m trainable.backbones.zoo.pretrain untrained --output weights
+    python -m tools.zoo.pretrain strokes
+    python -m tools.zoo.pretrain fractals
+    python -m tools.zoo.pretrain untrained --output weights
 
 Strokes take about 5 minutes on 2 idle cores; a batch of fractals costs 10 ms of CPU more, which is
 estimated to add up to a minute. The same torch build on the same kind of CPU with the same number
@@ -39,9 +39,9 @@ from safetensors.torch import save_file
 from torch import Generator, Tensor
 from torch.nn.functional import cross_entropy
 
+from tools.zoo.fractals import Fractals
+from tools.zoo.strokes import StrokeGlyphs
 from trainable.backbones.zoo import MEAN, STD, WEIGHTS_FOLDER, build
-from trainable.backbones.zoo.fractals import Fractals
-from trainable.backbones.zoo.strokes import StrokeGlyphs
 from trainable.backbones.zoo.trunk import Trunk
 
 
@@ -189,7 +189,7 @@ def _log(line: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the weights named on the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainable.backbones.zoo.pretrain",
+        prog="python -m tools.zoo.pretrain",
         description="Write the weights of a zoo backbone.",
     )
     parser.add_argument("images", choices=[*GENERATORS, "untrained"])

@@ -1,0 +1,91 @@
+"""Keys of the feature store: everything that a stored row depends on beside its image."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+import sys
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+
+from trainable.backbones import Preprocessing, Weights
+from trainable.device import describe
+from trainable.graphs.graph import TracedBackbone
+
+_FORMAT = 1
+"""Raised whenever the same key would come to mean other rows."""
+
+_LIBRARIES = frozenset({"torch", "torchvision", "timm", "trainable", *sys.builtin_module_names})
+"""Libraries whose versions or graphs already say what they compute."""
+
+_digests: WeakKeyDictionary[TracedBackbone, str] = WeakKeyDictionary()
+
+
+def feature_key(
+    weights: Weights,
+    traced: TracedBackbone,
+    *,
+    preprocessing: Preprocessing,
+    pixels: Any,
+    boundary: str,
+    precision: str,
+    device: torch.device,
+    batch: int,
+) -> dict[str, Any]:
+    """Return JSON values that identify the rows of one boundary, apart from the image's content.
+
+    Args:
+        weights: weights of the backbone.
+        traced: graph of the backbone.
+        preprocessing: mean and standard deviation of its input.
+        pixels: key of the pixels that go in.
+        boundary: name of the boundary's node.
+        precision: `fp32` or `bf16`.
+        device: the device that computes.
+        batch: images per forward pass.
+    """
+    return {
+        "format": _FORMAT,
+        "pixels": pixels,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "backbone": weights.architecture,
+        "weights": weights.digest,
+        "graph": graph_digest(traced),
+        "boundary": boundary,
+        "precision": precision,
+        "device": describe(device),
+        "batch": batch,
+        "torch": torch.__version__,
+    }
+
+
+def graph_digest(traced: TracedBackbone) -> str:
+    """Return a hash of what a backbone computes, its weights aside."""
+    if traced not in _digests:
+        text = json.dumps(
+            [traced.module.code, str(traced.module), traced.version, _own_code(traced)]
+        )
+        _digests[traced] = hashlib.sha256(text.encode()).hexdigest()
+    return _digests[traced]
+
+
+def _own_code(traced: TracedBackbone) -> list[str]:
+    """Return the source of modules outside known libraries whose code is not in the graph."""
+    called = {type(layer).__module__ for layer in traced.module.modules()}
+    called |= {
+        getattr(node.target, "__module__", None) or ""
+        for node in traced.module.graph.nodes
+        if node.op == "call_function"
+    }
+    found = []
+    for name in sorted(called - {""}):
+        module = sys.modules.get(name)
+        if module is not None and name.partition(".")[0] not in _LIBRARIES:
+            with contextlib.suppress(OSError, TypeError):
+                found.append(inspect.getsource(module))
+    return found
