@@ -21,10 +21,10 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 from trainable.backbones import Backbone
+from trainable.backbones.graphs.graph import independent_copy
 from trainable.cutting.split import split
 from trainable.data.labelled_images import LabelledImages
 from trainable.features.reader import FeatureReader
-from trainable.graphs.graph import independent_copy
 from trainable.modalities.image.preprocessing import normalize
 from trainable.training.logistic import LinearClassifier, fit_path
 

@@ -11,8 +11,8 @@ import pytest
 import ray
 
 from orchestrator import processors
-from orchestrator.doctor.machine import gather
 from orchestrator.processors import usable_processors
+from orchestrator.running.doctor.machine import gather
 from orchestrator.running.ray_tune.cluster import LOCAL, cluster
 
 

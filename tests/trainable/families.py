@@ -20,7 +20,7 @@ from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerB
 from torchvision.models.vgg import make_layers
 
 from trainable.backbones import zoo
-from trainable.graphs.graph import TracedBackbone, trace
+from trainable.backbones.graphs.graph import TracedBackbone, trace
 
 NUM_CLASSES = 10
 NUM_BETWEEN = 2

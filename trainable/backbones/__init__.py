@@ -35,7 +35,7 @@ from trainable.spec.custom_backbone import CustomBackbone
 if TYPE_CHECKING:
     from torch import nn
 
-    from trainable.graphs.graph import TracedBackbone
+    from trainable.backbones.graphs.graph import TracedBackbone
 
 __all__ = [
     "Backbone",
@@ -73,7 +73,7 @@ class Backbone:
     @property
     def graphs(self) -> Mapping[int, bytes]:
         """By image size, of the sizes that it was traced at so far and whose graph can travel."""
-        from trainable.graphs.transport import to_bytes
+        from trainable.backbones.graphs.transport import to_bytes
 
         found = {
             size: to_bytes(traced, self.weights.arrays) for size, traced in self._traced.items()
@@ -102,7 +102,7 @@ class Backbone:
         """
         import torch
 
-        from trainable.graphs.graph import copied_to
+        from trainable.backbones.graphs.graph import copied_to
 
         twin = Backbone(self.weights)
         twin._traced[image_size] = copied_to(torch.device("meta"), self.traced(image_size))
@@ -126,7 +126,7 @@ class Backbone:
         return model, source.adapt(self.weights, model, image_size=image_size)
 
     def _trace(self, image_size: int) -> TracedBackbone:
-        from trainable.graphs.graph import trace
+        from trainable.backbones.graphs.graph import trace
 
         leaf_modules = source_called(self.weights.source).leaf_modules()
         model, arrays = self._built(image_size)
@@ -136,7 +136,7 @@ class Backbone:
 
     def _rebuilt(self, graph: bytes) -> TracedBackbone:
         from trainable.backbones import custom_models
-        from trainable.graphs.transport import from_bytes
+        from trainable.backbones.graphs.transport import from_bytes
 
         own = self.weights.source == custom_models.NAME
         with custom_models.importable(self.weights) if own else nullcontext():
@@ -156,8 +156,8 @@ def trace_on_meta(name: str, *, image_size: int) -> TracedBackbone:
     Raises:
         BackboneError: the name is unknown, the size does not suit it, or it cannot be traced.
     """
+    from trainable.backbones.graphs.graph import trace
     from trainable.backbones.memoryless import without_memory
-    from trainable.graphs.graph import trace
 
     source = source_of_name(name)
     model = without_memory(lambda: source.architecture(name, image_size=image_size))
@@ -201,7 +201,7 @@ def network_graph(weights: Weights, *, image_size: int) -> TracedBackbone:
     Raises:
         BackboneError: there is no such architecture here, or it cannot be built or traced.
     """
-    from trainable.graphs.graph import trace
+    from trainable.backbones.graphs.graph import trace
 
     model = network(weights, image_size=image_size)
     return trace(

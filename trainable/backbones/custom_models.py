@@ -18,6 +18,7 @@ from torch import nn
 
 from trainable.backbones.files import to_array
 from trainable.backbones.fitting import fit_by_names
+from trainable.backbones.graphs.tracing import TRANSPARENT, LeafModules
 from trainable.backbones.unwrapping import unwrap
 from trainable.backbones.weights import (
     IMAGENET_PREPROCESSING,
@@ -27,7 +28,6 @@ from trainable.backbones.weights import (
     digest_of,
 )
 from trainable.errors import BackboneError
-from trainable.graphs.tracing import TRANSPARENT, LeafModules
 from trainable.spec.custom_backbone import CustomBackbone
 from trainable.stdout import stdout_to_stderr
 

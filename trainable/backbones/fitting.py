@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from trainable.backbones.coverage import Coverage, compare, is_counter, is_inside
+from trainable.backbones.graphs.graph import can_classify
 from trainable.backbones.weights import Arrays
 from trainable.errors import BackboneError
-from trainable.graphs.graph import can_classify
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from trainable.backbones.weights import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from trainable.graphs.tracing import LeafModules
+    from trainable.backbones.graphs.tracing import LeafModules
 
 NAME = "shipped"
 
@@ -98,7 +98,7 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
 
 def leaf_modules() -> LeafModules:
     """Nothing: torch.fx follows the architecture."""
-    from trainable.graphs.tracing import TRANSPARENT
+    from trainable.backbones.graphs.tracing import TRANSPARENT
 
     return TRANSPARENT
 

@@ -23,6 +23,7 @@ from torch import nn
 from trainable.backbones import coverage
 from trainable.backbones.files import read_state_dict, to_array
 from trainable.backbones.fitting import Fit, misfit
+from trainable.backbones.graphs.tracing import LeafModules
 from trainable.backbones.hub import cached, fetch
 from trainable.backbones.naming import printable
 from trainable.backbones.unwrapping import unwrap
@@ -35,7 +36,6 @@ from trainable.backbones.weights import (
     digest_of,
 )
 from trainable.errors import BackboneError
-from trainable.graphs.tracing import LeafModules
 from trainable.spec.weight_paths import is_path
 
 NAME = "timm"

@@ -28,6 +28,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from trainable.backbones.files import is_original, named_hash, read_tensors, to_array
 from trainable.backbones.fitting import Fit, fit_by_names
+from trainable.backbones.graphs.tracing import TRANSPARENT, LeafModules
 from trainable.backbones.memoryless import without_memory
 from trainable.backbones.unwrapping import Unwrapped, unwrap
 from trainable.backbones.weights import (
@@ -39,7 +40,6 @@ from trainable.backbones.weights import (
     digest_of,
 )
 from trainable.errors import BackboneError
-from trainable.graphs.tracing import TRANSPARENT, LeafModules
 from trainable.spec.weight_paths import is_path
 
 NAME = "torchvision"

@@ -22,9 +22,9 @@ from weakref import WeakKeyDictionary
 
 from torch import fx, nn
 
+from trainable.backbones.graphs.graph import TracedBackbone, lone_carriers, parameter_names
+from trainable.backbones.graphs.tracing import is_random
 from trainable.errors import BackboneError, SpecError
-from trainable.graphs.graph import TracedBackbone, lone_carriers, parameter_names
-from trainable.graphs.tracing import is_random
 
 
 @dataclass(frozen=True)

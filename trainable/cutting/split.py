@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from trainable.cutting.boundaries import Boundary, boundaries, is_idle
-from trainable.errors import BackboneError
-from trainable.graphs.graph import (
+from trainable.backbones.graphs.graph import (
     NodeFacts,
     TracedBackbone,
     independent_copy,
     lone_carriers,
     parameter_names,
 )
+from trainable.cutting.boundaries import Boundary, boundaries, is_idle
+from trainable.errors import BackboneError
 
 
 @dataclass(frozen=True, eq=False)

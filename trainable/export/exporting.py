@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from trainable import device as devices
 from trainable.backbones import Backbone, torchvision_models
+from trainable.backbones.graphs.graph import independent_copy
 from trainable.backbones.weights import RANDOM
 from trainable.cutting.boundaries import boundaries
 from trainable.cutting.split import FrozenPrefix, SplitBackbone, frozen_between, new_head, split
@@ -30,7 +31,6 @@ from trainable.errors import ExportError
 from trainable.export.exchange_formats import ExchangeForms, difference, onnx_notes, write_portable
 from trainable.export.exported_model import ABOUT_FILE, WEIGHTS_FILE, ModelConfig
 from trainable.features.cache import FeatureCache
-from trainable.graphs.graph import independent_copy
 from trainable.modalities.image.preprocessing import decode, normalize
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.training.baselines import baseline_features

@@ -13,8 +13,8 @@ from weakref import WeakKeyDictionary
 import torch
 
 from trainable.backbones import Preprocessing, Weights
+from trainable.backbones.graphs.graph import TracedBackbone
 from trainable.device import describe
-from trainable.graphs.graph import TracedBackbone
 
 _FORMAT = 1
 """Raised whenever the same key would come to mean other rows."""

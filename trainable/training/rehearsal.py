@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 
 from trainable.backbones import Backbone
+from trainable.backbones.graphs.graph import cheapest_device
 from trainable.device import one_thread
 from trainable.errors import BackboneError, SpecError, TrainableError
-from trainable.graphs.graph import cheapest_device
 from trainable.micro_batches import Memory
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.learner import Examples

@@ -32,8 +32,8 @@ def doctor(
       sft-sweep doctor --address 10.0.0.1:6379
       sft-sweep doctor --out s3://bucket/sweeps
     """
-    from orchestrator import doctor as checks
     from orchestrator.recording.stores import locate, work_folder
+    from orchestrator.running import doctor as checks
 
     place = locate(out)
     if isinstance(place, Path):

@@ -31,10 +31,10 @@ from tests.benchmarks.sharing.work import (
     load_network,
 )
 from trainable.backbones import Backbone, load_weights
+from trainable.backbones.graphs.graph import TracedBackbone
 from trainable.cutting.boundaries import boundaries, frozen_boundaries
 from trainable.data.labelled_images import Split
 from trainable.data.subsets import draw_subset, validation_parts
-from trainable.graphs.graph import TracedBackbone
 from trainable.spec.trial_spec import LabelBudget
 from trainable.spec.validation import Validation
 from trainable.training.recipe import resolve_batch_size

@@ -3,9 +3,9 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from trainable.backbones.graphs.graph import TracedBackbone, trace
 from trainable.cutting.boundaries import boundaries
 from trainable.errors import BackboneError
-from trainable.graphs.graph import TracedBackbone, trace
 
 
 def nodes(traced: TracedBackbone) -> list[str]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tests.trainable.families import Case
 from trainable.backbones import Backbone, Preprocessing, load_weights
+from trainable.backbones.graphs.graph import trace
 from trainable.cutting.boundaries import boundaries
 from trainable.cutting.split import split
 from trainable.data.labelled_images import LabelledImages
@@ -26,7 +27,6 @@ from trainable.features.cache import FeatureCache
 from trainable.features.cost_model import Speeds
 from trainable.features.reader import BATCH, FeatureCounts, FeatureReader
 from trainable.features.store import FeatureStore
-from trainable.graphs.graph import trace
 from trainable.modalities.image.preprocessing import decode, normalize
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.trial_spec import CacheMode

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from tests.trainable.families import Case
 from trainable.backbones import Backbone, load_weights
+from trainable.backbones.graphs.graph import cheapest_device, trace
 from trainable.data.labelled_images import LabelledImages
 from trainable.errors import BackboneError, SpecError
-from trainable.graphs.graph import cheapest_device, trace
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.training.rehearsal import rehearse
 from trainable.training.trial import Trial

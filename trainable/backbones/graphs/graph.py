@@ -15,10 +15,10 @@ import torch
 from torch import fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from trainable.backbones.graphs.flops import FlopCounter
+from trainable.backbones.graphs.tracing import TRANSPARENT, LeafModules, traced_module
 from trainable.device import one_thread
 from trainable.errors import BackboneError
-from trainable.graphs.flops import FlopCounter
-from trainable.graphs.tracing import TRANSPARENT, LeafModules, traced_module
 
 _BATCHES = (2, 3)
 _LITTLE_WORK = 1e9

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, fx, nn
 
-from trainable.graphs.graph import NodeFacts, TracedBackbone
+from trainable.backbones.graphs.graph import NodeFacts, TracedBackbone
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 

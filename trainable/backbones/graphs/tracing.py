@@ -136,7 +136,7 @@ def _symbolic_trace(
 
 def _where(error: Exception) -> str:
     """` (file, line N)` of the model's code that tracing stumbled over, or nothing."""
-    not_the_model = {Path(torch.__file__).parent, Path(__file__).parents[1]}
+    not_the_model = {Path(torch.__file__).parent, Path(__file__).parents[2]}
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from orchestrator.doctor.machine import MachineFacts
 from orchestrator.errors import StorageError
 from orchestrator.recording import stores
 from orchestrator.recording.stores import Place
@@ -18,6 +17,7 @@ from orchestrator.running.cluster import (
     NodeFacts,
     socket_bytes,
 )
+from orchestrator.running.doctor.machine import MachineFacts
 
 GIB = 2**30
 LITTLE_BYTES, TOO_LITTLE_BYTES = GIB, 64 * 2**20

@@ -6,9 +6,16 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from orchestrator.doctor import Check, Level, MachineFacts, Place, check_cluster, check_machine
-from orchestrator.doctor.checks import GIB
 from orchestrator.running.cluster import ClusterFacts, NodeFacts
+from orchestrator.running.doctor import (
+    Check,
+    Level,
+    MachineFacts,
+    Place,
+    check_cluster,
+    check_machine,
+)
+from orchestrator.running.doctor.checks import GIB
 
 FINE = MachineFacts(
     python="3.11.7",

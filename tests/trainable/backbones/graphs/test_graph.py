@@ -11,12 +11,12 @@ from torchvision import models
 
 from tests.trainable.families import convnext, fill, maxvit, swin, vit
 from trainable.backbones import zoo
+from trainable.backbones.graphs import graph as graphs
+from trainable.backbones.graphs.graph import trace
+from trainable.backbones.graphs.tracing import TRANSPARENT, LeafModules, traced_module
 from trainable.cutting.boundaries import boundaries, frozen_boundaries
 from trainable.cutting.split import split
 from trainable.errors import BackboneError
-from trainable.graphs import graph as graphs
-from trainable.graphs.graph import trace
-from trainable.graphs.tracing import TRANSPARENT, LeafModules, traced_module
 
 
 class Small(nn.Module):
