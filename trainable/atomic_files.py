@@ -1,4 +1,4 @@
-"""The one way in which files are written: whole, or not at all.
+"""Atomic writing of files: whole, or not at all.
 
 What is written goes into a temporary file beside its place, whose name begins with a dot, and takes
 that place by one rename. So a reader sees the old file or the new one, never a part, and whatever

@@ -1,4 +1,4 @@
-"""The one place that knows what a trial computes on."""
+"""Device, precision and memory of the computation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work on rows in pieces that the GPU's memory holds, found out by halving."""
+"""Micro-batches that fit into the GPU's memory, found by halving."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class MicroBatches:
     def fit(
         self, most: int, attempt: Callable[[int], _Result], *, divisible: bool = True
     ) -> _Result:
-        """What `attempt` returns for the first number of rows, `most` and its halves, that fits.
+        """Result of `attempt` for the first number of rows that fits: `most`, then its halves.
 
         Args:
             most: rows at a time to begin with.
@@ -79,7 +79,7 @@ class MicroBatches:
             self.rows = -(-size // 2)
 
     def over(self, count: int, *, most: int, attempt: Callable[[slice], _Result]) -> list[_Result]:
-        """What `attempt` returns for consecutive pieces that together are rows 0 to `count`.
+        """Results of `attempt` for consecutive micro-batches that together cover rows 0 to `count`.
 
         Raises:
             GpuMemoryError: one row does not fit.
@@ -97,7 +97,7 @@ class MicroBatches:
 
 
 class Memory:
-    """How the work of one trial is cut into pieces.
+    """Micro-batch sizes of one trial, found by halving.
 
     Args:
         device: whose memory it is.

@@ -1,4 +1,4 @@
-"""Standard output as this program's own: what other code prints goes elsewhere."""
+"""Redirection of other code's output from stdout to stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What weights fill of a network: every entry is marked first, and what is still marked is missing.
+"""Coverage of a network by weights: every entry is marked first; entries still marked are missing.
 
 Names alone do not tell. Sources translate them, pass over what does not fit, and keep what a layer
 was built with; two entries may be one tensor, of which a file holds one.
@@ -30,7 +30,7 @@ no computation gives."""
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """How weights and a network fit each other.
+    """Result of comparing weights with the entries of a network.
 
     Attributes:
         missing: entries of the network that the weights do not fill.
@@ -60,7 +60,7 @@ class Coverage:
 
 
 def compare(model: nn.Module, arrays: Arrays) -> Coverage:
-    """How weights would fit a model, by names and shapes alone.
+    """Compare weights with a model by names and shapes alone.
 
     Args:
         model: only looked at.
@@ -113,7 +113,7 @@ def is_inside(name: str, module: str) -> bool:
 
 
 def is_counter(name: str) -> bool:
-    """Whether an entry counts updates, which is of no use to what is not updated any more."""
+    """Whether an entry counts updates; frozen statistics do not need it."""
     return name.rpartition(".")[2] == "num_batches_tracked"
 
 

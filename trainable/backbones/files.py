@@ -1,4 +1,4 @@
-"""Tensors in files: read without running anything that a file may hold, and by what is in it.
+"""Reader of tensor files: by content, without running code that a file may hold.
 
 The name of a file says nothing of its form: checkpoints are called .pth, .pt, .bin, .ckpt, .tar.
 """
@@ -108,7 +108,7 @@ def to_array(tensor: torch.Tensor) -> npt.NDArray[np.generic]:
 
 
 def _content(path: Path) -> Any:
-    """What a file holds, whatever it is called.
+    """Read a file by its content; its name is ignored.
 
     Raises:
         BackboneError: it is missing, damaged, unsafe, or something else than weights.
@@ -139,7 +139,7 @@ def _is_safetensors(begin: bytes) -> bool:
 
 
 def _other_form(begin: bytes) -> str | None:
-    """What a file is that neither torch nor safetensors wrote, or None."""
+    """Name of a known file format other than torch's and safetensors', or None."""
     if not begin:
         return "damaged: the file is empty"
     for pattern, what in _OTHER_FORMS:
@@ -183,7 +183,7 @@ def named_hash(path: Path) -> str | None:
 
 
 def is_original(path: Path) -> bool:
-    """Whether a file is the one that the hash in its name stands for.
+    """Whether the content of a file matches the hash in its name.
 
     A file of somebody's own under such a name is not, and may be read all the same.
 

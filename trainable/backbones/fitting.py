@@ -1,4 +1,4 @@
-"""How weights sit in a network whose head is replaced: every other entry has to be filled."""
+"""Fit of weights to a network whose head is replaced: every other entry has to be filled."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Fit:
 
 
 def fit_by_names(model: nn.Module, arrays: Arrays, adapted: Arrays) -> Fit:
-    """How weights fit a network that takes them under their own names.
+    """Fit of weights to a network that loads them under their own names.
 
     Which layer is its head comes out when it is traced; here any one that could be may be empty.
 
@@ -59,12 +59,12 @@ def fit_by_names(model: nn.Module, arrays: Arrays, adapted: Arrays) -> Fit:
 
 
 def misfit(found: Coverage) -> BackboneError:
-    """What to say of weights that do not fit."""
+    """Error message for weights that do not fit."""
     return BackboneError(f"the weights do not fit the architecture: {found}")
 
 
 def entries_of(model: nn.Module) -> dict[str, Tensor]:
-    """What has to be in a state dict of a model, its head included."""
+    """Entries required in a model's state dict, its head included."""
     return {
         name: entry
         for name, entry in model.state_dict(keep_vars=True).items()

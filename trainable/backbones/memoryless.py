@@ -1,4 +1,4 @@
-"""Networks whose parameters take no memory: to look at names and shapes."""
+"""Networks on the meta device, for names and shapes without memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How names that stand in files are shown: short, and without what a terminal would obey."""
+"""Names from files in printable form: shortened, without control characters."""
 
 from __future__ import annotations
 

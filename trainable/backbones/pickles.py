@@ -1,4 +1,4 @@
-"""Pickles that hold tensors: read without importing or calling anything that they name.
+"""Reader of pickled tensors that imports and calls nothing the pickle names.
 
 PyTorch's restricted reader takes tensors, numbers, texts and their containers. Checkpoints hold
 settings and measurements beside the weights: objects of the types below are read as stand-ins that
@@ -86,7 +86,7 @@ _GLOBAL = re.compile(
 
 
 def read_pickle(file: IO[bytes]) -> Any:
-    """What `torch.save` wrote: tensors on the processor, and what is harmless beside them.
+    """Read a file written by `torch.save`: tensors on the CPU and plain values beside them.
 
     Raises:
         BackboneError: the pickle is damaged, or wants more; without the file's name.

@@ -1,4 +1,4 @@
-"""Weights of a network out of files as people have them: nested in checkpoints, under prefixes.
+"""Extraction of a network's weights from checkpoints: nested parts, prefixes, extra entries.
 
 Nothing here knows how a library names what it writes. Every tensor of a file has an address: the
 names of the mappings that it lies in, and its own. A part of the file is what lies under one
@@ -161,7 +161,7 @@ def _no_part(
     model: nn.Module,
     fit: Callable[[Arrays], Fit],
 ) -> BackboneError:
-    """Why no part fits: what is wrong with the likeliest."""
+    """Reason why no part fits, taken from the likeliest one."""
     if named and not prefixes:
         known = sorted({mapping or _WHOLE_FILE for mapping in stored.mappings.values()})
         return BackboneError(

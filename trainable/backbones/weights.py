@@ -1,4 +1,4 @@
-"""What a backbone's weights are, wherever they come from."""
+"""Weights of a backbone, whatever their source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RANDOM = "none"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How encoded images become the input of a backbone.
+    """Steps from an encoded image to the input of a backbone.
 
     Attributes:
         image_size: side of the square cut out of the centre, in pixels.
@@ -82,7 +82,7 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneInfo:
-    """What is known of a backbone's default weights without reading them.
+    """Metadata of a backbone's default weights, available without reading them.
 
     Attributes:
         name: as search-space files write it.

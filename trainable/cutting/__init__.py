@@ -1,1 +1,1 @@
-"""Where a network can be cut, and its frozen prefix and trained suffix."""
+"""Cut points of a network, and its split into a frozen prefix and a trained suffix."""

@@ -1,4 +1,4 @@
-"""Where a backbone can be cut, and how deep a share of it reaches.
+"""Cut points of a backbone, and the number of them that a freeze depth covers.
 
 A boundary is a node of the graph after which nothing else that depends on pixel values is alive:
 one tensor carries everything that the rest needs. What the rest needs of shapes alone is rebuilt
@@ -83,7 +83,7 @@ def frozen_boundaries(
     blocks: int | None = None,
     train: tuple[int, int] | None = None,
 ) -> int:
-    """How many boundaries lie in the prefix; one of the last three arguments says it.
+    """Number of boundaries in the prefix, given by exactly one of the last three arguments.
 
     Args:
         num_boundaries: of the backbone.
@@ -175,7 +175,7 @@ def _outside_blocks(traced: TracedBackbone, cuts: list[fx.Node]) -> set[fx.Node]
 
 
 def _is_wrapper(path: str, num_nodes: int, work: dict[str, list[fx.Node]]) -> bool:
-    """Whether one module inside does all the work of a module, such as a stage of one block."""
+    """Whether one submodule does all the work of a module, such as a stage of one block."""
     return any(
         other.startswith(f"{path}.") and len(nodes) == num_nodes for other, nodes in work.items()
     )

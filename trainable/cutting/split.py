@@ -106,7 +106,7 @@ def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBack
 
 
 def _passed_over(traced: TracedBackbone) -> dict[fx.Node, fx.Node]:
-    """What a new network does without behind its head: nodes, and whose values they hand on then.
+    """Nodes dropped behind a new head, each with the node whose value replaces its own.
 
     From one node that alone carries pixels to the next lies a part with one input and one output;
     it goes as a whole, so that `x * x.sigmoid()` does not become `x * x`. It stays where it changes
@@ -128,7 +128,7 @@ def _passed_over(traced: TracedBackbone) -> dict[fx.Node, fx.Node]:
 
 
 def _learns(traced: TracedBackbone, before: fx.Node, after: fx.Node) -> bool:
-    """Whether the way from one node to another goes past parameters."""
+    """Whether a path between two nodes uses parameters."""
     waiting, seen = [after], {before}
     while waiting:
         node = waiting.pop()
@@ -146,7 +146,7 @@ def _learns(traced: TracedBackbone, before: fx.Node, after: fx.Node) -> bool:
 def frozen_between(
     traced: TracedBackbone, start: Boundary | None, stop: Boundary | None
 ) -> FrozenPrefix:
-    """What leads from one boundary to a deeper one: activations there -> activations here.
+    """The frozen module between two boundaries: activations at `start` -> activations at `stop`.
 
     Args:
         traced: the backbone; its parameters are shared.

@@ -1,4 +1,4 @@
-"""Validation parts that never separate a group: images of one patient, one scene, one film."""
+"""Validation parts that keep groups whole: images of one patient, one scene, one film."""
 
 from __future__ import annotations
 

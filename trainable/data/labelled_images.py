@@ -31,7 +31,7 @@ _NOT_OURS = (
 
 
 class Split(IntEnum):
-    """What an image may be used for.
+    """Permitted use of an image.
 
     Label budgets are drawn from the pool; the test split is for finalists and baselines; `VAL`
     images are for those who validate outside the budget.

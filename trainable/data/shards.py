@@ -23,7 +23,7 @@ class ShardWriter:
         self._size = 0
 
     def add(self, encoded: bytes) -> tuple[int, int, int]:
-        """Where one more image lies from now on: its shard, first byte, one past the last byte."""
+        """Add an image; returns its shard, its first byte, and one past its last byte."""
         if self._open is not None and self._size + len(encoded) > self._max_bytes:
             self._close()
         if self._open is None:  # memory is taken page by page as bytes arrive, not here

@@ -1,4 +1,4 @@
-"""Which labels a trial may see: nested stratified subsets, and validation paid from inside them.
+"""Labelled subsets: nested, stratified, with validation images taken from inside them.
 
 Each image has one rank in its class, a hash of (seed, repeat, content of the image) alone: the
 order of the rows, the test labels and the images of other classes move nothing, and an image that
@@ -217,7 +217,7 @@ def _permuted_classes(images: LabelledImages, *, repeat: int, seed: int) -> list
 
 
 def _counts(sizes: list[int], budget: LabelBudget) -> list[int]:
-    """How many images of each class, of so many, a budget draws."""
+    """Number of images that a budget draws from each class."""
     if budget.per_class is not None:
         return [min(budget.per_class, size) for size in sizes]
     if budget.total is None:
@@ -241,7 +241,7 @@ def _held_out(labels: Indices, *, share: float) -> Indices:
 
 
 def _webster_counts(sizes: list[int], total: int) -> list[int]:
-    """How many of each class are among the first `total` by the divisor method."""
+    """Number of images per class among the first `total`, by Webster's divisor method."""
     rank = np.concatenate([np.arange(size) for size in sizes])
     owner = np.repeat(np.arange(len(sizes)), sizes)
     share = (rank + 0.5) / np.asarray(sizes)[owner]

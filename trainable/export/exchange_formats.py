@@ -174,7 +174,7 @@ def _first_line(error: Exception) -> str:
 
 
 def onnx_notes(*, class_names: list[str], preprocessing: Mapping[str, Any]) -> dict[str, str]:
-    """What an ONNX file says of itself, for those who have that file alone."""
+    """Metadata of an ONNX file, for readers who have that file alone."""
     return {
         "class_names": json.dumps(class_names),
         "preprocessing": json.dumps(dict(preprocessing)),

@@ -1,1 +1,1 @@
-"""What frozen prefixes make of images: read, kept where it pays, stored."""
+"""Activations of frozen prefixes: computed, cached where that saves time, stored."""

@@ -1,4 +1,4 @@
-"""What a process keeps features with, and of which boundaries."""
+"""The on-disk feature cache and which boundaries it stores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainable.spec.trial_spec import CacheMode
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureCache:
-    """How the features of a sweep are kept.
+    """The feature store of a sweep and the boundaries cached in it.
 
     Attributes:
         store: where.
@@ -52,7 +52,7 @@ def open_cache(
 
 
 def cache_levels(cuts: Sequence[Boundary], cache: FeatureCache, *, views: int = 1) -> list[Level]:
-    """Which boundaries a sweep keeps; see `trainable.features.cost_model.levels`."""
+    """Boundaries that a sweep caches; see `trainable.features.cost_model.levels`."""
     return levels(
         cuts,
         mode=cache.mode,

@@ -1,4 +1,4 @@
-"""Which boundaries are worth keeping on disk: work saved against bytes written and read.
+"""Cost model of the feature cache: compute saved against bytes written and read.
 
     keep a boundary if  FLOPs from the level kept below it / FLOPs per second
                         > bytes of a row / bytes written per second / READS
@@ -45,7 +45,7 @@ _GPU_FACTOR = 100.0
 
 @dataclass(frozen=True, kw_only=True)
 class Speeds:
-    """What this machine does in a second.
+    """Throughput of this machine.
 
     Attributes:
         flops: of a convolution in fp32, in one thread.
@@ -60,7 +60,7 @@ class Speeds:
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """Whether one boundary is kept, and why.
+    """Decision on caching one boundary, with its reason.
 
     Attributes:
         boundary: the place to cut.
@@ -85,7 +85,7 @@ def levels(
     rows: int,
     max_bytes: int,
 ) -> list[Level]:
-    """Which boundaries are kept.
+    """Decide for every boundary whether it is cached.
 
     Args:
         cuts: of a backbone, shallowest first.
@@ -111,12 +111,12 @@ def levels(
 
 
 def fits(row_bytes: int, *, rows: int, max_bytes: int) -> bool:
-    """Whether so many rows leave room in the store for those of others."""
+    """Whether rows of this size and number leave room in the store for other collections."""
     return row_bytes * rows <= max_bytes * _SHARE_OF_STORE
 
 
 def speeds_of(folder: Path, *, device: torch.device) -> Speeds:
-    """What this machine does in a second: as measured before, or now, in a tenth of a second.
+    """Throughput of this machine, measured once in a tenth of a second.
 
     Args:
         folder: of the store; the result is remembered in it.

@@ -1,4 +1,4 @@
-"""The lowest level of what is kept: decoded pixels, or views of them, each image once."""
+"""The lowest level of the cache: decoded pixels, or augmented views, each image once."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How bytes become tensors."""
+"""Modalities: conversion of encoded bytes to tensors."""

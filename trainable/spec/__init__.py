@@ -1,1 +1,1 @@
-"""What a trial is told: its specification and the settings in it."""
+"""The specification of a trial and its settings."""

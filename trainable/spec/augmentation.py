@@ -1,4 +1,4 @@
-"""What `augment:` of a search space says: random changes, and how many views of each image."""
+"""The `augment:` section of a search space: random transforms and the number of views."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Augmentation:
 
     @classmethod
     def parse(cls, given: object) -> Augmentation:
-        """What `{ops: [horizontal_flip, {rotation: {degrees: 30}}], views: 4}` means.
+        """Parse `{ops: [horizontal_flip, {rotation: {degrees: 30}}], views: 4}`.
 
         Raises:
             SpecError: with every problem, one a line, each headed by its key.

@@ -1,4 +1,4 @@
-"""How what is refused is told: where, what was given, what is allowed, and what may be meant."""
+"""Messages for refused values: where, what was given, what is allowed, what was probably meant."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def shown(value: object) -> str:
 
 
 def refusal(value: object, allowed: str, words: Iterable[str] = ()) -> str:
-    """What a problem line says of a value that is not allowed."""
+    """Message for a value that is not allowed."""
     return f"got {shown(value)}; allowed: {allowed}{did_you_mean(value, words)}"
 
 
 def unknown_key(key: object, known: Iterable[str]) -> str:
-    """What a problem line says of a key that is not among the known ones."""
+    """Message for an unknown key."""
     known = tuple(known)
     return f"unknown key{did_you_mean(key, known) or '; known: ' + ', '.join(known)}"
 

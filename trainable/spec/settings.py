@@ -1,4 +1,4 @@
-"""What single keys may be, and the one table of what can be set about training.
+"""Allowed values of single keys, and the one table of training settings.
 
 The search-space file, the specification of a trial, their messages and the documentation read
 checks, defaults and texts from here. Numbers have one canonical type per key (whole ones int, the
@@ -23,7 +23,7 @@ _MAX_WHOLE = 2**63
 
 
 class Text(StrEnum):
-    """What a text of the user's own stands for, as messages call it."""
+    """Kinds of free text that a key accepts, as messages call them."""
 
     NAME = "text"
     PATH = "a path"
@@ -41,7 +41,7 @@ class Text(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What one key may be, in a search-space file and in a trial's specification.
+    """Allowed values of one key, in search-space files and in trial specifications.
 
     Attributes:
         help: one line for docs/search-space.md.
@@ -109,7 +109,7 @@ class Setting:
         return int(value) if self.integer else float(value) + 0.0
 
     def problem(self, value: object) -> str | None:
-        """What a message says of the value, or None where it is allowed."""
+        """Message for a value that is not allowed; None for an allowed one."""
         return None if self.accepts(value) else refusal(value, self.allowed, self.words)
 
 

@@ -22,7 +22,7 @@ from trainable.spec.validation import Validation
 
 
 class Metric(StrEnum):
-    """What a trial is judged by."""
+    """The score that a trial is judged by."""
 
     ACCURACY = "accuracy"
     BALANCED_ACCURACY = "balanced_accuracy"
@@ -40,7 +40,7 @@ class Metric(StrEnum):
 
 
 class CacheMode(StrEnum):
-    """Whether what frozen prefixes yield is kept: where it pays, wherever it can be, or not."""
+    """Which activations of frozen prefixes are cached: where it pays, all that fit, or none."""
 
     AUTO = "auto"
     ALWAYS = "always"

@@ -1,4 +1,4 @@
-"""Where validation images come from: what a search-space file and a trial say of it."""
+"""Source of the validation images, as search-space files and trials state it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WAYS = ("folds", "holdout", "split")
 
 @dataclass(frozen=True)
 class Validation:
-    """Where validation images come from: folds or a holdout inside the budget, or outside it.
+    """Source of the validation images: folds or a holdout inside the budget, or a split outside it.
 
     Attributes:
         folds: parts of a cross-validation, at least 2; or None.
@@ -65,7 +65,7 @@ class Validation:
 
     @classmethod
     def parse(cls, given: object) -> Validation:
-        """What `{folds: 3}`, `{holdout: 0.25}` or `{split: val, outside_budget: true}` means.
+        """Parse `{folds: 3}`, `{holdout: 0.25}` or `{split: val, outside_budget: true}`.
 
         A key without a value counts as left out; with none given it is the default.
 
@@ -110,7 +110,7 @@ def _problem(key: object, value: object) -> str | None:
 
 
 def _contradictions(values: Mapping[str, object]) -> list[str]:
-    """What allowed values may not be beside each other."""
+    """Messages for values that are allowed alone but not together."""
     ways = [name for name in _WAYS if name in values]
     outside = values.get("outside_budget", False)
     if len(ways) > 1:

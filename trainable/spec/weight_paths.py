@@ -9,7 +9,7 @@ MARK = "#"
 
 
 def is_path(weights: str) -> bool:
-    """Whether what stands behind the @ is a file, and no name that a source gives to weights."""
+    """Whether the text behind the @ is the path of a file, not a source's name for weights."""
     return "/" in weights or bool(PurePath(weights).suffix)
 
 

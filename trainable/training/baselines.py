@@ -1,4 +1,4 @@
-"""What fine-tuning has to beat: logistic regression on frozen features, and on raw pixels.
+"""Baselines for fine-tuning: logistic regression on frozen features, and on raw pixels.
 
 A probe is given what a trial at freeze depth 1 is given, of its image size and precision:
 
@@ -185,7 +185,7 @@ def baseline_features(
     counts: FeatureCounts | None = None,
     heartbeat: Callable[[], None] = nothing,
 ) -> Tensor:
-    """What a baseline classifies: what reaches a backbone's head, or pixels on the 0..1 scale.
+    """Feature vectors of a baseline: inputs of a backbone's head, or pixels on the 0..1 scale.
 
     Args:
         images: where the encoded bytes lie.
@@ -227,7 +227,7 @@ def _seen_size(
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What a baseline classifies.
+    """Feature vectors of a baseline and where they come from.
 
     Attributes:
         read: gives the (M, D) floats of some images.

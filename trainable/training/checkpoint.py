@@ -1,4 +1,4 @@
-"""Where a training stands, as two files' content that is checked before it is believed.
+"""Training checkpoints: contents of two files, verified before they are used.
 
 Nothing is unpickled: values are JSON, tensors are safetensors, and each comes with its hash.
 """

@@ -1,4 +1,4 @@
-"""What a trial learns from and is scored on: its images as the frozen prefix leaves them."""
+"""Training, validation and test examples of a trial, as activations of the frozen prefix."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class ExampleReader:
         return Examples(views.activations.flatten(0, 1), views.labels.repeat_interleave(number))
 
     def head_inputs(self, indices: npt.NDArray[np.int64]) -> Tensor:
-        """What reaches the head of the images as they are; see `FeatureReader.head_inputs`."""
+        """Inputs of the head for unaugmented images; see `FeatureReader.head_inputs`."""
         return self._plain.head_inputs(indices)
 
     @property

@@ -1,4 +1,4 @@
-"""Heads alone in training: those of all folds as one batched computation.
+"""Training of heads alone: the heads of all folds as one batched computation.
 
 The recipe of `trainable.training.suffix_learner`, for suffixes that are a linear head alone.
 """
@@ -20,7 +20,7 @@ from trainable.training.recipe import CLIP_NORM, head_optimizer, set_learning_ra
 
 
 def is_bare_head(suffix: fx.GraphModule, head: str) -> bool:
-    """Whether a suffix hands its input to a linear head and does nothing else."""
+    """Whether a suffix is a linear head and nothing else."""
     work = [node for node in suffix.graph.nodes if node.op not in ("placeholder", "output")]
     return [str(node.target) for node in work] == [head] and isinstance(
         suffix.get_submodule(head), nn.Linear

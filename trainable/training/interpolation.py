@@ -1,4 +1,4 @@
-"""Weights between those that a training started from and those that it came to.
+"""Weights between the start and the end of a training.
 
 One training gives the whole path between the two, start included. On images that pretraining fits
 well, the middle of the path is often better than its end, and where training gains nothing, the

@@ -1,4 +1,4 @@
-"""What all training has in common: examples, updates one after another, a state to go on from."""
+"""The base of all learners: examples, updates, and a state to resume from."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from trainable.training.recipe import MOMENTS
 
 
 class DivergedError(TrainableError):
-    """The loss is no finite number any more; an answer about the configuration, not a fault."""
+    """Training diverged (NaN or infinite loss). Recorded as a pruned trial, not as a failure."""
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """What a suffix learns from: activations and labels on one device.
+    """Training examples of a suffix: activations and labels on one device.
 
     Attributes:
         activations: (N, *shape) float.
@@ -53,7 +53,7 @@ def drawn_rows(spec: TrialSpec, name: str, step: int, *, num_examples: int) -> T
 
 
 class Learner(ABC):
-    """Something that is trained update by update; what its state holds decides all later ones.
+    """Something trained update by update; its state determines all later updates.
 
     Args:
         spec: the resolved recipe.
@@ -83,7 +83,7 @@ class Learner(ABC):
         self._path = None if spec.interpolation == 1 else WeightPath({**parameters, **buffers})
 
     def at(self, share: float) -> AbstractContextManager[None]:
-        """Within the block the weights are `share` of the way from the start to where they are.
+        """Within the block, the weights lie on the way from their start to their present value.
 
         Args:
             share: 0..1; 1 where the spec's `interpolation` is 1.
@@ -91,7 +91,7 @@ class Learner(ABC):
         return nullcontext() if self._path is None else self._path.at(share)
 
     def settle(self, share: float) -> None:
-        """Leave the weights `share` of the way from the start to where they are; see `at`."""
+        """Move the weights onto the way from their start to their present value; see `at`."""
         if self._path is not None:
             self._path.settle(share)
 
@@ -179,7 +179,7 @@ class Learner(ABC):
         }
 
     def _moments(self) -> dict[str, Tensor]:
-        """What the optimizer remembers of every parameter."""
+        """The optimizer's state for every parameter."""
         return {
             _moment(key, name): value
             for name, parameter in self._parameters.items()

@@ -1,4 +1,4 @@
-"""The course of a training: from the first update, or a checkpoint, to the last."""
+"""The training loop: from the first update, or a checkpoint, to the last."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Clock:
         self._mark = now
 
     def state(self) -> Checkpoint:
-        """What was spent so far."""
+        """Time spent so far, as checkpoint values."""
         return Checkpoint({"elapsed_s": self.elapsed_s, **self.timings}, {})
 
     def check(self, state: Checkpoint) -> None:

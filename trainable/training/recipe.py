@@ -1,4 +1,4 @@
-"""How a suffix is trained: parameter groups, optimizer, schedule, modes."""
+"""The training recipe of a suffix: parameter groups, optimizer, schedule, modes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a configuration can be trained, found out before any trial: one update of few images."""
+"""Rehearsal of a configuration before any trial: one update on few images."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class _Rehearsal:
         self.resolved = self._configuration.resolve(num_train)
 
     def failure(self, resolved: TrialSpec) -> str | None:
-        """Why an update or a prediction fails with these settings, in one line; None if none does.
+        """Reason why an update or a prediction fails with these settings; None if none fails.
 
         Args:
             resolved: differs from the attribute in what does not move the cut.
@@ -111,7 +111,7 @@ class _Rehearsal:
 def _failure(
     configuration: TrialSetup, resolved: TrialSpec, num_classes: int, device: torch.device
 ) -> str | None:
-    """Why a copy of the suffix cannot be trained on a device, in one line; None if it can."""
+    """Reason why a copy of the suffix cannot be trained on a device; None if it can."""
     boundary, size = configuration.split.boundary, configuration.image_size
     shape = (3, size, size) if boundary is None else boundary.shape
     count = min(int(resolved.batch_size), MOST_IMAGES)

@@ -1,4 +1,4 @@
-"""What comes out of a trial: its reports, what was resolved and counted, its test predictions."""
+"""Results of a trial: reports, resolved settings and counts, test predictions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFacts:
-    """What was resolved and counted when a trial was set up.
+    """Settings and counts resolved when a trial is set up.
 
     Attributes:
         spec: the spec with every `auto` resolved.

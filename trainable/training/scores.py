@@ -20,7 +20,7 @@ _GOLDEN = (5**0.5 - 1) / 2
 
 @dataclass(frozen=True)
 class Scores:
-    """What a set of predictions is worth.
+    """Scores of a set of predictions.
 
     Attributes:
         accuracy: share of images whose most probable class is the label, 0..1.

@@ -1,4 +1,4 @@
-"""One configuration on one backbone: where it is cut, what learns, what `auto` stands for."""
+"""One configuration on one backbone: the cut, the learners, and the values of `auto`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from trainable.training.suffix_learner import SuffixLearner, SuffixLearners
 
 
 def num_frozen(spec: TrialSpec, num_boundaries: int) -> int:
-    """How many of a backbone's boundaries a spec freezes.
+    """Number of a backbone's boundaries that a spec freezes.
 
     Raises:
         SpecError: it names more than there are.
@@ -45,7 +45,7 @@ def num_frozen(spec: TrialSpec, num_boundaries: int) -> int:
 
 
 class TrialSetup:
-    """What a spec comes to.
+    """A spec resolved on one backbone: the split, the learners, the settings.
 
     Args:
         spec: the configuration.
@@ -154,7 +154,7 @@ class TrialSetup:
         return suffix.eval().requires_grad_(requires_grad=False)
 
     def facts(self, folds: Sequence[Fold], *, labels_used: int) -> TrialFacts:
-        """What was resolved and counted.
+        """Resolved settings and counts.
 
         Args:
             folds: validation parts.

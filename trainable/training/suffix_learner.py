@@ -1,4 +1,4 @@
-"""One suffix in training: a step, the next step, a look at what it predicts."""
+"""Training of suffixes: updates in lockstep, and predictions between them."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class SuffixLearner(Learner):
         return total
 
     def _knows_the_batch(self) -> bool:
-        """Whether statistics of a batch enter what is computed."""
+        """Whether the computation uses statistics of the batch."""
         return any(
             module.training
             for module in self.suffix.modules()
@@ -213,7 +213,7 @@ class SuffixLearners:
 
     @property
     def suffixes(self) -> list[fx.GraphModule]:
-        """What is being trained, one a fold."""
+        """The suffixes in training, one per fold."""
         return [learner.suffix for learner in self._learners]
 
     @property
@@ -251,7 +251,7 @@ class SuffixLearners:
             learner.restore(state.part(learner.name))
 
     def log_probabilities(self, parts: Sequence[Tensor], *, share: float = 1) -> list[Tensor]:
-        """What each learner makes of its part; see `HeadLearners.log_probabilities`."""
+        """Predictions of each learner for its part; see `HeadLearners.log_probabilities`."""
         found = []
         for learner, part in zip(self._learners, parts, strict=True):
             with learner.at(share):

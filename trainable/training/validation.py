@@ -1,4 +1,4 @@
-"""What learners predict of the images held out of their training."""
+"""Predictions of learners for the images held out of their training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floating-point operations of whatever runs, by PyTorch's own formulas."""
+"""Counter of floating-point operations, with PyTorch's own formulas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backbones as torch.fx graphs, with what each node yields: pixels or shapes, how large, how dear.
+"""Backbones as torch.fx graphs, with the dependence, shape and cost of every node.
 
 One mechanism for every model: nothing here knows a family of networks.
 """
@@ -29,7 +29,7 @@ and import PyTorch's compiler and SymPy, which takes ten times as long."""
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What one node yields for images of the traced size.
+    """Facts about the value of one graph node, for images of the traced size.
 
     Attributes:
         pixels: whether the value depends on pixel values, and not on shapes alone.
@@ -165,7 +165,7 @@ def independent_copy(module: fx.GraphModule) -> fx.GraphModule:
 
 
 def _all_passes(module: fx.GraphModule, head: fx.Node, facts: dict[fx.Node, NodeFacts]) -> bool:
-    """Whether no pixels get from before a node to the output but through it."""
+    """Whether every path from the pixels to the output passes through the node."""
     nodes = list(module.graph.nodes)
     behind = set(nodes[nodes.index(head) + 1 :])
     return not any(
@@ -229,7 +229,7 @@ def _examine(module: fx.GraphModule, image_size: int) -> dict[fx.Node, NodeFacts
 
 
 def cheapest_device(module: fx.GraphModule, image_size: int) -> torch.device:
-    """Where a few images are run through a graph to look at it; both come to the same facts."""
+    """Device on which a graph is examined: CPU for small graphs, else meta; facts are equal."""
     parameters = list(module.parameters())
     work = sum(_BATCHES) * image_size**2 * sum(parameter.numel() for parameter in parameters)
     little = work <= _LITTLE_WORK and not any(parameter.is_meta for parameter in parameters)
@@ -288,7 +288,7 @@ def _is_classifier(module: fx.GraphModule, node: fx.Node, facts: dict[fx.Node, N
 
 
 def can_classify(layer: nn.Module) -> bool:
-    """Whether a layer is of a kind that is replaced as a head."""
+    """Whether a layer can be replaced as a classification head."""
     if isinstance(layer, nn.Conv2d):
         return layer.kernel_size == (1, 1) and layer.groups == 1
     return isinstance(layer, nn.Linear)

@@ -27,7 +27,7 @@ _CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 @dataclass(frozen=True)
 class LeafModules:
-    """What tracing does not look into, because torch.fx could not follow.
+    """Modules and functions that stay one node because torch.fx cannot trace them.
 
     Attributes:
         modules: classes whose instances stay one node each.

@@ -1,4 +1,4 @@
-"""Traced backbones as bytes, for processes that neither build the network nor trace it.
+"""Serialisation of traced backbones for processes that neither build nor trace them.
 
 Functions and classes travel by name and are imported where they arrive, so that nothing is but
 what the graph itself consists of. Weights stay behind where both sides have them anyway.
@@ -84,7 +84,7 @@ class _Annotation:
 
 @dataclass(frozen=True, kw_only=True)
 class _Node:
-    """What a node is made of; see `fx.Graph.create_node`.
+    """Arguments of `fx.Graph.create_node` for one node.
 
     Attributes:
         meta: those of its notes that decide what code it stands for.
@@ -145,7 +145,7 @@ def _parcel(traced: TracedBackbone) -> _Parcel:
 
 
 def _annotation(given: Any) -> Any:
-    """What a node is annotated with; classes of others by name, as nothing asks them for more."""
+    """Annotations of a node; foreign classes are kept by name, because only the name is used."""
     if isinstance(given, type) and given.__module__.partition(".")[0] not in ("builtins", "torch"):
         return _Annotation(given.__module__, given.__qualname__)
     return given
@@ -245,7 +245,7 @@ class _Pickler(pickle.Pickler):
                 )
 
     def persistent_id(self, obj: Any) -> _Stored | _Function | None:
-        """What stands for an object; None for what is pickled as usual."""
+        """Persistent id of an object; None to pickle it as usual."""
         if isinstance(obj, Tensor):
             return self._stored.get(id(obj))
         if isinstance(obj, FunctionType) and "<locals>" in obj.__qualname__:

@@ -80,7 +80,7 @@ def build(*, num_classes: int = 10) -> Trunk:
 
 
 def weights_path(name: str) -> Path:
-    """Where the weights of an entry lie: a safetensors state dict without the head.
+    """Path of an entry's weights: a safetensors state dict without the head.
 
     Raises:
         KeyError: no entry has this name.

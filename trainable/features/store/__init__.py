@@ -1,4 +1,4 @@
-"""Rows of equal size on disk, found by the content they were computed from.
+"""Rows of equal size on disk, keyed by the content they were computed from.
 
 One folder serves all processes of a machine and all sweeps after this one. A collection holds the
 rows of one computation, such as what one frozen prefix makes of images; a row is found by the hash

@@ -1,4 +1,4 @@
-"""The rows of one computation: read, waited for, computed, added."""
+"""The rows of one computation: read from disk, or computed and added."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _POLL_S = 0.005
 
 
 class StoreQuota(Protocol):
-    """What a collection asks of the store around it; see `FeatureStore`."""
+    """The part of `FeatureStore` that a collection uses."""
 
     folder: Path
     max_bytes: int

@@ -1,4 +1,4 @@
-"""The folder of all collections: whose it is, how large it may grow, what goes first."""
+"""The folder of all collections: ownership, size limit, eviction."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _VERSION = "features-1"
 
 @dataclass(frozen=True, kw_only=True)
 class StoreInfo:
-    """What lies in a store.
+    """Contents of a store.
 
     Attributes:
         folder: where it is.
@@ -125,7 +125,7 @@ class FeatureStore:
         return self._collections[name]
 
     def info(self) -> StoreInfo:
-        """What lies there now."""
+        """Current contents."""
         files = self._files()
         return StoreInfo(
             folder=self.folder,

@@ -1,4 +1,4 @@
-"""The form of a file of rows: magic, count, ids, checksums, a checksum of these, the rows."""
+"""File format of rows: magic, count, ids, checksums, a checksum of these, the rows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class RowFile:
         return cls(path, ids, checksums, rows)
 
     def check(self, row: int) -> bool:
-        """Whether a row is as it was written; looked at once."""
+        """Whether a row matches its checksum; checked once."""
         now = time.monotonic()
         if now - self._touched > _TOUCH_EVERY_S:
             self._touched = now
@@ -76,7 +76,7 @@ class RowFile:
 
 
 def _aligned(position: int) -> int:
-    """Where rows begin: behind a head that ends here and its checksum."""
+    """Position of the first row: behind the header, which ends here, and its checksum."""
     return -(-(position + 4) // _ALIGNMENT) * _ALIGNMENT
 
 

@@ -174,7 +174,7 @@ def _open(encoded: bytes) -> Image.Image:
 
 @cache
 def _formats(known: int) -> list[str]:
-    """What Pillow may take a file for, the commonest first.
+    """Formats that Pillow tries, the most common first.
 
     Args:
         known: number of formats that Pillow knows; a plugin adds to them.

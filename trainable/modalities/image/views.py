@@ -130,7 +130,7 @@ def _transform(op: Op, *, image_size: int) -> Any:
 
 
 def _documented(op: Op) -> str:
-    """Where the arguments of a transform are told."""
+    """Name under which the arguments of a transform are documented."""
     return f"torchvision.transforms.v2.{OPS[op.name].transform}"
 
 
