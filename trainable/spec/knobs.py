@@ -74,6 +74,13 @@ def block_range(value: object) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
+MOST_IMAGES_A_BATCH = 2**16
+"""Far more than few labels can fill: a batch is drawn with replacement, and from some multiple of
+the training images on it means all of them. Far larger ones take memory for the draw alone."""
+
+MOST_PIXELS_A_SIDE = 2**13
+"""An image of this size takes 0.8 GB as numbers, before any layer has seen it."""
+
 KNOBS: Mapping[str, Knob] = {
     "steps": Knob(default=200, low=1, integer=True, help="optimizer updates of a trial"),
     "reports": Knob(
@@ -85,6 +92,7 @@ KNOBS: Mapping[str, Knob] = {
     "batch_size": Knob(
         default="auto",
         low=1,
+        high=MOST_IMAGES_A_BATCH,
         integer=True,
         words=("auto",),
         help="images per update, drawn with replacement; auto: min(64, max(16, training images))",
@@ -132,6 +140,7 @@ KNOBS: Mapping[str, Knob] = {
     "image_size": Knob(
         default="auto",
         low=1,
+        high=MOST_PIXELS_A_SIDE,
         integer=True,
         words=("auto",),
         help="side in pixels; auto: the size the weights were trained for",
