@@ -148,6 +148,26 @@ def test_validate_and_dry_run_ask_whether_a_trial_fits_on_what_it_will_run_on(
     assert "--address 127.0.0.1:1: nothing answers there" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["validate"], ["launch", "--dry-run"]])
+@pytest.mark.parametrize(
+    ("sessions", "told"),
+    [("/" + "long" * 30, "bytes too long"), ("/dev/null", "is no directory; name another folder in")],
+)
+def test_validate_and_dry_run_ask_whether_ray_can_keep_its_sessions(
+    command: list[str],
+    sessions: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", sessions)
+    assert run([*command, LOWDATA]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"Ray's sessions: {sessions}")
+    assert told in line
+    assert line.endswith("RAY_TMPDIR")
+
+
 def test_data_and_validate_take_overrides(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
