@@ -21,7 +21,7 @@ from orchestrator.datasets.files import (
 from orchestrator.datasets.likeness import alike, escaped, likeness
 from orchestrator.datasets.listing import Listing, Note
 from orchestrator.datasets.table_file import TABLE_SUFFIXES, TABLES_ALLOWED, TableFile
-from orchestrator.datasets.table_paths import Speller, by_ending, remedies, spelled
+from orchestrator.datasets.table_paths import Speller, are_most, by_ending, remedies, spelled
 from orchestrator.space import TableSection
 from orchestrator.space.problems import Problems, shown, some
 
@@ -137,13 +137,30 @@ def _files_of(
         where = f" {root.path}" if reason in _WITH_ROOT else ""
         hints = [_WHAT_TO_DO[reason]] if reason in _WHAT_TO_DO else []
         if reason in _ELSEWHERE:
-            hints += told or _twins(bad, root)
+            twins = _twins(bad, root)
+            few = not are_most(len(elsewhere), len(paths))  # of which files nearby say more
+            hints += twins or told if few else told or twins
             told = []
         problems.add(
             _PATHS,
-            "; ".join([f"{len(bad):,} of {len(paths):,} {reason}{where}: {some(bad)}", *hints]),
+            "; ".join(
+                [
+                    f"{len(bad):,} of {len(paths):,} {reason}{where}: {some(bad)}",
+                    *(hints or [_advice(len(bad), len(paths), root)]),
+                ]
+            ),
         )
     return paths, notes + _check_twice(paths, root, problems)
+
+
+def _advice(num_bad: int, num_paths: int, root: Root) -> str:
+    """What to do about paths of which no more is known than that they cannot be read."""
+    if are_most(num_bad, num_paths):
+        return f"images are looked for in {root.path}; name another folder in dataset.root"
+    return (
+        f"put them into {root.path} and name them by their paths in it, or take their rows out of "
+        "the table"
+    )
 
 
 def _refused(paths: list[str], root: Root) -> dict[str, Refusal]:

@@ -118,11 +118,11 @@ def spelled(
     Returns:
         All paths, and a note for each cause; nothing changes where most lead to files anyway.
     """
-    if not _are_most(len(refused), len(paths)):
+    if not are_most(len(refused), len(paths)):
         return list(paths), []
     speller = Speller(root)
     found = {path: one for path in refused if (one := speller.spell(path)) is not None}
-    if not _are_most(len(found), len(refused)):
+    if not are_most(len(found), len(refused)):
         return list(paths), []
     counts = Counter(cause for path in paths if path in found for cause in found[path][1])
     notes = [
@@ -152,15 +152,22 @@ def by_ending(
 def remedies(paths: Sequence[str], refused: Sequence[str], root: Root) -> list[Remedy]:
     """The keys with which most of the refused paths would lead to files; none where none do.
 
+    Where most paths lead to files anyway, no ends of paths are matched: a file that is not there
+    would be taken for another one of its name.
+
     Args:
         paths: of the table.
         refused: the distinct ones that lead to no file.
         root: the folder that was taken to hold the images.
     """
-    if not _are_most(len(refused), len(paths)):
+    if not refused:
         return []
+    left = set(refused)
+    num_found = sum(path not in left for path in paths)
+    by_ends = are_most(len(refused), len(paths))
     for places in _candidates(refused, root):
-        found = [one for place in places if (one := _tried(place, paths, refused, root))]
+        tried = (_tried(p, paths, refused, root) for p in places if by_ends or p[1] is None)
+        found = [one for one in tried if one is not None and one.num_found > num_found]
         if found:
             most = max(one.num_found for one in found)
             return [one for one in found if one.num_found == most][:_MOST_TOLD]
@@ -217,7 +224,7 @@ def _tried(
         file = one[0] if one is not None else endings and endings.find(path)
         if file and there.refusal(file) is None:
             found[path] = file
-    if not _are_most(len(found), len(refused)):
+    if not are_most(len(found), len(refused)):
         return None
     others = Counter(paths)
     for path in refused:
@@ -232,5 +239,6 @@ def _tried(
     )
 
 
-def _are_most(part: int, whole: int) -> bool:
+def are_most(part: int, whole: int) -> bool:
+    """Whether a part is more than half of the whole."""
     return 2 * part > whole

@@ -151,7 +151,10 @@ def test_validate_and_dry_run_ask_whether_a_trial_fits_on_what_it_will_run_on(
 @pytest.mark.parametrize("command", [["validate"], ["launch", "--dry-run"]])
 @pytest.mark.parametrize(
     ("sessions", "told"),
-    [("/" + "long" * 30, "bytes too long"), ("/dev/null", "is no directory; name another folder in")],
+    [
+        ("/" + "long" * 30, "bytes too long"),
+        ("/dev/null", "is no directory; name another folder in"),
+    ],
 )
 def test_validate_and_dry_run_ask_whether_ray_can_keep_its_sessions(
     command: list[str],

@@ -420,6 +420,50 @@ def test_where_most_paths_lead_to_files_nothing_else_is_read(tmp_path: Path) -> 
     assert "there are files that look alike: 'images/i20.png' for 'images\\\\i20.png'" in line
 
 
+@pytest.mark.parametrize(
+    ("num_missing", "advice"),
+    [
+        (
+            1,
+            "put them into {} and name them by their paths in it, or take their rows out of the table",
+        ),
+        (
+            11,
+            "put them into {} and name them by their paths in it, or take their rows out of the table",
+        ),
+        (24, "images are looked for in {}; name another folder in dataset.root"),
+    ],
+)
+def test_what_to_do_about_missing_images_is_told_however_few_they_are(
+    tmp_path: Path, num_missing: int, advice: str
+) -> None:
+    missing = [f"gone/g{number:02d}.png" for number in range(num_missing)]
+    paths = [*named("images/i{:02d}.png")[num_missing:], *missing]
+    (line,) = problems_of(moved(tmp_path, "t.csv", paths))
+    assert f"{num_missing} of 24 are missing: 'gone/g00.png'" in line
+    assert line.endswith(advice.format(tmp_path))
+
+
+def test_a_folder_that_holds_the_few_that_are_missing_too_is_named(tmp_path: Path) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    new.mkdir()
+    old.mkdir()
+    moved(old, "t.csv", named("images/i{:02d}.png"))
+    found = moved(new, "t.csv", named("images/i{:02d}.png"))
+    for number in range(5):
+        (new / "images" / f"i{number:02d}.png").unlink()
+    (line,) = problems_of(found)
+    assert "5 of 24 are missing: 'images/i00.png'" in line
+    assert line.endswith(f"; with dataset.root: {old}, 24 of 24 would lead to files")
+
+
+def test_a_missing_image_is_not_looked_for_under_its_name_elsewhere(tmp_path: Path) -> None:
+    found = moved(tmp_path, "t.csv", [*named("images/i{:02d}.png")[:23], "images/x.png"])
+    write(tmp_path / "other" / "x.png", encoded(30))
+    (line,) = problems_of(found)
+    assert "match" not in line
+
+
 def test_links_of_a_table_are_followed_where_the_file_says_so(tmp_path: Path) -> None:
     plain = dataset_of(moved(tmp_path / "plain", "t.csv", named("images/i{:02d}.png")))
     snapshot = tmp_path / "snapshot"
