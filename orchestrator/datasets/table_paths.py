@@ -1,6 +1,7 @@
 """Paths of a table that lead nowhere as they stand: the known causes, and what mends each.
 
-What can mean one thing only is done and noted: backslashes, and a suffix that lacks or differs.
+What can mean one thing only is done and noted: blanks around, backslashes, and a suffix that lacks
+or differs.
 What takes another folder, or leaves a part of the path aside, is told with the keys that allow it.
 """
 
@@ -65,6 +66,7 @@ class Speller:
         self._root = root
         self._stems: dict[PurePath, dict[str, list[str]]] = {}
         self._causes: tuple[tuple[str, Callable[[str], str | None]], ...] = (
+            ("blanks around paths, taken off", _without_blanks),
             ("paths with backslashes, taken for slashes", _with_slashes),
             ("paths without the suffix of their files, or with another", self._with_suffix),
         )
@@ -99,6 +101,10 @@ class Speller:
             self._stems[place.parent] = stems
         known = self._stems[place.parent]
         return known.get(place.name) or known.get(without_suffix(place.name)) or []
+
+
+def _without_blanks(path: str) -> str | None:
+    return None if path == path.strip() else path.strip()
 
 
 def _with_slashes(path: str) -> str | None:
