@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,3 +147,17 @@ def sync_folder(folder: Path) -> None:
         finally:
             os.close(handle)
     failpoint(f"{folder.name}: folder synced")
+
+
+def unwritable(folder: Path) -> str | None:
+    """Reason why nothing can be created in a folder, existing or not yet; None if it can."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        return f"{existing} is no directory"
+    try:  # the mode bits do not say it all: not to root, and not of every file system
+        with tempfile.TemporaryDirectory(prefix=".sft-sweep-", dir=existing):
+            return None
+    except OSError as error:
+        return f"{existing} cannot be written ({error.strerror})"

@@ -41,7 +41,7 @@ ALLOCATIONS = 20_000
 """Objects between two collections of garbage. Imports make many that stay, and Python's usual 700
 has it look through them for a seventh of the time that they take."""
 
-WINDOWS = (
+PLATFORMS = (
     "sft-sweep runs on Linux and macOS; on Windows, use it in the Windows Subsystem for Linux (WSL)"
 )
 
@@ -112,8 +112,8 @@ def run(arguments: list[str]) -> int:
     """The exit code of one command; messages have been written by then."""
     logging.getLogger("sft_sweep").addFilter(_steering_no_terminal)
     _escape_what_cannot_be_encoded()
-    if sys.platform == "win32":
-        print(WINDOWS, file=sys.stderr)
+    if not _is_unix():
+        print(PLATFORMS, file=sys.stderr)
         return UsageError.exit_code
     try:
         app(args=arguments, prog_name="sft-sweep")
@@ -132,6 +132,15 @@ def run(arguments: list[str]) -> int:
         print("unexpected error; please report it with the lines above", file=sys.stderr)
         return 1
     return 0
+
+
+def _is_unix() -> bool:
+    """Whether files can be locked as this program locks them."""
+    try:
+        import fcntl  # noqa: F401
+    except ImportError:
+        return False
+    return sys.platform != "win32"  # where a package may have the module's name
 
 
 def _escape_what_cannot_be_encoded() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from orchestrator.datasets.depth import above
 from orchestrator.datasets.files import Root, file_reader, is_image
 from orchestrator.datasets.folder_findings import Found, complain, notes_of, unread
-from orchestrator.datasets.layout import ambiguity
-from orchestrator.datasets.listing import Listing
+from orchestrator.datasets.layout import ambiguity, note_of_classes
+from orchestrator.datasets.listing import Listing, Note
 from orchestrator.datasets.splits import split_of
 from orchestrator.space import FolderSection
 from orchestrator.space.problems import Problems, some
@@ -36,6 +36,7 @@ def list_images(section: FolderSection, problems: Problems) -> Listing | None:
         return None
     root = Root(path, follow=section.links is not None)
     found = Found()
+    notes: list[Note] = []
     words = {top: split_of(top) for top in tops}
     own = section.layout is None and None not in words.values() and Split.POOL in words.values()
     if own:
@@ -53,9 +54,8 @@ def list_images(section: FolderSection, problems: Problems) -> Listing | None:
     else:
         for name in tops:
             _collect(path, name, name, Split.POOL, root, found)
-        doubt = ambiguity(tops, found.paths) if section.layout is None else None
-        if doubt is not None:
-            problems.add(_PATH, doubt)
+        if section.layout is None:
+            notes += _notes_of_layout(tops, found.paths, problems)
     complain(
         path,
         found,
@@ -74,8 +74,18 @@ def list_images(section: FolderSection, problems: Problems) -> Listing | None:
         splits=found.splits if own else None,
         groups=groups,
         read=file_reader(path, paths),
-        notes=notes_of(path, found),
+        notes=notes + notes_of(path, found),
     )
+
+
+def _notes_of_layout(tops: list[str], paths: list[str], problems: Problems) -> list[Note]:
+    """What to know of folders that are taken for classes; a problem where they may be splits."""
+    doubt = ambiguity(tops, paths)
+    if doubt is not None:
+        problems.add(_PATH, doubt)
+        return []
+    note = note_of_classes(tops)
+    return [] if note is None else [note]
 
 
 def _top_folders(path: Path, problems: Problems) -> list[str] | None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from itertools import combinations
 
+from orchestrator.datasets.listing import Note
 from orchestrator.datasets.name_keys import likeness
 from orchestrator.datasets.splits import SPLIT_WORDS, split_of
 from orchestrator.space.problems import some
@@ -53,6 +54,23 @@ def ambiguity(tops: Sequence[str], paths: Sequence[str]) -> str | None:
                 f"({some(named)}). {_REMEDY}"
             )
     return None
+
+
+def note_of_classes(tops: Sequence[str]) -> Note | None:
+    """What to know where folders are classes, and some are called what splits are; or None.
+
+    Args:
+        tops: names of the folders, which leave no doubt; see `ambiguity`.
+    """
+    like = [top for top in tops if _names_split(top)]
+    if not like:
+        return None
+    return Note(
+        f"read as classes, like the folders beside them: {some(like)}. To make a folder of these a "
+        "split, put class folders into it, and the other class folders into a folder train beside "
+        "it; images without labels have to be moved out. If it is a class, say dataset.layout: "
+        "classes"
+    )
 
 
 def _names_split(name: str) -> bool:

@@ -21,7 +21,7 @@ from orchestrator.datasets.files import (
 from orchestrator.datasets.listing import Listing, Note
 from orchestrator.datasets.name_keys import alike, escaped, likeness
 from orchestrator.datasets.table_file import TABLE_SUFFIXES, TABLES_ALLOWED, TableFile
-from orchestrator.datasets.table_paths import Speller, by_ending, remedies, spelled
+from orchestrator.datasets.table_paths import Speller, are_most, by_ending, remedies, spelled
 from orchestrator.space import TableSection
 from orchestrator.space.problems import Problems, some
 from trainable.spec.refusals import shown
@@ -42,9 +42,10 @@ def list_images(section: TableSection, problems: Problems) -> Listing | None:
     folder = Path(section.root) if section.root is not None else path.parent
     if section.root is not None and not folder.is_dir():
         problems.add(("dataset", "root"), f"{folder}: no such folder")
-    table = _read(path, section, problems)
-    if table is None:
+    read = _read(path, section, problems)
+    if read is None:
         return None
+    table, is_text = read
     if not len(table):
         problems.add(_PATH, f"{path} has no rows")
         return None
@@ -54,9 +55,13 @@ def list_images(section: TableSection, problems: Problems) -> Listing | None:
     groups = _texts(table, section, "group", problems)
     splits = None if words is None else columns.splits(words, ("dataset", "split_column"), problems)
     notes: list[Note] = []
+    if is_text:
+        labels = _without_blanks(labels, section.label_column, notes, merging=False)
+        groups = _without_blanks(groups, section.group, notes, merging=True)
     if paths is not None and folder.is_dir():
         root = Root(folder, follow=section.links is not None)
-        paths, notes = _files_of(paths, section, root, problems)
+        paths, notes_of_paths = _files_of(paths, section, root, problems)
+        notes += notes_of_paths
     if len(problems) or paths is None or labels is None:
         return None
     return Listing.of(
@@ -69,8 +74,8 @@ def list_images(section: TableSection, problems: Problems) -> Listing | None:
     )
 
 
-def _read(path: Path, section: TableSection, problems: Problems) -> pa.Table | None:
-    """The wanted columns of the table; every column of a text file as text."""
+def _read(path: Path, section: TableSection, problems: Problems) -> tuple[pa.Table, bool] | None:
+    """The wanted columns of the table, and whether it is a text file, whose columns are text."""
     wanted = {
         key: getattr(section, key)
         for key in ("path_column", "label_column", "split_column", "group")
@@ -97,7 +102,7 @@ def _read(path: Path, section: TableSection, problems: Problems) -> pa.Table | N
             return None
         if not columns.check_columns(list(wanted.items()), table.names, problems, where=str(path)):
             return None
-        return table.read(names)
+        return table.read(names), table.is_text
     except FileNotFoundError:
         problems.add(_PATH, f"{path}: no such file")
     except UnicodeDecodeError:  # by the names of columns; Arrow tells of values itself
@@ -116,6 +121,30 @@ def _texts(
         return None
     names = columns.class_names(table.schema, name) if key == "label_column" else []
     return columns.texts(table.column(name), ("dataset", key), problems, names=names)
+
+
+def _without_blanks(
+    values: list[str] | None, column: str | None, notes: list[Note], *, merging: bool
+) -> list[str] | None:
+    """The values of a text file without the blanks around them, which say nothing there; noted.
+
+    Args:
+        values: of a column, or None for no column.
+        column: its name.
+        notes: takes what to know.
+        merging: whether values may become one; else all stay as they are where some look alike,
+            which is told.
+    """
+    if values is None:
+        return None
+    bare = {value: value.strip() for value in dict.fromkeys(values)}
+    changed = [value for value, stripped in bare.items() if value != stripped]
+    if not changed or (not merging and alike(bare)):
+        return values
+    notes.append(
+        Note(f"blanks around values of column {shown(column)}, taken off: such as {changed[0]!r}")
+    )
+    return [bare[value] for value in values]
 
 
 def _files_of(
@@ -138,13 +167,30 @@ def _files_of(
         where = f" {root.path}" if reason in _WITH_ROOT else ""
         hints = [_WHAT_TO_DO[reason]] if reason in _WHAT_TO_DO else []
         if reason in _ELSEWHERE:
-            hints += told or _twins(bad, root)
+            twins = _twins(bad, root)
+            few = not are_most(len(elsewhere), len(paths))  # of which files nearby say more
+            hints += twins or told if few else told or twins
             told = []
         problems.add(
             _PATHS,
-            "; ".join([f"{len(bad):,} of {len(paths):,} {reason}{where}: {some(bad)}", *hints]),
+            "; ".join(
+                [
+                    f"{len(bad):,} of {len(paths):,} {reason}{where}: {some(bad)}",
+                    *(hints or [_advice(len(bad), len(paths), root)]),
+                ]
+            ),
         )
     return paths, notes + _check_twice(paths, root, problems)
+
+
+def _advice(num_bad: int, num_paths: int, root: Root) -> str:
+    """What to do about paths of which no more is known than that they cannot be read."""
+    if are_most(num_bad, num_paths):
+        return f"images are looked for in {root.path}; name another folder in dataset.root"
+    return (
+        f"put them into {root.path} and name them by their paths in it, or take their rows out of "
+        "the table"
+    )
 
 
 def _refused(paths: list[str], root: Root) -> dict[str, Refusal]:

@@ -52,7 +52,8 @@ class TableFile:
         wanted: columns that should be there; they help to tell what separates the fields.
 
     Attributes:
-        names: of all columns.
+        names: of all columns; those of a text file without the blanks around them.
+        is_text: whether blanks around a field may have been written for looks alone.
         lacks_header: whether the first line of a text file is a row: it holds an image's name.
 
     Raises:
@@ -64,15 +65,18 @@ class TableFile:
     def __init__(self, path: Path, *, wanted: Sequence[str] = ()) -> None:
         self._path = path
         self._form = None if path.suffix.lower() in _PARQUET else _form(path, wanted)
+        self.is_text = self._form is not None
         if self._form is None:
-            self.names: list[str] = pq.read_schema(path).names
+            self._stored: list[str] = pq.read_schema(path).names
+            self.names = self._stored
         else:
             with pyarrow.csv.open_csv(path, **self._options(self._form)) as opened:
-                self.names = opened.schema.names
-        self.lacks_header = self._form is not None and any(map(is_image, self.names))
+                self._stored = opened.schema.names
+            self.names = [name.strip() for name in self._stored]
+        self.lacks_header = self.is_text and any(map(is_image, self.names))
 
     def read(self, columns: Sequence[str]) -> pa.Table:
-        """These columns; those of a text file as text, an empty field as null.
+        """These columns, of which there is one each; a text file's as text, an empty field as null.
 
         Raises:
             OSError: the file cannot be read.
@@ -80,16 +84,18 @@ class TableFile:
         """
         if self._form is None:
             return pq.ParquetFile(self._path).read(columns=list(columns))
-        return pyarrow.csv.read_csv(
+        stored = [self._stored[self.names.index(name)] for name in columns]
+        table = pyarrow.csv.read_csv(
             self._path,
             **self._options(self._form),
             convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=list(columns),
-                column_types=dict.fromkeys(columns, pa.string()),
+                include_columns=stored,
+                column_types=dict.fromkeys(stored, pa.string()),
                 null_values=[""],
                 strings_can_be_null=True,
             ),
         )
+        return table.rename_columns(list(columns))
 
     @staticmethod
     def _options(form: _Form) -> dict[str, object]:
@@ -129,7 +135,7 @@ def delimiter_of(text: str, *, wanted: Sequence[str] = (), usual: str = ",") -> 
 
     def merits(delimiter: str) -> tuple[bool, bool, bool]:
         rows = _first_rows(text, delimiter)
-        header = rows[0] if rows else []
+        header = [name.strip() for name in rows[0]] if rows else []
         several = len(header) > 1
         alike = several and all(len(row) == len(header) for row in rows if row)
         return several and set(wanted) <= set(header), alike, several

@@ -80,7 +80,10 @@ def _columns(path: Path) -> _Columns:
     except (OSError, UnicodeDecodeError, pa.ArrowException):
         return {}
     return {
-        name: ["" if value is None else str(value) for value in table.column(name).to_pylist()]
+        name: [
+            "" if value is None else str(value).strip() if file.is_text else str(value)
+            for value in table.column(name).to_pylist()
+        ]
         for name in names
         if pa.types.is_large_string(kind := table.schema.field(name).type)
         or pa.types.is_integer(kind)

@@ -1,6 +1,7 @@
 """Paths of a table that lead nowhere as they stand: the known causes, and what mends each.
 
-What can mean one thing only is done and noted: backslashes, and a suffix that lacks or differs.
+What can mean one thing only is done and noted: blanks around, backslashes, and a suffix that lacks
+or differs.
 What takes another folder, or leaves a part of the path aside, is told with the keys that allow it.
 """
 
@@ -65,6 +66,7 @@ class Speller:
         self._root = root
         self._stems: dict[PurePath, dict[str, list[str]]] = {}
         self._causes: tuple[tuple[str, Callable[[str], str | None]], ...] = (
+            ("blanks around paths, taken off", _without_blanks),
             ("paths with backslashes, taken for slashes", _with_slashes),
             ("paths without the suffix of their files, or with another", self._with_suffix),
         )
@@ -101,6 +103,10 @@ class Speller:
         return known.get(place.name) or known.get(without_suffix(place.name)) or []
 
 
+def _without_blanks(path: str) -> str | None:
+    return None if path == path.strip() else path.strip()
+
+
 def _with_slashes(path: str) -> str | None:
     return path.replace("\\", "/") if "\\" in path else None
 
@@ -118,11 +124,11 @@ def spelled(
     Returns:
         All paths, and a note for each cause; nothing changes where most lead to files anyway.
     """
-    if not _are_most(len(refused), len(paths)):
+    if not are_most(len(refused), len(paths)):
         return list(paths), []
     speller = Speller(root)
     found = {path: one for path in refused if (one := speller.spell(path)) is not None}
-    if not _are_most(len(found), len(refused)):
+    if not are_most(len(found), len(refused)):
         return list(paths), []
     counts = Counter(cause for path in paths if path in found for cause in found[path][1])
     notes = [
@@ -152,15 +158,22 @@ def by_ending(
 def remedies(paths: Sequence[str], refused: Sequence[str], root: Root) -> list[Remedy]:
     """The keys with which most of the refused paths would lead to files; none where none do.
 
+    Where most paths lead to files anyway, no ends of paths are matched: a file that is not there
+    would be taken for another one of its name.
+
     Args:
         paths: of the table.
         refused: the distinct ones that lead to no file.
         root: the folder that was taken to hold the images.
     """
-    if not _are_most(len(refused), len(paths)):
+    if not refused:
         return []
+    left = set(refused)
+    num_found = sum(path not in left for path in paths)
+    by_ends = are_most(len(refused), len(paths))
     for places in _candidates(refused, root):
-        found = [one for place in places if (one := _tried(place, paths, refused, root))]
+        tried = (_tried(p, paths, refused, root) for p in places if by_ends or p[1] is None)
+        found = [one for one in tried if one is not None and one.num_found > num_found]
         if found:
             most = max(one.num_found for one in found)
             return [one for one in found if one.num_found == most][:_MOST_TOLD]
@@ -217,7 +230,7 @@ def _tried(
         file = one[0] if one is not None else endings and endings.find(path)
         if file and there.refusal(file) is None:
             found[path] = file
-    if not _are_most(len(found), len(refused)):
+    if not are_most(len(found), len(refused)):
         return None
     others = Counter(paths)
     for path in refused:
@@ -232,5 +245,6 @@ def _tried(
     )
 
 
-def _are_most(part: int, whole: int) -> bool:
+def are_most(part: int, whole: int) -> bool:
+    """Whether a part is more than half of the whole."""
     return 2 * part > whole

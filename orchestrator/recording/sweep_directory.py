@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from orchestrator.errors import StorageError, UsageError
 from orchestrator.recording import stores
 from orchestrator.recording.stores import Place
 from orchestrator.recording.tables import SCHEMA_VERSION
-from trainable.atomic_files import atomic_write, failpoint
+from trainable.atomic_files import atomic_write, failpoint, unwritable
 
 DEFAULT_ROOT = Path("runs")
 
@@ -109,19 +108,9 @@ def check_root(root: Path | Place) -> None:
     if isinstance(root, Place):
         stores.check_store(root)
         root = stores.work_folder(root)
-    existing = root
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise UsageError(f"--out {root}: {existing} is no directory; give another with --out DIR")
-    try:  # the mode bits do not say it all: not to root, and not of every file system
-        with tempfile.TemporaryDirectory(prefix=".sft-sweep-", dir=existing):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"--out {root}: {existing} cannot be written ({error.strerror}); give another with "
-            "--out DIR"
-        ) from error
+    problem = unwritable(root)
+    if problem is not None:
+        raise UsageError(f"--out {root}: {problem}; give another with --out DIR")
 
 
 def create_run(root: Path | Place, name: str, *, now: datetime) -> Run:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import StorageError
+from trainable.atomic_files import unwritable
 
 TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"  # noqa: S105 - the name of a variable
 SESSIONS = "RAY_TMPDIR"
@@ -54,6 +55,32 @@ def sessions_folder() -> Path:
 def socket_bytes(folder: Path) -> int:
     """How long the path of a socket gets in a folder of sessions; see `MOST_SOCKET_BYTES`."""
     return len(os.fsencode(folder / _SOCKET))
+
+
+def socket_problem(folder: Path) -> str | None:
+    """Why Ray's sockets have no place in a folder of sessions, and what to do; or None."""
+    excess = socket_bytes(folder) - MOST_SOCKET_BYTES
+    if excess <= 0:
+        return None
+    return (
+        f"{folder}: the path is {excess} bytes too long for sockets in it; name a shorter one in "
+        f"{SESSIONS}"
+    )
+
+
+def check_sessions() -> None:
+    """Make sure that Ray can keep sockets and logs where `sessions_folder` says.
+
+    Raises:
+        StorageError: it cannot.
+    """
+    folder = sessions_folder()
+    problem = socket_problem(folder)
+    if problem is not None:
+        raise StorageError(f"Ray's sessions: {problem}")
+    problem = unwritable(folder)
+    if problem is not None:
+        raise StorageError(f"Ray's sessions: {problem}; name another folder in {SESSIONS}")
 
 
 @dataclass(frozen=True, kw_only=True)

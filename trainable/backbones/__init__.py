@@ -268,10 +268,9 @@ def reachable(*, timeout_s: float) -> bool:
 def _copy_into(model: nn.Module, weights: Weights, arrays: Arrays, *, head: str) -> None:
     """Load arrays into a model; only the head, which is replaced anyway, may not fit."""
     from trainable.backbones import coverage
+    from trainable.backbones.fitting import misfit
 
     found = coverage.load(model, arrays, head=head)
     if found:
         version = "" if weights.version in weights.backbone else f" ({weights.version})"
-        raise BackboneError(
-            f"{weights.backbone}{version}: the weights do not fit the architecture: {found}"
-        )
+        raise BackboneError(f"{weights.backbone}{version}: {misfit(found)}")

@@ -53,6 +53,14 @@ class Coverage:
         )
         return "; ".join(f"{what}: {few(names)}" for what, names in parts if names)
 
+    def outside(self, module: str) -> Coverage:
+        """The same without the entries of one module."""
+        return Coverage(
+            missing=tuple(name for name in self.missing if not is_inside(name, module)),
+            left_over=tuple(name for name in self.left_over if not is_inside(name, module)),
+            misshapen={n: text for n, text in self.misshapen.items() if not is_inside(n, module)},
+        )
+
     @property
     def gaps(self) -> tuple[str, ...]:
         """Entries of the network that are not filled."""

@@ -49,7 +49,7 @@ def fit_by_names(model: nn.Module, arrays: Arrays, adapted: Arrays) -> Fit:
         if can_classify(layer) and all(is_inside(gap, name) for gap in found.gaps)
     ]
     if found.gaps and not heads:
-        raise misfit(found)
+        raise misfit(_body_of(found, model))
     return Fit(
         arrays=arrays,
         left_over=found.left_over,
@@ -58,9 +58,18 @@ def fit_by_names(model: nn.Module, arrays: Arrays, adapted: Arrays) -> Fit:
     )
 
 
+def _body_of(found: Coverage, model: nn.Module) -> Coverage:
+    """What does not fit, the last layer that could be the head aside, which is replaced anyway."""
+    could_be = [name for name, layer in model.named_modules() if can_classify(layer)]
+    return found.outside(could_be[-1]) if could_be else found
+
+
 def misfit(found: Coverage) -> BackboneError:
-    """Error message for weights that do not fit."""
-    return BackboneError(f"the weights do not fit the architecture: {found}")
+    """Error for weights that do not fit."""
+    return BackboneError(
+        f"the weights do not fit the architecture: {found}. Name the backbone that they were "
+        "trained as, or other weights"
+    )
 
 
 def entries_of(model: nn.Module) -> dict[str, Tensor]:

@@ -159,6 +159,13 @@ CHOICES: Mapping[str, Setting] = {
 
 SEED = Setting(low=0, integer=True, help="seed of every random draw")
 
+MOST_IMAGES_A_BATCH = 2**16
+"""Far more than few labels fill: a batch is drawn with replacement, and some multiple of the training
+images stands for all of them. Larger ones take memory for the draw alone."""
+
+MOST_PIXELS_A_SIDE = 2**13
+"""An image of this size takes 0.8 GB as float32, before any layer has seen it."""
+
 SETTINGS: Mapping[str, Setting] = {
     "steps": Setting(
         default=200, low=1, integer=True, help="optimizer updates of a trial, in each fold"
@@ -172,6 +179,7 @@ SETTINGS: Mapping[str, Setting] = {
     "batch_size": Setting(
         default="auto",
         low=1,
+        high=MOST_IMAGES_A_BATCH,
         integer=True,
         words=("auto",),
         help="images per update, drawn with replacement; auto: min(64, max(16, training images))",
@@ -221,6 +229,7 @@ SETTINGS: Mapping[str, Setting] = {
     "image_size": Setting(
         default="auto",
         low=1,
+        high=MOST_PIXELS_A_SIDE,
         integer=True,
         words=("auto",),
         help="side in pixels; auto: the size the weights were trained for",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.output.escaping import csv_cell, markdown_cell
+from orchestrator.cli.output.render import data_stdout, output_width, print_rich
 from orchestrator.text import (
     metric_name,
     number,
@@ -52,8 +53,6 @@ def print_table(rows: Sequence[Row], *, top: int, test_sets: Sequence[TestSet | 
     from rich.box import SIMPLE_HEAD
     from rich.console import JustifyMethod
     from rich.table import Table
-
-    from orchestrator.cli.output.render import output_width, print_rich
 
     rows = visible(rows, top)
     names = _columns(rows)
@@ -179,16 +178,16 @@ _LEFT = {"sweep", "trial", "method", "backbone", ""}
 
 def print_csv(rows: Sequence[Row], columns: Sequence[str]) -> None:
     """Print rows with these columns as CSV on stdout, the header at least."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(data_stdout(), lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([csv_cell(row[column]) for column in columns] for row in rows)
 
 
 def print_markdown(rows: Sequence[Row]) -> None:
     """Print rows as a Markdown table on stdout, with their sweeps where there are several."""
-    names, heads = _columns(rows), _heads(rows)
-    print("| " + " | ".join(heads[name] or "tied" for name in names) + " |")
-    print("|" + " --- |" * len(names))
+    names, heads, out = _columns(rows), _heads(rows), data_stdout()
+    print("| " + " | ".join(heads[name] or "tied" for name in names) + " |", file=out)
+    print("|" + " --- |" * len(names), file=out)
     for row in rows:
         texts = cells(row)
-        print("| " + " | ".join(markdown_cell(texts[name]) for name in names) + " |")
+        print("| " + " | ".join(markdown_cell(texts[name]) for name in names) + " |", file=out)

@@ -30,15 +30,17 @@ def check_room(space: SearchSpace, path: Path, address: str | None) -> None:
 
     Raises:
         SpaceError: it does not fit on this machine.
-        StorageError: it does not fit on the cluster, or there is none.
+        StorageError: it does not fit on the cluster, or there is none; or Ray cannot start here.
     """
     if address in (None, "local"):
         from orchestrator.planning.resources import problems_here
+        from orchestrator.running.cluster import check_sessions
         from orchestrator.space.problems import space_error
 
         problems = problems_here(space.resources)
         if problems:
             raise space_error(str(path), *problems)
+        check_sessions()
         return
     from orchestrator.running.ray_tune.capacity import check_room as check_room_of_cluster
     from orchestrator.running.ray_tune.cluster import cluster

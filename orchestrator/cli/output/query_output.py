@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from orchestrator.cli.output.escaping import csv_cell
+from orchestrator.cli.output.render import data_stdout, output_width
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.signals import exiting_on_sigterm
 from orchestrator.text import plain, plural
@@ -78,7 +79,7 @@ def write(result: QueryResult, form: Form, out: Path | None) -> None:
     }
     writer = writers[form]
     if out is None:
-        writer(result, sys.stdout.buffer if form is Form.PARQUET else sys.stdout)
+        writer(result, sys.stdout.buffer if form is Form.PARQUET else data_stdout())
         return
     mode: Literal["w", "wb"] = "wb" if form is Form.PARQUET else "w"
     try:
@@ -133,8 +134,6 @@ def _write_parquet(result: QueryResult, sink: IO[bytes]) -> None:
 def _show(result: QueryResult) -> None:
     """A table or, where that is wider than the terminal, a list of each row's values."""
     from rich.cells import cell_len
-
-    from orchestrator.cli.output.render import output_width
 
     rows = list(islice(_rows(result), MOST_ROWS + 1))
     names = [plain(name) for name in result.schema.names]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,3 +25,14 @@ def print_rich(what: RenderableType, *, width: int | None = None) -> None:
 def output_width() -> int:
     """Columns of stdout: the terminal's, or `PIPED_WIDTH` where it is none."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED_WIDTH
+
+
+def data_stdout() -> IO[str]:
+    """Stdout for data that programs read: in UTF-8 unless it is a terminal, which has its own.
+
+    CSV and Markdown have no escapes of their own: one of what a locale, or PYTHONIOENCODING, cannot
+    encode would be another name than the one that was meant.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8")
+    return sys.stdout

@@ -11,11 +11,10 @@ from orchestrator.errors import StorageError
 from orchestrator.recording import stores
 from orchestrator.recording.stores import Place
 from orchestrator.running.cluster import (
-    MOST_SOCKET_BYTES,
-    SESSIONS,
     ClusterFacts,
     NodeFacts,
     socket_bytes,
+    socket_problem,
 )
 from orchestrator.running.doctor.machine import MachineFacts
 
@@ -176,15 +175,10 @@ def _check_places(facts: MachineFacts) -> Iterator[Check]:
 
 
 def _check_sockets(sessions: Path) -> Check:
-    num_bytes = socket_bytes(sessions)
-    if num_bytes <= MOST_SOCKET_BYTES:
-        return Check("Ray's sockets", Level.OK, f"paths of {num_bytes} bytes")
-    return Check(
-        "Ray's sockets",
-        Level.PROBLEM,
-        f"{sessions}: the path is {num_bytes - MOST_SOCKET_BYTES} bytes too long for sockets in "
-        f"it; name a shorter one in {SESSIONS}",
-    )
+    problem = socket_problem(sessions)
+    if problem is not None:
+        return Check("Ray's sockets", Level.PROBLEM, problem)
+    return Check("Ray's sockets", Level.OK, f"paths of {socket_bytes(sessions)} bytes")
 
 
 def _check_token(facts: MachineFacts) -> Check:

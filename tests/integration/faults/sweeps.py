@@ -43,10 +43,17 @@ RESULTS = {
 
 @dataclass
 class Sweep:
-    """One `sft-sweep` command of a sweep, running in a process of its own."""
+    """One `sft-sweep` command of a sweep, running in a process of its own.
+
+    Attributes:
+        process: of the command.
+        out: where the sweep's directory is made.
+        printed: on stdout, once it has ended.
+    """
 
     process: subprocess.Popen[str]
     out: Path
+    printed: str = ""
 
     @property
     def path(self) -> Path:
@@ -76,7 +83,7 @@ class Sweep:
 
     def end(self, timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
         """Wait for the end; the exit code and the messages."""
-        _, messages = self.process.communicate(timeout=timeout_s)
+        self.printed, messages = self.process.communicate(timeout=timeout_s)
         return self.process.returncode, messages
 
     def kill(self) -> None:
@@ -178,7 +185,7 @@ def _run(
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command(*arguments),
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **(env or {})},

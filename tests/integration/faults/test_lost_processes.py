@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -50,6 +51,20 @@ def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(
     assert again
     assert any(run["from_checkpoint"] for run in again)
     assert not (sweep.path / "checkpoints").exists()
+
+
+def test_stdout_holds_the_json_alone_however_many_workers_are_killed(out: Path) -> None:
+    sweep = start(out, OFTEN, options=("--json",))
+    killed: set[int] = set()
+    for _ in range(3):
+        sweep.wait_until(lambda _: not killed.issuperset(sweep.workers()))
+        doomed = sweep.workers()
+        kill(doomed)
+        killed.update(doomed)
+    code, messages = sweep.end()
+    assert code in (0, 3), messages
+    assert json.loads(sweep.printed)["run"] == str(sweep.path)
+    assert "(raylet)" in messages.replace("\33[33m", "").replace("\33[0m", "")
 
 
 @pytest.mark.slow

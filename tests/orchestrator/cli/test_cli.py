@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.main import app, run
-from tests.builders.written_sweeps import digits_sweep
+from tests.builders.written_sweeps import digits_sweep, write_sweep
 from tests.orchestrator.datasets.conftest import write, write_digits
+from tests.orchestrator.recording.test_leaderboard import trial
 from trainable import device
 
 REPOSITORY = Path(__file__).parents[3]
@@ -146,6 +147,29 @@ def test_validate_and_dry_run_ask_whether_a_trial_fits_on_what_it_will_run_on(
     assert run(command) == 0
     assert run([*command, "--address", "127.0.0.1:1"]) == 4
     assert "--address 127.0.0.1:1: nothing answers there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["validate"], ["launch", "--dry-run"]])
+@pytest.mark.parametrize(
+    ("sessions", "told"),
+    [
+        ("/" + "long" * 30, "bytes too long"),
+        ("/dev/null", "is no directory; name another folder in"),
+    ],
+)
+def test_validate_and_dry_run_ask_whether_ray_can_keep_its_sessions(
+    command: list[str],
+    sessions: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", sessions)
+    assert run([*command, LOWDATA]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"Ray's sessions: {sessions}")
+    assert told in line
+    assert line.endswith("RAY_TMPDIR")
 
 
 def test_data_and_validate_take_overrides(
@@ -326,12 +350,63 @@ def test_every_command_prints_on_every_terminal(
     assert code == (2 if "yaml" in arguments[1] else 0)
 
 
-def test_windows_is_refused_in_one_line_without_what_it_lacks() -> None:
-    code = (
-        "import sys; sys.modules['fcntl'] = None; from orchestrator.cli.main import run;"
-        "sys.platform = 'win32'; sys.exit(run(['launch', 'pets.yaml']))"
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["query", "SELECT 'größe \U0001f408' AS name", "SWEEP", "--csv"], "größe \U0001f408"),
+        (["leaderboard", "SWEEP", "--csv"], "größe"),
+        (["leaderboard", "SWEEP", "--markdown"], "größe"),
+    ],
+    ids=" ".join,
+)
+def test_data_in_a_file_or_a_pipe_is_utf_8_whatever_a_terminal_can_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    write_sweep(tmp_path / "sweep", trials=[trial("b2-0000", 0.7, backbone="größe")])
+    stdout = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert run([str(tmp_path / "sweep") if one == "SWEEP" else one for one in arguments]) == 0
+    stdout.flush()
+    assert told in stdout.buffer.getvalue().decode("utf-8")
+
+
+WITHOUT = """
+import sys
+
+import typer  # it has modules of its own for Windows
+
+POSIX = {"fcntl", "grp", "pwd", "resource", "termios"}
+
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name in POSIX:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+for name in POSIX:
+    sys.modules.pop(name, None)
+sys.meta_path.insert(0, Without())
+sys.platform = PLATFORM
+sys.argv = ["sft-sweep", *sys.argv[1:]]
+from orchestrator.cli import main
+
+main()
+"""
+"""A platform that has none of the modules that Unix alone has."""
+
+
+@pytest.mark.parametrize("platform", ["win32", "emscripten"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["launch", "pets.yaml"], ["query", "SELECT 1"], ["predict", "a", "b.png"], ["--help"], []],
+    ids=str,
+)
+def test_a_platform_that_is_not_unix_is_refused_in_one_line(
+    platform: str, arguments: list[str]
+) -> None:
+    code = WITHOUT.replace("PLATFORM", repr(platform))
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert "runs on Linux and macOS; on Windows" in line

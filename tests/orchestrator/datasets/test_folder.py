@@ -210,6 +210,20 @@ def test_classes_with_folders_inside_are_classes(tmp_path: Path, inner: tuple[st
     assert dataset_of(section(tmp_path)).images.class_names == ("cat", "dog")
 
 
+@pytest.mark.parametrize("name", ["test", "Validation", "test_images"])
+def test_a_flat_folder_called_like_a_split_is_told_to_be_read_as_a_class(
+    tmp_path: Path, name: str
+) -> None:
+    for number, top in enumerate(("cat", "dog", name)):
+        for place in range(6):
+            write(tmp_path / top / f"{place}.png", encoded(10 * number + place))
+    dataset = dataset_of(section(tmp_path))
+    assert set(dataset.images.class_names) == {"cat", "dog", name}
+    told = f"read as classes, like the folders beside them: '{name}'. To make a folder of these a"
+    assert told in notes_of(dataset)
+    assert told not in notes_of(dataset_of(section(tmp_path, layout="classes")))
+
+
 def test_vehicles_and_glassware_are_no_splits(tmp_path: Path) -> None:
     for kinds in (("bus", "train"), ("flask", "test_tube", "training_flask")):
         root = tmp_path / kinds[0]

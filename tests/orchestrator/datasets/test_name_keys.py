@@ -96,12 +96,12 @@ def test_a_missing_path_names_the_file_that_looks_like_it(tmp_path: Path) -> Non
     there = ["caf\u00e9/0.png", "B/1.PNG", "2.png", "3.png"]
     for row, path in enumerate(there):
         write(tmp_path / path, encoded(row))
-    paths = ["cafe\u0301/0.png", "b/1.png", "2.png ", "3.png", "none.png"]
+    paths = ["cafe\u0301/0.png", "b/1.png", "\uff12.png", "3.png", "none.png"]
     (line,) = problems_of(table_of(tmp_path, paths))
     assert line.startswith("dataset.path_column: 4 of 5 are missing: ")
     assert line.endswith(
         "; there are files that look alike: 'caf\\xe9/0.png' for 'cafe\\u0301/0.png', "
-        "'B/1.PNG' for 'b/1.png', '2.png' for '2.png '"
+        "'B/1.PNG' for 'b/1.png', '2.png' for '\\uff12.png'"
     )
 
 

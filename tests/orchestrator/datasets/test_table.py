@@ -222,7 +222,8 @@ def test_a_column_that_is_called_like_an_image_is_one_of_others(tmp_path: Path) 
 
 
 def test_a_column_with_blanks_around_its_name_is_quoted(tmp_path: Path) -> None:
-    path = write(tmp_path / "labels.csv", b"path, label\na.png, x\n")
+    path = tmp_path / "labels.parquet"
+    pd.DataFrame({"path": ["a.png"], " label": ["x"]}).to_parquet(path)
     (line,) = problems_of(section(path))
     assert line.endswith("; did you mean ' label'?")
 
@@ -418,6 +419,92 @@ def test_where_most_paths_lead_to_files_nothing_else_is_read(tmp_path: Path) -> 
     (line,) = problems_of(moved(tmp_path, "t.csv", paths))
     assert line.startswith("dataset.path_column: 4 of 24 are missing: ")
     assert "there are files that look alike: 'images/i20.png' for 'images\\\\i20.png'" in line
+
+
+def written(tmp_path: Path, text: str) -> TableSection:
+    """A table of this text, and six images `i0.png` to `i5.png` beside it."""
+    for number in range(6):
+        write(tmp_path / f"i{number}.png", encoded(number))
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    return section(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("separator", [", ", " , ", ";  ", "\t "])
+def test_blanks_around_the_fields_of_a_text_file_are_no_part_of_them(
+    tmp_path: Path, separator: str
+) -> None:
+    rows = [("label", "path"), *(("cat" if n % 2 else "ox", f"i{n}.png") for n in range(6))]
+    dataset = dataset_of(written(tmp_path, "\n".join(map(separator.join, rows))))
+    assert dataset.images.class_names == ("cat", "ox")
+    assert set(dataset.images.paths) == {f"i{number}.png" for number in range(6)}
+    assert "blanks around paths, taken off: 6, such as 'i0.png' for " in notes_of(dataset)
+
+
+def test_blanks_around_labels_and_groups_are_noted(tmp_path: Path) -> None:
+    rows = [f"i{n}.png, {'ab'[n % 2]},{' ' * (n % 2)}p{n // 2}" for n in range(6)]
+    found = written(tmp_path, "\n".join(["path, label,patient", *rows]))
+    dataset = dataset_of(found.model_copy(update={"group": "patient"}))
+    assert dataset.images.class_names == ("a", "b")
+    assert dataset.images.groups is not None
+    assert len(set(dataset.images.groups.tolist())) == 3
+    told = notes_of(dataset)
+    assert "blanks around values of column 'label', taken off: such as ' a'" in told
+    assert "blanks around values of column 'patient', taken off: such as ' p0'" in told
+
+
+def test_labels_that_differ_by_blanks_alone_are_refused(tmp_path: Path) -> None:
+    rows = [f"i{n}.png,{' ' * (n == 5)}{'ab'[n % 2]}" for n in range(6)]
+    line, *_ = problems_of(written(tmp_path, "\n".join(["path,label", *rows])))
+    assert line.startswith("dataset: class names that look alike: ' b', 'b'")
+
+
+def test_two_columns_whose_names_differ_by_blanks_are_several(tmp_path: Path) -> None:
+    rows = [f"i{n}.png,a,b" for n in range(6)]
+    (line,) = problems_of(written(tmp_path, "\n".join(["path,label, label", *rows])))
+    assert "has several columns 'label'" in line
+
+
+PUT_OR_DROP = (
+    "put them into {} and name them by their paths in it, or take their rows out of the table"
+)
+
+
+@pytest.mark.parametrize(
+    ("num_missing", "advice"),
+    [
+        (1, PUT_OR_DROP),
+        (11, PUT_OR_DROP),
+        (24, "images are looked for in {}; name another folder in dataset.root"),
+    ],
+)
+def test_what_to_do_about_missing_images_is_told_however_few_they_are(
+    tmp_path: Path, num_missing: int, advice: str
+) -> None:
+    missing = [f"gone/g{number:02d}.png" for number in range(num_missing)]
+    paths = [*named("images/i{:02d}.png")[num_missing:], *missing]
+    (line,) = problems_of(moved(tmp_path, "t.csv", paths))
+    assert f"{num_missing} of 24 are missing: 'gone/g00.png'" in line
+    assert line.endswith(advice.format(tmp_path))
+
+
+def test_a_folder_that_holds_the_few_that_are_missing_too_is_named(tmp_path: Path) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    new.mkdir()
+    old.mkdir()
+    moved(old, "t.csv", named("images/i{:02d}.png"))
+    found = moved(new, "t.csv", named("images/i{:02d}.png"))
+    for number in range(5):
+        (new / "images" / f"i{number:02d}.png").unlink()
+    (line,) = problems_of(found)
+    assert "5 of 24 are missing: 'images/i00.png'" in line
+    assert line.endswith(f"; with dataset.root: {old}, 24 of 24 would lead to files")
+
+
+def test_a_missing_image_is_not_looked_for_under_its_name_elsewhere(tmp_path: Path) -> None:
+    found = moved(tmp_path, "t.csv", [*named("images/i{:02d}.png")[:23], "images/x.png"])
+    write(tmp_path / "other" / "x.png", encoded(30))
+    (line,) = problems_of(found)
+    assert "match" not in line
 
 
 def test_links_of_a_table_are_followed_where_the_file_says_so(tmp_path: Path) -> None:

@@ -203,6 +203,14 @@ def test_a_training_setting_may_serve_where_a_conditional_axis_is_silent(read: R
             "search.batch_size.low: got 'auto'; allowed: a whole number from 1",
         ),
         (
+            {"batch_size": {"low": 8, "high": 10**12, "log": True}},
+            "search.batch_size.high: got 1000000000000; allowed: a whole number from 1 to 65536",
+        ),
+        (
+            {"image_size": [64, 100_000]},
+            "search.image_size: got 100000; allowed: a whole number from 1 to 8192 or auto",
+        ),
+        (
             {"lr": {"low": 0.1, "high": 1, "log": "yes"}},
             "search.lr.log: got 'yes'; allowed: true or false",
         ),

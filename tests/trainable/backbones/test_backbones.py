@@ -79,7 +79,9 @@ def test_weights_that_lack_or_add_an_entry_do_not_fit() -> None:
     weights = load_weights("tiny_strokes")
     arrays = dict(weights.arrays)
     arrays["extra"] = arrays.pop("stem.0.weight")
-    message = "do not fit the architecture: missing: stem.0.weight; left over: extra$"
+    message = (
+        "do not fit the architecture: missing: stem.0.weight; left over: extra. Name the backbone"
+    )
     with pytest.raises(BackboneError, match=message):
         build(replace(weights, arrays=arrays))
 

@@ -229,6 +229,22 @@ def test_weights_of_another_architecture_are_refused_with_what_differs(tmp_path:
         Backbone(load_weights(f"{NAME}@{path}")).traced(64)
 
 
+def test_weights_that_do_not_fit_are_told_without_their_head_and_with_what_to_do(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "wide.safetensors"
+    state = dict(made().state_dict())
+    state |= {"fc.weight": torch.zeros(7, 512), "fc.bias": torch.zeros(7)}
+    state["conv1.weight"] = torch.zeros(64, 1, 7, 7)
+    save_file(state, path)
+    with pytest.raises(BackboneError, match=r"conv1.weight is \(64, 1, 7, 7\) instead") as refused:
+        load_weights(f"{NAME}@{path}")
+    assert "fc." not in str(refused.value)
+    assert str(refused.value).endswith(
+        ". Name the backbone that they were trained as, or other weights"
+    )
+
+
 def test_a_missing_or_wrong_local_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match="no such file"):
         load_weights(f"{NAME}@{tmp_path / 'none.pth'}")

@@ -109,7 +109,7 @@ def test_values_at_the_limits_are_taken(name: str, good: float) -> None:
 BAD: list[tuple[str, list[object], str]] = [
     ("steps", [0, 2.5, "auto", True, None, math.nan], "a whole number from 1"),
     ("reports", [0, 1.5, "5"], "a whole number from 1"),
-    ("batch_size", [0, -1, 2.5, "big", True], "a whole number from 1 or auto"),
+    ("batch_size", [0, -1, 2.5, "big", True, 10**12], "a whole number from 1 to 65536 or auto"),
     ("optimizer", ["adam", 1, None], "one of adamw, sgd"),
     ("weight_decay", [-1e-9, math.inf, "0"], "a number from 0"),
     ("layer_decay", [0.0, 1.01, -1, True], "a number above 0 to 1"),
@@ -119,7 +119,7 @@ BAD: list[tuple[str, list[object], str]] = [
     ("interpolation", [-0.1, 1.1, "1", True, None], "a number from 0 to 1 or auto"),
     ("batchnorm", ["on", True], "one of auto, eval, train"),
     ("trainable", ["some", True], "one of all, bitfit"),
-    ("image_size", [0, 7.5, "big"], "a whole number from 1 or auto"),
+    ("image_size", [0, 7.5, "big", 100_000], "a whole number from 1 to 8192 or auto"),
     ("precision", ["fp16", 32], "one of auto, fp32, bf16"),
     ("lr", [0, -1e-3, math.nan, math.inf, "1e-3", True, None, 10**400], "a number above 0"),
     ("freeze_depth", [-0.1, 1.1, math.nan, "1", True], "a number from 0 to 1"),
