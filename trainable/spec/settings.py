@@ -160,7 +160,7 @@ CHOICES: Mapping[str, Setting] = {
 SEED = Setting(low=0, integer=True, help="seed of every random draw")
 
 MOST_IMAGES_A_BATCH = 2**16
-"""Far more than few labels fill: a batch is drawn with replacement, and some multiple of the training
+"""Far more than few labels fill: a batch is drawn with replacement, and a multiple of the training
 images stands for all of them. Larger ones take memory for the draw alone."""
 
 MOST_PIXELS_A_SIDE = 2**13
