@@ -43,6 +43,7 @@ from trainable.graphs.tracing import TRANSPARENT, LeafModules
 from trainable.spec.weight_paths import is_path
 
 NAME = "torchvision"
+PREFIX = ""
 
 _RANDOM_SEED = 0
 
