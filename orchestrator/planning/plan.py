@@ -171,7 +171,7 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
 
 def trials_per_study(space: SearchSpace) -> int:
     """Trials of each label budget: as asked for, but no more than a grid has points."""
-    if space.sampler.name == "grid":
+    if space.sampler.every_combination:
         return min(space.trials, space.grid_size() or space.trials)
     return space.trials
 

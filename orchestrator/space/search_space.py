@@ -25,19 +25,17 @@ from orchestrator.space.parse_sections import (
     read_validation,
 )
 from orchestrator.space.problems import Problems
+from orchestrator.space.pruners import PRUNERS, PrunerSection
+from orchestrator.space.samplers import SAMPLERS, SamplerSection
 from orchestrator.space.search_section import read_search
 from orchestrator.space.sections import (
-    PRUNERS,
-    SAMPLERS,
     FinalistsSection,
     LimitsSection,
     ObjectiveSection,
     PlainSection,
-    PrunerSection,
     ResourcesSection,
-    SamplerSection,
 )
-from orchestrator.space.top_level import HOMES, check_top_keys, read_name
+from orchestrator.space.top_level import check_top_keys, homes, read_name
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.custom_backbone import CustomBackbone
 from trainable.spec.refusals import shown
@@ -137,12 +135,12 @@ class SearchSpace:
         search = read_search(
             given.get("search"),
             problems,
-            homes=HOMES,
+            homes=homes,
             registry=registry,
             validation=None if problems.concern(("validation",)) else validation,
         )
         axes = search.axes
-        training = read_training(("training",), given.get("training"), problems, homes=HOMES)
+        training = read_training(("training",), given.get("training"), problems, homes=homes)
         augment = read_augment(("augment",), given.get("augment"), problems)
         objective = read_section(ObjectiveSection, ("objective",), given.get("objective"), problems)
         plain_given = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.datasets import Demand
+from orchestrator.datasets.image_reader import Demand
 from orchestrator.errors import UsageError
 from orchestrator.planning.preparation import read_data
 from orchestrator.reading.export.card import CARD_FILE, Card, Labels, card_text
