@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from orchestrator.methods import Method
 from orchestrator.space.kinds import AnySection, one_of
 from orchestrator.space.problems import Problems, unknown
 from orchestrator.space.section import Section
@@ -17,7 +18,7 @@ from trainable.spec.refusals import KeyPath, refusal, shown, unknown_key
 from trainable.spec.settings import DEFAULTS, SETTINGS, Setting, Value
 from trainable.spec.validation import Validation
 
-BASELINES = ("pixels", "probe")
+BASELINES = (Method.PIXELS, Method.PROBE)
 _Parsed = TypeVar("_Parsed")
 
 _PLAIN_LINE = re.compile(r"\w+(?P<keys>(\.\w+)*): (?P<text>.*)")
@@ -100,7 +101,7 @@ def read_augment(path: KeyPath, given: object, problems: Problems) -> Augmentati
     return _parsed(Augmentation.parse, path, given, problems)
 
 
-def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[str, ...]:
+def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[Method, ...]:
     """The baselines to score beside the finalists, in the order of `BASELINES`."""
     if given is None:
         return BASELINES
@@ -108,14 +109,14 @@ def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[st
     if not isinstance(given, list):
         problems.add(path, refusal(given, allowed))
         return BASELINES
-    wanted: list[str] = []
+    wanted: list[Method] = []
     for item in given:
         if item not in BASELINES:
             problems.add(path, refusal(item, allowed, BASELINES))
         elif item in wanted:
             problems.add(path, f"got {shown(item)} twice; allowed: distinct baselines")
         else:
-            wanted.append(item)
+            wanted.append(Method(item))
     return tuple(name for name in BASELINES if name in wanted)
 
 

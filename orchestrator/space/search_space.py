@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.errors import SpaceError
+from orchestrator.methods import Method
 from orchestrator.space.absolute_paths import absolute_axes, absolute_path
 from orchestrator.space.axes import Axis, Fixed
 from orchestrator.space.axis_values import FREEZING, canonical_axis_value
@@ -90,7 +91,7 @@ class SearchSpace:
     sampler: SamplerSection
     pruner: PrunerSection
     finalists: FinalistsSection
-    baselines: tuple[str, ...]
+    baselines: tuple[Method, ...]
     limits: LimitsSection
     resources: ResourcesSection
     cache: CacheMode
@@ -223,7 +224,7 @@ class SearchSpace:
             "sampler": self.sampler.to_json(),
             "pruner": self.pruner.to_json(),
             "finalists": self.finalists.to_json(),
-            "baselines": list(self.baselines),
+            "baselines": [method.value for method in self.baselines],
             "limits": self.limits.to_json(),
             "resources": self.resources.to_json(),
             "cache": self.cache.value,
