@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from orchestrator.methods import Method
 from trainable.spec.trial_spec import Metric
 
 
@@ -82,9 +83,9 @@ def configuration(row: Mapping[str, Any], *, with_size: bool = False) -> str:
     size = []
     if with_size and row["image_size"] is not None:
         size.append(f"image size {row['image_size']}")
-    if row["method"] == "pixels":
+    if row["method"] == Method.PIXELS:
         return "raw pixels"
-    if row["method"] == "probe":
+    if row["method"] == Method.PROBE:
         return ", ".join([f"linear probe on {row['backbone']}", *size])
     parts = [str(row["backbone"])]
     if row["freeze_depth"] is not None:

@@ -25,6 +25,10 @@ class ExportError(TrainableError):
     """A trained network cannot be written for use elsewhere, or what was written be read."""
 
 
+class PluginError(TrainableError):
+    """What another package adds cannot be used, or is not installed on this machine."""
+
+
 class BackboneError(TrainableError):
     """A backbone is unknown, its weights are missing or wrong, or it cannot be cut."""
 

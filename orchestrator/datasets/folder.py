@@ -12,8 +12,8 @@ from orchestrator.datasets.files import Root, file_reader, is_image
 from orchestrator.datasets.folder_findings import Found, complain, notes_of, unread
 from orchestrator.datasets.layout import ambiguity, note_of_classes
 from orchestrator.datasets.listing import Listing, Note
+from orchestrator.datasets.sections import FolderSection
 from orchestrator.datasets.splits import split_of
-from orchestrator.space import FolderSection
 from orchestrator.space.problems import Problems, some
 from trainable.data.labelled_images import Split
 from trainable.spec.refusals import shown

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from orchestrator.datasets import columns
 from orchestrator.datasets.files import FETCH, FOLLOW, Refusal, Root, unfetched
 from orchestrator.datasets.listing import Ints, Listing, Read
+from orchestrator.datasets.sections import ParquetSection
 from orchestrator.datasets.splits import split_of
 from orchestrator.datasets.walking import files_below
-from orchestrator.space import ParquetSection
 from orchestrator.space.problems import Problems, some
 from trainable.data.labelled_images import Split
 from trainable.errors import DataError

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.datasets import Dataset, Note
+from orchestrator.datasets.dataset import Dataset
+from orchestrator.datasets.listing import Note
 from orchestrator.datasets.near_duplicates import near_duplicates, thumbnails
 from orchestrator.statistics.test_set import TestSet
 from trainable.data.labelled_images import LabelledImages, Split

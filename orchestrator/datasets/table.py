@@ -20,9 +20,9 @@ from orchestrator.datasets.files import (
 )
 from orchestrator.datasets.listing import Listing, Note
 from orchestrator.datasets.name_keys import alike, escaped, likeness
+from orchestrator.datasets.sections import TableSection
 from orchestrator.datasets.table_file import TABLE_SUFFIXES, TABLES_ALLOWED, TableFile
 from orchestrator.datasets.table_paths import Speller, are_most, by_ending, remedies, spelled
-from orchestrator.space import TableSection
 from orchestrator.space.problems import Problems, some
 from trainable.spec.refusals import shown
 

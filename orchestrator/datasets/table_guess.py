@@ -11,10 +11,10 @@ import pyarrow as pa
 from orchestrator.datasets.columns import in_family
 from orchestrator.datasets.files import Refusal, Root, is_image, suffix_of
 from orchestrator.datasets.name_keys import likeness
+from orchestrator.datasets.sections import TableSection
 from orchestrator.datasets.splits import split_of
 from orchestrator.datasets.table_file import TABLE_SUFFIXES, TableFile
 from orchestrator.datasets.table_paths import remedies, spelled
-from orchestrator.space import TableSection
 
 _PATH_NAMES = ("path", "filepath", "file", "filename", "imagepath", "image", "imageid", "id")
 _LABEL_NAMES = (

@@ -14,8 +14,8 @@ from PIL import Image
 
 from orchestrator.datasets.files import read_file
 from orchestrator.datasets.listing import Ints, Listing
+from orchestrator.datasets.sections import TorchvisionSection
 from orchestrator.datasets.splits import split_of
-from orchestrator.space import TorchvisionSection
 from orchestrator.space.problems import Problems
 from trainable.data.labelled_images import Split
 from trainable.errors import DataError

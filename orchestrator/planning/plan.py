@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from orchestrator.methods import Method
 from orchestrator.planning.inputs import Inputs, inputs_of, sizes_are_open
 from orchestrator.space import Range, SearchSpace, Value, id_part, short_names
 from orchestrator.space.problems import space_error
@@ -171,7 +172,7 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
 
 def trials_per_study(space: SearchSpace) -> int:
     """Trials of each label budget: as asked for, but no more than a grid has points."""
-    if space.sampler.name == "grid":
+    if space.sampler.every_combination:
         return min(space.trials, space.grid_size() or space.trials)
     return space.trials
 
@@ -183,9 +184,9 @@ def baselines_of(space: SearchSpace, study: str) -> list[Baseline]:
     (of a wide range of image sizes, for its ends).
     """
     found: list[Baseline] = []
-    if "pixels" in space.baselines:
-        found.append(Baseline(study=study, method="pixels", backbone=None))
-    if "probe" in space.baselines:
+    if Method.PIXELS in space.baselines:
+        found.append(Baseline(study=study, method=Method.PIXELS, backbone=None))
+    if Method.PROBE in space.baselines:
         possible = inputs_of(space)
         found += [
             _probe(study, backbone, inputs, possible)
@@ -197,14 +198,14 @@ def baselines_of(space: SearchSpace, study: str) -> list[Baseline]:
 
 def most_baselines(space: SearchSpace, study: str) -> int:
     """The most baselines that a study comes to: those known, and one for each finalist's size."""
-    late = "probe" in space.baselines and sizes_are_open(space)
+    late = Method.PROBE in space.baselines and sizes_are_open(space)
     finalists = min(space.finalists.count, trials_per_study(space)) if late else 0
     return len(baselines_of(space, study)) + finalists
 
 
 def probe_beside(space: SearchSpace, study: str, trial: TrialSpec) -> Baseline | None:
     """The probe that sees what a trial sees; None where the sweep has no probes."""
-    if "probe" not in space.baselines:
+    if Method.PROBE not in space.baselines:
         return None
     return _probe(study, trial.backbone, Inputs.of(trial), inputs_of(space))
 
@@ -231,7 +232,7 @@ def _probe(
         variant = "-".join(part for part, values in parts if len(values) > 1)
     return Baseline(
         study=study,
-        method="probe",
+        method=Method.PROBE,
         backbone=backbone,
         short_name=short_names(possible)[backbone],
         image_size=inputs.image_size,

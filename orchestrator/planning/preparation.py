@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.datasets import Dataset, Demand, Note, read_dataset
+from orchestrator.datasets.dataset import Dataset, read_dataset
+from orchestrator.datasets.image_reader import Demand
+from orchestrator.datasets.listing import Note
 from orchestrator.errors import UsageError
 from orchestrator.planning.cache_plan import KeptBoundaries, kept_boundaries
 from orchestrator.planning.inputs import backbones, image_sizes

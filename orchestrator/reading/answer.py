@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from orchestrator.methods import Method
 from orchestrator.recording.leaderboard import own_probe, recommended_rows
 from orchestrator.statistics.intervals import Interval, separate_difference
 from orchestrator.text import (
@@ -70,14 +71,14 @@ def answer(
 
 def _recommend(pick: Row, study: Sequence[Row], *, num_test: int | None, is_last: bool) -> str:
     """What to use at the largest budget and how sure that is."""
-    article = "the " if pick["method"] == "probe" else ""
+    article = "the " if pick["method"] == Method.PROBE else ""
     name = f"{article}{_named(pick, study)}"
     parts = [f"{_at_budget(pick)} use {name}: {_test_score(pick, num_test=num_test)}"]
     if pick["test_score"] is not None:
         parts.append(_chosen_by(pick))
     if pick["rank"] > 1:
         parts.append(f"rank {pick['rank']} by validation, the first with a test score")
-    if pick["method"] == "probe":
+    if pick["method"] == Method.PROBE:
         parts += _without_fine_tuning(pick, study)
     parts += _ties(pick, study)
     if not is_last:
@@ -129,7 +130,7 @@ def _chosen_by(pick: Row) -> str:
 
 def _without_fine_tuning(pick: Row, study: Sequence[Row]) -> list[str]:
     """What is said of fine-tuning where a probe is the pick."""
-    tuned = [row for row in study if row["method"] == "finetune"]
+    tuned = [row for row in study if row["method"] == Method.FINETUNE]
     if not tuned:
         return ["no fine-tuned trial completed at this budget"]
     if tuned[0]["rank"] < pick["rank"]:
@@ -152,7 +153,8 @@ def _ties(pick: Row, study: Sequence[Row]) -> list[str]:
 def _compare_with_probe(pick: Row, study: Sequence[Row]) -> str:
     """Whether the best fine-tuned configuration beats the best linear probe, both by validation."""
     tuned, probe = (
-        next(iter(recommended_rows(study, method=method)), None) for method in ("finetune", "probe")
+        next(iter(recommended_rows(study, method=method)), None)
+        for method in (Method.FINETUNE, Method.PROBE)
     )
     if tuned is None:
         return (

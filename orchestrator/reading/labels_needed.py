@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
+from orchestrator.methods import Method
 from orchestrator.recording.leaderboard import Row, recommended_rows
 from orchestrator.recording.scoring import Scores, score_finalists, seen_in_all
 from orchestrator.statistics.intervals import pseudo_values, score_interval
@@ -149,7 +150,8 @@ def find_labels_needed(
     """
     metric = _share_of(rows)
     curves = {
-        method: _tested(recommended_rows(rows, method=method)) for method in ("finetune", "probe")
+        method: _tested(recommended_rows(rows, method=method))
+        for method in (Method.FINETUNE, Method.PROBE)
     }
     trial_ids = pa.array([row["trial_id"] for curve in curves.values() for row in curve])
     used = predictions.filter(pc.is_in(predictions["trial_id"], trial_ids.cast(pa.string())))

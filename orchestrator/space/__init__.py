@@ -8,33 +8,14 @@ from orchestrator.space.datasets import (
     DEFAULT_TEST_SHARE,
     SOURCES,
     DatasetSection,
-    DigitsSection,
-    FolderSection,
-    ParquetSection,
-    TableSection,
-    TorchvisionSection,
 )
 from orchestrator.space.file import load_space, parse_space
 from orchestrator.space.parse_axes import Registry
+from orchestrator.space.pruners import PRUNERS, PrunerSection
 from orchestrator.space.reference import KnownKey, known_keys
+from orchestrator.space.samplers import SAMPLERS, SamplerSection
 from orchestrator.space.search_space import SearchSpace
-from orchestrator.space.sections import (
-    PRUNERS,
-    SAMPLERS,
-    FinalistsSection,
-    GridSection,
-    HyperbandSection,
-    LimitsSection,
-    MedianSection,
-    NoPrunerSection,
-    PercentileSection,
-    PrunerSection,
-    RandomSection,
-    ResourcesSection,
-    SamplerSection,
-    SuccessiveHalvingSection,
-    TpeSection,
-)
+from orchestrator.space.sections import FinalistsSection, LimitsSection, ResourcesSection
 from trainable.spec.settings import Value
 
 __all__ = [
@@ -48,30 +29,17 @@ __all__ = [
     "Choice",
     "Condition",
     "DatasetSection",
-    "DigitsSection",
     "Domain",
     "FinalistsSection",
     "Fixed",
-    "FolderSection",
-    "GridSection",
-    "HyperbandSection",
     "KnownKey",
     "LimitsSection",
-    "MedianSection",
-    "NoPrunerSection",
-    "ParquetSection",
-    "PercentileSection",
     "PrunerSection",
-    "RandomSection",
     "Range",
     "Registry",
     "ResourcesSection",
     "SamplerSection",
     "SearchSpace",
-    "SuccessiveHalvingSection",
-    "TableSection",
-    "TorchvisionSection",
-    "TpeSection",
     "Value",
     "id_part",
     "known_keys",

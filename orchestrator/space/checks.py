@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 from orchestrator.space.axes import Axis, Range
 from orchestrator.space.problems import Problems
+from orchestrator.space.samplers import SamplerSection
 from orchestrator.space.sections import (
     SMALLEST_SHARE,
-    GridSection,
     ResourcesSection,
-    SamplerSection,
 )
 from trainable.spec.refusals import refusal, shown
 from trainable.spec.settings import SETTINGS, Value
@@ -52,14 +51,14 @@ def check_reports(
 def check_sampler(
     axes: Mapping[str, Axis], sampler: SamplerSection | None, problems: Problems
 ) -> None:
-    """Refuses continuous axes where the sampler is the grid."""
-    if not isinstance(sampler, GridSection):
+    """Refuses continuous axes where the sampler tries every combination."""
+    if sampler is None or not sampler.every_combination:
         return
     for axis in axes.values():
         if any(domain.num_values() is None for domain in axis.domains):
             problems.add(
                 ("search", axis.name),
-                "a continuous range; the grid sampler needs a list or a range with step",
+                f"a continuous range; the {sampler.name} sampler needs a list or a range with step",
             )
 
 

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from orchestrator.methods import Method
+from orchestrator.space.kinds import AnySection, one_of
 from orchestrator.space.problems import Problems, unknown
 from orchestrator.space.section import Section
 from trainable.errors import SpecError
@@ -16,23 +18,22 @@ from trainable.spec.refusals import KeyPath, refusal, shown, unknown_key
 from trainable.spec.settings import DEFAULTS, SETTINGS, Setting, Value
 from trainable.spec.validation import Validation
 
-BASELINES = ("pixels", "probe")
-_AnySection = TypeVar("_AnySection", bound=Section)
+BASELINES = (Method.PIXELS, Method.PROBE)
 _Parsed = TypeVar("_Parsed")
 
 _PLAIN_LINE = re.compile(r"\w+(?P<keys>(\.\w+)*): (?P<text>.*)")
 
 
 def read_section(
-    model: type[_AnySection], path: KeyPath, given: object, problems: Problems
-) -> _AnySection:
+    model: type[AnySection], path: KeyPath, given: object, problems: Problems
+) -> AnySection:
     """The section, defaults where the file is silent or wrong."""
     values = _mapping(path, given, problems, example=_example(model))
-    return _validated(model, path, values, problems, others={})
+    return _validated(model, path, values, problems, kinds={})
 
 
 def read_kind(
-    kinds: Mapping[str, type[_AnySection]],
+    kinds: Mapping[str, type[AnySection]],
     path: KeyPath,
     given: object,
     problems: Problems,
@@ -40,7 +41,7 @@ def read_kind(
     tag: str,
     default: str,
     required: bool = False,
-) -> _AnySection:
+) -> AnySection:
     """The section of the kind that its key `tag` names, the default kind where that is wrong.
 
     Args:
@@ -57,7 +58,7 @@ def read_kind(
     values = _mapping(path, given, problems, example=example)
     if len(problems) > found:
         return kinds[default]()
-    known = kinds[default].setting(tag).allowed
+    known = one_of(kinds)
     if tag not in values and required:
         problems.add((*path, tag), f"missing; allowed: {known}")
         return kinds[default]()
@@ -65,11 +66,7 @@ def read_kind(
     if not isinstance(word, str) or word not in kinds:
         problems.add((*path, tag), refusal(word, known, kinds))
         return kinds[default]()
-    others: dict[str, list[str]] = {}
-    for kind, model in kinds.items():
-        for field in model.model_fields:
-            others.setdefault(field, []).append(kind)
-    return _validated(kinds[word], path, {**values, tag: word}, problems, others=others)
+    return _validated(kinds[word], path, {**values, tag: word}, problems, kinds=kinds)
 
 
 def read_validation(path: KeyPath, given: object, problems: Problems) -> Validation:
@@ -78,14 +75,14 @@ def read_validation(path: KeyPath, given: object, problems: Problems) -> Validat
 
 
 def read_training(
-    path: KeyPath, given: object, problems: Problems, *, homes: Mapping[str, str]
+    path: KeyPath, given: object, problems: Problems, *, homes: Callable[[], Mapping[str, str]]
 ) -> dict[str, Value]:
     """Every training setting, defaults where the file is silent or wrong."""
     training = dict(DEFAULTS)
     values = _mapping(path, given, problems, example="{steps: 100}")
     for name, value in values.items():
         if name not in SETTINGS:
-            problems.add((*path, name), unknown("key", name, SETTINGS, homes))
+            problems.add((*path, name), unknown("key", name, SETTINGS, homes()))
             continue
         setting = SETTINGS[name]
         problem = setting.problem(value)
@@ -104,7 +101,7 @@ def read_augment(path: KeyPath, given: object, problems: Problems) -> Augmentati
     return _parsed(Augmentation.parse, path, given, problems)
 
 
-def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[str, ...]:
+def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[Method, ...]:
     """The baselines to score beside the finalists, in the order of `BASELINES`."""
     if given is None:
         return BASELINES
@@ -112,14 +109,14 @@ def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[st
     if not isinstance(given, list):
         problems.add(path, refusal(given, allowed))
         return BASELINES
-    wanted: list[str] = []
+    wanted: list[Method] = []
     for item in given:
         if item not in BASELINES:
             problems.add(path, refusal(item, allowed, BASELINES))
         elif item in wanted:
             problems.add(path, f"got {shown(item)} twice; allowed: distinct baselines")
         else:
-            wanted.append(item)
+            wanted.append(Method(item))
     return tuple(name for name in BASELINES if name in wanted)
 
 
@@ -165,13 +162,13 @@ def _refusal(value: object, setting: Setting) -> str:
 
 
 def _validated(
-    model: type[_AnySection],
+    model: type[AnySection],
     path: KeyPath,
     values: Mapping[str, object],
     problems: Problems,
     *,
-    others: Mapping[str, list[str]],
-) -> _AnySection:
+    kinds: Mapping[str, type[Section]],
+) -> AnySection:
     """The model's instance, or its defaults; the rules' words tell what pydantic refused.
 
     Where a required key is missing, nobody sees the instance: the problem ends the reading.
@@ -184,11 +181,10 @@ def _validated(
                 problems.add((*path, key), f"missing; allowed: {model.setting(key).allowed}")
             elif key in model.model_fields:
                 problems.add((*path, key), _refusal(values[key], model.setting(key)))
-            elif key in others:
+            elif owners := [kind for kind in kinds if key in kinds[kind].model_fields]:
                 problems.add(
                     (*path, key),
-                    f"belongs to {', '.join(others[key])}; keys here: "
-                    + ", ".join(model.model_fields),
+                    f"belongs to {', '.join(owners)}; keys here: {', '.join(model.model_fields)}",
                 )
             else:
                 problems.add((*path, key), unknown_key(key, model.model_fields))

@@ -12,12 +12,13 @@ from orchestrator.space.axis_values import (
     BLOCKS_HELP,
 )
 from orchestrator.space.datasets import SOURCES
+from orchestrator.space.kinds import one_of
 from orchestrator.space.parse_sections import BASELINES
+from orchestrator.space.pruners import PRUNERS
+from orchestrator.space.samplers import SAMPLERS
 from orchestrator.space.search_section import BUDGET_ALLOWED
 from orchestrator.space.section import Section
 from orchestrator.space.sections import (
-    PRUNERS,
-    SAMPLERS,
     FinalistsSection,
     LimitsSection,
     ObjectiveSection,
@@ -151,7 +152,7 @@ def _kinds(
     lines = []
     for key, entry in entries.items():
         if key == f"{prefix}.{tag}":
-            lines.append(entry._replace(default=default))
+            lines.append(entry._replace(type=one_of(kinds), default=default))
         elif len(owners[key]) < len(kinds):
             lines.append(entry._replace(help=f"{', '.join(owners[key])}: {entry.help}"))
         else:

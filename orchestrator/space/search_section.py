@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from orchestrator.space.axes import Axis, Case, Fixed
@@ -40,7 +40,7 @@ def read_search(
     given: object,
     problems: Problems,
     *,
-    homes: Mapping[str, str],
+    homes: Callable[[], Mapping[str, str]],
     validation: Validation | None,
     registry: Registry | None = None,
 ) -> Search:
@@ -49,8 +49,8 @@ def read_search(
     Args:
         given: the value of `search:`, None where the file has none.
         problems: takes what is wrong; then the result serves no other purpose than further checks.
-        homes: keys that belong elsewhere in the file -> their dotted path; at the top level,
-            themselves.
+        homes: gives the keys that belong elsewhere in the file -> their dotted path; at the top
+            level, themselves.
         validation: what the label budgets have to pay for; None where the file is wrong about it.
         registry: of backbones, to check and expand their names; None takes every name.
     """
@@ -67,7 +67,7 @@ def read_search(
         if name == "label_budget":
             continue
         if name not in AXIS_NAMES:
-            problems.add(("search", name), unknown("axis", name, SEARCH_KEYS, homes))
+            problems.add(("search", name), unknown("axis", name, SEARCH_KEYS, homes()))
             continue
         axis = reader.read(name, value)
         if axis is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.errors import SpaceError
+from orchestrator.methods import Method
 from orchestrator.space.absolute_paths import absolute_axes, absolute_path
 from orchestrator.space.axes import Axis, Fixed
 from orchestrator.space.axis_values import FREEZING, canonical_axis_value
@@ -25,19 +26,17 @@ from orchestrator.space.parse_sections import (
     read_validation,
 )
 from orchestrator.space.problems import Problems
+from orchestrator.space.pruners import PRUNERS, PrunerSection
+from orchestrator.space.samplers import SAMPLERS, SamplerSection
 from orchestrator.space.search_section import read_search
 from orchestrator.space.sections import (
-    PRUNERS,
-    SAMPLERS,
     FinalistsSection,
     LimitsSection,
     ObjectiveSection,
     PlainSection,
-    PrunerSection,
     ResourcesSection,
-    SamplerSection,
 )
-from orchestrator.space.top_level import HOMES, check_top_keys, read_name
+from orchestrator.space.top_level import check_top_keys, homes, read_name
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.custom_backbone import CustomBackbone
 from trainable.spec.refusals import shown
@@ -92,7 +91,7 @@ class SearchSpace:
     sampler: SamplerSection
     pruner: PrunerSection
     finalists: FinalistsSection
-    baselines: tuple[str, ...]
+    baselines: tuple[Method, ...]
     limits: LimitsSection
     resources: ResourcesSection
     cache: CacheMode
@@ -137,12 +136,12 @@ class SearchSpace:
         search = read_search(
             given.get("search"),
             problems,
-            homes=HOMES,
+            homes=homes,
             registry=registry,
             validation=None if problems.concern(("validation",)) else validation,
         )
         axes = search.axes
-        training = read_training(("training",), given.get("training"), problems, homes=HOMES)
+        training = read_training(("training",), given.get("training"), problems, homes=homes)
         augment = read_augment(("augment",), given.get("augment"), problems)
         objective = read_section(ObjectiveSection, ("objective",), given.get("objective"), problems)
         plain_given = {
@@ -225,7 +224,7 @@ class SearchSpace:
             "sampler": self.sampler.to_json(),
             "pruner": self.pruner.to_json(),
             "finalists": self.finalists.to_json(),
-            "baselines": list(self.baselines),
+            "baselines": [method.value for method in self.baselines],
             "limits": self.limits.to_json(),
             "resources": self.resources.to_json(),
             "cache": self.cache.value,

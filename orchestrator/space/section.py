@@ -19,6 +19,11 @@ class Section(BaseModel):
         """What the field may be."""
         return next(item for item in cls.model_fields[name].metadata if isinstance(item, Setting))
 
+    @classmethod
+    def has_setting(cls, name: str) -> bool:
+        """Whether it is said what the field may be, as it has to be of each."""
+        return any(isinstance(item, Setting) for item in cls.model_fields[name].metadata)
+
     @field_validator("*", mode="before")
     @classmethod
     def _canonical(cls, value: object, info: ValidationInfo) -> object:

@@ -1,12 +1,10 @@
-"""The sections of a search-space file, apart from `search:`, `training:` and `dataset:`.
+"""The sections of a search-space file, apart from those that have modules of their own.
 
-Each field carries its `Setting`: what it may be, and its line in docs/search-space.md. A section
-with kinds (sampler, pruner) has one model a kind, found by the word that names the kind.
+Each field carries its `Setting`: what it may be, and its line in docs/search-space.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from orchestrator.space.section import Section
@@ -30,118 +28,6 @@ class ObjectiveSection(Section):
 
 SMALLEST_SHARE = 1e-4
 """The least of a processor or a GPU that Ray counts."""
-
-_SAMPLER_NAME = Setting(help="what proposes trials", words=("tpe", "random", "grid"))
-
-
-class TpeSection(Section):
-    """Tree-structured Parzen estimator: learns from the trials so far."""
-
-    name: Annotated[Literal["tpe"], _SAMPLER_NAME] = "tpe"
-    n_startup_trials: Annotated[
-        int | None,
-        Setting(help="random trials before it learns; left out: Optuna's own", low=1, integer=True),
-    ] = None
-
-
-class RandomSection(Section):
-    """Independent draws."""
-
-    name: Annotated[Literal["random"], _SAMPLER_NAME] = "random"
-
-
-class GridSection(Section):
-    """Every combination of discrete axes."""
-
-    name: Annotated[Literal["grid"], _SAMPLER_NAME] = "grid"
-
-
-SamplerSection = TpeSection | RandomSection | GridSection
-
-SAMPLERS: Mapping[str, type[SamplerSection]] = {
-    "tpe": TpeSection,
-    "random": RandomSection,
-    "grid": GridSection,
-}
-
-_PRUNER_NAME = Setting(
-    help="what ends poor trials early",
-    words=("median", "percentile", "hyperband", "successive_halving", "none"),
-)
-_STARTUP = Setting(
-    help="trials of a study that are never pruned, the first ones", low=0, integer=True
-)
-_WARMUP = Setting(
-    help="reports of each trial, its start included, before it can be pruned; left out: those "
-    "before half of its steps",
-    low=0,
-    integer=True,
-)
-_REDUCTION = Setting(help="one in this many trials goes on to the next rung", low=2, integer=True)
-_RESOURCE = Setting(
-    help="reports, the start included, before the first rung; left out: those before half of the "
-    "steps",
-    low=1,
-    integer=True,
-)
-
-
-class MedianSection(Section):
-    """Ends trials below the median of the earlier ones at the same report."""
-
-    name: Annotated[Literal["median"], _PRUNER_NAME] = "median"
-    n_startup_trials: Annotated[int, _STARTUP] = 5
-    n_warmup_steps: Annotated[int | None, _WARMUP] = None
-
-
-class PercentileSection(Section):
-    """Ends trials outside the best percentage of the earlier ones at the same report."""
-
-    name: Annotated[Literal["percentile"], _PRUNER_NAME] = "percentile"
-    percentile: Annotated[
-        float, Setting(help="percentage of trials that goes on", low=0, high=100)
-    ] = 25.0
-    n_startup_trials: Annotated[int, _STARTUP] = 5
-    n_warmup_steps: Annotated[int | None, _WARMUP] = None
-
-
-class HyperbandSection(Section):
-    """Successive halving at several degrees of haste."""
-
-    name: Annotated[Literal["hyperband"], _PRUNER_NAME] = "hyperband"
-    reduction_factor: Annotated[int, _REDUCTION] = 3
-    min_resource: Annotated[int | None, _RESOURCE] = None
-
-
-class SuccessiveHalvingSection(Section):
-    """Lets the best share of each rung go on."""
-
-    name: Annotated[Literal["successive_halving"], _PRUNER_NAME] = "successive_halving"
-    reduction_factor: Annotated[int, _REDUCTION] = 3
-    min_resource: Annotated[int | None, _RESOURCE] = None
-
-
-class NoPrunerSection(Section):
-    """Lets every trial run to its end."""
-
-    name: Annotated[Literal["none"], _PRUNER_NAME] = "none"
-
-
-PrunerSection = (
-    MedianSection
-    | PercentileSection
-    | HyperbandSection
-    | SuccessiveHalvingSection
-    | NoPrunerSection
-)
-
-PRUNERS: Mapping[str, type[PrunerSection]] = {
-    "median": MedianSection,
-    "percentile": PercentileSection,
-    "hyperband": HyperbandSection,
-    "successive_halving": SuccessiveHalvingSection,
-    "none": NoPrunerSection,
-}
 
 
 class FinalistsSection(Section):

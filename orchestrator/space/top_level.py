@@ -42,33 +42,33 @@ NAME_ALLOWED = "letters, digits, . _ and -, a letter or digit first, 100 at most
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def _homes() -> dict[str, str]:
-    """Where keys belong that have one home: `hours` -> `limits.hours`."""
-    homes = {name: f"search.{name}" for name in (*AXIS_NAMES, "label_budget")}
-    homes |= {name: f"training.{name}" for name in SETTINGS}
+def homes() -> Mapping[str, str]:
+    """Keys that have one home in the file -> their dotted path: `hours` -> `limits.hours`.
+
+    Raises:
+        PluginError: a source of images that another package adds cannot be loaded.
+    """
+    found = {name: f"search.{name}" for name in (*AXIS_NAMES, "label_budget")}
+    found |= {name: f"training.{name}" for name in SETTINGS}
     plain: dict[str, type[Section]] = {
         "objective": ObjectiveSection,
         "finalists": FinalistsSection,
         "limits": LimitsSection,
         "resources": ResourcesSection,
     }
-    homes |= {key: f"{name}.{key}" for name, model in plain.items() for key in model.model_fields}
-    homes |= {key: f"validation.{key}" for key in VALIDATION_SETTINGS}
-    homes |= {key: f"augment.{key}" for key in ("ops", "views")}
-    homes |= {key: f"dataset.{key}" for model in SOURCES.values() for key in model.model_fields}
-    return homes | {key: key for key in TOP_KEYS}
-
-
-HOMES: Mapping[str, str] = _homes()
-"""Keys that have one home in the file -> their dotted path."""
+    found |= {key: f"{name}.{key}" for name, model in plain.items() for key in model.model_fields}
+    found |= {key: f"validation.{key}" for key in VALIDATION_SETTINGS}
+    found |= {key: f"augment.{key}" for key in ("ops", "views")}
+    found |= {key: f"dataset.{key}" for model in SOURCES.values() for key in model.model_fields}
+    return found | {key: key for key in TOP_KEYS}
 
 
 def check_top_keys(given: Mapping[str, object], problems: Problems) -> None:
     """Refuses keys that the top level does not have, and says where they belong."""
-    homes = {key: path for key, path in HOMES.items() if path != key}
     for key in given:
         if key not in TOP_KEYS:
-            problems.add((key,), unknown("key", key, TOP_KEYS, homes))
+            below = {name: path for name, path in homes().items() if path != name}
+            problems.add((key,), unknown("key", key, TOP_KEYS, below))
 
 
 def read_name(given: object, default: str | None, problems: Problems) -> str:

@@ -72,8 +72,9 @@ def resident_bytes(field: str) -> int:
 
 def measure(root: Path, case: str) -> dict[str, float]:
     """Seconds and memory of one case, measured in this process."""
-    from orchestrator.datasets import Demand, read_dataset
-    from orchestrator.space import FolderSection
+    from orchestrator.datasets.dataset import read_dataset
+    from orchestrator.datasets.image_reader import Demand
+    from orchestrator.datasets.sections import FolderSection
     from trainable.modalities.image import decoding
     from trainable.spec.trial_spec import LabelBudget
 

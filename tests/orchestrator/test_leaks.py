@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from orchestrator.datasets import load_images
+from orchestrator.datasets.dataset import load_images
+from orchestrator.datasets.sections import TableSection
 from orchestrator.recording.tables import read_table
-from orchestrator.space import TableSection
 from tests.builders.sweeps import sweep_in_process
 from tests.orchestrator.datasets.conftest import encoded, scans, write
 from trainable.data.labelled_images import LabelledImages, Split

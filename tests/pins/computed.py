@@ -29,7 +29,8 @@ from orchestrator.recording.journal import SweepJournal
 from orchestrator.recording.projection import load_studies
 from orchestrator.running.broker.broker import Broker
 from orchestrator.space import SearchSpace, load_space
-from orchestrator.space.sections import PRUNERS, SAMPLERS
+from orchestrator.space.pruners import PRUNERS
+from orchestrator.space.samplers import SAMPLERS
 from trainable.backbones import Backbone, Preprocessing
 from trainable.data.labelled_images import LabelledImages, Split
 from trainable.data.subsets import draw_subset, validation_parts

@@ -19,7 +19,7 @@ from orchestrator.recording.leaderboard import build_leaderboard
 from orchestrator.recording.projection import load_studies, rebuild
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.recording.tables import KEYS, read_table
-from orchestrator.running.broker import samplers
+from orchestrator.running.broker import sampler_kinds
 from orchestrator.running.worker.checkpoints import CheckpointFolder
 from orchestrator.space import datasets
 from orchestrator.statistics import intervals
@@ -107,7 +107,7 @@ def test_what_no_search_space_can_say_is_decided_as_before() -> None:
     assert {
         "confidence": intervals.CONFIDENCE,
         "most skew": objective.MOST_SKEW,
-        "settled trials before TPE models them": samplers.TPE_STARTUP_TRIALS,
+        "settled trials before TPE models them": sampler_kinds.TPE_STARTUP_TRIALS,
         "share of the images that tests": datasets.DEFAULT_TEST_SHARE,
         "most leaked": checks.MAX_LEAKED_FRACTION,
         "penalties of a baseline": probe.INVERSE_PENALTIES,

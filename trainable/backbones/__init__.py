@@ -1,8 +1,9 @@
 """The registry of backbones: `NAME[@WEIGHTS]` -> weights as arrays -> a model ready to be cut.
 
 `load_weights` touches files and the network and belongs to the driver; a `Backbone` is made from
-what it returns, anywhere, without files. One module a source of backbones: `shipped`,
-`torchvision_models`, `timm_models`, and `custom_models` for the user's own code.
+what it returns, anywhere, without files. Where they come from is in `sources`: `shipped`,
+`torchvision_models`, `timm_models` and what other packages add; `custom_models` is for the user's
+own code.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import numpy.typing as npt
 
 from trainable.backbones.naming import few
 from trainable.backbones.sources import (
-    MODULES,
+    CUSTOM,
+    SOURCES,
+    builder_called,
     describe,
     expand,
     known_problem,
     names,
-    registry,
-    source_called,
     source_of,
     source_of_name,
     without_weights,
@@ -121,14 +122,14 @@ class Backbone:
 
     def _built(self, image_size: int) -> tuple[nn.Module, Arrays]:
         """The architecture, and the arrays as it takes them, not yet copied into it."""
-        source = source_called(self.weights.source)
-        model: nn.Module = source.build(self.weights, image_size=image_size)
-        return model, source.adapt(self.weights, model, image_size=image_size)
+        builder = builder_called(self.weights.source)
+        model = builder.build(self.weights, image_size=image_size)
+        return model, builder.adapt(self.weights, model, image_size=image_size)
 
     def _trace(self, image_size: int) -> TracedBackbone:
         from trainable.backbones.graphs.graph import trace
 
-        leaf_modules = source_called(self.weights.source).leaf_modules()
+        leaf_modules = builder_called(self.weights.source).leaf_modules()
         model, arrays = self._built(image_size)
         traced = trace(model.eval(), image_size=image_size, leaf_modules=leaf_modules)
         _copy_into(model, self.weights, arrays, head=str(traced.head.target))
@@ -138,7 +139,9 @@ class Backbone:
         from trainable.backbones import custom_models
         from trainable.backbones.graphs.transport import from_bytes
 
-        own = self.weights.source == custom_models.NAME
+        own = self.weights.source == CUSTOM
+        if not own:  # its graph may name classes of a package that is missing here
+            SOURCES.check(self.weights.source)
         with custom_models.importable(self.weights) if own else nullcontext():
             return from_bytes(graph, self.weights.arrays)
 
@@ -182,17 +185,12 @@ def network(weights: Weights, *, image_size: int) -> nn.Module:
 
     Raises:
         BackboneError: there is no such architecture here, or it cannot be built.
+        PluginError: no package that is installed here has the source of the weights.
     """
-    if weights.source not in MODULES:
-        known = ", ".join(MODULES)
-        raise BackboneError(
-            f"{weights.backbone}: unknown source {weights.source!r}; known: {known}"
-        )
-    source = source_called(weights.source)
-    if source in registry() and source_of_name(weights.architecture) is not source:
+    builder = builder_called(weights.source)
+    if weights.source != CUSTOM and source_of_name(weights.architecture) is not builder:
         raise BackboneError(f"{weights.source} has no {weights.architecture!r}")
-    model: nn.Module = source.build(weights, image_size=image_size)
-    return model.eval()
+    return builder.build(weights, image_size=image_size).eval()
 
 
 def network_graph(weights: Weights, *, image_size: int) -> TracedBackbone:
@@ -205,7 +203,7 @@ def network_graph(weights: Weights, *, image_size: int) -> TracedBackbone:
 
     model = network(weights, image_size=image_size)
     return trace(
-        model, image_size=image_size, leaf_modules=source_called(weights.source).leaf_modules()
+        model, image_size=image_size, leaf_modules=builder_called(weights.source).leaf_modules()
     )
 
 
@@ -238,8 +236,7 @@ def _load(backbone: str | CustomBackbone) -> Weights:
     name, _, wanted = backbone.partition("@")
     source = source_of(name)
     assert source is not None
-    weights: Weights = source.load(name, wanted, backbone)
-    return weights
+    return source.load(name, wanted, backbone)
 
 
 def _has_nan(array: npt.NDArray[np.generic]) -> bool:

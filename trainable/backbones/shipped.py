@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainable.backbones.graphs.tracing import LeafModules
 
 NAME = "shipped"
+PREFIX = ""
 
 _LICENCE = "Apache-2.0"
 

@@ -1,4 +1,4 @@
-"""Where backbones come from, by their names: one module a source.
+"""Where backbones come from, by their names: one `BackboneSource` each.
 
 A name of a shipped backbone is checked without importing torch, so that a search-space file is
 checked before anything that takes seconds.
@@ -8,31 +8,62 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import importlib
-from collections.abc import Iterator
-from types import ModuleType
 
 from trainable.backbones import shipped
+from trainable.backbones.source import BackboneSource, NetworkBuilder
 from trainable.backbones.weights import RANDOM, BackboneInfo
 from trainable.errors import BackboneError
+from trainable.registry import Registry
 
-MODULES = {
-    "shipped": "shipped",
-    "torchvision": "torchvision_models",
-    "timm": "timm_models",
-    "custom": "custom_models",
-}
-"""By the name of a source, where it is."""
+CUSTOM = "custom"
+"""What weights name as their source that the user's own code gave; it has no names of its own."""
+
+
+def _shipped() -> BackboneSource:
+    return shipped
+
+
+def _torchvision() -> BackboneSource:
+    from trainable.backbones import torchvision_models
+
+    return torchvision_models
+
+
+def _timm() -> BackboneSource:
+    from trainable.backbones import timm_models
+
+    return timm_models
+
+
+def _problem(name: str, found: object) -> str | None:
+    if name == CUSTOM:
+        return "this name is taken; rename it"
+    if not isinstance(found, BackboneSource):
+        return (
+            f"it is no source of backbones, but {type(found).__name__}; allowed: what has all of "
+            "trainable.backbones.source.BackboneSource"
+        )
+    return None
+
+
+SOURCES: Registry[BackboneSource] = Registry(
+    "sft_sweep.backbone_sources",
+    what="a source of backbones",
+    own={"shipped": _shipped, "torchvision": _torchvision, "timm": _timm},
+    problem=_problem,
+)
+"""By the name that weights give their source; asked for names in this order, ours first."""
 
 
 def names(pattern: str = "*") -> list[str]:
     """The known names that match a glob pattern, shipped ones first.
 
-    timm's, more than a thousand, are asked for by patterns that begin with `timm:`.
+    Those of a source with a prefix, such as timm's more than a thousand, are asked for by patterns
+    that begin with it.
     """
-    first, *others, in_timm = registry()
-    sources = [in_timm] if in_timm.owns(pattern) else [first, *others]
-    every = [name for source in sources for name in source.names()]
+    prefixed = [s for s in SOURCES.values() if s.PREFIX and pattern.startswith(s.PREFIX)]
+    asked = prefixed or [source for source in SOURCES.values() if not source.PREFIX]
+    every = [name for source in asked for name in source.names()]
     return [name for name in every if fnmatch.fnmatchcase(name, pattern)]
 
 
@@ -55,7 +86,7 @@ def known_problem(backbone: str) -> str | None:
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"got {backbone!r}; unknown backbone{hint or '.'} See: sft-sweep backbones"
-    problem: str | None = source.problem(name, wanted)
+    problem = source.problem(name, wanted)
     return None if problem is None else f"got {backbone!r}; {problem}"
 
 
@@ -65,13 +96,7 @@ def describe(name: str) -> BackboneInfo:
     Raises:
         BackboneError: the name is unknown.
     """
-    entry: BackboneInfo = source_of_name(name).describe(name)
-    return entry
-
-
-def registry() -> Iterator[ModuleType]:
-    """The sources whose backbones have names of their own, imported as they are asked."""
-    return map(source_called, ("shipped", "torchvision", "timm"))
+    return source_of_name(name).describe(name)
 
 
 def without_weights(name: str) -> str:
@@ -79,7 +104,7 @@ def without_weights(name: str) -> str:
     return name if source_of(name) is shipped else f"{name}@{RANDOM}"
 
 
-def source_of_name(name: str) -> ModuleType:
+def source_of_name(name: str) -> BackboneSource:
     """The source of a backbone whose weights do not matter.
 
     Raises:
@@ -96,11 +121,19 @@ def source_of_name(name: str) -> ModuleType:
     return source
 
 
-def source_of(name: str) -> ModuleType | None:
+def source_of(name: str) -> BackboneSource | None:
     """The source that a name belongs to, without weights; None if it is no name of any."""
-    return next((source for source in registry() if source.owns(name)), None)
+    return next((source for source in SOURCES.values() if source.owns(name)), None)
 
 
-def source_called(name: str) -> ModuleType:
-    """The source that weights name; it alone is imported: torchvision and its compiler take 2 s."""
-    return importlib.import_module(f"{__package__}.{MODULES[name]}")
+def builder_called(name: str) -> NetworkBuilder:
+    """What builds the networks of weights that name it as their source; it alone is imported.
+
+    Raises:
+        PluginError: no package that is installed here has such a source.
+    """
+    if name == CUSTOM:
+        from trainable.backbones import custom_models
+
+        return custom_models
+    return SOURCES[name]

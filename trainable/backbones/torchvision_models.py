@@ -43,6 +43,7 @@ from trainable.errors import BackboneError
 from trainable.spec.weight_paths import is_path
 
 NAME = "torchvision"
+PREFIX = ""
 
 _RANDOM_SEED = 0
 

@@ -54,7 +54,7 @@ def _show(found: DatasetSummary) -> None:
 
     from orchestrator.cli.output.plans import MOST_DETAILS
     from orchestrator.cli.output.render import print_rich
-    from orchestrator.datasets import Note
+    from orchestrator.datasets.listing import Note
     from orchestrator.text import plain, plural
 
     grouped = any(one.groups is not None for one in found.classes)

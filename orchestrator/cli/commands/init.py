@@ -70,9 +70,9 @@ def init(
 def _look_into(place: Path) -> Folder:
     """Classes and counts of class folders, or else of a table; images are not opened."""
     from orchestrator.datasets import folder, table
+    from orchestrator.datasets.sections import FolderSection, TableSection
     from orchestrator.datasets.table_file import TABLE_SUFFIXES
     from orchestrator.datasets.table_guess import guess_table
-    from orchestrator.space import FolderSection, TableSection
     from orchestrator.space.problems import Problems
 
     path = str(place.absolute())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.output.escaping import markdown_cell
+from orchestrator.methods import Method
 from orchestrator.text import metric_name, percent, plain, plural
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def print_lines(found: Sequence[LabelsNeeded], *, markdown: bool = False) -> Non
     if found and markdown:
         print()
     for one in found:
-        by = "fine-tuning" if one.method == "finetune" else "a linear probe"
+        by = "fine-tuning" if one.method == Method.FINETUNE else "a linear probe"
         sweep = f"{one.sweep_id}: " if several else ""
         basis = (
             f"{plural(len(one.per_repeat), 'repeat')}, {plural(one.num_images, 'test image')}, "

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.datasets import Demand
+from orchestrator.datasets.image_reader import Demand
 from orchestrator.errors import UsageError
+from orchestrator.methods import Method
 from orchestrator.planning.preparation import read_data
 from orchestrator.reading.export.card import CARD_FILE, Card, Labels, card_text
 from orchestrator.reading.export.choice import Choice, choose
@@ -217,7 +218,7 @@ def _train(
     task, backbone = json.loads(choice.trial["spec"]), Backbone(weights)
     measured = LabelBudget.parse(task["label_budget"])
     budget = measured if labels is Labels.BUDGET else LabelBudget()
-    if choice.trial["method"] == "probe":
+    if choice.trial["method"] == Method.PROBE:
         listener.tell("fitting the probe")
         return train_probe(
             images,

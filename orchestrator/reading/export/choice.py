@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import UsageError
+from orchestrator.methods import Method
 from orchestrator.planning.work import State
 from orchestrator.reading.loading import load_run
 from orchestrator.recording.leaderboard import recommended_rows
@@ -16,7 +17,6 @@ from orchestrator.text import configuration
 Row = Mapping[str, Any]
 
 _MOST_NAMED = 8
-_WITHOUT_NETWORK = "pixels"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def _named(trial_id: str, trials: Mapping[str, Row], run: Run) -> Row:
         return trial
     if trial is None:
         problem = "no such trial, or one that has not settled"
-    elif trial["method"] == _WITHOUT_NETWORK:
+    elif trial["method"] == Method.PIXELS:
         problem = "raw pixels are classified without a network"
     elif trial["state"] == State.PRUNED:
         why = f" ({trial['failure']})" if trial["failure"] else ""
@@ -126,7 +126,7 @@ def _best(board: Sequence[Row], budget: str | None, run: Run) -> Row:
 
 def _is_exportable(trial: Row) -> bool:
     complete: bool = trial["state"] == State.COMPLETE
-    return complete and trial["method"] != _WITHOUT_NETWORK
+    return complete and trial["method"] != Method.PIXELS
 
 
 def _listed(allowed: Sequence[str], run: Run) -> str:

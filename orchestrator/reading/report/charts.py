@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.methods import Method
 from orchestrator.reading.report.contents import Series
 from orchestrator.reading.report.importance import Importance
 from orchestrator.reading.report.winner import Winner
@@ -20,7 +21,7 @@ Figure = dict[str, Any]
 
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "pentagon")
-_DASHES = {"finetune": "solid", "probe": "dash", "pixels": "dot"}
+_DASHES: Mapping[str, str] = {Method.FINETUNE: "solid", Method.PROBE: "dash", Method.PIXELS: "dot"}
 GREY = "#8a8a8a"
 _MOST_CLASSES = 40
 _MOST_NUMBERED = 15
@@ -65,16 +66,16 @@ def efficiency(found: Sequence[Series], looks: Looks, metric: Metric) -> Figure:
             [factor * point[column] for point in one.points]
             for column in ("test_score", "test_ci_low", "test_ci_high")
         )
-        name = {
-            "finetune": f"{one.backbone}, fine-tuned",
-            "probe": f"{one.backbone}, linear probe",
-            "pixels": "raw pixels",
-        }.get(one.method, one.method)
+        names: Mapping[str, str] = {
+            Method.FINETUNE: f"{one.backbone}, fine-tuned",
+            Method.PROBE: f"{one.backbone}, linear probe",
+            Method.PIXELS: "raw pixels",
+        }
         traces.append(
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": text(name),
+                "name": text(names.get(one.method, one.method)),
                 "x": [point["label_budget"] * shift for point in one.points],
                 "y": scores,
                 "error_y": {
@@ -89,7 +90,7 @@ def efficiency(found: Sequence[Series], looks: Looks, metric: Metric) -> Figure:
                 "marker": {
                     "color": looks.colour(one.backbone),
                     "symbol": looks.symbol(one.backbone)
-                    + ("" if one.method == "finetune" else "-open"),
+                    + ("" if one.method == Method.FINETUNE else "-open"),
                     "size": 8,
                 },
                 "text": [

@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orchestrator.methods import Method
+
 Row = Mapping[str, Any]
 
 MOST_CURVES = 240
@@ -149,7 +151,7 @@ def series(rows: Iterable[Row]) -> list[Series]:
     for row in rows:
         if row["test_score"] is not None:
             found[row["method"], row["backbone"]].setdefault(row["study"], row)
-    order = {"finetune": 0, "probe": 1, "pixels": 2}
+    order: dict[str, int] = {Method.FINETUNE: 0, Method.PROBE: 1, Method.PIXELS: 2}
     return [
         Series(method=method, backbone=backbone, points=list(points.values()))
         for (method, backbone), points in sorted(
@@ -160,7 +162,7 @@ def series(rows: Iterable[Row]) -> list[Series]:
 
 def studies(trials: pa.Table, curves: pa.Table, *, maximize: bool) -> list[Study]:
     """The label budgets of a sweep in ascending order, with their fine-tuning trials."""
-    tuned = trials.filter(pc.equal(trials["method"], "finetune"))
+    tuned = trials.filter(pc.equal(trials["method"], Method.FINETUNE))
     names = ["study", "label_budget", *Point.__dataclass_fields__]
     points: dict[tuple[float, str], list[Point]] = defaultdict(list)
     for row in tuned.select(names).to_pylist():
@@ -194,7 +196,7 @@ def spent(trials: pa.Table, finals: pa.Table) -> list[Spent]:
     rows = trials.select([*columns, "duration_s"]).to_pylist()
     of_trial = {row["trial_id"]: row["study"] for row in rows}
     finals_s: dict[str, float] = defaultdict(float)
-    baselines = {row["trial_id"] for row in rows if row["method"] != "finetune"}
+    baselines = {row["trial_id"] for row in rows if row["method"] != Method.FINETUNE}
     for row in rows:
         if row["trial_id"] in baselines:
             finals_s[row["study"]] += row["duration_s"] or 0.0
@@ -204,7 +206,7 @@ def spent(trials: pa.Table, finals: pa.Table) -> list[Spent]:
     order = sorted({(row["label_budget"], row["study"]) for row in rows})
     found = []
     for _, study in order:
-        tuned = [row for row in rows if row["study"] == study and row["method"] == "finetune"]
+        tuned = [row for row in rows if row["study"] == study and row["method"] == Method.FINETUNE]
         found.append(
             Spent(
                 study=study,

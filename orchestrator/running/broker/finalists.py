@@ -7,6 +7,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from orchestrator.methods import Method
 from orchestrator.recording import user_attributes
 from orchestrator.recording.ranking import Standing
 from trainable.spec.trial_spec import Metric
@@ -36,7 +37,7 @@ def probe_standings(attributes: Mapping[str, Any], metric: Metric) -> list[Stand
     for key, value in attributes.items():
         if (
             not key.startswith(user_attributes.BASELINE_PREFIX)
-            or value["task"]["method"] != "probe"
+            or value["task"]["method"] != Method.PROBE
         ):
             continue
         result = value["result"]

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import random
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import (
-    BasePruner,
-    HyperbandPruner,
-    NopPruner,
-    PercentilePruner,
-    SuccessiveHalvingPruner,
-)
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
 
-from orchestrator.planning.work import START
 from orchestrator.space import Axis, Choice, Domain, Fixed, Range, SearchSpace, Value
-from orchestrator.space.sections import (
-    HyperbandSection,
-    MedianSection,
-    PercentileSection,
-    SuccessiveHalvingSection,
-    TpeSection,
-)
 from trainable.data.subsets import derive_seed
-
-MEDIAN = 50.0
-"""Percentile of the median pruner."""
-TPE_STARTUP_TRIALS = 10
-"""Settled trials before TPE models them, where the file is silent (Optuna's default)."""
 
 
 def make_sampler(space: SearchSpace, *, study: str, number: int) -> BaseSampler:
@@ -45,63 +22,16 @@ def make_sampler(space: SearchSpace, *, study: str, number: int) -> BaseSampler:
         study: the study asked.
         number: of the trial to be suggested.
     """
-    seed = derive_seed("ask", space.seed, study, number) % 2**32
-    if not isinstance(space.sampler, TpeSection):
-        return RandomSampler(seed=seed)  # a grid's points are enqueued; nothing is left to sample
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return TPESampler(
-            seed=seed,
-            n_startup_trials=space.sampler.n_startup_trials or TPE_STARTUP_TRIALS,
-            multivariate=True,
-            group=True,  # for conditional axes; a space without them is one group
-            constant_liar=True,
-        )
-
-
-class _AfterTheStart(PercentilePruner):
-    """Optuna's, but that a trial is judged by its best report after the start.
-
-    All trials of a backbone start alike, however much they lose of it: with the start among their
-    reports, those that only lose would look as good as their start for ever.
-    """
-
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether the trial is to be stopped at its last report."""
-        values = trial.intermediate_values
-        if len(values) > 1 and START in values:
-            trial = copy.copy(trial)
-            trial.intermediate_values = {n: v for n, v in values.items() if n != START}
-        return super().prune(study, trial)
+    return space.sampler.make(seed=derive_seed("ask", space.seed, study, number) % 2**32)
 
 
 def make_pruner(space: SearchSpace, *, reports: int) -> BasePruner:
     """The pruner of a study whose trials give at most `reports` reports after the start.
 
-    Optuna's step is the number of the report. Where the file does not say when pruning may begin,
-    it begins at half of the steps: early in training, near the peak learning rate, a good start
-    looks best where it has moved least. A trial with fewer reports than `reports` has made more
-    than half of its steps by then.
+    A trial with fewer reports than `reports` has made more than half of its steps where pruning
+    begins.
     """
-    first = first_prunable_report(reports)
-    match space.pruner:
-        case MedianSection() as pruner:
-            return _AfterTheStart(
-                MEDIAN, pruner.n_startup_trials, _given(pruner.n_warmup_steps, first)
-            )
-        case PercentileSection() as pruner:
-            return _AfterTheStart(
-                pruner.percentile, pruner.n_startup_trials, _given(pruner.n_warmup_steps, first)
-            )
-        case HyperbandSection() as pruner:
-            least = _given(pruner.min_resource, first)
-            # With less than the first rung as the maximum, Optuna would have no bracket at all.
-            return HyperbandPruner(least, max(least, reports), pruner.reduction_factor)
-        case SuccessiveHalvingSection() as pruner:
-            least = _given(pruner.min_resource, first)
-            return SuccessiveHalvingPruner(least, pruner.reduction_factor)
-        case _:
-            return NopPruner()
+    return space.pruner.make(first=first_prunable_report(reports), reports=reports)
 
 
 def first_prunable_report(reports: int) -> int:
@@ -111,10 +41,6 @@ def first_prunable_report(reports: int) -> int:
     judge a report from `n_warmup_steps`, or a first rung of `min_resource`, on.
     """
     return (reports + 1) // 2
-
-
-def _given(value: int | None, default: int) -> int:
-    return default if value is None else value
 
 
 def suggest(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from orchestrator.running.broker.samplers import (
     shuffled_grid,
     suggest,
 )
-from orchestrator.space import SearchSpace, TpeSection
+from orchestrator.space import SearchSpace
 from trainable.data.labelled_images import LabelledImages
 from trainable.spec.trial_spec import TrialSpec
 
@@ -74,7 +74,7 @@ class StudyQueue:
         self._space = space
         self._plan = study
         self._below = below
-        self._grid = shuffled_grid(space) if space.sampler.name == "grid" else None
+        self._grid = shuffled_grid(space) if space.sampler.every_combination else None
         self.study = self._open(storage, images)
         recorded = self.study.user_attrs
         planned = [baseline for baseline in plan.baselines if baseline.study == study.name]
@@ -165,7 +165,7 @@ class StudyQueue:
         self._asked += 1
         if self._grid is not None:
             self._enqueue(optuna_params(self._grid[number], self._space))
-        elif number == 0 and isinstance(self._space.sampler, TpeSection):
+        elif number == 0 and self._space.sampler.learns:
             self._warm_start()
         self._seed(number)
         return self._planned(self.study.ask(), attempt=0)

@@ -12,9 +12,11 @@ from torch import nn
 from torchvision.models import resnet18
 from torchvision.transforms.functional import normalize, to_tensor
 
-from orchestrator.datasets import digits, load_images
+from orchestrator.datasets import digits
+from orchestrator.datasets.dataset import load_images
+from orchestrator.datasets.sections import FolderSection
 from orchestrator.running.broker.samplers import shuffled_grid
-from orchestrator.space import FolderSection, parse_space
+from orchestrator.space import parse_space
 from tests.benchmarks.sharing.work import (
     IMAGE_SIZE,
     MEAN,

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from orchestrator.datasets import Dataset, Demand, read_dataset
+from orchestrator.datasets.dataset import Dataset, read_dataset
+from orchestrator.datasets.image_reader import Demand
 from orchestrator.errors import SpaceError
 from orchestrator.space import DatasetSection
 from trainable.data.labelled_images import LabelledImages, Split

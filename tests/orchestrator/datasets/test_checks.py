@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.space import FolderSection
+from orchestrator.datasets.sections import FolderSection
 from tests.orchestrator.datasets.conftest import (
     dataset_of,
     encoded,

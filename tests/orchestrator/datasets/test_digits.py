@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from orchestrator.datasets import digits, load_images
-from orchestrator.space import DigitsSection
+from orchestrator.datasets import digits
+from orchestrator.datasets.dataset import load_images
+from orchestrator.datasets.sections import DigitsSection
 from trainable.data.labelled_images import LabelledImages, Split
 
 

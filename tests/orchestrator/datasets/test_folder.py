@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.space import FolderSection
+from orchestrator.datasets.sections import FolderSection
 from tests.orchestrator.datasets.conftest import (
     FORMATS,
     dataset_of,

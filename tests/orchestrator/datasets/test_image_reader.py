@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.datasets import image_reader, load_images
+from orchestrator.datasets import image_reader
+from orchestrator.datasets.dataset import load_images
 from orchestrator.datasets.image_reader import Demand
+from orchestrator.datasets.sections import FolderSection
 from orchestrator.datasets.splits import share_of_test
-from orchestrator.space import FolderSection
 from tests.orchestrator.datasets.conftest import (
     dataset_of,
     encoded,

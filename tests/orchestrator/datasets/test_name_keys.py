@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.datasets.name_keys import alike, escaped, likeness
-from orchestrator.space import FolderSection, ParquetSection, TableSection
+from orchestrator.datasets.sections import FolderSection, ParquetSection, TableSection
 from tests.orchestrator.datasets.conftest import dataset_of, encoded, notes_of, problems_of, write
 
 PAIRS = [

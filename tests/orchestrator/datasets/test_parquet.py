@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.space import ParquetSection
+from orchestrator.datasets.sections import ParquetSection
 from tests.orchestrator.datasets.conftest import (
     dataset_of,
     encoded,

@@ -9,8 +9,8 @@ import pytest
 
 from orchestrator.datasets.files import Root
 from orchestrator.datasets.path_suffixes import PathsBySuffix
+from orchestrator.datasets.sections import TableSection
 from orchestrator.datasets.table_file import delimiter_of
-from orchestrator.space import TableSection
 from tests.orchestrator.datasets.conftest import (
     dataset_of,
     encoded,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.space import TorchvisionSection
+from orchestrator.datasets.sections import TorchvisionSection
 from tests.orchestrator.datasets.conftest import (
     dataset_of,
     encoded,

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from orchestrator.datasets.sections import FolderSection
 from orchestrator.running.resume_checks import _describe
-from orchestrator.space import FolderSection, SearchSpace
+from orchestrator.space import SearchSpace
 from tests.orchestrator.datasets.conftest import dataset_of, notes_of, write
 from trainable.backbones import Preprocessing
 from trainable.data.labelled_images import LabelledImages, Split

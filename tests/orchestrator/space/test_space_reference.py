@@ -30,6 +30,8 @@ def test_every_top_level_key_axis_and_training_setting_is_listed() -> None:
     "model",
     [
         *SOURCES.values(),
+        *SAMPLERS.values(),
+        *PRUNERS.values(),
         *(item for item in Section.__subclasses__() if item.__module__ == models.__name__),
     ],
 )
@@ -44,7 +46,6 @@ def test_the_word_of_a_kind_is_the_word_its_model_takes() -> None:
     for tag, kinds in (("source", SOURCES), ("name", SAMPLERS), ("name", PRUNERS)):
         for word, model in kinds.items():
             assert model.model_fields[tag].default == word
-            assert model.setting(tag).words == tuple(kinds)
 
 
 def test_the_defaults_listed_are_the_defaults_taken(read: Callable[..., SearchSpace]) -> None:

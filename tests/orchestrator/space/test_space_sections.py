@@ -7,17 +7,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.datasets.sections import DigitsSection, TableSection
 from orchestrator.errors import SpaceError
-from orchestrator.space import (
-    DigitsSection,
-    HyperbandSection,
-    MedianSection,
-    SearchSpace,
-    TableSection,
-    TpeSection,
-    load_space,
-    parse_space,
-)
+from orchestrator.running.broker.pruner_kinds import HyperbandSection, MedianSection
+from orchestrator.running.broker.sampler_kinds import TpeSection
+from orchestrator.space import SearchSpace, load_space, parse_space
 from trainable.spec.settings import SETTINGS
 from trainable.spec.trial_spec import Metric
 from trainable.spec.validation import Validation
@@ -69,7 +63,7 @@ def test_what_the_file_says_is_what_comes_back(read: Read) -> None:
         checkpoint_s=10,
     )
     assert space.name == "My.space-1_b"
-    assert space.dataset.test == 0.25
+    assert space.dataset.to_json()["test"] == 0.25
     assert space.training["steps"] == 100
     assert type(space.training["steps"]) is int
     assert type(space.training["warmup"]) is float

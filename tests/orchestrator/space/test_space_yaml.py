@@ -179,7 +179,7 @@ def test_overrides_replace_what_the_file_says_and_add_what_it_lacks() -> None:
     assert space.axes["lr"].resolve({}) == space.axes["lr"].cases[0].domain
     assert space.axes["lr"].to_json() == 1e-3
     assert space.training["steps"] == 20
-    assert space.dataset.test == 0.3
+    assert space.dataset.to_json()["test"] == 0.3
     assert [str(budget) for budget in space.label_budgets] == ["2", "all"]
     assert space.limits.hours == 2.0
 

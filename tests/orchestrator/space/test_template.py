@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.recipes import CURRENT
+from orchestrator.datasets.sections import FolderSection
 from orchestrator.errors import UsageError
-from orchestrator.space import FolderSection, SearchSpace, parse_space
+from orchestrator.space import SearchSpace, parse_space
 from orchestrator.space.axes import Range
 from orchestrator.space.template import Folder, starter
 from trainable.spec.augmentation import Augmentation

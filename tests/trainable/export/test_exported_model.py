@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tests.orchestrator.datasets.conftest import encoded, write
 from trainable.backbones import Backbone
 from trainable.data.labelled_images import LabelledImages
-from trainable.errors import BackboneError, DataError, ExportError
+from trainable.errors import BackboneError, DataError, ExportError, PluginError
 from trainable.export import exporting
 from trainable.export.exported_model import ExportedModel, ModelConfig, Prediction, read_about
 from trainable.export.exporting import train_configuration, write_model
@@ -175,7 +175,6 @@ def test_damaged_descriptions_are_refused(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"source": "elsewhere"}, "unknown source 'elsewhere'; known: shipped, torchvision"),
         ({"architecture": "tiny_stroke"}, "did you mean tiny_strokes"),
         ({"source": "torchvision"}, "torchvision has no 'tiny_strokes'"),
         ({"source": "timm", "architecture": "timm:hf-hub:some/one"}, "unknown model of timm"),
@@ -188,6 +187,13 @@ def test_networks_that_cannot_be_built_are_refused(
 ) -> None:
     with pytest.raises(BackboneError, match=message):
         ExportedModel.load(changed(**values))
+
+
+def test_a_network_of_a_source_that_is_not_installed_says_what_to_install(
+    changed: Callable[..., Path],
+) -> None:
+    with pytest.raises(PluginError, match=r"backbones called 'elsewhere' .* install that package"):
+        ExportedModel.load(changed(source="elsewhere"))
 
 
 def test_code_named_by_a_folder_runs_only_where_it_is_trusted(

@@ -11,7 +11,8 @@ import pytest
 import ray
 import yaml
 
-from orchestrator.datasets import Demand, read_dataset
+from orchestrator.datasets.dataset import read_dataset
+from orchestrator.datasets.image_reader import Demand
 from orchestrator.planning.gpu_memory import GpuMemory, heaviest_trials
 from orchestrator.planning.plan import make_plan
 from orchestrator.running.ray_tune import gpu_packing

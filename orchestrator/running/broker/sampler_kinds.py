@@ -1,0 +1,68 @@
+"""The samplers that a search-space file can name; Optuna is imported when one is made."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from orchestrator.space.samplers import SamplerName, SamplerSection
+from trainable.spec.settings import Setting
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+TPE_STARTUP_TRIALS = 10
+"""Settled trials before TPE models them, where the file is silent (Optuna's default)."""
+
+
+class TpeSection(SamplerSection):
+    """Tree-structured Parzen estimator: learns from the trials so far."""
+
+    learns = True
+
+    name: Annotated[Literal["tpe"], SamplerName] = "tpe"
+    n_startup_trials: Annotated[
+        int | None,
+        Setting(help="random trials before it learns; left out: Optuna's own", low=1, integer=True),
+    ] = None
+
+    def make(self, *, seed: int) -> BaseSampler:
+        """Optuna's, which models what a trial that is still running will probably come to."""
+        from optuna.exceptions import ExperimentalWarning
+        from optuna.samplers import TPESampler
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return TPESampler(
+                seed=seed,
+                n_startup_trials=self.n_startup_trials or TPE_STARTUP_TRIALS,
+                multivariate=True,
+                group=True,  # for conditional axes; a space without them is one group
+                constant_liar=True,
+            )
+
+
+class RandomSection(SamplerSection):
+    """Independent draws."""
+
+    name: Annotated[Literal["random"], SamplerName] = "random"
+
+    def make(self, *, seed: int) -> BaseSampler:
+        """Optuna's."""
+        from optuna.samplers import RandomSampler
+
+        return RandomSampler(seed=seed)
+
+
+class GridSection(SamplerSection):
+    """Every combination of discrete axes."""
+
+    every_combination = True
+
+    name: Annotated[Literal["grid"], SamplerName] = "grid"
+
+    def make(self, *, seed: int) -> BaseSampler:
+        """One that is asked for nothing: the points are enqueued."""
+        from optuna.samplers import RandomSampler
+
+        return RandomSampler(seed=seed)

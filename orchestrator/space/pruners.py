@@ -1,0 +1,51 @@
+"""`pruner:` of a search-space file: what ends poor trials early, one section a kind."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Annotated
+
+from orchestrator.space.kinds import registry_of
+from orchestrator.space.section import Section
+from trainable.registry import Registry, named
+from trainable.spec.settings import Setting, Text
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+
+PrunerName = Setting(help="what ends poor trials early", text=Text.NAME)
+
+
+class PrunerSection(Section):
+    """What all pruners share."""
+
+    name: Annotated[str, PrunerName]
+
+    @abstractmethod
+    def make(self, *, first: int, reports: int) -> BasePruner:
+        """The pruner of a study. Optuna's step is the number of the report; the start is 0.
+
+        Args:
+            first: the report at which pruning may begin where the file does not say: the first at
+                half of the steps or later. Early in training, near the peak learning rate, a good
+                start looks best where it has moved least.
+            reports: most reports that a trial gives after its start.
+        """
+
+
+_KINDS = "orchestrator.running.broker.pruner_kinds"
+
+PRUNERS: Registry[type[PrunerSection]] = registry_of(
+    lambda: PrunerSection,
+    tag="name",
+    group="sft_sweep.pruners",
+    what="a pruner",
+    own={
+        "median": named(f"{_KINDS}:MedianSection"),
+        "percentile": named(f"{_KINDS}:PercentileSection"),
+        "hyperband": named(f"{_KINDS}:HyperbandSection"),
+        "successive_halving": named(f"{_KINDS}:SuccessiveHalvingSection"),
+        "none": named(f"{_KINDS}:NoPrunerSection"),
+    },
+)
+"""The sections that `pruner:` can be, by the word that `name` gives."""
