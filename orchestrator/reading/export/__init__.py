@@ -24,7 +24,7 @@ from trainable.data.labelled_images import LabelledImages, Split
 from trainable.errors import BackboneError
 from trainable.export.exporting import TrainedModel, train_configuration, train_probe, write_model
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
-from trainable.training.trial import DivergedError
+from trainable.training.learner import DivergedError
 
 __all__ = ["Exported", "Labels", "Listener", "export"]
 

@@ -32,9 +32,10 @@ from trainable.features.reader import FeatureCounts
 from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
 from trainable.training.baselines import run_baseline
 from trainable.training.checkpoint import Checkpoint
+from trainable.training.learner import DivergedError
 from trainable.training.probe import ProbeMemo
 from trainable.training.results import Report, TestResult
-from trainable.training.trial import DivergedError, Trial
+from trainable.training.trial import Trial
 
 TRACEBACK_LINES = 15
 

@@ -24,8 +24,9 @@ from trainable.data.labelled_images import LabelledImages
 from trainable.errors import DataError
 from trainable.spec.trial_spec import LabelBudget, TrialSpec, Validation
 from trainable.training import probe
+from trainable.training.learner import DivergedError
 from trainable.training.probe import Probe, ProbeMemo
-from trainable.training.trial import DivergedError, Trial
+from trainable.training.trial import Trial
 
 RUN_KEYS = {
     "micro_batches",
