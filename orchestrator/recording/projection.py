@@ -18,7 +18,8 @@ from orchestrator.recording import user_attributes
 from orchestrator.recording.array_text import from_text
 from orchestrator.recording.journal import read_storage
 from orchestrator.recording.leaderboard import build_leaderboard, image_size_in
-from orchestrator.recording.tables import SCHEMA_VERSION, SCHEMAS, conform, write_table
+from orchestrator.recording.table_schemas import SCHEMA_VERSION, SCHEMAS
+from orchestrator.recording.tables import conform, write_table
 from trainable.spec.trial_spec import Metric
 
 Row = dict[str, Any]

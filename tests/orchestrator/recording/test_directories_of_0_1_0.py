@@ -19,7 +19,8 @@ from torchvision.models import shufflenet_v2_x0_5
 from orchestrator.cli.main import run
 from orchestrator.recording.projection import rebuild
 from orchestrator.recording.sweep_directory import Run
-from orchestrator.recording.tables import KEYS, read_table
+from orchestrator.recording.table_schemas import KEYS
+from orchestrator.recording.tables import read_table
 from orchestrator.running import resume_checks
 from orchestrator.text import percent
 from trainable.export import written_model

@@ -21,7 +21,8 @@ from orchestrator.recording import projection, user_attributes
 from orchestrator.recording.array_text import to_text
 from orchestrator.recording.journal import SweepJournal
 from orchestrator.recording.projection import Projection, load_studies, rebuild
-from orchestrator.recording.tables import KEYS, SCHEMAS, read_table, write_table
+from orchestrator.recording.table_schemas import KEYS, SCHEMAS
+from orchestrator.recording.tables import read_table, write_table
 from orchestrator.running.broker.broker import DONE, Broker
 from orchestrator.space import parse_space
 from trainable.data.labelled_images import LabelledImages, Split
