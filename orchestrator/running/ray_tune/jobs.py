@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orchestrator.errors import StorageError, UsageError
-from orchestrator.running.ray_tune.cluster import admitted, check_answers, refused
+from orchestrator.running.ray_tune.admission import admitted, check_answers, refused
 
 STOP_WAIT_S = 30
 """How long a sweep may take for a clean end before Ray kills it, in seconds."""
