@@ -51,7 +51,8 @@ from trainable.features.cache import FeatureCache, open_cache
 from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training.baselines import run_baseline
-from trainable.training.trial import DivergedError, Trial
+from trainable.training.learner import DivergedError
+from trainable.training.trial import Trial
 
 try:
     from trainable.training.probe import ProbeMemo

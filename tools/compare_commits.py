@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 
 import pyarrow.parquet as pq
 
-from orchestrator.recording.tables import KEYS
+from orchestrator.recording.table_schemas import KEYS
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]

@@ -27,7 +27,7 @@ from typer.models import OptionInfo, ParameterInfo
 from typer.utils import get_params_from_function
 
 from orchestrator.cli.main import app
-from orchestrator.recording.tables import KEYS, SCHEMAS
+from orchestrator.recording.table_schemas import KEYS, SCHEMAS
 from orchestrator.space import known_keys
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -28,7 +28,8 @@ from pathlib import Path
 
 from orchestrator.errors import SweepError
 from orchestrator.recording.projection import load_studies
-from orchestrator.recording.tables import SCHEMAS, read_table, table_path
+from orchestrator.recording.table_schemas import SCHEMAS
+from orchestrator.recording.tables import read_table, table_path
 from orchestrator.recording.user_attributes import trial_id
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -15,7 +15,8 @@ from trainable.backbones import Backbone, load_weights
 from trainable.data.labelled_images import LabelledImages
 from trainable.errors import SpecError, TrainableError
 from trainable.spec.trial_spec import TrialSpec
-from trainable.training.trial import DivergedError, Trial
+from trainable.training.learner import DivergedError
+from trainable.training.trial import Trial
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -21,7 +21,8 @@ from orchestrator.recording.leaderboard import build_leaderboard
 from orchestrator.recording.projection import Projection, load_studies
 from orchestrator.recording.stores import Place, locate
 from orchestrator.recording.sweep_directory import Run, find_run
-from orchestrator.recording.tables import SCHEMAS, conform, read_table, table_path, write_table
+from orchestrator.recording.table_schemas import SCHEMAS
+from orchestrator.recording.tables import conform, read_table, table_path, write_table
 from trainable.spec.trial_spec import Metric
 
 if TYPE_CHECKING:

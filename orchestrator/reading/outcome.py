@@ -12,7 +12,7 @@ from orchestrator.recording.progress import measure
 from orchestrator.recording.projection import load_studies
 from orchestrator.recording.savings import Savings, measure_savings
 from orchestrator.recording.sweep_directory import Run
-from orchestrator.recording.tables import SCHEMAS
+from orchestrator.recording.table_schemas import SCHEMAS
 from orchestrator.space import load_space
 from trainable.data.labelled_images import LabelledImages
 

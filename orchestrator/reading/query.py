@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from orchestrator.errors import UsageError
 from orchestrator.reading.loading import LoadedRun
-from orchestrator.recording.tables import SCHEMAS
+from orchestrator.recording.table_schemas import SCHEMAS
 
 T = TypeVar("T")
 

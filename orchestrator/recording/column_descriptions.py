@@ -1,7 +1,7 @@
 """What each column of the tables means, and its unit.
 
-`tables.SCHEMAS` carries the descriptions as metadata of its fields, so that a column without one
-cannot be added, and docs/tables.md is generated from them.
+`table_schemas.SCHEMAS` carries the descriptions as metadata of its fields, so that a column without
+one cannot be added, and docs/tables.md is generated from them.
 """
 
 from __future__ import annotations

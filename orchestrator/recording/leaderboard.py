@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from orchestrator.recording.ranking import Standing
 from orchestrator.recording.scoring import Scores, score_finalists
-from orchestrator.recording.tables import SCHEMAS
+from orchestrator.recording.table_schemas import SCHEMAS
 from trainable.spec.trial_spec import Metric
 
 Row = dict[str, Any]

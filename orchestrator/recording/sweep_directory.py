@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.recording import stores
 from orchestrator.recording.stores import Place
-from orchestrator.recording.tables import SCHEMA_VERSION
+from orchestrator.recording.table_schemas import SCHEMA_VERSION
 from trainable.atomic_files import atomic_write, failpoint, unwritable
 
 DEFAULT_ROOT = Path("runs")

@@ -41,7 +41,8 @@ from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import Backbone, load_weights
 from trainable.data.labelled_images import LabelledImages
 from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
-from trainable.training.trial import DivergedError, Trial
+from trainable.training.learner import DivergedError
+from trainable.training.trial import Trial
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "lowdata.yaml"
 TOP = 3

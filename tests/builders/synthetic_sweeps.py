@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from orchestrator.recording.leaderboard import build_leaderboard
-from orchestrator.recording.tables import SCHEMAS, write_table
+from orchestrator.recording.table_schemas import SCHEMAS
+from orchestrator.recording.tables import write_table
 
 Row = dict[str, Any]
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from orchestrator.reading.loading import LoadedRun, load_run
 from orchestrator.recording.leaderboard import build_leaderboard
-from orchestrator.recording.tables import SCHEMAS, write_table
+from orchestrator.recording.table_schemas import SCHEMAS
+from orchestrator.recording.tables import write_table
 from tests.orchestrator.recording.test_leaderboard import answers, trial
 
 Row = dict[str, Any]

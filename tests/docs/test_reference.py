@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.main import run as run_cli
-from orchestrator.recording.tables import SCHEMAS
+from orchestrator.recording.table_schemas import SCHEMAS
 from orchestrator.space import known_keys
 from tests.docs.pages import PAGES, commands, name_of, text_of
 from tools.generate_docs import cli_commands, main

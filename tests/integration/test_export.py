@@ -19,8 +19,9 @@ from orchestrator.errors import UsageError
 from orchestrator.recording.tables import read_table
 from tests.integration.conftest import Launched, finished
 from trainable.data.labelled_images import LabelledImages, Split
-from trainable.export import exporting
-from trainable.export.exported_model import ExportedModel, read_about
+from trainable.export import written_model
+from trainable.export.exported_model import ExportedModel
+from trainable.export.model_config import read_about
 from trainable.modalities.image.preprocessing import decode, normalize
 
 Export = Callable[..., Path]
@@ -65,7 +66,7 @@ def exported(small_sweep: Launched, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def export(small_sweep: Launched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Export:
     """Exports without the portable files, which take long."""
-    monkeypatch.setattr(exporting, "write_portable", lambda *_args, **_options: [])
+    monkeypatch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
 
     def run(*options: str) -> Path:
         out = tmp_path / "model"

@@ -16,7 +16,8 @@ from optuna.trial import TrialState
 
 from orchestrator.cli.main import run as run_cli
 from orchestrator.recording.projection import rebuild
-from orchestrator.recording.tables import KEYS, SCHEMAS, read_table
+from orchestrator.recording.table_schemas import KEYS, SCHEMAS
+from orchestrator.recording.tables import read_table
 from trainable.backbones import zoo
 
 if TYPE_CHECKING:

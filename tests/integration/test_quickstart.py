@@ -15,7 +15,7 @@ from tests.docs.pages import commands
 from tests.integration.conftest import LOWDATA, REPOSITORY, Launched
 from tests.orchestrator.datasets.conftest import encoded, scans, write
 from trainable.data.labelled_images import Split
-from trainable.export import exporting
+from trainable.export import written_model
 
 LAUNCH = f"sft-sweep launch {LOWDATA.relative_to(REPOSITORY)}"
 
@@ -27,7 +27,7 @@ def test_every_line_of_the_quickstart_runs(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no weights here"))
     monkeypatch.setattr("trainable.backbones.reachable", lambda **_: False)
     # These take long; they are written in the tests of `export`.
-    monkeypatch.setattr(exporting, "write_portable", lambda *_args, **_options: [])
+    monkeypatch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
     (tmp_path / "search_spaces").symlink_to(REPOSITORY / "search_spaces")
     images = digits.load(test=None, seed=0)
     first = int(images.indices(Split.TEST)[0])

@@ -23,7 +23,8 @@ from orchestrator.planning.work import Event, Kind, Work
 from orchestrator.recording.journal import SweepJournal
 from orchestrator.recording.projection import Projection
 from orchestrator.recording.sweep_directory import Run, find_runs
-from orchestrator.recording.tables import KEYS, SCHEMAS, read_table
+from orchestrator.recording.table_schemas import KEYS, SCHEMAS
+from orchestrator.recording.tables import read_table
 from orchestrator.running.broker.broker import DONE, Broker
 from orchestrator.running.launch import begin
 from orchestrator.running.worker.checkpoints import CheckpointFolder, Saved

@@ -17,7 +17,7 @@ from orchestrator.cli.main import run as command
 from orchestrator.planning.preparation import prepare
 from orchestrator.recording.tables import read_table
 from tests.builders.sweeps import sweep_in_process
-from trainable.export import exporting
+from trainable.export import written_model
 
 FILES = ("weights/one/model.safetensors", "weights/two/model.safetensors")
 SPELLED = tuple(f"shufflenet_v2_x0_5@{file}" for file in FILES)
@@ -128,7 +128,7 @@ def test_export_takes_ids_with_short_names_from_any_directory(
     trial: str, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(exporting, "write_portable", lambda *_args, **_options: [])
+    monkeypatch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
     rows = {row["trial_id"]: row for row in read_table(path, "trials").to_pylist()}
     out = tmp_path / "model"
     assert command(["export", str(path), "--trial", trial, "-o", str(out)]) == 0

@@ -18,7 +18,8 @@ from orchestrator.recording import user_attributes
 from orchestrator.recording.leaderboard import build_leaderboard
 from orchestrator.recording.projection import load_studies, rebuild
 from orchestrator.recording.sweep_directory import Run
-from orchestrator.recording.tables import KEYS, read_table
+from orchestrator.recording.table_schemas import KEYS
+from orchestrator.recording.tables import read_table
 from orchestrator.running.broker import sampler_kinds
 from orchestrator.running.worker.checkpoints import CheckpointFolder
 from orchestrator.space import datasets

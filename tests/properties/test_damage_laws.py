@@ -24,7 +24,7 @@ from orchestrator.reading.status import inspect
 from orchestrator.recording.journal import SweepJournal, read_storage
 from orchestrator.recording.journal_format import is_record
 from orchestrator.recording.sweep_directory import Run
-from orchestrator.recording.tables import SCHEMAS
+from orchestrator.recording.table_schemas import SCHEMAS
 from tests.orchestrator.recording.test_journal import _write_two_trials
 from tests.orchestrator.recording.test_projection import SPACE, Swept, swept
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.recording.leaderboard import build_leaderboard
-from orchestrator.recording.tables import SCHEMAS
+from orchestrator.recording.table_schemas import SCHEMAS
 
 STATES = ("complete", "pruned", "failed")
 Tables = tuple[pa.Table, pa.Table, pa.Table]

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.recording.tables import KEYS, SCHEMAS, read_table, write_table
+from orchestrator.recording.table_schemas import KEYS, SCHEMAS
+from orchestrator.recording.tables import read_table, write_table
 
 VALUES: dict[pa.DataType, st.SearchStrategy[Any]] = {
     pa.string(): st.text(st.characters(codec="utf-8"), max_size=8),

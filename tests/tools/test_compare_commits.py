@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.recording.tables import KEYS, SCHEMAS
+from orchestrator.recording.table_schemas import KEYS, SCHEMAS
 from orchestrator.space import load_space
 from tools import compare_commits
 from tools.compare_commits import BASE, CASES, LEFT_OUT, SweepFailedError, compare, main

@@ -1,11 +1,11 @@
-"""One trial: fine-tune the folds of a label budget in lockstep and report what they predict.
+"""Run one trial: fine-tune the folds of a label budget in lockstep and report their predictions.
 
-Nothing here reads or writes files, prints, or remembers anything between trials.
+Nothing here reads or writes files, prints, or keeps state between trials.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,30 +26,28 @@ from trainable.spec.trial_spec import TrialSpec
 from trainable.training.checkpoint import Checkpoint
 from trainable.training.examples import ExampleReader
 from trainable.training.head_learner import HeadLearners
-from trainable.training.learner import DivergedError, Examples
-from trainable.training.logistic import LinearClassifier
-from trainable.training.loop import AfterUpdate, Clock, TrainingLoop
-from trainable.training.probe import Probe, ProbeMemo, probe_of_draw
+from trainable.training.loop import AfterUpdate, Clock
+from trainable.training.probe import ProbeMemo
 from trainable.training.results import Report, TestResult, TrialFacts
 from trainable.training.setup import TrialSetup
 from trainable.training.suffix_learner import SuffixLearners
+from trainable.training.trainer import Trainer
 from trainable.training.validation import HeldOut
 
-__all__ = ["DivergedError", "Fitted", "Trial"]
-
 _PARTS = 20
-"""Times that training on the whole budget tells how far it is."""
+"""Progress reports of a training on the whole budget."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fitted:
-    """What a configuration became when it was trained on its whole budget.
+    """A network that was trained on the whole label budget of a trial.
 
     Attributes:
-        split: the backbone as it was cut, untrained.
-        suffix: activations at the cut -> logits, trained; in eval mode, on the trial's device.
-        spec: the recipe; nothing in it is `auto`.
-        indices: (M,) int64 of the images that it learnt from.
+        split: the backbone, cut into prefix and suffix, untrained.
+        suffix: trained network from activations at the cut to logits; in eval mode, on the trial's
+            device.
+        spec: the resolved recipe; nothing in it is `auto`.
+        indices: (M,) int64 indices of the training images.
     """
 
     split: SplitBackbone
@@ -63,15 +61,15 @@ class Trial:
 
     Args:
         spec: the configuration.
-        images: all images that it may touch; the subset is drawn from their pool.
-        backbone: the one that `spec.backbone` names.
-        device: to compute on; the default is the visible GPU, else the CPU.
-        cache: where the frozen prefix's activations are kept; None computes them here.
-        probes: remembers the probes that heads start from; None fits them here.
-        heartbeat: called now and then while there is progress, as a sign of life.
+        images: all images that the trial may read; the subset is drawn from their pool.
+        backbone: the backbone that `spec.backbone` names.
+        device: the device to compute on; the default is the visible GPU, else the CPU.
+        cache: the feature cache of the frozen prefix; None computes the activations here.
+        probes: memo of the probes that heads start from; None fits them here.
+        heartbeat: called regularly while there is progress.
 
     Raises:
-        SpecError, DataError, BackboneError: it cannot be run.
+        SpecError, DataError, BackboneError: the trial cannot be run.
     """
 
     def __init__(
@@ -88,76 +86,81 @@ class Trial:
         self._clock = Clock()
         self._device = device or devices.default_device()
         self._images = images
-        self._probes = probes
         devices.reset_peak_memory(self._device)
-        self._memory = Memory(self._device, heartbeat=heartbeat)
-        self._batch_size = 1  # of the training that began last
         self._subset = draw_subset(
             images, budget=spec.label_budget, repeat=spec.repeat, seed=spec.seed
         )
-        self._configuration = TrialSetup(
+        self._setup = TrialSetup(
             spec, backbone, num_classes=images.num_classes, device=self._device
         )
         self._reader = ExampleReader(
             spec,
             images,
             backbone,
-            frozen=self._configuration.split.frozen,
-            image_size=self._configuration.image_size,
+            frozen=self._setup.split.frozen,
+            image_size=self._setup.image_size,
             device=self._device,
             cache=cache,
             heartbeat=heartbeat,
+        )
+        self._trainer = Trainer(
+            self._setup,
+            images,
+            self._subset,
+            self._reader,
+            memory=Memory(self._device, heartbeat=heartbeat),
+            clock=self._clock,
+            probes=probes,
         )
         self._clock.lap("setup_s")
 
     @property
     def timings(self) -> dict[str, float]:
-        """Seconds by what they were spent on, the attempts included that this one goes on from."""
+        """Seconds per phase, including earlier attempts that this one resumed."""
         return self._clock.timings
 
     @property
     def counts(self) -> FeatureCounts:
-        """What was asked for of the frozen prefix, and what it took."""
+        """Cache hits and misses of the frozen prefix, and its FLOPs."""
         return self._reader.counts
 
     @property
     def micro_batches(self) -> int:
-        """Pieces that a batch is computed in; 1 until the GPU's memory has run out."""
-        rows = self._memory.updates.rows
-        return 1 if rows is None else -(-self._batch_size // rows)
+        """Number of micro-batches per batch; 1 until the GPU's memory has run out."""
+        return self._trainer.micro_batches
 
     def reports(
         self, *, start: Checkpoint | None = None, after_update: AfterUpdate | None = None
     ) -> Iterator[Report]:
-        """Train the folds in lockstep; yield a report of the start, then `spec.reports` more.
+        """Train the folds in lockstep; yield report 0, then `spec.reports` more.
 
         Report 0 comes before any update, the last one at the last step.
 
-        On a processor, going on from a checkpoint gives what an undisturbed training gives, to the
-        bit; times include those that led to the checkpoint.
+        On a CPU, a training resumed from a checkpoint equals an uninterrupted one to the bit;
+        times include those up to the checkpoint.
 
         Args:
-            start: goes on from here, with the report that was being trained for then.
-            after_update: called after every update of a fold with a function that gives the present
-                state; until the next update it may be called.
+            start: checkpoint to resume from; the report that it was on the way to comes first.
+            after_update: called after every update of a fold with a function that returns the
+                current state; the function is valid until the next update.
 
         Raises:
             DivergedError: loss or predictions are not finite.
-            DataError: the budget cannot pay for validation.
-            CheckpointError: `start` is of another training. No report was yielded then, and a new
-                `Trial` can start from scratch.
-            GpuMemoryError: the GPU's memory does not hold what cannot be cut into pieces.
+            DataError: the budget is too small for validation.
+            CheckpointError: `start` belongs to another training. No report was yielded then, and a
+                new `Trial` can start from scratch.
+            GpuMemoryError: the GPU's memory is too small for what cannot be cut into micro-batches.
         """
         with memory_errors("training"):
             rows, folds = self._parts()
-            spec = self._configuration.resolve(min(len(fold.train) for fold in folds))
+            spec = self._setup.resolve(min(len(fold.train) for fold in folds))
             self._clock.mark()
             examples = self._reader.plain(rows)
             training = examples if spec.augment is None else self._reader.views(self._subset)
-            probe = self._probe(spec)
+            probe = self._trainer.probe(spec)
             self._clock.lap("features_s")
             validated = [rows[fold.val] for fold in folds]
-            course = self._course(
+            loop = self._trainer.loop(
                 [training.at(self._reader.view_rows(fold.train)) for fold in folds],
                 names=[f"fold{number}" for number in range(len(folds))],
                 seen=[*(rows[fold.train] for fold in folds), *validated],
@@ -174,15 +177,15 @@ class Trial:
                 labels=torch.from_numpy(self._images.labels[np.concatenate(validated)]),
                 spec=spec,
             )
-            for span in course.spans(spec.reports):
+            for segment in loop.spans(spec.reports):
                 self._clock.mark()
-                loss = course.advance(span)
-                scores, share = held_out.scores(course.learners)
+                loss = loop.advance(segment)
+                scores, share = held_out.scores(loop.learners)
                 self._clock.lap("train_s")
                 yield Report(
-                    report=span.number,
-                    step=span.step,
-                    train_loss=loss if span.step else None,
+                    report=segment.number,
+                    step=segment.step,
+                    train_loss=loss if segment.step else None,
                     val_loss=scores.log_loss,
                     val_accuracy=scores.accuracy,
                     val_balanced_accuracy=scores.balanced_accuracy,
@@ -194,7 +197,7 @@ class Trial:
     def refit(
         self, *, start: Checkpoint | None = None, after_update: AfterUpdate | None = None
     ) -> TestResult:
-        """Train once on the whole budget and predict the test split.
+        """Train once on the whole budget and return the predictions of the test split.
 
         Args:
             start: see `reports`.
@@ -221,10 +224,10 @@ class Trial:
         return TestResult.of(torch.cat(predictions), torch.from_numpy(self._images.labels[test]))
 
     def fit(self, watch: Callable[[int], None] | None = None) -> Fitted:
-        """Train as `refit` does, and hand out what was trained; no test image is touched.
+        """Train as `refit` does and return the trained network; no test image is read.
 
         Args:
-            watch: called now and then with the updates made so far.
+            watch: called regularly with the number of updates made so far.
 
         Raises:
             DivergedError: the loss is not finite.
@@ -233,29 +236,27 @@ class Trial:
         with memory_errors("training"):
             learners = self._train_whole(watch=watch)
         return Fitted(
-            split=self._configuration.split,
-            suffix=self._configuration.trained_suffix(learners),
-            spec=self._configuration.resolve(len(self._subset)),
+            split=self._setup.split,
+            suffix=self._setup.trained_suffix(learners),
+            spec=self._setup.resolve(len(self._subset)),
             indices=self._subset,
         )
 
     def facts(self) -> TrialFacts:
-        """What was resolved and counted; needs no training.
+        """Return the resolved spec and the counts of the trial; needs no training.
 
         Raises:
-            DataError: the budget cannot pay for validation.
+            DataError: the budget is too small for validation.
         """
         _, folds = self._parts()
-        return self._configuration.facts(folds, labels_used=len(self._subset))
+        return self._setup.facts(folds, labels_used=len(self._subset))
 
     def peak_memory_bytes(self) -> int:
-        """Most memory held so far: GPU memory of this trial, or memory of this process."""
+        """Return the peak memory so far: GPU memory of this trial, or memory of this process."""
         return devices.peak_memory_bytes(self._device)
 
     def _parts(self) -> tuple[npt.NDArray[np.int64], list[Fold]]:
-        return validation_parts(
-            self._images, self._subset, validation=self._configuration.spec.validation
-        )
+        return validation_parts(self._images, self._subset, validation=self._setup.spec.validation)
 
     def _train_whole(
         self,
@@ -264,8 +265,8 @@ class Trial:
         after_update: AfterUpdate | None = None,
         watch: Callable[[int], None] | None = None,
     ) -> HeadLearners | SuffixLearners:
-        """What was trained on the whole drawn subset."""
-        spec = self._configuration.resolve(len(self._subset))
+        """Train on the whole drawn subset and return the trained learners."""
+        spec = self._setup.resolve(len(self._subset))
         if isinstance(spec.interpolation, str):
             raise SpecError(
                 f"interpolation: got {spec.interpolation}, which validation decides; a training on "
@@ -273,9 +274,9 @@ class Trial:
             )
         self._clock.mark()
         training = self._reader.views(self._subset)
-        probe = self._probe(spec)
+        probe = self._trainer.probe(spec)
         self._clock.lap("features_s")
-        course = self._course(
+        loop = self._trainer.loop(
             [training],
             names=["whole"],
             seen=[self._subset],
@@ -284,57 +285,10 @@ class Trial:
             start=start,
             after_update=after_update,
         )
-        for span in course.spans(_PARTS):
-            course.advance(span)
-            if watch is not None and span.step:
-                watch(span.step)
-        course.learners.settle(spec.interpolation)
+        for segment in loop.spans(_PARTS):
+            loop.advance(segment)
+            if watch is not None and segment.step:
+                watch(segment.step)
+        loop.learners.settle(spec.interpolation)
         self._clock.lap("train_s")
-        return course.learners
-
-    def _probe(self, spec: TrialSpec) -> Probe | None:
-        """What heads start from; None where that is zero.
-
-        Whoever goes on from a checkpoint needs it, too: the start is one end of the path on which
-        the weights are taken.
-        """
-        if spec.head_init == "zero":
-            return None
-        return probe_of_draw(
-            self._images,
-            self._subset,
-            validation=spec.validation,
-            features=self._reader.head_inputs,
-            features_key=self._reader.head_inputs_key,
-            memo=self._probes,
-            heartbeat=self._memory.heartbeat,
-        )
-
-    def _course(
-        self,
-        parts: Sequence[Examples],
-        *,
-        names: Sequence[str],
-        seen: Sequence[npt.NDArray[np.int64]],
-        spec: TrialSpec,
-        initial_heads: Sequence[LinearClassifier] | None,
-        start: Checkpoint | None,
-        after_update: AfterUpdate | None,
-    ) -> TrainingLoop:
-        """The training of one learner for each part, which depends on the images `seen`."""
-        self._batch_size = int(spec.batch_size)
-        return TrainingLoop(
-            self._configuration.learners(
-                parts, names=names, spec=spec, initial_heads=initial_heads, memory=self._memory
-            ),
-            spec=spec,
-            about={
-                "learners": list(names),
-                "weights": self._configuration.backbone.weights.digest,
-                "images": self._images.fingerprint_of(seen),
-            },
-            pieces=self._memory.updates,
-            clock=self._clock,
-            after_update=after_update,
-            start=start,
-        )
+        return loop.learners

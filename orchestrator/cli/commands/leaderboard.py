@@ -73,7 +73,7 @@ def leaderboard(
     """
     from orchestrator.cli.output import leaderboard_table, targets
     from orchestrator.reading.loading import load_runs
-    from orchestrator.recording.tables import SCHEMAS
+    from orchestrator.recording.table_schemas import SCHEMAS
 
     if json + as_csv + markdown > 1:
         raise UsageError("--json, --csv and --markdown: give one of them at most")

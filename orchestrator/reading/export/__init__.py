@@ -23,9 +23,10 @@ from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import Backbone, Weights, load_weights
 from trainable.data.labelled_images import LabelledImages, Split
 from trainable.errors import BackboneError
-from trainable.export.exporting import TrainedModel, train_configuration, train_probe, write_model
+from trainable.export.trained_model import TrainedModel, train_configuration, train_probe
+from trainable.export.written_model import write_model
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
-from trainable.training.trial import DivergedError
+from trainable.training.learner import DivergedError
 
 __all__ = ["Exported", "Labels", "Listener", "export"]
 

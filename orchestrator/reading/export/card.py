@@ -17,7 +17,8 @@ from orchestrator.reading.export.markdown import escaped, table
 from orchestrator.reading.export.use import use_lines
 from orchestrator.text import metric_name, percent, plural, score, score_with_unit
 from trainable.backbones import Weights
-from trainable.export.exporting import TrainedModel, Written
+from trainable.export.trained_model import TrainedModel
+from trainable.export.written_model import Written
 from trainable.spec.trial_spec import LabelBudget
 
 CARD_FILE = "README.md"

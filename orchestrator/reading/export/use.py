@@ -9,8 +9,8 @@ from typing import Any
 from orchestrator.reading.export.markdown import escaped
 from trainable.backbones import Preprocessing
 from trainable.export.exchange_formats import ONNX_FILE, TORCH_FILE
-from trainable.export.exported_model import ModelConfig
-from trainable.export.exporting import Written
+from trainable.export.model_config import ModelConfig
+from trainable.export.written_model import Written
 from trainable.modalities.image.decoding import ValueRange
 
 _IMPORTS = """\

@@ -26,7 +26,7 @@ from orchestrator.recording.leaderboard import recommended_rows
 from orchestrator.recording.projection import load_studies
 from orchestrator.recording.savings import measure_savings
 from orchestrator.recording.sweep_directory import Run, write_text
-from orchestrator.recording.tables import SCHEMAS
+from orchestrator.recording.table_schemas import SCHEMAS
 from orchestrator.statistics.test_set import TestSet, find_test_set
 from trainable.data.labelled_images import LabelledImages
 from trainable.errors import TrainableError

@@ -1,4 +1,4 @@
-"""Joining or starting a Ray cluster."""
+"""Join a Ray cluster, or start a private one on this machine."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import contextlib
 import json
 import logging
 import os
-import socket
 import time
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,22 +15,21 @@ from typing import Any
 import ray
 from ray.job_config import JobConfig
 
-from orchestrator.errors import StorageError, UsageError
+from orchestrator.errors import StorageError
 from orchestrator.processors import usable_processors
-from orchestrator.running.cluster import SESSIONS, TOKEN_PATH, sessions_folder, token_file
-from orchestrator.running.ray_tune.access_check import CLIENT, Access, check_access
-from orchestrator.running.ray_tune.authentication import (
-    MODE,
-    TOKEN,
-    Mode,
-    authenticating,
-    authenticating_own_cluster,
-    protect_token,
+from orchestrator.running.cluster import SESSIONS, sessions_folder
+from orchestrator.running.ray_tune.access_check import CLIENT
+from orchestrator.running.ray_tune.admission import (
+    CONNECT_TIMEOUT_S,
+    admitted,
+    check_reachable,
+    door_of,
+    refused,
 )
+from orchestrator.running.ray_tune.authentication import authenticating_own_cluster, protect_token
 from orchestrator.running.ray_tune.private_head import private_head
 from orchestrator.running.ray_tune.ray_internals import (
     AUTHENTICATION_LOGGER,
-    canonicalize_bootstrap_address,
     find_node_ids,
 )
 from orchestrator.text import last_line
@@ -40,26 +37,18 @@ from trainable.stdout import stdout_to_stderr
 
 LOCAL = "local"
 
-OPEN = (
-    "this cluster is open: whoever reaches it can run code on it. Start it with "
-    "RAY_AUTH_MODE=token on every node; see docs/security.md"
-)
-
 _log = logging.getLogger("sft_sweep")
 
 CLIENT_ATTEMPTS = 3
-"""How often a client asks to be let in. A process of the head's serves it alone, and now and then
-one of them dies as it starts, forked amid the threads of its parent."""
-
-CONNECT_TIMEOUT_S = 10.0
-"""How long a cluster's address may take to answer, in seconds."""
+"""Number of attempts to connect a client. The head starts a process for each client, and sometimes
+that process dies at its start, because it is forked from a parent with threads."""
 
 
 class _WithoutDriverPaths(JobConfig):
-    """A job whose processes import what is installed and what is sent to them, and nothing else.
+    """A job whose processes import only installed modules and modules that are sent to them.
 
-    Ray puts the driver's working directory, and the folder of its script, before all others on the
-    import path of every process: a file `random.py` that lies there would stand for Python's own.
+    Ray puts the driver's working directory, and the folder of its script, first on the import path
+    of every process: a file `random.py` there would replace Python's own.
     """
 
     def _get_proto_job_config(self) -> Any:
@@ -71,24 +60,24 @@ class _WithoutDriverPaths(JobConfig):
 def cluster(
     address: str, *, num_cpus: int | None = None, modules: Sequence[ModuleType] = ()
 ) -> Iterator[bool]:
-    """A Ray cluster to run on: a private one on this machine, or the one at `address`.
+    """Start a private Ray cluster on this machine, or join the one at `address`.
 
-    The private one listens on loopback alone, asks for this user's token, has none of the services
-    of shared clusters, runs its processes at this program's own priority, and ends with the
-    context. One that is open to everybody is warned of. In neither is the working directory on the
-    import path of processes, and whatever Ray prints goes to stderr.
+    The private cluster listens on loopback only, requires this user's token, has none of the
+    services of shared clusters, runs its processes at this program's priority, and ends with the
+    context. An open cluster is logged as a warning. In both, the working directory is not on the
+    import path of processes, and everything that Ray prints goes to stderr.
 
     Args:
         address: `local`, `auto`, `host:port` or `ray://host:port`.
         num_cpus: processors of the private cluster; None for those that this process may use.
-        modules: packages and modules that are sent to every node, to be imported there.
+        modules: packages and modules that are sent to every node and can be imported there.
 
     Yields:
-        Whether it is open to everybody, as far as that is known.
+        Whether the cluster is known to accept everybody.
 
     Raises:
-        StorageError: there is no cluster at that address, it does not let us in, or this machine
-            is no node of it.
+        StorageError: there is no cluster at that address, it refuses this user, or this machine is
+            not one of its nodes.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's coming default, asked for now: it warns of the change on every start otherwise.
@@ -98,7 +87,7 @@ def cluster(
         # Ray's 15 leaves trials a thirtieth of a processor beside any program that computes.
         os.environ.setdefault("RAY_worker_niceness", "0")
         _mend_folders()
-    _check_reachable(address)
+    check_reachable(address)
     options: dict[str, Any] = {}
     if own:
         processors = usable_processors() if num_cpus is None else num_cpus
@@ -116,7 +105,7 @@ def cluster(
                 is_open, joined = False, address
                 stack.enter_context(authenticating_own_cluster())
             else:
-                is_open = stack.enter_context(admitted(address, door=_door(address)))
+                is_open = stack.enter_context(admitted(address, door=door_of(address)))
                 joined = _head_behind(address) if address.startswith(CLIENT) else address
                 _check_member(address)
             stack.callback(ray.shutdown)  # of what a Ctrl-C left half started, too
@@ -133,9 +122,9 @@ def cluster(
 
 
 def _mend_folders() -> None:
-    """Make the folders that the environment names for sessions such that Ray can start there.
+    """Make the session folders in the environment absolute, and drop empty ones.
 
-    It takes an empty name for a folder, and hands relative ones to processes that run elsewhere.
+    Ray takes an empty name for a folder, and passes relative ones to processes that run elsewhere.
     """
     for name in (SESSIONS, "TMPDIR"):
         given = os.environ.pop(name, "")
@@ -144,71 +133,8 @@ def _mend_folders() -> None:
 
 
 @contextlib.contextmanager
-def admitted(address: str, *, door: str) -> Iterator[bool]:
-    """Speak to a cluster as it asks for it: with this user's token, or without where it is open.
-
-    An open one is warned of, and the token is not shown to it.
-
-    Args:
-        address: of the cluster, as the user gave it.
-        door: where it is asked; see `check_access`.
-
-    Yields:
-        Whether it is open to everybody.
-
-    Raises:
-        UsageError: `RAY_AUTH_MODE` is none of Ray's.
-        StorageError: no cluster answers, it does not let us in, or the user chose another mode than
-            the cluster's.
-    """
-    Mode.chosen()  # what is no mode is told before anything is asked
-    mode = mode_of(address, check_access(door))
-    is_open = mode is Mode.DISABLED
-    if is_open:
-        _log.warning("--address %s: %s", address, OPEN)
-    with authenticating(mode):
-        yield is_open
-
-
-def mode_of(address: str, access: Access | None) -> Mode:
-    """The mode in which to speak to a cluster that receives us in this way.
-
-    Raises:
-        StorageError: no cluster answers, it does not let us in, or the user chose another mode than
-            the cluster's.
-    """
-    match access:
-        case None:
-            raise StorageError(
-                f"--address {address}: what listens there is no Ray cluster of version "
-                f"{ray.__version__}, or it does not answer"
-            )
-        case Access.REFUSED:
-            raise StorageError(refused(address))
-        case Access.GRANTED:
-            return Mode.TOKEN
-        case Access.OPEN if Mode.chosen() is Mode.TOKEN:
-            raise StorageError(
-                f"--address {address}: the cluster asks for no token, and {MODE}=token has this "
-                f"program ask its nodes for one. Unset {MODE}, or start the cluster with "
-                f"{MODE}=token on every node"
-            )
-        case Access.OPEN:
-            return Mode.DISABLED
-
-
-def _door(address: str) -> str:
-    """Where a cluster is asked how it receives us."""
-    if address.startswith(CLIENT):
-        if find_spec("grpc") is None:
-            raise UsageError(f"{CLIENT} needs more of Ray: pip install 'sft-sweep[cluster]'")
-        return address
-    return canonicalize_bootstrap_address(address) or address
-
-
-@contextlib.contextmanager
 def _telling(address: str) -> Iterator[None]:
-    """Turns what Ray raises while it joins into an error for people."""
+    """Turn errors that Ray raises while it joins into a `StorageError` with advice."""
     try:
         yield
     except ray.exceptions.AuthenticationError as error:
@@ -231,12 +157,12 @@ def _telling(address: str) -> Iterator[None]:
 
 
 def _head_behind(address: str) -> str:
-    """The head's own address, asked for through a port of Ray's client.
+    """Return the head's own address, read through the port of Ray's client.
 
     A sweep cannot run through that port: its loop would run on the head, without its journal.
 
     Raises:
-        ConnectionError: no client is let in there.
+        ConnectionError: the head accepts no client there.
     """
     attempts = 0
     while True:
@@ -252,10 +178,10 @@ def _head_behind(address: str) -> str:
 
 
 def _check_member(address: str) -> None:
-    """Make sure that a node runs on this machine, as a driver needs; Ray looks for a minute.
+    """Check that a node runs on this machine, as a driver needs; Ray itself waits for a minute.
 
     Raises:
-        StorageError: none does.
+        StorageError: no node runs here.
     """
     until = time.monotonic() + CONNECT_TIMEOUT_S
     while not find_node_ids():
@@ -265,7 +191,7 @@ def _check_member(address: str) -> None:
 
 
 def no_member(address: str) -> str:
-    """What to do where this machine is no node of a cluster."""
+    """Return the message for a machine that is not a node of the cluster."""
     host = address.removeprefix(CLIENT).rpartition(":")[0] or "HEAD"
     return (
         f"--address {address}: this machine is no node of that cluster, and a sweep's journal "
@@ -274,44 +200,7 @@ def no_member(address: str) -> str:
     )
 
 
-def refused(address: str) -> str:
-    """What to do where a cluster does not let us in."""
-    if Mode.chosen() is Mode.DISABLED:
-        return (
-            f"--address {address}: the cluster asks for a token, and {MODE}=disabled keeps yours "
-            f"back; unset {MODE}"
-        )
-    tried = f"${TOKEN}" if os.environ.get(TOKEN) else str(token_file())
-    return (
-        f"--address {address}: {tried} holds no token that the cluster takes. Copy the cluster's "
-        f"to ~/.ray/auth_token (mode 0600), or name its file in {TOKEN_PATH}"
-    )
-
-
-def _check_reachable(address: str) -> None:
-    """Knock at `host:port` first: Ray itself goes on knocking for eight minutes."""
-    host, colon, port = address.removeprefix(CLIENT).rpartition(":")
-    if colon:
-        check_answers(host, port, address=address)
-
-
-def check_answers(host: str, port: str | int, *, address: str) -> None:
-    """Make sure that something listens at a port.
-
-    Raises:
-        StorageError: nothing does.
-    """
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise StorageError(
-            f"--address {address}: nothing answers there ({error}); allowed: auto, host:port or "
-            "ray://host:port of a running Ray cluster, or nothing for this machine; for jobs "
-            "http://host:port of its dashboard"
-        ) from error
-
-
 def _in_a_job_with_files() -> bool:
-    """Whether this process runs as a job of Ray whose files are sent to all nodes as they are."""
+    """Return whether this process is a Ray job whose files are already sent to all nodes."""
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     return "working_dir" in job.get("runtime_env", {})

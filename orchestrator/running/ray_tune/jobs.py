@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orchestrator.errors import StorageError, UsageError
-from orchestrator.running.ray_tune.cluster import admitted, check_answers, refused
+from orchestrator.running.ray_tune.admission import admitted, check_answers, refused
 from orchestrator.running.ray_tune.ray_internals import TALKATIVE_LOGGERS
 
 STOP_WAIT_S = 30

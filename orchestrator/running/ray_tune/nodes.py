@@ -15,7 +15,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.errors import StorageError
 from orchestrator.running.cluster import ClusterFacts, NodeFacts
-from orchestrator.running.ray_tune.cluster import OPEN, cluster
+from orchestrator.running.ray_tune.admission import OPEN
+from orchestrator.running.ray_tune.cluster import cluster
 from orchestrator.text import last_line
 
 ANSWER_S = 60.0

@@ -33,9 +33,10 @@ from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training.baselines import run_baseline
 from trainable.training.checkpoint import Checkpoint
+from trainable.training.learner import DivergedError
 from trainable.training.probe import ProbeMemo
 from trainable.training.results import Report, TestResult
-from trainable.training.trial import DivergedError, Trial
+from trainable.training.trial import Trial
 
 TRACEBACK_LINES = 15
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.recording.projection import load_studies
-from orchestrator.recording.tables import KEYS, read_table
+from orchestrator.recording.table_schemas import KEYS
+from orchestrator.recording.tables import read_table
 from tests.integration.conftest import LOWDATA, TIMEOUT_S, command
 
 OVERRIDES = (

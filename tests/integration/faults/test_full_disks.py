@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.recording.tables import SCHEMAS, read_table
+from orchestrator.recording.table_schemas import SCHEMAS
+from orchestrator.recording.tables import read_table
 from tests.integration.faults.conftest import Results
 from tests.integration.faults.sweeps import results, resume, settled, start
 from tests.small_disks import resize, small_disk

@@ -13,7 +13,8 @@ from orchestrator.cli.output import leaderboard_table, progress_view
 from orchestrator.planning.plan import Plan, StudyPlan
 from orchestrator.planning.work import Activity
 from orchestrator.recording.progress import StudyProgress
-from orchestrator.recording.tables import SCHEMAS, write_table
+from orchestrator.recording.table_schemas import SCHEMAS
+from orchestrator.recording.tables import write_table
 from orchestrator.space import SearchSpace, parse_space
 from orchestrator.text import duration, number, percent, plural
 from trainable.spec.trial_spec import LabelBudget, Metric

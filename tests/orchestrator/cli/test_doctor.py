@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.main import run
-from orchestrator.running.ray_tune.cluster import CONNECT_TIMEOUT_S
+from orchestrator.running.ray_tune.admission import CONNECT_TIMEOUT_S
 from trainable.features.store import FOLDER_VARIABLE
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.cli.main import run
-from orchestrator.recording.tables import SCHEMAS
+from orchestrator.recording.table_schemas import SCHEMAS
 from tests.builders.written_sweeps import digits_sweep, write_sweep
 from tests.orchestrator.recording.test_leaderboard import trial
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from orchestrator.reading.answer import answer
-from orchestrator.recording.tables import SCHEMAS
+from orchestrator.recording.table_schemas import SCHEMAS
 
 Row = dict[str, Any]
 

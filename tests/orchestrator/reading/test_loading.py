@@ -13,7 +13,7 @@ import pytest
 import orchestrator
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.reading.loading import load_run, load_runs
-from orchestrator.recording.tables import SCHEMAS
+from orchestrator.recording.table_schemas import SCHEMAS
 from tests.builders.written_sweeps import digits_sweep, loaded
 
 NEW_IN_0_2 = ("image_size", "metric", "test_score")

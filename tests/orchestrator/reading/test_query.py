@@ -15,7 +15,7 @@ import pytest
 from orchestrator.errors import UsageError
 from orchestrator.reading.loading import LoadedRun
 from orchestrator.reading.query import query
-from orchestrator.recording.tables import SCHEMAS
+from orchestrator.recording.table_schemas import SCHEMAS
 from tests.builders.written_sweeps import digits_sweep, loaded
 
 

@@ -20,7 +20,8 @@ from orchestrator.reading.report import write_report
 from orchestrator.recording.leaderboard import build_leaderboard
 from orchestrator.recording.savings import Savings
 from orchestrator.recording.sweep_directory import Run
-from orchestrator.recording.tables import SCHEMAS, read_table, write_table
+from orchestrator.recording.table_schemas import SCHEMAS
+from orchestrator.recording.tables import read_table, write_table
 from orchestrator.running.launch import EndedSweep
 from tests.builders.synthetic_sweeps import write_sweep as random_sweep
 from tests.builders.written_sweeps import write_sweep

@@ -19,10 +19,11 @@ from torchvision.models import shufflenet_v2_x0_5
 from orchestrator.cli.main import run
 from orchestrator.recording.projection import rebuild
 from orchestrator.recording.sweep_directory import Run
-from orchestrator.recording.tables import KEYS, read_table
+from orchestrator.recording.table_schemas import KEYS
+from orchestrator.recording.tables import read_table
 from orchestrator.running import resume_checks
 from orchestrator.text import percent
-from trainable.export import exporting
+from trainable.export import written_model
 
 SWEEPS = Path(__file__).parents[2] / "fixtures" / "sweeps-0.1.0"
 NAMES = ("finished", "killed", "by_path")
@@ -180,7 +181,7 @@ def test_report_shows_every_test_score(name: str, sweep: Sweep, tmp_path: Path) 
 @pytest.fixture
 def export(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Exports without the portable files, which take long; what the command says of it."""
-    monkeypatch.setattr(exporting, "write_portable", lambda *_args, **_options: [])
+    monkeypatch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
 
     def exported(path: Path, *options: str) -> dict[str, Any]:
         out = tmp_path / "model"

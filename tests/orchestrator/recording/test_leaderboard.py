@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from orchestrator.recording.leaderboard import build_leaderboard, own_probe, recommended_rows
-from orchestrator.recording.tables import SCHEMAS, read_table, write_table
+from orchestrator.recording.table_schemas import SCHEMAS
+from orchestrator.recording.tables import read_table, write_table
 from orchestrator.statistics.intervals import difference_interval, score_interval
 
 Row = dict[str, Any]

@@ -17,11 +17,12 @@ from optuna.trial import TrialState
 from orchestrator.errors import UsageError
 from orchestrator.planning.plan import make_plan
 from orchestrator.planning.work import Event, Failure, Kind, Loss, Work
-from orchestrator.recording import projection, user_attributes
+from orchestrator.recording import table_rows, user_attributes
 from orchestrator.recording.array_text import to_text
 from orchestrator.recording.journal import SweepJournal
 from orchestrator.recording.projection import Projection, load_studies, rebuild
-from orchestrator.recording.tables import KEYS, SCHEMAS, read_table, write_table
+from orchestrator.recording.table_schemas import KEYS, SCHEMAS
+from orchestrator.recording.tables import read_table, write_table
 from orchestrator.running.broker.broker import DONE, Broker
 from orchestrator.space import parse_space
 from trainable.data.labelled_images import LabelledImages, Split
@@ -318,7 +319,7 @@ def test_a_gain_is_positive_where_the_end_is_better_and_needs_a_report_of_the_st
             for number, (step, value) in values.items()
         },
     )
-    assert projection._gain_over_start(trial, metric) == gain
+    assert table_rows.gain_over_start(trial, metric) == gain
 
 
 def test_a_complete_trial_has_every_column_of_the_contract(swept: Swept) -> None:

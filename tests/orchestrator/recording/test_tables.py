@@ -13,7 +13,8 @@ import pytest
 
 from orchestrator.errors import StorageError
 from orchestrator.recording.column_descriptions import COLUMN_DESCRIPTIONS
-from orchestrator.recording.tables import KEYS, SCHEMA_VERSION, SCHEMAS, read_table, write_table
+from orchestrator.recording.table_schemas import KEYS, SCHEMA_VERSION, SCHEMAS
+from orchestrator.recording.tables import read_table, write_table
 
 NOON = dt.datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=dt.UTC)
 

@@ -19,7 +19,8 @@ from orchestrator.cli.main import run
 from orchestrator.errors import StorageError
 from orchestrator.reading.loading import load_run
 from orchestrator.recording.journal import SweepJournal
-from orchestrator.recording.tables import SCHEMAS, read_table, write_table
+from orchestrator.recording.table_schemas import SCHEMAS
+from orchestrator.recording.tables import read_table, write_table
 from tests.orchestrator.recording.test_projection import SPACE, Swept, swept
 
 __all__ = ["swept"]  # the fixture

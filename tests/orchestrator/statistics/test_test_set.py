@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from orchestrator.recording.tables import SCHEMAS
+from orchestrator.recording.table_schemas import SCHEMAS
 from orchestrator.statistics.intervals import difference_interval
 from orchestrator.statistics.test_set import TestSet, find_test_set
 

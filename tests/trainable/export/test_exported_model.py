@@ -15,9 +15,11 @@ from tests.orchestrator.datasets.conftest import encoded, write
 from trainable.backbones import Backbone
 from trainable.data.labelled_images import LabelledImages
 from trainable.errors import BackboneError, DataError, ExportError, PluginError
-from trainable.export import exporting
-from trainable.export.exported_model import ExportedModel, ModelConfig, Prediction, read_about
-from trainable.export.exporting import train_configuration, write_model
+from trainable.export import written_model
+from trainable.export.exported_model import ExportedModel, Prediction
+from trainable.export.model_config import ModelConfig, read_about
+from trainable.export.trained_model import train_configuration
+from trainable.export.written_model import write_model
 from trainable.modalities.image.preprocessing import decode, decode_one
 from trainable.spec.custom_backbone import CustomBackbone
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
@@ -52,7 +54,7 @@ def folder(
     )
     images = replace(digit_images, class_names=ODD)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporting, "write_portable", lambda *_args, **_options: [])
+        patch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
         write_model(train_configuration(spec, images, strokes), target)
     return target
 
@@ -228,7 +230,7 @@ def test_a_backbone_of_ones_own_is_built_by_its_code_again(
         reports=1,
         interpolation=1.0,
     )
-    monkeypatch.setattr(exporting, "write_portable", lambda *_args, **_options: [])
+    monkeypatch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
     model = train_configuration(spec, digit_images, Backbone(load_weights(backbone)))
     write_model(model, tmp_path)
     again = ExportedModel.load(tmp_path, trust_code=True)

@@ -17,10 +17,11 @@ from trainable.spec.custom_backbone import CustomBackbone
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training.checkpoint import Checkpoint
+from trainable.training.learner import DivergedError
 from trainable.training.loop import Clock, Segment, TrainingLoop
 from trainable.training.results import Report
 from trainable.training.suffix_learner import SuffixLearner
-from trainable.training.trial import DivergedError, Trial
+from trainable.training.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -21,10 +21,11 @@ from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training import probe, setup, trial, validation
 from trainable.training.interpolation import SHARES
+from trainable.training.learner import DivergedError
 from trainable.training.results import Report, TestResult
 from trainable.training.scores import Scores, score
 from trainable.training.suffix_learner import SuffixLearner
-from trainable.training.trial import DivergedError, Trial
+from trainable.training.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,10 +17,11 @@ from orchestrator.reading.export.use import use_lines
 from tests.orchestrator.datasets.conftest import encoded, write
 from trainable.backbones import Backbone, load_weights
 from trainable.data.labelled_images import LabelledImages
-from trainable.export import exporting
+from trainable.export import written_model
 from trainable.export.exchange_formats import TORCH_FILE, ExchangeForms
 from trainable.export.exported_model import ExportedModel
-from trainable.export.exporting import Written, train_configuration, write_model
+from trainable.export.trained_model import TrainedModel, train_configuration
+from trainable.export.written_model import Written, write_model
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 
 ODD = ("<b>", "=1+1", "'quoted'", "new\nline", '"', "5", "6", "7", "8", "9")
@@ -53,7 +54,7 @@ def test_the_lines_of_a_card_give_what_predict_gives(
 ) -> None:
     shipped = backbone == "tiny_strokes"
     if not shipped:  # torchvision's own code reads the weights
-        monkeypatch.setattr(exporting, "write_portable", lambda *_args, **_options: [])
+        monkeypatch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
     images = replace(
         digits.load(test=None, seed=0),
         class_names=ODD,
@@ -103,7 +104,7 @@ def test_the_lines_of_a_card_give_what_predict_gives(
 
 
 def test_a_file_that_is_missing_says_why_and_no_lines_are_promised(
-    strokes_model: exporting.TrainedModel,
+    strokes_model: TrainedModel,
 ) -> None:
     missing = ExchangeForms(TORCH_FILE, "torch.export cannot follow the network: <b>")
     text = "\n".join(
@@ -118,7 +119,7 @@ def test_a_file_that_is_missing_says_why_and_no_lines_are_promised(
 
 
 @pytest.fixture
-def strokes_model() -> exporting.TrainedModel:
+def strokes_model() -> TrainedModel:
     images: LabelledImages = digits.load(test=None, seed=0)
     spec = TrialSpec(
         backbone="tiny_strokes",
@@ -133,9 +134,9 @@ def strokes_model() -> exporting.TrainedModel:
 
 
 def test_class_names_survive_in_the_description(
-    strokes_model: exporting.TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    strokes_model: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "write_portable", lambda *_args, **_options: [])
+    monkeypatch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
     about = replace(strokes_model.about, class_names=ODD)
     write_model(replace(strokes_model, about=about), tmp_path)
     assert tuple(json.loads((tmp_path / "model.json").read_text())["class_names"]) == ODD

@@ -14,10 +14,12 @@ import pytest
 import ray
 
 from orchestrator.errors import StorageError, UsageError
+from orchestrator.running.ray_tune import admission
 from orchestrator.running.ray_tune import cluster as joining
 from orchestrator.running.ray_tune.access_check import Access
+from orchestrator.running.ray_tune.admission import mode_of
 from orchestrator.running.ray_tune.authentication import MODE, Mode, _read_environment
-from orchestrator.running.ray_tune.cluster import CLIENT_ATTEMPTS, LOCAL, cluster, mode_of
+from orchestrator.running.ray_tune.cluster import CLIENT_ATTEMPTS, LOCAL, cluster
 
 ADDRESS = "ray://10.0.0.1:10001"
 BEHIND = "10.0.0.1:6379"
@@ -52,9 +54,9 @@ def join(
     monkeypatch.setattr(ray, "init", head.init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address=BEHIND))
-    for check in ("_check_reachable", "_check_member"):
+    for check in ("check_reachable", "_check_member"):
         monkeypatch.setattr(joining, check, lambda _: None)
-    monkeypatch.setattr(joining, "check_access", lambda _: Access.OPEN)
+    monkeypatch.setattr(admission, "check_access", lambda _: Access.OPEN)
     monkeypatch.delenv(MODE, raising=False)
     with cluster(ADDRESS):
         within()
@@ -147,7 +149,7 @@ def test_a_cluster_is_spoken_to_in_its_mode_unless_the_user_chose_another(
 
 
 def test_a_mode_that_ray_does_not_have_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joining, "_check_reachable", lambda _: None)
+    monkeypatch.setattr(joining, "check_reachable", lambda _: None)
     monkeypatch.setenv(MODE, "tokens")
     with (
         pytest.raises(UsageError, match="got 'tokens'; allowed are disabled, token"),

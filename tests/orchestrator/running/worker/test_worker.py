@@ -25,8 +25,9 @@ from trainable.errors import DataError
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training import probe
+from trainable.training.learner import DivergedError
 from trainable.training.probe import Probe, ProbeMemo
-from trainable.training.trial import DivergedError, Trial
+from trainable.training.trial import Trial
 
 RUN_KEYS = {
     "micro_batches",

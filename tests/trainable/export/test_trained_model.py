@@ -20,10 +20,12 @@ from trainable.backbones import Backbone, load_weights, torchvision_models, zoo
 from trainable.data.labelled_images import LabelledImages, Split
 from trainable.data.subsets import draw_subset
 from trainable.errors import ExportError
-from trainable.export import exporting
+from trainable.export import written_model
 from trainable.export.exchange_formats import ONNX_FILE, TORCH_FILE, difference, write_portable
-from trainable.export.exported_model import ABOUT_FILE, WEIGHTS_FILE, ExportedModel
-from trainable.export.exporting import TrainedModel, train_configuration, train_probe, write_model
+from trainable.export.exported_model import ExportedModel
+from trainable.export.model_config import ABOUT_FILE, WEIGHTS_FILE
+from trainable.export.trained_model import TrainedModel, train_configuration, train_probe
+from trainable.export.written_model import Written, write_model
 from trainable.modalities.image.preprocessing import decode, normalize
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
@@ -68,7 +70,7 @@ def resnet() -> Backbone:
 @pytest.fixture(scope="module")
 def exported_resnet(
     digit_images: LabelledImages, resnet: Backbone, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[TrainedModel, exporting.Written, Path]:
+) -> tuple[TrainedModel, Written, Path]:
     """resnet18 with random weights, briefly trained at 32 pixels, and written."""
     spec = spec_of(backbone="resnet18@none", steps=2, image_size=32, freeze_depth=0.8)
     model = train_configuration(spec, digit_images, resnet)
@@ -193,7 +195,7 @@ def test_a_probe_is_refused_where_it_cannot_be_the_head(digit_images: LabelledIm
 @pytest.fixture(scope="module")
 def exported_squeezenet(
     digit_images: LabelledImages, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[TrainedModel, exporting.Written, Path]:
+) -> tuple[TrainedModel, Written, Path]:
     """squeezenet1_1 with random weights, whose own code has a ReLU on its logits."""
     backbone = Backbone(load_weights("squeezenet1_1@none"))
     spec = spec_of(backbone="squeezenet1_1@none", steps=2, image_size=32, freeze_depth=0.8)
@@ -204,7 +206,7 @@ def exported_squeezenet(
 
 def test_no_form_of_a_network_has_the_activation_behind_its_head(
     digit_images: LabelledImages,
-    exported_squeezenet: tuple[TrainedModel, exporting.Written, Path],
+    exported_squeezenet: tuple[TrainedModel, Written, Path],
 ) -> None:
     model, written, folder = exported_squeezenet
     pixels = decode(digit_images, model.indices, model.about.preprocessing)
@@ -224,7 +226,7 @@ def test_no_form_of_a_network_has_the_activation_behind_its_head(
 
 def test_a_folder_of_before_keeps_the_activation_it_was_trained_with(
     digit_images: LabelledImages,
-    exported_squeezenet: tuple[TrainedModel, exporting.Written, Path],
+    exported_squeezenet: tuple[TrainedModel, Written, Path],
     tmp_path: Path,
 ) -> None:
     model, _, folder = exported_squeezenet
@@ -250,7 +252,7 @@ def test_a_network_that_is_not_the_graph_that_was_trained_is_refused(
 
 
 def test_written_weights_load_into_torchvisions_own_network(
-    exported_resnet: tuple[TrainedModel, exporting.Written, Path],
+    exported_resnet: tuple[TrainedModel, Written, Path],
 ) -> None:
     model, written, folder = exported_resnet
     assert written.torchvision_options == {"num_classes": 10}
@@ -263,7 +265,7 @@ def test_written_weights_load_into_torchvisions_own_network(
 
 
 def test_the_folder_predicts_what_the_network_predicts(
-    digit_images: LabelledImages, exported_resnet: tuple[TrainedModel, exporting.Written, Path]
+    digit_images: LabelledImages, exported_resnet: tuple[TrainedModel, Written, Path]
 ) -> None:
     model, _, folder = exported_resnet
     pixels = decode(digit_images, model.indices, model.about.preprocessing)
@@ -274,7 +276,7 @@ def test_the_folder_predicts_what_the_network_predicts(
 
 
 def test_onnx_agrees_for_any_number_of_images(
-    exported_resnet: tuple[TrainedModel, exporting.Written, Path],
+    exported_resnet: tuple[TrainedModel, Written, Path],
 ) -> None:
     model, written, folder = exported_resnet
     assert written.has(ONNX_FILE)
@@ -295,7 +297,7 @@ def test_onnx_agrees_for_any_number_of_images(
 
 
 def test_the_onnx_file_says_what_its_inputs_and_outputs_are(
-    exported_resnet: tuple[TrainedModel, exporting.Written, Path],
+    exported_resnet: tuple[TrainedModel, Written, Path],
 ) -> None:
     folder = exported_resnet[2]
     onnx.checker.check_model(folder / ONNX_FILE, full_check=True)
@@ -305,7 +307,7 @@ def test_the_onnx_file_says_what_its_inputs_and_outputs_are(
 
 
 def test_torch_export_agrees_for_any_number_of_images(
-    exported_resnet: tuple[TrainedModel, exporting.Written, Path],
+    exported_resnet: tuple[TrainedModel, Written, Path],
 ) -> None:
     model, written, folder = exported_resnet
     assert written.has(TORCH_FILE)
@@ -317,7 +319,7 @@ def test_torch_export_agrees_for_any_number_of_images(
 
 
 def test_no_path_of_this_machine_is_in_any_file(
-    exported_resnet: tuple[TrainedModel, exporting.Written, Path],
+    exported_resnet: tuple[TrainedModel, Written, Path],
 ) -> None:
     folder = exported_resnet[2]
     names = {path.name for path in folder.iterdir()}
@@ -328,12 +330,12 @@ def test_no_path_of_this_machine_is_in_any_file(
 
 
 def test_torchvision_is_not_promised_where_its_network_is_another(
-    exported_resnet: tuple[TrainedModel, exporting.Written, Path],
+    exported_resnet: tuple[TrainedModel, Written, Path],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     model, _, _ = exported_resnet
-    monkeypatch.setattr(exporting, "write_portable", lambda *_args, **_options: [])
+    monkeypatch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
 
     other = torchvision.models.resnet34(num_classes=10)
     monkeypatch.setattr(torchvision.models, "get_model", lambda *_args, **_options: other)

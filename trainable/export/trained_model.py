@@ -1,35 +1,25 @@
-"""A configuration trained once more, to be used: the whole network with its new head, in a folder.
-
-The weights are written under the names that the network's own code gives them, so that this code
-reads them back without anything of sft-sweep. Whatever is written is read and compared first.
-"""
+"""Train a configuration once more for use, and put the trained weights into the whole network."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Set
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torchvision
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from trainable import device as devices
-from trainable.backbones import Backbone, torchvision_models
+from trainable.backbones import Backbone
 from trainable.backbones.graphs.graph import independent_copy
-from trainable.backbones.weights import RANDOM
 from trainable.cutting.boundaries import boundaries
 from trainable.cutting.split import FrozenPrefix, SplitBackbone, frozen_between, new_head, split
 from trainable.data.labelled_images import LabelledImages
 from trainable.data.subsets import draw_subset
 from trainable.errors import ExportError
-from trainable.export.exchange_formats import ExchangeForms, difference, onnx_notes, write_portable
-from trainable.export.exported_model import ABOUT_FILE, WEIGHTS_FILE, ModelConfig
+from trainable.export.exchange_formats import difference
+from trainable.export.model_config import ModelConfig
 from trainable.features.cache import FeatureCache
 from trainable.modalities.image.preprocessing import decode, normalize
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
@@ -38,23 +28,23 @@ from trainable.training.logistic import fit_path
 from trainable.training.trial import Trial
 
 _COMPARED = 4
-"""Images that every form of the network is compared on."""
+"""Number of images that every form of the network is compared on."""
 
 Watch = Callable[[int], None]
-"""Called now and then with the updates made so far."""
+"""Called regularly with the number of updates made so far."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedModel:
-    """A network that was trained to be used.
+    """A network that was trained for use.
 
     Attributes:
-        about: what it is.
+        about: description of the network.
         network: its own code with all weights, or its graph; in eval mode, on the CPU.
-        indices: (M,) int64 of the images that it learnt from.
-        examples: (B, 3, S, S) float32 input that every form of it is compared on.
-        spec: the recipe, nothing in it `auto`; None of a linear probe.
-        inverse_penalty: C of a linear probe; else None.
+        indices: (M,) int64 indices of the training images.
+        examples: (B, 3, S, S) float32 input that every form of the network is compared on.
+        spec: the resolved recipe, nothing in it `auto`; None for a linear probe.
+        inverse_penalty: C of a linear probe; None for a fine-tuned network.
     """
 
     about: ModelConfig
@@ -63,24 +53,6 @@ class TrainedModel:
     examples: Tensor = field(repr=False)
     spec: TrialSpec | None = None
     inverse_penalty: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """What was written, and how it can be read back.
-
-    Attributes:
-        torchvision_options: keyword arguments of `torchvision.models.get_model` that give a network
-            which takes the weights and yields the same; None where there are none.
-        portable: the files that need no code.
-    """
-
-    torchvision_options: dict[str, Any] | None
-    portable: tuple[ExchangeForms, ...]
-
-    def has(self, file: str) -> bool:
-        """Whether a portable file was written."""
-        return any(one.file == file and one.problem is None for one in self.portable)
 
 
 def train_configuration(
@@ -92,20 +64,20 @@ def train_configuration(
     cache: FeatureCache | None = None,
     watch: Watch | None = None,
 ) -> TrainedModel:
-    """Train a configuration on the labels that its spec draws, as its finalist was.
+    """Train a configuration on the labels that its spec draws, as its finalist was trained.
 
     Args:
-        spec: with the repeat and the budget to draw.
+        spec: the configuration, with the repeat and the budget to draw.
         images: the subset is drawn from their pool.
-        backbone: the one that the spec names.
+        backbone: the backbone that the spec names.
         device: see `Trial`.
         cache: see `Trial`.
-        watch: told how far it is.
+        watch: called with the progress.
 
     Raises:
-        SpecError, DataError, BackboneError: it cannot be run.
-        DivergedError: it did not train.
-        ExportError: its network computes something else outside the graph that was trained.
+        SpecError, DataError, BackboneError: the configuration cannot be run.
+        DivergedError: the training diverged.
+        ExportError: the network's own code gives other logits than the graph that was trained.
     """
     trial = Trial(spec, images, backbone, device=device, cache=cache)
     fitted = trial.fit(watch)
@@ -146,17 +118,17 @@ def train_probe(
     Args:
         images: the subset is drawn from their pool.
         backbone: nothing of it is trained.
-        budget: labels to fit on.
-        inverse_penalty: the C that the baseline chose on the draw.
-        repeat: which draw.
-        seed: of the sweep.
-        image_size: side of its input in pixels; None for its own.
-        precision: of the features that it is fitted to.
-        device: to compute on.
-        cache: where features are kept.
+        budget: label budget to fit on.
+        inverse_penalty: C that the baseline chose on the draw.
+        repeat: number of the draw.
+        seed: seed of the sweep.
+        image_size: side of the backbone's input in pixels; None for its default.
+        precision: precision of the features.
+        device: the device to compute on; None for the visible GPU, else the CPU.
+        cache: the feature cache; None computes the features here.
 
     Raises:
-        ExportError: the backbone's classifier is no linear layer on one feature vector.
+        ExportError: the backbone's classifier is not a linear layer on one feature vector.
     """
     device = device or devices.default_device()
     size = image_size or backbone.weights.preprocessing.image_size
@@ -204,33 +176,6 @@ def train_probe(
     )
 
 
-def write_model(model: TrainedModel, folder: Path) -> Written:
-    """Write the network into an empty folder, and see that it can be read back.
-
-    Raises:
-        ExportError: what was written is not what was trained.
-        OSError: the folder cannot be written.
-    """
-    about, network = model.about, model.network
-    text = json.dumps(about.to_json(), indent=2, ensure_ascii=False)
-    (folder / ABOUT_FILE).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-    state = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
-    (folder / WEIGHTS_FILE).write_bytes(save(state, metadata={"format": "pt"}))
-    with torch.no_grad():
-        expected = network(model.examples)
-        again = about.network()
-        again.load_state_dict(load_file(folder / WEIGHTS_FILE))
-        _check(again(model.examples), expected, about, "read back")
-    preprocessing = asdict(about.preprocessing)
-    if about.value_range is not None:
-        preprocessing["value_range"] = about.value_range
-    notes = onnx_notes(class_names=list(about.class_names), preprocessing=preprocessing)
-    return Written(
-        torchvision_options=_torchvision_options(model, folder / WEIGHTS_FILE, expected),
-        portable=tuple(write_portable(network, model.examples, folder, about=notes)),
-    )
-
-
 def _assemble(
     backbone: Backbone,
     images: LabelledImages,
@@ -245,12 +190,26 @@ def _assemble(
     spec: TrialSpec | None = None,
     inverse_penalty: float | None = None,
 ) -> TrainedModel:
-    """The backbone's own code with everything that was trained in its place.
+    """Load the trained weights into the backbone's own code and compare its logits.
 
-    Where that code has activations behind its head, it is the graph of it without them. Of
-    `trained`, parameters and buffers by name, those in `learnt` have to find their place;
-    buffers that the code makes anew are left out. `expected` is what the graph that was trained
-    makes of `examples`.
+    A backbone whose code has activations behind its head becomes its graph without them.
+
+    Args:
+        backbone: the pretrained backbone.
+        images: images that it was trained on.
+        image_size: side of its input, in pixels.
+        halves: the backbone as it was cut for training.
+        trained: trained parameters and buffers by name; buffers that the code recreates are
+            skipped.
+        learnt: names in `trained` that the code must have.
+        indices: (M,) indices of the training images.
+        examples: (B, 3, S, S) input to compare on.
+        expected: (B, C) logits of the trained graph for `examples`.
+        spec: the resolved recipe; None for a linear probe.
+        inverse_penalty: C of a linear probe.
+
+    Raises:
+        ExportError: a weight has no place in the code, or the code gives other logits.
     """
     weights = backbone.weights
     about = ModelConfig(
@@ -274,7 +233,7 @@ def _assemble(
     network.load_state_dict(state)
     network.eval()
     with torch.no_grad():
-        _check(network(examples), expected, about, "run by its own code")
+        check_outputs(network(examples), expected, about, "run by its own code")
     return TrainedModel(
         about=about,
         network=network,
@@ -288,7 +247,7 @@ def _assemble(
 def _untrained(
     backbone: Backbone, halves: SplitBackbone, *, image_size: int, num_classes: int
 ) -> nn.Module:
-    """The network as it began: pretrained, on the CPU, with a new head."""
+    """Return the network before training: pretrained, on the CPU, with a new head."""
     if halves.bare_logits:
         return split(halves.traced, frozen=0, num_classes=num_classes).suffix.cpu()
     network = backbone.model(image_size)
@@ -298,7 +257,7 @@ def _untrained(
 
 
 def _on_processor(prefix: FrozenPrefix) -> FrozenPrefix:
-    """A copy where files are written from; the prefix itself may lie on a GPU."""
+    """Return a copy of the prefix on the CPU."""
     return FrozenPrefix(independent_copy(prefix.module).cpu())
 
 
@@ -309,41 +268,27 @@ def _examples(
     *,
     image_size: int,
 ) -> Tensor:
-    """(B, 3, S, S) float32 input made of a few of the images."""
+    """Return (B, 3, S, S) float32 input from the first few of the images."""
     few = indices[np.arange(_COMPARED) % len(indices)]
     preprocessing = backbone.weights.preprocessing.resized(image_size)
     return normalize(decode(images, few, preprocessing), preprocessing)
 
 
-def _check(found: Tensor, expected: Tensor, about: ModelConfig, what: str) -> None:
+def check_outputs(found: Tensor, expected: Tensor, about: ModelConfig, what: str) -> None:
+    """Check that a form of the network gives the logits of the trained one.
+
+    Args:
+        found: (B, C) logits of that form.
+        expected: (B, C) logits of the trained network.
+        about: description of the network, for the message.
+        what: the form, for the message.
+
+    Raises:
+        ExportError: they differ by more than rounding.
+    """
     try:
         difference(found, expected)
     except ExportError as error:
         raise ExportError(
             f"{about.backbone}: the network {what} is not the one that was trained: {error}"
         ) from None
-
-
-def _torchvision_options(
-    model: TrainedModel, weights: Path, expected: Tensor
-) -> dict[str, Any] | None:
-    """What `get_model` needs beside the name and `weights=None`; None where it yields another."""
-    about = model.about
-    if about.source != torchvision_models.NAME:
-        return None
-    options = {
-        "num_classes": len(about.class_names),
-        **torchvision_models.builder_options(
-            about.architecture,
-            image_size=about.preprocessing.image_size,
-            pretrained=about.version != RANDOM,
-        ),
-    }
-    try:
-        network = torchvision.models.get_model(about.architecture, weights=None, **options)
-        network.load_state_dict(load_file(weights))
-        with torch.no_grad():
-            difference(network.eval()(model.examples), expected)
-    except (RuntimeError, TypeError, ValueError, ExportError):  # a head of another form
-        return None
-    return options
