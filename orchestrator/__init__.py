@@ -14,7 +14,7 @@ __all__ = ["LoadedRun", "load_run"]
 
 
 def __getattr__(name: str) -> Any:
-    # At its first use: the command line imports this package and has to answer without pyarrow.
+    # Imported at first use: the command line imports this package and must start without pyarrow.
     if name in __all__:
         from orchestrator.reading import loading
 

@@ -1,28 +1,28 @@
-"""The exceptions of `orchestrator`, each with the exit code the command line ends with.
+"""The exceptions of `orchestrator`; each sets the exit code of the command line.
 
-All of them carry their whole message as the single argument, so that they survive pickling.
+Each holds its whole message as its single argument, so that it survives pickling.
 """
 
 from typing import ClassVar
 
 
 class SweepError(Exception):
-    """Anything that goes wrong in a way the user can read about; the message says what to do."""
+    """An expected error; its message tells the user what to do. Base of the exceptions here."""
 
     exit_code: ClassVar[int] = 1
 
 
 class UsageError(SweepError):
-    """A bad argument, a bad file, or data that cannot serve."""
+    """An argument, a file or the data is invalid."""
 
     exit_code: ClassVar[int] = 2
 
 
 class SpaceError(UsageError):
-    """A search-space file with problems; the message lists every one of them."""
+    """A search-space file is invalid; the message lists every problem."""
 
 
 class StorageError(SweepError):
-    """A place to write or a cluster to run on is not there."""
+    """A directory, a store or a cluster is unavailable."""
 
     exit_code: ClassVar[int] = 4

@@ -1,4 +1,4 @@
-"""How many processors this process may use, counted in one way wherever it matters."""
+"""The number of processors this process may use; every count of processors comes from here."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def usable_processors() -> int:
-    """Processors of this machine that this process may run on and has the time of, at least one.
+    """Number of processors this process may use; at least 1.
 
-    Others may be there: a binding (taskset, Slurm, a cpuset) or a cgroup's limit on processor time
-    (containers) keeps them from it. A share of a processor that is left over is none.
+    The machine may have more: CPU affinity (taskset, Slurm, a cpuset) and the CPU quotas of cgroups
+    v1 and v2 (containers) both reduce the number. A fractional quota is rounded down.
     """
     bound = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return max(1, min(bound, *(int(limit) for limit in _limits())))
 
 
 def _limits() -> Iterator[float]:
-    """Processors' worth of time that each cgroup around this process leaves it."""
+    """Yield the machine's processor count, then the CPU quota of every enclosing cgroup."""
     yield float(os.cpu_count() or 1)
     try:
         lines = _OWN_CGROUPS.read_text().splitlines()

@@ -10,18 +10,22 @@ from contextlib import contextmanager
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, the request to end, and a terminal that was closed."""
+"""Signals that end a sweep: Ctrl-C, a request to terminate, a closed terminal."""
 
 AGAIN_S = 0.05
-"""After which a signal that came amid an import is sent again, in seconds."""
+"""Delay before a signal that arrived during an import is sent again, in seconds."""
 
 
 @contextmanager
 def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Turn the first signal that asks for the end into a call of `stop`; a second one ends at once.
+    """Call `stop` at the first signal of `ENDING`; exit at once at the second.
 
-    One that is ignored, as SIGHUP under nohup, stays ignored. Once one was caught, the next ends
-    the process after the block, too: then only the end of the process follows.
+    Signals that the process ignores, such as SIGHUP under nohup, stay ignored. If a signal was
+    caught, the handlers stay installed after the block, because the process is about to end.
+    Outside the main thread nothing is installed.
+
+    Args:
+        stop: called inside the signal handler.
 
     Yields:
         The signals caught so far.
@@ -36,7 +40,7 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
         stop()
 
     if threading.current_thread() is not threading.main_thread():
-        yield caught  # only the main thread may handle signals; its owner does
+        yield caught  # Python lets only the main thread install handlers
         return
     heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in heard}
@@ -50,11 +54,12 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
 
 @contextmanager
 def interrupted_between_imports() -> Iterator[None]:
-    """Keep Ctrl-C back while this thread imports a module, and let it through right afterwards.
+    """Delay Ctrl-C while the main thread imports a module.
 
-    For a main thread that imports modules while another thread does, too: an interrupt that comes
-    as it waits for the import system can leave that locked for good, and be swallowed besides
-    (CPython 3.11, `importlib._bootstrap._get_module_lock`).
+    Needed when another thread imports at the same time: an interrupt while the main thread waits
+    for an import lock can be swallowed and can leave the lock held for good (CPython 3.11,
+    `importlib._bootstrap._get_module_lock`). The signal is sent again every `AGAIN_S` seconds until
+    it arrives outside an import.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -66,7 +71,7 @@ def interrupted_between_imports() -> Iterator[None]:
 
     here = threading.current_thread() is threading.main_thread()
     if not here or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield  # only the main thread may handle signals; what else handles them raises nothing
+        yield  # Python lets only the main thread install handlers; another handler stays
         return
     signal.signal(signal.SIGINT, handle)
     try:
@@ -76,7 +81,7 @@ def interrupted_between_imports() -> Iterator[None]:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """Whether a call that a frame belongs to was made by an import."""
+    """Whether an import is running in this frame or in one of its callers."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib."):
             return True
@@ -86,14 +91,14 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 @contextmanager
 def exiting_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the process as Ctrl-C does: what has to be tidied up is."""
+    """Raise SystemExit at SIGTERM, so that `finally` blocks and context managers run."""
 
     def end(number: int, frame: FrameType | None) -> None:
         del frame
         raise SystemExit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals; its owner does
+        yield  # Python lets only the main thread install handlers
         return
     before = signal.signal(signal.SIGTERM, end)
     try:

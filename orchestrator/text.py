@@ -1,4 +1,4 @@
-"""Numbers and words as people read them, on a terminal and in a report alike."""
+"""Formatting of numbers and text for people; shared by the terminal and the HTML report."""
 
 from __future__ import annotations
 
@@ -10,62 +10,65 @@ from trainable.spec.trial_spec import Metric
 
 
 def plain(text: str) -> str:
-    """Text from outside without what could steer a terminal, or end its line."""
+    """The text with every non-printable character, line breaks included, replaced by `?`.
+
+    Text from outside (paths, class names) can hold escape sequences that a terminal obeys.
+    """
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def plain_lines(text: str) -> str:
-    """Lines of text from outside, each of them `plain`."""
+    """The text with `plain` applied to each line, and tabs expanded to spaces."""
     return "\n".join(plain(line) for line in text.expandtabs().split("\n"))
 
 
 def last_line(text: str) -> str:
-    """The last line of a text that is not blank, without blanks around it; empty for none."""
+    """The last non-blank line, stripped; empty if there is none."""
     return text.strip().rpartition("\n")[2].strip()
 
 
 def percent(share: float | None) -> str:
-    """A share in 0..1 as a percentage with one decimal; nothing for None."""
+    """A fraction in 0..1 as a percentage with one decimal; empty for None."""
     return "" if share is None else f"{100 * share:.1f}"
 
 
 def points(difference: float | None) -> str:
-    """A difference of shares in percentage points, with its sign; nothing for None."""
+    """A difference of fractions in percentage points with its sign; empty for None."""
     return "" if difference is None else f"{round(100 * difference, 1) + 0.0:+.1f}"
 
 
 def metric_name(metric: str | None) -> str:
-    """A metric in words; accuracy where it is unknown."""
+    """The name of a metric in words; accuracy for None."""
     return (metric or Metric.ACCURACY).replace("_", " ")
 
 
 def score(value: float | None, metric: str | None) -> str:
-    """A score without its unit: a share as a percentage, a loss as it is; nothing for None."""
+    """A score without its unit: a fraction as a percentage, a loss unchanged; empty for None."""
     if _is_share(metric):
         return percent(value)
     return "" if value is None else f"{value:.3f}"
 
 
 def score_with_unit(value: float, metric: str | None) -> str:
-    """A score that can stand alone: `71.2 %`, `0.412`."""
+    """A score with its unit: `71.2 %`; a loss has none: `0.412`."""
     return f"{score(value, metric)} %" if _is_share(metric) else score(value, metric)
 
 
 def score_difference(difference: float | None, metric: str | None) -> str:
-    """A difference of scores with its sign: shares in percentage points; nothing for None."""
+    """A difference of scores with its sign; fractions in percentage points; empty for None."""
     if _is_share(metric):
         return points(difference)
     return "" if difference is None else f"{round(difference, 3) + 0.0:+.3f}"
 
 
 def score_column(metric: str | None) -> str:
-    """The head of a column of test scores: `test %`, `test log loss`."""
+    """The heading of a column of test scores: `test %`, `test log loss`."""
     name = "" if metric in (None, Metric.ACCURACY) else f" {metric_name(metric)}"
     return f"test{name}{' %' if _is_share(metric) else ''}"
 
 
 def difference_unit(metric: str | None) -> str:
-    """What differences of scores are counted in."""
+    """The unit of a difference of scores: `points` or `nats`."""
     return "points" if _is_share(metric) else "nats"
 
 
@@ -74,11 +77,11 @@ def _is_share(metric: str | None) -> bool:
 
 
 def configuration(row: Mapping[str, Any], *, with_size: bool = False) -> str:
-    """A row of a table of trials or a leaderboard in a few words.
+    """A short description of a configuration: backbone, freeze depth and learning rate.
 
     Args:
-        row: of a fine-tuned configuration or a baseline.
-        with_size: whether to tell the size of its images, where it is known.
+        row: row of the trials table or the leaderboard; a fine-tuned trial or a baseline.
+        with_size: whether to add the image size, if it is known.
     """
     size = []
     if with_size and row["image_size"] is not None:
@@ -96,19 +99,19 @@ def configuration(row: Mapping[str, Any], *, with_size: bool = False) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number in its shortest form with so many digits; nothing for None."""
+    """A number with `digits` significant digits; empty for None."""
     return "" if value is None else f"{value:.{digits}g}"
 
 
 def tie(row: Mapping[str, Any]) -> str:
-    """Whether a row of a leaderboard differs from the best; nothing for that, or if unknown."""
+    """`tied` or `differs`, compared with rank 1; empty for rank 1 itself and if unknown."""
     if row["tied_with_best"] is None or row["rank"] == 1:
         return ""
     return "tied" if row["tied_with_best"] else "differs"
 
 
 def duration(seconds: float | None) -> str:
-    """Hours, minutes and seconds; a dash where it is unknown."""
+    """A duration such as `1h05m` or `2m07s`; a dash for None."""
     if seconds is None:
         return "-"
     minutes, rest = divmod(round(seconds), 60)
@@ -117,5 +120,5 @@ def duration(seconds: float | None) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 trial`, `2 trials`."""
+    """A count with its noun: `1 trial`, `2 trials`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")

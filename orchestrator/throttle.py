@@ -1,4 +1,4 @@
-"""Doing again and again what grows with the sweep, for a small share of the time."""
+"""Rate-limit a call so that it uses at most 5 % of wall-clock time."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from collections.abc import Callable
 from typing import Generic, ParamSpec
 
 SHARE = 0.05
-"""Most of the time that such calls take up."""
+"""Largest fraction of wall-clock time that the calls may use."""
 
 Given = ParamSpec("Given")
 
 
 class Throttled(Generic[Given]):
-    """Calls something now and then, for at most a twentieth of the time.
+    """A rate-limited call, for work whose cost grows with the sweep.
+
+    After a call that took t seconds the next one is due after `max(every_s, t / SHARE)` seconds.
 
     Args:
-        call: what to do.
-        every_s: shortest time between two calls, in seconds.
-        clock: seconds that only rise.
+        call: the function to rate-limit.
+        every_s: shortest time between two calls, in seconds; the first call waits as long.
+        clock: monotonic clock, in seconds.
     """
 
     def __init__(
@@ -34,9 +36,9 @@ class Throttled(Generic[Given]):
         self._next = clock() + every_s
 
     def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> bool:
-        """Do it with what is given, where it is time to; whether it was.
+        """Call the function with these arguments if it is due; return whether it was called.
 
-        What fails is due again after `every_s`.
+        A call that raises is due again after `every_s`.
         """
         start = self._clock()
         if start < self._next:

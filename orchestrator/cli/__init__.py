@@ -1,6 +1,6 @@
-"""The command line: parses, calls, renders, exits. One file a command.
+"""The command line: one module per command; each parses arguments, calls a use case and prints.
 
-Nothing heavy is imported at the top of any file here: `--help` has to answer at once.
+No module here imports anything slow at its top level, so that `--help` answers at once.
 """
 
 from orchestrator.cli.main import main

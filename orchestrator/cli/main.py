@@ -1,4 +1,4 @@
-"""The app, and the one place where exceptions become messages and exit codes."""
+"""The Typer app; the only module that turns exceptions into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from orchestrator.running.background import unfinished
 from orchestrator.text import plain_lines
 
 ALLOCATIONS = 20_000
-"""Objects between two collections of garbage. Imports make many that stay, and Python's usual 700
-has it look through them for a seventh of the time that they take."""
+"""Allocations between two garbage collections. Imports allocate many objects that stay; at
+Python's default of 700, collections take a seventh of the import time."""
 
 PLATFORMS = (
     "sft-sweep runs on Linux and macOS; on Windows, use it in the Windows Subsystem for Linux (WSL)"
@@ -58,15 +58,15 @@ app = typer.Typer(
 )
 
 
-def _exiting(command: Callable[..., int]) -> Callable[..., None]:
-    """The command, ending with the exit code that it returns."""
+def _with_exit_code(command: Callable[..., int]) -> Callable[..., None]:
+    """The command wrapped so that the app exits with the code that it returns."""
 
     @functools.wraps(command)
     def run_and_exit(*args: Any, **kwargs: Any) -> None:
         raise typer.Exit(command(*args, **kwargs))
 
-    # Raw docstrings spell the mark that keeps the lines of the examples apart; Click takes the
-    # control character alone.
+    # Click keeps the line breaks of a paragraph marked with the control character \b; in the raw
+    # docstrings of commands it is spelled as backslash and letter.
     run_and_exit.__doc__ = (command.__doc__ or "").replace("\\b\n", "\b\n")
     return run_and_exit
 
@@ -91,17 +91,17 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "doctor": doctor.doctor,
 }
 for _name, _command in _COMMANDS.items():
-    app.command(_name)(_exiting(_command))
+    app.command(_name)(_with_exit_code(_command))
 app.add_typer(cache.cache, name="cache")
 for _name, _command in {"info": cache.info, "clear": cache.clear}.items():
-    cache.cache.command(_name)(_exiting(_command))
+    cache.cache.command(_name)(_with_exit_code(_command))
 
 
 def main() -> None:
-    """Run the command that the arguments name, and exit with its code."""
+    """Run the command line of this process and exit with its code."""
     gc.set_threshold(ALLOCATIONS)
     code = run(sys.argv[1:])
-    if unfinished():  # Python's own end would tear down what the thread is in the middle of
+    if unfinished():  # Python's shutdown would tear down modules that the thread uses
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -109,15 +109,19 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code of one command; messages have been written by then."""
-    logging.getLogger("sft_sweep").addFilter(_steering_no_terminal)
+    """Run one command; print its error messages on stderr and return its exit code.
+
+    Args:
+        arguments: command-line arguments without the program's name.
+    """
+    logging.getLogger("sft_sweep").addFilter(_make_printable)
     _escape_what_cannot_be_encoded()
     if not _is_unix():
         print(PLATFORMS, file=sys.stderr)
         return UsageError.exit_code
     try:
         app(args=arguments, prog_name="sft-sweep")
-    except SystemExit as end:  # usage errors are 2 and Ctrl-C is 130: Typer's own codes
+    except SystemExit as end:  # Typer's own codes: 2 for usage errors, 130 for Ctrl-C
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except SweepError as error:
         print(plain_lines(str(error)), file=sys.stderr)
@@ -144,19 +148,23 @@ def _is_unix() -> bool:
 
 
 def _escape_what_cannot_be_encoded() -> None:
-    """Print any name on any terminal, with escapes for letters that it does not know."""
+    """Make stdout and stderr print backslash escapes for characters that they cannot encode."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _steering_no_terminal(record: logging.LogRecord) -> bool:
-    """Makes a message `plain`: it may name files and classes, and people look at logs, too."""
+def _make_printable(record: logging.LogRecord) -> bool:
+    """Apply `plain_lines` to a log message: it may contain names of files and classes.
+
+    Returns:
+        True, so that logging keeps the record.
+    """
     record.msg, record.args = plain_lines(record.getMessage()), ()
     return True
 
 
 def _is_trainable_error(error: Exception) -> bool:
-    """Whether `trainable` refused something, asked without importing torch for it."""
+    """Whether an error is one of `trainable`; does not import `trainable`, and so not torch."""
     module = sys.modules.get("trainable.errors")
     return module is not None and isinstance(error, module.TrainableError)

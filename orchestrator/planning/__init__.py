@@ -1,1 +1,1 @@
-"""What a sweep will do, worked out before anything runs."""
+"""The plan of a sweep: everything that is computed and checked before anything runs."""

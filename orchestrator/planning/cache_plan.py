@@ -1,4 +1,4 @@
-"""Which activations of frozen prefixes a sweep keeps between its trials."""
+"""The boundaries whose activations the feature cache stores, per backbone and image size."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from orchestrator.space import SearchSpace, short_names
 from trainable.data.labelled_images import LabelledImages
 from trainable.errors import CacheError
 
-if TYPE_CHECKING:  # torch is imported while a sweep starts, not before its file was checked
+if TYPE_CHECKING:  # a file is checked without importing torch
     from trainable.cutting.boundaries import Boundary
     from trainable.features.cache import FeatureCache
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeptBoundaries:
-    """Which of a backbone's boundaries are kept on this machine.
+    """The boundaries of one backbone that this machine's feature cache stores.
 
     Attributes:
         backbone: its short name.
-        image_size: side of its images, in pixels.
-        num_boundaries: there are.
-        kept: numbers of those kept, from 1.
-        row_bytes: of one image's activations, for those kept.
-        folder: that they are kept in; None where nothing is.
+        image_size: side of the input images, in pixels.
+        num_boundaries: boundaries of the backbone.
+        kept: numbers of the stored boundaries, from 1, ascending.
+        row_bytes: bytes of one image's activations, for each of `kept`.
+        folder: folder of the cache; None if nothing is cached.
     """
 
     backbone: str
@@ -37,7 +37,7 @@ class KeptBoundaries:
 
     @property
     def text(self) -> str:
-        """The same in words."""
+        """One line that describes what is stored."""
         about = f"{self.backbone} at {self.image_size} px: of {self.num_boundaries} boundaries"
         if self.folder is None:
             return f"{about} none is kept between trials"
@@ -51,7 +51,7 @@ class KeptBoundaries:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers in few words: `1, 3 to 5`."""
+    """Ascending numbers as ranges: `1, 3 to 5`."""
     runs: list[tuple[int, int]] = []
     for number in numbers:
         if runs and runs[-1][1] == number - 1:
@@ -66,15 +66,16 @@ def kept_boundaries(
     images: LabelledImages,
     cuts: Mapping[tuple[str, int], Sequence[Boundary]],
 ) -> tuple[list[KeptBoundaries], str | None]:
-    """What a sweep keeps of each backbone on this machine; others decide for themselves.
+    """The boundaries that this machine's feature cache stores; each other node decides for itself.
 
     Args:
-        space: what is asked.
-        images: those that some trial can touch are read.
-        cuts: boundaries by backbone and image size.
+        space: the search space.
+        images: images of the sweep; the cache holds rows for those that are read.
+        cuts: boundaries by backbone and image size in pixels.
 
     Returns:
-        One for each backbone and size; and why nothing is kept where it should be, or None.
+        One entry per backbone and image size; and the reason why the cache cannot be opened, or
+        None.
     """
     from trainable.features.cache import cache_levels, open_cache
 

@@ -1,4 +1,4 @@
-"""How much of a GPU a trial takes, and so how many fit on one."""
+"""GPU memory of trials, and the number of trials that fit on one GPU."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from orchestrator.space import Domain, Range, SearchSpace, Value
 from trainable.spec.trial_spec import TrialSpec
 
 ROOM = 0.85
-"""Share of a GPU that trials together may have held when they were measured: they differ a little,
-and memory comes in pieces."""
+"""Fraction of GPU memory that trials may fill together, by their measured use. The rest is for
+differences between trials and for fragmentation."""
 
 MOST_PER_GPU = 16
-"""Trials on one GPU, however small: they share its processors."""
+"""Most trials on one GPU, however little memory they use: they share its compute."""
 
 _LEAST, _MOST = ("freeze_depth", "frozen_blocks"), ("batch_size", "image_size")
-"""Axes of whose values the smallest, or the largest, takes the most memory."""
+"""Axes whose smallest, and axes whose largest value uses the most memory."""
 
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """What one trial held of a GPU.
+    """Measured GPU memory of one trial.
 
     Attributes:
-        held_bytes: at its height, with what the process itself takes.
-        total_bytes: that the GPU has.
+        held_bytes: peak use, the CUDA context of the process included.
+        total_bytes: memory of the GPU.
     """
 
     held_bytes: int
@@ -35,18 +35,21 @@ class GpuMemory:
 
 
 def pieces_per_gpu(footprints: Iterable[GpuMemory]) -> int:
-    """How many trials fit on a GPU, whichever of those that were measured they are."""
+    """Number of trials that fit on one GPU, sized for the largest of the measured trials."""
     largest = max(found.held_bytes / found.total_bytes for found in footprints)
     return max(1, min(MOST_PER_GPU, int(ROOM / largest)))
 
 
 def share_of_gpu(pieces: int) -> float:
-    """What each of so many trials asks of a GPU; Ray counts in ten thousandths."""
+    """GPU fraction to request for each of `pieces` trials; Ray counts in ten thousandths."""
     return 10_000 // pieces / 10_000
 
 
 def heaviest_trials(space: SearchSpace, plan: Plan) -> list[TrialSpec]:
-    """For each backbone the trial that takes most memory: least frozen, largest in all else."""
+    """For each backbone the trial that uses the most memory.
+
+    It freezes the least, and has the largest batch and image size and the largest label budget.
+    """
     budget = plan.studies[-1].budget
     return [space.spec(_heaviest(space, backbone), budget) for backbone in backbones(space)]
 
@@ -61,7 +64,7 @@ def _heaviest(space: SearchSpace, backbone: str) -> dict[str, Value]:
 
 
 def _extreme(name: str, domain: Domain) -> Value:
-    """The value of a domain that takes most memory; any where that does not depend on it."""
+    """The value that uses the most memory; the first one if the axis does not affect memory."""
     values = [domain.low, domain.high] if isinstance(domain, Range) else list(domain.each())
     numbers = [value for value in values if isinstance(value, int | float)]
     if name in _LEAST and numbers:

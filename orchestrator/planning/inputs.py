@@ -1,4 +1,4 @@
-"""What the networks of a sweep see: which backbones there are, and images of which size."""
+"""The backbones of a sweep, and the image sizes and precisions at which each is run."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from orchestrator.space.grid import combinations, condition_values, representati
 from trainable.spec.trial_spec import TrialSpec
 
 MOST_SIZES = 8
-"""Values of a stepped range of image sizes that are all planned for; of more, the ends are."""
+"""A stepped range with up to this many image sizes is planned in full, a longer one at its ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The settings that decide what a backbone makes of an image before anything is trained.
+    """The settings that determine a backbone's features before any training.
 
     Attributes:
-        image_size: side in pixels; None for the size that the weights were trained for.
-        precision: of the forward pass, `auto` included.
+        image_size: side in pixels; None for the size at which the weights were trained.
+        precision: precision of the forward pass; may be `auto`.
     """
 
     image_size: int | None
@@ -26,21 +26,21 @@ class Inputs:
 
     @classmethod
     def of(cls, spec: TrialSpec) -> Inputs:
-        """Those of a trial, `auto` where its spec has it."""
+        """The inputs of a trial; `auto` is not resolved."""
         return cls(image_size=_size(spec.image_size), precision=spec.precision)
 
 
 def backbones(space: SearchSpace) -> list[str]:
-    """Every backbone that some trial may have, in the order of the file."""
+    """Every backbone of the search space, in the order of the file."""
     domains = space.axes["backbone"].domains
     return list(dict.fromkeys(str(value) for domain in domains for value in domain.each()))
 
 
 def inputs_of(space: SearchSpace) -> dict[str, list[Inputs]]:
-    """For every backbone the distinct inputs that its trials can have, conditions followed.
+    """The distinct inputs that trials of each backbone can have, given the axes' conditions.
 
-    Of a range of image sizes they have every value where it has a step and at most `MOST_SIZES`
-    values, otherwise its ends.
+    A range of image sizes contributes every value if it has a step and at most `MOST_SIZES` values,
+    otherwise its two ends.
     """
     found: dict[str, dict[Inputs, None]] = {backbone: {} for backbone in backbones(space)}
     for chosen in combinations(_deciding_axes(space)):
@@ -52,12 +52,12 @@ def inputs_of(space: SearchSpace) -> dict[str, list[Inputs]]:
 
 
 def image_sizes(space: SearchSpace, backbone: str) -> list[int | None]:
-    """Sides in pixels among `inputs_of` a backbone; None for the weights' own."""
+    """Image sizes among `inputs_of` a backbone, in pixels; None for the size of the weights."""
     return list(dict.fromkeys(inputs.image_size for inputs in inputs_of(space)[backbone]))
 
 
 def sizes_are_open(space: SearchSpace) -> bool:
-    """Whether trials can have image sizes that are not among `inputs_of` their backbone."""
+    """Whether trials can have image sizes that `inputs_of` does not list."""
     axis = space.axes.get("image_size")
     return axis is not None and any(
         isinstance(domain, Range) and is_open(domain) for domain in axis.domains
@@ -65,18 +65,18 @@ def sizes_are_open(space: SearchSpace) -> bool:
 
 
 def is_open(sizes: Range) -> bool:
-    """Whether a range of image sizes has some that are not planned for; see `planned_sizes`."""
+    """Whether `planned_sizes` leaves out some values of a range of image sizes."""
     count = sizes.num_values()
     return sizes.step is None or count is None or count > MOST_SIZES
 
 
 def planned_sizes(sizes: Range) -> tuple[Value, ...]:
-    """The image sizes of a range that are planned for: all, or of an open one the ends."""
+    """The image sizes to plan for: all values of the range, or its two ends if it is open."""
     return (sizes.low, sizes.high) if is_open(sizes) else tuple(sizes.each())
 
 
 def _deciding_axes(space: SearchSpace) -> tuple[Axis, ...]:
-    """The axes that inputs depend on, each with no more values than tell them apart."""
+    """The axes that determine inputs, each reduced to the values that conditions distinguish."""
     wanted = {"backbone", "image_size", "precision"} & set(space.axes)
     waiting = list(wanted)
     while waiting:
@@ -98,12 +98,12 @@ def _deciding_axes(space: SearchSpace) -> tuple[Axis, ...]:
 
 
 def _narrowed(axis: str, domain: Domain, named: set[Value]) -> Domain:
-    """Of a range of image sizes those that are planned, of another what conditions tell apart.
+    """A finite domain: planned sizes for image sizes, one value per condition for other ranges.
 
     Args:
-        axis: whose domain it is.
-        domain: countable, or of image sizes.
-        named: values of the axis that conditions name.
+        axis: name of the axis.
+        domain: domain of the axis; a choice is returned unchanged.
+        named: values of the axis that occur in conditions.
     """
     if not isinstance(domain, Range):
         return domain

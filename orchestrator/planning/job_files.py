@@ -1,4 +1,4 @@
-"""What a search space needs of this machine's files to run on another one."""
+"""Staging of the local files that a search space names, to be sent along with a job."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from trainable.spec.settings import Text
 from trainable.spec.weight_paths import split_part
 
 MOST_BYTES = 500 * 2**20
-"""Ray takes no larger package of a job's files."""
+"""Ray's limit for the files of a job."""
 
 SPACE_NAME = "space.yaml"
 
-# Ray would leave out what these name, without a word: images are often kept out of git.
+# Ray silently leaves out what these files list, and images are often listed in .gitignore.
 _UNSAID = shutil.ignore_patterns(".gitignore", ".rayignore")
 
 
 def stage_job_files(space: SearchSpace, file: Path, into: Path) -> list[str]:
-    """Copy a search-space file, and what it names by relative paths, into an empty folder.
+    """Copy a search-space file and the files of its relative paths into an empty folder.
 
-    What an absolute path names is the other machine's own. Relative paths count from the current
-    directory, here as there.
+    Relative paths are relative to the current directory, here and on the cluster. Absolute paths
+    refer to files of the cluster and are not copied.
 
     Args:
-        space: what the file says.
-        file: of the search space; it becomes `space.yaml`.
-        into: the folder.
+        space: the search space of the file.
+        file: path of the search-space file; its copy is named `space.yaml`.
+        into: an empty folder.
 
     Returns:
         The relative paths that were copied.
 
     Raises:
-        UsageError: they lead out of the current directory, or come to too many bytes.
+        UsageError: a path leads out of the current directory, or the files exceed `MOST_BYTES`.
     """
     paths = [path for path in dict.fromkeys(_relative_paths(space)) if Path(path).exists()]
     for path in paths:
@@ -63,7 +63,7 @@ def stage_job_files(space: SearchSpace, file: Path, into: Path) -> list[str]:
 
 
 def _relative_paths(space: SearchSpace) -> Iterator[str]:
-    """Of images, weights and the user's own code; some may not be files at all."""
+    """Yield the relative paths of images, weights and user code; they may not exist as files."""
     section = space.dataset
     given = [
         getattr(section, name)

@@ -1,4 +1,4 @@
-"""What trials are judged by where the search-space file leaves it to the images."""
+"""The default objective: accuracy, or balanced accuracy if the classes are skewed."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from trainable.data.labelled_images import LabelledImages, Split
 from trainable.spec.trial_spec import Metric
 
 MOST_SKEW = Fraction(3, 2)
-"""The commonest class may have this many times its share under balance, 1 / classes, and accuracy
-is still the default objective."""
+"""Accuracy is the default objective up to this ratio of the commonest class's share to its share
+under balance, 1 / classes."""
 
 
 def decide_objective(space: SearchSpace, images: LabelledImages) -> tuple[SearchSpace, str | None]:
-    """The space with an objective, and one line that says which and why; None where the file does.
+    """The space with its objective decided, and one line that says which and why.
 
-    Accuracy on a skewed set measures the commonest class above all: a classifier fitted to a
-    balanced draw loses there what it gains on the rare classes. So the default is balanced accuracy
-    where the commonest class exceeds `MOST_SKEW` times its share under balance in any set that
-    scores are computed on, else accuracy. These sets are the test split and what validation uses:
-    a validation split outside the budget, or the budget's own draw. A budget per class draws
-    evenly. `all` and totals draw in the proportions of the pool, so that for them the pool counts,
-    too: a balanced test split beside it would be judged by skewed validation otherwise. Where the
-    pool is nearly balanced, such a budget needs no rule of its own: the two metrics agree there.
+    Accuracy on a skewed set measures mostly the commonest class: a classifier fitted to a balanced
+    draw loses there what it gains on the rare classes. So the default is balanced accuracy if, in
+    any set that scores are computed on, the commonest class exceeds `MOST_SKEW` times its share
+    under balance; otherwise accuracy. The sets are the test split and the validation images: a
+    validation split outside the budget, or the budget's own draw. A budget per class draws evenly.
+    `all` and totals draw in the proportions of the pool, so the pool counts for them; otherwise a
+    sweep with a balanced test split would be ranked by skewed validation scores. If the pool is
+    nearly balanced, the two metrics agree and either serves.
 
     Args:
-        space: as it was read.
-        images: of the sweep, every one in its split.
+        space: the search space as it was read.
+        images: images of the sweep with their splits.
+
+    Returns:
+        The space, and the line; None if the file names an objective.
     """
     if not space.objective_open:
         return space, None
@@ -50,7 +53,7 @@ def decide_objective(space: SearchSpace, images: LabelledImages) -> tuple[Search
 
 
 def _scored(space: SearchSpace) -> Iterator[tuple[str, Split]]:
-    """The sets that scores are computed on and that may be skewed, with their names."""
+    """Yield name and split of each set that scores are computed on and that may be skewed."""
     yield "test images", Split.TEST
     if space.validation.outside:
         yield "validation images", Split.VAL
@@ -59,7 +62,13 @@ def _scored(space: SearchSpace) -> Iterator[tuple[str, Split]]:
 
 
 def _skew(images: LabelledImages, split: Split, what: str) -> str | None:
-    """How far the commonest class of a split exceeds its share; None where that is little."""
+    """A description of the skew of a split; None if it is at most `MOST_SKEW`.
+
+    Args:
+        images: images of the sweep.
+        split: the split to measure.
+        what: name of the set in the description.
+    """
     counts = np.bincount(images.labels[images.indices(split)], minlength=images.num_classes)
     total, commonest = int(counts.sum()), int(counts.argmax())
     if int(counts[commonest]) * images.num_classes <= MOST_SKEW * total:

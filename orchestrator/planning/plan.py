@@ -1,4 +1,4 @@
-"""What a sweep will do, worked out before anything is created: studies, trials, slots, updates."""
+"""The plan of a sweep: its studies, trials, baselines and number of updates."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from trainable.spec.trial_spec import LabelBudget, TrialSpec
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPlan:
-    """One label budget.
+    """The plan of the study of one label budget.
 
     Attributes:
-        name: of the study.
-        budget: as in the file.
+        name: name of the study.
+        budget: the label budget, as in the file.
         labels_used: images drawn, for training and validation together.
-        labels_per_class: the budget, or labels_used / num_classes where it is not per class.
-        folds: validation parts.
-        trials: to be tried.
-        fresh: whether repeats draw other labels, and do not vary the training seed alone.
-        most_baselines: those planned, and the most that finalists can call for.
+        labels_per_class: labels per class; for a budget that is not per class the mean,
+            labels_used / num_classes.
+        folds: number of validation folds.
+        trials: number of trials.
+        fresh: whether each repeat draws other labels; otherwise only the training seed differs.
+        most_baselines: upper bound of the number of baselines; see the function of this name.
     """
 
     name: str
@@ -49,13 +50,13 @@ class Baseline:
     Attributes:
         study: name of the study.
         method: `pixels` or `probe`.
-        backbone: whose features are probed, as the file spells it; None for pixels.
-        short_name: of the backbone; None for pixels, and in the journals of 0.1.0.
-        image_size: side in pixels at which the backbone sees images, as trials beside it do; None
-            for the size that its weights were trained for, and for pixels, which have their own.
-        precision: of the backbone's forward pass, `auto` included.
-        variant: what tells it from the other probes of its backbone, such as `64px` or `96px-bf16`;
-            None where there is one.
+        backbone: the probed backbone, as the file spells it; None for pixels.
+        short_name: short name of the backbone; None for pixels, and in journals of version 0.1.0.
+        image_size: side of the input images in pixels; None for the size at which the weights were
+            trained, and for pixels, which have a fixed size.
+        precision: precision of the backbone's forward pass; may be `auto`.
+        variant: suffix that distinguishes several probes of one backbone, such as `64px` or
+            `96px-bf16`; None if there is only one.
     """
 
     study: str
@@ -68,22 +69,22 @@ class Baseline:
 
     @property
     def trial_id(self) -> str:
-        """The id that tables show."""
+        """Id of the baseline in tables, such as `b5-probe-resnet18`."""
         name = self.backbone if self.short_name is None else id_part(self.short_name)
         return "-".join(filter(None, (self.study, self.method, name, self.variant)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The whole sweep.
+    """The plan of a sweep.
 
     Attributes:
         studies: in ascending order of labels.
-        baselines: of all studies, in the order of the studies, as far as they are known beforehand;
-            see `probe_beside`.
+        baselines: baselines of all studies, in the order of the studies. Probes that depend on the
+            finalists are not among them; see `probe_beside`.
         num_test: images of the test split.
-        chance: share of the labels that a constant guess of the commonest class gets right there.
-        most_updates: optimizer updates if nothing is pruned, finalists included.
+        chance: accuracy on the test split of always guessing its commonest class.
+        most_updates: optimizer updates if nothing is pruned, those of finalists included.
     """
 
     studies: tuple[StudyPlan, ...]
@@ -94,7 +95,12 @@ class Plan:
 
 
 def _allowed(most: int, space: SearchSpace) -> str:
-    """The label budgets that these images and the validation leave, in words."""
+    """The allowed range of a per-class label budget, in words.
+
+    Args:
+        most: images of the largest class in the pool.
+        space: the search space; validation inside the budget needs `MIN_PER_CLASS` labels.
+    """
     least = 1 if space.validation.outside else MIN_PER_CLASS
     if most < least:
         return f"too few for any budget, which takes {least}"
@@ -105,12 +111,13 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
     """The plan of a sweep over these images.
 
     Args:
-        space: what is asked.
-        images: pool and test split.
+        space: the search space.
+        images: images of the pool and the test split.
         where: name of the search-space file, for messages.
 
     Raises:
-        SpaceError: the images cannot serve a label budget; every such problem is named.
+        SpaceError: the images do not suffice for a label budget, or none is in the test split; the
+            message lists every problem.
     """
     problems: list[str] = []
     studies = []
@@ -171,17 +178,17 @@ def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan
 
 
 def trials_per_study(space: SearchSpace) -> int:
-    """Trials of each label budget: as asked for, but no more than a grid has points."""
+    """Number of trials per label budget; a grid has at most one per point."""
     if space.sampler.every_combination:
         return min(space.trials, space.grid_size() or space.trials)
     return space.trials
 
 
 def baselines_of(space: SearchSpace, study: str) -> list[Baseline]:
-    """The baselines of one study that are known beforehand.
+    """The baselines of one study that are known before it starts.
 
-    They are pixels once, and a probe for each backbone and whatever its trials can see of an image
-    (of a wide range of image sizes, for its ends).
+    These are one baseline on pixels, and one probe per backbone and `inputs_of` it; an open range
+    of image sizes has a probe at each end.
     """
     found: list[Baseline] = []
     if Method.PIXELS in space.baselines:
@@ -197,14 +204,17 @@ def baselines_of(space: SearchSpace, study: str) -> list[Baseline]:
 
 
 def most_baselines(space: SearchSpace, study: str) -> int:
-    """The most baselines that a study comes to: those known, and one for each finalist's size."""
+    """Upper bound of a study's baselines: `baselines_of` it, and a late probe per finalist.
+
+    Finalists get late probes only if image sizes are open; see `sizes_are_open`.
+    """
     late = Method.PROBE in space.baselines and sizes_are_open(space)
     finalists = min(space.finalists.count, trials_per_study(space)) if late else 0
     return len(baselines_of(space, study)) + finalists
 
 
 def probe_beside(space: SearchSpace, study: str, trial: TrialSpec) -> Baseline | None:
-    """The probe that sees what a trial sees; None where the sweep has no probes."""
+    """The probe with the backbone, image size and precision of a trial; None without probes."""
     if Method.PROBE not in space.baselines:
         return None
     return _probe(study, trial.backbone, Inputs.of(trial), inputs_of(space))
@@ -213,13 +223,13 @@ def probe_beside(space: SearchSpace, study: str, trial: TrialSpec) -> Baseline |
 def _probe(
     study: str, backbone: str, inputs: Inputs, possible: Mapping[str, Sequence[Inputs]]
 ) -> Baseline:
-    """A probe, named after what differs within the sweep where its backbone has several inputs.
+    """A probe; if its backbone has several inputs, `variant` names those that differ in the sweep.
 
     Args:
         study: name of the study.
-        backbone: whose features are probed.
-        inputs: what it sees.
-        possible: of the sweep, by backbone.
+        backbone: the probed backbone.
+        inputs: image size and precision of the probe.
+        possible: `inputs_of` the search space.
     """
     variant = None
     if len(possible[backbone]) > 1:
@@ -242,7 +252,7 @@ def _probe(
 
 
 def largest_value(space: SearchSpace, key: str) -> int:
-    """The largest whole number that a key of `training:` may take, as an axis or fixed."""
+    """The largest value of an integer key of `training:`, whether fixed or an axis."""
     axis = space.axes.get(key)
     largest: list[Value] = []
     if axis is None or not axis.always_applies:

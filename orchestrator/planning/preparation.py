@@ -1,4 +1,4 @@
-"""What a sweep needs before it starts: its file, images, weights and plan, read and checked."""
+"""Preparation of a sweep: read and check its file, images and weights, and make its plan."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ from trainable.data.labelled_images import LabelledImages
 from trainable.errors import BackboneError, SpecError
 from trainable.spec.augmentation import Augmentation
 
-if TYPE_CHECKING:  # torch is imported when a sweep is prepared, not before its file was checked
+if TYPE_CHECKING:  # a file is checked without importing torch
     from trainable.cutting.boundaries import Boundary
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A sweep that could start: everything is read and checked, nothing is created.
+    """A sweep that is ready to start: everything is read and checked, nothing is created.
 
     Attributes:
-        space: what is asked; its paths are absolute, its objective is decided.
-        images: pool and test split; those that no trial can touch are unread.
-        notes: what to know beforehand, of the images above all.
-        plan: what will be done.
-        weights: by backbone.
-        graphs: by backbone and image size, for the processes of trials; see `Backbone`.
-        kept: what is kept of frozen computation on this machine.
+        space: the search space, its paths absolute and its objective decided.
+        images: images of the pool and the test split; those that no trial can use are not read.
+        notes: notes for the user, mostly about the images.
+        plan: the plan of the sweep.
+        weights: weights by backbone.
+        graphs: serialized graphs by backbone and image size in pixels, for the worker processes;
+            see `Backbone`.
+        kept: the boundaries that this machine's feature cache stores.
     """
 
     space: SearchSpace
@@ -54,29 +55,41 @@ class Prepared:
 def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
     """Read and check a search-space file, its images and its weights.
 
+    Args:
+        path: path of the file.
+        overrides: `KEY=VALUE` overrides of its keys; see `load_space`.
+
     Raises:
-        SpaceError: with every problem of the file.
+        SpaceError: the file or its images are invalid; the message lists every problem.
         UsageError: a backbone's weights are missing or damaged, or it cannot be cut.
     """
     return prepare_space(read_space(path, overrides), path=path)
 
 
 def read_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
-    """The search space that a file asks for, its paths absolute; nothing that it names is read.
+    """The search space of a file with absolute paths; images and weights are not read.
+
+    Args:
+        path: path of the file.
+        overrides: `KEY=VALUE` overrides of its keys; see `load_space`.
 
     Raises:
-        SpaceError: with every problem of the file.
-        UsageError: a transform cannot be made.
+        SpaceError: the file is invalid; the message lists every problem.
+        UsageError: a transform cannot be constructed.
     """
     return read_written_space(path, overrides).absolute()
 
 
 def read_written_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
-    """The search space of a file with its paths as they stand there, as a sweep's journal has them.
+    """The search space of a file with its paths unchanged, as a sweep's journal records them.
+
+    Args:
+        path: path of the file.
+        overrides: `KEY=VALUE` overrides of its keys; see `load_space`.
 
     Raises:
-        SpaceError: with every problem of the file.
-        UsageError: a transform cannot be made.
+        SpaceError: the file is invalid; the message lists every problem.
+        UsageError: a transform cannot be constructed.
     """
     space = load_space(path, overrides, registry=registry)
     if space.augment is not None:
@@ -93,12 +106,14 @@ def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Pre
     """Read and check the images and weights of a search space.
 
     Args:
-        space: what is asked.
-        path: of its file, for messages.
-        begun: whether a sweep of it is there already; it goes on, whichever of its trials fail.
+        space: the search space.
+        path: path of its file, for messages.
+        begun: whether the sweep is being resumed; then trials are not rehearsed, because it
+            continues even if some fail.
 
     Raises:
-        SpaceError: with every problem of the images, or of settings that no trial can run with.
+        SpaceError: the images are invalid, or trials cannot run with some settings; the message
+            lists every problem.
         UsageError: a backbone's weights are missing or damaged, or it cannot be cut.
     """
     dataset = _read_images(space, path)
@@ -147,7 +162,7 @@ def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Pre
 
 
 def _problems_of_ops(augmentation: Augmentation, *, smallest: int) -> list[str]:
-    """What keeps transforms from changing the smallest images that trials see, one a line."""
+    """The errors of the transforms on images of the smallest size, in pixels."""
     from trainable.modalities.image.views import try_ops
 
     try:
@@ -160,15 +175,16 @@ def _problems_of_ops(augmentation: Augmentation, *, smallest: int) -> list[str]:
 def read_data(
     path: Path, *, overrides: Sequence[str] = (), demand: Demand | None = None
 ) -> Dataset:
-    """The images of a search-space file as its sweep would read them.
+    """The images of a search-space file, read and checked as for its sweep.
 
     Args:
-        path: of the file.
-        overrides: of its keys; see `load_space`.
-        demand: what is drawn, where that is not what the sweep draws.
+        path: path of the file.
+        overrides: `KEY=VALUE` overrides of its keys; see `load_space`.
+        demand: the label draws to read images for; None for those of the sweep.
 
     Raises:
-        SpaceError: with every problem of the file or of its images.
+        SpaceError: the file or its images are invalid; the message lists every problem.
+        UsageError: a transform cannot be constructed.
     """
     return _read_images(read_space(path, overrides), path, demand)
 
@@ -184,10 +200,10 @@ def _read_images(space: SearchSpace, path: Path, demand: Demand | None = None) -
 
 
 def _cuts(space: SearchSpace, backbone: str, built: Backbone) -> dict[int, list[Boundary]]:
-    """The backbone's boundaries for every image size it may get.
+    """The backbone's boundaries by image size in pixels, for every planned image size.
 
     Raises:
-        BackboneError: with what every trial of it would fail with.
+        BackboneError: the backbone cannot be traced or cut at one of the sizes.
     """
     from trainable.cutting.boundaries import boundaries
 

@@ -1,4 +1,4 @@
-"""Whether the trials that a file asks for can run, found out before any of them starts."""
+"""Rehearsal of a search space's extreme trials, to find failing settings before the sweep."""
 
 from __future__ import annotations
 
@@ -14,19 +14,23 @@ from orchestrator.space.grid import combinations, condition_values, representati
 from trainable.errors import BackboneError, SpecError
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 
-if TYPE_CHECKING:  # torch is imported when a sweep is prepared, not before its file was checked
+if TYPE_CHECKING:  # a file is checked without importing torch
     from trainable.backbones import Backbone
 
 _DECISIVE = ("batch_size", "freeze_depth", "frozen_blocks")
-"""Axes at whose ends trials fail where any do."""
+"""Axes on which the trials at the ends fail if any trial fails."""
 
 
 def extreme_trials(space: SearchSpace, budget: LabelBudget) -> dict[str, list[TrialSpec]]:
-    """By backbone, trials among which are those that fail where any of the space do.
+    """The extreme trials by backbone: if any trial of the space fails, one of these fails.
 
-    They have the ends of batch sizes, of what is frozen and of image sizes (with the size next to
-    the smaller end, where not all are planned for), every block that learns and every mode of
-    BatchNorm, all as conditions allow. Of other axes they have one value.
+    They combine, as the axes' conditions allow: both ends of batch size, of freeze depth and of
+    frozen blocks; both ends of image size, and the second smallest size if the range is open;
+    every value of `train_blocks` and `batchnorm`. Every other axis has one value.
+
+    Args:
+        space: the search space.
+        budget: label budget of the trials.
     """
     named = condition_values(tuple(space.axes.values()))
     axes = [
@@ -53,14 +57,17 @@ def problems_of(
     plan: Plan,
     num_classes: int,
 ) -> list[str]:
-    """What keeps trials of one backbone from running, each problem headed by its key.
+    """The problems that keep trials of one backbone from running, each headed by its key.
+
+    Trials with equal image size, batch size and BatchNorm mode share one rehearsal: that of the
+    least frozen.
 
     Args:
-        trials: see `extreme_trials`.
-        built: their backbone.
-        space: that they are of.
-        plan: of the sweep.
-        num_classes: of its images.
+        trials: trials of one backbone; see `extreme_trials`.
+        built: the backbone.
+        space: the search space of the trials.
+        plan: plan of the sweep.
+        num_classes: classes of its images.
     """
     from trainable.training.rehearsal import rehearse
 
@@ -74,7 +81,7 @@ def problems_of(
             problems[f"search.{error} ({spec.backbone}). Ask less of it, in a case of its own"] = (
                 None
             )
-        except BackboneError as error:  # of a size that is not planned for: others were tried
+        except BackboneError as error:  # planned sizes were checked before; this one was not
             problems[
                 f"search.image_size: got a range with {spec.image_size} in it; {error}. Give a "
                 "list, or a step from one size that it takes to the next"
@@ -94,11 +101,16 @@ def problems_of(
 
 
 def _place(spec: TrialSpec, built: Backbone, num_train: int) -> tuple[tuple[object, ...], int]:
-    """What tells trials apart of which the least frozen is rehearsed for all; what is frozen.
+    """The rehearsal group of a trial, and the number of boundaries that it freezes.
+
+    Args:
+        spec: the trial.
+        built: its backbone.
+        num_train: largest number of training images.
 
     Raises:
-        SpecError: the backbone has not so many blocks.
-        BackboneError: it does not take images of this size.
+        SpecError: the backbone has fewer blocks than the trial freezes or trains.
+        BackboneError: the backbone cannot take images of this size.
     """
     from trainable.cutting.boundaries import boundaries
     from trainable.training.recipe import resolve_batch_size, resolve_batchnorm
@@ -114,7 +126,7 @@ def _place(spec: TrialSpec, built: Backbone, num_train: int) -> tuple[tuple[obje
 
 
 def _narrowed(axis: Axis, domain: Domain, named: dict[str, set[Value]]) -> Domain:
-    """The values of a domain that trials are tried with; those that conditions name are kept."""
+    """The values of a domain to rehearse, those that occur in conditions included."""
     patterns = named.get(axis.name, set())
     if axis.name == "image_size" and isinstance(domain, Range):
         sizes = planned_sizes(domain)
@@ -130,11 +142,11 @@ def _narrowed(axis: Axis, domain: Domain, named: dict[str, set[Value]]) -> Domai
 
 
 def _ends(domain: Domain, patterns: set[Value]) -> Iterator[Value]:
-    """Smallest and largest number of a domain, its words, and what conditions name of it."""
+    """Yield the ends of a domain's numbers, its words, and the values that conditions name."""
     if isinstance(domain, Range):
         yield domain.low
         if domain.low < 0 <= domain.high:
-            yield 0  # of blocks, -1 freezes all
+            yield 0  # the least frozen: -1 freezes all blocks
         yield domain.high
         yield from (value for pattern in patterns if (value := domain.find(pattern)) is not None)
         return

@@ -1,4 +1,4 @@
-"""Whether this machine, where no cluster is named, has what a trial is to get."""
+"""Check of the resources of a trial against this machine, for sweeps without a cluster."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from orchestrator.text import plural
 
 
 def problems_here(resources: ResourcesSection) -> list[str]:
-    """What trials are to get and this machine lacks, each headed by its key.
+    """The resources of a trial that this machine lacks, one problem per key of the file.
 
     Args:
-        resources: what a trial is to get.
+        resources: section `resources` of the search space.
     """
     problems = []
     processors = usable_processors()

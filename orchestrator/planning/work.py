@@ -1,6 +1,6 @@
-"""The pieces of work a sweep consists of, and the events an actor sends back while it does one.
+"""Work that the driver sends to actors, and the events that actors send back.
 
-Everything here is plain data that survives JSON: it is what crosses Ray.
+Everything here is plain data that survives a round trip through JSON, because it crosses Ray.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from enum import StrEnum
 from typing import Any
 
 START = 0
-"""Number of the report that comes before any update."""
+"""Number of the report before the first update."""
 
 
 class Kind(StrEnum):
-    """What is to be done."""
+    """The kind of a piece of work."""
 
     TRIAL = "trial"
     FINAL = "final"
@@ -23,7 +23,7 @@ class Kind(StrEnum):
 
 
 class State(StrEnum):
-    """The state of a trial, as tables show it."""
+    """The state of a trial in the tables."""
 
     RUNNING = "running"
     COMPLETE = "complete"
@@ -32,11 +32,12 @@ class State(StrEnum):
 
 
 class Failure(StrEnum):
-    """Why a trial ended early or failed, where there is one word for it.
+    """Known reasons why a trial ended early or failed.
 
-    Its loss diverged, the time of the sweep or its own was over, its process did not start, was
-    lost, did not move or ran the host out of memory (each after further attempts), or the GPU's
-    memory did not hold one image of it.
+    `NONFINITE`: the loss diverged. `TIME_LIMIT`, `TRIAL_TIME_LIMIT`: the time limit of the sweep or
+    of the trial was reached. `NOT_STARTED`, `WORKER_LOST`, `HUNG`, `HOST_OOM`: the process did not
+    start, was lost, sent no heartbeat, or was killed for lack of host memory, in every attempt.
+    `CUDA_OOM`: the GPU's memory does not suffice for one image.
     """
 
     NONFINITE = "nonfinite"
@@ -51,11 +52,11 @@ class Failure(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """How work ended that sent no last event.
+    """The loss of a process whose work sent no last event.
 
     Attributes:
-        failure: what happened, in one word.
-        reason: what Ray said of it last; empty where it said nothing.
+        failure: kind of the loss.
+        reason: last line of Ray's error message; empty if there is none.
     """
 
     failure: Failure
@@ -67,13 +68,13 @@ class Loss:
 
 @dataclass(frozen=True, kw_only=True)
 class Activity:
-    """What a running sweep is busy with, and what sharing frozen computation saved so far.
+    """Running work of a sweep, and the prefix computation that the feature cache has saved.
 
     Attributes:
-        busy: pieces of work that are out.
-        slots: that may be out at the same time.
-        asked_flops: of all prefix rows that settled work asked for.
-        computed_flops: of those that had to be computed.
+        busy: pieces of work that are running.
+        slots: pieces of work that may run at the same time.
+        asked_flops: FLOPs of all prefix rows that settled work requested.
+        computed_flops: FLOPs of those that were computed rather than read from the cache.
     """
 
     busy: int
@@ -83,7 +84,7 @@ class Activity:
 
     @property
     def saved_fraction(self) -> float | None:
-        """Share of the prefix work that was saved; None where none was asked for."""
+        """Fraction of the prefix FLOPs saved, in 0..1; None if none were requested."""
         return 1 - self.computed_flops / self.asked_flops if self.asked_flops else None
 
 
@@ -92,12 +93,12 @@ class Work:
     """One piece of work for one actor.
 
     Attributes:
-        kind: what is to be done.
-        study: the label budget's study.
-        trial_id: the trial it belongs to; a baseline has one of its own.
-        repeat: which draw of labels; 0 but for finals.
-        task: JSON values that say what to compute: a TrialSpec, or a baseline's settings.
-        attempt: which execution this is, from 0.
+        kind: kind of the work.
+        study: name of the label budget's study.
+        trial_id: id of its trial; a baseline has an id of its own.
+        repeat: number of the label draw; 0 except for finals.
+        task: JSON values that define the computation: a TrialSpec, or a baseline's settings.
+        attempt: number of this execution, from 0.
     """
 
     kind: Kind
@@ -109,30 +110,30 @@ class Work:
 
     @property
     def work_id(self) -> str:
-        """Unique within a sweep, and the same after a resume."""
+        """Id that is unique within the sweep and stable across a resume."""
         return f"{self.trial_id}/{self.repeat}" if self.kind is Kind.FINAL else self.trial_id
 
     def to_text(self) -> str:
-        """JSON that `from_text` reads."""
+        """JSON text for `from_text`."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_text(cls, text: str) -> Work:
-        """The work written by `to_text`."""
+        """The work that `to_text` wrote."""
         data = json.loads(text)
         return cls(**{**data, "kind": Kind(data["kind"])})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What an actor says after each step of its work.
+    """A message of an actor about its work.
 
     Attributes:
         run: host, device, times and memory so far; see `orchestrator.running.worker.worker`.
         report: a report of the trial, or None.
-        facts: what was resolved at set-up; with the first event of a trial only.
-        result: what a final or a baseline came to; with its last event only.
-        failure: None, a word of `Failure`, or the error's class and message.
+        facts: settings resolved at set-up; only in the first event of a trial.
+        result: result of a final or a baseline; only in its last event.
+        failure: None, a value of `Failure`, or the class and message of the error.
         done: whether this is the last event.
     """
 
@@ -144,10 +145,10 @@ class Event:
     done: bool = False
 
     def to_text(self) -> str:
-        """JSON that `from_text` reads."""
+        """JSON text for `from_text`."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_text(cls, text: str) -> Event:
-        """The event written by `to_text`."""
+        """The event that `to_text` wrote."""
         return cls(**json.loads(text))

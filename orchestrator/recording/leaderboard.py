@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orchestrator.methods import Method
 from orchestrator.recording.ranking import Standing
 from orchestrator.recording.scoring import Scores, score_finalists
 from orchestrator.recording.table_schemas import SCHEMAS
@@ -94,7 +95,7 @@ def own_probe(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Row 
     """
     for other in rows:
         same = (other["study"], other["backbone"]) == (row["study"], row["backbone"])
-        if same and other["method"] == "probe" and _sees_the_same(row, other):
+        if same and other["method"] == Method.PROBE and _sees_the_same(row, other):
             return dict(other)
     return None
 
@@ -121,10 +122,10 @@ def _study_rows(trials: Sequence[Row], scores: Mapping[str, Scores], metric: Met
     def by_standing(trial: Row) -> tuple[Any, ...]:
         return _standing(trial).key(metric)
 
-    tuned = _distinct((trial for trial in trials if trial["method"] == "finetune"), scores)
-    probes = [trial for trial in trials if trial["method"] == "probe"]
+    tuned = _distinct((trial for trial in trials if trial["method"] == Method.FINETUNE), scores)
+    probes = [trial for trial in trials if trial["method"] == Method.PROBE]
     ranked = sorted([*tuned, *probes], key=by_standing)
-    others = [trial for trial in trials if trial["method"] not in ("finetune", "probe")]
+    others = [trial for trial in trials if trial["method"] not in (Method.FINETUNE, Method.PROBE)]
     best = next((scores[t["trial_id"]] for t in ranked if t["trial_id"] in scores), None)
     ranks: Iterable[int | None] = [*range(1, len(ranked) + 1), *[None] * len(others)]
     return [
@@ -136,7 +137,7 @@ def _study_rows(trials: Sequence[Row], scores: Mapping[str, Scores], metric: Met
 def _standing(trial: Row) -> Standing:
     return Standing(
         objective=trial["val_objective"],
-        is_probe=trial["method"] == "probe",
+        is_probe=trial["method"] == Method.PROBE,
         loss=trial["val_loss"],
         trainable_params=trial["trainable_params"],
         lr=trial["lr"],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.methods import Method
 from orchestrator.planning.inputs import backbones
 from orchestrator.planning.plan import Plan, largest_value, trials_per_study
 from orchestrator.recording import user_attributes
@@ -152,7 +153,7 @@ def _measure_one(space: SearchSpace, name: str, study: optuna.Study) -> StudyPro
 
 def _baselines_before_0_2(space: SearchSpace) -> int:
     """Baselines of a study by version 0.1.0, which did not record their number."""
-    each = {"pixels": 1, "probe": len(backbones(space))}
+    each = {Method.PIXELS: 1, Method.PROBE: len(backbones(space))}
     return sum(each[method] for method in space.baselines)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.methods import Method
 from orchestrator.planning.work import START, State
 from orchestrator.recording import user_attributes
 from orchestrator.recording.array_text import from_text
@@ -93,7 +94,7 @@ class StudyRows:
             **self._common(run),
             "trial_id": user_attributes.trial_id(self._study, trial.number),
             "state": _STATES[trial.state].value,
-            "method": "finetune",
+            "method": Method.FINETUNE.value,
             "backbone": user_attributes.shown_backbone(self._about, spec.get("backbone")),
             "freeze_depth": _freeze_depth(spec, facts),
             "lr": spec.get("lr"),

@@ -1,1 +1,1 @@
-"""Running sweeps: launch and resume, the broker, the workers, Ray Tune."""
+"""The run of a sweep: launch and resume, the broker, the workers, Ray Tune."""

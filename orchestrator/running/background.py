@@ -1,4 +1,4 @@
-"""Work that a thread does while the main thread does something else."""
+"""A function call in a background thread."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ _NAME = "sft-sweep meanwhile"
 
 
 class BackgroundCall(Generic[_Result]):
-    """Begins work in a thread of its own, which must create no processes and handle no signals.
+    """Calls a function in a daemon thread at once.
 
-    Nothing waits for the thread where its result is not wanted any more; see `unfinished`.
+    The thread is not joined: if the result is not read, the process may end before it; see
+    `unfinished`.
 
     Args:
-        work: what to do.
+        work: the function; it must not start processes or install signal handlers.
     """
 
     def __init__(self, work: Callable[[], _Result]) -> None:
@@ -26,10 +27,10 @@ class BackgroundCall(Generic[_Result]):
         threading.Thread(target=self._run, name=_NAME, daemon=True).start()
 
     def result(self) -> _Result:
-        """What the work came to, once it is done; raises what it raised. Ctrl-C ends the waiting.
+        """Wait for the function and return its result. Ctrl-C interrupts the wait.
 
         Raises:
-            BaseException: whatever the work raised.
+            BaseException: the exception that the function raised.
         """
         return self._future.result()
 
@@ -41,5 +42,5 @@ class BackgroundCall(Generic[_Result]):
 
 
 def unfinished() -> bool:
-    """Whether a thread is still at such work, although nothing waits for it."""
+    """Whether a thread of a `BackgroundCall` is still running."""
     return any(thread.name == _NAME for thread in threading.enumerate())

@@ -1,4 +1,4 @@
-"""What a cluster says of itself, as plain data, and where Ray keeps what belongs to a user."""
+"""Facts about a cluster as plain data, and the paths of Ray's per-user files; no Ray import."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from trainable.atomic_files import unwritable
 
 TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"  # noqa: S105 - the name of a variable
 SESSIONS = "RAY_TMPDIR"
-"""Ray's environment variables."""
+"""Ray's environment variables for the token file and for the folder of its sessions."""
 
 MOST_SOCKET_BYTES = 107 if sys.platform == "linux" else 103
-"""Bytes that the path of a socket may have."""
+"""The operating system's limit for the path of a Unix socket."""
 
 _SOCKET = "ray/session_0000-00-00_00-00-00_000000_0000000/sockets/plasma_store"
-"""The longest path that Ray makes below the folder of its sessions."""
+"""The longest socket path of Ray below the folder of its sessions."""
 
 
 def home() -> Path:
-    """The user's home, without which Ray cannot even be imported.
+    """The home directory of the user, without which Ray cannot be imported.
 
     Raises:
-        StorageError: nobody knows it, as in a container that runs as a user of its own number.
+        StorageError: it is unknown, as in a container that runs under an arbitrary user id.
     """
     try:
         return Path.home()
@@ -38,22 +38,22 @@ def home() -> Path:
 
 
 def token_file() -> Path:
-    """Where this user's token lies.
+    """The file of this user's Ray token; it may not exist.
 
     Raises:
-        StorageError: nobody knows the user's home.
+        StorageError: the user's home is unknown.
     """
     given = os.environ.get(TOKEN_PATH)
     return Path(given) if given else home() / ".ray" / "auth_token"
 
 
 def sessions_folder() -> Path:
-    """Where Ray keeps sockets and logs of the clusters that it starts."""
+    """The folder of sockets and logs of clusters that start on this machine."""
     return Path(os.environ.get(SESSIONS) or tempfile.gettempdir()).absolute()
 
 
 def socket_bytes(folder: Path) -> int:
-    """How long the path of a socket gets in a folder of sessions; see `MOST_SOCKET_BYTES`."""
+    """Bytes of Ray's longest socket path if its sessions lie in `folder`."""
     return len(os.fsencode(folder / _SOCKET))
 
 
@@ -85,15 +85,15 @@ def check_sessions() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeFacts:
-    """One node.
+    """Facts about one node of a cluster.
 
     Attributes:
-        name: its address.
-        cpus: for trials.
-        gpus: for trials.
-        object_store_bytes: of its share of the object store.
-        versions: of Python and packages; none where it did not answer.
-        problem: why trials cannot run there, or None where a process there reached this program.
+        name: IP address of the node.
+        cpus: CPUs for trials.
+        gpus: GPUs for trials.
+        object_store_bytes: capacity of its object store.
+        versions: versions by package, `python` included; empty if the node did not answer.
+        problem: reason why trials cannot run there; None if a process there reached the driver.
     """
 
     name: str
@@ -106,12 +106,12 @@ class NodeFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterFacts:
-    """A cluster.
+    """Facts about a cluster.
 
     Attributes:
-        address: of its head.
-        openness: what to warn of where it lets everybody in, or None.
-        nodes: those that are alive.
+        address: `host:port` of its head.
+        openness: warning if the cluster asks for no token, else None.
+        nodes: nodes that are alive.
     """
 
     address: str

@@ -1,4 +1,4 @@
-"""Doing the work that a sweep's journal lacks: broker, Tune, tables, log, signals, head watch."""
+"""Execution of a sweep's missing work: broker, Tune, tables, log, signals and head watch."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ from orchestrator.running.worker.checkpoints import CheckpointFolder
 from orchestrator.signals import stopping_on_signals
 from orchestrator.throttle import Throttled
 
-if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked at
+if TYPE_CHECKING:  # reading a sweep does not import ray
     from orchestrator.running.ray_tune.capacity import Capacity
     from orchestrator.running.ray_tune.object_store import SharedObjects
 
 TABLES_EVERY_S = 5.0
-"""Shortest time between two writings of the tables while a sweep runs, in seconds."""
+"""Shortest time between two writes of the tables while a sweep runs, in seconds."""
 
 _log = logging.getLogger("sft_sweep")
 
 
 class View(Protocol):
-    """Shows how far a sweep is."""
+    """Shows the progress of a running sweep."""
 
     def __call__(self, plan: Plan, progress: Sequence[StudyProgress], activity: Activity) -> None:
-        """Show the present state; called every half second, less often amid thousands of trials."""
+        """Show the current state; called every 0.5 s, less often with thousands of trials."""
 
     def tell(self, message: str) -> None:
         """Show a message at once."""
 
     def stopping(self) -> None:
-        """Say that the end was asked for; called amid anything, by a signal handler."""
+        """Say that the sweep is stopping; called inside a signal handler."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How the execution of a sweep came to its end.
+    """The end of a sweep's execution.
 
     Attributes:
         signal: the signal that ended it early, or None.
-        seconds: time spent in the broker.
+        seconds: time spent in calls of the broker.
     """
 
     signal: int | None
@@ -64,14 +64,14 @@ class Ended:
 
 
 class SweepExecution:
-    """All the work that a sweep's journal lacks, done on a cluster.
+    """One execution of the work that a sweep's journal lacks, on a running cluster.
 
     Args:
         run: directory of the sweep.
-        prepared: what it was planned with.
-        journal: of the sweep, open for writing.
-        capacity: how much fits on the cluster at once.
-        view: shows how far the sweep is.
+        prepared: the prepared sweep.
+        journal: journal of the sweep, open for writing.
+        capacity: slots of the cluster.
+        view: shows the progress of the sweep.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class SweepExecution:
         self._resume = f"What has finished is kept; go on with: sft-sweep resume {run.argument}"
 
     def execute(self) -> Ended:
-        """Do the work and write the tables.
+        """Do the missing work and write the tables.
 
         Raises:
-            StorageError: something cannot be written, no process for work can start, or the head
-                of the cluster was lost.
+            StorageError: a file cannot be written, the journal is invalid, no worker process can
+                start, or the head of the cluster was lost.
         """
         with (
             logging_to(self._run.log),
@@ -123,21 +123,21 @@ class SweepExecution:
             return Ended(signal=caught[0] if caught else None, seconds=broker.seconds)
 
     def _stop(self) -> None:
-        """End the sweep cleanly; called by a signal handler."""
+        """Request a clean end of the sweep; called inside a signal handler."""
         self._stopper.request_stop()
         self._view.stopping()
 
     def _watching_head(self) -> AbstractContextManager[None]:
-        """Within the block, a head that does not answer any more ends the sweep."""
+        """A context in which the loss of the cluster's head ends the sweep."""
         from orchestrator.running.ray_tune.head_watch import watching_head
 
         lost = StorageError(f"the head of the Ray cluster does not answer any more. {self._resume}")
         return watching_head(
-            lost=lambda: self._stopper.fail(lost), stuck=lambda: _leave(self._run, lost)
+            lost=lambda: self._stopper.fail(lost), stuck=lambda: _exit_without_head(self._run, lost)
         )
 
     def _share(self) -> tuple[Any, SharedObjects]:
-        """The actor that keeps checkpoints, and what every trial process reads."""
+        """Start the checkpoint actor, and put what workers read into the object store."""
         from orchestrator.running.ray_tune.checkpoint_actor import start_checkpoint_actor
         from orchestrator.running.ray_tune.object_store import put_objects
 
@@ -153,7 +153,7 @@ class SweepExecution:
         return checkpoint_actor, shared
 
     def _pack_gpus(self, shared: SharedObjects) -> None:
-        """Measure how many trials fit on a GPU, where the file leaves that open."""
+        """Measure the number of trials per GPU, if the file does not set it."""
         from orchestrator.running.ray_tune.gpu_packing import pack_gpu
 
         if self._capacity.shares_gpus:
@@ -165,10 +165,10 @@ class SweepExecution:
             )
 
     def _open_broker(self, slots: int) -> tuple[Broker, Projection]:
-        """The broker of the sweep, and the tables made of its studies.
+        """Open the broker on the journal, and the projection of its studies to tables.
 
         Raises:
-            StorageError: the journal holds what no sweep writes.
+            StorageError: the journal has contents that no sweep writes.
         """
         hours = self._space.limits.hours
         with reading_contents(self._run.journal):
@@ -181,7 +181,7 @@ class SweepExecution:
                 deadline=None if hours is None else self._start + hours * 3600,
             )
             projection = Projection(self._run.sweep_id, broker.studies)
-            projection.tables()  # what is odd comes up now, and not amid trials
+            projection.tables()  # finds invalid contents before the first trial runs
         return broker, projection
 
     def _log_start(self, slots: int) -> None:
@@ -199,10 +199,10 @@ class SweepExecution:
         checkpoint_actor: Any,
         shared: SharedObjects,
     ) -> None:
-        """Run Tune until the broker has no work left; the tables follow, and the view.
+        """Run Tune until the broker has no work left; update the view and tables meanwhile.
 
         Raises:
-            StorageError: the tables cannot be written, or no process for work can start.
+            StorageError: the tables cannot be written, or no worker process can start.
         """
         from orchestrator.running.ray_tune.actor import FineTuneActor
         from orchestrator.running.ray_tune.attempts import Attempts, NotStartedError
@@ -238,8 +238,8 @@ class SweepExecution:
         show()
 
 
-def _leave(run: Run, lost: StorageError) -> None:
-    """End the process from another thread than the one that waits for the head in vain."""
+def _exit_without_head(run: Run, lost: StorageError) -> None:
+    """Write the tables and end the process, from a thread: the main thread waits for the head."""
     try:
         rebuild(run.path, run.sweep_id)
     finally:

@@ -1,4 +1,4 @@
-"""The use cases: launch a sweep, and take one up again."""
+"""The use cases of running: launch a sweep, and resume one."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked a
 
 @dataclass(frozen=True, kw_only=True)
 class EndedSweep:
-    """A sweep on which this process has nothing more to do.
+    """A launched or resumed sweep that has ended in this process.
 
     Attributes:
-        run: its directory.
-        images: what it trained on; None if it was finished before, and nothing was read.
+        run: directory of the sweep.
+        images: images of the sweep; None if it had finished before and nothing was read.
         signal: the signal that ended it early, or None.
-        start: when the launch or resume began, in seconds of `time.monotonic`.
+        start: start of the launch or resume, in seconds of `time.monotonic`.
     """
 
     run: Run
@@ -63,7 +63,7 @@ class EndedSweep:
 
     @property
     def duration_s(self) -> float:
-        """Wall-clock time since the launch or resume began."""
+        """Wall-clock seconds since the launch or resume began."""
         return time.monotonic() - self.start
 
 
@@ -76,27 +76,31 @@ def launch(
     address: str,
     viewing: Callable[[Prepared], AbstractContextManager[View]],
 ) -> Iterator[EndedSweep]:
-    """Run a sweep in a new directory under `root`, or one that is copied there.
+    """Run a sweep in a new directory under `root`; a store gets a copy of the directory.
 
-    What the block writes into the directory belongs to the sweep: it is copied with it.
+    Files that the block writes into the directory are copied to the store as well.
 
     Args:
-        space: what is asked.
-        preparing: reads and checks what it names, in a thread while the cluster starts.
-        root: where the directory is made.
-        address: of the cluster.
-        viewing: opens what shows how far the sweep is, once everything is read and checked.
+        space: the search space.
+        preparing: reads and checks the space's images and weights; it runs in a thread while the
+            cluster starts, unless the space names user code.
+        root: folder or store in which the directory is made.
+        address: address of the cluster, or `local`.
+        viewing: opens the view of the sweep's progress, after `preparing` has returned.
+
+    Yields:
+        The ended sweep.
 
     Raises:
-        SpaceError, UsageError: what `preparing` raises; or the directory cannot be made there.
-        StorageError: no cluster, no room, or a store that fails before the first trial or at the
-            end.
+        SpaceError, UsageError: see `prepare_space`; or the directory cannot be made in `root`.
+        StorageError: the cluster is unavailable or too small, a file cannot be written, or the
+            store fails before the first trial or at the end.
     """
     check_root(root)
     start = time.monotonic()
-    # Before the directory is made: without a cluster there is no sweep.
+    # The cluster comes first: if there is none, no directory is left behind.
     with ExitStack() as stack:
-        with _ready(space, preparing, address) as (prepared, capacity):
+        with _prepared_on_cluster(space, preparing, address) as (prepared, capacity):
             view = stack.enter_context(viewing(prepared))
             run, opened = begin(root, prepared)
             with closing(opened) as journal:
@@ -108,12 +112,17 @@ def launch(
 
 
 def begin(root: Path | Place, prepared: Prepared) -> tuple[Run, SweepJournal]:
-    """The directory of a new sweep with all that `resume` needs, and its journal, locked.
+    """Create the directory of a new sweep, complete for `resume`, and open its journal.
 
-    The manifest comes last: a directory without one is no sweep.
+    The journal is locked by this process. The manifest is written last: a directory without one is
+    no sweep.
+
+    Args:
+        root: folder or store in which the directory is made.
+        prepared: the sweep.
 
     Raises:
-        StorageError: something cannot be written.
+        StorageError: a file cannot be written.
     """
     run = create_run(root, prepared.space.name, now=datetime.now(tz=UTC))
     text = yaml.safe_dump(prepared.space.to_json(), sort_keys=False, allow_unicode=True)
@@ -131,22 +140,26 @@ def begin(root: Path | Place, prepared: Prepared) -> tuple[Run, SweepJournal]:
 def resume(
     run: Run, *, address: str, view: View, accept_changes: bool = False
 ) -> Iterator[EndedSweep]:
-    """Do what is missing of a sweep: trials cut short, trials not yet tried, finalists.
+    """Do the missing work of a sweep: interrupted trials, trials not yet tried, finalists.
 
-    Nothing is done to a finished sweep. What the block writes into the directory is copied with it.
+    A finished sweep is left as it is. Files that the block writes into the directory are copied to
+    the store of the sweep, if it has one.
 
     Args:
         run: the sweep.
-        address: of the cluster.
-        view: shows how far it is.
-        accept_changes: go on although versions of packages differ from those it ran with last.
+        address: address of the cluster, or `local`.
+        view: shows the progress of the sweep.
+        accept_changes: continue although versions of packages differ from those of the last run.
+
+    Yields:
+        The ended sweep.
 
     Raises:
-        UsageError: another process runs the sweep; or its results would rest on something else
-            than those that are there: another space, other images, weights or versions; or another
-            minor version of this program began it, which `accept_changes` does not change.
-        StorageError: no cluster, no room, or a store that fails before the first trial or at the
-            end.
+        UsageError: another process runs the sweep; the space, images, weights or package versions
+            differ from those of the existing results; or another minor version of this program ran
+            it last, which `accept_changes` does not override.
+        StorageError: the cluster is unavailable or too small, a file cannot be written, or the
+            store fails before the first trial or at the end.
     """
     start = time.monotonic()
     manifest = run.read_manifest()
@@ -158,19 +171,19 @@ def resume(
         if finished:
             yield EndedSweep(run=run, images=None, signal=None, start=start)
             return
-        prepared, ended = _go_on(
+        prepared, ended = _continue(
             run, manifest, address=address, view=view, accept_changes=accept_changes
         )
         yield _ended(run, prepared, ended, start)
 
 
-def _go_on(
+def _continue(
     run: Run, manifest: dict[str, Any], *, address: str, view: View, accept_changes: bool
 ) -> tuple[Prepared, Ended]:
     with closing(SweepJournal(run.journal)) as journal:
         check_versions(run, manifest, accept=accept_changes)
         space = read_written_space(run.space)
-        with _ready(
+        with _prepared_on_cluster(
             space, lambda: prepare_space(space, path=run.space, begun=True), address
         ) as ready:
             prepared, capacity = ready
@@ -191,36 +204,36 @@ def _ended(run: Run, prepared: Prepared, ended: Ended, start: float) -> EndedSwe
 
 
 @contextmanager
-def _ready(
+def _prepared_on_cluster(
     space: SearchSpace, preparing: Callable[[], Prepared], address: str
 ) -> Iterator[tuple[Prepared, Capacity]]:
-    """Everything read and checked, and a cluster with how much fits on it.
+    """Yield the prepared sweep and the capacity of its cluster.
 
-    Reading goes on in a thread while the cluster starts, and while that is imported of Tune which
-    does not import torch as the thread does. The cluster starts in the main thread: its processes
-    die with the thread that made them. The user's own code runs in the main thread, too, and before
-    the cluster starts, which gets its modules.
+    `preparing` runs in a thread while the cluster starts and while the torch-free parts of Tune are
+    imported. The cluster starts in the main thread, because its processes die with the thread that
+    started them. User code is imported in the main thread and before the cluster starts, because
+    its modules are sent to the nodes.
     """
     if space.custom:
         prepared = preparing()
-        with _room(space, address) as capacity:
+        with _cluster_with_capacity(space, address) as capacity:
             yield prepared, capacity
         return
     with ExitStack() as stack:
         with interrupted_between_imports():
             reading = BackgroundCall(preparing)
             try:
-                capacity = stack.enter_context(_room(space, address))
+                capacity = stack.enter_context(_cluster_with_capacity(space, address))
             except SweepError:
-                reading.result()  # what is wrong with the data is told first, cluster or not
+                reading.result()  # a data error takes precedence over a cluster error
                 raise
             importlib.import_module("orchestrator.running.ray_tune.algorithms")
         yield reading.result(), capacity
 
 
 @contextmanager
-def _room(space: SearchSpace, address: str) -> Iterator[Capacity]:
-    """A cluster, and how much fits on it."""
+def _cluster_with_capacity(space: SearchSpace, address: str) -> Iterator[Capacity]:
+    """Start or join a cluster, check its nodes, and yield its capacity."""
     from orchestrator.running.ray_tune.capacity import capacity
     from orchestrator.running.ray_tune.cluster import LOCAL, cluster
     from orchestrator.running.ray_tune.nodes import check_nodes
@@ -236,6 +249,6 @@ def _room(space: SearchSpace, address: str) -> Iterator[Capacity]:
 
 
 def _shipped(space: SearchSpace) -> list[ModuleType]:
-    """The user's own code that the processes of trials need."""
+    """The modules of user code that worker processes import."""
     found = (module for backbone in space.custom.values() for module in shipped_modules(backbone))
     return list(dict.fromkeys(found))

@@ -1,4 +1,4 @@
-"""The log file of a sweep, which ends nothing when it cannot be written."""
+"""The log file of a sweep; a failed write of it never ends the sweep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ _log = logging.getLogger("sft_sweep")
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Let the messages of this program go to a file, too."""
+    """Write this program's log messages to a file within the block.
+
+    Args:
+        path: file to append to; created with the first message.
+    """
     handler = _LogFile(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     _log.addHandler(handler)
@@ -26,20 +30,21 @@ def logging_to(path: Path) -> Iterator[None]:
 
 
 class _LogFile(logging.FileHandler):
-    """Passes over what there is no room for, where Python's own prints a traceback of itself.
+    """A file handler that drops messages that it cannot write.
 
-    The journal lies beside it: a disk that is full is told of by what may not be passed over.
+    Python's own handler prints a traceback instead. A full disk is not hidden: the journal lies on
+    the same disk, and its write error ends the sweep.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a message, where that is possible."""
+        """Write a message; drop it if that fails."""
         with contextlib.suppress(OSError):  # the file is opened by the first message
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Say nothing."""
+        """Print nothing."""
 
     def close(self) -> None:
-        """Let go of the file; what is still in memory then tries to get into it once more."""
+        """Close the file; the final flush of its buffer may fail."""
         with contextlib.suppress(OSError):
             super().close()

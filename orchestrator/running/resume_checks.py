@@ -1,4 +1,4 @@
-"""Whether a sweep may go on: what its results rest on, as it began and as it is now."""
+"""Checks that a resumed sweep has the space, data, weights and versions it began with."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from orchestrator.text import plain
 from trainable.data.labelled_images import LabelledImages, Split
 
 PROGRAM = "sft-sweep"
-"""The distribution that this program is."""
+"""The distribution name of this program."""
 
 VERSIONED = (PROGRAM, "torch", "torchvision", "timm", "numpy", "pillow", "optuna")
-"""Packages whose versions may change results."""
+"""Packages whose versions can change results."""
 
 MOST_TOLD = 10
-"""Differences that a message names."""
+"""Differences listed in a message."""
 
 
 def provenance(prepared: Prepared) -> dict[str, Any]:
-    """What a sweep's results rest on, in JSON values for its manifest."""
+    """The provenance of a sweep's results, as JSON values for its manifest.
+
+    It holds fingerprints of the search space and the images, digests of the weights, and versions.
+    """
     return {
         "space_hash": prepared.space.fingerprint(),
         "space": prepared.space.meaning(),
@@ -40,17 +43,21 @@ def provenance(prepared: Prepared) -> dict[str, Any]:
 
 
 def result_versions() -> dict[str, str | None]:
-    """The versions in use of what may change results; None where a package is not installed."""
+    """Installed versions of `VERSIONED`; None for a package that is not installed."""
     return {name: _version(name) for name in VERSIONED}
 
 
 def check_release(run: Run, manifest: Mapping[str, Any]) -> None:
-    """Make sure that a sweep is not continued by another minor version of this program.
+    """Check that the sweep last ran with the same minor version of this program.
 
-    Between those what a sweep computes and how it answers may change, so that nobody can accept it.
+    Results and ranking may change between minor versions, so `--accept-changes` does not apply.
+
+    Args:
+        run: the sweep.
+        manifest: its manifest.
 
     Raises:
-        UsageError: the one it ran with last was another; the message says what is still possible.
+        UsageError: the minor versions differ; the message says what is still possible.
     """
     before, now = manifest.get("tool_version"), result_versions()[PROGRAM]
     if before is None or now is None or _minor(str(before)) == _minor(now):
@@ -66,20 +73,30 @@ def check_release(run: Run, manifest: Mapping[str, Any]) -> None:
 
 
 def check_space(run: Run, manifest: Mapping[str, Any], space: SearchSpace) -> None:
-    """Make sure that the search space is the one that a sweep began with.
+    """Check that the search space is the one that the sweep began with.
+
+    Args:
+        run: the sweep.
+        manifest: its manifest.
+        space: the search space in its directory.
 
     Raises:
-        UsageError: it is another one; the message says where they differ.
+        UsageError: the spaces differ; the message lists the differences.
     """
     if manifest.get("space_hash") != space.fingerprint():
         raise _refusal(run.space, differences(manifest.get("space"), space.meaning()))
 
 
 def check_versions(run: Run, manifest: Mapping[str, Any], *, accept: bool) -> None:
-    """Make sure that a sweep goes on under the versions that it ran with last.
+    """Check that the sweep last ran with the installed versions of `VERSIONED`.
+
+    Args:
+        run: the sweep.
+        manifest: its manifest.
+        accept: whether differences are accepted.
 
     Raises:
-        UsageError: some differ, and that is not accepted.
+        UsageError: versions differ and that is not accepted.
     """
     found = differences(manifest.get("result_versions"), result_versions())
     if found and not accept:
@@ -87,26 +104,32 @@ def check_versions(run: Run, manifest: Mapping[str, Any], *, accept: bool) -> No
 
 
 def check_data(run: Run, manifest: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Make sure that images and weights are those that a sweep began with.
+    """Check that images and weights are those that the sweep began with.
 
     Args:
         run: the sweep.
-        manifest: what it began with.
-        now: its `provenance` as they are now.
+        manifest: its manifest.
+        now: the current `provenance`.
 
     Raises:
-        UsageError: they are others; the message says where they differ.
+        UsageError: images or weights differ; the message lists the differences.
     """
     found = list(differences(manifest.get("weights"), now["weights"], "weights"))
     if manifest.get("dataset_fingerprint") != now["dataset_fingerprint"]:
-        told = differences(manifest.get("images"), now["images"], "images")
-        found += told or ["images: some have other contents, labels or places in the splits"]
+        lines = differences(manifest.get("images"), now["images"], "images")
+        found += lines or ["images: some have other contents, labels or places in the splits"]
     if found:
         raise _refusal(run.path, found)
 
 
 def differences(before: object, now: object, path: str = "") -> list[str]:
-    """Where two JSON values differ, one line each: `search.lr.high: was 0.03, is 0.1`."""
+    """The differences of two JSON values, one line each: `search.lr.high: was 0.03, is 0.1`.
+
+    Args:
+        before: the earlier value.
+        now: the current value.
+        path: dotted key of the two values, the prefix of each line.
+    """
     return list(_differences(before, now, path))
 
 
@@ -116,28 +139,28 @@ def _differences(before: object, now: object, path: str) -> Iterator[str]:
             inner = f"{path}.{key}" if path else str(key)
             yield from _differences(before.get(key), now.get(key), inner)
     elif before != now:
-        yield f"{path or 'all'}: was {_told(before)}, is {_told(now)}"
+        yield f"{path or 'all'}: was {_shown(before)}, is {_shown(now)}"
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     text = "not there" if value is None else plain(str(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _refusal(what: object, found: Iterable[str], *, advice: str = "") -> UsageError:
-    lines = list(found)
-    told = lines[:MOST_TOLD]
-    if len(lines) > len(told):
-        told.append(f"and {len(lines) - len(told)} more")
+    all_lines = list(found)
+    lines = all_lines[:MOST_TOLD]
+    if len(all_lines) > len(lines):
+        lines.append(f"and {len(all_lines) - len(lines)} more")
     return UsageError(
-        "\n  ".join([f"{what}: not as when the sweep began or ran last:", *told])
+        "\n  ".join([f"{what}: not as when the sweep began or ran last:", *lines])
         + "\nFinished trials would not compare with new ones. Make it as it was, start a new sweep "
         + ("with: sft-sweep launch" + (f", {advice}" if advice else ""))
     )
 
 
 def _describe(images: LabelledImages) -> dict[str, Any]:
-    """Counts by split and class, and the range of 16-bit pictures where it has one of its own."""
+    """Image counts by split and class, and the value range of 16-bit images if one is set."""
     counts: dict[str, Any] = {
         split.name.lower(): {
             name: int(np.count_nonzero((images.split == split) & (images.labels == label)))
@@ -151,7 +174,7 @@ def _describe(images: LabelledImages) -> dict[str, Any]:
 
 
 def _minor(version: str) -> tuple[int, ...] | str:
-    """Major and minor number; the text itself where it has none."""
+    """(major, minor) of a version; the text itself if it is no valid version."""
     try:
         return Version(version).release[:2]
     except InvalidVersion:

@@ -1,1 +1,1 @@
-"""Intervals and test sets: pure functions of scores."""
+"""Confidence intervals and test-set statistics; pure functions of scores."""

@@ -1,19 +1,19 @@
 """Confidence intervals for test scores that vary with the draw of labels and with the test images.
 
 A test score is a mean over R repeats (fresh draws of the labelled subset), each scored on the same
-N test images. Another draw and other images would both have given another score, so both count:
-with repeat means a_r and image means b_i the variance of the score is taken as
+N test images. The score varies with the draw and with the test images, so both count: with repeat
+means a_r and image means b_i the variance of the score is estimated as
 
     s2(a_1 .. a_R) / R + s2(b_1 .. b_N) / N
 
-This is the two-way clustered variance without the correction term that is subtracted for what
-varies in single cells (Cameron, Gelbach and Miller 2011, J. Business & Economic Statistics 29:238;
-for crossed random effects Owen 2007, Annals of Applied Statistics 1:386): a little too large,
+This is the two-way clustered variance without the term that is subtracted for the variance of
+single cells (Cameron, Gelbach and Miller 2011, J. Business & Economic Statistics 29:238; for
+crossed random effects Owen 2007, Annals of Applied Statistics 1:386). It is slightly too large and
 never negative. Degrees of freedom follow Satterthwaite (1946, Biometrics Bulletin 2:110).
 
 The means are those of leave-one-image-out pseudo-values (Tukey 1958, Annals of Mathematical
-Statistics 29:614). Of a mean over images they are the values themselves; of a mean over classes
-(balanced accuracy) they weigh an image by how few its class has.
+Statistics 29:614). For a mean over images the pseudo-values are the values themselves; for a mean
+over classes (balanced accuracy) an image weighs more the fewer images its class has.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
-"""Share of intervals that are to hold the truth."""
+"""Nominal coverage of the intervals."""
 
 _QUANTILE = (1 + CONFIDENCE) / 2
 _Z2 = NormalDist().inv_cdf(_QUANTILE) ** 2
 _NO_VARIANCE = 1e-24
-"""Variances up to this are rounding errors of equal means."""
+"""Variances up to this are rounding errors and count as zero."""
 
 _ROUNDING = 1e-9
-"""Values outside their range by less are within it."""
+"""Tolerance for values outside their range."""
 
 
 class Scale(Enum):
-    """What values a score can take, as a pair of the lowest and the highest."""
+    """The range of a score: (lowest, highest) value."""
 
     SHARE = (0.0, 1.0)
     LOSS = (0.0, math.inf)
 
     @property
     def width(self) -> float:
-        """Of the range."""
+        """Highest minus lowest value."""
         low, high = self.value
         return high - low
 
 
 class Interval(NamedTuple):
-    """A mean and the two ends of its confidence interval."""
+    """A mean and the ends of its confidence interval."""
 
     mean: float
     low: float
@@ -60,12 +60,12 @@ class Interval(NamedTuple):
 
     @property
     def holds_zero(self) -> bool:
-        """Whether the mean cannot be told apart from zero."""
+        """Whether zero lies in the interval."""
         return self.low <= 0 <= self.high
 
     @property
     def negated(self) -> Interval:
-        """The same of the opposite difference."""
+        """The interval of the opposite difference."""
         return Interval(-self.mean, -self.high, -self.low)
 
 
@@ -75,26 +75,27 @@ def score_interval(
     classes: NDArray[np.int64] | None = None,
     scale: Scale = Scale.SHARE,
 ) -> Interval:
-    """A score with its interval over fresh draws of labels and fresh test images.
+    """The mean score with its confidence interval over new label draws and new test images.
 
-    Of a share it is symmetric on the logit scale (Brown, Cai and DasGupta 2001, Statistical Science
-    16:101), of a loss on the log scale, which keeps it inside the range. The plain t interval is
-    blind to the skew near an end: with five widely spread repeats it held a true accuracy near 1
-    in as few as 89 of 100 simulated sweeps, and a true log loss in as few as 90.
+    The interval of a fraction is symmetric on the logit scale (Brown, Cai and DasGupta 2001,
+    Statistical Science 16:101), that of a loss on the log scale; both stay inside the range. The
+    plain t interval ignores the skew near the end of the range: with five widely spread repeats it
+    covered a true accuracy near 1 in as few as 89 of 100 simulated sweeps, and a true log loss in
+    as few as 90.
 
-    With one repeat the spread over draws is unknown and left out: the interval then holds for that
-    one draw alone. With one image the spread over images is left out alike.
+    With one repeat the variance over draws is unknown and left out: the interval then holds for
+    that draw alone. With one image the variance over images is left out likewise.
 
     Args:
         values: (R, N) per repeat and test image, such as 0 (wrong) and 1 (right).
-        classes: (N,) class ids of the images, for a mean over classes of each one's share; None for
+        classes: (N,) int64 class ids for a mean over the class means (balanced accuracy); None for
             the mean over images.
-        scale: what values there can be.
+        scale: range of the values.
 
     Raises:
-        ValueError: not a filled matrix of such values.
+        ValueError: the matrix is empty, not two-dimensional, or a value lies outside the range.
     """
-    from scipy.special import expit, logit  # as below: no trial needs it to start
+    from scipy.special import expit, logit  # slow to import; no trial needs it
 
     found = _checked(values, scale)
     pseudo = pseudo_values(found, classes)
@@ -117,19 +118,19 @@ def difference_interval(
     classes: NDArray[np.int64] | None = None,
     scale: Scale = Scale.SHARE,
 ) -> Interval:
-    """The score of `values` less that of `other`, paired by repeat and image.
+    """The score of `values` minus that of `other`, paired by repeat and image.
 
-    What both share (a lucky draw, a hard image) cancels, so that this interval is narrower than
-    two intervals side by side suggest. Values that agree in every cell differ by exactly zero.
+    Effects common to both (a lucky draw, a hard image) cancel, so this interval is narrower than
+    the two separate intervals suggest. If all values are equal, the difference is exactly zero.
 
     Args:
         values: (R, N) per repeat and test image.
-        other: (R, N) of the same repeats and images in the same order.
+        other: (R, N) for the same repeats and images in the same order.
         classes: see `score_interval`.
         scale: see `score_interval`.
 
     Raises:
-        ValueError: the shapes differ, or one is not a filled matrix of such values.
+        ValueError: the shapes differ, or see `score_interval`.
     """
     if values.shape != other.shape:
         raise ValueError(f"paired values: got shapes {values.shape} and {other.shape}")
@@ -145,10 +146,10 @@ def difference_interval(
 
 
 def separate_difference(interval: Interval, other: Interval) -> Interval:
-    """How much larger `interval`'s mean is than `other`'s, from the two intervals alone.
+    """The difference of two means, from their intervals alone.
 
-    Square-and-add (Newcombe 1998, Statistics in Medicine 17:873, method 10). It takes the two as
-    independent; where they share test images it is too wide rather than too narrow.
+    Square-and-add (Newcombe 1998, Statistics in Medicine 17:873, method 10). It assumes that the
+    two are independent; if they share test images, the interval is too wide rather than too narrow.
     """
     mean = interval.mean - other.mean
     return Interval(
@@ -163,13 +164,14 @@ def pseudo_values(
 ) -> NDArray[np.float64]:
     """(R, N) leave-one-image-out pseudo-values of each repeat's score; their means are the scores.
 
-    With N images, K classes, n_c images and the mean r_c of class c, leaving out image i of class c
+    With N images, K classes, and n_c images of mean r_c in class c, leaving out image i of class c
     changes the mean over classes by (x_i - r_c) / (K (n_c - 1)); its pseudo-value is the score plus
-    N - 1 times that. The classes stay the same: one whose only image is left out is not left out.
+    N - 1 times that change. The number of classes stays K: the only image of a class is never left
+    out, and its pseudo-value is the score.
 
     Args:
         values: (R, N) float64 per repeat and image.
-        classes: (N,) class ids; None where the score is the mean over the images.
+        classes: (N,) int64 class ids for a mean over class means; None for a mean over images.
     """
     if classes is None:
         return values
@@ -182,7 +184,11 @@ def pseudo_values(
 
 
 def _checked(values: NDArray[np.generic], scale: Scale) -> NDArray[np.float64]:
-    """`values` as float64, after a look at their shape and range."""
+    """`values` as float64.
+
+    Raises:
+        ValueError: the shape or a value is invalid; see `score_interval`.
+    """
     found = np.asarray(values, dtype=np.float64)
     low, high = scale.value
     inside = np.isfinite(found) & (found >= low - _ROUNDING) & (found <= high + _ROUNDING)
@@ -196,17 +202,17 @@ def _checked(values: NDArray[np.generic], scale: Scale) -> NDArray[np.float64]:
 def _unseen_variance(
     values: NDArray[np.float64], classes: NDArray[np.int64] | None, width: float
 ) -> float:
-    """Variance of a mean over classes that classes with few images do not show.
+    """Variance of a mean over classes that the sample variance of small classes misses.
 
-    Two images that are both right vary by nothing, which is not what their class does. So a class
-    counts as if it had one image more that varies as images do within all classes together, where
-    that is more than its own images say. A class with one image says nothing: its variance is the
-    largest that values of such a range can have, width^2 / 4 (Popoviciu 1935, Mathematica 9:129).
+    A class of two correct images has a sample variance of zero, although its true variance is not.
+    So a class counts as if it had one more image, with the pooled within-class variance, if that
+    exceeds its own sample variance. The variance of a class with one image is unknown; the largest
+    possible one is used, width^2 / 4 (Popoviciu 1935, Mathematica 9:129).
 
     Args:
-        values: (R, N) per repeat and image.
-        classes: (N,) class ids; None where they do not count.
-        width: of the range of values.
+        values: (R, N) float64 per repeat and image.
+        classes: (N,) int64 class ids; None for a mean over images, which needs no such term.
+        width: highest minus lowest possible value.
     """
     if classes is None:
         return 0.0
@@ -222,12 +228,13 @@ def _unseen_variance(
 
 
 def _open_share(num_images: int, classes: NDArray[np.int64] | None) -> float:
-    """The share of wrong answers that N right ones out of N leave possible.
+    """Upper confidence limit of the error rate when all N answers are right.
 
-    A spread of zero is no certainty, so no interval claims more than this. It is the score interval
-    of Wilson (1927, J. American Statistical Association 22:209), near the "rule of three" of Hanley
-    and Lippman-Hand (1983, JAMA 249:1743). Repeats do not count here: they share their images. A
-    mean over K classes of n_c images varies as one over K^2 / sum(1 / n_c) images does.
+    A sample variance of zero is no certainty, so the upper end of an interval is never below this
+    limit and the lower end never above one minus it. The limit is that of the score interval
+    (Wilson 1927, J. American Statistical Association 22:209), close to the "rule of three" (Hanley
+    and Lippman-Hand 1983, JAMA 249:1743). Repeats do not count: they share their images. A mean
+    over K classes of n_c images each has the variance of a mean over K^2 / sum(1 / n_c) images.
     """
     worth = float(num_images)
     if classes is not None:
@@ -237,11 +244,11 @@ def _open_share(num_images: int, classes: NDArray[np.int64] | None) -> float:
 
 
 def _half_width(values: NDArray[np.float64], unseen: float) -> float:
-    """Half the t interval of the mean of (R, N) `values`; 0 where all of them are equal.
+    """Half the width of the t interval of the mean; 0 if all values are equal.
 
     Args:
-        values: per repeat and image.
-        unseen: variance over images that they do not show.
+        values: (R, N) float64 per repeat and image.
+        unseen: added to the variance over images; see `_unseen_variance`.
     """
     from scipy.special import stdtrit
 
@@ -254,13 +261,13 @@ def _half_width(values: NDArray[np.float64], unseen: float) -> float:
             of_repeats**2 / max(1, num_repeats - 1) + of_images**2 / max(1, num_images - 1)
         )
     else:
-        # Values that differ only within repeats and images, as in a Latin square, have equal means.
-        # Their own spread over N, as if the repeats repeated each other, is the most it can be.
+        # If values differ only within repeats and images, as in a Latin square, all means are
+        # equal. The variance of the cells over N is then an upper bound: that of identical repeats.
         variance = float(values.var()) / num_images
         freedom = max(1, num_images - 1)
     return float(stdtrit(freedom, _QUANTILE)) * math.sqrt(variance)
 
 
 def _variance_of_mean(means: NDArray[np.float64]) -> float:
-    """s2 / n of n means; 0 where there is one alone, whose spread cannot be known."""
+    """s2 / n of n means; 0 for a single one, whose variance is unknown."""
     return float(means.var(ddof=1)) / len(means) if len(means) > 1 else 0.0

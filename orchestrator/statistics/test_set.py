@@ -1,4 +1,4 @@
-"""What a sweep's test set can tell: its size, and what guessing would reach on it."""
+"""The test set of a sweep: its size, the accuracy of guessing, and its resolution."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class TestSet:
     """The images that finalists and baselines are scored on.
 
     Attributes:
-        num_images: how many.
+        num_images: number of test images.
         chance: expected accuracy of guessing one of the classes at random.
         majority: accuracy of always guessing the commonest class.
     """
 
-    __test__ = False  # not a test case, whatever pytest makes of the name
+    __test__ = False  # pytest would collect a class of this name
 
     num_images: int
     chance: float
@@ -30,24 +30,30 @@ class TestSet:
 
     @classmethod
     def of(cls, counts: Sequence[int], *, num_classes: int) -> TestSet:
-        """The test set with so many images of each class that it has; at least one."""
+        """The test set with these numbers of images per class.
+
+        Args:
+            counts: images of each class that occurs; at least one class.
+            num_classes: classes of the dataset, those without a test image included.
+        """
         return cls(
             num_images=sum(counts), chance=1 / num_classes, majority=max(counts) / sum(counts)
         )
 
     @property
     def smallest_difference(self) -> float:
-        """Difference in accuracy of two configurations that its images can just tell apart.
+        """The smallest difference in accuracy that this test set can resolve, in 0..1.
 
-        That of a paired comparison at 95 % where the two disagree on one image in ten: the d that
-        is 1.96 standard errors, d^2 = 1.96^2 (1/10 - d^2) / n. Repeats make it larger.
+        It is the d of a paired comparison at 95 % in which two configurations disagree on one image
+        in ten: d equals 1.96 standard errors, d^2 = 1.96^2 (1/10 - d^2) / n. The variance between
+        repeats makes it larger.
         """
         z = 1.96
         return min(1.0, math.sqrt(_DISAGREEMENT * z**2 / (self.num_images + z**2)))
 
     @property
     def text(self) -> str:
-        """One line for people."""
+        """One line that describes the test set."""
         return (
             f"{self.num_images} test image{'' if self.num_images == 1 else 's'}; guessing reaches "
             f"{100 * self.chance:.1f} %, always the commonest class {100 * self.majority:.1f} %"
@@ -55,11 +61,12 @@ class TestSet:
 
 
 def find_test_set(trials: pa.Table, predictions: pa.Table) -> TestSet | None:
-    """The test set of a sweep, from one repeat of one of its trials; None where none has any.
+    """The test set of a sweep, counted in one repeat of one trial; None without predictions.
 
     Args:
-        trials: of one sweep, by `SCHEMAS`.
-        predictions: of the same sweep.
+        trials: trials table of one sweep, at least its column `num_classes`.
+        predictions: predictions table of the same sweep, at least its columns `trial_id`, `repeat`
+            and `label`.
     """
     if not predictions.num_rows:
         return None

@@ -1,4 +1,4 @@
-"""`sft-sweep backbones`: which backbones there are, and where each can be cut."""
+"""`sft-sweep backbones`: list the backbones and their boundaries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainable.backbones import BackboneInfo
 
 MOST_TRACED = 12
-"""Longest list whose boundaries are counted: each is traced for it, in about a second."""
+"""Longest list whose boundaries are counted; each backbone is traced, in about a second."""
 
 
 def backbones(
@@ -64,14 +64,18 @@ def backbones(
 
 
 def _counted(entry: BackboneInfo, counts: dict[str, int | None]) -> BackboneInfo:
-    """The entry with its parameters, the classifier's left out where it was silent of them."""
+    """The entry with its number of parameters; adds its number of boundaries to `counts`.
+
+    Where the registry does not know the number of parameters, those before the last boundary are
+    counted, and so not the classifier's. A backbone that cannot be cut is returned unchanged.
+    """
     from trainable import backbones as registry
     from trainable.cutting.boundaries import boundaries
     from trainable.errors import BackboneError
 
     try:
         found = boundaries(registry.trace_on_meta(entry.name, image_size=entry.image_size))
-    except BackboneError as error:  # of a listing, one that cannot be cut is no fault
+    except BackboneError as error:  # a listing goes on
         print(f"{entry.name}: {error}", file=sys.stderr)
         return entry
     counts[entry.name] = len(found)
@@ -107,7 +111,7 @@ def _show_list(entries: list[BackboneInfo], counts: dict[str, int | None]) -> No
 
 
 def _boundaries(entry: BackboneInfo) -> list[dict[str, Any]]:
-    """Each boundary with the shares of parameters and FLOPs that lie before it."""
+    """One row per boundary, with the fractions of parameters and FLOPs before it, in 0..1."""
     from trainable import backbones as registry
     from trainable.cutting.boundaries import boundaries
 

@@ -1,4 +1,4 @@
-"""`sft-sweep cache`: what is kept of frozen computation on this machine, and how to remove it."""
+"""`sft-sweep cache`: show or clear this machine's feature cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from orchestrator.cli.arguments import Json
 
 cache = typer.Typer(no_args_is_help=True, help="Show or clear what frozen prefixes yielded.")
-"""The app of the commands below `cache`."""
+"""The Typer app of the subcommands of `cache`."""
 
 
 def info(*, json: Json = False) -> int:

@@ -1,4 +1,4 @@
-"""`sft-sweep data`: what a search-space file's images are, before anything is spent on them."""
+"""`sft-sweep data`: summarize the images of a search-space file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sft-sweep doctor`: what stands in the way of a sweep, and what to do about it."""
+"""`sft-sweep doctor`: check this machine, a cluster or a store before a sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sft-sweep export`: train a configuration once more, and write it down to be used."""
+"""`sft-sweep export`: train a configuration again and write it to a folder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import typer
 from orchestrator.cli.arguments import Json, RunPath
 
 LINE_EVERY_S = 5.0
-"""Shortest time between two lines about training, in seconds."""
+"""Shortest time between two progress lines, in seconds."""
 
 
 class LabelsOption(StrEnum):
-    """`orchestrator.reading.export.Labels`, without what importing it takes."""
+    """The values of `orchestrator.reading.export.Labels`, which is slow to import."""
 
     ALL = "all"
     BUDGET = "budget"
@@ -75,14 +75,14 @@ def export(
     done = exporting.export(
         found,
         out=out,
-        listener=exporting.Listener(tell=_tell, watch=_Watch()),
+        listener=exporting.Listener(tell=_print_line, watch=_Watch()),
         trial_id=trial,
         budget=budget,
         labels=exporting.Labels(labels.value),
         repeat=repeat,
     )
     for note in done.notes:
-        _tell(f"mind: {note}")
+        _print_line(f"mind: {note}")
     if json:
         print(jsonlib.dumps(done.to_json()))
         return 0
@@ -91,19 +91,19 @@ def export(
     return 0
 
 
-def _tell(line: str) -> None:
+def _print_line(line: str) -> None:
     from orchestrator.text import plain
 
     print(plain(line), file=sys.stderr, flush=True)
 
 
 class _Watch:
-    """Tells now and then how far training is."""
+    """Prints the number of updates done, at most every `LINE_EVERY_S` seconds."""
 
     def __init__(self) -> None:
         self._next_line = time.monotonic() + LINE_EVERY_S
 
     def __call__(self, step: int, steps: int) -> None:
         if time.monotonic() >= self._next_line:
-            _tell(f"training: {step} of {steps} updates")
+            _print_line(f"training: {step} of {steps} updates")
             self._next_line = time.monotonic() + LINE_EVERY_S

@@ -1,4 +1,4 @@
-"""`sft-sweep init`: a first search-space file for a folder or a table of images."""
+"""`sft-sweep init`: write a first search-space file for a folder or a table of images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.space.template import Folder
 
 CONNECT_TIMEOUT_S = 2.0
-"""How long the place that weights are fetched from may take to answer, in seconds."""
+"""Timeout for the server that weights are downloaded from, in seconds."""
 
 
 def init(
@@ -49,9 +49,9 @@ def init(
 
     if out is not None and out.exists():
         raise UsageError(f"{out}: exists; name another file, or delete it first")
-    found = _look_into(folder)
+    found = _list_classes(folder)
     gpu = default_device().type == "cuda"
-    backbones, missing = _at_hand(gpu=gpu)
+    backbones, missing = _choose_backbones(gpu=gpu)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "images"
     text = starter(found, name=name[:100], backbones=backbones, missing=missing, gpu=gpu)
     if out is None:
@@ -67,8 +67,14 @@ def init(
     return 0
 
 
-def _look_into(place: Path) -> Folder:
-    """Classes and counts of class folders, or else of a table; images are not opened."""
+def _list_classes(place: Path) -> Folder:
+    """The classes and counts of class folders or, if there are none, of a table.
+
+    Class folders behind links are found, too. Images are not opened.
+
+    Raises:
+        SpaceError: neither class folders nor a table can be read.
+    """
     from orchestrator.datasets import folder, table
     from orchestrator.datasets.sections import FolderSection, TableSection
     from orchestrator.datasets.table_file import TABLE_SUFFIXES
@@ -109,7 +115,7 @@ def _look_into(place: Path) -> Folder:
 
 
 def _checked(listing: Listing | None, problems: Problems) -> Listing | None:
-    """The listing if its classes can serve; what is wrong with them goes to the problems."""
+    """The listing if it has no problems, else None; problems of its classes are added."""
     from orchestrator.datasets.checks import check_classes
 
     if listing is not None:
@@ -133,13 +139,17 @@ def _counted(listing: Listing, *, path: str) -> Folder:
     )
 
 
-def _at_hand(*, gpu: bool) -> tuple[list[str], list[str]]:
-    """Backbones for the device whose weights are here or can be fetched, and the others."""
+def _choose_backbones(*, gpu: bool) -> tuple[list[str], list[str]]:
+    """Backbones suited to the device, in two lists: weights available, and unavailable.
+
+    Weights are available if they are cached or their server answers. Without any, the first list
+    names `WITHOUT_WEIGHTS` instead.
+    """
     from orchestrator.space.template import ON_CPU, ON_GPU, WITHOUT_WEIGHTS
     from trainable.backbones import describe, reachable
 
     wanted = ON_GPU if gpu else ON_CPU
     online = reachable(timeout_s=CONNECT_TIMEOUT_S)
-    there = [name for name in wanted if online or describe(name).cached]
-    missing = [name for name in wanted if name not in there]
-    return there or [WITHOUT_WEIGHTS], missing
+    available = [name for name in wanted if online or describe(name).cached]
+    missing = [name for name in wanted if name not in available]
+    return available or [WITHOUT_WEIGHTS], missing

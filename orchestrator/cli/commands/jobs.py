@@ -1,4 +1,4 @@
-"""`sft-sweep logs` and `stop`: what a sweep that was submitted says, and its end."""
+"""`sft-sweep logs` and `stop`: print the log of a submitted sweep, and end it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import typer
 
 from orchestrator.cli.arguments import JobAddress
 
-if TYPE_CHECKING:  # ray is imported when a job is asked for
+if TYPE_CHECKING:  # ray is slow to import
     from orchestrator.running.ray_tune.jobs import Jobs
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="What `submit` has printed.")]
 
 LAST_LINES = 6
-"""Of a log, shown when a job was stopped: the answer and how to go on are there."""
+"""Log lines shown after a job was stopped; they contain the answer and the resume command."""
 
 INTERRUPTED, TERMINATED = 130, 143
-"""Exit codes: of one who follows no longer, and of a sweep that `stop` has ended."""
+"""Exit codes of an interrupted `--follow`, and of a sweep that `stop` has ended."""
 
 
 def logs(
@@ -66,16 +66,20 @@ def stop(job: JobId, *, address: JobAddress) -> int:
 
 
 def run_to_resume(log: str) -> str | None:
-    """The run that a job's log says to resume, as it stands in a command; None where it does not.
+    """The run that a job's log names as resumable, shell-quoted as in the log; None without one.
 
-    The program within the cluster knows only of `resume`, which is for those who are there.
+    The log prints a `sft-sweep resume` command, which works only on the cluster; the caller turns
+    it into a `submit --resume` command.
     """
-    told = re.findall(r"sft-sweep resume (.+)$", log, re.MULTILINE)
-    return str(told[-1]) if told else None
+    commands = re.findall(r"sft-sweep resume (.+)$", log, re.MULTILINE)
+    return str(commands[-1]) if commands else None
 
 
 def follow(jobs: Jobs, job_id: str) -> int:
-    """Print what a job prints until it ends; the exit code of its sweep."""
+    """Print a job's output until it ends; return the exit code of its sweep.
+
+    Ctrl-C ends the printing but not the job; the code is then `INTERRUPTED`.
+    """
     try:
         for text in jobs.follow(job_id):
             print(text, end="", flush=True)

@@ -68,7 +68,7 @@ def launch(
 
 @contextmanager
 def _viewing(prepared: Prepared) -> Iterator[ProgressView]:
-    """Tell what to know of the images, then show how far the sweep is."""
+    """Print the notes of a prepared sweep, then show its progress within the block."""
     from orchestrator.cli.output import plans
     from orchestrator.cli.output.progress_view import ProgressView
 

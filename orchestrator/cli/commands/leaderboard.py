@@ -1,4 +1,4 @@
-"""`sft-sweep leaderboard`: the best configurations of every label budget."""
+"""`sft-sweep leaderboard`: show the best configurations of every label budget."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.statistics.test_set import TestSet
 
 DEFAULT_TOP = 3
-"""Ranked rows shown for each budget, finalists beyond them not counted."""
+"""Ranked rows shown per budget; finalists of lower rank are shown in addition."""
 
 Row = Mapping[str, Any]
 Spellings = Mapping[tuple[str, str | None], str | None]
@@ -87,10 +87,10 @@ def leaderboard(
     ]
     if not rows:
         print("no trial has completed yet; see: sft-sweep status", file=sys.stderr)
-    rows = _only(
+    rows = _filter_rows(
         rows, budget or [], backbone or [], method or [], _spellings(loaded) if backbone else {}
     )
-    if len(loaded) > 1:  # beside each other is what is asked of the same number of labels
+    if len(loaded) > 1:  # rows of equal budgets side by side
         rows.sort(key=lambda row: (row["label_budget"] is None, row["label_budget"] or 0.0))
         _warn_of_differences(loaded)
     rows = leaderboard_table.visible(rows, top)
@@ -115,7 +115,7 @@ def leaderboard(
 
 
 def read_test_set(run: LoadedRun) -> TestSet | None:
-    """What the test set of a sweep can tell; None where nothing was scored on it yet."""
+    """The test set of a sweep; None if nothing was scored on it yet."""
     from orchestrator.statistics.test_set import find_test_set
 
     return find_test_set(
@@ -125,7 +125,7 @@ def read_test_set(run: LoadedRun) -> TestSet | None:
 
 
 def _spellings(runs: Sequence[LoadedRun]) -> Spellings:
-    """Backbones as their search-space files spell them, which is more than their short names."""
+    """The full name of each backbone in its search-space file, by sweep id and short name."""
     found: dict[tuple[str, str | None], str | None] = {}
     for run in runs:
         for row in run.read("trials", columns=["backbone", "spec"]).to_pylist():
@@ -135,17 +135,24 @@ def _spellings(runs: Sequence[LoadedRun]) -> Spellings:
     return found
 
 
-def _only(
+def _filter_rows(
     rows: list[Row],
     budgets: Sequence[str],
     backbones: Sequence[str],
     methods: Sequence[str],
     spellings: Spellings,
 ) -> list[Row]:
-    """The rows that every filter given lets through.
+    """The rows that match every given filter.
+
+    Args:
+        rows: leaderboard rows.
+        budgets: labels per class or names of studies; empty for all.
+        backbones: names or globs; empty for all.
+        methods: names of methods; empty for all.
+        spellings: full names of backbones; see `_spellings`.
 
     Raises:
-        UsageError: nothing of what a filter names is there.
+        UsageError: a filter matches no row.
     """
     for option, wanted, names_of in (
         ("--budget", budgets, _budget_names),
@@ -173,13 +180,13 @@ def _matches(names: Iterable[str | None], patterns: Sequence[str]) -> bool:
 
 
 def _budget_names(row: Row) -> list[str]:
-    """What a budget may be called: its labels per class, its study."""
+    """The names that `--budget` accepts for a row: labels per class, and the study."""
     labels = row["label_budget"]
     return [row["study"]] if labels is None else [f"{labels:g}", row["study"]]
 
 
 def _backbone_names(row: Row, spellings: Spellings) -> list[str | None]:
-    """What a backbone may be called: its short name, its whole one, that from this folder."""
+    """The names that `--backbone` accepts: short, full, and relative to this directory."""
     from orchestrator.space import relative_backbone
 
     whole = spellings.get((row["sweep_id"], row["backbone"]))
@@ -187,7 +194,7 @@ def _backbone_names(row: Row, spellings: Spellings) -> list[str | None]:
 
 
 def _warn_of_differences(runs: Sequence[LoadedRun]) -> None:
-    """Say on stderr why the scores of these sweeps do not compare, where they do not."""
+    """Warn on stderr if the sweeps differ in images or objective and so do not compare."""
     import pyarrow.compute as pc
 
     images = {run.manifest.get("dataset_fingerprint") for run in runs}

@@ -1,4 +1,4 @@
-"""`sft-sweep list`: the sweeps that are there."""
+"""`sft-sweep list`: list the sweeps of a directory or store."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`sft-sweep predict`: ask an exported network what pictures show.
+"""`sft-sweep predict`: classify images with an exported network.
 
-It takes no Ray, no Optuna and no tables: what it needs is `trainable`.
+It needs `trainable` alone, and neither Ray, Optuna nor Parquet.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`sft-sweep query`: SQL over the tables of sweeps."""
+"""`sft-sweep query`: run SQL over the tables of sweeps."""
 
 from __future__ import annotations
 

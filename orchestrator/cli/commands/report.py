@@ -1,4 +1,4 @@
-"""`sft-sweep report`: a sweep as one HTML file."""
+"""`sft-sweep report`: write the HTML report of a sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sft-sweep resume`: finish a sweep that was cut short."""
+"""`sft-sweep resume`: finish an interrupted sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sft-sweep status`: how far a sweep is, and what went wrong in it."""
+"""`sft-sweep status`: show the progress and the failures of a sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sft-sweep submit`: send a sweep to a cluster, which runs it without this machine."""
+"""`sft-sweep submit`: run a sweep as a job of a Ray cluster, independent of this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.cli.arguments import JobAddress, Json, Overrides
 from orchestrator.cli.commands.jobs import follow as follow_job
 from orchestrator.errors import UsageError
 
-if TYPE_CHECKING:  # ray is imported when a job is sent
+if TYPE_CHECKING:  # ray is slow to import
     from orchestrator.running.ray_tune.jobs import Jobs
 
 
@@ -67,9 +67,9 @@ def submit(
     from orchestrator.planning.job_files import SPACE_NAME, stage_job_files
 
     if space is None:
-        arguments, name = ["resume", _on_the_cluster("--resume", resume)], "resume"
+        arguments, name = ["resume", _check_cluster_path("--resume", resume)], "resume"
     else:
-        arguments, name = ["launch", SPACE_NAME, "--out", _on_the_cluster("--out", out)], ""
+        arguments, name = ["launch", SPACE_NAME, "--out", _check_cluster_path("--out", out)], ""
         arguments += [part for override in overrides or [] for part in ("--set", override)]
 
     from orchestrator.running.ray_tune.jobs import Jobs, entrypoint_of, new_job_id
@@ -77,37 +77,43 @@ def submit(
     from trainable import backbones as registry
 
     with tempfile.TemporaryDirectory(prefix="sft-sweep-") as folder:
-        travels = Path(folder)
+        job_folder = Path(folder)
         if space is not None:
             checked = load_space(space, overrides or [], registry=registry)
             name = checked.name
-            stage_job_files(checked, space, travels)
+            stage_job_files(checked, space, job_folder)
         jobs = Jobs(address)
         job_id = new_job_id(name)
         jobs.submit(
             job_id=job_id,
             entrypoint=entrypoint_of(arguments, ship_code=ship_code),
-            folder=None if space is None else travels,
+            folder=None if space is None else job_folder,
             ship_code=ship_code,
         )
-    return _tell(jobs, job_id, address, follow_it=follow, as_json=json)
+    return _print_job(jobs, job_id, address, follow_it=follow, as_json=json)
 
 
-def _tell(jobs: Jobs, job_id: str, address: str, *, follow_it: bool, as_json: bool) -> int:
-    """Say how to get at the job, and follow it where asked to."""
+def _print_job(jobs: Jobs, job_id: str, address: str, *, follow_it: bool, as_json: bool) -> int:
+    """Print the commands for the job, and follow it if asked to; return the exit code."""
     if as_json:
         print(jsonlib.dumps({"job_id": job_id, "address": address}), flush=True)
-    told = sys.stderr if as_json or follow_it else sys.stdout
+    stream = sys.stderr if as_json or follow_it else sys.stdout
     for command in ("logs", "stop"):
-        print(f"sft-sweep {command} {job_id} --address {address}", file=told, flush=True)
+        print(f"sft-sweep {command} {job_id} --address {address}", file=stream, flush=True)
     return follow_job(jobs, job_id) if follow_it else 0
 
 
-def _on_the_cluster(option: str, path: str | None) -> str:
-    """A path that means the same to the job, which runs in a folder that goes with it.
+def _check_cluster_path(option: str, path: str | None) -> str:
+    """The path, if it is absolute or a URL.
+
+    A relative path would lie in the job's own folder, which is deleted with the job.
+
+    Args:
+        option: option that gave the path, for the message.
+        path: the path; None if the option is missing.
 
     Raises:
-        UsageError: it does not.
+        UsageError: the path is relative or missing.
     """
     if path is None or not (path.startswith("/") or "://" in path):
         raise UsageError(

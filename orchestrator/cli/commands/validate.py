@@ -1,4 +1,4 @@
-"""`sft-sweep validate`: check a search-space file before anything is spent."""
+"""`sft-sweep validate`: check a search-space file without running it."""
 
 from __future__ import annotations
 

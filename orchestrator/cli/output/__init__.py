@@ -1,1 +1,1 @@
-"""How things look in a terminal."""
+"""Rendering of results on stdout and stderr."""

@@ -1,4 +1,4 @@
-"""Text from outside (class names, paths, sweeps), made harmless for where it is printed."""
+"""Escaping of untrusted text (class names, paths, sweep names) for CSV and Markdown cells."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def csv_cell(value: object) -> object:
-    """The value of a cell; a text that a spreadsheet would take for a formula gets a quote.
+    """The value of a CSV cell; a text that a spreadsheet would run as a formula gets a quote.
 
-    Where stdout is a terminal, a text is `plain`, too.
+    If stdout is a terminal, non-printable characters are replaced as well; see `plain`. Values that
+    are no text are returned unchanged.
     """
     if not isinstance(value, str):
         return value
@@ -24,6 +25,6 @@ def csv_cell(value: object) -> object:
 
 
 def markdown_cell(text: str) -> str:
-    """The text of one cell of a Markdown table, with no markup of its own, HTML neither."""
+    """The text of one Markdown table cell, its Markdown and HTML markup escaped."""
     escaped = _MARKDOWN.sub(r"\\\g<0>", plain(text))
     return re.sub(r"[&<>]", lambda found: _HTML[found[0]], escaped)

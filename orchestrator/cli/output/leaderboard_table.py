@@ -1,4 +1,4 @@
-"""Rows of the leaderboard as people and programs read them: a table, CSV, Markdown."""
+"""Printing of leaderboard rows as a table, CSV or Markdown."""
 
 from __future__ import annotations
 
@@ -27,28 +27,34 @@ Row = Mapping[str, Any]
 
 
 def visible(rows: Iterable[Row], top: int) -> list[Row]:
-    """The first `top` ranked rows of each sweep and study, and whatever was scored on the test set.
+    """The rows to show: the `top` ranked ones of each study, and all rows with a test score.
 
-    Raw pixels are always among them.
+    Rows without a rank (raw pixels) are always shown.
+
+    Args:
+        rows: leaderboard rows of one sweep or several, in order of rank.
+        top: ranked rows per sweep and study.
     """
     seen: dict[tuple[Any, Any], int] = {}
     kept = []
     for row in rows:
-        place = row.get("sweep_id"), row["study"]
+        group = row.get("sweep_id"), row["study"]
         if row["rank"] is not None:
-            seen[place] = seen.get(place, 0) + 1
-        if row["rank"] is None or seen[place] <= top or row["test_score"] is not None:
+            seen[group] = seen.get(group, 0) + 1
+        if row["rank"] is None or seen[group] <= top or row["test_score"] is not None:
             kept.append(row)
     return kept
 
 
 def print_table(rows: Sequence[Row], *, top: int, test_sets: Sequence[TestSet | None] = ()) -> None:
-    """Print rows of the leaderboard as a table on stdout, between what it takes to read them.
+    """Print leaderboard rows on stdout as a table, with a note on the test set and a legend.
+
+    On a terminal that is too narrow, the columns of `_DISPENSABLE` are left out.
 
     Args:
-        rows: of one sweep or several.
-        top: ranked rows shown for each budget.
-        test_sets: of each of the sweeps, where they are known.
+        rows: leaderboard rows of one sweep or several.
+        top: ranked rows per sweep and study.
+        test_sets: test set of each sweep, or None if it is unknown.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import JustifyMethod
@@ -72,10 +78,10 @@ def print_table(rows: Sequence[Row], *, top: int, test_sets: Sequence[TestSet | 
         table.add_column(heads[name], justify=justify, overflow="fold", no_wrap=name == "test")
     previous = None
     for row, line in zip(rows, lines, strict=True):
-        place = (row.get("sweep_id"), row["study"])
-        if previous not in (None, place):
+        group = (row.get("sweep_id"), row["study"])
+        if previous not in (None, group):
             table.add_section()
-        previous = place
+        previous = group
         table.add_row(*(line[name] for name in names))
     print_rich(table, width=_width(names, [heads, *lines]))
     if known:
@@ -89,12 +95,12 @@ def print_table(rows: Sequence[Row], *, top: int, test_sets: Sequence[TestSet | 
 
 
 def cells(row: Row) -> dict[str, str]:
-    """One row as people read it, by the names of columns."""
+    """The formatted cells of a row, by column name."""
     return {name: make(row) for name, make in _CELLS.items()}
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
-    """The columns that these rows need."""
+    """The columns to show; those that are empty or equal in all rows are left out."""
     names = [*_CELLS]
     for name, column in (("sweep", "sweep_id"), ("metric", "metric")):
         if len({row.get(column) for row in rows}) <= 1:
@@ -105,14 +111,14 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 
 def _heads(rows: Sequence[Row]) -> dict[str, str]:
-    """What stands above each column; test scores of several metrics have a column that tells."""
+    """The heading of each column; with several metrics, that of test scores names none."""
     metrics = {row["metric"] for row in rows}
     test = score_column(*metrics) if len(metrics) == 1 else "test"
     return {name: name for name in _CELLS} | {"test": f"{test} (95 %)"}
 
 
 def _width(names: Sequence[str], lines: Sequence[Mapping[str, str]]) -> int:
-    """Columns of a table with these columns that is not folded."""
+    """Terminal columns that the table needs without folding a cell."""
     from rich.cells import cell_len
 
     return sum(max(cell_len(line[name]) for line in lines) + 2 for name in names)
@@ -124,7 +130,7 @@ def _budget(row: Row) -> str:
 
 
 def _validation(row: Row) -> str:
-    """The validation score and how many images it is of."""
+    """The validation score and, in parentheses, its number of images."""
     if row["val_accuracy"] is None:
         return ""
     images = "" if row["num_val"] is None else f" ({row['num_val']})"
@@ -134,13 +140,13 @@ def _validation(row: Row) -> str:
 def _interval(
     row: Row, names: Sequence[str], write: Callable[[float | None, str | None], str]
 ) -> str:
-    """A score or difference with its interval, as far as they are known."""
+    """A score or a difference with its interval, if there is one."""
     mean, low, high = (write(row[name], row["metric"]) for name in names)
     return f"{mean} ({low} to {high})" if low and high else mean
 
 
 def _cost(row: Row) -> str:
-    """Seconds that the trial took, to two digits or the whole second."""
+    """Duration of the trial in seconds: two digits below 10 s, whole seconds above."""
     seconds = row["duration_s"]
     return number(seconds, 2) if seconds is None or seconds < 10 else f"{seconds:,.0f}"
 
@@ -172,7 +178,7 @@ _DISPENSABLE = (
     "cost, s",
     "gain",
     "to rank 1",
-)  # in this order, where a terminal is narrow
+)  # dropped in this order if the terminal is too narrow
 _LEFT = {"sweep", "trial", "method", "backbone", ""}
 
 

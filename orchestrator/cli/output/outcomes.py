@@ -1,4 +1,4 @@
-"""What a launch or a resume prints at its end, and the exit code it ends with."""
+"""The output and exit code of a launch or resume that has ended."""
 
 from __future__ import annotations
 
@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 FAILURES = 3
 
 MOST_REASONS = 3
-"""Reasons of failures that are printed."""
+"""Failure reasons printed at most."""
 
 
 def show(outcome: Outcome, ended: EndedSweep, *, as_json: bool) -> int:
-    """Print the leaderboard and the answer on stdout; return the exit code."""
+    """Print the leaderboard and the answer on stdout, warnings on stderr; return the exit code.
+
+    Args:
+        outcome: answer, failures and savings of the sweep.
+        ended: the launch or resume that ended.
+        as_json: print one JSON object instead of the table and the answer.
+    """
     from orchestrator.cli.commands import leaderboard
     from orchestrator.cli.output import leaderboard_table
     from orchestrator.reading.loading import load_run
@@ -62,7 +68,7 @@ def show(outcome: Outcome, ended: EndedSweep, *, as_json: bool) -> int:
 
 
 def _show_failures(outcome: Outcome) -> None:
-    """Print on stderr how much failed, and the reasons that most of it has."""
+    """Print the number of failures and their most frequent reasons on stderr."""
     from orchestrator.reading.status import inspect
 
     print(

@@ -1,4 +1,4 @@
-"""What `launch --dry-run` and `validate` show: the sweep as it would be."""
+"""The output of `launch --dry-run` and `validate`: the plan of a sweep."""
 
 from __future__ import annotations
 
@@ -18,19 +18,25 @@ if TYPE_CHECKING:
 
 
 MOST_DETAILS = 5
-"""Details of a note on stderr; sweep.log has all."""
+"""Details of a note printed on stderr; sweep.log has all."""
 
 
 MOST_CLASSES = 10
-"""Classes that are named on one line."""
+"""Class names printed on one line."""
 
 
 def check_room(space: SearchSpace, path: Path, address: str | None) -> None:
-    """Make sure that a trial fits on what the sweep will run on: this machine, or a cluster.
+    """Check that a trial fits on this machine or, if an address is given, on that cluster.
+
+    Args:
+        space: the search space.
+        path: path of its file, for messages.
+        address: address of the cluster; None or `local` for this machine.
 
     Raises:
-        SpaceError: it does not fit on this machine.
-        StorageError: it does not fit on the cluster, or there is none; or Ray cannot start here.
+        SpaceError: a trial does not fit on this machine.
+        StorageError: a trial does not fit on the cluster, the cluster is unavailable, or Ray cannot
+            start here.
     """
     if address in (None, "local"):
         from orchestrator.planning.resources import problems_here
@@ -50,13 +56,13 @@ def check_room(space: SearchSpace, path: Path, address: str | None) -> None:
 
 
 def tell_notes(prepared: Prepared) -> None:
-    """Print what to know of the images on stderr."""
+    """Print the notes of a prepared sweep on stderr."""
     for note in prepared.notes:
         print(plain_lines("\n".join(note.lines(MOST_DETAILS))), file=sys.stderr)
 
 
 def class_line(names: Sequence[str]) -> str:
-    """How many classes there are, and the names of the first ones, quoted."""
+    """The number of classes and the quoted names of the first `MOST_CLASSES`."""
     from orchestrator.datasets.name_keys import escaped
 
     return f"classes: {len(names):,}: {escaped(names, most=MOST_CLASSES)}"

@@ -1,4 +1,4 @@
-"""How far a running sweep is: a live table on a terminal, lines now and then elsewhere."""
+"""Progress of a running sweep on stderr: a live table on a terminal, lines otherwise."""
 
 from __future__ import annotations
 
@@ -26,11 +26,15 @@ if TYPE_CHECKING:
 _STOPPING = "stopping: what has settled is kept; once more (Ctrl-C) ends at once"
 
 LINE_EVERY_S = 10.0
-"""Shortest time between two lines where stderr is no terminal, in seconds."""
+"""Shortest time between two progress lines if stderr is no terminal, in seconds."""
 
 
 class ProgressView:
-    """Shows progress on stderr; call it with the plan and the progress of its studies."""
+    """The `View` of a sweep on stderr; a context manager, called with each new state.
+
+    Args:
+        space: the search space; its objective is the metric shown.
+    """
 
     def __init__(self, space: SearchSpace) -> None:
         self._metric = space.objective
@@ -50,7 +54,7 @@ class ProgressView:
                 get_renderable=self._render,
                 console=Console(stderr=True),
                 refresh_per_second=4,
-                redirect_stdout=False,  # the cluster has seen to that, and ends before this view
+                redirect_stdout=False,  # the cluster's context redirects it, and ends first
             )
             self._live.start()
         else:
@@ -67,14 +71,14 @@ class ProgressView:
             self._live.stop()
 
     def __call__(self, plan: Plan, progress: Sequence[StudyProgress], activity: Activity) -> None:
-        """Show the present state."""
+        """Show the current state; without a terminal, at most every `LINE_EVERY_S` seconds."""
         from orchestrator.recording.progress import training
 
         left_s = self._time_left(training(plan, progress, busy=activity.busy))
-        words = _in_words(activity, left_s=left_s)
+        words = _activity_text(activity, left_s=left_s)
         self._shown = progress, words
         if self._live is not None:
-            return  # it draws four times a second what is there to be shown
+            return  # the live table redraws itself four times a second
         line = " | ".join([*_counts(progress, self._metric), words])
         over = all(study.finished for study in progress)
         if line != self._last_line and (over or time.monotonic() >= self._next_line):
@@ -83,7 +87,7 @@ class ProgressView:
             self._next_line = time.monotonic() + LINE_EVERY_S
 
     def tell(self, message: str) -> None:
-        """Show a message above the table at once."""
+        """Print a message at once, above the table if there is one."""
         text = plain_lines(message)
         if self._live is None:
             print(text, file=sys.stderr, flush=True)
@@ -91,10 +95,13 @@ class ProgressView:
             self._live.console.print(text, markup=False, highlight=False)
 
     def stopping(self) -> None:
-        """Say at once that the sweep ends, and how to end it sooner."""
+        """Say that the sweep is ending, and how to end it at once.
+
+        Safe inside a signal handler.
+        """
         self._stopping = True
         if self._live is None:
-            # Not through sys.stderr: a signal may have come while that was being written to.
+            # sys.stderr is not reentrant, and the signal may have interrupted a write to it.
             with contextlib.suppress(OSError):
                 os.write(2, f"{_STOPPING}\n".encode())
 
@@ -107,7 +114,13 @@ class ProgressView:
 def progress_table(
     progress: Sequence[StudyProgress], metric: Metric, *, caption: str | None = None
 ) -> Table:
-    """One row a label budget."""
+    """A table with one row per label budget.
+
+    Args:
+        progress: progress of each study.
+        metric: metric of the best score.
+        caption: text below the table.
+    """
     from rich.table import Table
 
     table = Table(caption=caption, caption_justify="left")
@@ -143,8 +156,8 @@ def _score(value: float | None, metric: Metric) -> str:
     return number(value) if metric is Metric.LOG_LOSS else percent(value)
 
 
-def _in_words(activity: Activity, *, left_s: float | None) -> str:
-    """What holds for the sweep as a whole."""
+def _activity_text(activity: Activity, *, left_s: float | None) -> str:
+    """Busy slots, saved prefix work and time left, in words."""
     parts = [f"{activity.busy} of {plural(activity.slots, 'slot')} busy"]
     if activity.saved_fraction is not None:
         parts.append(f"{percent(activity.saved_fraction)} % of prefix work saved")
@@ -154,7 +167,7 @@ def _in_words(activity: Activity, *, left_s: float | None) -> str:
 
 
 def _counts(progress: Sequence[StudyProgress], metric: Metric) -> list[str]:
-    """What holds for each budget that has begun."""
+    """One text per label budget that has begun."""
     parts = [
         f"{number(study.labels_per_class)} labels: {study.settled}/{study.total} settled"
         f" ({study.running} running, {study.pruned} pruned, {study.failed} failed),"

@@ -1,4 +1,4 @@
-"""The result of a query as a table for people, CSV, JSON or Parquet, written as it comes."""
+"""Writing of query results batch by batch, as a table, CSV, JSON or Parquet."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from orchestrator.reading.query import QueryResult
 
 MOST_ROWS = 200
-"""Rows that are shown to people; files hold all."""
+"""Rows printed in a table; the other forms hold all."""
 
 _GAP = "  "
 
 
 class Form(StrEnum):
-    """How a result is written."""
+    """The format of a query's result."""
 
     TABLE = "table"
     CSV = "csv"
@@ -42,10 +42,14 @@ class Form(StrEnum):
 
 
 def form_of(asked: Form | None, out: Path | None) -> Form:
-    """The form that is asked for, or that the name of the file says.
+    """The form given by a flag or, without one, by the suffix of the output file.
+
+    Args:
+        asked: form that a flag names, or None.
+        out: output file, or None for stdout.
 
     Raises:
-        UsageError: the name says nothing, or Parquet would go to a terminal.
+        UsageError: the suffix is unknown, or Parquet would go to a terminal.
     """
     if asked is None and out is not None:
         try:
@@ -63,10 +67,15 @@ def form_of(asked: Form | None, out: Path | None) -> Form:
 
 
 def write(result: QueryResult, form: Form, out: Path | None) -> None:
-    """Write a result to stdout or, as a whole or not at all, to a file.
+    """Write a result to stdout, or atomically to a file.
+
+    Args:
+        result: schema and batches of the result; the batches are consumed.
+        form: format to write.
+        out: output file, or None for stdout.
 
     Raises:
-        UsageError: the query fails, or its result does not fit the form.
+        UsageError: the query fails, or the form cannot hold its result.
         StorageError: the file cannot be written.
     """
     if form is Form.TABLE:
@@ -97,7 +106,7 @@ def _rows(result: QueryResult) -> Iterator[dict[str, Any]]:
     for batch in result.batches:
         try:
             yield from batch.to_pylist()
-        except (OverflowError, ValueError) as error:  # a date before Christ, for one
+        except (OverflowError, ValueError) as error:  # such as a date before year 1
             raise UsageError(
                 f"query: a value is out of range ({error}); cast the column to VARCHAR"
             ) from error
@@ -111,7 +120,7 @@ def _write_csv(result: QueryResult, sink: IO[str]) -> None:
 
 
 def _write_json(result: QueryResult, sink: IO[str]) -> None:
-    """An array of objects, one a line."""
+    """Write a JSON array with one object per line."""
     before = "[\n"
     for row in _rows(result):
         sink.write(before + json.dumps(_json_value(row)))
@@ -132,14 +141,14 @@ def _write_parquet(result: QueryResult, sink: IO[bytes]) -> None:
 
 
 def _show(result: QueryResult) -> None:
-    """A table or, where that is wider than the terminal, a list of each row's values."""
+    """Print a table or, if it is wider than the terminal, one block of lines per row."""
     from rich.cells import cell_len
 
     rows = list(islice(_rows(result), MOST_ROWS + 1))
     names = [plain(name) for name in result.schema.names]
     cells = [[_cell(value) for value in row.values()] for row in rows[:MOST_ROWS]]
     widths = [max(map(cell_len, column)) for column in zip(names, *cells, strict=True)]
-    # A file or a pipe is as wide as it takes: a value cut short would be a wrong one.
+    # Output to a file or a pipe is never folded: a truncated value would be wrong.
     if cells and sys.stdout.isatty() and sum(widths) + len(_GAP) * len(widths) > output_width():
         _show_upright(names, cells)
     else:
@@ -159,7 +168,7 @@ def _show(result: QueryResult) -> None:
 
 
 def _rule() -> str:
-    """What the line below a header is made of, as far as stdout can encode it."""
+    """The character of the line below a header; ASCII if stdout cannot encode the other."""
     try:
         "\u2500".encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
@@ -182,7 +191,7 @@ def _show_upright(names: list[str], cells: list[list[str]]) -> None:
 
 
 def _cell(value: Any) -> str:
-    """A value for people."""
+    """A value as text of a table cell."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -191,7 +200,7 @@ def _cell(value: Any) -> str:
 
 
 def _scalar(value: Any) -> Any:
-    """A value for one cell; lists and structs as JSON, flags and times as JSON has them."""
+    """A value for one CSV cell; lists and structs become JSON text, times ISO 8601."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | dict):
@@ -202,7 +211,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _json_value(value: Any) -> Any:
-    """What JSON has for a value: times in ISO 8601, bytes in hex, null for what is no number."""
+    """The JSON value: times in ISO 8601, bytes in hexadecimal, null for NaN and infinity."""
     if isinstance(value, dict):
         return {str(key): _json_value(one) for key, one in value.items()}
     if hasattr(value, "nanoseconds"):  # an interval, which Arrow hands out as a tuple

@@ -1,4 +1,4 @@
-"""What commands print on stdout."""
+"""Printing of Rich renderables on stdout."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 PIPED_WIDTH = 200
-"""Columns of a table that goes to a file or a pipe."""
+"""Width in columns of output to a file or a pipe."""
 
 
 def print_rich(what: RenderableType, *, width: int | None = None) -> None:
-    """Print on stdout, as wide as the terminal; without one, `width` or `PIPED_WIDTH`."""
+    """Print on stdout.
+
+    Args:
+        what: a Rich renderable.
+        width: columns to use if stdout is no terminal; None for `PIPED_WIDTH`.
+    """
     from rich.console import Console
 
     columns = output_width() if width is None or sys.stdout.isatty() else width
@@ -23,7 +28,7 @@ def print_rich(what: RenderableType, *, width: int | None = None) -> None:
 
 
 def output_width() -> int:
-    """Columns of stdout: the terminal's, or `PIPED_WIDTH` where it is none."""
+    """Width of stdout in columns: that of the terminal, else `PIPED_WIDTH`."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED_WIDTH
 
 

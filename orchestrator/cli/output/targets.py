@@ -1,4 +1,4 @@
-"""What `leaderboard --target` prints: the labels that a test score takes."""
+"""The output of `leaderboard --target`: the labels needed for a target test score."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def find(runs: Sequence[LoadedRun], target: float) -> list[LabelsNeeded]:
-    """What each sweep says of this target; says on stderr where one says nothing."""
+    """The labels needed for a target, per sweep and method; prints a note for sweeps without any.
+
+    Args:
+        runs: the sweeps.
+        target: target test score, in 0..1.
+    """
     from orchestrator.reading.labels_needed import find_labels_needed
 
     found = []
@@ -39,7 +44,12 @@ def find(runs: Sequence[LoadedRun], target: float) -> list[LabelsNeeded]:
 
 
 def print_lines(found: Sequence[LabelsNeeded], *, markdown: bool = False) -> None:
-    """Print one line a sweep and method."""
+    """Print one line per sweep and method on stdout.
+
+    Args:
+        found: what `find` returned.
+        markdown: print a Markdown list after a blank line.
+    """
     several = len({one.sweep_id for one in found}) > 1
     if found and markdown:
         print()

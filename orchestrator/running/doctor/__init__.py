@@ -1,4 +1,4 @@
-"""What stands in the way of a sweep, here or on a cluster: facts, and checks over them."""
+"""Checks of a machine, a store or a cluster before a sweep: facts, then checks over them."""
 
 from orchestrator.running.doctor.checks import (
     Check,

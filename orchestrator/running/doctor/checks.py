@@ -1,4 +1,4 @@
-"""From facts to checks: what is fine, what to mind, and what stands in the way."""
+"""Checks over the facts of a machine, a store or a cluster; each is ok, a warning or a problem."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from orchestrator.running.doctor.machine import MachineFacts
 
 GIB = 2**30
 LITTLE_BYTES, TOO_LITTLE_BYTES = GIB, 64 * 2**20
-"""Free space that is warned of, and that no sweep fits into."""
+"""Free space below which a check warns, and below which it reports a problem."""
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """The severity of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -33,12 +33,12 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the answer.
+    """The result of one check.
 
     Attributes:
-        what: was looked at.
-        level: how bad it is.
-        found: what was found and, where it is not fine, what to do.
+        what: the subject of the check.
+        level: its severity.
+        found: the finding and, unless it is ok, the remedy.
     """
 
     what: str
@@ -47,7 +47,11 @@ class Check:
 
 
 def check_machine(facts: MachineFacts) -> list[Check]:
-    """Whether this machine can run sweeps."""
+    """The checks of this machine.
+
+    Args:
+        facts: what `gather` found.
+    """
     return [
         Check("python", Level.OK, facts.python),
         *_check_packages(facts),
@@ -68,7 +72,11 @@ def check_machine(facts: MachineFacts) -> list[Check]:
 
 
 def check_store(place: Place) -> Check:
-    """Whether sweeps can be kept in a store: an object is written there and removed."""
+    """Check that a store can be written to, by writing an object and removing it.
+
+    Args:
+        place: bucket and prefix of the store.
+    """
     try:
         stores.check_store(place)
     except StorageError as error:
@@ -77,11 +85,11 @@ def check_store(place: Place) -> Check:
 
 
 def check_cluster(facts: ClusterFacts, *, own: dict[str, str]) -> list[Check]:
-    """Whether a cluster can run sweeps.
+    """The checks of a cluster and of each of its nodes.
 
     Args:
-        facts: what its nodes say.
-        own: versions on this machine, by package.
+        facts: what the cluster and its nodes report.
+        own: versions on this machine, by package; all nodes must have the same.
     """
     nodes = facts.nodes
     gpus = sum(node.gpus for node in nodes)

@@ -1,4 +1,4 @@
-"""Facts about the machine that this program runs on; Ray is not imported for them."""
+"""Facts about this machine, gathered without importing Ray."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from orchestrator.running.cluster import sessions_folder, token_file
 from trainable.errors import CacheError
 from trainable.features.store.feature_store import default_folder
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a place to look at, not to write to
-"""Where Ray's object store lies."""
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only its free space is read
+"""The folder of Ray's object store."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A folder that is written to.
+    """A folder that a sweep writes to.
 
     Attributes:
-        name: what it is for.
-        path: where it is.
-        free_bytes: on its disk.
+        name: its purpose, such as `sweeps`.
+        path: the folder; it may not exist yet.
+        free_bytes: free space on its disk.
         writable: whether this user may write there.
     """
 
@@ -41,21 +41,21 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineFacts:
-    """What was found.
+    """Facts about this machine.
 
     Attributes:
-        python: its version.
-        packages: of the packages that are asked for, the requirement and the version, or None
-            where it is not installed.
-        device: what torch computes on, in words.
-        has_gpu: whether that is a GPU.
-        cpus: processors of this process.
-        memory_bytes: of the machine.
-        shared_memory_bytes: free for Ray's object store; None where there is no such place.
-        places: folders that are written to.
-        token_mode: permissions of the token's file; None where there is none.
-        token_file: where it is; None where the user has no home.
-        sessions: where Ray keeps its sockets.
+        python: version of Python.
+        packages: requirement and installed version of each dependency; the version is None if the
+            package is not installed.
+        device: description of torch's default device.
+        has_gpu: whether torch finds a GPU.
+        cpus: processors that this process may use.
+        memory_bytes: physical memory of the machine.
+        shared_memory_bytes: free bytes in `SHARED_MEMORY`; None if that folder does not exist.
+        places: folders that a sweep writes to.
+        token_mode: permission bits of the token file; None if there is no file.
+        token_file: path of the Ray token; None if the user has no home.
+        sessions: folder of Ray's sockets and logs.
     """
 
     python: str
@@ -72,10 +72,10 @@ class MachineFacts:
 
 
 def gather(*, runs: Path) -> MachineFacts:
-    """Look around.
+    """The facts about this machine.
 
     Args:
-        runs: where sweeps' directories are made.
+        runs: folder in which sweep directories are made.
     """
     import torch
 
@@ -104,19 +104,19 @@ def gather(*, runs: Path) -> MachineFacts:
 def _token_file() -> Path | None:
     try:
         return token_file()
-    except StorageError:  # without a home
+    except StorageError:  # the user has no home
         return None
 
 
 def _cache_folders() -> list[Path]:
     try:
         return [default_folder()]
-    except CacheError:  # without a home
+    except CacheError:  # the user has no home
         return []
 
 
 def _device() -> str:
-    """What torch computes on, how many of it there are, and in which precision it can."""
+    """Name of torch's default device; for GPUs also their number and whether they support bf16."""
     import torch
 
     from trainable import device as devices
