@@ -14,7 +14,8 @@ from orchestrator.datasets.image_reader import Demand
 from orchestrator.errors import UsageError
 from orchestrator.methods import Method
 from orchestrator.planning.preparation import read_data
-from orchestrator.reading.export.card import CARD_FILE, Card, Labels, card_text
+from orchestrator.reading.export.card import Card, Labels
+from orchestrator.reading.export.card_text import CARD_FILE, card_text
 from orchestrator.reading.export.choice import Choice, choose
 from orchestrator.reading.export.folder import check_target, whole_folder
 from orchestrator.recording.sweep_directory import Run

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.datasets import image_reader
+from orchestrator.datasets import image_checker
 from orchestrator.datasets.dataset import load_images
 from orchestrator.datasets.image_reader import Demand
 from orchestrator.datasets.sections import FolderSection
@@ -277,9 +277,9 @@ def test_images_of_a_kind_are_decoded_until_one_is_sound(
         decoded.append(content)
         check_image(content)
 
-    monkeypatch.setattr(image_reader, "check_image", spy)
-    monkeypatch.setattr(image_reader, "_CHUNK", 2)
-    monkeypatch.setattr(image_reader, "usable_processors", lambda: 1)
+    monkeypatch.setattr(image_checker, "check_image", spy)
+    monkeypatch.setattr(image_checker, "_CHUNK", 2)
+    monkeypatch.setattr(image_checker, "usable_processors", lambda: 1)
     read = dataset_of(section(tmp_path), LabelBudget.parse("all"))
     assert broken.read_bytes() in decoded
     assert 1 < len(decoded) < 20

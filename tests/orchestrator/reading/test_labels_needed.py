@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from orchestrator.reading.labels_needed import Labels, LabelsNeeded, Place, find_labels_needed
+from orchestrator.reading.labels_needed import LabelsNeeded, find_labels_needed
+from orchestrator.reading.learning_curve import Labels, Place
 from orchestrator.recording.leaderboard import build_leaderboard
 from tests.orchestrator.recording.test_leaderboard import answers, table, trial
 

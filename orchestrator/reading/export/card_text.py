@@ -1,0 +1,252 @@
+"""Write the model card of an exported network in Markdown."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from orchestrator.reading.export.card import Card, Labels
+from orchestrator.reading.export.markdown import escaped, table
+from orchestrator.reading.export.use import use_lines
+from orchestrator.text import metric_name, percent, plural, score, score_with_unit
+from trainable.export.written_model import Written
+
+CARD_FILE = "README.md"
+
+_MOST_CLASSES = 100
+_PACKAGES = ("torch", "torchvision", "numpy", "pillow")
+
+
+def card_text(card: Card, written: Written) -> str:
+    """Return the card in Markdown; text from outside is escaped.
+
+    Args:
+        card: content of the card.
+        written: files that were written.
+    """
+    about = card.model.about
+    kind = "fine-tuned" if card.model.spec else "a linear probe on"
+    backbone = escaped(card.choice.trial["backbone"])
+    title = f"{escaped(card.manifest['sweep_id'])}: {kind} {backbone}"
+    parts = [
+        [f"# {title}"],
+        [
+            f"A network that sorts images into {len(about.class_names):,} classes. Written by "
+            "sft-sweep "
+            f"{escaped(metadata.version('sft-sweep'))}; trial {escaped(card.choice.trial_id)} was "
+            f"taken because {card.choice.reason}."
+        ],
+        ["## How good it is", "", *_scores(card)],
+        ["## How to use it", "", *use_lines(about, written)],
+        ["## What it is", "", *table(("", ""), _facts(card))],
+        ["## How it was trained", "", *_training(card)],
+        ["## Preprocessing", "", *_preprocessing(card)],
+        ["## Classes", "", *_classes(card)],
+        ["## Where it comes from", "", *table(("", ""), _provenance(card))],
+    ]
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def _scores(card: Card) -> list[str]:
+    trial, board, finals = card.choice.trial, card.choice.board, card.choice.finals
+    lines = []
+    if board is not None and board["test_score"] is not None and finals:
+        metric = board["metric"]
+        low = score(board["test_ci_low"], metric)
+        high = score_with_unit(board["test_ci_high"], metric)
+        lines.append(
+            f"On the test images the {metric_name(metric)} of this configuration is "
+            f"**{score_with_unit(board['test_score'], metric)}** (95 % interval {low} to {high}) "
+            f"at **{card.measured}**: the mean of {plural(board['repeats'], 'repeat')}, each with "
+            "labels drawn afresh where there are others, on "
+            f"{plural(finals[0]['num_test'], 'test image')}."
+        )
+        lines += ["", *table(("", "mean of the repeats"), _means(finals))]
+    elif trial["val_accuracy"] is not None:
+        lines.append(
+            f"**It has no test score:** it was no finalist. In validation at {card.measured}, "
+            f"{percent(trial['val_accuracy'])} % of {plural(trial['num_val'] or 0, 'image')} were "
+            "classified rightly, which flatters the best of many."
+        )
+    else:
+        lines.append("**Nothing is known of how good it is.**")
+    lines += ["", _belongs(card)]
+    warnings = [f"- Mind: {escaped(one)}." for one in card.warnings()]
+    return [*lines, "", *warnings] if warnings else lines
+
+
+def _means(finals: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    names = {
+        "test_accuracy": "accuracy",
+        "test_balanced_accuracy": "balanced accuracy",
+        "test_loss": "log loss, nats",
+        "test_ece": "expected calibration error",
+    }
+    found = []
+    for column, name in names.items():
+        values = [row[column] for row in finals if row[column] is not None]
+        if values:
+            found.append((name, f"{sum(values) / len(values):.4f}"))
+    return found
+
+
+def _belongs(card: Card) -> str:
+    """Return which network the score belongs to: this one, or one with fewer labels."""
+    num_labels = plural(len(card.model.indices), "label")
+    if card.labels is Labels.BUDGET:
+        final = next((row for row in card.choice.finals if row["repeat"] == card.repeat), None)
+        if final is None:
+            return (
+                f"This network learnt from {num_labels}, a draw of that size (repeat "
+                f"{card.repeat}) that was not scored on the test set."
+            )
+        return (
+            f"This network learnt from the {num_labels} of repeat {card.repeat}, which reached "
+            f"{percent(final['test_accuracy'])} % on the test set."
+        )
+    what = (
+        "every label outside the test split"
+        if card.labels is Labels.ALL
+        else "every label there is, those of the test split included"
+    )
+    return (
+        f"The score belongs to the budget that was measured, {card.measured}. This network learnt "
+        f"from {num_labels}, {what}."
+    )
+
+
+def _facts(card: Card) -> list[tuple[str, object]]:
+    trial, weights = card.choice.trial, card.weights
+    size = card.model.about.preprocessing.image_size
+    network = sum(parameter.numel() for parameter in card.model.network.parameters())
+    facts: list[tuple[str, object]] = [
+        ("backbone", trial["backbone"]),
+        ("pretrained weights", weights.version),
+        ("pretrained on", weights.pretraining or "unknown"),
+        ("licence of the pretrained weights", weights.licence or "unknown"),
+        ("parameters", f"{network:,}"),
+        ("of them trained", f"{trial['trainable_params'] or 0:,}"),
+        ("input", f"RGB, {size} x {size} pixels"),
+    ]
+    if card.model.about.bare_logits:
+        facts.append(("left out", "what the network's own code computes behind its classifier"))
+    if trial["freeze_depth"] is not None:
+        facts.append(("freeze depth", f"{trial['freeze_depth']:.4g}"))
+    if trial["boundary"] is not None:
+        facts.append(
+            (
+                "frozen up to",
+                f"{trial['boundary']}, boundary {trial['frozen_boundaries']} of "
+                f"{trial['num_boundaries']}",
+            )
+        )
+    return facts
+
+
+_ELSEWHERE = {
+    *("backbone", "freeze_depth", "frozen_blocks", "image_size", "label_budget", "objective"),
+    *("repeat", "reports", "seed", "validation"),
+}
+"""Keys of a spec that other sections of the card show."""
+
+
+def _training(card: Card) -> list[str]:
+    trial, spec = card.choice.trial, card.model.spec
+    lines = [
+        f"Chosen by {escaped(trial['objective'])} in validation ({escaped(trial['selection'])}) "
+        f"at {card.measured}; labels that validation uses are part of a budget unless it says "
+        "otherwise. Test images played no part in the choice.",
+        "",
+    ]
+    if spec is None:
+        return [
+            *lines,
+            "Logistic regression on what reaches the backbone's head, "
+            f"C = {card.model.inverse_penalty:g}, as it was measured; nothing of the backbone was "
+            "trained.",
+        ]
+    passes = card.passes or 0.0
+    settings = {name: value for name, value in spec.to_json().items() if name not in _ELSEWHERE}
+    return [
+        *lines,
+        "Every setting is the one that was measured, those that the search-space file left to "
+        "`auto` included: nothing was adapted to the number of labels here. "
+        f"{plural(spec.steps, 'update')} of {plural(int(spec.batch_size), 'image')} draw each of "
+        f"the {plural(len(card.model.indices), 'training image')} {passes:.3g} times on average.",
+        "",
+        *table(
+            ("setting", "value"),
+            [
+                (name, value if isinstance(value, str) else json.dumps(value))
+                for name, value in sorted(settings.items())
+            ],
+        ),
+    ]
+
+
+def _preprocessing(card: Card) -> list[str]:
+    how = card.model.about.preprocessing
+    resize = (
+        f"Resize to {how.resize_size} x {how.resize_size} pixels"
+        if how.squash
+        else f"Resize the shorter side to {how.resize_size} pixels"
+    )
+    value_range = card.model.about.value_range
+    grey = (
+        ""
+        if value_range is None
+        else f" 16-bit grey becomes 8 bits before: {value_range[0]:,} is black, "
+        f"{value_range[1]:,} is white, and what lies beyond is cut off."
+    )
+    return [
+        f"1. Turn the picture upright (EXIF), lay transparent ones on white, convert to RGB.{grey}",
+        f"2. {resize}, {escaped(how.interpolation)}, with antialiasing.",
+        f"3. Cut out the centre, {how.image_size} x {how.image_size} pixels.",
+        f"4. Scale to 0..1, subtract {list(how.mean)}, divide by {list(how.std)}, by channel.",
+    ]
+
+
+def _classes(card: Card) -> list[str]:
+    names = card.model.about.class_names
+    rows = [
+        (number, name, count)
+        for number, (name, count) in enumerate(zip(names, card.class_counts, strict=True))
+    ]
+    more = len(names) - _MOST_CLASSES
+    return [
+        *table(("output", "class", "training images"), rows[:_MOST_CLASSES]),
+        *(["", f"{more:,} more are in `model.json`."] if more > 0 else []),
+    ]
+
+
+def _provenance(card: Card) -> list[tuple[str, object]]:
+    manifest, trial = card.manifest, card.choice.trial
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES)
+    swept = manifest.get("versions", {})
+    return [
+        ("sweep", manifest["sweep_id"]),
+        ("trial", card.choice.trial_id),
+        ("seed", trial["seed"]),
+        ("repeat", card.repeat),
+        ("labels", f"{card.labels.value}: {len(card.model.indices):,}"),
+        ("dataset fingerprint", manifest.get("dataset_fingerprint", "unknown")),
+        ("search space hash", manifest.get("space_hash", "unknown")),
+        ("SHA-256 of the pretrained weights", card.weights.digest),
+        ("versions here", f"Python {platform.python_version()}, {versions}"),
+        ("versions of the sweep", ", ".join(f"{k} {v}" for k, v in sorted(swept.items()))),
+        ("made again with", _command(card)),
+    ]
+
+
+def _command(card: Card) -> str:
+    return shlex.join(
+        [
+            *("sft-sweep", "export", str(card.manifest["sweep_id"])),
+            *("--trial", card.choice.trial_id, "--labels", card.labels.value),
+            *("--repeat", str(card.repeat), "-o", "DIR"),
+        ]
+    )

@@ -1,0 +1,60 @@
+"""Phrases for rows of the leaderboard: configurations, label budgets, scores with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.statistics.intervals import Interval
+from orchestrator.text import configuration, difference_unit, score
+from trainable.spec.trial_spec import Metric
+
+Row = Mapping[str, Any]
+
+
+def named(row: Row, study: Sequence[Row]) -> str:
+    """Return a configuration in words.
+
+    The image size is part of it where the backbone was tried at several sizes.
+
+    Args:
+        row: row of the configuration.
+        study: rows of the leaderboard at its label budget.
+    """
+    sizes = {other["image_size"] for other in study if other["backbone"] == row["backbone"]}
+    return configuration(row, with_size=len(sizes - {None}) > 1)
+
+
+def interval_ends(row: Row) -> str:
+    """Return the two ends of the 95 % interval of a test score."""
+    low, high = (score(row[end], row["metric"]) for end in ("test_ci_low", "test_ci_high"))
+    return f"{low} to {high}"
+
+
+def budget_label(row: Row) -> str:
+    """Return the labels per class as a number, or the name of another budget."""
+    if row["study"] == "all" or row["label_budget"] is None:
+        return str(row["study"])
+    return f"{row['label_budget']:.4g}"
+
+
+def at_budget(row: Row) -> str:
+    """Return the label budget as the start of a sentence."""
+    budget = budget_label(row)
+    if budget == "all":
+        used = row["labels_used"]
+        return "With all labels" if used is None else f"With all {counted(used, 'label')}"
+    return f"At {budget} {'label' if budget == '1' else 'labels'} per class"
+
+
+def difference_with_interval(interval: Interval, metric: str) -> str:
+    """Return a difference with its interval; differences of shares in percentage points."""
+    factor, digits = (100, 1) if Metric(metric).is_share else (1, 3)
+    mean, low, high = (round(factor * value, digits) + 0.0 for value in interval)
+    unit = difference_unit(metric)
+    return f"{mean:+.{digits}f} {unit} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun in singular or plural."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
