@@ -14,8 +14,9 @@ from orchestrator.space.datasets import (
     TableSection,
     TorchvisionSection,
 )
-from orchestrator.space.file import load_space, parse_space
+from orchestrator.space.file import load_space, parse_space, read_mapping
 from orchestrator.space.parse_axes import Registry
+from orchestrator.space.problems import NO_FILE
 from orchestrator.space.reference import KnownKey, known_keys
 from orchestrator.space.search_space import SearchSpace
 from orchestrator.space.sections import (
@@ -36,10 +37,12 @@ from orchestrator.space.sections import (
     TpeSection,
 )
 from orchestrator.space.value_rules import Value
+from orchestrator.space.yaml_text import Overrides
 
 __all__ = [
     "ALL_BITS",
     "DEFAULT_TEST_SHARE",
+    "NO_FILE",
     "PRUNERS",
     "SAMPLERS",
     "SOURCES",
@@ -59,6 +62,7 @@ __all__ = [
     "LimitsSection",
     "MedianSection",
     "NoPrunerSection",
+    "Overrides",
     "ParquetSection",
     "PercentileSection",
     "PrunerSection",
@@ -77,6 +81,7 @@ __all__ = [
     "known_keys",
     "load_space",
     "parse_space",
+    "read_mapping",
     "relative_backbone",
     "short_names",
 ]

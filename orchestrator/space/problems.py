@@ -13,6 +13,9 @@ from orchestrator.errors import SpaceError
 KeyPath = tuple[str | int, ...]
 """Keys from the top of the file down; whole numbers count the entries of a list."""
 
+NO_FILE = "search space"
+"""What messages call a search space that no file holds."""
+
 _PLAIN_KEY = re.compile(r"[\w@*<-]{1,60}", re.ASCII)
 _MAX_SHOWN_CHARS = 60
 _MAX_SHOWN_ITEMS = 8
@@ -59,17 +62,12 @@ class Problems:
 
 
 def space_error(where: str, *lines: str, command: str = "validate") -> SpaceError:
-    """The error that tells these problems, one a line."""
+    """The error that tells these problems, one a line, and how a file is checked again."""
     count = f"{len(lines)} problem" + ("s" if len(lines) > 1 else "")
-    return SpaceError(
-        "\n".join(
-            [
-                f"{where}: {count}",
-                *(f"  {line}" for line in lines),
-                f"Check again with: sft-sweep {command} {shlex.quote(where)}",
-            ]
-        )
-    )
+    told = [f"{where}: {count}", *(f"  {line}" for line in lines)]
+    if where != NO_FILE:
+        told.append(f"Check again with: sft-sweep {command} {shlex.quote(where)}")
+    return SpaceError("\n".join(told))
 
 
 def dotted(path: KeyPath) -> str:

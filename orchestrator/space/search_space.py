@@ -23,7 +23,7 @@ from orchestrator.space.parse_sections import (
     read_training,
     read_validation,
 )
-from orchestrator.space.problems import Problems, shown
+from orchestrator.space.problems import NO_FILE, Problems, shown
 from orchestrator.space.search_section import read_search
 from orchestrator.space.sections import (
     PRUNERS,
@@ -108,7 +108,7 @@ class SearchSpace:
         cls,
         given: Mapping[str, object],
         *,
-        where: str = "search space",
+        where: str = NO_FILE,
         default_name: str | None = None,
         registry: Registry | None = None,
         problems: Problems | None = None,
