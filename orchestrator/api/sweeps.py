@@ -46,7 +46,7 @@ class SweepResult:
     """
 
     run: LoadedRun
-    answer: tuple[str, ...]
+    answer: tuple[str, ...] = field(repr=False)
     failures: int
     signal: int | None
     duration_s: float
@@ -106,7 +106,8 @@ def launch(
         StorageError: no cluster, no room, or a store that fails.
         KeyboardInterrupt: interrupted before the first trial, or for the second time.
     """
-    with guest_sweep():
+    again = f"orchestrator.resume(RUN), where RUN is the newest directory in {out}"
+    with _telling_how_to_go_on(again), guest_sweep():
         given = Path(space) if isinstance(space, str | Path) else space
         asked = read_space(given, _checked(overrides))
         result = launch_sweep(
@@ -145,7 +146,7 @@ def resume(
         StorageError: no cluster, no room, or a store that fails.
         KeyboardInterrupt: interrupted before the first trial, or for the second time.
     """
-    with guest_sweep():
+    with _telling_how_to_go_on("the same call"), guest_sweep():
         found = find_run(path_of(run), resuming=True)
         space = load_space(found.space)
         with ProgressLines(space, beginning=_beginning(space)) as view:
@@ -254,6 +255,16 @@ def _beginning(space: SearchSpace) -> str:
     else:
         how = "it is not in the main thread, where Ctrl-C would end it, and runs to its end"
     return f"{space.name}: starting; {how}"
+
+
+@contextmanager
+def _telling_how_to_go_on(again: str) -> Iterator[None]:
+    """Say what goes on with a sweep whose block is ended at once."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell(f"Ended at once. If trials had begun, what has settled is kept; go on with: {again}")
+        raise
 
 
 def _handed_back(result: SweepResult) -> SweepResult:

@@ -17,6 +17,7 @@ from orchestrator.api.sweeps import SweepResult
 from orchestrator.cli.main import run as command
 from orchestrator.planning.preparation import read_space
 from orchestrator.recording.savings import Savings
+from orchestrator.signals import stopping_on_signals
 from tests.builders.written_sweeps import loaded
 
 REPOSITORY = Path(__file__).parents[3]
@@ -119,6 +120,23 @@ def test_a_request_to_end_is_passed_on_once_the_sweep_has_ended(
     finally:
         signal.signal(signal.SIGTERM, before)
     assert heard == [signal.SIGTERM]
+
+
+def test_a_launch_that_is_ended_at_once_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted_twice(*_: object, **__: object) -> SweepResult:
+        with stopping_on_signals(lambda: None):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second signal ended nothing")
+
+    monkeypatch.setattr(sweeps, "launch_sweep", interrupted_twice)
+    with pytest.raises(KeyboardInterrupt):
+        orchestrator.launch(SPACE, out=tmp_path)
+    told = capsys.readouterr().err
+    assert f"orchestrator.resume(RUN), where RUN is the newest directory in {tmp_path}" in told
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("key", ["search.freez_depth", "search.lr.lo", "nonsense"])
