@@ -16,7 +16,14 @@ from orchestrator.planning.inputs import backbones, image_sizes
 from orchestrator.planning.objective import decide_objective
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.planning.rehearsals import extreme_trials, problems_of
-from orchestrator.space import SearchSpace, load_space, relative_backbone
+from orchestrator.space import (
+    NO_FILE,
+    Overrides,
+    SearchSpace,
+    load_space,
+    read_mapping,
+    relative_backbone,
+)
 from orchestrator.space.problems import space_error
 from trainable import backbones as registry
 from trainable.backbones import Backbone, Weights, load_weights
@@ -66,39 +73,46 @@ def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
     return prepare_space(read_space(path, overrides), path=path)
 
 
-def read_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
-    """The search space of a file with absolute paths; images and weights are not read.
+def read_space(given: Path | Mapping[str, object], overrides: Overrides = ()) -> SearchSpace:
+    """The search space that is asked for, its paths absolute; nothing that it names is read.
 
     Args:
-        path: path of the file.
-        overrides: `KEY=VALUE` overrides of its keys; see `load_space`.
+        given: a search-space file, or a mapping with its keys.
+        overrides: of its keys; see `load_space`.
+
+    Raises:
+        SpaceError: with every problem of it.
+        UsageError: a transform cannot be made.
+    """
+    if isinstance(given, Path):
+        return read_written_space(given, overrides).absolute()
+    space = read_mapping(given, overrides, registry=registry)
+    return _with_known_ops(space, where=NO_FILE).absolute()
+
+
+def read_written_space(path: Path, overrides: Overrides = ()) -> SearchSpace:
+    """The search space of a file with its paths as they stand there, as a sweep's journal has them.
 
     Raises:
         SpaceError: the file is invalid; the message lists every problem.
         UsageError: a transform cannot be constructed.
     """
-    return read_written_space(path, overrides).absolute()
+    return _with_known_ops(load_space(path, overrides, registry=registry), where=str(path))
 
 
-def read_written_space(path: Path, overrides: Sequence[str] = ()) -> SearchSpace:
-    """The search space of a file with its paths unchanged, as a sweep's journal records them.
-
-    Args:
-        path: path of the file.
-        overrides: `KEY=VALUE` overrides of its keys; see `load_space`.
+def _with_known_ops(space: SearchSpace, *, where: str) -> SearchSpace:
+    """The search space, once its transforms have been made.
 
     Raises:
-        SpaceError: the file is invalid; the message lists every problem.
-        UsageError: a transform cannot be constructed.
+        UsageError: one cannot be made.
     """
-    space = load_space(path, overrides, registry=registry)
     if space.augment is not None:
         from trainable.modalities.image.views import check_ops
 
         try:
             check_ops(space.augment)
         except SpecError as error:
-            raise UsageError(f"{path}: {error}") from error
+            raise UsageError(f"{where}: {error}") from error
     return space
 
 
@@ -106,10 +120,9 @@ def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Pre
     """Read and check the images and weights of a search space.
 
     Args:
-        space: the search space.
-        path: path of its file, for messages.
-        begun: whether the sweep is being resumed; then trials are not rehearsed, because it
-            continues even if some fail.
+        space: what is asked.
+        path: of its file, or `NO_FILE`, for messages.
+        begun: whether a sweep of it is there already; it goes on, whichever of its trials fail.
 
     Raises:
         SpaceError: the images are invalid, or trials cannot run with some settings; the message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator.reading.answer import answer
 from orchestrator.reading.loading import load_run
@@ -27,6 +28,7 @@ class Outcome:
         run: its directory.
         failures: trials, finals and baselines that failed.
         answer: at most five lines for people.
+        report: where the HTML report lies; None where none was written.
         report_problem: why there is no new report, or None.
         savings: frozen computation that trials shared.
     """
@@ -34,6 +36,7 @@ class Outcome:
     run: Run
     failures: int
     answer: list[str]
+    report: Path | None
     report_problem: str | None
     savings: Savings
 
@@ -54,7 +57,7 @@ def conclude(run: Run, *, images: LabelledImages | None, interrupted: bool) -> O
             loaded.read(name)
     if not interrupted and (images is not None or not run.report.is_file()):
         problem = _write_report(run, images)
-    reported = not interrupted and problem is None
+    report = run.report if not interrupted and problem is None else None
     studies = load_studies(run.path)
     return Outcome(
         run=run,
@@ -63,8 +66,9 @@ def conclude(run: Run, *, images: LabelledImages | None, interrupted: bool) -> O
             load_run(run.path).leaderboard.to_pylist(),
             num_test=user_attributes.num_test(studies.values()),
             run=run.argument,
-            report=str(run.report) if reported else None,
+            report=None if report is None else str(report),
         ),
+        report=report,
         report_problem=problem,
         savings=measure_savings(studies.values()),
     )

@@ -9,18 +9,21 @@ from orchestrator.space.datasets import (
     SOURCES,
     DatasetSection,
 )
-from orchestrator.space.file import load_space, parse_space
+from orchestrator.space.file import load_space, parse_space, read_mapping
 from orchestrator.space.parse_axes import Registry
+from orchestrator.space.problems import NO_FILE
 from orchestrator.space.pruners import PRUNERS, PrunerSection
 from orchestrator.space.reference import KnownKey, known_keys
 from orchestrator.space.samplers import SAMPLERS, SamplerSection
 from orchestrator.space.search_space import SearchSpace
 from orchestrator.space.sections import FinalistsSection, LimitsSection, ResourcesSection
+from orchestrator.space.yaml_text import Overrides
 from trainable.spec.settings import Value
 
 __all__ = [
     "ALL_BITS",
     "DEFAULT_TEST_SHARE",
+    "NO_FILE",
     "PRUNERS",
     "SAMPLERS",
     "SOURCES",
@@ -34,6 +37,7 @@ __all__ = [
     "Fixed",
     "KnownKey",
     "LimitsSection",
+    "Overrides",
     "PrunerSection",
     "Range",
     "Registry",
@@ -45,6 +49,7 @@ __all__ = [
     "known_keys",
     "load_space",
     "parse_space",
+    "read_mapping",
     "relative_backbone",
     "short_names",
 ]

@@ -1,24 +1,28 @@
-"""A search-space file -> `SearchSpace`, or every problem of it at once."""
+"""A search-space file, or its keys as a mapping -> `SearchSpace`, or every problem at once."""
 
 from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.space.parse_axes import Registry
-from orchestrator.space.problems import Problems, space_error
+from orchestrator.space.plain_values import plain_mapping
+from orchestrator.space.problems import NO_FILE, Problems, space_error
 from orchestrator.space.search_space import SearchSpace
-from orchestrator.space.yaml_text import TextError, apply_overrides, read_yaml
+from orchestrator.space.yaml_text import Overrides, TextError, apply_overrides, read_yaml
 from trainable.spec.refusals import refusal
 
 MAX_BYTES = 1_000_000
 
+DEFAULT_NAME = "sweep"
+"""Of a search space that no file gives a name."""
+
 
 def load_space(
     path: Path,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     registry: Registry | None = None,
 ) -> SearchSpace:
@@ -26,8 +30,7 @@ def load_space(
 
     Args:
         path: of the file, YAML in UTF-8.
-        overrides: `KEY=VALUE` each, with dotted keys and YAML values, such as
-            `search.lr=0.001`; they replace what the file says.
+        overrides: replace what the file says, such as `search.lr=0.001`.
         registry: of backbones, to check and expand their names; None takes every name.
 
     Raises:
@@ -64,7 +67,7 @@ def parse_space(
     text: str,
     *,
     where: str,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     registry: Registry | None = None,
 ) -> SearchSpace:
     """The search space of a text; see `load_space`.
@@ -72,7 +75,7 @@ def parse_space(
     Args:
         text: YAML.
         where: what messages call the text; its stem is the default name.
-        overrides: `KEY=VALUE` each.
+        overrides: replace what the text says.
         registry: of backbones, to check and expand their names; None takes every name.
 
     Raises:
@@ -88,11 +91,50 @@ def parse_space(
         raise space_error(where, "the file is empty; it needs at least dataset and search")
     if not isinstance(given, Mapping):
         raise space_error(where, refusal(given, "a mapping of keys at the top level"))
-    problems = Problems(where)
+    return _resolve(
+        given, overrides, Problems(where), default_name=Path(where).stem, registry=registry
+    )
+
+
+def read_mapping(
+    given: object,
+    overrides: Overrides = (),
+    *,
+    registry: Registry | None = None,
+) -> SearchSpace:
+    """The search space of a mapping with the keys of a file.
+
+    Args:
+        given: lists and mappings of text, numbers, True, False and None; tuples, paths, and arrays
+            and scalars of NumPy serve, too.
+        overrides: replace what the mapping says.
+        registry: of backbones, to check and expand their names; None takes every name.
+
+    Raises:
+        SpaceError: it is no such mapping, or says something that is not allowed.
+    """
+    if not isinstance(given, Mapping):
+        raise space_error(NO_FILE, refusal(given, "a mapping of keys, or the path of a file"))
+    problems = Problems(NO_FILE)
+    values = plain_mapping(given, problems)
+    problems.raise_if_any(values)
+    return _resolve(values, overrides, problems, default_name=DEFAULT_NAME, registry=registry)
+
+
+def _resolve(
+    given: Mapping[str, object],
+    overrides: Overrides,
+    problems: Problems,
+    *,
+    default_name: str,
+    registry: Registry | None,
+) -> SearchSpace:
+    if isinstance(overrides, Mapping):
+        overrides = plain_mapping(overrides, problems, path=("overrides",))
     return SearchSpace.from_json(
         apply_overrides(given, overrides, problems),
-        where=where,
-        default_name=Path(where).stem,
+        where=problems.where,
+        default_name=default_name,
         registry=registry,
         problems=problems,
     )

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from orchestrator.errors import SpaceError
 from trainable.spec.refusals import KeyPath, did_you_mean, dotted, shown
 
+NO_FILE = "search space"
+"""Name, in messages, of a search space that was not read from a file."""
+
 _MAX_NAMED = 5
 
 
@@ -49,17 +52,12 @@ class Problems:
 
 
 def space_error(where: str, *lines: str, command: str = "validate") -> SpaceError:
-    """The error that tells these problems, one a line."""
+    """The error that tells these problems, one a line, and how a file is checked again."""
     count = f"{len(lines)} problem" + ("s" if len(lines) > 1 else "")
-    return SpaceError(
-        "\n".join(
-            [
-                f"{where}: {count}",
-                *(f"  {line}" for line in lines),
-                f"Check again with: sft-sweep {command} {shlex.quote(where)}",
-            ]
-        )
-    )
+    told = [f"{where}: {count}", *(f"  {line}" for line in lines)]
+    if where != NO_FILE:
+        told.append(f"Check again with: sft-sweep {command} {shlex.quote(where)}")
+    return SpaceError("\n".join(told))
 
 
 def some(items: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from orchestrator.space.parse_sections import (
     read_training,
     read_validation,
 )
-from orchestrator.space.problems import Problems
+from orchestrator.space.problems import NO_FILE, Problems
 from orchestrator.space.pruners import PRUNERS, PrunerSection
 from orchestrator.space.samplers import SAMPLERS, SamplerSection
 from orchestrator.space.search_section import read_search
@@ -103,7 +103,7 @@ class SearchSpace:
         cls,
         given: Mapping[str, object],
         *,
-        where: str = "search space",
+        where: str = NO_FILE,
         default_name: str | None = None,
         registry: Registry | None = None,
         problems: Problems | None = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
@@ -20,6 +20,10 @@ MAX_VALUES = 10_000
 _MAX_DIGITS = 1000
 _MAX_SAID_CHARS = 160
 _TAG = "tag:yaml.org,2002:"
+
+
+Overrides = Sequence[str] | Mapping[str, object]
+"""What replaces keys: values by dotted key, or `KEY=VALUE` each with a YAML value."""
 
 
 class TextError(Exception):
@@ -163,34 +167,56 @@ def _malformed(error: yaml.MarkedYAMLError) -> str:
 
 
 def apply_overrides(
-    given: Mapping[str, object], overrides: Sequence[str], problems: Problems
+    given: Mapping[str, object], overrides: Overrides, problems: Problems
 ) -> dict[str, object]:
-    """The values with each `KEY=VALUE` set: dotted keys, the value read as YAML.
+    """The values with each override set.
 
     An override without `=`, with a value that is no YAML, or below something that is not a
     mapping becomes a problem; the others still apply.
     """
     result = dict(given)
-    for text in overrides:
-        key, equals, value_text = text.partition("=")
+    for text, key, value in _read_overrides(overrides, problems):
         keys = [part.strip() for part in key.split(".")]
-        if not equals or not all(keys):
-            problems.add(
-                ("--set",), f"got {shown(text)}; allowed: KEY=VALUE, such as search.lr=0.001"
-            )
-            continue
-        try:
-            value = read_yaml(value_text)
-        except TextError as error:
-            problems.add(("--set",), f"got {shown(text)}; {error}")
+        if not all(keys):
+            problems.add((_origin(overrides),), _no_override(text, overrides))
             continue
         blocked = _set_below(result, keys, value)
         if blocked:
             problems.add(
-                ("--set",),
+                (_origin(overrides),),
                 f"got {shown(text)}; {blocked} is no mapping in this file; set {blocked} itself",
             )
     return result
+
+
+def _read_overrides(overrides: Overrides, problems: Problems) -> Iterator[tuple[str, str, object]]:
+    """Each override that can be read, as it was given, its dotted key and its value."""
+    if isinstance(overrides, Mapping):
+        yield from ((key, key, value) for key, value in overrides.items())
+        return
+    for text in overrides:
+        key, equals, value_text = text.partition("=")
+        if not equals:
+            problems.add((_origin(overrides),), _no_override(text, overrides))
+            continue
+        try:
+            value = read_yaml(value_text)
+        except TextError as error:
+            problems.add((_origin(overrides),), f"got {shown(text)}; {error}")
+            continue
+        yield text, key, value
+
+
+def _origin(overrides: Overrides) -> str:
+    """What messages call the overrides."""
+    return "overrides" if isinstance(overrides, Mapping) else "--set"
+
+
+def _no_override(text: str, overrides: Overrides) -> str:
+    """What a problem line says of an override without a usable key."""
+    if isinstance(overrides, Mapping):
+        return f"got {shown(text)}; allowed: dotted keys, such as search.lr"
+    return f"got {shown(text)}; allowed: KEY=VALUE, such as search.lr=0.001"
 
 
 def _set_below(values: dict[str, object], keys: list[str], value: object) -> str | None:

@@ -52,7 +52,7 @@ def _show(found: DatasetSummary) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from orchestrator.cli.output.plans import MOST_DETAILS
+    from orchestrator.api.progress_lines import MOST_DETAILS
     from orchestrator.cli.output.render import print_rich
     from orchestrator.datasets.listing import Note
     from orchestrator.text import plain, plural

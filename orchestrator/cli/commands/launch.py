@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,37 +40,35 @@ def launch(
       sft-sweep launch search_spaces/lowdata.yaml --out s3://bucket/sweeps
       sft-sweep launch search_spaces/lowdata.yaml --dry-run
     """
-    from orchestrator.cli.output import outcomes, plans
     from orchestrator.planning.preparation import prepare_space, read_space
     from orchestrator.recording.stores import locate
-    from orchestrator.recording.sweep_directory import check_root
 
     root = locate(out)
     asked = read_space(space, overrides or [])
-    preparing = partial(prepare_space, asked, path=space)
     if dry_run:
+        from orchestrator.api.progress_lines import tell_notes
+        from orchestrator.cli.output import plans
+        from orchestrator.recording.sweep_directory import check_root
+
         plans.check_room(asked, space, address)
-        prepared = preparing()
+        prepared = prepare_space(asked, path=space)
         check_root(root)
-        plans.tell_notes(prepared)
+        tell_notes(prepared)
         plans.show(prepared, as_json=json)
         return 0
-    from orchestrator.reading.outcome import conclude
-    from orchestrator.running import launch
+    from orchestrator.api.sweeps import launch_sweep
+    from orchestrator.cli.output import outcomes
 
-    with launch.launch(
-        asked, preparing=preparing, root=root, address=address or "local", viewing=_viewing
-    ) as ended:
-        outcome = conclude(ended.run, images=ended.images, interrupted=ended.signal is not None)
-    return outcomes.show(outcome, ended, as_json=json)
+    result = launch_sweep(asked, path=space, root=root, address=address, viewing=_viewing)
+    return outcomes.show(result, as_json=json)
 
 
 @contextmanager
 def _viewing(prepared: Prepared) -> Iterator[ProgressView]:
-    """Print the notes of a prepared sweep, then show its progress within the block."""
-    from orchestrator.cli.output import plans
+    """Tell what to know of the images, then show how far the sweep is."""
+    from orchestrator.api.progress_lines import tell_notes
     from orchestrator.cli.output.progress_view import ProgressView
 
-    plans.tell_notes(prepared)
+    tell_notes(prepared)
     with ProgressView(prepared.space) as view:
         yield view

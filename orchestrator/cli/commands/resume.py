@@ -30,19 +30,13 @@ def resume(
       sft-sweep resume s3://bucket/sweeps/lowdata-20260131-142530
       sft-sweep resume --accept-changes
     """
+    from orchestrator.api.sweeps import resume_sweep
     from orchestrator.cli.output import outcomes
     from orchestrator.cli.output.progress_view import ProgressView
-    from orchestrator.reading.outcome import conclude
     from orchestrator.recording.sweep_directory import find_run
-    from orchestrator.running import launch
     from orchestrator.space import load_space
 
     found = find_run(run, resuming=True)
-    with (
-        ProgressView(load_space(found.space)) as view,
-        launch.resume(
-            found, address=address or "local", view=view, accept_changes=accept_changes
-        ) as ended,
-    ):
-        outcome = conclude(ended.run, images=ended.images, interrupted=ended.signal is not None)
-    return outcomes.show(outcome, ended, as_json=json)
+    with ProgressView(load_space(found.space)) as view:
+        result = resume_sweep(found, address=address, view=view, accept_changes=accept_changes)
+    return outcomes.show(result, as_json=json)

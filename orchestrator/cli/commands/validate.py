@@ -17,13 +17,14 @@ def validate(
       sft-sweep validate search_spaces/lowdata.yaml
       sft-sweep validate search_spaces/lowdata.yaml --address 10.0.0.1:6379
     """
+    from orchestrator.api.progress_lines import tell_notes
     from orchestrator.cli.output import plans
     from orchestrator.planning.preparation import prepare_space, read_space
 
     asked = read_space(space, overrides or [])
     plans.check_room(asked, space, address)
     prepared = prepare_space(asked, path=space)
-    plans.tell_notes(prepared)
+    tell_notes(prepared)
     plans.show(prepared, as_json=json)
     if not json:
         given = [] if address is None else ["--address", address]

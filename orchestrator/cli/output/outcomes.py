@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from orchestrator.text import plain_lines
 
 if TYPE_CHECKING:
-    from orchestrator.reading.outcome import Outcome
-    from orchestrator.running.launch import EndedSweep
+    from orchestrator.api.sweeps import SweepResult
+    from orchestrator.recording.sweep_directory import Run
 
 FAILURES = 3
 
@@ -20,66 +20,54 @@ MOST_REASONS = 3
 """Failure reasons printed at most."""
 
 
-def show(outcome: Outcome, ended: EndedSweep, *, as_json: bool) -> int:
-    """Print the leaderboard and the answer on stdout, warnings on stderr; return the exit code.
-
-    Args:
-        outcome: answer, failures and savings of the sweep.
-        ended: the launch or resume that ended.
-        as_json: print one JSON object instead of the table and the answer.
-    """
+def show(result: SweepResult, *, as_json: bool) -> int:
+    """Print the leaderboard and the answer on stdout; return the exit code."""
     from orchestrator.cli.commands import leaderboard
     from orchestrator.cli.output import leaderboard_table
-    from orchestrator.reading.loading import load_run
+    from orchestrator.recording.sweep_directory import Run
 
-    loaded = load_run(outcome.run.path)
-    rows = loaded.leaderboard.to_pylist()
-    code = _exit_code(outcome, ended.signal)
+    run = Run(result.run.path)
+    rows = result.run.leaderboard.to_pylist()
+    code = _exit_code(result)
     if as_json:
         print(
             json.dumps(
                 {
-                    "run": outcome.run.given,
+                    "run": run.given,
                     "exit_code": code,
-                    "failures": outcome.failures,
-                    "duration_s": ended.duration_s,
-                    "answer": outcome.answer,
+                    "failures": result.failures,
+                    "duration_s": result.duration_s,
+                    "answer": result.answer,
                     "leaderboard": rows,
-                    "savings": asdict(outcome.savings),
+                    "savings": asdict(result.savings),
                 }
             )
         )
     else:
-        test_set = leaderboard.read_test_set(loaded)
+        test_set = leaderboard.read_test_set(result.run)
         leaderboard_table.print_table(rows, top=leaderboard.DEFAULT_TOP, test_sets=[test_set])
-        print("\n".join(outcome.answer))
-        if outcome.savings.text:
-            print(outcome.savings.text)
-    for warning in (*outcome.savings.warnings, outcome.report_problem):
-        if warning is not None:
-            print(plain_lines(warning), file=sys.stderr)
-    if outcome.failures:
-        _show_failures(outcome)
-    if ended.signal is not None:
-        print(
-            f"Stopped early. Go on with: sft-sweep resume {outcome.run.argument}", file=sys.stderr
-        )
+        print(result)
+        if result.savings.text:
+            print(result.savings.text)
+    for warning in result.warnings:
+        print(plain_lines(warning), file=sys.stderr)
+    if result.failures:
+        _show_failures(run, result.failures)
+    if result.interrupted:
+        print(f"Stopped early. Go on with: sft-sweep resume {run.argument}", file=sys.stderr)
     return code
 
 
-def _show_failures(outcome: Outcome) -> None:
-    """Print the number of failures and their most frequent reasons on stderr."""
+def _show_failures(run: Run, failures: int) -> None:
+    """Print on stderr how much failed, and the reasons that most of it has."""
     from orchestrator.reading.status import inspect
 
-    print(
-        f"{outcome.failures} failed; all of them: sft-sweep status {outcome.run.argument}",
-        file=sys.stderr,
-    )
-    for reason, count in Counter(inspect(outcome.run).failures.values()).most_common(MOST_REASONS):
+    print(f"{failures} failed; all of them: sft-sweep status {run.argument}", file=sys.stderr)
+    for reason, count in Counter(inspect(run).failures.values()).most_common(MOST_REASONS):
         print(plain_lines(f"  {count} x {reason}"), file=sys.stderr)
 
 
-def _exit_code(outcome: Outcome, signal: int | None) -> int:
-    if signal is not None:
-        return 128 + signal
-    return FAILURES if outcome.failures else 0
+def _exit_code(result: SweepResult) -> int:
+    if result.signal is not None:
+        return 128 + result.signal
+    return FAILURES if result.failures else 0

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
-
-from orchestrator.text import plain_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.planning.preparation import Prepared
     from orchestrator.space import SearchSpace
-
-
-MOST_DETAILS = 5
-"""Details of a note printed on stderr; sweep.log has all."""
 
 
 MOST_CLASSES = 10
@@ -53,12 +46,6 @@ def check_room(space: SearchSpace, path: Path, address: str | None) -> None:
 
     with cluster(str(address)):
         check_room_of_cluster(space.resources)
-
-
-def tell_notes(prepared: Prepared) -> None:
-    """Print the notes of a prepared sweep on stderr."""
-    for note in prepared.notes:
-        print(plain_lines("\n".join(note.lines(MOST_DETAILS))), file=sys.stderr)
 
 
 def class_line(names: Sequence[str]) -> str:

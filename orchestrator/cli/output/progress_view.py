@@ -2,63 +2,45 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from orchestrator.recording.time_left import TimeLeft
+from orchestrator.api.progress_lines import STARTING, STOPPING, ProgressLines, score
 from orchestrator.space import SearchSpace
-from orchestrator.text import duration, number, percent, plain_lines, plural
+from orchestrator.text import number, plain_lines
 from trainable.spec.trial_spec import Metric
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-    from orchestrator.planning.plan import Plan
-    from orchestrator.planning.work import Activity
     from orchestrator.recording.progress import StudyProgress
 
-_STOPPING = "stopping: what has settled is kept; once more (Ctrl-C) ends at once"
 
-LINE_EVERY_S = 10.0
-"""Shortest time between two progress lines if stderr is no terminal, in seconds."""
-
-
-class ProgressView:
-    """The `View` of a sweep on stderr; a context manager, called with each new state.
-
-    Args:
-        space: the search space; its objective is the metric shown.
-    """
+class ProgressView(ProgressLines):
+    """Shows progress on stderr; call it with the plan and the progress of its studies."""
 
     def __init__(self, space: SearchSpace) -> None:
-        self._metric = space.objective
-        self._time_left = TimeLeft(time.monotonic)
+        super().__init__(space)
         self._live: Live | None = None
-        self._next_line = 0.0
-        self._last_line = ""
         self._stopping = False
-        self._shown: tuple[Sequence[StudyProgress], str] = ((), "starting")
+        self._shown: tuple[Sequence[StudyProgress], str] = ((), STARTING)
 
-    def __enter__(self) -> ProgressView:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.live import Live
+    def __enter__(self) -> Self:
+        if not sys.stderr.isatty():
+            return super().__enter__()
+        from rich.console import Console
+        from rich.live import Live
 
-            self._live = Live(
-                get_renderable=self._render,
-                console=Console(stderr=True),
-                refresh_per_second=4,
-                redirect_stdout=False,  # the cluster's context redirects it, and ends first
-            )
-            self._live.start()
-        else:
-            print("starting", file=sys.stderr, flush=True)
+        self._live = Live(
+            get_renderable=self._render,
+            console=Console(stderr=True),
+            refresh_per_second=4,
+            redirect_stdout=False,  # the cluster has seen to that, and ends before this view
+        )
+        self._live.start()
         return self
 
     def __exit__(
@@ -70,29 +52,12 @@ class ProgressView:
         if self._live is not None:
             self._live.stop()
 
-    def __call__(self, plan: Plan, progress: Sequence[StudyProgress], activity: Activity) -> None:
-        """Show the current state; without a terminal, at most every `LINE_EVERY_S` seconds."""
-        from orchestrator.recording.progress import training
-
-        left_s = self._time_left(training(plan, progress, busy=activity.busy))
-        words = _activity_text(activity, left_s=left_s)
-        self._shown = progress, words
-        if self._live is not None:
-            return  # the live table redraws itself four times a second
-        line = " | ".join([*_counts(progress, self._metric), words])
-        over = all(study.finished for study in progress)
-        if line != self._last_line and (over or time.monotonic() >= self._next_line):
-            print(line, file=sys.stderr, flush=True)
-            self._last_line = line
-            self._next_line = time.monotonic() + LINE_EVERY_S
-
     def tell(self, message: str) -> None:
-        """Print a message at once, above the table if there is one."""
-        text = plain_lines(message)
+        """Show a message above the table at once."""
         if self._live is None:
-            print(text, file=sys.stderr, flush=True)
+            super().tell(message)
         else:
-            self._live.console.print(text, markup=False, highlight=False)
+            self._live.console.print(plain_lines(message), markup=False, highlight=False)
 
     def stopping(self) -> None:
         """Say that the sweep is ending, and how to end it at once.
@@ -101,13 +66,17 @@ class ProgressView:
         """
         self._stopping = True
         if self._live is None:
-            # sys.stderr is not reentrant, and the signal may have interrupted a write to it.
-            with contextlib.suppress(OSError):
-                os.write(2, f"{_STOPPING}\n".encode())
+            super().stopping()
+
+    def _show(self, progress: Sequence[StudyProgress], words: str) -> None:
+        """Keep what is there to be shown: a live table draws it four times a second."""
+        self._shown = progress, words
+        if self._live is None:
+            super()._show(progress, words)
 
     def _render(self) -> Table:
         progress, words = self._shown
-        caption = f"{words}\n{_STOPPING}" if self._stopping else words
+        caption = f"{words}\n{STOPPING}" if self._stopping else words
         return progress_table(progress, self._metric, caption=caption)
 
 
@@ -134,7 +103,7 @@ def progress_table(
             str(study.complete),
             str(study.pruned),
             str(study.failed),
-            _score(study.best, metric),
+            score(study.best, metric),
             f"{study.others_done}/{study.others_total}",
         )
     return table
@@ -150,30 +119,3 @@ _COLUMNS: dict[str, dict[str, Any]] = {
     "best {metric}": {"justify": "right"},
     "finals and baselines": {"justify": "right"},
 }
-
-
-def _score(value: float | None, metric: Metric) -> str:
-    return number(value) if metric is Metric.LOG_LOSS else percent(value)
-
-
-def _activity_text(activity: Activity, *, left_s: float | None) -> str:
-    """Busy slots, saved prefix work and time left, in words."""
-    parts = [f"{activity.busy} of {plural(activity.slots, 'slot')} busy"]
-    if activity.saved_fraction is not None:
-        parts.append(f"{percent(activity.saved_fraction)} % of prefix work saved")
-    if left_s is not None:
-        parts.append(f"about {duration(left_s)} left")
-    return ", ".join(parts)
-
-
-def _counts(progress: Sequence[StudyProgress], metric: Metric) -> list[str]:
-    """One text per label budget that has begun."""
-    parts = [
-        f"{number(study.labels_per_class)} labels: {study.settled}/{study.total} settled"
-        f" ({study.running} running, {study.pruned} pruned, {study.failed} failed),"
-        f" best {_score(study.best, metric) or 'open'},"
-        f" finals {study.others_done}/{study.others_total}"
-        for study in progress
-        if study.settled or study.running or study.others_done
-    ]
-    return parts or ["waiting for the first actor"]

@@ -278,7 +278,7 @@ def test_lines_of_progress_count_what_is_settled(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("orchestrator.cli.output.progress_view.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("orchestrator.api.progress_lines.time.monotonic", lambda: now[0])
     with progress_view.ProgressView(digits_space()) as show:
         plan = one_study_plan()
         begun = study_progress(

@@ -10,19 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from orchestrator.api.sweeps import SweepResult
 from orchestrator.cli.main import run as command
 from orchestrator.cli.output import outcomes
 from orchestrator.reading.answer import answer
 from orchestrator.reading.export.choice import choose
 from orchestrator.reading.loading import load_run
-from orchestrator.reading.outcome import Outcome
 from orchestrator.reading.report import write_report
 from orchestrator.recording.leaderboard import build_leaderboard
 from orchestrator.recording.savings import Savings
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.recording.table_schemas import SCHEMAS
 from orchestrator.recording.tables import read_table, write_table
-from orchestrator.running.launch import EndedSweep
 from tests.builders.synthetic_sweeps import write_sweep as random_sweep
 from tests.builders.written_sweeps import write_sweep
 from tests.orchestrator.reading.report.test_report_numbers import Reader
@@ -59,15 +58,17 @@ def answer_of(sweep: Path) -> list[str]:
 
 
 def shown(sweep: Path, *, as_json: bool) -> int:
-    outcome = Outcome(
-        run=Run(sweep),
+    result = SweepResult(
+        run=load_run(sweep),
+        answer=tuple(answer_of(sweep)),
         failures=0,
-        answer=answer_of(sweep),
+        signal=None,
+        duration_s=0.0,
+        report=None,
         report_problem=None,
         savings=Savings(asked_flops=0.0, computed_flops=0.0, hits=0, misses=0, warnings=()),
     )
-    ended = EndedSweep(run=outcome.run, images=None, signal=None, start=0.0)
-    return outcomes.show(outcome, ended, as_json=as_json)
+    return outcomes.show(result, as_json=as_json)
 
 
 @pytest.mark.parametrize("probe", [0.9, 0.8], ids=["beats every trial", "ties with the best"])

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import SpaceError
-from orchestrator.space import Range, SearchSpace, parse_space
+from orchestrator.space import Range, SearchSpace, parse_space, read_mapping
 from orchestrator.space.axis_values import AXIS_NAMES, AXIS_SETTINGS
 from orchestrator.space.top_level import TOP_KEYS
 from orchestrator.space.yaml_text import TextError, read_yaml
@@ -209,11 +209,10 @@ def test_no_text_of_yaml_characters_raises_anything_but_a_text_error(text: str) 
 @given(st.dictionaries(_WORDS, _JSON, max_size=6))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_mapping_raises_anything_but_a_space_error(values: dict[str, Any]) -> None:
-    message = _message(lambda: SearchSpace.from_json(values))
+    message = _message(lambda: read_mapping(values))
     if message is not None:
-        first, *lines, last = message.split("\n")
+        first, *lines = message.split("\n")
         assert first.startswith("search space: ")
-        assert last.startswith("Check again with: sft-sweep validate ")
         assert all(line.startswith("  ") for line in lines)
 
 
@@ -226,7 +225,7 @@ def test_no_search_section_raises_anything_but_a_space_error(
 ) -> None:
     search = {"backbone": ["a", "b"], "label_budget": budget} | axes
     values = {"name": "a", "dataset": {"source": "digits"}, "search": search}
-    if _message(lambda: SearchSpace.from_json(values)) is None:
+    if _message(lambda: read_mapping(values)) is None:
         space = SearchSpace.from_json(values)
         assert SearchSpace.from_json(space.to_json()) == space
 

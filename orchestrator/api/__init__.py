@@ -1,0 +1,1 @@
+"""What programs and notebooks call; the commands of `orchestrator.cli` run the same code."""

@@ -1,0 +1,83 @@
+"""Exporting the network of a sweep: for programs, for notebooks and for the command."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from orchestrator.api.guest import refusals_told
+from orchestrator.api.progress_lines import tell
+from orchestrator.api.sweeps import path_of
+from orchestrator.errors import UsageError
+from orchestrator.reading import export as exporting
+from orchestrator.reading.export import Exported, Labels, Listener
+from orchestrator.reading.loading import LoadedRun
+from orchestrator.recording.sweep_directory import find_run
+from trainable.spec.refusals import refusal
+
+LINE_EVERY_S = 5.0
+"""Shortest time between two lines about training, in seconds."""
+
+
+def export(
+    run: str | Path | LoadedRun | None,
+    out: str | Path,
+    *,
+    trial: str | None = None,
+    budget: float | str | None = None,
+    labels: str = Labels.ALL,
+    repeat: int = 0,
+) -> Exported:
+    """Train a configuration once more and write it down: weights, ONNX, a model card.
+
+        done = orchestrator.export("runs/lowdata-20260131-142530", "model")
+        done.folder, done.files, done.num_labels
+
+        from trainable.export.exported_model import ExportedModel
+        model = ExportedModel.load(done.folder)     # needs no Ray and no sweep
+
+    Progress goes to stderr. Interrupted, it leaves no folder.
+
+    Args:
+        run: a sweep directory, its URL in a store, or a loaded run; None for the newest in `runs/`.
+        out: the folder to write, new or empty; it is there whole or not at all.
+        trial: which trial, such as `b5-0007`; left out, the best of `budget`.
+        budget: labels per class, or the name of a study; left out, the largest.
+        labels: what it learns from: `all` labels outside the test split; those of its `budget`, as
+            its finalist did; or `everything`, the test split included.
+        repeat: which draw of labels, and with it the training seed.
+
+    Raises:
+        UsageError: there is no such sweep or configuration, the images or weights have changed, or
+            the folder cannot be used.
+        StorageError: the folder cannot be written.
+    """
+    if labels not in list(Labels):
+        raise UsageError(f"labels: {refusal(labels, ', '.join(Labels), Labels)}")
+    with refusals_told():
+        found = find_run(path_of(run))
+        tell(f"exporting from {found.path}")
+        done = exporting.export(
+            found,
+            out=Path(out),
+            listener=Listener(tell=tell, watch=_Watch()),
+            trial_id=trial,
+            budget=f"{budget:g}" if isinstance(budget, int | float) else budget,
+            labels=Labels(labels),
+            repeat=repeat,
+        )
+    for note in done.notes:
+        tell(f"mind: {note}")
+    return done
+
+
+class _Watch:
+    """Tells now and then how far training is."""
+
+    def __init__(self) -> None:
+        self._next_line = time.monotonic() + LINE_EVERY_S
+
+    def __call__(self, step: int, steps: int) -> None:
+        if time.monotonic() >= self._next_line:
+            tell(f"training: {step} of {steps} updates")
+            self._next_line = time.monotonic() + LINE_EVERY_S
