@@ -21,8 +21,8 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 from trainable.backbones import Backbone
+from trainable.backbones.cutting.split import split
 from trainable.backbones.graphs.graph import independent_copy
-from trainable.cutting.split import split
 from trainable.data.labelled_images import LabelledImages
 from trainable.features.reader import FeatureReader
 from trainable.modalities.image.preprocessing import normalize

@@ -11,7 +11,7 @@ from trainable.data.labelled_images import LabelledImages
 from trainable.errors import CacheError
 
 if TYPE_CHECKING:  # a file is checked without importing torch
-    from trainable.cutting.boundaries import Boundary
+    from trainable.backbones.cutting.boundaries import Boundary
     from trainable.features.cache import FeatureCache
 
 

@@ -32,7 +32,7 @@ from trainable.errors import BackboneError, SpecError
 from trainable.spec.augmentation import Augmentation
 
 if TYPE_CHECKING:  # a file is checked without importing torch
-    from trainable.cutting.boundaries import Boundary
+    from trainable.backbones.cutting.boundaries import Boundary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +218,7 @@ def _cuts(space: SearchSpace, backbone: str, built: Backbone) -> dict[int, list[
     Raises:
         BackboneError: the backbone cannot be traced or cut at one of the sizes.
     """
-    from trainable.cutting.boundaries import boundaries
+    from trainable.backbones.cutting.boundaries import boundaries
 
     found = {}
     for given in image_sizes(space, backbone):

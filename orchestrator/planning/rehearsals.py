@@ -112,7 +112,7 @@ def _place(spec: TrialSpec, built: Backbone, num_train: int) -> tuple[tuple[obje
         SpecError: the backbone has fewer blocks than the trial freezes or trains.
         BackboneError: the backbone cannot take images of this size.
     """
-    from trainable.cutting.boundaries import boundaries
+    from trainable.backbones.cutting.boundaries import boundaries
     from trainable.training.recipe import resolve_batch_size, resolve_batchnorm
     from trainable.training.rehearsal import MOST_IMAGES
     from trainable.training.setup import num_frozen

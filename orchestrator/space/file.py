@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from orchestrator.space.build_space import build_space
 from orchestrator.space.parse_axes import Registry
 from orchestrator.space.plain_values import plain_mapping
 from orchestrator.space.problems import NO_FILE, Problems, space_error
@@ -131,7 +132,7 @@ def _resolve(
 ) -> SearchSpace:
     if isinstance(overrides, Mapping):
         overrides = plain_mapping(overrides, problems, path=("overrides",))
-    return SearchSpace.from_json(
+    return build_space(
         apply_overrides(given, overrides, problems),
         where=problems.where,
         default_name=default_name,

@@ -13,30 +13,15 @@ from orchestrator.methods import Method
 from orchestrator.space.absolute_paths import absolute_axes, absolute_path
 from orchestrator.space.axes import Axis, Fixed
 from orchestrator.space.axis_values import FREEZING, canonical_axis_value
-from orchestrator.space.checks import check_gpus, check_reports, check_sampler, check_training_axes
-from orchestrator.space.datasets import SOURCES, WHEREABOUTS, DatasetSection
+from orchestrator.space.datasets import WHEREABOUTS, DatasetSection
 from orchestrator.space.grid import combinations, num_combinations
-from orchestrator.space.parse_axes import Registry
-from orchestrator.space.parse_sections import (
-    read_augment,
-    read_baselines,
-    read_kind,
-    read_section,
-    read_training,
-    read_validation,
-)
-from orchestrator.space.problems import NO_FILE, Problems
-from orchestrator.space.pruners import PRUNERS, PrunerSection
-from orchestrator.space.samplers import SAMPLERS, SamplerSection
-from orchestrator.space.search_section import read_search
+from orchestrator.space.pruners import PrunerSection
+from orchestrator.space.samplers import SamplerSection
 from orchestrator.space.sections import (
     FinalistsSection,
     LimitsSection,
-    ObjectiveSection,
-    PlainSection,
     ResourcesSection,
 )
-from orchestrator.space.top_level import check_top_keys, homes, read_name
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.custom_backbone import CustomBackbone
 from trainable.spec.refusals import shown
@@ -98,94 +83,6 @@ class SearchSpace:
     checkpoint_s: float
     seed: int
 
-    @classmethod
-    def from_json(
-        cls,
-        given: Mapping[str, object],
-        *,
-        where: str = NO_FILE,
-        default_name: str | None = None,
-        registry: Registry | None = None,
-        problems: Problems | None = None,
-    ) -> SearchSpace:
-        """The space that plain values describe: those of a file, or of `to_json`.
-
-        Args:
-            given: the values by key.
-            where: what messages call their origin.
-            default_name: the name where the values give none; None where they have to.
-            registry: of backbones, to check and expand their names; None takes every name.
-            problems: found in the values before, to be told with the others.
-
-        Raises:
-            SpaceError: with every problem.
-        """
-        problems = Problems(where) if problems is None else problems
-        check_top_keys(given, problems)
-        name = read_name(given.get("name"), default_name, problems)
-        dataset = read_kind(
-            SOURCES,
-            ("dataset",),
-            given.get("dataset"),
-            problems,
-            tag="source",
-            default="digits",
-            required=True,
-        )
-        validation = read_validation(("validation",), given.get("validation"), problems)
-        search = read_search(
-            given.get("search"),
-            problems,
-            homes=homes,
-            registry=registry,
-            validation=None if problems.concern(("validation",)) else validation,
-        )
-        axes = search.axes
-        training = read_training(("training",), given.get("training"), problems, homes=homes)
-        augment = read_augment(("augment",), given.get("augment"), problems)
-        objective = read_section(ObjectiveSection, ("objective",), given.get("objective"), problems)
-        plain_given = {
-            key: given[key] for key in PlainSection.model_fields if given.get(key) is not None
-        }
-        plain = read_section(PlainSection, (), plain_given, problems)
-        sampler = read_kind(
-            SAMPLERS, ("sampler",), given.get("sampler"), problems, tag="name", default="tpe"
-        )
-        pruner = read_kind(
-            PRUNERS, ("pruner",), given.get("pruner"), problems, tag="name", default="median"
-        )
-        finalists = read_section(FinalistsSection, ("finalists",), given.get("finalists"), problems)
-        baselines = read_baselines(("baselines",), given.get("baselines"), problems)
-        limits = read_section(LimitsSection, ("limits",), given.get("limits"), problems)
-        resources = read_section(ResourcesSection, ("resources",), given.get("resources"), problems)
-        check_training_axes(axes, given.get("training"), problems)
-        check_reports(axes, training, problems)
-        check_sampler(axes, sampler, problems)
-        check_gpus(resources, problems)
-        problems.raise_if_any(given)
-        return cls(
-            name=name,
-            dataset=dataset,
-            axes=axes,
-            custom=search.custom,
-            label_budgets=search.label_budgets,
-            training=training,
-            augment=augment,
-            validation=validation,
-            objective=objective.metric or Metric.ACCURACY,
-            objective_open=objective.metric is None,
-            trials=plain.trials,
-            sampler=sampler,
-            pruner=pruner,
-            finalists=finalists,
-            baselines=baselines,
-            limits=limits,
-            resources=resources,
-            cache=plain.cache,
-            checkpoint_s=plain.checkpoint_s,
-            seed=plain.seed,
-        )
-
     def absolute(self) -> SearchSpace:
         """The same with absolute paths, of images and weights, for use from every directory."""
         return replace(
@@ -201,7 +98,7 @@ class SearchSpace:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, every default written out, that `from_json` reads to an equal space.
+        """Plain values, every default written out, that `build_space` reads to an equal space.
 
         A training setting is left out where an axis always gives its value, and the objective while
         it is open.

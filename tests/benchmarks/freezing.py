@@ -18,8 +18,8 @@ from torch.nn import functional
 from torch.optim import AdamW
 
 from trainable.backbones import untrained
-from trainable.cutting.boundaries import boundaries, frozen_boundaries
-from trainable.cutting.split import SplitBackbone, split
+from trainable.backbones.cutting.boundaries import boundaries, frozen_boundaries
+from trainable.backbones.cutting.split import SplitBackbone, split
 
 MODELS = ("resnet50", "convnext_tiny", "vit_b_16", "efficientnet_b0")
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)

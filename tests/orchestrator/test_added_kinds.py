@@ -17,6 +17,7 @@ from orchestrator.datasets.image_reader import Demand
 from orchestrator.errors import SpaceError
 from orchestrator.running.broker.samplers import make_pruner, make_sampler
 from orchestrator.space import SearchSpace
+from orchestrator.space.build_space import build_space
 from tests.builders.plugins import install
 from trainable.errors import PluginError
 from trainable.spec.trial_spec import LabelBudget
@@ -116,7 +117,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
 
 
 def space(**top: Any) -> SearchSpace:
-    return SearchSpace.from_json({**SPACE, "dataset": {"source": "digits"}, **top})
+    return build_space({**SPACE, "dataset": {"source": "digits"}, **top})
 
 
 def test_a_file_may_name_what_another_package_adds(add: Add) -> None:
@@ -126,7 +127,7 @@ def test_a_file_may_name_what_another_package_adds(add: Add) -> None:
         sampler={"name": "spread"},
         pruner={"name": "floor", "lowest": 0.25},
     )
-    assert SearchSpace.from_json(found.to_json()) == found
+    assert build_space(found.to_json()) == found
     demand = Demand(budgets=(LabelBudget(),), repeats=1, seed=0)
     images = read_dataset(found.dataset, demand=demand, where="added.yaml").images
     assert images.class_names == ("0", "1", "2", "3")
@@ -193,7 +194,7 @@ def test_a_listed_source_without_the_keys_of_all_of_them_is_refused(add: Add) ->
 def test_checking_a_file_imports_nothing_that_reads_images_or_proposes_trials() -> None:
     program = (
         "import sys; from orchestrator.space import SearchSpace;"
-        f"SearchSpace.from_json({SPACE | {'dataset': {'source': 'folder', 'path': 'x'}}!r});"
+        f"build_space({SPACE | {'dataset': {'source': 'folder', 'path': 'x'}}!r});"
         "print({'torch', 'numpy', 'pyarrow', 'PIL', 'optuna'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -29,6 +29,7 @@ from orchestrator.recording.journal import SweepJournal
 from orchestrator.recording.projection import load_studies
 from orchestrator.running.broker.broker import Broker
 from orchestrator.space import SearchSpace, load_space
+from orchestrator.space.build_space import build_space
 from orchestrator.space.pruners import PRUNERS
 from orchestrator.space.samplers import SAMPLERS
 from trainable.backbones import Backbone, Preprocessing
@@ -97,9 +98,7 @@ def defaults() -> dict[str, str]:
         **{f"pruner {name}": {"pruner": {"name": name}} for name in PRUNERS},
     }
     return {
-        name: _hash_text(
-            json.dumps(SearchSpace.from_json(smallest | given).to_json(), sort_keys=True)
-        )
+        name: _hash_text(json.dumps(build_space(smallest | given).to_json(), sort_keys=True))
         for name, given in asked.items()
     }
 

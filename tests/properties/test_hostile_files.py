@@ -19,6 +19,7 @@ from orchestrator.datasets.dataset import load_images
 from orchestrator.datasets.sections import TableSection
 from orchestrator.errors import SpaceError, UsageError
 from orchestrator.space import SearchSpace, load_space
+from orchestrator.space.build_space import build_space
 from tests.orchestrator.datasets.conftest import encoded, write
 
 LAWS = settings(
@@ -101,7 +102,7 @@ def test_any_tree_of_known_keys_is_read_or_told(tree: dict[str, Any]) -> None:
     given_space = yaml.safe_load(VALID) | tree
     found = read_space(yaml.safe_dump(given_space, allow_unicode=True).encode("utf-8", "replace"))
     if isinstance(found, SearchSpace):  # then it is a sound one
-        assert SearchSpace.from_json(found.to_json()) == found
+        assert build_space(found.to_json()) == found
 
 
 CELLS = st.one_of(

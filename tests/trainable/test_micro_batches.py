@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from tests.trainable.training.test_loop import Keeper, numbers, spec_of
 from trainable.backbones import Backbone
-from trainable.cutting.split import frozen_between
+from trainable.backbones.cutting.split import frozen_between
 from trainable.data.labelled_images import LabelledImages, Split
 from trainable.errors import GpuMemoryError
 from trainable.features import reader as features

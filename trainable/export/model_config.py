@@ -13,7 +13,7 @@ from torch import nn
 
 from trainable import backbones as registry
 from trainable.backbones import Preprocessing, Weights
-from trainable.cutting.split import new_head, split
+from trainable.backbones.cutting.split import new_head, split
 from trainable.errors import BackboneError, ExportError
 from trainable.modalities.image.decoding import ValueRange
 

@@ -12,9 +12,15 @@ from torch import Tensor, nn
 
 from trainable import device as devices
 from trainable.backbones import Backbone
+from trainable.backbones.cutting.boundaries import boundaries
+from trainable.backbones.cutting.split import (
+    FrozenPrefix,
+    SplitBackbone,
+    frozen_between,
+    new_head,
+    split,
+)
 from trainable.backbones.graphs.graph import independent_copy
-from trainable.cutting.boundaries import boundaries
-from trainable.cutting.split import FrozenPrefix, SplitBackbone, frozen_between, new_head, split
 from trainable.data.labelled_images import LabelledImages
 from trainable.data.subsets import draw_subset
 from trainable.errors import ExportError

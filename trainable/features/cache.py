@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from trainable.cutting.boundaries import Boundary
+from trainable.backbones.cutting.boundaries import Boundary
 from trainable.device import default_device
 from trainable.features.cost_model import Level, Speeds, levels, speeds_of
 from trainable.features.store import FeatureStore

@@ -25,7 +25,7 @@ import torch
 from torch.nn import functional
 
 from trainable.atomic_files import atomic_write
-from trainable.cutting.boundaries import Boundary
+from trainable.backbones.cutting.boundaries import Boundary
 from trainable.device import one_thread
 from trainable.spec.trial_spec import CacheMode
 

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from trainable.backbones import Backbone
-from trainable.cutting.boundaries import boundaries
-from trainable.cutting.split import FrozenPrefix, frozen_between
+from trainable.backbones.cutting.boundaries import boundaries
+from trainable.backbones.cutting.split import FrozenPrefix, frozen_between
 from trainable.data.labelled_images import LabelledImages
 from trainable.device import autocast
 from trainable.features.cache import FeatureCache, cache_levels

@@ -10,9 +10,9 @@ from torch import fx
 
 from trainable import device as devices
 from trainable.backbones import Backbone
+from trainable.backbones.cutting.boundaries import boundaries, frozen_boundaries, parameter_depths
+from trainable.backbones.cutting.split import split
 from trainable.backbones.graphs.graph import independent_copy
-from trainable.cutting.boundaries import boundaries, frozen_boundaries, parameter_depths
-from trainable.cutting.split import split
 from trainable.data.subsets import Fold
 from trainable.micro_batches import Memory
 from trainable.spec.settings import block_range

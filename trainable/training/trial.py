@@ -15,7 +15,7 @@ from torch import fx
 
 from trainable import device as devices
 from trainable.backbones import Backbone
-from trainable.cutting.split import SplitBackbone
+from trainable.backbones.cutting.split import SplitBackbone
 from trainable.data.labelled_images import LabelledImages, Split
 from trainable.data.subsets import Fold, draw_subset, validation_parts
 from trainable.errors import DataError, SpecError

@@ -70,7 +70,7 @@ def _counted(entry: BackboneInfo, counts: dict[str, int | None]) -> BackboneInfo
     counted, and so not the classifier's. A backbone that cannot be cut is returned unchanged.
     """
     from trainable import backbones as registry
-    from trainable.cutting.boundaries import boundaries
+    from trainable.backbones.cutting.boundaries import boundaries
     from trainable.errors import BackboneError
 
     try:
@@ -113,7 +113,7 @@ def _show_list(entries: list[BackboneInfo], counts: dict[str, int | None]) -> No
 def _boundaries(entry: BackboneInfo) -> list[dict[str, Any]]:
     """One row per boundary, with the fractions of parameters and FLOPs before it, in 0..1."""
     from trainable import backbones as registry
-    from trainable.cutting.boundaries import boundaries
+    from trainable.backbones.cutting.boundaries import boundaries
 
     traced = registry.trace_on_meta(entry.name, image_size=entry.image_size)
     total_params = sum(parameter.numel() for parameter in traced.module.parameters())

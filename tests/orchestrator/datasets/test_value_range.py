@@ -13,7 +13,7 @@ from PIL import Image
 
 from orchestrator.datasets.sections import FolderSection
 from orchestrator.running.resume_checks import _describe
-from orchestrator.space import SearchSpace
+from orchestrator.space.build_space import build_space
 from tests.orchestrator.datasets.conftest import dataset_of, notes_of, write
 from trainable.backbones import Preprocessing
 from trainable.data.labelled_images import LabelledImages, Split
@@ -211,7 +211,7 @@ def test_bits_are_a_part_of_the_space_only_where_the_file_says_them() -> None:
         search = {"backbone": "tiny_strokes", "label_budget": 5}
         dataset = {"source": "folder", "path": "/x", **options}
         given = {"name": "n", "dataset": dataset, "search": search}
-        return SearchSpace.from_json(given).fingerprint()
+        return build_space(given).fingerprint()
 
     assert hashed(bits=12) != hashed()
     assert "bits" not in section(Path("/x")).to_json()

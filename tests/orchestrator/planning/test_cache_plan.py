@@ -11,7 +11,8 @@ from orchestrator.planning.cache_plan import KeptBoundaries, kept_boundaries
 from orchestrator.recording import user_attributes
 from orchestrator.recording.savings import Savings, measure_savings
 from orchestrator.space import SearchSpace
-from trainable.cutting.boundaries import Boundary
+from orchestrator.space.build_space import build_space
+from trainable.backbones.cutting.boundaries import Boundary
 from trainable.features.store import FOLDER_VARIABLE
 
 CUTS = {
@@ -56,7 +57,7 @@ def test_the_line_says_what_was_asked_computed_and_saved() -> None:
 
 
 def space_of(cache: str) -> SearchSpace:
-    return SearchSpace.from_json(
+    return build_space(
         {
             "name": "x",
             "dataset": {"source": "digits"},

@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import SpaceError
-from orchestrator.space import Range, SearchSpace, parse_space, read_mapping
+from orchestrator.space import Range, parse_space, read_mapping
 from orchestrator.space.axis_values import AXIS_NAMES, AXIS_SETTINGS
+from orchestrator.space.build_space import build_space
 from orchestrator.space.top_level import TOP_KEYS
 from orchestrator.space.yaml_text import TextError, read_yaml
 from trainable.spec.settings import SETTINGS, Setting
@@ -122,7 +123,7 @@ def test_a_space_written_out_reads_back_equal(file: dict[str, Any]) -> None:
     assert again == space
     assert again.fingerprint() == space.fingerprint()
     assert again.to_json() == space.to_json()
-    assert SearchSpace.from_json(space.to_json()) == space
+    assert build_space(space.to_json()) == space
 
 
 @given(_files(), st.randoms())
@@ -135,7 +136,7 @@ def test_the_fingerprint_ignores_the_order_of_keys(file: dict[str, Any], random:
         random.shuffle(items)
         return {key: shuffled(item) for key, item in items}
 
-    space, other = SearchSpace.from_json(file), SearchSpace.from_json(shuffled(file))
+    space, other = build_space(file), build_space(shuffled(file))
     assert other == space
     assert other.fingerprint() == space.fingerprint()
 
@@ -143,7 +144,7 @@ def test_the_fingerprint_ignores_the_order_of_keys(file: dict[str, Any], random:
 @given(_files())
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_size_of_a_grid_is_the_number_of_its_combinations(file: dict[str, Any]) -> None:
-    space = SearchSpace.from_json(file)
+    space = build_space(file)
     size = space.grid_size()
     if size is not None and size < 2000:
         assert len(list(space.grid())) == size
@@ -226,8 +227,8 @@ def test_no_search_section_raises_anything_but_a_space_error(
     search = {"backbone": ["a", "b"], "label_budget": budget} | axes
     values = {"name": "a", "dataset": {"source": "digits"}, "search": search}
     if _message(lambda: read_mapping(values)) is None:
-        space = SearchSpace.from_json(values)
-        assert SearchSpace.from_json(space.to_json()) == space
+        space = build_space(values)
+        assert build_space(space.to_json()) == space
 
 
 @given(st.lists(st.builds("{}={}".format, _WORDS, st.text(max_size=20)), max_size=4))

@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.errors import SpaceError
 from orchestrator.space import Axis, Case, Choice, Condition, Fixed, Range, SearchSpace, parse_space
+from orchestrator.space.build_space import build_space
 from trainable.spec.trial_spec import LabelBudget
 
 Read = Callable[..., SearchSpace]
@@ -436,7 +437,7 @@ def test_backbones_of_the_users_own_code_have_names_and_are_written_out(read: Re
     assert space.axes["backbone"].domains[0].grid() == ("vit_tiny", "mine")
     assert space.custom["mine"].args == {"width": 8}
     assert space.to_json()["search"]["backbone"] == ["vit_tiny", mine]
-    assert SearchSpace.from_json(space.to_json()) == space
+    assert build_space(space.to_json()) == space
     other = read({"backbone": ["vit_tiny", {**mine, "args": {"width": 9}}]})
     assert other.fingerprint() != read({"backbone": ["vit_tiny", mine]}).fingerprint()
 
@@ -447,7 +448,7 @@ def test_a_backbone_of_ones_own_can_be_the_only_one_or_chosen_by_case(read: Read
     assert alone.to_json()["search"]["backbone"] == mine
     cases = [{"value": mine, "when": {"optimizer": "sgd"}}, {"values": ["vit_tiny", mine]}]
     space = read({"optimizer": ["sgd", "adamw"], "backbone": {"cases": cases}})
-    assert SearchSpace.from_json(space.to_json()) == space
+    assert build_space(space.to_json()) == space
 
 
 def test_a_name_of_the_shelf_is_not_ones_own() -> None:

@@ -12,6 +12,7 @@ from orchestrator.errors import SpaceError
 from orchestrator.running.broker.pruner_kinds import HyperbandSection, MedianSection
 from orchestrator.running.broker.sampler_kinds import TpeSection
 from orchestrator.space import SearchSpace, load_space, parse_space
+from orchestrator.space.build_space import build_space
 from trainable.spec.settings import SETTINGS
 from trainable.spec.trial_spec import Metric
 from trainable.spec.validation import Validation
@@ -326,7 +327,7 @@ def test_views_are_read_and_written_out(read: Callable[..., SearchSpace]) -> Non
     given = {"ops": ["horizontal_flip", {"rotation": {"degrees": 30}}], "views": 2}
     space = read(augment=given)
     assert space.to_json()["augment"] == given
-    assert SearchSpace.from_json(space.to_json()) == space
+    assert build_space(space.to_json()) == space
     assert space.spec({"backbone": "vit_tiny"}, space.label_budgets[0]).augment == space.augment
 
 
@@ -350,7 +351,7 @@ def test_a_budget_of_one_label_is_allowed_where_validation_lies_outside(
     space = read({"label_budget": [1, {"total": 3}]}, validation=OUTSIDE)
     assert space.validation == Validation(folds=None, outside=True)
     assert space.to_json()["validation"] == OUTSIDE
-    assert SearchSpace.from_json(space.to_json()) == space
+    assert build_space(space.to_json()) == space
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.errors import SpaceError
 from orchestrator.space import Choice, Fixed, Range, SearchSpace, Value, parse_space
+from orchestrator.space.build_space import build_space
 from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
 from trainable.spec.validation import Validation
 
@@ -234,11 +235,11 @@ def test_an_objective_that_the_file_leaves_out_stays_open(
     space = read(objective=given)
     assert space.objective_open
     assert "objective" not in space.to_json()
-    assert SearchSpace.from_json(space.to_json()) == space
+    assert build_space(space.to_json()) == space
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "log_loss"])
 def test_an_objective_that_the_file_gives_is_written_out(read: Read, metric: str) -> None:
     space = read({"label_budget": ["all"]}, objective={"metric": metric})
     assert (space.objective, space.objective_open) == (metric, False)
-    assert SearchSpace.from_json(space.to_json()) == space
+    assert build_space(space.to_json()) == space

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
 
+from trainable.backbones.cutting.boundaries import boundaries
+from trainable.backbones.cutting.split import SplitBackbone, split
 from trainable.backbones.graphs.graph import TracedBackbone, trace
-from trainable.cutting.boundaries import boundaries
-from trainable.cutting.split import SplitBackbone, split
 from trainable.training.head_learner import is_bare_head
 
 NUM_CLASSES = 4

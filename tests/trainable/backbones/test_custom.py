@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from trainable.backbones import Backbone, custom_models, load_weights, shipped_modules
-from trainable.cutting.boundaries import boundaries
-from trainable.cutting.split import frozen_between
+from trainable.backbones.cutting.boundaries import boundaries
+from trainable.backbones.cutting.split import frozen_between
 from trainable.data.labelled_images import LabelledImages
 from trainable.errors import BackboneError, SpecError
 from trainable.spec.custom_backbone import CustomBackbone

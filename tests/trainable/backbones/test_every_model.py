@@ -15,8 +15,8 @@ from torchvision.models import list_models
 
 from tests.trainable.families import disturb, leave_activation_out
 from trainable.backbones import Backbone, torchvision_models, trace_on_meta, untrained
-from trainable.cutting.boundaries import boundaries
-from trainable.cutting.split import split
+from trainable.backbones.cutting.boundaries import boundaries
+from trainable.backbones.cutting.split import split
 from trainable.errors import BackboneError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

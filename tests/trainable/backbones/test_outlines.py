@@ -9,8 +9,8 @@ import torch
 
 from tests.trainable.families import ACTIVATIONS_BEHIND_HEADS
 from trainable.backbones import describe, names, trace_on_meta, untrained
-from trainable.cutting.boundaries import boundaries
-from trainable.cutting.split import split
+from trainable.backbones.cutting.boundaries import boundaries
+from trainable.backbones.cutting.split import split
 from trainable.errors import BackboneError
 
 FEWEST = 5

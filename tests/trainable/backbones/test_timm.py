@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from trainable.backbones import Backbone, describe, expand, known_problem, load_weights, names
+from trainable.backbones.cutting.boundaries import boundaries
+from trainable.backbones.cutting.split import split
 from trainable.backbones.timm_models import PREFIX, preprocessing_of
-from trainable.cutting.boundaries import boundaries
-from trainable.cutting.split import split
 from trainable.data.labelled_images import LabelledImages, Split
 from trainable.errors import BackboneError
 from trainable.modalities.image.preprocessing import decode

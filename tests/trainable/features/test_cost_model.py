@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainable.cutting.boundaries import Boundary
+from trainable.backbones.cutting.boundaries import Boundary
 from trainable.features.cost_model import READS, Speeds, levels, speeds_of
 from trainable.spec.trial_spec import CacheMode
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from tests.trainable.families import Case
 from trainable.backbones import Backbone, Preprocessing, load_weights
+from trainable.backbones.cutting.boundaries import boundaries
+from trainable.backbones.cutting.split import split
 from trainable.backbones.graphs.graph import trace
-from trainable.cutting.boundaries import boundaries
-from trainable.cutting.split import split
 from trainable.data.labelled_images import LabelledImages
 from trainable.features import feature_keys, input_reader
 from trainable.features import reader as features

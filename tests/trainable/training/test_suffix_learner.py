@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from trainable.backbones import Backbone, Preprocessing
-from trainable.cutting.boundaries import parameter_depths
-from trainable.cutting.split import FrozenPrefix, SplitBackbone, split
+from trainable.backbones.cutting.boundaries import parameter_depths
+from trainable.backbones.cutting.split import FrozenPrefix, SplitBackbone, split
 from trainable.data.labelled_images import LabelledImages, Split
 from trainable.modalities.image.preprocessing import decode, normalize
 from trainable.spec.trial_spec import LabelBudget, TrialSpec

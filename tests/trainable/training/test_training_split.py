@@ -19,8 +19,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import StochasticDepth
 
 from tests.trainable.families import Case, fill, some
-from trainable.cutting.boundaries import boundaries
-from trainable.cutting.split import SplitBackbone, split
+from trainable.backbones.cutting.boundaries import boundaries
+from trainable.backbones.cutting.split import SplitBackbone, split
 from trainable.training.recipe import train_mode
 
 pytestmark = pytest.mark.usefixtures("one_thread")

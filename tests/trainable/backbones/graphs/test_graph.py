@@ -11,11 +11,11 @@ from torchvision import models
 
 from tests.trainable.families import convnext, fill, maxvit, swin, vit
 from trainable.backbones import zoo
+from trainable.backbones.cutting.boundaries import boundaries, frozen_boundaries
+from trainable.backbones.cutting.split import split
 from trainable.backbones.graphs import graph as graphs
 from trainable.backbones.graphs.graph import trace
 from trainable.backbones.graphs.tracing import TRANSPARENT, LeafModules, traced_module
-from trainable.cutting.boundaries import boundaries, frozen_boundaries
-from trainable.cutting.split import split
 from trainable.errors import BackboneError
 
 

@@ -14,11 +14,11 @@ from torch.nn import functional
 from tests.trainable.backbones.graphs.test_graph import FunctionalDropout, ProbabilityByMode, Small
 from tests.trainable.families import FAMILIES, case_of, fill
 from trainable.backbones import Backbone, load_weights
+from trainable.backbones.cutting.boundaries import boundaries, parameter_depths
+from trainable.backbones.cutting.split import split
 from trainable.backbones.graphs import transport
 from trainable.backbones.graphs.graph import TracedBackbone, trace
 from trainable.backbones.graphs.transport import Arrays, from_bytes, to_bytes
-from trainable.cutting.boundaries import boundaries, parameter_depths
-from trainable.cutting.split import split
 from trainable.features import feature_keys
 
 

@@ -3,8 +3,8 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from trainable.backbones.cutting.boundaries import boundaries
 from trainable.backbones.graphs.graph import TracedBackbone, trace
-from trainable.cutting.boundaries import boundaries
 from trainable.errors import BackboneError
 
 

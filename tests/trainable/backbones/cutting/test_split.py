@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.trainable.families import Case, some
 from trainable.backbones import zoo
+from trainable.backbones.cutting.boundaries import boundaries, frozen_boundaries, parameter_depths
+from trainable.backbones.cutting.split import FrozenPrefix, SplitBackbone, split
 from trainable.backbones.graphs.graph import TracedBackbone, independent_copy, trace
-from trainable.cutting.boundaries import boundaries, frozen_boundaries, parameter_depths
-from trainable.cutting.split import FrozenPrefix, SplitBackbone, split
 from trainable.errors import SpecError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

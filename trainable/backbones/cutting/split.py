@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from trainable.backbones.cutting.boundaries import Boundary, boundaries, is_idle
 from trainable.backbones.graphs.graph import (
     NodeFacts,
     TracedBackbone,
@@ -16,7 +17,6 @@ from trainable.backbones.graphs.graph import (
     lone_carriers,
     parameter_names,
 )
-from trainable.cutting.boundaries import Boundary, boundaries, is_idle
 from trainable.errors import BackboneError
 
 
