@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners as the search-space file names them, and asking by its axes."""
+"""Optuna samplers and pruners for a search space, and suggestion of its axes' values."""
 
 from __future__ import annotations
 
@@ -34,40 +34,40 @@ from trainable.data.subsets import derive_seed
 MEDIAN = 50.0
 """Percentile of the median pruner."""
 TPE_STARTUP_TRIALS = 10
-"""Settled trials before TPE models them, where the file is silent (Optuna's default)."""
+"""Trials before TPE starts to model, if the file does not set it (Optuna's default)."""
 
 
 def make_sampler(space: SearchSpace, *, study: str, number: int) -> BaseSampler:
-    """The sampler for one ask: made anew, so that an ask depends on told history alone.
+    """A new sampler for one ask, so that the ask depends on its seed and the told trials alone.
 
     Args:
-        space: names the sampler and holds the sweep's seed.
-        study: the study asked.
-        number: of the trial to be suggested.
+        space: the search space, with the sampler's settings and the seed of the sweep.
+        study: name of the study.
+        number: number of the trial; with the study and the seed it seeds the sampler.
     """
     seed = derive_seed("ask", space.seed, study, number) % 2**32
     if not isinstance(space.sampler, TpeSection):
-        return RandomSampler(seed=seed)  # a grid's points are enqueued; nothing is left to sample
+        return RandomSampler(seed=seed)  # the points of a grid are enqueued and never sampled
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return TPESampler(
             seed=seed,
             n_startup_trials=space.sampler.n_startup_trials or TPE_STARTUP_TRIALS,
             multivariate=True,
-            group=True,  # for conditional axes; a space without them is one group
+            group=True,  # models conditional axes; without any there is one group
             constant_liar=True,
         )
 
 
-class _AfterTheStart(PercentilePruner):
-    """Optuna's, but that a trial is judged by its best report after the start.
+class _PrunerAfterStart(PercentilePruner):
+    """Optuna's percentile pruner without the report before training.
 
-    All trials of a backbone start alike, however much they lose of it: with the start among their
-    reports, those that only lose would look as good as their start for ever.
+    The pruner compares best reports. All trials of a backbone start from the same score, so with
+    that report included, a trial that only gets worse would keep its starting score as its best.
     """
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether the trial is to be stopped at its last report."""
+        """Whether to stop the trial at its last report."""
         values = trial.intermediate_values
         if len(values) > 1 and START in values:
             trial = copy.copy(trial)
@@ -76,26 +76,30 @@ class _AfterTheStart(PercentilePruner):
 
 
 def make_pruner(space: SearchSpace, *, reports: int) -> BasePruner:
-    """The pruner of a study whose trials give at most `reports` reports after the start.
+    """The pruner of a study whose trials make at most `reports` reports after the start.
 
-    Optuna's step is the number of the report. Where the file does not say when pruning may begin,
-    it begins at half of the steps: early in training, near the peak learning rate, a good start
-    looks best where it has moved least. A trial with fewer reports than `reports` has made more
-    than half of its steps by then.
+    Optuna's step is the number of the report. Unless the file sets it, pruning begins at half of
+    the training steps: earlier, near the peak learning rate, the trials that moved least from a
+    good starting point score best. A trial with fewer reports than `reports` has done more than
+    half of its steps by then.
+
+    Args:
+        space: the search space, with the pruner's settings.
+        reports: largest number of reports of a trial.
     """
     first = first_prunable_report(reports)
     match space.pruner:
         case MedianSection() as pruner:
-            return _AfterTheStart(
+            return _PrunerAfterStart(
                 MEDIAN, pruner.n_startup_trials, _given(pruner.n_warmup_steps, first)
             )
         case PercentileSection() as pruner:
-            return _AfterTheStart(
+            return _PrunerAfterStart(
                 pruner.percentile, pruner.n_startup_trials, _given(pruner.n_warmup_steps, first)
             )
         case HyperbandSection() as pruner:
             least = _given(pruner.min_resource, first)
-            # With less than the first rung as the maximum, Optuna would have no bracket at all.
+            # If the maximum is below the first rung, Optuna makes no bracket.
             return HyperbandPruner(least, max(least, reports), pruner.reduction_factor)
         case SuccessiveHalvingSection() as pruner:
             least = _given(pruner.min_resource, first)
@@ -105,10 +109,13 @@ def make_pruner(space: SearchSpace, *, reports: int) -> BasePruner:
 
 
 def first_prunable_report(reports: int) -> int:
-    """The first of so many reports that does not come before half of the steps.
+    """Number of the first report at or after half of the training steps.
 
-    Report i comes after i / `reports` of the steps, report 0 being the start. Optuna's pruners
-    judge a report from `n_warmup_steps`, or a first rung of `min_resource`, on.
+    Report i comes after the fraction i / `reports` of the steps; report 0 precedes training.
+    Optuna's pruners judge reports from number `n_warmup_steps`, or `min_resource`, on.
+
+    Args:
+        reports: number of reports after the start.
     """
     return (reports + 1) // 2
 
@@ -118,9 +125,16 @@ def _given(value: int | None, default: int) -> int:
 
 
 def suggest(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
-    """Values of all axes that apply, each suggested in the order of the space.
+    """Suggest a value for every axis that applies, in the order of the space.
 
-    Axes with one value are no parameters of the study, but are in the result.
+    Axes with a single value are in the result but are no parameters of the study.
+
+    Args:
+        space: the search space.
+        trial: the trial to suggest for.
+
+    Returns:
+        Values by name of axis.
     """
     params: dict[str, Any] = {}
     for name, axis in space.axes.items():
@@ -134,9 +148,14 @@ def suggest(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
 
 
 def parameter_name(name: str, axis: Axis, domain: Domain) -> str:
-    """The study's parameter for an axis: its name, numbered where it has several domains.
+    """Name of the study's parameter for an axis; numbered if the axis has several domains.
 
-    Optuna takes one domain for one parameter; cases with different choices need different ones.
+    Optuna allows one domain per parameter, so cases with different domains need different names.
+
+    Args:
+        name: name of the axis.
+        axis: the axis.
+        domain: the domain that applies; one of the axis.
     """
     domains: list[Domain] = [other for other in axis.domains if not isinstance(other, Fixed)]
     return name if len(domains) == 1 else f"{name}[{domains.index(domain)}]"
@@ -152,7 +171,12 @@ def _suggest_one(trial: optuna.Trial, name: str, domain: Choice | Range) -> Any:
 
 
 def optuna_params(params: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
-    """The part of `params` that are parameters of the study, for `enqueue_trial`."""
+    """The study's parameters for given values of axes, for `enqueue_trial`.
+
+    Args:
+        params: values by name of axis; axes without a value are left out.
+        space: the search space.
+    """
     chosen: dict[str, Any] = {}
     for name, axis in space.axes.items():
         domain = axis.resolve(params)
@@ -162,7 +186,7 @@ def optuna_params(params: Mapping[str, Any], space: SearchSpace) -> dict[str, An
 
 
 def shuffled_grid(space: SearchSpace) -> list[dict[str, Value]]:
-    """All points in a random order, so that the first few of them are spread over all axes."""
+    """All points of the grid in a seeded random order, so that the first ones vary in all axes."""
     points = list(space.grid())
     random.Random(derive_seed("grid", space.seed)).shuffle(points)  # noqa: S311
     return points
