@@ -1,4 +1,4 @@
-"""Joining or starting a Ray cluster."""
+"""Starting a private Ray cluster, or joining a running one."""
 
 from __future__ import annotations
 
@@ -48,18 +48,19 @@ OPEN = (
 _log = logging.getLogger("sft_sweep")
 
 CLIENT_ATTEMPTS = 3
-"""How often a client asks to be let in. A process of the head's serves it alone, and now and then
-one of them dies as it starts, forked amid the threads of its parent."""
+"""Tries to connect through Ray's client server. It forks a process per client from a
+multi-threaded parent, and that process occasionally dies at its start."""
 
 CONNECT_TIMEOUT_S = 10.0
-"""How long a cluster's address may take to answer, in seconds."""
+"""Timeout of a connection to a cluster's address, in seconds."""
 
 
 class _WithoutDriverPaths(JobConfig):
-    """A job whose processes import what is installed and what is sent to them, and nothing else.
+    """A job config without the driver's folders on the import path of workers.
 
-    Ray puts the driver's working directory, and the folder of its script, before all others on the
-    import path of every process: a file `random.py` that lies there would stand for Python's own.
+    Ray puts the driver's working directory and the folder of its script first on the import path of
+    every worker, where a file `random.py` would shadow Python's own module. Workers import
+    installed packages and the modules sent to them.
     """
 
     def _get_proto_job_config(self) -> Any:
@@ -71,33 +72,34 @@ class _WithoutDriverPaths(JobConfig):
 def cluster(
     address: str, *, num_cpus: int | None = None, modules: Sequence[ModuleType] = ()
 ) -> Iterator[bool]:
-    """A Ray cluster to run on: a private one on this machine, or the one at `address`.
+    """Start a private Ray cluster on this machine, or join the one at `address`.
 
-    The private one listens on loopback alone, asks for this user's token, has none of the services
-    of shared clusters, runs its processes at this program's own priority, and ends with the
-    context. One that is open to everybody is warned of. In neither is the working directory on the
-    import path of processes, and whatever Ray prints goes to stderr.
+    A private cluster listens on loopback alone, asks for this user's token, runs none of the
+    services of shared clusters, gives its processes this program's priority, and ends with the
+    block. An open cluster is warned of. In both cases the working directory is not on the import
+    path of workers, and Ray's output goes to stderr.
 
     Args:
         address: `local`, `auto`, `host:port` or `ray://host:port`.
-        num_cpus: processors of the private cluster; None for those that this process may use.
-        modules: packages and modules that are sent to every node, to be imported there.
+        num_cpus: CPUs of the private cluster; None for those that this process may use.
+        modules: packages and modules to send to every node.
 
     Yields:
-        Whether it is open to everybody, as far as that is known.
+        Whether the cluster serves requests without a token.
 
     Raises:
-        StorageError: there is no cluster at that address, it does not let us in, or this machine
-            is no node of it.
+        UsageError: `RAY_AUTH_MODE` has an unknown value, or a package for `ray://` is missing.
+        StorageError: no cluster answers at the address, it refuses access, or this machine is not
+            one of its nodes.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray's coming default, asked for now: it warns of the change on every start otherwise.
+    # Ray's future default; without it, Ray warns of the change at every start.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     own = address == LOCAL
     if own:
-        # Ray's 15 leaves trials a thirtieth of a processor beside any program that computes.
+        # At Ray's default of 15, trials get a thirtieth of a CPU beside any busy program.
         os.environ.setdefault("RAY_worker_niceness", "0")
-        _mend_folders()
+        _make_folders_absolute()
     _check_reachable(address)
     options: dict[str, Any] = {}
     if own:
@@ -111,15 +113,17 @@ def cluster(
         _log.warning("%s", warning)
     with contextlib.ExitStack() as stack:
         stack.enter_context(stdout_to_stderr())
-        with _telling(address):
+        with _translating_errors(address):
             if own:
                 is_open, joined = False, address
                 stack.enter_context(authenticating_own_cluster())
             else:
-                is_open = stack.enter_context(admitted(address, door=_door(address)))
-                joined = _head_behind(address) if address.startswith(CLIENT) else address
+                is_open = stack.enter_context(
+                    admitted(address, access_address=_access_address(address))
+                )
+                joined = _resolve_client_address(address) if address.startswith(CLIENT) else address
                 _check_member(address)
-            stack.callback(ray.shutdown)  # of what a Ctrl-C left half started, too
+            stack.callback(ray.shutdown)  # also after a Ctrl-C during the start
             with private_head() if own else contextlib.nullcontext():
                 ray.init(
                     address=joined,
@@ -132,10 +136,11 @@ def cluster(
         yield is_open
 
 
-def _mend_folders() -> None:
-    """Make the folders that the environment names for sessions such that Ray can start there.
+def _make_folders_absolute() -> None:
+    """Make the session folders in the environment absolute, and unset empty ones.
 
-    It takes an empty name for a folder, and hands relative ones to processes that run elsewhere.
+    Ray takes an empty name for a folder, and passes relative paths on to processes with another
+    working directory.
     """
     for name in (SESSIONS, "TMPDIR"):
         given = os.environ.pop(name, "")
@@ -144,25 +149,24 @@ def _mend_folders() -> None:
 
 
 @contextlib.contextmanager
-def admitted(address: str, *, door: str) -> Iterator[bool]:
-    """Speak to a cluster as it asks for it: with this user's token, or without where it is open.
+def admitted(address: str, *, access_address: str) -> Iterator[bool]:
+    """Use the authentication mode that a cluster requires, within the block.
 
-    An open one is warned of, and the token is not shown to it.
+    An open cluster is warned of, and the user's token is not sent to it.
 
     Args:
-        address: of the cluster, as the user gave it.
-        door: where it is asked; see `check_access`.
+        address: address of the cluster as the user gave it, for messages.
+        access_address: address for `check_access`.
 
     Yields:
-        Whether it is open to everybody.
+        Whether the cluster serves requests without a token.
 
     Raises:
-        UsageError: `RAY_AUTH_MODE` is none of Ray's.
-        StorageError: no cluster answers, it does not let us in, or the user chose another mode than
-            the cluster's.
+        UsageError: `RAY_AUTH_MODE` has an unknown value.
+        StorageError: see `mode_of`.
     """
-    Mode.chosen()  # what is no mode is told before anything is asked
-    mode = mode_of(address, check_access(door))
+    Mode.chosen()  # an unknown mode is an error before any request
+    mode = mode_of(address, check_access(access_address))
     is_open = mode is Mode.DISABLED
     if is_open:
         _log.warning("--address %s: %s", address, OPEN)
@@ -171,11 +175,15 @@ def admitted(address: str, *, door: str) -> Iterator[bool]:
 
 
 def mode_of(address: str, access: Access | None) -> Mode:
-    """The mode in which to speak to a cluster that receives us in this way.
+    """The authentication mode that a cluster requires.
+
+    Args:
+        address: address of the cluster, for messages.
+        access: the user's access; None if no cluster answers.
 
     Raises:
-        StorageError: no cluster answers, it does not let us in, or the user chose another mode than
-            the cluster's.
+        StorageError: no cluster answers, it refuses access, or `RAY_AUTH_MODE` asks for a token
+            although the cluster is open.
     """
     match access:
         case None:
@@ -197,8 +205,12 @@ def mode_of(address: str, access: Access | None) -> Mode:
             return Mode.DISABLED
 
 
-def _door(address: str) -> str:
-    """Where a cluster is asked how it receives us."""
+def _access_address(address: str) -> str:
+    """The address for `check_access`.
+
+    Raises:
+        UsageError: the address is of Ray's client server, and the package for it is missing.
+    """
     if address.startswith(CLIENT):
         if find_spec("grpc") is None:
             raise UsageError(f"{CLIENT} needs more of Ray: pip install 'sft-sweep[cluster]'")
@@ -207,14 +219,14 @@ def _door(address: str) -> str:
 
 
 @contextlib.contextmanager
-def _telling(address: str) -> Iterator[None]:
-    """Turns what Ray raises while it joins into an error for people."""
+def _translating_errors(address: str) -> Iterator[None]:
+    """Turn exceptions of Ray while it starts or joins a cluster into `StorageError`s."""
     try:
         yield
     except ray.exceptions.AuthenticationError as error:
         raise StorageError(refused(address)) from error
     except Exception as error:
-        # Of a machine that is too busy to start it in time, Ray tells by an `Exception` as such.
+        # If the machine is too busy to start it in time, Ray raises a plain `Exception`.
         is_known = isinstance(error, OSError | ImportError | RuntimeError | ValueError)
         if not is_known and type(error) is not Exception:
             raise
@@ -224,19 +236,20 @@ def _telling(address: str) -> Iterator[None]:
                 f"sessions lie in {sessions_folder()}; name another folder, with a short path, in "
                 f"{SESSIONS}. What else may stand in the way says: sft-sweep doctor"
             ) from error
-        # What is left of a head that let us in: the nodes of this machine are another cluster's.
+        # The head granted access before, so this machine's nodes belong to another cluster.
         if "No node info" in str(error.__cause__):
             raise StorageError(no_member(address)) from error
         raise StorageError(f"--address {address}: no Ray cluster answers: {error}") from error
 
 
-def _head_behind(address: str) -> str:
-    """The head's own address, asked for through a port of Ray's client.
+def _resolve_client_address(address: str) -> str:
+    """The address of the head behind an address of Ray's client server.
 
-    A sweep cannot run through that port: its loop would run on the head, without its journal.
+    A sweep cannot run through the client server: Tune's loop would run on the head, where the
+    journal is not.
 
     Raises:
-        ConnectionError: no client is let in there.
+        ConnectionError: the server accepts no client.
     """
     attempts = 0
     while True:
@@ -252,10 +265,10 @@ def _head_behind(address: str) -> str:
 
 
 def _check_member(address: str) -> None:
-    """Make sure that a node runs on this machine, as a driver needs; Ray looks for a minute.
+    """Check that a node runs on this machine, as a driver needs; Ray would wait for a minute.
 
     Raises:
-        StorageError: none does.
+        StorageError: no node runs here.
     """
     until = time.monotonic() + CONNECT_TIMEOUT_S
     while not find_node_ids():
@@ -265,7 +278,7 @@ def _check_member(address: str) -> None:
 
 
 def no_member(address: str) -> str:
-    """What to do where this machine is no node of a cluster."""
+    """The error message if this machine is not a node of the cluster."""
     host = address.removeprefix(CLIENT).rpartition(":")[0] or "HEAD"
     return (
         f"--address {address}: this machine is no node of that cluster, and a sweep's journal "
@@ -275,7 +288,7 @@ def no_member(address: str) -> str:
 
 
 def refused(address: str) -> str:
-    """What to do where a cluster does not let us in."""
+    """The error message if a cluster refuses access."""
     if Mode.chosen() is Mode.DISABLED:
         return (
             f"--address {address}: the cluster asks for a token, and {MODE}=disabled keeps yours "
@@ -289,17 +302,22 @@ def refused(address: str) -> str:
 
 
 def _check_reachable(address: str) -> None:
-    """Knock at `host:port` first: Ray itself goes on knocking for eight minutes."""
+    """Check that `host:port` accepts connections; Ray itself would retry for eight minutes."""
     host, colon, port = address.removeprefix(CLIENT).rpartition(":")
     if colon:
         check_answers(host, port, address=address)
 
 
 def check_answers(host: str, port: str | int, *, address: str) -> None:
-    """Make sure that something listens at a port.
+    """Check that a port accepts connections.
+
+    Args:
+        host: name or IP address.
+        port: port number; a text that is no number is refused, too.
+        address: address as the user gave it, for the message.
 
     Raises:
-        StorageError: nothing does.
+        StorageError: nothing accepts a connection there.
     """
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
@@ -312,6 +330,6 @@ def check_answers(host: str, port: str | int, *, address: str) -> None:
 
 
 def _in_a_job_with_files() -> bool:
-    """Whether this process runs as a job of Ray whose files are sent to all nodes as they are."""
+    """Whether this process is a Ray job with a working directory, which all nodes get anyway."""
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     return "working_dir" in job.get("runtime_env", {})
