@@ -44,7 +44,7 @@ class View(Protocol):
         """Show the current state; called every 0.5 s, less often with thousands of trials."""
 
     def tell(self, message: str) -> None:
-        """Show a message at once."""
+        """Print a message for the user at once."""
 
     def stopping(self) -> None:
         """Say that the sweep is stopping; called inside a signal handler."""

@@ -47,10 +47,10 @@ def launch(
     from orchestrator.recording.sweep_directory import check_root
 
     root = locate(out)
-    asked = read_space(space, overrides or [])
-    preparing = partial(prepare_space, asked, path=space)
+    search_space = read_space(space, overrides or [])
+    preparing = partial(prepare_space, search_space, path=space)
     if dry_run:
-        plans.check_room(asked, space, address)
+        plans.check_room(search_space, space, address)
         prepared = preparing()
         check_root(root)
         plans.tell_notes(prepared)
@@ -60,7 +60,7 @@ def launch(
     from orchestrator.running import launch
 
     with launch.launch(
-        asked, preparing=preparing, root=root, address=address or "local", viewing=_viewing
+        search_space, preparing=preparing, root=root, address=address or "local", viewing=_viewing
     ) as ended:
         outcome = conclude(ended.run, images=ended.images, interrupted=ended.signal is not None)
     return outcomes.show(outcome, ended, as_json=json)
