@@ -39,7 +39,7 @@ _HOST_OOM = "running low on memory"  # part of the message of ray.exceptions.Out
 _IMPORT_FAILED = ("failed to import on the worker", "\nImportError: ", "\nModuleNotFoundError: ")
 """Parts of messages about processes that cannot import a module, or import a wrong one."""
 
-_ANNOUNCED = ("node was preempted:", "node was terminated expectedly:")
+_PLANNED_REMOVAL = ("node was preempted:", "node was terminated expectedly:")
 """Parts of messages about nodes removed on purpose; see Ray's gcs_actor_manager.cc."""
 
 
@@ -96,7 +96,7 @@ class Attempts(NotPickled):
         self._broker = broker
         self._checkpoint_actor = checkpoint_actor
         self._tell = tell
-        self._announced: set[Failure] = set()
+        self._printed_failures: set[Failure] = set()
         self._any_started = False
         self._num_not_started = 0
         self._limit_s = limits.trial_minutes and limits.trial_minutes * 60
@@ -154,10 +154,10 @@ class Attempts(NotPickled):
         loss = Loss(failure=_failure(message, started=started), reason=last_line(message))
         self._lose(attempt, loss)
         _log.warning("%s: %s:\n  %s", work_id, loss.failure, "\n  ".join(lines))
-        if any(words in message for words in _ANNOUNCED):
+        if any(words in message for words in _PLANNED_REMOVAL):
             trial.max_failures += 1
-        elif loss.failure not in self._announced:
-            self._announced.add(loss.failure)
+        elif loss.failure not in self._printed_failures:
+            self._printed_failures.add(loss.failure)
             self._tell(f"{work_id}: {loss}")
         if loss.failure is Failure.NOT_STARTED:
             hopeless = any(words in message for words in _IMPORT_FAILED)
@@ -218,10 +218,10 @@ class Attempts(NotPickled):
                     self._kill(attempt, Failure.HUNG)
 
     def _query_silence(self, now: float) -> dict[str, float] | None:
-        """Seconds of silence by work id, from the previous query; None without an answer yet.
+        """Seconds of silence by work id, from the previous query; None if no answer has arrived.
 
         The driver never waits for the checkpoint actor: each call reads the answer to the previous
-        query, if it has arrived, and sends the next one.
+        query, if it has arrived, and sends the next one. Empty without a checkpoint actor.
         """
         if self._checkpoint_actor is None:
             return {}
