@@ -68,7 +68,7 @@ def _extreme(name: str, domain: Domain) -> Value:
     values = [domain.low, domain.high] if isinstance(domain, Range) else list(domain.each())
     numbers = [value for value in values if isinstance(value, int | float)]
     if name in _LEAST and numbers:
-        return min(numbers, key=lambda value: (value < 0, value))  # -1 freezes all blocks but one
+        return min(numbers, key=lambda value: (value < 0, value))  # -1 freezes all
     if name in _MOST and numbers:
         return max(numbers)
     return values[0]

@@ -44,7 +44,7 @@ class View(Protocol):
         """Show the current state; called every 0.5 s, less often with thousands of trials."""
 
     def tell(self, message: str) -> None:
-        """Show a message at once."""
+        """Print a message for the user at once."""
 
     def stopping(self) -> None:
         """Say that the sweep is stopping; called inside a signal handler."""
@@ -157,8 +157,8 @@ class SweepExecution:
         from orchestrator.running.ray_tune.gpu_packing import pack_gpu
 
         if self._capacity.shares_gpus:
-            self._capacity.piece = pack_gpu(
-                self._capacity.piece,
+            self._capacity.trial_resources = pack_gpu(
+                self._capacity.trial_resources,
                 shared,
                 heaviest_trials(self._space, self._prepared.plan),
                 stopping=lambda: self._stopper.stopping,
@@ -227,8 +227,8 @@ class SweepExecution:
                 attempts=Attempts(
                     broker, checkpoint_actor, self._space.limits, tell=self._view.tell
                 ),
-                piece=self._capacity.piece,
-                control=self._stopper,
+                resources=self._capacity.trial_resources,
+                stopper=self._stopper,
                 tick=tick,
             )
         except NotStartedError as error:

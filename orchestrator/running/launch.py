@@ -41,7 +41,7 @@ from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import shipped_modules
 from trainable.data.labelled_images import LabelledImages
 
-if TYPE_CHECKING:  # ray is imported when a sweep runs, not when one is looked at
+if TYPE_CHECKING:  # reading a sweep does not import ray
     from orchestrator.running.ray_tune.capacity import Capacity
 
 

@@ -23,7 +23,7 @@ PROGRAM = "sft-sweep"
 VERSIONED = (PROGRAM, "torch", "torchvision", "timm", "numpy", "pillow", "optuna")
 """Packages whose versions can change results."""
 
-MOST_TOLD = 10
+MOST_LISTED = 10
 """Differences listed in a message."""
 
 
@@ -149,7 +149,7 @@ def _shown(value: object) -> str:
 
 def _refusal(what: object, found: Iterable[str], *, advice: str = "") -> UsageError:
     all_lines = list(found)
-    lines = all_lines[:MOST_TOLD]
+    lines = all_lines[:MOST_LISTED]
     if len(all_lines) > len(lines):
         lines.append(f"and {len(all_lines) - len(lines)} more")
     return UsageError(

@@ -187,8 +187,8 @@ def run_program(*, trials: int, reports: int, sampler: str) -> Measured:
             NoOpActor,
             parameters={},
             attempts=Attempts(broker, None, space.limits),
-            piece=TrialResources(cpus=1, gpus=0),
-            control=SweepStopper(),
+            resources=TrialResources(cpus=1, gpus=0),
+            stopper=SweepStopper(),
             tick=tick,
         )
         projection.write(Path(folder))

@@ -142,8 +142,8 @@ def run_program(*, trials: int, slots: int, sleep_s: float, sampler: str) -> Mea
                 SleepyActor,
                 parameters={"sleep_s": sleep_s},
                 attempts=Attempts(broker, None, space.limits),
-                piece=TrialResources(cpus=1, gpus=0),
-                control=SweepStopper(),
+                resources=TrialResources(cpus=1, gpus=0),
+                stopper=SweepStopper(),
                 tick=tick,
             )
             projection.write(folder)

@@ -88,8 +88,8 @@ def busy_share(*, slots: int, sleep_s: float, trials: int) -> tuple[float, int, 
             SleepyActor,
             parameters={},
             attempts=Attempts(broker, None, space.limits),
-            piece=TrialResources(cpus=1, gpus=0),
-            control=SweepStopper(),
+            resources=TrialResources(cpus=1, gpus=0),
+            stopper=SweepStopper(),
             tick=lambda: None,
         )
         runs = [trial.user_attrs["run"] for trial in broker.studies["b2"].get_trials()]

@@ -68,8 +68,8 @@ def delay(module, name):
     setattr(module, name, later)
 for name in ("_read_images", "make_plan", "load_weights", "_cuts"):
     delay(preparation, name)
-delay(sweep, "_room")
-delay(sweep, "begin")
+delay(launch, "_cluster_with_capacity")
+delay(launch, "begin")
 delay(ray, "init")
 from orchestrator.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -44,14 +44,14 @@ def launch(
     from orchestrator.recording.stores import locate
 
     root = locate(out)
-    asked = read_space(space, overrides or [])
+    search_space = read_space(space, overrides or [])
     if dry_run:
         from orchestrator.api.progress_lines import tell_notes
         from orchestrator.cli.output import plans
         from orchestrator.recording.sweep_directory import check_root
 
-        plans.check_room(asked, space, address)
-        prepared = prepare_space(asked, path=space)
+        plans.check_room(search_space, space, address)
+        prepared = prepare_space(search_space, path=space)
         check_root(root)
         tell_notes(prepared)
         plans.show(prepared, as_json=json)
@@ -59,7 +59,7 @@ def launch(
     from orchestrator.api.sweeps import launch_sweep
     from orchestrator.cli.output import outcomes
 
-    result = launch_sweep(asked, path=space, root=root, address=address, viewing=_viewing)
+    result = launch_sweep(search_space, path=space, root=root, address=address, viewing=_viewing)
     return outcomes.show(result, as_json=json)
 
 

@@ -21,9 +21,9 @@ def validate(
     from orchestrator.cli.output import plans
     from orchestrator.planning.preparation import prepare_space, read_space
 
-    asked = read_space(space, overrides or [])
-    plans.check_room(asked, space, address)
-    prepared = prepare_space(asked, path=space)
+    search_space = read_space(space, overrides or [])
+    plans.check_room(search_space, space, address)
+    prepared = prepare_space(search_space, path=space)
     tell_notes(prepared)
     plans.show(prepared, as_json=json)
     if not json:

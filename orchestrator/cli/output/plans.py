@@ -56,7 +56,12 @@ def class_line(names: Sequence[str]) -> str:
 
 
 def show(prepared: Prepared, *, as_json: bool) -> None:
-    """Print the plan on stdout, as a table or as JSON."""
+    """Print the plan on stdout.
+
+    Args:
+        prepared: the prepared sweep.
+        as_json: print one JSON object instead of a table.
+    """
     from rich.table import Table
 
     from orchestrator.cli.output.render import print_rich

@@ -41,29 +41,29 @@ class Form(StrEnum):
     PARQUET = "parquet"
 
 
-def form_of(asked: Form | None, out: Path | None) -> Form:
+def form_of(requested: Form | None, out: Path | None) -> Form:
     """The form given by a flag or, without one, by the suffix of the output file.
 
     Args:
-        asked: form that a flag names, or None.
+        requested: form that a flag names, or None.
         out: output file, or None for stdout.
 
     Raises:
         UsageError: the suffix is unknown, or Parquet would go to a terminal.
     """
-    if asked is None and out is not None:
+    if requested is None and out is not None:
         try:
-            asked = Form(out.suffix.removeprefix(".").lower())
+            requested = Form(out.suffix.removeprefix(".").lower())
         except ValueError:
-            asked = Form.TABLE
-        if asked is Form.TABLE:
+            requested = Form.TABLE
+        if requested is Form.TABLE:
             raise UsageError(
                 f"-o {out}: got the ending {out.suffix or 'of no file'!r}; allowed: .csv, .json, "
                 ".parquet, or any with --csv, --json or --parquet"
             )
-    if asked is Form.PARQUET and out is None and sys.stdout.isatty():
+    if requested is Form.PARQUET and out is None and sys.stdout.isatty():
         raise UsageError("--parquet: not to a terminal; add -o FILE, or send stdout to a file")
-    return asked or Form.TABLE
+    return requested or Form.TABLE
 
 
 def write(result: QueryResult, form: Form, out: Path | None) -> None:

@@ -1,1 +1,1 @@
-"""Hands out work and takes its results: Optuna behind a queue for each label budget."""
+"""The broker: hands out work and records its results in one Optuna study per label budget."""

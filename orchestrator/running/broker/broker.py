@@ -1,9 +1,9 @@
-"""The broker between Ray Tune and Optuna: hands out work, takes reports, prunes, settles.
+"""The broker between Ray Tune and Optuna: hands out work, records reports, prunes, settles.
 
-What a label budget still has to do is its `StudyQueue`'s to know; here is what is out. There is one
-Optuna study a label budget, all in one journal, which is the truth: whatever the broker knows it
-can read back from there. Every method may be called again with the same arguments without changing
-anything, because Tune repeats itself after a retry.
+A `StudyQueue` per label budget holds the work that has not started; the broker holds the running
+work. There is one Optuna study per label budget, all in one journal. The journal is the only
+durable state: the broker can be rebuilt from it. Recording is idempotent, because Tune repeats
+calls after a retry.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from trainable.data.labelled_images import LabelledImages
 _log = logging.getLogger("sft_sweep")
 
 DONE = "done"
-"""What `Broker.next_work` says when no work is left and none can follow."""
+"""Returned by `Broker.next_work` when no work is left and none can follow."""
 
 
 @dataclass
-class _Live:
-    """Work that is out: its Optuna trial where it has one, and what was heard of it."""
+class _RunningWork:
+    """A running piece of work, with its Optuna trial if it has one, and its last event."""
 
     work: Work
     trial: optuna.Trial | None
@@ -46,7 +46,7 @@ class _Live:
 
 @dataclass
 class Seconds:
-    """Time spent in the broker's calls, and how often they were made."""
+    """Seconds spent in the broker's calls, and the number of calls."""
 
     ask: float = 0.0
     report: float = 0.0
@@ -57,16 +57,20 @@ class Seconds:
 
 
 class Broker:
-    """Hands out the work of a sweep and records what comes of it.
+    """Hands out the work of a sweep and records its results.
 
     Args:
-        space: what is asked.
-        plan: the studies and baselines.
-        images: of the sweep; the test images are recorded with the studies.
-        journal: open for writing.
-        slots: pieces of work that may be out at the same time.
-        deadline: `clock()` after which nothing new is tried; finalists still are.
-        clock: seconds.
+        space: the search space.
+        plan: plan of the sweep.
+        images: images of the sweep; the test images are recorded with the studies.
+        journal: journal of the sweep, open for writing.
+        slots: pieces of work that may run at the same time.
+        deadline: reading of `clock` after which no new trial starts; finals still run. None for no
+            time limit.
+        clock: monotonic clock, in seconds.
+
+    Attributes:
+        seconds: time spent in the broker's calls.
     """
 
     def __init__(
@@ -85,28 +89,28 @@ class Broker:
         self._slots = slots
         self._deadline = deadline
         self._clock = clock
-        self._live: dict[str, _Live] = {}
-        self._taken_back: deque[_Live] = deque()
+        self._running: dict[str, _RunningWork] = {}
+        self._requeued: deque[_RunningWork] = deque()
         self._asked_flops = self._computed_flops = 0.0
-        self._agendas: dict[str, StudyQueue] = {}
+        self._queues: dict[str, StudyQueue] = {}
         storage = optuna.storages.JournalStorage(journal)
         below = None
         for study in plan.studies:
             below = StudyQueue(storage, space, plan, study, images, below=below)
-            self._agendas[study.name] = below
+            self._queues[study.name] = below
             for run in below.recorded_runs():
                 self._count(run)
 
     @property
     def studies(self) -> Mapping[str, optuna.Study]:
         """The Optuna studies by name, in ascending order of labels."""
-        return {name: agenda.study for name, agenda in self._agendas.items()}
+        return {name: queue.study for name, queue in self._queues.items()}
 
     @property
     def activity(self) -> Activity:
-        """What is out now, and what was saved by all that has settled, before a resume too."""
+        """Running work, and the prefix computation saved by all settled work of the sweep."""
         return Activity(
-            busy=len(self._live),
+            busy=len(self._running),
             slots=self._slots,
             asked_flops=self._asked_flops,
             computed_flops=self._computed_flops,
@@ -114,115 +118,125 @@ class Broker:
 
     @property
     def open_work(self) -> int:
-        """Pieces of work that could be out at once now, had everything a slot."""
+        """Number of pieces of work that could run now, given enough slots."""
         trying = not self.past_deadline
-        waiting = sum(agenda.waiting(trying=trying) for agenda in self._agendas.values())
-        return len(self._live) + len(self._taken_back) + waiting
+        waiting = sum(queue.waiting(trying=trying) for queue in self._queues.values())
+        return len(self._running) + len(self._requeued) + waiting
 
     @property
     def past_deadline(self) -> bool:
-        """Whether the time limit of the sweep is over."""
+        """Whether the sweep has reached its time limit."""
         return self._deadline is not None and self._clock() >= self._deadline
 
     def next_work(self) -> Work | str | None:
-        """The next piece of work, None while it has to wait for others, or `DONE`.
+        """The next piece of work, None if all slots are busy or it waits for other work, or `DONE`.
 
-        Budgets come in ascending order of priority; within one the baselines come first, then
-        trials, then finals once everything else of the budget has settled. What was taken back
-        goes before all.
+        Requeued work comes first. Then smaller budgets come before larger ones; within a budget
+        baselines come before trials, and finals follow when everything else has settled.
         """
-        if len(self._live) >= self._slots:
+        if len(self._running) >= self._slots:
             return None
-        if self._taken_back:
-            live = self._taken_back.popleft()
-            self._live[live.work.work_id] = live
-            return live.work
-        for agenda in self._agendas.values():
+        if self._requeued:
+            running = self._requeued.popleft()
+            self._running[running.work.work_id] = running
+            return running.work
+        for queue in self._queues.values():
             start = time.perf_counter()
-            due = agenda.next(trying=not self.past_deadline)
-            if due is not None:
-                if due.work.kind is Kind.TRIAL:
+            queued = queue.next(trying=not self.past_deadline)
+            if queued is not None:
+                if queued.work.kind is Kind.TRIAL:
                     self.seconds.ask += time.perf_counter() - start
                     self.seconds.asks += 1
-                self._live[due.work.work_id] = _Live(due.work, due.trial, set(due.reported))
-                return due.work
-        if self._live:
+                self._running[queued.work.work_id] = _RunningWork(
+                    queued.work, queued.trial, set(queued.reported)
+                )
+                return queued.work
+        if self._running:
             return None
-        for agenda in self._agendas.values():
-            agenda.close()
+        for queue in self._queues.values():
+            queue.close()
         return DONE
 
     def resize(self, slots: int) -> None:
-        """Have another number of slots; what is out above it stays out."""
+        """Set the number of slots; running work in excess of it continues."""
         self._slots = slots
 
     def retry(self, work_id: str, *, reason: str) -> Work | None:
-        """The work as its next attempt, after a process was lost; None where it is not out.
+        """Start the next attempt of work whose process was lost.
 
         Args:
-            work_id: which.
-            reason: what ended the attempt before.
+            work_id: id of the work.
+            reason: reason of the loss, for the log.
+
+        Returns:
+            The work with its new attempt number; None if it is not running.
         """
-        live = self._live.get(work_id)
-        if live is None:
+        running = self._running.get(work_id)
+        if running is None:
             return None
-        live.work = replace(live.work, attempt=live.work.attempt + 1)
-        if live.trial is not None:
-            plan = live.trial.user_attrs[user_attributes.PLAN]
-            live.trial.set_user_attr(user_attributes.PLAN, plan | {"attempt": live.work.attempt})
-        _log.warning("%s: attempt %d follows: %s", work_id, live.work.attempt, reason)
-        return live.work
+        running.work = replace(running.work, attempt=running.work.attempt + 1)
+        if running.trial is not None:
+            plan = running.trial.user_attrs[user_attributes.PLAN]
+            running.trial.set_user_attr(
+                user_attributes.PLAN, plan | {"attempt": running.work.attempt}
+            )
+        _log.warning("%s: attempt %d follows: %s", work_id, running.work.attempt, reason)
+        return running.work
 
     def note_loss(self, work_id: str, loss: Loss) -> None:
-        """Record how a process was lost with work that is not settled by it yet."""
-        live = self._live.get(work_id)
-        if live is not None:
-            study = self._agendas[live.work.study].study
+        """Record the loss of a process whose work is not settled yet, for `status`."""
+        running = self._running.get(work_id)
+        if running is not None:
+            study = self._queues[running.work.study].study
             study.set_user_attr(user_attributes.loss_key(work_id), str(loss))
 
     def requeue(self, work_id: str) -> None:
-        """Have work again that no process has taken up; it is handed out next, as it is."""
-        live = self._live.pop(work_id, None)
-        if live is not None:
-            self._taken_back.append(live)
+        """Take back work that no process has started; the same attempt is handed out next."""
+        running = self._running.pop(work_id, None)
+        if running is not None:
+            self._requeued.append(running)
 
     def observe(self, work_id: str, event: Event) -> bool:
-        """Record an event; return whether the work is to be stopped now.
+        """Record an event; return whether to stop the work now.
 
-        Only a trial with reports still to come is ever stopped.
+        A trial is never pruned at its last report. An event of work that is not running stops it.
+
+        Args:
+            work_id: id of the work.
+            event: the event; a report that is already in the journal is not recorded again.
         """
-        live = self._live.get(work_id)
-        if live is None:
+        running = self._running.get(work_id)
+        if running is None:
             return True
-        if live.stopped:
+        if running.stopped:
             return True
         if event.report is not None and not math.isfinite(event.report["val_objective"]):
             event = replace(event, report=None, failure=Failure.NONFINITE)
-        live.event = event
-        if live.trial is None or event.report is None:
-            live.stopped = event.failure is not None and not event.done
-            return live.stopped
+        running.event = event
+        if running.trial is None or event.report is None:
+            running.stopped = event.failure is not None and not event.done
+            return running.stopped
         start = time.perf_counter()
-        live.stopped = self._report(live, live.trial, event, event.report)
+        running.stopped = self._report(running, running.trial, event, event.report)
         self.seconds.report += time.perf_counter() - start
         self.seconds.reports += 1
-        return live.stopped
+        return running.stopped
 
     def settle(self, work_id: str, *, loss: Loss | None = None) -> None:
         """Record the end of a piece of work.
 
         Args:
-            work_id: which.
-            loss: why it has no last event.
+            work_id: id of the work.
+            loss: loss of its process, if it sent no last event.
         """
-        live = self._live.pop(work_id, None)
-        if live is None:
+        running = self._running.pop(work_id, None)
+        if running is None:
             return
         start = time.perf_counter()
-        agenda = self._agendas[live.work.study]
-        agenda.settled(work_id)
-        event = live.event
-        run = {**(event.run if event else {}), "attempt": live.work.attempt}
+        queue = self._queues[running.work.study]
+        queue.settled(work_id)
+        event = running.event
+        run = {**(event.run if event else {}), "attempt": running.work.attempt}
         if loss is None and event is not None:
             run["failure"] = event.failure
         else:
@@ -235,44 +249,44 @@ class Broker:
                 "%s: %s\n%s", work_id, user_attributes.why_failed(run), run.get("traceback", "")
             )
         self._count(run)
-        if live.trial is not None:
-            _tell(agenda.study, live.trial, event, run)
+        if running.trial is not None:
+            _tell(queue.study, running.trial, event, run)
         else:
-            agenda.study.set_user_attr(
-                user_attributes.result_key(live.work),
-                {"run": run, "task": live.work.task, "result": event.result if event else None},
+            queue.study.set_user_attr(
+                user_attributes.result_key(running.work),
+                {"run": run, "task": running.work.task, "result": event.result if event else None},
             )
         self.seconds.tell += time.perf_counter() - start
         self.seconds.tells += 1
 
     def _count(self, run: Mapping[str, Any]) -> None:
-        """Add what one piece of work asked of prefixes to the totals."""
+        """Add the prefix FLOPs of one piece of work to the totals."""
         self._asked_flops += run.get("prefix_flops_asked", 0.0)
         self._computed_flops += run.get("prefix_flops_computed", 0.0)
 
     def _report(
-        self, live: _Live, trial: optuna.Trial, event: Event, report: Mapping[str, Any]
+        self, running: _RunningWork, trial: optuna.Trial, event: Event, report: Mapping[str, Any]
     ) -> bool:
         number = int(report["report"])
         if event.facts is not None:
             trial.set_user_attr(user_attributes.FACTS, event.facts)
-        if number not in live.reported:
+        if number not in running.reported:
             trial.set_user_attr(user_attributes.report_key(number), dict(report))
             trial.report(report["val_objective"], step=number)
-            live.reported.add(number)
+            running.reported.add(number)
         if event.done:
             return False
         if self.past_deadline:
-            live.event = replace(event, failure=Failure.TIME_LIMIT)
+            running.event = replace(event, failure=Failure.TIME_LIMIT)
             return True
-        # Pruners judge the newest report: one that an earlier attempt got beyond was judged then.
-        return number == max(live.reported) and trial.should_prune()
+        # Pruners judge the newest report; an earlier attempt already passed the older ones.
+        return number == max(running.reported) and trial.should_prune()
 
 
 def _tell(
     study: optuna.Study, trial: optuna.Trial, event: Event | None, run: dict[str, Any]
 ) -> None:
-    """Settle a trial: complete with its last report, pruned where it was stopped, else failed."""
+    """Tell Optuna a trial's end: complete with its last report, pruned if stopped, else failed."""
     trial.set_user_attr(user_attributes.RUN, run)
     stopped = event is not None and not event.done and run["failure"] is None
     if stopped or run["failure"] in {Failure.NONFINITE, Failure.TIME_LIMIT}:

@@ -1,4 +1,4 @@
-"""Which configurations are refitted and may see the test set."""
+"""Choice of the finalists: configurations that are refitted and scored on the test set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainable.spec.trial_spec import Metric
 
 
 def standing(trial: FrozenTrial) -> Standing:
-    """What decides the rank of a trial that ran to its end."""
+    """The ranking criteria of a complete trial, from its last report."""
     report, facts = user_attributes.last_report(trial), trial.user_attrs[user_attributes.FACTS]
     return Standing(
         objective=report["val_objective"],
@@ -27,11 +27,11 @@ def standing(trial: FrozenTrial) -> Standing:
 
 
 def probe_standings(attributes: Mapping[str, Any], metric: Metric) -> list[Standing]:
-    """What decides the ranks of the linear probes that are recorded with a study.
+    """The ranking criteria of the linear probes among a study's recorded baselines.
 
     Args:
-        attributes: of the study.
-        metric: of the sweep.
+        attributes: user attributes of the study; probes that failed are skipped.
+        metric: objective of the sweep.
     """
     found = []
     for key, value in attributes.items():
@@ -62,19 +62,25 @@ def choose_finalists(
     metric: Metric,
     probes: Iterable[Standing] = (),
 ) -> Sequence[FrozenTrial]:
-    """The configurations whose test scores answer most, best first.
+    """The distinct configurations whose test scores are most informative, best first.
 
-    The best of all is always one. Then come the best of those where the head alone learns and the
-    best of those where the body learns too, so that what training the body gains is measured; the
-    best of each further backbone; the best of each further depth of freezing; then whatever is
-    next. A probe is a head alone, and is scored on the test set anyhow: where one ranks before
-    every head alone that was fine-tuned, none of these is taken for being one.
+    They are chosen in this order until there are `count`:
+
+    1. the best trial;
+    2. the best trial that trains the head alone, and the best that trains some of the backbone, so
+       that the gain of training the backbone is measured;
+    3. the best trial of each further backbone;
+    4. the best trial of each further freeze depth of a backbone;
+    5. the remaining trials by rank.
+
+    A linear probe trains the head alone, too, and is scored on the test set anyway. If a probe
+    ranks before every head-only trial, no trial is chosen for being head-only.
 
     Args:
-        complete: trials of one study that ran to their end.
-        count: how many are wanted; fewer come back where there are fewer distinct ones.
-        metric: of the sweep.
-        probes: of the study.
+        complete: complete trials of one study.
+        count: number of finalists; fewer are returned if there are fewer distinct configurations.
+        metric: objective of the sweep.
+        probes: ranking criteria of the study's probes.
     """
     ranked = _distinct(sorted(complete, key=lambda trial: standing(trial).key(metric)))
     heads = [trial for trial in ranked if _is_head_alone(trial)]
@@ -98,7 +104,7 @@ def choose_finalists(
 
 
 def _distinct(ranked: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """The first trial of each configuration."""
+    """The first trial of each distinct resolved configuration."""
     kept: dict[str, FrozenTrial] = {}
     for trial in ranked:
         kept.setdefault(repr(sorted(user_attributes.resolved_spec(trial).items())), trial)
@@ -108,7 +114,7 @@ def _distinct(ranked: Iterable[FrozenTrial]) -> list[FrozenTrial]:
 def _first_of_each(
     trait: Callable[[FrozenTrial], object], ranked: Iterable[FrozenTrial], *, taken: set[object]
 ) -> Iterable[FrozenTrial]:
-    """The first trial with each trait that is not among those taken."""
+    """Yield the first trial of each trait that is not in `taken`; adds the trait to `taken`."""
     for trial in ranked:
         if trait(trial) not in taken:
             taken.add(trait(trial))
@@ -116,7 +122,7 @@ def _first_of_each(
 
 
 def _is_head_alone(trial: FrozenTrial) -> bool:
-    """Whether nothing of the backbone learns."""
+    """Whether the whole backbone is frozen."""
     facts = trial.user_attrs[user_attributes.FACTS]
     return bool(facts["frozen_boundaries"] == facts["num_boundaries"])
 

@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners as the search-space file names them, and asking by its axes."""
+"""Optuna samplers and pruners for a search space, and suggestion of its axes' values."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from trainable.data.subsets import derive_seed
 
 
 def make_sampler(space: SearchSpace, *, study: str, number: int) -> BaseSampler:
-    """The sampler for one ask: made anew, so that an ask depends on told history alone.
+    """A new sampler for one ask, so that the ask depends on its seed and the told trials alone.
 
     Args:
-        space: names the sampler and holds the sweep's seed.
-        study: the study asked.
-        number: of the trial to be suggested.
+        space: the search space, with the sampler's settings and the seed of the sweep.
+        study: name of the study.
+        number: number of the trial; with the study and the seed it seeds the sampler.
     """
     return space.sampler.make(seed=derive_seed("ask", space.seed, study, number) % 2**32)
 
 
 def make_pruner(space: SearchSpace, *, reports: int) -> BasePruner:
-    """The pruner of a study whose trials give at most `reports` reports after the start.
+    """The pruner of a study whose trials make at most `reports` reports after the start.
 
     A trial with fewer reports than `reports` has made more than half of its steps where pruning
     begins.
@@ -35,18 +35,28 @@ def make_pruner(space: SearchSpace, *, reports: int) -> BasePruner:
 
 
 def first_prunable_report(reports: int) -> int:
-    """The first of so many reports that does not come before half of the steps.
+    """Number of the first report at or after half of the training steps.
 
-    Report i comes after i / `reports` of the steps, report 0 being the start. Optuna's pruners
-    judge a report from `n_warmup_steps`, or a first rung of `min_resource`, on.
+    Report i comes after the fraction i / `reports` of the steps; report 0 precedes training.
+    Optuna's pruners judge reports from number `n_warmup_steps`, or `min_resource`, on.
+
+    Args:
+        reports: number of reports after the start.
     """
     return (reports + 1) // 2
 
 
 def suggest(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
-    """Values of all axes that apply, each suggested in the order of the space.
+    """Suggest a value for every axis that applies, in the order of the space.
 
-    Axes with one value are no parameters of the study, but are in the result.
+    Axes with a single value are in the result but are no parameters of the study.
+
+    Args:
+        space: the search space.
+        trial: the trial to suggest for.
+
+    Returns:
+        Values by name of axis.
     """
     params: dict[str, Any] = {}
     for name, axis in space.axes.items():
@@ -60,9 +70,14 @@ def suggest(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
 
 
 def parameter_name(name: str, axis: Axis, domain: Domain) -> str:
-    """The study's parameter for an axis: its name, numbered where it has several domains.
+    """Name of the study's parameter for an axis; numbered if the axis has several domains.
 
-    Optuna takes one domain for one parameter; cases with different choices need different ones.
+    Optuna allows one domain per parameter, so cases with different domains need different names.
+
+    Args:
+        name: name of the axis.
+        axis: the axis.
+        domain: the domain that applies; one of the axis.
     """
     domains: list[Domain] = [other for other in axis.domains if not isinstance(other, Fixed)]
     return name if len(domains) == 1 else f"{name}[{domains.index(domain)}]"
@@ -78,7 +93,12 @@ def _suggest_one(trial: optuna.Trial, name: str, domain: Choice | Range) -> Any:
 
 
 def optuna_params(params: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
-    """The part of `params` that are parameters of the study, for `enqueue_trial`."""
+    """The study's parameters for given values of axes, for `enqueue_trial`.
+
+    Args:
+        params: values by name of axis; axes without a value are left out.
+        space: the search space.
+    """
     chosen: dict[str, Any] = {}
     for name, axis in space.axes.items():
         domain = axis.resolve(params)
@@ -88,7 +108,7 @@ def optuna_params(params: Mapping[str, Any], space: SearchSpace) -> dict[str, An
 
 
 def shuffled_grid(space: SearchSpace) -> list[dict[str, Value]]:
-    """All points in a random order, so that the first few of them are spread over all axes."""
+    """All points of the grid in a seeded random order, so that the first ones vary in all axes."""
     points = list(space.grid())
     random.Random(derive_seed("grid", space.seed)).shuffle(points)  # noqa: S311
     return points

@@ -1,7 +1,7 @@
-"""What one label budget still has to do: baselines, then trials, then finals.
+"""The remaining work of one label budget: baselines, then trials, then finals.
 
-But for what is out at the moment, all of it is read off the budget's Optuna study, and so off the
-journal: an agenda that is opened again goes on where that ends.
+Except for the set of running work, the state is derived from the budget's Optuna study and so from
+the journal: a queue that is opened again continues where the journal ends.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from trainable.spec.trial_spec import TrialSpec
 
 @dataclass(frozen=True)
 class QueuedWork:
-    """A piece of work to hand out.
+    """A piece of work that is ready to run.
 
     Attributes:
-        work: what is to be done.
+        work: the work.
         trial: its Optuna trial; None for a baseline or a final.
-        reported: reports of the trial that an attempt before has left in the journal.
+        reported: numbers of the reports that earlier attempts left in the journal.
     """
 
     work: Work
@@ -47,15 +47,15 @@ class QueuedWork:
 
 
 class StudyQueue:
-    """The work of one label budget that has not been handed out yet.
+    """The work of one label budget that has not started yet.
 
     Args:
-        storage: of the sweep; the study is made there where there is none.
-        space: what is asked.
-        plan: the studies and baselines.
-        study: the one of this budget.
-        images: of the sweep; the test images are recorded with the study.
-        below: the agenda of the next smaller budget.
+        storage: Optuna storage of the sweep; the study is created there if it does not exist.
+        space: the search space.
+        plan: plan of the sweep.
+        study: plan of this budget's study.
+        images: images of the sweep; the test images are recorded with the study.
+        below: queue of the next smaller budget, for the warm start; None for the smallest.
 
     Attributes:
         study: the Optuna study.
@@ -81,41 +81,45 @@ class StudyQueue:
         self._planned_baselines = [_key(baseline) for baseline in planned]
         self._baselines = deque(one for one in planned if _key(one) not in recorded)
         trials = self.study.get_trials(deepcopy=False)
-        # Those that wait are enqueued, but not asked for yet.
+        # Waiting trials are enqueued but not asked for yet.
         self._asked = sum(trial.state is not TrialState.WAITING for trial in trials)
         self._unfinished = deque(
             trial.number for trial in trials if trial.state is TrialState.RUNNING
         )
         self._finals: deque[Work] | None = None
-        self._out: set[str] = set()
+        self._running: set[str] = set()
 
     def next(self, *, trying: bool) -> QueuedWork | None:
-        """The next piece of work, or None while it waits for others or where there is none.
+        """The next piece of work; None if there is none, or while finals wait for running work.
 
         Args:
-            trying: whether new trials may begin; finals follow without them.
+            trying: whether new trials may start; if not, finals follow without them.
         """
-        due = self._next(trying=trying)
-        if due is not None:
-            self._out.add(due.work.work_id)
-        return due
+        queued = self._next(trying=trying)
+        if queued is not None:
+            self._running.add(queued.work.work_id)
+        return queued
 
     def settled(self, work_id: str) -> None:
-        """Note that a piece of work that was handed out is over."""
-        self._out.discard(work_id)
+        """Note that a running piece of work has ended."""
+        self._running.discard(work_id)
 
     def waiting(self, *, trying: bool) -> int:
-        """Pieces of work that could be handed out at once, had everything a slot."""
+        """Number of pieces of work that could start now, given enough slots.
+
+        Args:
+            trying: whether new trials may start.
+        """
         trials = self._plan.trials - self._asked if trying else 0
         return trials + len(self._unfinished) + len(self._baselines) + len(self._finals or ())
 
     def close(self) -> None:
-        """Record that nothing is left to do."""
+        """Record in the study that its work is finished."""
         if user_attributes.FINISHED not in self.study.user_attrs:
             self.study.set_user_attr(user_attributes.FINISHED, True)
 
     def recorded_runs(self) -> Iterator[Mapping[str, Any]]:
-        """How each piece of work went that the journal knows of; empty while it is open."""
+        """Yield the run facts of each piece of work in the journal; {} for an unsettled trial."""
         for key, value in self.study.user_attrs.items():
             if key.startswith((user_attributes.FINAL_PREFIX, user_attributes.BASELINE_PREFIX)):
                 yield value["run"]
@@ -129,7 +133,7 @@ class StudyQueue:
         name = self._plan.name
         if name in {study.study_name for study in storage.get_all_studies()}:
             opened = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
-        else:  # create_study(load_if_exists=True) would leave a record on every resume
+        else:  # create_study(load_if_exists=True) would write a record on every resume
             opened = optuna.create_study(
                 storage=storage,
                 study_name=name,
@@ -143,12 +147,12 @@ class StudyQueue:
 
     def _next(self, *, trying: bool) -> QueuedWork | None:
         if self._unfinished:
-            return self._take_up(self._unfinished.popleft())
+            return self._resume_trial(self._unfinished.popleft())
         if self._baselines:
             return QueuedWork(self._baseline(self._baselines.popleft()))
         if trying and self._asked < self._plan.trials:
             return self._ask()
-        if self._finals is None and not self._out:
+        if self._finals is None and not self._running:
             self._finals = deque(self._final_work())
         return QueuedWork(self._finals.popleft()) if self._finals else None
 
@@ -170,21 +174,27 @@ class StudyQueue:
         self._seed(number)
         return self._planned(self.study.ask(), attempt=0)
 
-    def _take_up(self, number: int) -> QueuedWork:
-        """A trial that was running when the sweep died, under its own parameters."""
+    def _resume_trial(self, number: int) -> QueuedWork:
+        """The next attempt of a trial that was running when the driver died; same parameters."""
         self._seed(number)
         frozen = self.study.get_trials(deepcopy=False)[number]
-        begun = frozen.user_attrs.get(user_attributes.PLAN)  # none where death came amid the ask
+        previous = frozen.user_attrs.get(user_attributes.PLAN)  # None if it died in the ask
         return self._planned(
             begun_trial(self.study, number),
-            attempt=begun["attempt"] + 1 if begun else 0,
+            attempt=previous["attempt"] + 1 if previous else 0,
             reported=frozenset(frozen.intermediate_values),
         )
 
     def _planned(
         self, trial: optuna.Trial, *, attempt: int, reported: frozenset[int] = frozenset()
     ) -> QueuedWork:
-        """The work of an Optuna trial; what was suggested to it before is suggested again."""
+        """The work of an Optuna trial; parameters that it already has are suggested again.
+
+        Args:
+            trial: the Optuna trial.
+            attempt: number of the attempt.
+            reported: numbers of the reports in the journal.
+        """
         params = suggest(self._space, trial)
         spec = self._space.spec(params, self._plan.budget).to_json()
         trial.set_user_attr(
@@ -200,11 +210,11 @@ class StudyQueue:
         return QueuedWork(work, trial, reported)
 
     def _seed(self, number: int) -> None:
-        """Let what is proposed to a trial depend on its number and history, not on resumes."""
+        """Seed the sampler by the trial's number, so that a resume does not change proposals."""
         self.study.sampler = make_sampler(self._space, study=self._plan.name, number=number)
 
     def _warm_start(self) -> None:
-        """Begin with the best parameters, never the values, of the budget below."""
+        """Enqueue the best parameters (never the values) of the next smaller budget."""
         if self._below is None:
             return
         study = self._below.study
@@ -212,12 +222,12 @@ class StudyQueue:
             self._enqueue(study.best_trial.params)
 
     def _enqueue(self, params: Mapping[str, Any]) -> None:
-        """Make these the parameters of the next ask, unless it has some from before a resume."""
+        """Enqueue parameters for the next ask, unless an interrupted run has enqueued some."""
         if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             self.study.enqueue_trial(dict(params))
 
     def _final_work(self) -> list[Work]:
-        """The finals, and before them probes that see what finalists saw, where none did yet."""
+        """The unrecorded finals, preceded by the probes that finalists' image sizes still need."""
         complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         recorded = self.study.user_attrs
         planned = {key: recorded[key] for key in self._planned_baselines if key in recorded}
@@ -225,7 +235,7 @@ class StudyQueue:
             complete,
             count=self._space.finalists.count,
             metric=self._space.objective,
-            # Those that follow finalists may not change who they are, after a resume above all.
+            # Late probes depend on the finalists, so they must not affect the choice on a resume.
             probes=probe_standings(planned, self._space.objective),
         )
         beside = (self._probe_beside(trial) for trial in finalists)
@@ -251,7 +261,7 @@ class StudyQueue:
         ]
 
     def _probe_beside(self, trial: FrozenTrial) -> Baseline | None:
-        """The probe that sees what a trial saw; of a range of image sizes few are planned."""
+        """The probe with a trial's backbone, image size and precision; None without probes."""
         spec = TrialSpec.from_json(trial.user_attrs[user_attributes.PLAN]["spec"])
         return probe_beside(self._space, self._plan.name, spec)
 

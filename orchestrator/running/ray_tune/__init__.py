@@ -1,5 +1,5 @@
-"""Ray Tune on one side, the study broker on the other: the only code that imports ray."""
+"""The connection between Ray Tune and the broker: the only code that imports ray."""
 
 from orchestrator.running.cluster import home
 
-home()  # before any module here imports Ray, which ends with a traceback where there is none
+home()  # importing Ray without a home ends in a traceback; this raises a StorageError

@@ -1,7 +1,8 @@
-"""How a cluster receives this user, asked in a process of its own.
+"""Check of a user's access to a cluster, in a separate process.
 
-Ray itself tries for 20 seconds where it is refused, for minutes where something else listens, and
-writes a line of the log on stderr for each try; and what it asks with holds for a whole process.
+Ray itself retries for 20 seconds if access is refused and for minutes if something else listens at
+the address, and logs every try on stderr. Its authentication mode holds for a whole process, so
+trying two modes takes another one.
 """
 
 from __future__ import annotations
@@ -23,36 +24,36 @@ from orchestrator.running.ray_tune.ray_internals import (
 )
 
 CLIENT = "ray://"
-"""What addresses of Ray's client begin with."""
+"""Prefix of the addresses of Ray's client server."""
 
 TIMEOUT_S = 30.0
-"""How long the answer may take, in seconds: a head's takes 10 ms, starting Python the rest."""
+"""Timeout of the check, in seconds: a head answers in 10 ms, starting Python takes the rest."""
 
 REQUEST_S = 10.0
-"""How long the answer to one request may take, in seconds."""
+"""Timeout of one request, in seconds."""
 
 
 class Access(StrEnum):
-    """How a cluster receives us."""
+    """A cluster's answer to a request of this user."""
 
     OPEN = "open"
-    """It serves everybody, with or without a token."""
+    """The cluster serves requests without a token."""
     GRANTED = "granted"
-    """It asks for a token, and takes ours."""
+    """The cluster asks for a token and accepts this user's."""
     REFUSED = "refused"
-    """It asks for a token, and does not take ours, or we have none that we may show."""
+    """The cluster asks for a token and rejects this user's, or there is none that may be sent."""
 
 
 def check_access(address: str) -> Access | None:
-    """How a cluster receives this user; None where no cluster answers.
+    """This user's access to a cluster; None if no cluster answers.
 
-    The token is shown to those alone that refuse a request without one.
+    The token is sent only if the cluster refuses a request without one.
 
     Args:
-        address: `host:port` of a head, `ray://host:port` of its server for clients, or
-            `http://host:port` of a dashboard.
+        address: `host:port` of a head, `ray://host:port` of its client server, or
+            `http://host:port` of its dashboard.
     """
-    # -P: a folder called `ray` where the user happens to be is not the package.
+    # -P: a folder named `ray` in the working directory must not shadow the package.
     try:
         done = subprocess.run(  # noqa: S603 - our own program, an address as its argument
             [sys.executable, "-P", "-m", __name__, address],
@@ -68,7 +69,7 @@ def check_access(address: str) -> Access | None:
 
 
 def _ask(address: str) -> Access:
-    """Without a token first, then with this user's, where the environment allows that."""
+    """Send a request without a token; if refused, one with the user's, unless MODE forbids it."""
     tries = {Mode.DISABLED: Access.OPEN}
     if Mode.chosen() is not Mode.DISABLED and _has_token():
         tries[Mode.TOKEN] = Access.GRANTED
@@ -86,15 +87,15 @@ def _ask(address: str) -> Access:
 def _has_token() -> bool:
     try:
         return bool(AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
-    except AuthenticationError:  # the file that the environment names cannot be read
+    except AuthenticationError:  # the token file cannot be read
         return False
 
 
 def _request(address: str) -> None:
-    """Ask for something small in the mode of this process.
+    """Send a small request in the authentication mode of this process.
 
     Raises:
-        ray.exceptions.AuthenticationError: it is refused for want of a token that serves.
+        ray.exceptions.AuthenticationError: the request is refused without a valid token.
     """
     if address.startswith(CLIENT):
         ping_client_server(address.removeprefix(CLIENT), timeout_s=REQUEST_S)

@@ -1,4 +1,4 @@
-"""The Tune trainable: one reused process that does one piece of work after the other."""
+"""The Tune trainable: a reused process that does one piece of work after another."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from trainable.training.probe import ProbeMemo
 
 
 class SweepActor(tune.Trainable):
-    """Does the work in its config, one event a step. Subclasses say what doing it means."""
+    """Does the work in its config and returns one event per step; subclasses define `events`."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take up the first piece of work."""
+        """Start the first piece of work."""
         self._broken = False
         self._events = self.events(Work.from_text(config[WORK]))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take up the next piece of work; the process stays, unless it is broken."""
+        """Start the next piece of work in this process; exit if the process is broken."""
         if self._broken:
-            os._exit(1)  # the work is tried again in another one
+            os._exit(1)  # Tune retries the work in another process
         self._events = self.events(Work.from_text(new_config[WORK]))
         return True
 
     def step(self) -> dict[str, Any]:
-        """The next event of the work; an exception is its last one, for Tune would try again."""
+        """Return the next event; an exception becomes the last one, because Tune would retry."""
         try:
             event = next(self._events)
         except Exception as error:
@@ -43,31 +43,31 @@ class SweepActor(tune.Trainable):
         return {EVENT: event.to_text(), "done": event.done}
 
     def events(self, work: Work) -> Iterator[Event]:
-        """The events of a piece of work, the last one `done`; nothing may escape it."""
+        """Yield the events of a piece of work; the last one is `done`."""
         raise NotImplementedError
 
 
 class FineTuneActor(SweepActor):
-    """Fine-tunes. From one piece of work to the next it keeps what no work writes to."""
+    """Does trials, finals and baselines; only read-only data is kept between pieces of work."""
 
     def setup(self, config: dict[str, Any], shared: SharedObjects | None = None) -> None:
-        """Take up the first piece of work, with the processors and the share of a GPU it has."""
+        """Limit torch to the actor's CPUs and GPU fraction, and start the first piece of work."""
         assert shared is not None  # Tune checks the signature before with_parameters binds it
         resources = self.trial_resources
         torch.set_num_threads(max(1, int(resources.head_cpus if resources else 1)))
         limit_memory(resources.required_resources.get("GPU", 0) if resources else 0)
         self._shared = shared
-        self._fetcher = ObjectStoreReader(shared)
+        self._reader = ObjectStoreReader(shared)
         self._probes = ProbeMemo()
         super().setup(config)
 
     def events(self, work: Work) -> Iterator[Event]:
-        """The events of fine-tuning, or of a baseline."""
+        """Yield the events of a trial, a final or a baseline; see `perform`."""
         return perform(
             work,
-            images=self._fetcher.images,
-            backbone=self._fetcher.backbone,
-            cache=self._fetcher.cache,
+            images=self._reader.images,
+            backbone=self._reader.backbone,
+            cache=self._reader.cache,
             probes=self._probes,
             checkpoint_store=RemoteCheckpointStore(self._shared.checkpoint_actor, work),
             checkpoint_s=self._shared.checkpoint_s,

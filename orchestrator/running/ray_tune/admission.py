@@ -31,14 +31,14 @@ _log = logging.getLogger("sft_sweep")
 
 
 @contextlib.contextmanager
-def admitted(address: str, *, door: str) -> Iterator[bool]:
+def admitted(address: str, *, access_address: str) -> Iterator[bool]:
     """Authenticate with this user's token, or without one where the cluster is open.
 
     An open cluster is logged as a warning and never sees the token.
 
     Args:
         address: address of the cluster, as the user gave it.
-        door: address that `check_access` asks.
+        access_address: address that `check_access` asks.
 
     Yields:
         Whether the cluster accepts everybody.
@@ -49,7 +49,7 @@ def admitted(address: str, *, door: str) -> Iterator[bool]:
             the cluster's.
     """
     Mode.chosen()  # what is no mode is told before anything is asked
-    mode = mode_of(address, check_access(door))
+    mode = mode_of(address, check_access(access_address))
     is_open = mode is Mode.DISABLED
     if is_open:
         _log.warning("--address %s: %s", address, OPEN)

@@ -1,7 +1,7 @@
-"""Tune's searcher and scheduler, both thin: what they decide, the broker decides.
+"""Tune's searcher and scheduler; both delegate every decision to the broker.
 
-The scheduler alone reports, the searcher alone settles. Tune asks the scheduler about a result
-unless that result is the trial's last; then it tells the scheduler that the trial is complete.
+Only the scheduler records reports, only the searcher settles work. Tune calls the scheduler's
+`on_trial_result` for every result but a trial's last, and `on_trial_complete` for the last.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from orchestrator.running.ray_tune.stopper import NotPickled, SweepStopper
 
 
 class BrokerSearcher(NotPickled, Searcher):
-    """Gives Tune the broker's work, and the broker the end of each Tune trial."""
+    """Turns the broker's work into Tune trials, and settles the work when a trial ends."""
 
-    def __init__(self, broker: Broker, attempts: Attempts, control: SweepStopper) -> None:
+    def __init__(self, broker: Broker, attempts: Attempts, stopper: SweepStopper) -> None:
         super().__init__()
         self._broker = broker
         self._attempts = attempts
-        self._control = control
+        self._stopper = stopper
         self._work_ids: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The config of the next Tune trial, None to wait, or that there is no more."""
-        if self._control.stopping:
-            return str(Searcher.FINISHED)  # for None, Tune would wait ten minutes for a trial
-        with self._control.guard():
+        """The config of the next Tune trial, None to wait, or `FINISHED`."""
+        if self._stopper.stopping:
+            return str(Searcher.FINISHED)  # after None, Tune would wait ten minutes for a trial
+        with self._stopper.guard():
             work = self._broker.next_work()
             if work == DONE:
                 return str(Searcher.FINISHED)
@@ -46,68 +46,68 @@ class BrokerSearcher(NotPickled, Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Settle the work of a Tune trial, unless Tune has lost it on the way to a process."""
-        del result  # the scheduler has reported it
+        """Settle the work of a Tune trial, unless it is requeued; see `Attempts.requeue`."""
+        del result  # the scheduler has recorded it
         work_id = self._work_ids.pop(trial_id, None)
         if work_id is not None:
-            with self._control.guard():
+            with self._stopper.guard():
                 if error and self._attempts.requeue(work_id):
                     return
                 loss = self._attempts.end(work_id)
                 self._broker.settle(work_id, loss=loss if error else None)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is the only state."""
+        """Do nothing: the journal is the only state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is the only state."""
+        """Do nothing: the journal is the only state."""
 
 
 class BrokerScheduler(NotPickled, FIFOScheduler):
-    """Passes every result to the broker and stops a trial when the broker says so."""
+    """Passes every result to the broker, and stops a trial if the broker prunes it."""
 
     _supports_buffered_results = False
 
-    def __init__(self, broker: Broker, attempts: Attempts, control: SweepStopper) -> None:
+    def __init__(self, broker: Broker, attempts: Attempts, stopper: SweepStopper) -> None:
         super().__init__()
         self._broker = broker
         self._attempts = attempts
-        self._control = control
+        self._stopper = stopper
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Follow a trial, which Tune adds again when its process was lost."""
-        with self._control.guard():
+        """Register a new attempt; Tune adds a trial again after its process was lost."""
+        with self._stopper.guard():
             if not self._attempts.add(trial):
                 tune_controller.stop_trial(trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Note why the process of a trial was lost."""
+        """Record why the process of a trial was lost."""
         reused = is_being_reset(tune_controller, trial)
-        with self._control.guard():
+        with self._stopper.guard():
             self._attempts.fail(trial, reused=reused)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Report, and continue or stop."""
+        """Record a result; return whether to continue or stop the trial."""
         del tune_controller
         return str(self.STOP if self._observe(trial, result) else self.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Report what came with the last result."""
+        """Record the last result of a trial."""
         del tune_controller
         self._observe(trial, result)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """None, so that Tune's own queue decides.
 
-        The choice of FIFO is the oldest trial that waits for its process. Tune would give it one
-        that has just come free and kill its own, still starting: with trials shorter than the
-        start of a process most slots would stay empty.
+        FIFO would choose the oldest trial that waits for its process. Tune would then give that
+        trial a process that has just become free and kill the trial's own, which is still starting:
+        if trials are shorter than the start of a process, most slots would stay empty.
         """
         del tune_controller
         return None
 
     def _observe(self, trial: Trial, result: dict[str, Any]) -> bool:
         if EVENT in result:
-            with self._control.guard():
+            with self._stopper.guard():
                 return self._broker.observe(work_of(trial).work_id, Event.from_text(result[EVENT]))
         return False

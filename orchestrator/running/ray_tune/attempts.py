@@ -1,4 +1,4 @@
-"""The attempts that Tune has out: which number each has, why it ended, and when it is to end."""
+"""The running attempts: their numbers, losses, retries and time limits."""
 
 from __future__ import annotations
 
@@ -23,38 +23,47 @@ from orchestrator.text import last_line
 _log = logging.getLogger("sft_sweep")
 
 MAX_RETRIES = 2
-"""Further attempts of work whose process or node was lost."""
+"""Most retries of work whose process or node was lost."""
 
-ASK_S = 5.0
-"""Shortest time between two questions to the keeper, in seconds."""
+QUERY_S = 5.0
+"""Shortest time between two queries of the checkpoint actor, in seconds."""
 
 MOST_LINES = 8
-"""Of what Ray says about a process that was lost, in the log; its end says why."""
+"""Lines of Ray's error message in the log; its last lines state the reason."""
 
 FIRST_LOSSES = 2
-"""Losses, before any process took up work, that end a sweep: with fewer it may be bad luck."""
+"""Losses before any process starts work that end the sweep; one alone may be a coincidence."""
 
-_HOST_OOM = "running low on memory"  # of the message of ray.exceptions.OutOfMemoryError
+_HOST_OOM = "running low on memory"  # part of the message of ray.exceptions.OutOfMemoryError
 
 _IMPORT_FAILED = ("failed to import on the worker", "\nImportError: ", "\nModuleNotFoundError: ")
-"""In messages about processes that lack what they import, or find something else in its place."""
+"""Parts of messages about processes that cannot import a module, or import a wrong one."""
 
-_ANNOUNCED = ("node was preempted:", "node was terminated expectedly:")
-"""Of the messages about nodes that were taken away on purpose; see gcs_actor_manager.cc of Ray."""
+_PLANNED_REMOVAL = ("node was preempted:", "node was terminated expectedly:")
+"""Parts of messages about nodes removed on purpose; see Ray's gcs_actor_manager.cc."""
 
 
 def work_of(trial: Trial) -> Work:
-    """The work that a Tune trial carries."""
+    """The work in the config of a Tune trial."""
     return Work.from_text(trial.config[WORK])
 
 
 class NotStartedError(StorageError):
-    """Not one process for trials starts; there is no use in going on."""
+    """No worker process can start, so the sweep cannot make progress."""
 
 
 @dataclass
-class _Out:
-    """A Tune trial that is out, since when its process has had it, and how that was lost."""
+class _Attempt:
+    """A running attempt.
+
+    Attributes:
+        trial: its Tune trial.
+        since: when its process got the work, in seconds of `time.monotonic`; until it has one, the
+            time of the last check.
+        begun: whether a process has started the work.
+        loss: the loss of its process, or None.
+        hopeless: whether a retry would fail likewise.
+    """
 
     trial: Trial
     since: float
@@ -64,17 +73,17 @@ class _Out:
 
 
 class Attempts(NotPickled):
-    """Follows every piece of work through its attempts.
+    """Tracks the attempts of every piece of work.
 
-    What can heal is tried again by Tune, `MAX_RETRIES` times: a lost process or node, a host out
-    of memory, a process that hangs. What cannot, comes back as an event of the work, or as the
-    loss of a process that could not import what it needs.
+    Tune retries transient losses up to `MAX_RETRIES` times: a lost process or node, a host out of
+    memory, a process that hangs. Permanent failures are not retried: those in an event of the work,
+    and processes that cannot import a module.
 
     Args:
-        broker: counts the attempts.
-        checkpoint_actor: handle of the actor that hears signs of life; None where there is none.
-        limits: how long work may take, and be silent.
-        tell: shows a line to the user at once.
+        broker: numbers the attempts and records losses.
+        checkpoint_actor: handle of the actor that receives heartbeats; None for no hang detection.
+        limits: time limits of a trial and of its silence.
+        tell: prints a line for the user at once.
     """
 
     def __init__(
@@ -87,76 +96,78 @@ class Attempts(NotPickled):
         self._broker = broker
         self._checkpoint_actor = checkpoint_actor
         self._tell = tell
-        self._told: set[Failure] = set()
-        self._any_begun = False
+        self._printed_failures: set[Failure] = set()
+        self._any_started = False
         self._num_not_started = 0
-        self._most_s = limits.trial_minutes and limits.trial_minutes * 60
-        self._most_silent_s = limits.silent_minutes * 60
-        self._out: dict[str, _Out] = {}
-        self._answer: ray.ObjectRef | None = None
-        self._next_question = 0.0
+        self._limit_s = limits.trial_minutes and limits.trial_minutes * 60
+        self._silence_limit_s = limits.silent_minutes * 60
+        self._running: dict[str, _Attempt] = {}
+        self._silence_ref: ray.ObjectRef | None = None
+        self._next_query = 0.0
 
     def add(self, trial: Trial) -> bool:
-        """Tune has a trial to run: new, or again after its process was lost.
+        """Register a Tune trial that is new, or that Tune retries after its process was lost.
 
         Returns:
-            Whether there is hope for it; without any, its work is settled with the loss.
+            Whether the trial may run. If its last loss is permanent, its work is settled instead.
         """
         work_id = work_of(trial).work_id
-        before = self._out.get(work_id)
-        if before is not None and before.hopeless:
+        previous = self._running.get(work_id)
+        if previous is not None and previous.hopeless:
             self._broker.settle(work_id, loss=self.end(work_id))
             return False
-        if before is not None:
-            loss = before.loss or Loss(failure=Failure.WORKER_LOST)
-            again = self._broker.retry(work_id, reason=str(loss))
-            if again is not None:
-                trial.config[WORK] = again.to_text()
-        self._out[work_id] = _Out(trial, since=time.monotonic())
+        if previous is not None:
+            loss = previous.loss or Loss(failure=Failure.WORKER_LOST)
+            retried = self._broker.retry(work_id, reason=str(loss))
+            if retried is not None:
+                trial.config[WORK] = retried.to_text()
+        self._running[work_id] = _Attempt(trial, since=time.monotonic())
         return True
 
     def begin(self, trial: Trial) -> None:
-        """The process of a trial has taken it up."""
-        self._any_begun = True
-        out = self._out.get(work_of(trial).work_id)
-        if out is not None:
-            out.since, out.begun = time.monotonic(), True
+        """Note that a process has started the work of a trial."""
+        self._any_started = True
+        attempt = self._running.get(work_of(trial).work_id)
+        if attempt is not None:
+            attempt.since, attempt.begun = time.monotonic(), True
 
     def fail(self, trial: Trial, *, reused: bool = False) -> None:
-        """The process of a trial was lost; with a node that had to go, it costs no retry.
+        """Record that the process of a trial was lost.
+
+        The loss of a node that was removed on purpose does not count as a retry.
 
         Args:
-            trial: of Tune.
+            trial: the Tune trial.
             reused: whether the process had done other work before.
 
         Raises:
-            NotStartedError: no process has started yet, and this one could not import what it
-                needs, or as many failed to start as there is work out.
+            NotStartedError: no process has started work yet, and this one could not import a
+                module, or as many failed to start as attempts are running.
         """
         work_id = work_of(trial).work_id
-        out = self._out.get(work_id)
-        if out is None or out.loss is not None:
+        attempt = self._running.get(work_id)
+        if attempt is None or attempt.loss is not None:
             return
-        told = _newest_error(trial)
-        lines = told.strip().splitlines()[-MOST_LINES:]
-        started = out.begun or reused
-        loss = Loss(failure=_failure(told, started=started), reason=last_line(told))
-        self._lose(out, loss)
+        message = _newest_error(trial)
+        lines = message.strip().splitlines()[-MOST_LINES:]
+        started = attempt.begun or reused
+        loss = Loss(failure=_failure(message, started=started), reason=last_line(message))
+        self._lose(attempt, loss)
         _log.warning("%s: %s:\n  %s", work_id, loss.failure, "\n  ".join(lines))
-        if any(words in told for words in _ANNOUNCED):
+        if any(words in message for words in _PLANNED_REMOVAL):
             trial.max_failures += 1
-        elif loss.failure not in self._told:
-            self._told.add(loss.failure)
+        elif loss.failure not in self._printed_failures:
+            self._printed_failures.add(loss.failure)
             self._tell(f"{work_id}: {loss}")
         if loss.failure is Failure.NOT_STARTED:
-            hopeless = any(words in told for words in _IMPORT_FAILED)
+            hopeless = any(words in message for words in _IMPORT_FAILED)
             self._note_not_started(loss, hopeless=hopeless)
-            out.hopeless = hopeless  # where that ends the sweep, its work is left to a resume
+            attempt.hopeless = hopeless  # not set if that raises: a resume retries the work
 
     def _note_not_started(self, loss: Loss, *, hopeless: bool) -> None:
         self._num_not_started += 1
-        most = 1 if hopeless else max(FIRST_LOSSES, len(self._out))
-        if not self._any_begun and self._num_not_started >= most:
+        most = 1 if hopeless else max(FIRST_LOSSES, len(self._running))
+        if not self._any_started and self._num_not_started >= most:
             raise NotStartedError(
                 f"no process for trials has started ({self._num_not_started} tried): "
                 f"{loss.reason}\nThey cannot reach this program, or lack something that it needs; "
@@ -164,79 +175,91 @@ class Attempts(NotPickled):
             )
 
     def requeue(self, work_id: str) -> bool:
-        """Let the broker have work again that Tune gives up too early; whether it does.
+        """Return work to the broker if Tune gave it up too early; return whether it did.
 
-        A process that dies between two pieces of work fails the second one twice: for itself, and
-        for the call that was to bring it the work. The first time Tune tries again, the second time
-        it takes the failure for the last, as no process has the work by then.
+        A process that dies between two pieces of work fails the second one twice: once for its
+        death, and once for the call that was to give it the work. Tune retries after the first
+        failure, but takes the second for final, because no process has the work by then.
         """
-        out = self._out.get(work_id)
-        if out is None or out.hopeless or not out.trial.should_recover():
+        attempt = self._running.get(work_id)
+        if attempt is None or attempt.hopeless or not attempt.trial.should_recover():
             return False
-        if work_of(out.trial).attempt > MAX_RETRIES:
+        if work_of(attempt.trial).attempt > MAX_RETRIES:
             return False
-        del self._out[work_id]
+        del self._running[work_id]
         self._broker.requeue(work_id)
         return True
 
     def end(self, work_id: str) -> Loss:
-        """Work is settled; how its last process was lost, if it was."""
-        out = self._out.pop(work_id, None)
+        """Forget settled work and its checkpoint; return the loss of its last process.
+
+        Without a recorded loss it is `WORKER_LOST`.
+        """
+        attempt = self._running.pop(work_id, None)
         if self._checkpoint_actor is not None:
             self._checkpoint_actor.remove.remote(work_id)
-        return (out and out.loss) or Loss(failure=Failure.WORKER_LOST)
+        return (attempt and attempt.loss) or Loss(failure=Failure.WORKER_LOST)
 
     def enforce(self) -> None:
-        """End the processes of work that takes too long, or has been silent for too long."""
+        """Kill processes whose work exceeds the time limit of a trial or the limit of silence."""
         now = time.monotonic()
-        silence = self._ask_for_silence(now)
-        for work_id, out in self._out.items():
-            if out.loss is not None:
+        silence = self._query_silence(now)
+        for work_id, attempt in self._running.items():
+            if attempt.loss is not None:
                 continue
-            if out.trial.temporary_state.ray_actor is None:
-                out.since = now  # it still waits for a process
-            elif self._most_s is not None and now - out.since > self._most_s:
-                out.trial.max_failures = 0  # it would take as long again
-                self._kill(out, Failure.TRIAL_TIME_LIMIT)
+            if attempt.trial.temporary_state.ray_actor is None:
+                attempt.since = now  # it waits for a process; that time does not count
+            elif self._limit_s is not None and now - attempt.since > self._limit_s:
+                attempt.trial.max_failures = 0  # a retry would take as long
+                self._kill(attempt, Failure.TRIAL_TIME_LIMIT)
             elif silence is not None:
-                silent_s = min(now - out.since, silence.get(work_id, now - out.since))
-                if silent_s > self._most_silent_s:
-                    self._kill(out, Failure.HUNG)
+                silent_s = min(now - attempt.since, silence.get(work_id, now - attempt.since))
+                if silent_s > self._silence_limit_s:
+                    self._kill(attempt, Failure.HUNG)
 
-    def _ask_for_silence(self, now: float) -> dict[str, float] | None:
-        """The answer to the previous question; the driver never waits for it."""
+    def _query_silence(self, now: float) -> dict[str, float] | None:
+        """Seconds of silence by work id, from the previous query; None if no answer has arrived.
+
+        The driver never waits for the checkpoint actor: each call reads the answer to the previous
+        query, if it has arrived, and sends the next one. Empty without a checkpoint actor.
+        """
         if self._checkpoint_actor is None:
             return {}
         answer = None
-        if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
+        if self._silence_ref is not None and ray.wait([self._silence_ref], timeout=0)[0]:
             try:
-                answer = ray.get(self._answer)
-            except ray.exceptions.RayError:  # it is being started again
+                answer = ray.get(self._silence_ref)
+            except ray.exceptions.RayError:  # the actor is restarting
                 answer = None
-            self._answer = None
-        if self._answer is None and now >= self._next_question:
-            self._answer = self._checkpoint_actor.silence.remote()
-            self._next_question = now + ASK_S
+            self._silence_ref = None
+        if self._silence_ref is None and now >= self._next_query:
+            self._silence_ref = self._checkpoint_actor.silence.remote()
+            self._next_query = now + QUERY_S
         return answer
 
-    def _lose(self, out: _Out, loss: Loss) -> None:
-        out.loss = loss
-        self._broker.note_loss(work_of(out.trial).work_id, loss)
+    def _lose(self, attempt: _Attempt, loss: Loss) -> None:
+        attempt.loss = loss
+        self._broker.note_loss(work_of(attempt.trial).work_id, loss)
 
-    def _kill(self, out: _Out, failure: Failure) -> None:
-        self._lose(out, Loss(failure=failure))
-        ray.kill(out.trial.temporary_state.ray_actor)
+    def _kill(self, attempt: _Attempt, failure: Failure) -> None:
+        self._lose(attempt, Loss(failure=failure))
+        ray.kill(attempt.trial.temporary_state.ray_actor)
 
 
-def _failure(told: str, *, started: bool) -> Failure:
-    """The word for the loss of a process of which Ray said this."""
-    if _HOST_OOM in told:
+def _failure(message: str, *, started: bool) -> Failure:
+    """The kind of a loss, from Ray's error message.
+
+    Args:
+        message: the message.
+        started: whether the process had started.
+    """
+    if _HOST_OOM in message:
         return Failure.HOST_OOM
     return Failure.WORKER_LOST if started else Failure.NOT_STARTED
 
 
 def _newest_error(trial: Trial) -> str:
-    """Why Tune gave up a process, in Ray's words."""
+    """Ray's message about the newest failure of a trial; empty without one."""
     file = Path(trial.error_file) if trial.error_file else None
     text = file.read_text(errors="replace") if file is not None and file.is_file() else ""
     return text.rpartition("Failure #")[2]

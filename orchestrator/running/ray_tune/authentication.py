@@ -1,7 +1,7 @@
-"""Who may use a cluster of Ray: its token, kept for this user alone; and who can reach a local one.
+"""Token authentication of Ray clusters, and restriction of local clusters to loopback.
 
-Whoever reaches an open cluster runs code on it (CVE-2023-48022). Ray 2.60 asks for a token where
-one exists, and makes one for a local cluster, but makes it readable by everybody, and lets a local
+Anyone who can reach an open cluster can run code on it (CVE-2023-48022). Ray 2.60 uses a token if
+one exists and creates one for a local cluster, but makes that readable by everybody and lets the
 cluster listen on all interfaces of the machine.
 """
 
@@ -27,21 +27,21 @@ from orchestrator.running.ray_tune.ray_internals import (
 )
 
 MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
-"""Ray's environment variables."""
+"""Ray's environment variables for the authentication mode and for the token itself."""
 
 
 class Mode(StrEnum):
-    """How requests to a cluster are authenticated; Ray's words for `RAY_AUTH_MODE`."""
+    """How requests to a cluster are authenticated; the values of `RAY_AUTH_MODE`."""
 
     DISABLED = "disabled"
     TOKEN = "token"  # noqa: S105 - a mode, not a secret
 
     @classmethod
     def chosen(cls) -> Mode | None:
-        """What the environment says; None where it leaves the choice to us.
+        """The mode that the environment sets; None if it sets none.
 
         Raises:
-            UsageError: it says something else.
+            UsageError: the variable has another value.
         """
         given = os.environ.get(MODE)
         try:
@@ -57,14 +57,16 @@ _LOOPBACK_ONLY = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 
 @contextlib.contextmanager
 def authenticating(mode: Mode) -> Iterator[None]:
-    """Let this process, and those that it starts, speak to clusters in a mode.
+    """Use an authentication mode in this process and its children within the block.
 
-    The environment is as it was afterwards, and Ray has forgotten what it read there. Without this,
-    Ray shows this user's token to every cluster, where there is one, and takes a cluster that has
-    none to show for dead.
+    Afterwards the environment is restored and Ray's cached values are cleared. Without this, Ray
+    sends this user's token to every cluster, and takes a cluster without a token for dead.
+
+    Args:
+        mode: the mode.
 
     Raises:
-        ray.exceptions.AuthenticationError: there is no token, and the mode asks for one.
+        ray.exceptions.AuthenticationError: the mode needs a token and there is none.
     """
     with _restoring(MODE, TOKEN):
         os.environ[MODE] = mode.value
@@ -75,9 +77,10 @@ def authenticating(mode: Mode) -> Iterator[None]:
 
 @contextlib.contextmanager
 def authenticating_own_cluster() -> Iterator[None]:
-    """Let a cluster that starts here ask for this user's token, unless its user chose otherwise.
+    """Make a cluster that starts within the block ask for this user's token.
 
-    The token is made where there is none. The environment is as it was afterwards.
+    The token is created if there is none. A mode that the environment sets takes precedence.
+    Afterwards the environment is restored.
     """
     with _restoring(MODE, TOKEN):
         make_token()
@@ -88,17 +91,20 @@ def authenticating_own_cluster() -> Iterator[None]:
 
 
 def make_token() -> None:
-    """Make a token for this user where there is none, readable by nobody else.
+    """Create a token for this user if there is none, in a file that only the user can read.
 
-    Where none can be kept, as in a container whose user has no home, one goes into the
-    environment of this process, for as long as that lives.
+    If the file cannot be written, the token is set in the environment of this process alone.
+    Nothing is created if the environment disables authentication or holds a token.
+
+    Raises:
+        StorageError: the user's home is unknown.
     """
     file = token_file()
     if os.environ.get(MODE, "token") != "token" or os.environ.get(TOKEN):
         return
     token = secrets.token_hex(32)
     try:
-        if file.is_file() and not file.stat().st_size:  # of one who died while writing it
+        if file.is_file() and not file.stat().st_size:  # left by a process that died writing it
             file.unlink()
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_once(file, token)
@@ -109,7 +115,11 @@ def make_token() -> None:
 
 
 def _write_once(file: Path, token: str) -> None:
-    """Write a token whole, mode 0600, and never in place of one: clusters may use that."""
+    """Write a token file atomically with mode 0600; never replace one that clusters may use.
+
+    Raises:
+        FileExistsError: the file exists.
+    """
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
     try:
         with os.fdopen(handle, "w") as sink:
@@ -120,7 +130,11 @@ def _write_once(file: Path, token: str) -> None:
 
 
 def protect_token() -> str | None:
-    """Take the token of this user from the sight of others; what to warn of, or None."""
+    """Make this user's token file unreadable for others; return a warning if that fails.
+
+    Raises:
+        StorageError: the user's home is unknown.
+    """
     file = token_file()
     try:
         mode = stat.S_IMODE(file.stat().st_mode)
@@ -138,11 +152,11 @@ def protect_token() -> str | None:
 
 @contextlib.contextmanager
 def loopback_only() -> Iterator[None]:
-    """Let a cluster that is started here listen on the loopback interface alone."""
+    """Make a cluster that starts within the block listen on the loopback interface alone."""
     before = ray_constants.ENABLE_RAY_CLUSTER
     with _restoring(_LOOPBACK_ONLY):
-        os.environ[_LOOPBACK_ONLY] = "0"  # for its processes
-        ray_constants.ENABLE_RAY_CLUSTER = False  # for this one, which has read the variable
+        os.environ[_LOOPBACK_ONLY] = "0"  # for the cluster's processes
+        ray_constants.ENABLE_RAY_CLUSTER = False  # for this process; Ray read the variable before
         try:
             yield
         finally:
@@ -151,7 +165,7 @@ def loopback_only() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _restoring(*names: str) -> Iterator[None]:
-    """Give environment variables back the values that they had, and let Ray read them again."""
+    """Restore environment variables after the block, and make Ray read them again."""
     before = {name: os.environ.get(name) for name in names}
     try:
         yield
@@ -165,6 +179,6 @@ def _restoring(*names: str) -> Iterator[None]:
 
 
 def _read_environment() -> None:
-    """Let Ray's compiled part read the mode and the token anew."""
+    """Make Ray's compiled part read the mode and the token from the environment again."""
     AuthenticationTokenLoader.instance().reset_cache()
     Config.initialize("")

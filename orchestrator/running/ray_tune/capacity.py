@@ -1,4 +1,4 @@
-"""How much of a sweep fits on a cluster at once, as its nodes come and go."""
+"""The number of slots of a cluster, as nodes join and leave."""
 
 from __future__ import annotations
 
@@ -21,30 +21,33 @@ RECOUNT_S = 5.0
 """Shortest time between two counts of the slots, in seconds."""
 
 JOIN_S = 600.0
-"""How long a cluster without any processors may take to get some, in seconds."""
+"""How long to wait for a first node with processors, in seconds."""
 
 MOST_ASKED_FOR = 1000
-"""Pieces of work that an autoscaler is asked to make room for, where no limit was set."""
+"""Most slots requested of an autoscaler if the file sets no limit."""
 
 _log = logging.getLogger("sft_sweep")
 
 
 @dataclass(frozen=True)
 class TrialResources:
-    """What one piece of work takes of a node.
+    """The resources of one piece of work.
 
     Attributes:
-        cpus: processors.
-        gpus: GPUs, or a share of one.
+        cpus: number of CPUs.
+        gpus: number of GPUs, or a fraction of one.
     """
 
     cpus: float
     gpus: float
 
     def fits(self, node: Mapping[str, float]) -> int:
-        """How often it fits on a node of these resources.
+        """Number of pieces of work that fit on a node.
 
-        Shares of a GPU are taken of one GPU each: on two GPUs, shares of 0.4 fit four times.
+        A fraction of a GPU must lie on one GPU: on two GPUs, fractions of 0.4 fit four times.
+
+        Args:
+            node: resources of the node by Ray's names, such as `CPU` and `GPU`.
         """
         cpus = _times(node.get("CPU", 0.0), self.cpus)
         if not self.gpus:
@@ -54,73 +57,78 @@ class TrialResources:
         return min(cpus, int(node.get("GPU", 0.0)) * _times(1.0, self.gpus))
 
     def bundle(self) -> dict[str, float]:
-        """As Ray asks for it."""
+        """The resources as a bundle of Ray."""
         return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
 
 
 class Capacity:
     """The slots of the cluster that this process has joined.
 
-    Nodes that are being drained take no new work, and so have no slots.
+    Nodes that are being drained take no new work, so they have no slots.
 
     Args:
-        resources: what a trial is to get.
-        elastic: whether nodes may join; then an autoscaler is asked for as many as there is work
-            for.
+        resources: section `resources` of the search space.
+        elastic: whether nodes may join; if so, an autoscaler is asked for room for all open work.
 
     Attributes:
-        piece: what each piece of work takes; a whole GPU where shares are to be measured.
-        shares_gpus: whether they are.
+        trial_resources: resources of each piece of work; a whole GPU until fractions are measured.
+        shares_gpus: whether GPU fractions are to be measured.
     """
 
     def __init__(self, resources: ResourcesSection, *, elastic: bool) -> None:
-        self._most = resources.max_concurrent
+        self._max_concurrent = resources.max_concurrent
         self._elastic = elastic
-        self._asked_for = 0
+        self._num_requested = 0
         self._next_count = 0.0
         wanted = resources.gpus_per_trial
         has_gpus = any(node.get("GPU", 0) >= 1 for node in _nodes())
         self.shares_gpus = has_gpus and isinstance(wanted, str)
-        self.piece = TrialResources(
+        self.trial_resources = TrialResources(
             cpus=float(resources.cpus_per_trial),
             gpus=float(has_gpus) if isinstance(wanted, str) else float(wanted),
         )
 
     def slots(self) -> int:
-        """Pieces of work that the nodes take at once now, by `max_concurrent` at most."""
-        count = sum(self.piece.fits(node) for node in _nodes())
-        return count if self._most is None else min(count, self._most)
+        """Number of pieces of work that fit on the nodes now, at most `max_concurrent`."""
+        count = sum(self.trial_resources.fits(node) for node in _nodes())
+        return count if self._max_concurrent is None else min(count, self._max_concurrent)
 
     def wait(self, *, timeout_s: float = JOIN_S) -> None:
-        """Return once there are slots; an elastic cluster without processors may get its first.
+        """Wait until there is a slot.
+
+        Only an elastic cluster without any processors is waited for.
+
+        Args:
+            timeout_s: longest wait for a node, in seconds.
 
         Raises:
             StorageError: not one piece of work fits.
         """
         until = time.monotonic() + timeout_s
         self.ask_for(1)
-        told = False
+        warned = False
         while not self.slots():
             if not self._elastic or _totals(_nodes())["CPU"] or time.monotonic() >= until:
                 raise self.too_small()
-            if not told:
+            if not warned:
                 _log.warning("the cluster has no processors yet; waiting for a node to join")
-                told = True
+                warned = True
             time.sleep(1.0)
 
     def too_small(self) -> StorageError:
-        """The error of a cluster on which not one piece of work fits."""
+        """The error for a cluster on which not one piece of work fits."""
         have = _totals(_nodes())
         return StorageError(
-            f"resources: a trial needs {self.piece.cpus:g} CPUs and {self.piece.gpus:g} GPUs on "
+            f"resources: a trial needs {self.trial_resources.cpus:g} CPUs and "
+            f"{self.trial_resources.gpus:g} GPUs on "
             f"one node; the cluster has {have['CPU']:g} and {have['GPU']:g} in all. Ask for less "
             "under resources:, or add a node"
         )
 
     def follow(self, broker: Broker) -> None:
-        """Give a broker as many slots as there are now, every few seconds.
+        """Set the broker's slots to the present number, at most every `RECOUNT_S` seconds.
 
-        It always keeps one: the work that waits for a node tells an autoscaler to add one.
+        The broker keeps at least one slot, because waiting work makes an autoscaler add a node.
         """
         now = time.monotonic()
         if not self._elastic or now < self._next_count:
@@ -133,21 +141,21 @@ class Capacity:
         self.ask_for(broker.open_work)
 
     def ask_for(self, pieces: int) -> None:
-        """Ask the autoscaler, where there is one, for room for so many pieces of work."""
-        pieces = min(pieces, self._most or MOST_ASKED_FOR)
-        if self._elastic and pieces != self._asked_for:
-            self._asked_for = pieces
-            request_resources(bundles=[self.piece.bundle()] * pieces)
+        """Request room for this number of pieces of work from the autoscaler, if there is one."""
+        pieces = min(pieces, self._max_concurrent or MOST_ASKED_FOR)
+        if self._elastic and pieces != self._num_requested:
+            self._num_requested = pieces
+            request_resources(bundles=[self.trial_resources.bundle()] * pieces)
 
 
 @contextlib.contextmanager
 def capacity(resources: ResourcesSection, *, elastic: bool) -> Iterator[Capacity]:
-    """The capacity of the cluster that this process has joined, with one slot at least.
+    """Yield the capacity of the cluster that this process has joined, with at least one slot.
 
-    At the end an autoscaler is asked for nothing any more.
+    After the block, the request to the autoscaler is withdrawn.
 
     Args:
-        resources: what a trial is to get.
+        resources: section `resources` of the search space.
         elastic: whether nodes may join.
 
     Raises:
@@ -163,12 +171,15 @@ def capacity(resources: ResourcesSection, *, elastic: bool) -> Iterator[Capacity
 
 
 def check_room(resources: ResourcesSection) -> None:
-    """Make sure that a trial fits on the cluster that this process has joined.
+    """Check that a trial fits on the cluster that this process has joined.
 
-    A cluster without processors may get some.
+    A cluster without any processors passes, because a node may still join.
+
+    Args:
+        resources: section `resources` of the search space.
 
     Raises:
-        StorageError: it does not fit.
+        StorageError: a trial does not fit.
     """
     found = Capacity(resources, elastic=False)
     if not found.slots() and _totals(_nodes())["CPU"]:
@@ -176,7 +187,7 @@ def check_room(resources: ResourcesSection) -> None:
 
 
 def _nodes() -> list[Mapping[str, float]]:
-    """The resources of all nodes that take work."""
+    """The resources of every node that takes new work."""
     draining = draining_nodes()
     return [
         node["Resources"]
@@ -194,5 +205,5 @@ def _totals(nodes: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _times(whole: float, part: float) -> int:
-    """How often `part` goes into `whole`; Ray itself counts in ten thousandths."""
+    """Number of times that `part` fits into `whole`; Ray counts in ten thousandths."""
     return math.floor(round(whole * 10_000) / round(part * 10_000))

@@ -1,7 +1,7 @@
-"""The actor beside the driver that keeps what running work must not lose: its checkpoints.
+"""The actor on the driver's node that stores checkpoints and receives heartbeats.
 
-It hears signs of life, too. It takes both off the driver's loop, and gives workers on machines
-that do not have the sweep's directory a place to leave them.
+It keeps both off the driver's loop, and stores checkpoints of workers on machines that cannot see
+the sweep's directory.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from orchestrator.planning.work import Work
 from orchestrator.running.worker.checkpoints import CheckpointFolder, Saved
 
-BEAT_S = 5.0
-"""Shortest time between two signs of life of a worker, in seconds."""
+HEARTBEAT_S = 5.0
+"""Shortest time between two heartbeats of a worker, in seconds."""
 
 LOAD_TIMEOUT_S = 60.0
-"""How long a worker waits for its checkpoint before it starts from scratch, in seconds."""
+"""How long a worker waits for its checkpoint; then it starts from scratch. In seconds."""
 
 
 class CheckpointActor:
-    """Keeps checkpoints in a folder, and when each piece of work was last heard of.
+    """Stores checkpoints in a folder, and the time of each piece of work's last heartbeat.
 
-    Work that has ended, and an attempt that another one followed, are not listened to any more: a
-    process that was cut off from the rest may come back.
+    Messages of ended work and of superseded attempts are ignored: a process that lost its
+    connection may reconnect.
 
     Args:
-        folder: of the checkpoints.
+        folder: folder of the checkpoints.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,51 +40,58 @@ class CheckpointActor:
         self._lock = threading.Lock()
         self._attempts: dict[str, int] = {}
         self._ended: set[str] = set()
-        self._heard: dict[str, float] = {}
+        self._last_heard: dict[str, float] = {}
 
     def load(self, work_id: str, attempt: int) -> Saved | None:
-        """The newest checkpoint, for an attempt that begins."""
+        """The newest checkpoint for a starting attempt; None if there is none or it is outdated."""
         with self._lock:
-            return self._folder.load(work_id) if self._hears(work_id, attempt) else None
+            return self._folder.load(work_id) if self._accepts(work_id, attempt) else None
 
     def save(self, work_id: str, attempt: int, saved: Saved) -> bool:
-        """Keep a checkpoint; whether it was kept."""
+        """Store a checkpoint; return whether it was stored."""
         with self._lock:
-            if not self._hears(work_id, attempt):
+            if not self._accepts(work_id, attempt):
                 return False
             try:
                 self._folder.save(work_id, saved)
-            except OSError:  # no room, for one: the work goes on, and may lose more
+            except OSError:  # such as a full disk; the work goes on without it
                 return False
         return True
 
     def heartbeat(self, work_id: str, attempt: int) -> None:
-        """Note that an attempt is alive."""
-        self._hears(work_id, attempt)
+        """Note the time of an attempt's heartbeat."""
+        self._accepts(work_id, attempt)
 
     def remove(self, work_id: str) -> None:
-        """Forget work that has ended."""
+        """Delete the checkpoint of ended work, and ignore its further messages."""
         with self._lock:
             self._ended.add(work_id)
-            self._heard.pop(work_id, None)
+            self._last_heard.pop(work_id, None)
             self._folder.remove(work_id)
 
     def silence(self) -> dict[str, float]:
-        """Seconds since each piece of work was heard of."""
+        """Seconds since the last message of each piece of work, by work id."""
         now = time.monotonic()
-        return {work_id: now - heard for work_id, heard in list(self._heard.items())}
+        return {work_id: now - heard for work_id, heard in list(self._last_heard.items())}
 
-    def _hears(self, work_id: str, attempt: int) -> bool:
-        """Whether this attempt is the newest one of work that is out; notes when it is."""
+    def _accepts(self, work_id: str, attempt: int) -> bool:
+        """Whether this is the newest attempt of running work; if so, note the time."""
         if work_id in self._ended or attempt < self._attempts.get(work_id, 0):
             return False
         self._attempts[work_id] = attempt
-        self._heard[work_id] = time.monotonic()
+        self._last_heard[work_id] = time.monotonic()
         return True
 
 
 def start_checkpoint_actor(folder: Path) -> Any:
-    """A handle of a new actor on this machine, which lives as long as the handle and restarts."""
+    """Start the actor on this node; it restarts after a crash and ends with its handle.
+
+    Args:
+        folder: folder of the checkpoints.
+
+    Returns:
+        The handle of the actor.
+    """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return (
         ray.remote(CheckpointActor)
@@ -94,21 +101,21 @@ def start_checkpoint_actor(folder: Path) -> Any:
 
 
 class RemoteCheckpointStore:
-    """The `CheckpointStore` of one attempt, kept by the actor beside the driver.
+    """The `CheckpointStore` of one attempt; it sends everything to the checkpoint actor.
 
     Args:
         checkpoint_actor: handle of the actor.
-        work: the attempt.
+        work: the work with its attempt number.
     """
 
     def __init__(self, checkpoint_actor: Any, work: Work) -> None:
         self._checkpoint_actor = checkpoint_actor
         self._place = (work.work_id, work.attempt)
         self._saving: ray.ObjectRef | None = None
-        self._next_beat = 0.0
+        self._next_heartbeat = 0.0
 
     def load(self) -> Saved | None:
-        """The newest checkpoint of the work, or None."""
+        """The newest checkpoint of the work; None without one or without an answer."""
         try:
             saved = ray.get(
                 self._checkpoint_actor.load.remote(*self._place), timeout=LOAD_TIMEOUT_S
@@ -118,14 +125,14 @@ class RemoteCheckpointStore:
         return saved if isinstance(saved, Saved) else None
 
     def save(self, saved: Saved) -> None:
-        """Send a checkpoint, unless the one before is still on its way."""
+        """Send a checkpoint, unless the previous one is still being sent."""
         if self._saving is not None and not ray.wait([self._saving], timeout=0)[0]:
             return
         self._saving = self._checkpoint_actor.save.remote(*self._place, saved)
 
     def heartbeat(self) -> None:
-        """Send a sign of life, not too often."""
+        """Send a heartbeat, at most every `HEARTBEAT_S` seconds."""
         now = time.monotonic()
-        if now >= self._next_beat:
+        if now >= self._next_heartbeat:
             self._checkpoint_actor.heartbeat.remote(*self._place)
-            self._next_beat = now + BEAT_S
+            self._next_heartbeat = now + HEARTBEAT_S

@@ -80,11 +80,11 @@ def cluster(
             not one of its nodes.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray's coming default, asked for now: it warns of the change on every start otherwise.
+    # Ray's future default; without it, Ray warns of the change at every start.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     own = address == LOCAL
     if own:
-        # Ray's 15 leaves trials a thirtieth of a processor beside any program that computes.
+        # At Ray's default of 15, trials get a thirtieth of a CPU beside any busy program.
         os.environ.setdefault("RAY_worker_niceness", "0")
         _mend_folders()
     check_reachable(address)
@@ -100,15 +100,15 @@ def cluster(
         _log.warning("%s", warning)
     with contextlib.ExitStack() as stack:
         stack.enter_context(stdout_to_stderr())
-        with _telling(address):
+        with _translating_errors(address):
             if own:
                 is_open, joined = False, address
                 stack.enter_context(authenticating_own_cluster())
             else:
-                is_open = stack.enter_context(admitted(address, door=door_of(address)))
+                is_open = stack.enter_context(admitted(address, access_address=door_of(address)))
                 joined = _head_behind(address) if address.startswith(CLIENT) else address
                 _check_member(address)
-            stack.callback(ray.shutdown)  # of what a Ctrl-C left half started, too
+            stack.callback(ray.shutdown)  # also after a Ctrl-C during the start
             with private_head() if own else contextlib.nullcontext():
                 ray.init(
                     address=joined,
@@ -133,14 +133,14 @@ def _mend_folders() -> None:
 
 
 @contextlib.contextmanager
-def _telling(address: str) -> Iterator[None]:
+def _translating_errors(address: str) -> Iterator[None]:
     """Turn errors that Ray raises while it joins into a `StorageError` with advice."""
     try:
         yield
     except ray.exceptions.AuthenticationError as error:
         raise StorageError(refused(address)) from error
     except Exception as error:
-        # Of a machine that is too busy to start it in time, Ray tells by an `Exception` as such.
+        # If the machine is too busy to start it in time, Ray raises a plain `Exception`.
         is_known = isinstance(error, OSError | ImportError | RuntimeError | ValueError)
         if not is_known and type(error) is not Exception:
             raise
@@ -150,7 +150,7 @@ def _telling(address: str) -> Iterator[None]:
                 f"sessions lie in {sessions_folder()}; name another folder, with a short path, in "
                 f"{SESSIONS}. What else may stand in the way says: sft-sweep doctor"
             ) from error
-        # What is left of a head that let us in: the nodes of this machine are another cluster's.
+        # The head granted access before, so this machine's nodes belong to another cluster.
         if "No node info" in str(error.__cause__):
             raise StorageError(no_member(address)) from error
         raise StorageError(f"--address {address}: no Ray cluster answers: {error}") from error
@@ -159,7 +159,8 @@ def _telling(address: str) -> Iterator[None]:
 def _head_behind(address: str) -> str:
     """Return the head's own address, read through the port of Ray's client.
 
-    A sweep cannot run through that port: its loop would run on the head, without its journal.
+    A sweep cannot run through the client server: Tune's loop would run on the head, where the
+    journal is not.
 
     Raises:
         ConnectionError: the head accepts no client there.

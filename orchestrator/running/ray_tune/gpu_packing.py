@@ -1,4 +1,4 @@
-"""Measuring, on a GPU of the cluster, how many trials fit on one."""
+"""Measurement of the number of trials that fit on one GPU of the cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainable.device import held_memory
 from trainable.spec.trial_spec import TrialSpec
 
 MEASURE_S = 180.0
-"""How long measuring may take before trials get whole GPUs instead, in seconds."""
+"""Time limit of the measurement; beyond it each trial gets a whole GPU. In seconds."""
 
 POLL_S = 0.5
 
@@ -25,62 +25,66 @@ _log = logging.getLogger("sft_sweep")
 
 
 def pack_gpu(
-    piece: TrialResources,
+    resources: TrialResources,
     shared: SharedObjects,
     trials: Sequence[TrialSpec],
     *,
     stopping: Callable[[], bool],
 ) -> TrialResources:
-    """A piece of work with the share of a GPU that trials take; a whole one where that is open.
+    """The resources of a trial with a measured GPU fraction; a whole GPU if measuring fails.
 
     Args:
-        piece: with a whole GPU.
-        shared: what lies in the object store.
-        trials: of each backbone the one that takes most memory.
-        stopping: whether to leave it at that.
+        resources: resources of a trial, with a whole GPU.
+        shared: objects in the object store.
+        trials: the trial of each backbone that uses the most memory.
+        stopping: whether the sweep is stopping; ends the measurement.
     """
-    gauge = ray.remote(num_cpus=piece.cpus, num_gpus=1)(_Gauge)
-    gauges = [gauge.remote() for _ in trials]
-    asked = [
-        one.measure.remote(shared, spec.to_json()) for one, spec in zip(gauges, trials, strict=True)
+    probe_actor = ray.remote(num_cpus=resources.cpus, num_gpus=1)(_MemoryProbe)
+    probes = [probe_actor.remote() for _ in trials]
+    measurements = [
+        one.measure.remote(shared, spec.to_json()) for one, spec in zip(probes, trials, strict=True)
     ]
     until = time.monotonic() + MEASURE_S
-    waiting = asked
+    waiting = measurements
     try:
         while waiting and not stopping() and time.monotonic() < until:
             done, waiting = ray.wait(waiting, timeout=POLL_S)
             for answer in done:
-                ray.kill(gauges[asked.index(answer)])  # the next one waits for its GPU
-        footprints = ray.get(asked, timeout=0.1)
+                ray.kill(probes[measurements.index(answer)])  # frees its GPU for the next one
+        footprints = ray.get(measurements, timeout=0.1)
     except ray.exceptions.RayError as error:
         _log.warning("GPUs: one for each trial, as what trials hold was not measured: %s", error)
-        return piece
+        return resources
     finally:
-        for one in gauges:
+        for one in probes:
             ray.kill(one)
     pieces = pieces_per_gpu(footprints)
     held = max(footprint.held_bytes for footprint in footprints)
     _log.info("GPUs: %d trials on each, which hold %.1f GiB at most", pieces, held / 2**30)
-    return TrialResources(cpus=piece.cpus, gpus=share_of_gpu(pieces))
+    return TrialResources(cpus=resources.cpus, gpus=share_of_gpu(pieces))
 
 
-class _Gauge:
-    """A process that is gone with all that it held once it is killed.
+class _MemoryProbe:
+    """An actor that measures GPU memory; killing its process frees all of it.
 
-    Not a task: Ray aborts a driver that cancels one by force just as it ends.
+    It is not a task, because Ray aborts the driver if it cancels a task by force just as that ends.
     """
 
     def measure(self, shared: SharedObjects, task: dict[str, object]) -> GpuMemory:
-        """What a trial holds of a GPU that it has for itself, up to its first report.
+        """Measure the GPU memory of a trial up to its first report, on a GPU of its own.
+
+        Args:
+            shared: objects in the object store.
+            task: JSON values of the trial's spec.
 
         Raises:
-            RuntimeError: it failed, for want of memory for one.
+            RuntimeError: the trial failed, for example for lack of memory.
         """
-        fetcher = ObjectStoreReader(shared)
+        reader = ObjectStoreReader(shared)
         work = Work(kind=Kind.TRIAL, study="measured", trial_id="measured", task=task)
-        for event in perform(work, images=fetcher.images, backbone=fetcher.backbone):
+        for event in perform(work, images=reader.images, backbone=reader.backbone):
             if event.failure is not None:
                 raise RuntimeError(event.failure)
-            held, total = held_memory()  # while the trial is there
+            held, total = held_memory()  # while the trial still exists
             return GpuMemory(held_bytes=held, total_bytes=total)
         raise RuntimeError("it reported nothing")

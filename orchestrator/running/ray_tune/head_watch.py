@@ -1,6 +1,6 @@
-"""Notices that the head of the cluster is gone.
+"""Detection of a lost cluster head.
 
-Ray's own answer to that is a minute of silence, then the end of the process without a word.
+Ray itself hangs for a minute if the head is lost, and then ends the process without a message.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from collections.abc import Callable, Iterator
 
 import ray
 
-KNOCK_S = 2.0
-"""Time between two knocks at the head's door, in seconds."""
+POLL_S = 2.0
+"""Time between two connections to the head, and timeout of each, in seconds."""
 
 LOST_AFTER_S = 20.0
-"""How long nobody may answer before the head is given up: a restart is shorter."""
+"""Time without a connection after which the head counts as lost, in seconds; restarts take less."""
 
 LEAVE_AFTER_S = 15.0
-"""How long the driver may take to come to an end by itself after that, in seconds."""
+"""Time for the driver to end by itself after the loss, in seconds."""
 
 
 @contextlib.contextmanager
 def watching_head(*, lost: Callable[[], None], stuck: Callable[[], None]) -> Iterator[None]:
-    """Watch the head of the running cluster from a thread of its own.
+    """Watch the head of the running cluster from a daemon thread within the block.
 
     Args:
-        lost: called once when the head has not answered for `LOST_AFTER_S`.
-        stuck: called once when the process still lives `LEAVE_AFTER_S` after that: calls of Ray
-            that wait for the head, its shutdown among them, cannot be interrupted.
+        lost: called once, in the thread, when the head has not answered for `LOST_AFTER_S`.
+        stuck: called once, in the thread, if the process is still alive `LEAVE_AFTER_S` later.
+            Calls of Ray that wait for the head, its shutdown included, cannot be interrupted.
     """
     ended = threading.Event()
     address = ray.get_runtime_context().gcs_address
@@ -38,9 +38,9 @@ def watching_head(*, lost: Callable[[], None], stuck: Callable[[], None]) -> Ite
     def watch() -> None:
         silent_s = 0.0
         while silent_s < LOST_AFTER_S:
-            if ended.wait(KNOCK_S):
+            if ended.wait(POLL_S):
                 return
-            silent_s = 0.0 if _answers(address) else silent_s + KNOCK_S
+            silent_s = 0.0 if _answers(address) else silent_s + POLL_S
         lost()
         time.sleep(LEAVE_AFTER_S)
         stuck()
@@ -55,7 +55,7 @@ def watching_head(*, lost: Callable[[], None], stuck: Callable[[], None]) -> Ite
 def _answers(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=POLL_S).close()
     except OSError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Sweeps as jobs of a cluster: sent, followed and stopped through the API of Ray's dashboard."""
+"""Sweeps as Ray jobs: submitted, followed and stopped through the dashboard's API."""
 
 from __future__ import annotations
 
@@ -26,26 +26,29 @@ from orchestrator.running.ray_tune.admission import admitted, check_answers, ref
 from orchestrator.running.ray_tune.ray_internals import TALKATIVE_LOGGERS
 
 STOP_WAIT_S = 30
-"""How long a sweep may take for a clean end before Ray kills it, in seconds."""
+"""Time for a clean end of a stopped sweep before Ray kills it, in seconds."""
 
 LOST_S = 60.0
-"""How long a lost connection is tried again while a job is followed, in seconds."""
+"""How long to retry a lost connection while a job is followed, in seconds."""
 
 POLL_S = 1.0
 
 _PROGRAM = "python -c 'import sys; from orchestrator.cli import main; sys.exit(main())'"
-_OVERRULING = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray prefers these to what is given
+_OVERRIDING_VARIABLES = (
+    "RAY_API_SERVER_ADDRESS",
+    "RAY_ADDRESS",
+)  # override the argument
 
 
 @dataclass(frozen=True)
 class JobState:
-    """How a job is.
+    """The state of a job.
 
     Attributes:
-        status: Ray's word: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED.
-        ended: whether it is over.
-        exit_code: of the sweep, where it is known.
-        message: what Ray says of it.
+        status: Ray's status: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED.
+        ended: whether the job has ended.
+        exit_code: exit code of the sweep; None if it is unknown.
+        message: Ray's message about the job; may be empty.
     """
 
     status: str
@@ -58,11 +61,11 @@ class Jobs:
     """The jobs of one cluster.
 
     Args:
-        address: of its dashboard, `http://host:port`.
+        address: address of its dashboard, `http://host:port`.
 
     Raises:
-        UsageError: that is no such address, or the packages for it are not installed.
-        StorageError: nothing answers there, or it does not let us in.
+        UsageError: the address is invalid, or the packages for jobs are not installed.
+        StorageError: nothing answers at the address, or the cluster refuses access.
     """
 
     def __init__(self, address: str) -> None:
@@ -71,29 +74,36 @@ class Jobs:
         check_answers(host, port, address=address)
         if find_spec("aiohttp") is None:
             raise UsageError("jobs need more of Ray: pip install 'sft-sweep[cluster]'")
-        for name in TALKATIVE_LOGGERS:  # of every file that is sent
+        for name in TALKATIVE_LOGGERS:  # they log every file that is sent
             logging.getLogger(name).setLevel(logging.WARNING)
-        with self._telling(), _not_overruled(), admitted(address, door=address):
+        with (
+            self._translating_errors(),
+            _without_overrides(),
+            admitted(address, access_address=address),
+        ):
             self._client = JobSubmissionClient(address)
 
     def submit(self, *, job_id: str, entrypoint: str, folder: Path | None, ship_code: bool) -> None:
-        """Send a job.
+        """Submit a job.
 
         Args:
-            job_id: its name; no other job has it.
-            entrypoint: a shell command that is run on the head.
-            folder: its files; they are the current directory there. None for no files.
-            ship_code: send this program too, and have its dependencies installed.
+            job_id: unique id of the job.
+            entrypoint: shell command to run on the head.
+            folder: files of the job, which become its working directory; None for no files.
+            ship_code: send this program as well, and have its dependencies installed.
 
         Raises:
-            StorageError: the cluster did not take it.
+            StorageError: the cluster did not accept the job.
         """
-        # The supervisor reads the first one, from its own environment, which is the job's.
+        # Ray's job supervisor reads the variable; it runs in the job's environment.
         env_vars = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
         runtime_env: dict[str, Any] = {"env_vars": env_vars}
         if folder is not None:
             runtime_env["working_dir"] = str(folder)
-        with tempfile.TemporaryDirectory(prefix="sft-sweep-") as scratch, self._telling():
+        with (
+            tempfile.TemporaryDirectory(prefix="sft-sweep-") as scratch,
+            self._translating_errors(),
+        ):
             if ship_code:
                 runtime_env["py_modules"] = [str(one) for one in program(Path(scratch))]
                 runtime_env["pip"] = dependencies()
@@ -102,13 +112,13 @@ class Jobs:
             )
 
     def state(self, job_id: str) -> JobState:
-        """How a job is.
+        """The state of a job.
 
         Raises:
-            UsageError: the cluster has none of this name.
+            UsageError: the cluster has no job of this id.
             StorageError: the cluster does not answer.
         """
-        with self._telling(job_id):
+        with self._translating_errors(job_id):
             info = self._client.get_job_info(job_id)
         status = JobStatus(info.status)
         return JobState(
@@ -119,27 +129,31 @@ class Jobs:
         )
 
     def log(self, job_id: str) -> str:
-        """All that a job has printed so far.
+        """The output of a job so far.
 
         Raises:
-            UsageError: the cluster has none of this name.
+            UsageError: the cluster has no job of this id.
             StorageError: the cluster does not answer.
         """
-        with self._telling(job_id):
+        with self._translating_errors(job_id):
             return str(self._client.get_job_logs(job_id))
 
     def follow(self, job_id: str, *, lost_s: float = LOST_S) -> Iterator[str]:
-        """What a job prints, as it comes, until it ends.
+        """Yield the output of a job as it appears, until the job ends.
+
+        Args:
+            job_id: id of the job.
+            lost_s: how long to retry a lost connection, in seconds.
 
         Raises:
-            UsageError: the cluster has none of this name.
+            UsageError: the cluster has no job of this id.
             StorageError: the cluster has not answered for `lost_s` seconds; the job goes on.
         """
         seen = 0
         until = time.monotonic() + lost_s
         while True:
             try:
-                ended = self.state(job_id).ended  # before the log: what it printed last is in it
+                ended = self.state(job_id).ended  # read first, so that the log is complete
                 log = self.log(job_id)
             except StorageError as error:
                 if time.monotonic() >= until:
@@ -154,20 +168,20 @@ class Jobs:
             time.sleep(POLL_S)
 
     def goes_on(self, job_id: str) -> str:
-        """What to tell whoever follows a job no longer."""
+        """The message for a user who stops following a running job."""
         return (
             "The job goes on; follow it again with: "
             f"sft-sweep logs {job_id} --address {self._address} --follow"
         )
 
     def stop(self, job_id: str) -> JobState:
-        """End a job cleanly, and wait for its end.
+        """Stop a job cleanly, wait for its end and return its state.
 
         Raises:
-            UsageError: the cluster has none of this name.
+            UsageError: the cluster has no job of this id.
             StorageError: the cluster does not answer, or the job does not end.
         """
-        with self._telling(job_id):
+        with self._translating_errors(job_id):
             self._client.stop_job(job_id)
         until = time.monotonic() + 2 * STOP_WAIT_S
         while not (state := self.state(job_id)).ended:
@@ -177,8 +191,12 @@ class Jobs:
         return state
 
     @contextlib.contextmanager
-    def _telling(self, job_id: str | None = None) -> Iterator[None]:
-        """Turns what Ray's client raises into errors for people."""
+    def _translating_errors(self, job_id: str | None = None) -> Iterator[None]:
+        """Turn exceptions of Ray's job client into `UsageError`s and `StorageError`s.
+
+        Args:
+            job_id: id of the job, if the request is about one; an unknown id is a `UsageError`.
+        """
         import requests  # with ray[default] alone
 
         try:
@@ -196,13 +214,13 @@ class Jobs:
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
-    """Where a dashboard listens.
+    """Host and port of a dashboard's URL.
 
     Raises:
-        UsageError: that is no address of one.
+        UsageError: the URL is invalid.
     """
     parts = urlsplit(address)
-    with contextlib.suppress(ValueError):  # a port that is no number, or none that there can be
+    with contextlib.suppress(ValueError):  # the port is no number, or out of range
         port = parts.port or (443 if parts.scheme == "https" else 80)
         if parts.scheme in ("http", "https") and parts.hostname:
             return parts.hostname, port
@@ -213,48 +231,54 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 
 def new_job_id(name: str) -> str:
-    """A name for a job that no other job has."""
+    """A unique job id that starts with `name`."""
     return f"{name}-{secrets.token_hex(4)}"
 
 
 def entrypoint_of(arguments: Sequence[str], *, ship_code: bool = False) -> str:
-    """The shell command that runs `sft-sweep` with these arguments within a cluster.
+    """The shell command that runs `sft-sweep` on the head of a cluster.
 
-    It takes the shell's place, so that signals reach it.
+    It replaces the shell (`exec`), so that signals reach the program.
+
+    Args:
+        arguments: arguments of `sft-sweep`; `--address auto` is added.
+        ship_code: whether the program is sent with the job and has no `sft-sweep` script.
     """
     program = _PROGRAM if ship_code else "sft-sweep"
     return f"exec {program} {shlex.join([*arguments, '--address', 'auto'])}"
 
 
 def program(scratch: Path) -> list[Path]:
-    """The folders that make this program where the one above each is on Python's path.
+    """The folders to send as modules: both packages and their metadata.
 
     Args:
-        scratch: where the folder is made by which `importlib.metadata` knows its version.
+        scratch: folder in which the metadata is written, for `importlib.metadata`.
     """
     installed = metadata.distribution("sft-sweep")
     about = scratch / f"sft_sweep-{installed.version}.dist-info"
     about.mkdir()
-    text = installed.read_text("METADATA") or installed.read_text("PKG-INFO")  # of a source tree
+    text = installed.read_text("METADATA") or installed.read_text(
+        "PKG-INFO"
+    )  # PKG-INFO in a source tree
     (about / "METADATA").write_text(text or "", encoding="utf-8")
     specs = [find_spec(package) for package in ("orchestrator", "trainable")]
     return [about, *(Path(str(spec.origin)).parent for spec in specs if spec is not None)]
 
 
 def dependencies() -> list[str]:
-    """What this program needs, with the versions that it has here, but for Ray itself."""
+    """This program's dependencies except Ray, pinned to the versions installed here."""
     needed = set()
     for requirement in _required("sft-sweep"):
         if requirement.name != "ray":
             needed.add(requirement.name)
-        for extra in requirement.extras:  # of Ray, too: what is there may be without them
+        for extra in requirement.extras:  # Ray's too: the cluster's Ray may lack them
             needed |= {part.name for part in _required(requirement.name, extra=extra)}
     versions = {name: metadata.version(name).partition("+")[0] for name in needed}  # +cu130
     return [f"{name}=={version}" for name, version in sorted(versions.items())]
 
 
 def _required(package: str, *, extra: str = "") -> Iterator[Requirement]:
-    """What a package asks for on this machine; with an extra, what that adds."""
+    """Yield the requirements of a package on this machine; with an extra, only its additions."""
     for text in metadata.requires(package) or []:
         requirement = Requirement(text)
         marker = requirement.marker
@@ -264,9 +288,10 @@ def _required(package: str, *, extra: str = "") -> Iterator[Requirement]:
 
 
 @contextlib.contextmanager
-def _not_overruled() -> Iterator[None]:
+def _without_overrides() -> Iterator[None]:
+    """Unset `_OVERRIDING_VARIABLES` within the block."""
     hidden: Mapping[str, str] = {
-        name: os.environ.pop(name) for name in _OVERRULING if name in os.environ
+        name: os.environ.pop(name) for name in _OVERRIDING_VARIABLES if name in os.environ
     }
     try:
         yield

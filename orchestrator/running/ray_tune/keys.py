@@ -1,10 +1,10 @@
-"""Under which keys Tune carries work to a process, and its events back.
+"""The keys of work in Tune configs and of events in Tune results.
 
-Apart from those who write and read them: the processes of trials need neither searcher nor broker.
+They have a module of their own so that workers import neither the searcher nor the broker.
 """
 
 WORK = "work"
-"""Of a Tune trial's config; holds the JSON text of a `Work`."""
+"""Key in a Tune trial's config; its value is the JSON text of a `Work`."""
 
 EVENT = "event"
-"""Of a Tune trial's results; holds the JSON text of an `Event`."""
+"""Key in a Tune trial's results; its value is the JSON text of an `Event`."""

@@ -1,4 +1,4 @@
-"""What the nodes of a cluster say of themselves, and whether they reach this program."""
+"""Probes of a cluster's nodes: versions, and connections back to the driver."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from orchestrator.running.ray_tune.cluster import cluster
 from orchestrator.text import last_line
 
 ANSWER_S = 60.0
-"""How long a node may take to answer, in seconds: a process is started there."""
+"""Timeout of a node's answer, in seconds; it includes the start of a process there."""
 
 CALL_S = 10.0
-"""How long a process may take to get a small object from the driver, in seconds."""
+"""Timeout for a process to get a small object from the driver, in seconds."""
 
 PACKAGES = ("sft-sweep", "ray", "torch", "torchvision")
-"""Packages that have to be the same on all machines."""
+"""Packages that must have the same version on all machines."""
 
 _PORTS = (
     "open its ports for them in the firewall (10002 to 19999, or --min-worker-port to "
@@ -38,7 +38,7 @@ _log = logging.getLogger("sft_sweep")
 
 
 def own_versions() -> dict[str, str]:
-    """Of Python and of what has to be the same everywhere, on the machine where this is called."""
+    """Versions of Python (`major.minor`) and of the installed `PACKAGES` on this machine."""
     found = {"python": ".".join(platform.python_version_tuple()[:2])}
     for name in PACKAGES:
         try:
@@ -49,32 +49,32 @@ def own_versions() -> dict[str, str]:
 
 
 class Probe:
-    """Does on a node what a trial does there: it starts, and asks the driver for an object."""
+    """An actor that does on a node what a trial does: start, and get an object of the driver."""
 
     def versions(self) -> dict[str, str]:
-        """Of the node's packages; see `own_versions`."""
+        """Versions on the node; see `own_versions`."""
         return own_versions()
 
     def call_driver(self, owned: list[ray.ObjectRef]) -> None:
-        """Get objects that the driver owns: its process is asked where they lie.
+        """Get objects that the driver owns, which takes a connection to the driver.
 
         Args:
-            owned: in a list, for Ray gets what is a plain argument before the call.
+            owned: references in a list; Ray would resolve a plain reference before the call.
 
         Raises:
-            ray.exceptions.GetTimeoutError: the driver did not answer.
+            ray.exceptions.GetTimeoutError: the driver did not answer within `CALL_S`.
         """
         ray.get(owned, timeout=CALL_S)
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """What came of a probe.
+    """The result of a probe.
 
     Attributes:
-        versions: of the node's packages, where it said so.
-        problem: what keeps trials from running there, or None.
-        late: whether the problem is no more than that there was no answer in time.
+        versions: versions on the node; empty if it did not answer.
+        problem: reason why trials cannot run there, or None.
+        late: whether the only problem is that the answer did not come in time.
     """
 
     versions: dict[str, str]
@@ -83,10 +83,13 @@ class _Answer:
 
 
 def ask_nodes(address: str) -> ClusterFacts:
-    """Join a cluster and ask each of its nodes.
+    """Join a cluster and probe each of its nodes.
+
+    Args:
+        address: address of the cluster; see `cluster`.
 
     Raises:
-        StorageError: there is no cluster at that address, or it does not let us in.
+        StorageError: no cluster answers at the address, or it refuses access.
     """
     with cluster(address) as is_open:
         head = ray.get_runtime_context().gcs_address
@@ -101,24 +104,27 @@ def ask_nodes(address: str) -> ClusterFacts:
 
 
 def check_nodes(address: str) -> None:
-    """Make sure that trials on the nodes of the running cluster can reach this program.
+    """Check that trials can run on every node of the running cluster and reach the driver.
 
-    Nodes that do not answer in time are warned of: their packages may still be being installed.
+    A node that does not answer in time causes a warning only: its packages may still be installing.
+
+    Args:
+        address: address of the cluster, for messages.
 
     Raises:
-        StorageError: those on some node cannot; each is named, with the reason.
+        StorageError: trials cannot run on some nodes; the message lists each with its reason.
     """
     nodes = _alive()
     answers = _probe(nodes)
-    still = {node["NodeID"] for node in _alive()}  # one that has gone since is no problem
+    still = {node["NodeID"] for node in _alive()}  # nodes that left meanwhile do not count
     problems = []
     for node, answer in zip(nodes, answers, strict=True):
         if answer.problem is not None and node["NodeID"] in still:
-            told = f"{node['NodeManagerAddress']}: {answer.problem}"
+            line = f"{node['NodeManagerAddress']}: {answer.problem}"
             if answer.late:
-                _log.warning("--address %s: %s", address, told)
+                _log.warning("--address %s: %s", address, line)
             else:
-                problems.append(f"  {told}")
+                problems.append(f"  {line}")
     if problems:
         listed = "\n".join(problems)
         raise StorageError(
@@ -132,7 +138,7 @@ def _alive() -> list[dict[str, Any]]:
 
 
 def _probe(nodes: Sequence[dict[str, Any]]) -> list[_Answer]:
-    """Start a process on every node at once, and have it call this one."""
+    """The result of a `Probe` on each node, in the order of the nodes; all run at once."""
     owned = [ray.put("an object of the driver")]
     kind = ray.remote(Probe)
     probes = [
@@ -160,7 +166,7 @@ def _read(versions: ray.ObjectRef, call: ray.ObjectRef) -> _Answer:
         found = ray.get(versions, timeout=0.1)
     except GetTimeoutError:
         return _Answer({}, late, late=True)
-    except (RayError, ImportError) as error:  # ImportError: without this program, for one
+    except (RayError, ImportError) as error:  # ImportError: it lacks this program
         last = last_line(str(error))
         if isinstance(error, RayActorError) and not error.actor_init_failed:
             return _Answer(
@@ -171,7 +177,7 @@ def _read(versions: ray.ObjectRef, call: ray.ObjectRef) -> _Answer:
         return _Answer({}, f"a process there failed as it started: {last}")
     try:
         ray.get(call, timeout=0.1)
-    except RayTaskError:  # of the process there, which waited for this one in vain
+    except RayTaskError:  # its GetTimeoutError: it did not reach the driver
         return _Answer(found, f"its processes cannot call this machine: {_PORTS}")
     except RayError:
         return _Answer(found, late, late=True)

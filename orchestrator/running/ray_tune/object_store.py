@@ -1,4 +1,4 @@
-"""What a sweep puts into Ray's object store, and how processes take it out again."""
+"""The objects that a sweep shares through Ray's object store, and their reader in workers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from trainable.spec.trial_spec import CacheMode
 
 @dataclass(frozen=True)
 class SharedObjects:
-    """What all actors map from the object store; the driver holds the references.
+    """References to the objects that all workers read; the driver keeps them alive.
 
     Attributes:
         images: reference to the images without their shards.
-        shards: references to the arrays of encoded bytes.
-        weights: references to `Weights` by backbone.
-        graphs: references to the graphs of each backbone by image size; see `Backbone`.
-        cache: whether features are kept on the node.
-        checkpoint_actor: handle of the actor that keeps checkpoints and hears signs of life.
-        checkpoint_s: seconds between two checkpoints.
+        shards: references to the shards, (bytes,) uint8 arrays of encoded images.
+        weights: references to `Weights`, by backbone.
+        graphs: references to each backbone's graphs by image size; see `Backbone`.
+        cache: mode of the feature cache.
+        checkpoint_actor: handle of the actor that stores checkpoints and receives heartbeats.
+        checkpoint_s: shortest time between two checkpoints, in seconds.
     """
 
     images: ray.ObjectRef
@@ -48,7 +48,16 @@ def put_objects(
     checkpoint_actor: Any,
     checkpoint_s: float,
 ) -> SharedObjects:
-    """Put everything that trials read into the object store."""
+    """Put everything that workers read into the object store.
+
+    Args:
+        images: images of the sweep.
+        weights: weights by backbone.
+        graphs: serialized graphs by backbone and image size in pixels.
+        cache: mode of the feature cache.
+        checkpoint_actor: handle of the checkpoint actor.
+        checkpoint_s: shortest time between two checkpoints, in seconds.
+    """
     return SharedObjects(
         images=ray.put(replace(images, shards=())),
         shards=tuple(ray.put(shard) for shard in images.shards),
@@ -61,10 +70,10 @@ def put_objects(
 
 
 class ObjectStoreReader:
-    """Takes out what work asks for, once a process: nothing of it is ever written to.
+    """Reads shared objects at first use and keeps them for the process; they are read-only.
 
     Args:
-        shared: what lies in the object store.
+        shared: references to the objects.
     """
 
     def __init__(self, shared: SharedObjects) -> None:
@@ -75,21 +84,21 @@ class ObjectStoreReader:
         self._cache_opened = False
 
     def images(self) -> LabelledImages:
-        """The images, mapped."""
+        """The images of the sweep, their shards memory-mapped."""
         if self._images is None:
             shards = tuple(ray.get(list(self._shared.shards)))
             self._images = replace(ray.get(self._shared.images), shards=shards)
         return self._images
 
     def backbone(self, name: str) -> Backbone:
-        """The backbone of a name."""
+        """The backbone of this name, built at its first use."""
         if name not in self._backbones:
             weights, graphs = ray.get([self._shared.weights[name], self._shared.graphs[name]])
             self._backbones[name] = Backbone(weights, graphs)
         return self._backbones[name]
 
     def cache(self) -> FeatureCache | None:
-        """What keeps features on this node, where it can."""
+        """The feature cache of this node; None if it is off or cannot be opened."""
         if not self._cache_opened:
             self._cache_opened = True
             num_images = int(self.images().is_read().sum())

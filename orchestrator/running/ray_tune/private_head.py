@@ -1,4 +1,4 @@
-"""How the head of a private cluster starts: for this machine alone, and with little beside it."""
+"""Start of a private cluster's head: on loopback alone, without the services of shared ones."""
 
 from __future__ import annotations
 
@@ -10,41 +10,45 @@ from orchestrator.running.ray_tune.authentication import loopback_only
 from orchestrator.running.ray_tune.ray_internals import Node
 
 SHARED_ONLY = ("start_monitor", "start_log_monitor", "start_api_server")
-"""Ray's methods that start the autoscaler, what collects logs, and what takes jobs."""
+"""Ray's methods that start the autoscaler, the log monitor and the API server for jobs."""
 
 _STARTING = "start_head_processes"
 
 
 @contextlib.contextmanager
 def private_head() -> Iterator[None]:
-    """Let a cluster that starts within the block be a private one.
+    """Make a cluster that starts within the block private.
 
-    It listens on loopback alone, and does without what only shared clusters need: it has one node
-    that never grows, leaves its logs where they are written and takes no jobs. Those three services
-    cost a sixth of the processor time until the first trial, and Ray has no option to leave them
-    out. A version of Ray without one of the methods starts as it would.
+    It listens on loopback alone and runs none of the services in `SHARED_ONLY`, which a single node
+    does not need: autoscaler, log monitor and API server. They take a sixth of the CPU time until
+    the first trial, and Ray has no option to disable them. In a version of Ray without one of these
+    methods, the start is unchanged.
 
-    Where the block is left by an exception, such as a Ctrl-C, the processes that were started are
-    ended. Ray leaves that to its reaper, which does not reach what the node's manager has started:
-    its agents stay for over a minute.
+    If the block raises, for example because of Ctrl-C, the started processes are killed. Ray's own
+    cleanup misses the children of the node manager, whose agents live on for over a minute.
     """
-    begun: list[Node] = []
+    started: list[Node] = []
     with contextlib.ExitStack() as stack:
         stack.enter_context(loopback_only())
         for name in SHARED_ONLY:
             stack.enter_context(_replacing(name, lambda _: _start_nothing))
-        stack.enter_context(_replacing(_STARTING, lambda start: _noting(start, begun)))
+        stack.enter_context(_replacing(_STARTING, lambda start: _recording(start, started)))
         try:
             yield
         except BaseException:
-            for node in begun:
+            for node in started:
                 _end(node)
             raise
 
 
 @contextlib.contextmanager
 def _replacing(name: str, by: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
-    """Give a method of Ray's Node another body within the block, where it has such a method."""
+    """Replace a method of Ray's `Node` within the block, if it exists.
+
+    Args:
+        name: name of the method.
+        by: returns the replacement, given the method.
+    """
     method = getattr(Node, name, None)
     if method is None:
         yield
@@ -57,28 +61,28 @@ def _replacing(name: str, by: Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def _start_nothing(node: Node, **_: Any) -> None:
-    """Stand for one of Node's methods."""
+    """Do nothing; replaces the methods of `SHARED_ONLY`."""
 
 
 def _end(node: Node) -> None:
-    """End the processes of a node, and those that they have started."""
-    import psutil  # type: ignore[import-untyped]  # Ray brings it along, and adds its folder
+    """Kill the processes of a node and their descendants."""
+    import psutil  # type: ignore[import-untyped]  # bundled with Ray, which adds it to the path
 
-    later: list[psutil.Process] = []
+    descendants: list[psutil.Process] = []
     for _, process in node.live_processes():
         with contextlib.suppress(psutil.NoSuchProcess):
-            later += psutil.Process(process.pid).children(recursive=True)
+            descendants += psutil.Process(process.pid).children(recursive=True)
     node.kill_all_processes(check_alive=False, allow_graceful=True)
-    for process in later:
+    for process in descendants:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
 
 
-def _noting(start: Callable[..., Any], begun: list[Node]) -> Callable[..., Any]:
-    """The method, that first notes whose it is."""
+def _recording(start: Callable[..., Any], started: list[Node]) -> Callable[..., Any]:
+    """The method, wrapped to append its node to `started` before the call."""
 
-    def noting(node: Node, *args: Any, **kwargs: Any) -> Any:
-        begun.append(node)
+    def recording(node: Node, *args: Any, **kwargs: Any) -> Any:
+        started.append(node)
         return start(node, *args, **kwargs)
 
-    return noting
+    return recording

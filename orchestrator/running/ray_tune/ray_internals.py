@@ -1,14 +1,14 @@
-"""Ray's private names: the one module that imports them, tried with Ray 2.60.
+"""Private APIs of Ray; the only module that imports them. Tested with Ray 2.60.
 
-Each stands for something that Ray's public API does not offer:
+Each provides something that Ray's public API does not:
 
-- `Node`: how the head of a private cluster starts, and which processes belong to it;
+- `Node`: the start and the processes of a private cluster's head;
 - `canonicalize_bootstrap_address`, `find_node_ids`: whether this machine is a node of a cluster;
-- `draining_nodes`: which nodes take no new work although they are alive;
+- `draining_nodes`: nodes that are alive but take no new work;
 - `ray_constants`, `AuthenticationTokenLoader`, `Config`, `ensure_token_if_auth_enabled`,
-  `maybe_enable_token_auth_if_token_available`: tokens, and where a local cluster listens;
-- `GcsClient`, `ping_client_server`, `authentication_headers`: requests that end after seconds where
-  `ray.init` tries for minutes;
+  `maybe_enable_token_auth_if_token_available`: tokens, and the interface of a local cluster;
+- `GcsClient`, `ping_client_server`, `authentication_headers`: requests that time out after seconds;
+  `ray.init` retries for minutes;
 - `is_being_reset`: whether a process was lost while it was being reused for other work.
 """
 
@@ -25,7 +25,7 @@ from ray._private.authentication.authentication_token_setup import (
 from ray._private.node import Node
 from ray._private.services import canonicalize_bootstrap_address, find_node_ids
 from ray._private.state import state
-from ray._raylet import (  # type: ignore[attr-defined]  # compiled, and without annotations
+from ray._raylet import (  # type: ignore[attr-defined]  # compiled, without annotations
     AuthenticationTokenLoader,
     Config,
     GcsClient,
@@ -50,25 +50,29 @@ __all__ = [
 ]
 
 TALKATIVE_LOGGERS = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
-"""Loggers that tell of every file sent with a job."""
+"""Loggers that log every file sent with a job."""
 
 AUTHENTICATION_LOGGER = "ray._private.authentication"
 
 
 def draining_nodes() -> Collection[str]:
-    """Ids, in hexadecimal, of the nodes that are about to leave the cluster."""
+    """Hexadecimal ids of the nodes that are about to leave the cluster."""
     found: Collection[str] = state.get_draining_nodes()
     return found
 
 
 def ping_client_server(address: str, *, timeout_s: float) -> None:
-    """Ask the server for Ray's clients at `host:port` for an answer.
+    """Ping the server for Ray's clients.
+
+    Args:
+        address: `host:port` of the server.
+        timeout_s: timeout in seconds.
 
     Raises:
-        ray.exceptions.AuthenticationError: it refuses this process for want of a token.
-        grpc.RpcError: it does not answer.
+        ray.exceptions.AuthenticationError: the server refuses the request without a valid token.
+        grpc.RpcError: the server does not answer.
     """
-    import grpc  # with ray[client] alone
+    import grpc  # installed with ray[client]
     from ray._private.grpc_utils import init_grpc_channel
     from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
 
@@ -83,8 +87,8 @@ def ping_client_server(address: str, *, timeout_s: float) -> None:
 
 
 def authentication_headers() -> dict[str, str]:
-    """HTTP headers that show this process's token to a dashboard; none where it has none."""
-    from ray._private.authentication.http_token_authentication import (  # with ray[default] alone
+    """HTTP headers with this process's token, for a dashboard; empty without a token."""
+    from ray._private.authentication.http_token_authentication import (  # with ray[default]
         get_auth_headers_if_auth_enabled,
     )
 
@@ -93,5 +97,5 @@ def authentication_headers() -> dict[str, str]:
 
 
 def is_being_reset(tune_controller: Any, trial: Trial) -> bool:
-    """Whether Tune is preparing an existing process to run this trial."""
+    """Whether Tune is preparing a reused process for this trial."""
     return trial in tune_controller._resetting_trials

@@ -1,4 +1,4 @@
-"""One Tune run: from a broker with work left to a broker without."""
+"""One Tune run that does all the work of a broker."""
 
 from __future__ import annotations
 
@@ -30,44 +30,44 @@ def run_work(
     *,
     parameters: dict[str, Any],
     attempts: Attempts,
-    piece: TrialResources,
-    control: SweepStopper,
+    resources: TrialResources,
+    stopper: SweepStopper,
     tick: Callable[[], None],
 ) -> None:
     """Do all the work of a broker, in reused actors of a running cluster.
 
     Args:
         broker: hands out work and records its results.
-        actor: what does it.
-        parameters: keyword arguments of its `setup`; travel through the object store.
-        attempts: follows the work through its attempts.
-        piece: what each piece of work takes of a node.
-        control: to stop early.
-        tick: called by the driver every now and then.
+        actor: class of the actors that do the work.
+        parameters: keyword arguments of its `setup`, passed through the object store.
+        attempts: tracks the attempts of the work.
+        resources: resources of each piece of work.
+        stopper: stops the run early.
+        tick: called in the driver, at most every `TICK_S` seconds.
 
     Raises:
-        BaseException: what a hook of ours raised.
+        BaseException: the first exception of a hook; see `SweepStopper`.
     """
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
-        # Without this a custom searcher has one pending trial and a freed actor takes it before
-        # a second actor has started: everything runs in one process. The broker's slots, which
-        # may become more, are the limit.
+        # By default a custom searcher has one pending trial, and a freed actor takes it before a
+        # second actor has started, so everything runs in one process. The broker's slots, which
+        # may increase, are the limit instead.
         "TUNE_MAX_PENDING_TRIALS_PG": str(10**6),
-        # Snapshots of the experiment are not used: the journal is the only state.
+        # Tune's snapshots are not used: the journal is the only state.
         "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
         "RAY_AIR_NEW_OUTPUT": "0",
-        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the sweep's log has them, in its own words
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the sweep's log has them
     }
-    _keep_environment_here()
+    _propagate_no_environment()
     trainable = tune.with_parameters(actor, **parameters) if parameters else actor
     with tempfile.TemporaryDirectory(prefix="sft-sweep-") as scratch:
         tune.Tuner(
-            tune.with_resources(trainable, {"cpu": piece.cpus, "gpu": piece.gpus}),
+            tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=TuneConfig(
-                search_alg=BrokerSearcher(broker, attempts, control),
-                scheduler=BrokerScheduler(broker, attempts, control),
+                search_alg=BrokerSearcher(broker, attempts, stopper),
+                scheduler=BrokerScheduler(broker, attempts, stopper),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=str,
@@ -77,49 +77,49 @@ def run_work(
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
-                stop=control,
-                callbacks=[_Ticker(tick, attempts, control)],
+                stop=stopper,
+                callbacks=[_Ticker(tick, attempts, stopper)],
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
                 failure_config=FailureConfig(max_failures=MAX_RETRIES),
             ),
         ).fit()
-    if control.fault is not None:
-        raise control.fault
+    if stopper.fault is not None:
+        raise stopper.fault
 
 
-def _keep_environment_here() -> None:
-    """Keep Tune from sending variables of this process along with trials.
+def _propagate_no_environment() -> None:
+    """Keep Tune from sending environment variables of this process to its actors.
 
-    It sends AWS credentials, which Ray then writes to its logs. And a trial that asks for variables
-    of its own cannot have a process that was started ahead without them.
+    Tune sends AWS credentials, which Ray then writes to its logs. An actor with variables of its
+    own also cannot use one of the worker processes that Ray starts in advance.
     """
     class_cache.ENV_VARS_TO_PROPAGATE = frozenset()
     class_cache.DEFAULT_ENV_VARS = {}
 
 
 class _Ticker(NotPickled, Callback):
-    """Calls back from Tune's loop: when a process takes up work, and every now and then."""
+    """Hooks into Tune's loop: notes the start of work, enforces limits and calls `tick`."""
 
-    def __init__(self, tick: Callable[[], None], attempts: Attempts, control: SweepStopper) -> None:
+    def __init__(self, tick: Callable[[], None], attempts: Attempts, stopper: SweepStopper) -> None:
         self._tick = tick
         self._attempts = attempts
-        self._control = control
+        self._stopper = stopper
         self._next = 0.0
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Note that a process has taken up work."""
+        """Note that a process has started work."""
         del iteration, trials, info
-        with self._control.guard():
+        with self._stopper.guard():
             self._attempts.begin(trial)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Call `tick`, and keep work to its limits, where it is time to."""
+        """Enforce the limits of work and call `tick`, at most every `TICK_S` seconds."""
         del iteration, trials, info
         now = time.monotonic()
         if now >= self._next:
-            with self._control.guard():
+            with self._stopper.guard():
                 self._attempts.enforce()
                 self._tick()
             self._next = time.monotonic() + TICK_S

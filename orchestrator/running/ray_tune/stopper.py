@@ -1,4 +1,4 @@
-"""How the driver stops Tune, and how an error inside Tune's hooks gets out of it."""
+"""Stopping Tune from the driver, and passing exceptions of its hooks on to the driver."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ray.tune import Stopper
 
 
 class NotPickled:
-    """Pickles to nothing. Tune saves its set-up for a restore that is never asked for."""
+    """A mixin that pickles without state: Tune saves its objects for a restore that is not used."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
 class SweepStopper(NotPickled, Stopper):
-    """Stops everything once asked to, or once one of our hooks has raised.
+    """Stops all trials when asked to, or after an exception in a hook.
 
-    Tune takes an exception of a searcher or a scheduler for a failure of the trial it was called
-    for. So the hooks keep theirs here, and the driver raises it when Tune has come to an end.
+    Tune would take an exception of a searcher or a scheduler for a failure of the trial that it was
+    called for. So the hooks record it here, and the driver raises it after Tune has ended.
 
     Attributes:
         fault: the first exception of a hook, or None.
@@ -31,32 +31,32 @@ class SweepStopper(NotPickled, Stopper):
         self._stopping = False
 
     def request_stop(self) -> None:
-        """Let Tune stop all trials at its next step; may be called by a signal handler."""
+        """Make Tune stop all trials at its next step; safe inside a signal handler."""
         self._stopping = True
 
     def fail(self, error: Exception) -> None:
-        """Stop everything because of an error; the first one is kept."""
+        """Record an error, if it is the first, and stop all trials."""
         self.fault = self.fault or error
         self.request_stop()
 
     @property
     def stopping(self) -> bool:
-        """Whether the end was asked for."""
+        """Whether a stop was requested."""
         return self._stopping
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
-        """Keep an exception raised inside, and stop everything because of it."""
+        """Record an exception that the block raises, and stop all trials; it does not propagate."""
         try:
             yield
         except Exception as error:
             self.fail(error)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Single trials are stopped by the scheduler."""
+        """False: the scheduler stops single trials."""
         del trial_id, result
         return False
 
     def stop_all(self) -> bool:
-        """Whether to end now."""
+        """Whether to stop all trials now."""
         return self._stopping

@@ -1,1 +1,1 @@
-"""What a process does with a piece of work; knows nothing of Ray."""
+"""Execution of one piece of work in a worker process; independent of Ray."""

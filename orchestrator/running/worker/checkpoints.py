@@ -1,4 +1,4 @@
-"""Checkpoints of work that is out: when one is due, and the files that hold the newest of each."""
+"""Checkpoints of running work: their schedule, and the files of the newest ones."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Protocol
 from orchestrator.throttle import Throttled
 from trainable.atomic_files import atomic_write, failpoint
 
-if TYPE_CHECKING:  # it brings torch, which the process that keeps checkpoints has no use for
+if TYPE_CHECKING:  # it imports torch, which the checkpoint actor does not need
     from trainable.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint as it is stored; see `trainable.training.checkpoint.Checkpoint.to_files`.
+    """A serialized checkpoint; see `trainable.training.checkpoint.Checkpoint.to_files`.
 
     Attributes:
-        values: JSON text, one line.
-        tensors: safetensors.
+        values: JSON text of one line.
+        tensors: bytes in safetensors format.
     """
 
     values: str
@@ -29,30 +29,30 @@ class Saved:
 
 
 class CheckpointStore(Protocol):
-    """Where a worker leaves checkpoints and signs of life. Nothing here may raise."""
+    """Where a worker sends checkpoints and heartbeats. No method may raise."""
 
     def load(self) -> Saved | None:
         """The newest checkpoint of the work, or None."""
 
     def save(self, saved: Saved) -> None:
-        """Keep this in place of the one before."""
+        """Replace the previous checkpoint by this one."""
 
     def heartbeat(self) -> None:
-        """Note that the work is alive."""
+        """Report that the work is making progress."""
 
 
 class NoCheckpoints:
-    """Keeps nothing, for work that nobody takes up again."""
+    """A store that keeps nothing, for work that is never resumed."""
 
     def load(self) -> Saved | None:
-        """Nothing."""
+        """Always None."""
         return None
 
     def save(self, saved: Saved) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def heartbeat(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def checkpointing(
@@ -61,15 +61,18 @@ def checkpointing(
     every_s: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> Throttled[[Callable[[], Checkpoint]]]:
-    """What saves a piece of work when it is time to, so that short work never is.
+    """A rate-limited function that saves a checkpoint, to be called after every update.
+
+    The first checkpoint is due after `every_s`, so work that is shorter saves none.
 
     Args:
-        checkpoint_store: takes the checkpoints.
+        checkpoint_store: receives the checkpoints.
         every_s: shortest time between two checkpoints, in seconds.
-        clock: seconds that only rise.
+        clock: monotonic clock, in seconds.
 
     Returns:
-        Called after every update with what gives the present state.
+        A function of one argument: a function that returns the current checkpoint. It is called
+        only if a checkpoint is due.
     """
     return Throttled(
         lambda state: checkpoint_store.save(Saved(*state().to_files())),
@@ -79,22 +82,22 @@ def checkpointing(
 
 
 class CheckpointFolder:
-    """The newest checkpoint of each piece of work that is out, one file each.
+    """A folder with the newest checkpoint of each running piece of work, one file each.
 
-    A file is a line of JSON, then safetensors.
+    A file holds one line of JSON, then safetensors.
 
     Args:
-        path: of the directory; made when the first checkpoint is saved.
+        path: path of the folder; it is made with the first checkpoint.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def save(self, work_id: str, saved: Saved) -> None:
-        """Put a checkpoint in the place of the one before, whole or not at all.
+        """Replace the checkpoint of a piece of work atomically.
 
         Raises:
-            OSError: it cannot be written; the one before stays.
+            OSError: the file cannot be written; the previous checkpoint stays.
         """
         self._path.mkdir(exist_ok=True)
         with atomic_write(self._file(work_id)) as sink:
@@ -102,7 +105,7 @@ class CheckpointFolder:
             sink.write(saved.tensors)
 
     def load(self, work_id: str) -> Saved | None:
-        """The newest checkpoint; None where there is none. What it holds is not checked here."""
+        """The newest checkpoint, or None; its contents are not validated."""
         try:
             content = self._file(work_id).read_bytes()
         except OSError:
@@ -111,12 +114,12 @@ class CheckpointFolder:
         return Saved(values.decode(errors="replace"), tensors)
 
     def remove(self, work_id: str) -> None:
-        """Forget the checkpoint of a piece of work."""
+        """Delete the checkpoint of a piece of work, if there is one."""
         self._file(work_id).unlink(missing_ok=True)
         failpoint(f"{work_id}: checkpoint removed")
 
     def clear(self) -> None:
-        """Forget all of them, and what a death left half written."""
+        """Delete the folder with all checkpoints, partly written temporary files included."""
         if self._path.is_dir():
             for file in self._path.iterdir():
                 file.unlink(missing_ok=True)

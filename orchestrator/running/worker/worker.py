@@ -1,7 +1,6 @@
-"""What an actor does with one piece of work. Knows nothing of Ray.
+"""Execution of one piece of work, as a stream of events; independent of Ray.
 
-Whatever goes wrong inside comes out as a last event with a failure: only a lost process is left
-for Ray to notice.
+Every exception becomes a last event with a failure, so that Ray has only lost processes to detect.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from trainable.training.trial import Trial
 TRACEBACK_LINES = 15
 
 PROCESS_BROKEN = "process_broken"
-"""Key of an event's run: whether the process can do no further work, as after an error of CUDA."""
+"""Key in the run of an event: whether the process is unusable, as after a CUDA error."""
 
 _Begun = TypeVar("_Begun")
 
@@ -56,16 +55,19 @@ def perform(
     checkpoint_store: CheckpointStore | None = None,
     checkpoint_s: float = math.inf,
 ) -> Iterator[Event]:
-    """Do the work and yield events; the last one is `done`.
+    """Do the work and yield its events; the last one is `done`.
+
+    No `Exception` escapes: each becomes the failure of the last event.
 
     Args:
-        work: what to do.
-        images: gives the images of the sweep, fetched once a process.
-        backbone: gives the backbone of a name, built once a process.
-        cache: gives what keeps features, opened once a process; None to compute them each time.
-        probes: remembers the probes of a process; None to fit them each time.
-        checkpoint_store: takes checkpoints and heartbeats, and gives the newest checkpoint.
-        checkpoint_s: seconds between two checkpoints.
+        work: the work.
+        images: returns the images of the sweep.
+        backbone: returns the backbone of a name.
+        cache: returns the feature cache; None to compute features each time.
+        probes: memo of fitted probes of this process; None to fit them each time.
+        checkpoint_store: receives checkpoints and heartbeats, and returns the newest checkpoint;
+            None for work without checkpoints.
+        checkpoint_s: shortest time between two checkpoints, in seconds.
     """
     attempt = _Attempt(checkpoint_store or NoCheckpoints(), checkpoint_s, probes)
     perform_one = {Kind.TRIAL: _trial, Kind.FINAL: _final, Kind.BASELINE: _baseline}[work.kind]
@@ -86,12 +88,12 @@ def perform(
         run = {**attempt.read(), "traceback": "\n".join(tail), PROCESS_BROKEN: broken}
         yield Event(run=run, failure=f"{type(error).__name__}: {error}", done=True)
     finally:
-        attempt.trial = None  # what it still held could not be given back
+        attempt.trial = None  # memory that it references could not be released
         devices.release_memory(devices.default_device())
 
 
 class _Attempt:
-    """Host, device, times, memory and frozen computation of one attempt; what it starts from."""
+    """The state of one attempt: its checkpoint, and the run facts that its events carry."""
 
     def __init__(
         self, checkpoint_store: CheckpointStore, checkpoint_s: float, probes: ProbeMemo | None
@@ -108,7 +110,11 @@ class _Attempt:
         self._start = time.perf_counter()
 
     def begin(self, how: Callable[[Checkpoint | None], _Begun]) -> _Begun:
-        """Begin from the newest checkpoint or, where it does not serve, from scratch."""
+        """Start from the newest checkpoint, or from scratch if there is none or it is invalid.
+
+        Args:
+            how: starts from a checkpoint, or from scratch for None.
+        """
         saved = self.checkpoint_store.load()
         if saved is not None:
             try:
@@ -121,6 +127,7 @@ class _Attempt:
         return how(None)
 
     def read(self) -> dict[str, Any]:
+        """The run facts so far, as JSON values: host, device, times (UTC), memory, cache use."""
         device = devices.default_device()
         counts = self.trial.counts if self.trial else self.counts
         return {
@@ -155,7 +162,7 @@ def _trial(
     trial, reports = attempt.begin(begin)
     facts: dict[str, Any] | None = trial.facts().to_json()
     for report in reports:
-        last = report.report == spec.reports  # report 0 is the start
+        last = report.report == spec.reports  # report 0 precedes training
         yield Event(run=attempt.read(), report=asdict(report), facts=facts, done=last)
         facts = None
 
@@ -229,7 +236,7 @@ def _baseline(
 
 
 def result_json(result: TestResult) -> dict[str, Any]:
-    """A result on the test set in JSON values."""
+    """A test result as JSON values; arrays as text."""
     return {
         "scores": asdict(result.scores),
         "predicted": to_text(result.predicted.astype(np.int32)),

@@ -51,7 +51,7 @@ def launched(
     room: Room, preparing: Callable[[], Prepared], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
     """Launch with a cluster that is none and trials that are none; what happened, in order."""
-    monkeypatch.setattr(launch, "_room", room)
+    monkeypatch.setattr(launch, "_cluster_with_capacity", room)
 
     class NoExecution:
         def __init__(self, *_: Any, **__: Any) -> None:

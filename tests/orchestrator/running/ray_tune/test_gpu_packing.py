@@ -72,11 +72,11 @@ def _pack(*, stopping: bool = False) -> tuple[TrialResources, str]:
 
 def _pack_by_a_stand_in() -> tuple[TrialResources, str]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gpu_packing, "_Gauge", _StandIn)
+        patch.setattr(gpu_packing, "_MemoryProbe", _StandIn)
         return _pack()
 
 
-class _StandIn(gpu_packing._Gauge):
+class _StandIn(gpu_packing._MemoryProbe):
     def measure(self, shared: SharedObjects, task: dict[str, object]) -> GpuMemory:
         vars(gpu_packing)["held_memory"] = lambda: (20 * 2**30, 80 * 2**30)
         return super().measure(shared, task)

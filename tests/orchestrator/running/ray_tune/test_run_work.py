@@ -159,7 +159,7 @@ class Sweep:
         self,
         actor: type[SweepActor] = FakeActor,
         *,
-        control: SweepStopper | None = None,
+        stopper: SweepStopper | None = None,
         tick: Callable[[], None] = lambda: None,
         broker: type[Broker] = Broker,
         limits: LimitsSection | None = None,
@@ -172,8 +172,8 @@ class Sweep:
                 actor,
                 parameters={"folder": str(self.path)},
                 attempts=Attempts(opened, None, limits or self.space.limits),
-                piece=TrialResources(cpus=1, gpus=0),
-                control=control or SweepStopper(),
+                resources=TrialResources(cpus=1, gpus=0),
+                stopper=stopper or SweepStopper(),
                 tick=tick,
             )
 
@@ -342,7 +342,7 @@ def test_a_stop_ends_the_run_within_seconds_and_leaves_it_resumable(
     sweep: Callable[..., Sweep],
 ) -> None:
     one = sweep(2, trials=5)
-    control = SweepStopper()
+    stopper = SweepStopper()
     requested_at: list[float] = []
 
     def stop_once_two_are_slow() -> None:
@@ -350,11 +350,11 @@ def test_a_stop_ends_the_run_within_seconds_and_leaves_it_resumable(
         slow = [trial for trial in trials[2:] if trial.intermediate_values]
         if len(slow) == SLOTS and not requested_at:
             requested_at.append(time.monotonic())
-            control.request_stop()
+            stopper.request_stop()
             # Tune waits ten seconds for a busy actor; by then the trials are no longer heard.
             threading.Timer(1, (one.path / "release").touch).start()
 
-    one.run(SlowActor, control=control, tick=stop_once_two_are_slow)
+    one.run(SlowActor, stopper=stopper, tick=stop_once_two_are_slow)
     assert time.monotonic() - requested_at[0] < 10
     before = one.trials()
     assert [trial.state.name for trial in before[:2]] == ["COMPLETE"] * 2
@@ -370,8 +370,8 @@ def test_a_stop_ends_the_run_within_seconds_and_leaves_it_resumable(
 
 def test_a_stop_before_anything_began_does_no_work(sweep: Callable[..., Sweep]) -> None:
     one = sweep(2, trials=4)
-    control = SweepStopper()
-    control.request_stop()
-    one.run(control=control)
+    stopper = SweepStopper()
+    stopper.request_stop()
+    one.run(stopper=stopper)
     assert one.trials() == []
     assert not one.is_done()
