@@ -47,15 +47,10 @@ def append(file: IO[bytes], content: bytes, name: str) -> None:
         OSError: there is no room; a part may be in the file.
     """
     failpoint(f"{name}: to be appended")
-    # A single call is the least likely to be cut in two. Where steps are observed there is one
-    # more to pass, at which half of it is there.
-    half = len(content) // 2 if _observer is not None else 0
-    for number, part in enumerate((content[:half], content[half:])):
-        while part:
-            part = part[file.write(part) :]
-        if number == 0:
-            failpoint(f"{name}: half appended")
-    failpoint(f"{name}: appended")
+    left = content  # in a single call, which is the least likely to be cut in two
+    while left:
+        left = left[file.write(left) :]
+        failpoint(f"{name}: {'partly appended' if left else 'appended'}")
 
 
 @contextmanager

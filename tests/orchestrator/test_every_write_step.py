@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ from orchestrator.running.launch import begin
 from orchestrator.running.worker.checkpoints import CheckpointFolder, Saved
 from orchestrator.running.worker.worker import result_json
 from tests.orchestrator.running.broker.test_broker import events_of, random_curve
-from trainable.atomic_files import observing_failpoints
+from trainable.atomic_files import append, observing_failpoints
 from trainable.data.labelled_images import Split
 from trainable.training.results import TestResult
 
@@ -140,11 +140,30 @@ def killed_at(number: int, root: Path, prepared: Prepared) -> bool:
     return os.WIFSIGNALED(status)
 
 
+class HalfAtFirst:
+    """A file of which the kernel takes a half of each record, then the rest, as it may."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._whole = False
+
+    def write(self, part: bytes) -> int:
+        taken = self._file.write(part if self._whole else part[: len(part) // 2])
+        self._whole = not self._whole
+        return taken
+
+
+def append_in_halves(file: IO[bytes], content: bytes, name: str) -> None:
+    """Append in two calls, so that there is a step at which half of a record is there."""
+    append(HalfAtFirst(file), content, name)  # type: ignore[arg-type]
+
+
 def test_a_death_at_any_step_of_writing_is_survived(
     tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What is handed to the kernel outlives the process; syncing is for the machine, and slow.
     monkeypatch.setattr(os, "fsync", lambda handle: None)
+    monkeypatch.setattr("orchestrator.recording.journal.append", append_in_halves)
     names: list[str] = []
     with observing_failpoints(names.append):
         launch(tmp_path / "undisturbed", prepared)
@@ -154,6 +173,7 @@ def test_a_death_at_any_step_of_writing_is_survived(
     assert {"manifest.json", "space.yaml", "trials.parquet", "leaderboard.parquet"} <= written
     assert any("journal" in name for name in names)
     assert any("checkpoint" in name for name in names)
+    assert any("partly appended" in name for name in names)
 
     for number, name in enumerate(names):
         root = tmp_path / str(number)

@@ -213,20 +213,29 @@ def test_all_of_a_record_is_appended_though_the_kernel_takes_less(tmp_path: Path
     assert slow.taken == [b"012", b"345", b"678", b"9"]
 
 
-def test_half_of_a_record_is_there_at_the_step_that_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
+def test_the_steps_of_an_append_are_passed_before_and_after_each_call_of_the_kernel() -> None:
+    slow = Slow()
     seen: list[tuple[str, bytes]] = []
 
     def look(name: str) -> None:
-        seen.append((name, path.read_bytes()))
+        seen.append((name, b"".join(slow.taken)))
 
-    with path.open("ab", buffering=0) as file, observing_failpoints(look):
-        append(file, b"0123456789", "journal")
+    with observing_failpoints(look):
+        append(slow, b"01234", "journal")  # type: ignore[arg-type]
     assert seen == [
         ("journal: to be appended", b""),
-        ("journal: half appended", b"01234"),
-        ("journal: appended", b"0123456789"),
+        ("journal: partly appended", b"012"),
+        ("journal: appended", b"01234"),
     ]
+
+
+def test_a_record_is_appended_in_one_call_observed_or_not(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    names: list[str] = []
+    with path.open("ab", buffering=0) as file, observing_failpoints(names.append):
+        append(file, b"0123456789", "journal")
+    assert path.read_bytes() == b"0123456789"
+    assert names == ["journal: to be appended", "journal: appended"]
 
 
 def test_an_observer_may_end_the_write_at_any_step(tmp_path: Path) -> None:
