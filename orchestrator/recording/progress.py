@@ -15,6 +15,7 @@ from orchestrator.recording import user_attributes
 from orchestrator.recording.optuna_internals import stored_attributes
 from orchestrator.recording.time_left import Training
 from orchestrator.space import SearchSpace
+from trainable.spec.settings import automatic_batch_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ def training(plan: Plan, progress: Sequence[StudyProgress], *, busy: int) -> Tra
     """
     done = due = left = largest_final = 0.0
     for study, state in zip(plan.studies, progress, strict=True):
-        batch = min(64, max(16, study.labels_used))
+        batch = automatic_batch_size(study.labels_used)
         final = batch * state.steps
         finals_left = state.finals_total - state.finals_done
         done += batch * study.folds * state.updates_done + final * state.finals_done

@@ -165,6 +165,18 @@ images stands for all of them. Larger ones take memory for the draw alone."""
 
 MOST_PIXELS_A_SIDE = 2**13
 """An image of this size takes 0.8 GB as float32, before any layer has seen it."""
+LEAST_AUTO_BATCH, MOST_AUTO_BATCH = 16, 64
+"""Limits of `batch_size: auto`, in images."""
+
+
+def automatic_batch_size(num_train: int) -> int:
+    """Images per update for `batch_size: auto`.
+
+    Args:
+        num_train: training images.
+    """
+    return min(MOST_AUTO_BATCH, max(LEAST_AUTO_BATCH, num_train))
+
 
 SETTINGS: Mapping[str, Setting] = {
     "steps": Setting(
@@ -182,7 +194,8 @@ SETTINGS: Mapping[str, Setting] = {
         high=MOST_IMAGES_A_BATCH,
         integer=True,
         words=("auto",),
-        help="images per update, drawn with replacement; auto: min(64, max(16, training images))",
+        help="images per update, drawn with replacement; auto: "
+        f"min({MOST_AUTO_BATCH}, max({LEAST_AUTO_BATCH}, training images))",
     ),
     "optimizer": Setting(default="adamw", words=("adamw", "sgd"), help="sgd has momentum 0.9"),
     "weight_decay": Setting(

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import fx, nn
 
-from trainable.spec.settings import block_range
+from trainable.spec.settings import automatic_batch_size, block_range
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.optimizers import SGD, AdamW, Group, Optimizer
 
@@ -33,7 +33,7 @@ _NORMS = (
 
 def resolve_batch_size(batch_size: int | str, num_train: int) -> int:
     """Images per update for the setting `batch_size`, `auto` included."""
-    return min(64, max(16, num_train)) if batch_size == "auto" else int(batch_size)
+    return automatic_batch_size(num_train) if batch_size == "auto" else int(batch_size)
 
 
 def resolve_batchnorm(batchnorm: str, num_train: int) -> str:
