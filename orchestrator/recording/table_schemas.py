@@ -11,6 +11,22 @@ from orchestrator.recording.column_descriptions import COLUMN_DESCRIPTIONS, TABL
 SCHEMA_VERSION = 1
 """Version of the columns below. Columns are only ever added, so older files stay readable."""
 
+VERSION_KEY = b"schema_version"
+"""Key of a file's metadata. Files of 0.1.0 have none, which counts as version 0."""
+
+SINCE: Mapping[str, Mapping[str, int]] = {
+    "trials": {"image_size": 1, "gain_over_start": 1},
+    "finals": {"metric": 1, "test_score": 1},
+    "leaderboard": {
+        "image_size": 1,
+        "metric": 1,
+        "test_score": 1,
+        "gain_over_start": 1,
+        "head_init": 1,
+    },
+}
+"""First version that has a column, by table and column; columns left out are there from 0 on."""
+
 KEYS: Mapping[str, tuple[str, ...]] = {
     "trials": ("sweep_id", "trial_id"),
     "curves": ("sweep_id", "trial_id", "report"),
@@ -154,7 +170,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             )
             for column, kind in kinds.items()
         ],
-        metadata={"description": TABLE_DESCRIPTIONS[name]},
+        metadata={"description": TABLE_DESCRIPTIONS[name], VERSION_KEY: str(SCHEMA_VERSION)},
     )
     for name, kinds in _COLUMNS.items()
 }

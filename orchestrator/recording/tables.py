@@ -1,12 +1,11 @@
 """Write and read the tables of a sweep as whole Parquet files.
 
-A table on disk is always complete: a reader sees the old file or the new one, never a part. Damage
-on disk is found by checksums: of the pages, for every reader, and of the whole file, for this one.
+A table on disk is always complete: a reader sees the old file or the new one, never a part. Later
+damage is found by Parquet's page checksums, and by the columns that the file's version demands.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.errors import StorageError
-from orchestrator.recording.sealing import is_broken, sealed
-from orchestrator.recording.table_schemas import SCHEMAS
+from orchestrator.recording.table_schemas import SCHEMAS, SINCE, VERSION_KEY
 from trainable.atomic_files import atomic_write
 
 
@@ -50,9 +48,7 @@ def write_table(directory: Path, name: str, rows: Sequence[Mapping[str, Any]] | 
 
     try:
         with atomic_write(path, check=check) as sink:
-            content = io.BytesIO()
-            pq.write_table(table, content, compression="zstd", write_page_checksum=True)
-            sink.write(sealed(content.getvalue()))
+            pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     except (OSError, pa.ArrowException) as error:
         raise StorageError(
             f"{path}: not written ({error}); the table as it was before is untouched. "
@@ -64,8 +60,8 @@ def write_table(directory: Path, name: str, rows: Sequence[Mapping[str, Any]] | 
 def read_table(directory: Path, name: str, *, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one table of a sweep with the columns of `SCHEMAS[name]`; no file gives no rows.
 
-    Files of other schema versions are read too: columns that the file lacks are null, columns
-    unknown here are left out.
+    Files of other schema versions are read too: columns that came after the file's version are
+    null, columns unknown here are left out.
 
     Args:
         directory: directory of the sweep.
@@ -73,7 +69,8 @@ def read_table(directory: Path, name: str, *, columns: Sequence[str] | None = No
         columns: columns of the schema to read; None for all of them.
 
     Raises:
-        StorageError: the file cannot be opened, is torn or empty, or holds something else.
+        StorageError: the file cannot be opened, is torn, damaged or empty, lacks a column of its
+            schema version, or holds something else.
     """
     schema = SCHEMAS[name]
     if columns is not None:
@@ -86,18 +83,19 @@ def read_table(directory: Path, name: str, *, columns: Sequence[str] | None = No
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error}); check the permissions") from error
     try:
-        if is_broken(content):
-            raise pa.ArrowInvalid("its checksum is not that of its content")
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         found = set(file.schema_arrow.names)
         table = file.read(columns=[column for column in schema.names if column in found])
-    except (OSError, pa.ArrowException) as error:
+        if table.num_rows != file.metadata.num_rows:
+            raise pa.ArrowInvalid("its numbers of rows do not agree")
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         state = "empty (0 bytes)" if not content else f"torn or damaged ({error})"
         raise StorageError(f"{path}: the file is {state}") from error
     try:
+        _check_columns(file.schema_arrow, name)
         return _fill(table, name, schema)
     except ValueError as error:
-        raise StorageError(f"{path}: this is not a table of {name}: {error}") from error
+        raise StorageError(f"{path}: this is not a whole table of {name}: {error}") from error
 
 
 def conform(name: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Table:
@@ -124,6 +122,25 @@ def conform(name: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Table
     columns = zip(*[tuple(map(row.get, schema.names)) for row in rows], strict=True)
     arrays = [_column(name, field, values) for field, values in zip(schema, columns, strict=True)]
     return _fill(pa.table(arrays, schema.names), name, schema)
+
+
+def _check_columns(found: pa.Schema, name: str) -> None:
+    """Check that a file has the columns of its version.
+
+    Raises:
+        ValueError: a column is missing, or the version is no number.
+    """
+    version = int((found.metadata or {}).get(VERSION_KEY, 0))
+    since = SINCE.get(name, {})
+    missing = [
+        column
+        for column in SCHEMAS[name].names
+        if since.get(column, 0) <= version and column not in found.names
+    ]
+    if missing:
+        raise ValueError(
+            f"schema version {version} has columns that are missing here: {', '.join(missing)}"
+        )
 
 
 def _column(name: str, field: pa.Field, values: Sequence[Any]) -> pa.Array:

@@ -22,7 +22,7 @@ from orchestrator.api.sweeps import SweepResult, resume_sweep
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.space import load_space
 from tests.integration.conftest import LOWDATA, REPOSITORY, TIMEOUT_S
-from trainable.export import exporting
+from trainable.export import written_model
 
 PAGE = (REPOSITORY / "docs" / "python-api.md").read_text(encoding="utf-8")
 RUN_NAME = "lowdata-20260131-142530"
@@ -72,7 +72,7 @@ def run(session: dict[str, Any]) -> Path:
 @pytest.fixture
 def _quick_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports leave out the portable files, which take long."""
-    monkeypatch.setattr(exporting, "write_portable", lambda *_args, **_options: [])
+    monkeypatch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
 
 
 def test_the_stop_button_ends_a_sweep_that_can_go_on(session: dict[str, Any]) -> None:

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.cli.main import run
 from orchestrator.recording.table_schemas import SCHEMAS
+from tests.builders.old_tables import make_old
 from tests.builders.written_sweeps import digits_sweep, write_sweep
 from tests.orchestrator.recording.test_leaderboard import trial
 
@@ -144,12 +144,9 @@ def test_a_directory_without_tables_is_no_error(
 def test_a_table_of_an_older_version_is_shown_as_far_as_it_goes(
     one: Path, capsys: pytest.CaptureFixture[str], form: tuple[str, ...]
 ) -> None:
-    path = one / "leaderboard.parquet"
-    whole = pq.read_table(path)
-    pq.write_table(whole.select(["study", "trial_id", "rank"]), path)
+    make_old(one, *SCHEMAS)
     assert run(["leaderboard", str(one), *form]) == 0
     assert "b10-0001" in capsys.readouterr().out
-    pq.write_table(whole.select(["study", "trial_id", "rank", "test_accuracy"]), path)
     assert run(["leaderboard", str(one), "--target", "0.9", *form]) == (2 if "--csv" in form else 0)
 
 

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import orchestrator
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.reading.loading import load_run, load_runs
 from orchestrator.recording.table_schemas import SCHEMAS
+from orchestrator.recording.tables import write_table
+from tests.builders.old_tables import make_old
 from tests.builders.written_sweeps import digits_sweep, loaded
-
-NEW_IN_0_2 = ("image_size", "metric", "test_score")
 
 
 def test_a_run_has_its_tables_as_they_were_written(tmp_path: Path) -> None:
@@ -56,11 +55,9 @@ def test_what_is_missing_has_no_rows(tmp_path: Path) -> None:
 
 def test_columns_that_an_older_version_did_not_write_are_null(tmp_path: Path) -> None:
     run = loaded(tmp_path / "one")
-    path = run.path / "trials.parquet"
-    old = pq.read_table(path, columns=["sweep_id", "trial_id", "study", "state"])
-    pq.write_table(old, path)
+    make_old(run.path, "trials")
     assert run.trials.num_rows == 8
-    assert run.trials["lr"].null_count == 8
+    assert run.trials["image_size"].null_count == 8
     assert run.trials["study"].null_count == 0
 
 
@@ -70,17 +67,9 @@ def test_a_leaderboard_that_ranked_no_probes_is_built_again_from_the_other_table
     run = loaded(tmp_path / "one")
     expected = run.leaderboard.to_pylist()
     assert [row["rank"] for row in expected if row["method"] == "probe"] == [2]
-    old = [
-        {column: value for column, value in row.items() if column not in NEW_IN_0_2}
-        | ({"rank": None} if row["method"] == "probe" else {})
-        for row in expected
-    ]
-    path = run.path / "leaderboard.parquet"
-    pq.write_table(pa.Table.from_pylist(old), path)
-    for name in ("trials", "finals"):
-        table = pq.read_table(run.path / f"{name}.parquet")
-        dropped = [column for column in table.column_names if column in NEW_IN_0_2]
-        pq.write_table(table.drop_columns(dropped), run.path / f"{name}.parquet")
+    old = [row | ({"rank": None} if row["method"] == "probe" else {}) for row in expected]
+    write_table(run.path, "leaderboard", old)
+    make_old(run.path, "trials", "finals", "leaderboard")
     again = load_run(run.path)
     assert again.leaderboard.to_pylist() == expected
     assert again.read("leaderboard", columns=["rank"]).num_rows == len(expected)

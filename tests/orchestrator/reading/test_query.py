@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.errors import UsageError
 from orchestrator.reading.loading import LoadedRun
 from orchestrator.reading.query import query
 from orchestrator.recording.table_schemas import SCHEMAS
+from tests.builders.old_tables import make_old
 from tests.builders.written_sweeps import digits_sweep, loaded
 
 
@@ -182,10 +182,9 @@ def test_times_are_utc_wherever_the_machine_is(
 
 
 def test_older_and_missing_tables_are_read_with_nulls(one: LoadedRun) -> None:
-    path = one.path / "trials.parquet"
-    pq.write_table(pq.read_table(path, columns=["sweep_id", "trial_id", "state"]), path)
+    make_old(one.path, "trials")
     (one.path / "curves.parquet").unlink()
-    assert ask("SELECT count(*) AS n, count(lr) AS known FROM trials", one) == [
+    assert ask("SELECT count(*) AS n, count(image_size) AS known FROM trials", one) == [
         {"n": 8, "known": 0}
     ]
     assert ask("FROM curves", one) == []

@@ -15,6 +15,7 @@ from orchestrator.errors import StorageError
 from orchestrator.recording.column_descriptions import COLUMN_DESCRIPTIONS
 from orchestrator.recording.table_schemas import KEYS, SCHEMA_VERSION, SCHEMAS
 from orchestrator.recording.tables import read_table, write_table
+from tests.builders.old_tables import ADDED_SINCE_0_1_0, make_old
 
 NOON = dt.datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=dt.UTC)
 
@@ -182,17 +183,54 @@ def test_missing_file_is_an_empty_table(tmp_path: Path) -> None:
     )
 
 
-def test_columns_of_other_schema_versions_are_filled_or_dropped(tmp_path: Path) -> None:
+def test_columns_that_a_later_version_added_are_dropped(tmp_path: Path) -> None:
     rows = [_filled("trials", 1) | {"schema_version": SCHEMA_VERSION + 1}]
-    table = pa.Table.from_pylist(rows).drop_columns(["host"])
+    table = pa.Table.from_pylist(rows, SCHEMAS["trials"])
     table = table.append_column("invented_later", pa.array([1]))
-    pq.write_table(table, tmp_path / "trials.parquet")
-    assert read_table(tmp_path, "trials").to_pylist() == [rows[0] | {"host": None}]
+    metadata = {"schema_version": str(SCHEMA_VERSION + 1)}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "trials.parquet")
+    assert read_table(tmp_path, "trials").to_pylist() == rows
+
+
+@pytest.mark.parametrize("name", ["trials", "finals", "leaderboard"])
+def test_columns_added_since_0_1_0_are_null_in_a_file_that_names_no_version(
+    tmp_path: Path, name: str
+) -> None:
+    row = _filled(name, 1)
+    write_table(tmp_path, name, [row])
+    make_old(tmp_path, name)
+    assert read_table(tmp_path, name).to_pylist() == [row | dict.fromkeys(ADDED_SINCE_0_1_0[name])]
+
+
+@pytest.mark.parametrize("versioned", [False, True])
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_file_that_lacks_a_column_of_its_version_is_refused(
+    tmp_path: Path, name: str, versioned: bool
+) -> None:
+    column = SCHEMAS[name].names[-1] if versioned else CONTRACT[name].split(", ")[-1]
+    path = write_table(tmp_path, name, [_filled(name, 1)])
+    table = pq.read_table(path).drop_columns([column])
+    pq.write_table(table if versioned else table.replace_schema_metadata(), path)
+    version = SCHEMA_VERSION if versioned else 0
+    with pytest.raises(
+        StorageError, match=f"{name}.parquet: .*schema version {version} .*missing here: {column}"
+    ):
+        read_table(tmp_path, name)
+    with pytest.raises(StorageError, match=f"missing here: {column}"):  # whatever is asked for
+        read_table(tmp_path, name, columns=SCHEMAS[name].names[:2])
+
+
+def test_a_version_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    path = write_table(tmp_path, "finals", [_filled("finals", 1)])
+    table = pq.read_table(path).replace_schema_metadata({"schema_version": "one"})
+    pq.write_table(table, path)
+    with pytest.raises(StorageError, match=r"finals\.parquet: this is not a whole table of finals"):
+        read_table(tmp_path, "finals")
 
 
 def test_file_of_another_kind_is_named_as_such(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1]}), tmp_path / "trials.parquet")
-    with pytest.raises(StorageError, match=r"trials\.parquet: this is not a table of trials"):
+    with pytest.raises(StorageError, match=r"trials\.parquet: this is not a whole table of trials"):
         read_table(tmp_path, "trials")
 
 
@@ -211,12 +249,32 @@ def test_file_cut_at_any_length_is_never_read_as_fewer_rows(tmp_path: Path) -> N
             read_table(tmp_path, "finals")
 
 
-def test_any_changed_bit_is_told(tmp_path: Path) -> None:
-    path = write_table(tmp_path, "finals", [_filled("finals", index) for index in range(5)])
+def test_any_changed_bit_is_told_or_changes_no_row(tmp_path: Path) -> None:
+    rows = [_filled("finals", index) for index in range(5)]
+    path = write_table(tmp_path, "finals", rows)
     content = path.read_bytes()
+    told = 0
     for position in range(len(content)):
         changed = bytearray(content)
         changed[position] ^= 1 << position % 8
+        path.write_bytes(changed)
+        try:
+            found = read_table(tmp_path, "finals").to_pylist()
+        except StorageError:
+            told += 1
+        else:
+            assert found == rows, position
+    assert told > len(content) / 2
+
+
+def test_a_changed_byte_within_a_page_is_told(tmp_path: Path) -> None:
+    path = write_table(tmp_path, "finals", [_filled("finals", index) for index in range(5)])
+    content = path.read_bytes()
+    group = pq.read_metadata(path).row_group(0)
+    for column in range(group.num_columns):
+        chunk = group.column(column)
+        changed = bytearray(content)
+        changed[chunk.data_page_offset + chunk.total_compressed_size // 2] ^= 1
         path.write_bytes(changed)
         with pytest.raises(StorageError, match=r"finals\.parquet: the file is torn or damaged"):
             read_table(tmp_path, "finals")

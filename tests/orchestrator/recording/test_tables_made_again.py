@@ -42,7 +42,11 @@ DAMAGE: dict[str, Damage] = {
     "a bit of a name changed": _rename_a_column,
     "of another kind": lambda path: path.write_bytes(b"<html>" * 100),
 }
-KIND = {"missing": "missing", "empty": "empty"}
+TOLD = {
+    "missing": "the file is missing",
+    "empty": "the file is empty",
+    "a bit of a name changed": "this is not a whole table",
+}
 
 
 @pytest.fixture
@@ -68,8 +72,8 @@ def test_a_table_is_made_again_and_named_in_one_line(
     found = load_run(sweep)
     assert found.table(name).to_pylist() == swept.rows[name]
     (told,) = _warnings(caplog)
-    kind = KIND.get(damage, "torn or damaged")
-    assert told.startswith(f"{sweep / name}.parquet: the file is {kind}")
+    problem = TOLD.get(damage, "the file is torn or damaged")
+    assert told.startswith(f"{sweep / name}.parquet: {problem}")
     assert told.endswith("; made again from the journal")
     assert "\n" not in told
 

@@ -15,7 +15,9 @@ from orchestrator.errors import StorageError
 from orchestrator.reading.report import write_report
 from orchestrator.reading.report.contents import MOST_CURVES
 from orchestrator.recording.sweep_directory import Run
+from orchestrator.recording.table_schemas import SCHEMAS
 from orchestrator.text import score as scored
+from tests.builders.old_tables import make_old
 from tests.builders.synthetic_sweeps import write_sweep
 from tests.orchestrator.reading.report.test_report_numbers import Reader
 
@@ -117,14 +119,7 @@ def test_a_sweep_without_results_has_a_report(tmp_path: Path) -> None:
 
 def test_tables_of_an_older_version_are_read(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "run")
-    for name, columns in {
-        "trials": ["duration_s", "num_val", "spec", "seed", "selection", "cache_hits", "failure"],
-        "leaderboard": ["duration_s", "num_val", "params"],
-        "finals": ["duration_s"],
-        "predictions": ["path"],
-    }.items():
-        path = sweep / f"{name}.parquet"
-        pq.write_table(pq.read_table(path).drop_columns(columns), path)
+    make_old(sweep, *SCHEMAS)
     for table in ("curves", "predictions"):
         assert "At 10 labels per class use" in report_of(sweep)
         (sweep / f"{table}.parquet").unlink()

@@ -1,0 +1,22 @@
+"""Tables as version 0.1.0 left them, made from tables of today."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+ADDED_SINCE_0_1_0 = {
+    "trials": ("image_size", "gain_over_start"),
+    "finals": ("metric", "test_score"),
+    "leaderboard": ("image_size", "metric", "test_score", "gain_over_start", "head_init"),
+}
+"""Columns that tables of 0.1.0 lack."""
+
+
+def make_old(directory: Path, *names: str) -> None:
+    """Take from tables of a sweep what 0.1.0 did not write: columns, and the schema version."""
+    for name in names:
+        path = directory / f"{name}.parquet"
+        table = pq.read_table(path).drop_columns([*ADDED_SINCE_0_1_0.get(name, ())])
+        pq.write_table(table.replace_schema_metadata(), path)
