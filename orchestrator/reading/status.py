@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
+from orchestrator.planning.work import Kind
 from orchestrator.recording import user_attributes
 from orchestrator.recording.journal_format import reading_contents
 from orchestrator.recording.optuna_internals import stored_attributes
@@ -75,25 +76,22 @@ def _look(
                 )
             if trial.state.is_finished():
                 settled.add(trial_id)
-        for work_id, recorded in _others(name, attributes):
+        for outcome in user_attributes.outcomes(attributes):
+            work_id = _work_id(name, attributes[user_attributes.ABOUT], outcome)
             settled.add(work_id)
-            if recorded["result"] is None:
-                failures[work_id] = user_attributes.why_failed(recorded["run"])
-        for key, loss in attributes.items():
-            work_id = key.removeprefix(user_attributes.LOSS_PREFIX)
-            if key.startswith(user_attributes.LOSS_PREFIX) and work_id not in settled:
-                losses[work_id] = loss
+            if outcome.value["result"] is None:
+                failures[work_id] = user_attributes.why_failed(outcome.value["run"])
+        losses |= {
+            work_id: loss
+            for work_id, loss in user_attributes.losses(attributes).items()
+            if work_id not in settled
+        }
     return progress, failures, losses
 
 
-def _others(study: str, attributes: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """What is recorded of each final and each baseline of a study, by the id of its work."""
-    for key, recorded in attributes.items():
-        if key.startswith(user_attributes.FINAL_PREFIX):
-            yield key.removeprefix(user_attributes.FINAL_PREFIX), recorded
-        elif key.startswith(user_attributes.BASELINE_PREFIX):
-            about = attributes[user_attributes.ABOUT]
-            yield (
-                user_attributes.recorded_baseline(study, about, recorded["task"]).trial_id,
-                recorded,
-            )
+def _work_id(study: str, about: Mapping[str, Any], outcome: user_attributes.Outcome) -> str:
+    """The id of the work that a final or a baseline was."""
+    if outcome.kind is Kind.FINAL:
+        trial_id, repeat = outcome.final_id
+        return f"{trial_id}/{repeat}"
+    return user_attributes.recorded_baseline(study, about, outcome.value["task"]).trial_id

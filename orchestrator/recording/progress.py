@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from orchestrator.methods import Method
 from orchestrator.planning.inputs import backbones
 from orchestrator.planning.plan import Plan, largest_value, trials_per_study
+from orchestrator.planning.work import Kind
 from orchestrator.recording import user_attributes
 from orchestrator.recording.optuna_internals import stored_attributes
 from orchestrator.recording.time_left import Training
@@ -118,9 +119,8 @@ def _measure_one(space: SearchSpace, name: str, study: optuna.Study) -> StudyPro
         if trial.state is TrialState.COMPLETE and trial.value is not None:
             values.append(trial.value)
     attributes = stored_attributes(study)
-    prefixes = (user_attributes.FINAL_PREFIX, user_attributes.BASELINE_PREFIX)
-    others = [value for key, value in attributes.items() if key.startswith(prefixes)]
-    finals_done = sum(key.startswith(user_attributes.FINAL_PREFIX) for key in attributes)
+    others = list(user_attributes.outcomes(attributes))
+    finals_done = sum(outcome.kind is Kind.FINAL for outcome in others)
     trials, finished = trials_per_study(space), user_attributes.FINISHED in attributes
     may_complete = trials - counts[TrialState.PRUNED] - counts[TrialState.FAIL]
     finals = min(space.finalists.count, may_complete) * space.finalists.repeats
@@ -141,7 +141,7 @@ def _measure_one(space: SearchSpace, name: str, study: optuna.Study) -> StudyPro
         best=best(values) if values else None,
         others_done=len(others),
         others_total=len(others) if finished else expected,
-        others_failed=sum(value["result"] is None for value in others),
+        others_failed=sum(outcome.value["result"] is None for outcome in others),
         finals_done=finals_done,
         finals_total=finals_done if finished else finals,
         steps=most_steps,

@@ -8,6 +8,7 @@ from pathlib import Path
 import optuna
 import pyarrow as pa
 
+from orchestrator.planning.work import Kind
 from orchestrator.recording import user_attributes
 from orchestrator.recording.journal import read_storage
 from orchestrator.recording.leaderboard import build_leaderboard
@@ -80,11 +81,11 @@ class Projection:
             if trial.state.is_finished() and key not in self._trials:
                 self._trials[key] = rows.trial(trial)
                 self._curves[key] = list(rows.curve(trial))
-        for key, value in attributes.items():
-            if key.startswith(user_attributes.FINAL_PREFIX):
-                trial_id, _, repeat = key.removeprefix(user_attributes.FINAL_PREFIX).rpartition("/")
-                self._project_test(rows, trial_id, int(repeat), value, value["result"])
-            elif key.startswith(user_attributes.BASELINE_PREFIX):
+        for outcome in user_attributes.outcomes(attributes):
+            value = dict(outcome.value)
+            if outcome.kind is Kind.FINAL:
+                self._project_test(rows, *outcome.final_id, value, value["result"])
+            else:
                 self._project_baseline(rows, value)
 
     def _project_baseline(self, rows: StudyRows, value: Row) -> None:

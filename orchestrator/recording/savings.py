@@ -61,8 +61,7 @@ def _runs(study: optuna.Study) -> list[Mapping[str, Any]]:
         trial.user_attrs.get(user_attributes.RUN) for trial in study.get_trials(deepcopy=False)
     ]
     others = [
-        value.get(user_attributes.RUN)
-        for key, value in stored_attributes(study).items()
-        if key.startswith((user_attributes.FINAL_PREFIX, user_attributes.BASELINE_PREFIX))
+        outcome.value.get(user_attributes.RUN)
+        for outcome in user_attributes.outcomes(stored_attributes(study))
     ]
     return [run for run in [*trials, *others] if run is not None]

@@ -8,8 +8,8 @@ was lost, and `finished` once no work is left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -26,7 +26,51 @@ from trainable.spec.settings import ADDED_SETTINGS
 ABOUT, FINISHED, PLAN, FACTS, RUN = "about", "finished", "plan", "facts", "run"
 BACKBONE_NAMES = "backbone_names"
 """Of `about`: short names by backbone; not in journals of 0.1.0, which show backbones in full."""
-FINAL_PREFIX, BASELINE_PREFIX, LOSS_PREFIX = "final/", "baseline/", "loss/"
+_FINAL, _BASELINE, _LOSS = "final/", "baseline/", "loss/"
+
+
+class Outcome(NamedTuple):
+    """A finished final or baseline, as a study's attributes record it.
+
+    Attributes:
+        kind: `FINAL` or `BASELINE`.
+        key: of the attribute.
+        value: its `task`, its attempts (`run`), and its `result`, None where it failed.
+    """
+
+    kind: Kind
+    key: str
+    value: Mapping[str, Any]
+
+    @property
+    def final_id(self) -> tuple[str, int]:
+        """Of a final: the id of its trial, and the number of its repeat."""
+        trial, _, repeat = self.key.removeprefix(_FINAL).rpartition("/")
+        return trial, int(repeat)
+
+
+def outcomes(attributes: Mapping[str, Any]) -> Iterator[Outcome]:
+    """The finished finals and baselines of a study, in the order in which they ended.
+
+    Args:
+        attributes: of the study.
+    """
+    for key, value in attributes.items():
+        if key.startswith(_FINAL):
+            yield Outcome(Kind.FINAL, key, value)
+        elif key.startswith(_BASELINE):
+            yield Outcome(Kind.BASELINE, key, value)
+
+
+def losses(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """The reason why the newest process of each lost piece of work ended, by the work's id.
+
+    Args:
+        attributes: of the study.
+    """
+    return {
+        key.removeprefix(_LOSS): value for key, value in attributes.items() if key.startswith(_LOSS)
+    }
 
 
 def num_test(studies: Iterable[optuna.Study]) -> int:
@@ -63,17 +107,17 @@ def resolved_spec(trial: FrozenTrial) -> dict[str, Any]:
 
 def final_key(trial: str, repeat: int) -> str:
     """The study's attribute that holds one final."""
-    return f"{FINAL_PREFIX}{trial}/{repeat}"
+    return f"{_FINAL}{trial}/{repeat}"
 
 
 def baseline_key(method: str, backbone: str | None, variant: str | None = None) -> str:
     """The study's attribute that holds one baseline."""
-    return BASELINE_PREFIX + "/".join(filter(None, (method, backbone, variant)))
+    return _BASELINE + "/".join(filter(None, (method, backbone, variant)))
 
 
 def loss_key(work_id: str) -> str:
     """The study's attribute that says how the newest process was lost that did this work."""
-    return f"{LOSS_PREFIX}{work_id}"
+    return f"{_LOSS}{work_id}"
 
 
 def why_failed(run: Mapping[str, Any]) -> str:

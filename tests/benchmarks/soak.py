@@ -24,6 +24,7 @@ from orchestrator.reading.status import inspect
 from orchestrator.recording.projection import load_studies
 from orchestrator.recording.state import SweepState
 from orchestrator.recording.sweep_directory import Run
+from orchestrator.recording.user_attributes import outcomes
 from tests.integration.faults import sweeps
 
 OVERRIDES = (
@@ -93,9 +94,8 @@ def finished(path: Path) -> dict[str, Rows]:
         for trial in study.get_trials(deepcopy=False):
             if trial.state.is_finished():
                 found[f"{name}-{trial.number:04d}"] = trial.user_attrs["run"]
-        for key, value in study.user_attrs.items():
-            if key.startswith(("final/", "baseline/")):
-                found[f"{name} {key}"] = value["run"]
+        for outcome in outcomes(study.user_attrs):
+            found[f"{name} {outcome.key}"] = outcome.value["run"]
     return found
 
 

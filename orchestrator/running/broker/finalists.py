@@ -8,6 +8,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from orchestrator.methods import Method
+from orchestrator.planning.work import Kind
 from orchestrator.recording import user_attributes
 from orchestrator.recording.ranking import Standing
 from trainable.spec.trial_spec import Metric
@@ -34,11 +35,8 @@ def probe_standings(attributes: Mapping[str, Any], metric: Metric) -> list[Stand
         metric: objective of the sweep.
     """
     found = []
-    for key, value in attributes.items():
-        if (
-            not key.startswith(user_attributes.BASELINE_PREFIX)
-            or value["task"]["method"] != Method.PROBE
-        ):
+    for kind, key, value in user_attributes.outcomes(attributes):
+        if kind is not Kind.BASELINE or value["task"]["method"] != Method.PROBE:
             continue
         result = value["result"]
         if result is not None:

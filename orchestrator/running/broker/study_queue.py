@@ -120,9 +120,8 @@ class StudyQueue:
 
     def recorded_runs(self) -> Iterator[Mapping[str, Any]]:
         """Yield the run facts of each piece of work in the journal; {} for an unsettled trial."""
-        for key, value in self.study.user_attrs.items():
-            if key.startswith((user_attributes.FINAL_PREFIX, user_attributes.BASELINE_PREFIX)):
-                yield value["run"]
+        for outcome in user_attributes.outcomes(self.study.user_attrs):
+            yield outcome.value["run"]
         for trial in self.study.get_trials(deepcopy=False):
             yield trial.user_attrs.get(user_attributes.RUN, {})
 

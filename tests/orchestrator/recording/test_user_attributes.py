@@ -68,6 +68,22 @@ def test_finals_and_baselines_have_the_keys_of_the_contract() -> None:
         assert user_attributes.result_key(_work(Kind.BASELINE, task=task)) == key
 
 
+def test_finals_baselines_and_losses_are_found_by_their_keys_in_the_order_of_the_journal() -> None:
+    final, probe = _work(Kind.FINAL, repeat=2), {"method": "probe", "backbone": "vit@none"}
+    attributes = {
+        "about": {},
+        user_attributes.result_key(_work(Kind.BASELINE, task=probe)): {"result": None},
+        user_attributes.loss_key("t6-0003/2"): "hung",
+        user_attributes.result_key(final): {"result": {}},
+        "finished": True,
+    }
+    baseline, found = user_attributes.outcomes(attributes)
+    assert (baseline.kind, baseline.key) == (Kind.BASELINE, "baseline/probe/vit@none")
+    assert (found.kind, found.final_id) == (Kind.FINAL, ("t6-0003", 2))
+    assert [outcome.value for outcome in (baseline, found)] == [{"result": None}, {"result": {}}]
+    assert user_attributes.losses(attributes) == {final.work_id: "hung"}
+
+
 def test_a_baseline_is_told_all_it_needs() -> None:
     baseline = Baseline(study="t6", method="probe", backbone="tiny_strokes", precision="auto")
     assert user_attributes.baseline_task(baseline, PLAN, SPACE) == {
