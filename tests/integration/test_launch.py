@@ -262,16 +262,52 @@ def test_a_random_sampler_gives_the_same_scores_two_at_a_time(
     pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
+NARROW = """
+import torch
+from torch import nn
+
+
+def narrow(features):
+    if torch.is_grad_enabled() and len(features) > 8:
+        raise RuntimeError(f"cannot allocate {len(features)} rows")
+    return features
+
+
+torch.fx.wrap("narrow")
+
+
+class Narrow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        self.head = nn.Linear(4, 10)
+        self.preprocessing = {"image_size": 8, "mean": (0, 0, 0), "std": (1, 1, 1)}
+
+    def forward(self, images):
+        return self.head(narrow(self.body(images).flatten(1)))
+
+
+def build():
+    torch.manual_seed(0)
+    return Narrow()
+"""
+"""A backbone that can be rehearsed and fails in training with batches above 8 images."""
+
+
 def test_a_diverged_trial_is_pruned_a_failing_one_failed_and_the_rest_goes_on(
     launch_in: Callable[..., Launched], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "narrow.py").write_text(NARROW)
     space = tmp_path / "faulty.yaml"
     space.write_text(
         "dataset: {source: digits}\n"
-        "search: {backbone: tiny_strokes, batch_size: [8, 1000000000000], lr: [1e-3, 1e30]}\n"
+        "search:\n"
+        "  backbone: {name: narrow, module: 'narrow:build'}\n"
+        "  batch_size: [8, 32]\n"
+        "  lr: [1e-3, 1e30]\n"
         "sampler: {name: grid}\n"
     )
-    done = launch_in("search.label_budget=5", "trials=4", space=space)
+    done = launch_in("search.label_budget=5", "trials=4", space=space, folder=tmp_path)
     assert done.code == 3
     trials = table(done.path, "trials")
     rows = trials[trials.method == "finetune"]

@@ -193,7 +193,7 @@ def test_a_listed_source_without_the_keys_of_all_of_them_is_refused(add: Add) ->
 
 def test_checking_a_file_imports_nothing_that_reads_images_or_proposes_trials() -> None:
     program = (
-        "import sys; from orchestrator.space import SearchSpace;"
+        "import sys; from orchestrator.space.build_space import build_space;"
         f"build_space({SPACE | {'dataset': {'source': 'folder', 'path': 'x'}}!r});"
         "print({'torch', 'numpy', 'pyarrow', 'PIL', 'optuna'} & set(sys.modules))"
     )

@@ -80,13 +80,13 @@ def test_messages_steer_no_terminal_whatever_the_names_of_files_and_networks(
     model: dict[str, object] = dict.fromkeys(("source", "architecture", "version", "head"), "x")
     how = {"image_size": 8, "resize_size": 8, "interpolation": "bilinear", "squash": False}
     model |= {"preprocessing": {**how, "mean": [0, 0, 0], "std": [1, 1, 1]}}
-    model |= {"format": 1, "backbone": STEERING, "class_names": ["a"]}
+    model |= {"format": 1, "backbone": "x", "source": STEERING, "class_names": ["a"]}
     write(tmp_path / "model" / "model.json", json.dumps(model).encode())
     assert run(["predict", str(tmp_path / "model"), "a.png"]) == 2
 
     messages = capsys.readouterr()
     assert f"bad{SEEN}.png" in messages.err
-    assert f"{SEEN}: unknown source" in messages.err
+    assert repr(STEERING) in messages.err  # as Python escapes it: the source of the network
     assert "\x1b" not in messages.out + messages.err
 
 
