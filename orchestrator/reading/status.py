@@ -14,8 +14,7 @@ from orchestrator.recording import user_attributes
 from orchestrator.recording.journal_format import reading_contents
 from orchestrator.recording.optuna_internals import stored_attributes
 from orchestrator.recording.progress import StudyProgress, measure
-from orchestrator.recording.projection import load_studies
-from orchestrator.recording.state import SweepState, state_of
+from orchestrator.recording.state import SweepState, begun_studies, state_of
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.space import SearchSpace, load_space
 from trainable.spec.trial_spec import Metric
@@ -49,7 +48,7 @@ def inspect(run: Run) -> SweepStatus:
     """
     space = load_space(run.space)
     with reading_contents(run.journal):
-        progress, failures, losses = _look(space, load_studies(run.path))
+        progress, failures, losses = _look(space, begun_studies(run))
     return SweepStatus(state_of(run, progress), space.objective, progress, failures, losses)
 
 
@@ -57,13 +56,10 @@ def _look(
     space: SearchSpace, studies: Mapping[str, optuna.Study]
 ) -> tuple[list[StudyProgress], dict[str, str], dict[str, str]]:
     """The progress of each study, what failed, and what was lost and has not settled."""
-    started = {
-        name: s for name, s in studies.items() if user_attributes.ABOUT in stored_attributes(s)
-    }
-    progress = measure(space, started)
+    progress = measure(space, studies)
     failures: dict[str, str] = {}
     losses: dict[str, str] = {}
-    for name, study in started.items():
+    for name, study in studies.items():
         attributes = stored_attributes(study)
         settled = set()
         for trial in study.get_trials(deepcopy=False):

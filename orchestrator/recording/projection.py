@@ -82,11 +82,11 @@ class Projection:
                 self._trials[key] = rows.trial(trial)
                 self._curves[key] = list(rows.curve(trial))
         for outcome in user_attributes.outcomes(attributes):
-            value = dict(outcome.value)
             if outcome.kind is Kind.FINAL:
-                self._project_test(rows, *outcome.final_id, value, value["result"])
+                result = outcome.value["result"]
+                self._project_test(rows, *outcome.final_id, outcome.value, result)
             else:
-                self._project_baseline(rows, value)
+                self._project_baseline(rows, outcome.value)
 
     def _project_baseline(self, rows: StudyRows, value: Row) -> None:
         key = rows.baseline_id(value)

@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
 
     kind: Kind
     key: str
-    value: Mapping[str, Any]
+    value: dict[str, Any]
 
     @property
     def final_id(self) -> tuple[str, int]:

@@ -1,0 +1,28 @@
+"""What a sweep is doing, at moments that a death can leave behind."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import optuna
+
+from orchestrator.planning.preparation import prepare
+from orchestrator.reading.status import inspect
+from orchestrator.recording.state import SweepState, begun_studies, state_of
+from orchestrator.running.launch import begin
+
+LOWDATA = Path(__file__).parents[3] / "search_spaces" / "lowdata.yaml"
+
+
+def test_a_death_amid_the_making_of_a_study_leaves_a_sweep_that_can_be_resumed(
+    tmp_path: Path,
+) -> None:
+    run, journal = begin(tmp_path, prepare(LOWDATA))
+    with closing(journal):
+        storage = optuna.storages.JournalStorage(journal)
+        optuna.create_study(study_name="b2", storage=storage, direction="maximize")
+        assert state_of(run) is SweepState.RUNNING
+    assert begun_studies(run) == {}
+    assert state_of(run) is SweepState.UNFINISHED
+    assert inspect(run).state is SweepState.UNFINISHED
