@@ -21,12 +21,10 @@ from orchestrator.recording.savings import Savings
 from orchestrator.recording.stores import Place, locate
 from orchestrator.recording.sweep_directory import DEFAULT_ROOT, Run, find_run
 from orchestrator.running import launch as running
+from orchestrator.running.cluster import LOCAL
 from orchestrator.running.execution import View
 from orchestrator.space import NO_FILE, Overrides, SearchSpace, load_space
 from trainable.spec.refusals import refusal
-
-LOCAL = "local"
-"""The address of a private cluster on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,9 @@ from pathlib import Path
 from orchestrator.errors import StorageError
 from trainable.atomic_files import unwritable
 
+LOCAL = "local"
+"""The address of a private cluster on this machine."""
+
 TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"  # noqa: S105 - the name of a variable
 SESSIONS = "RAY_TMPDIR"
 """Ray's environment variables for the token file and for the folder of its sessions."""

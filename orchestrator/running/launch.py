@@ -234,8 +234,9 @@ def _prepared_on_cluster(
 @contextmanager
 def _cluster_with_capacity(space: SearchSpace, address: str) -> Iterator[Capacity]:
     """Start or join a cluster, check its nodes, and yield its capacity."""
+    from orchestrator.running.cluster import LOCAL
     from orchestrator.running.ray_tune.capacity import capacity
-    from orchestrator.running.ray_tune.cluster import LOCAL, cluster
+    from orchestrator.running.ray_tune.cluster import cluster
     from orchestrator.running.ray_tune.nodes import check_nodes
 
     local = address == LOCAL

@@ -33,11 +33,12 @@ from orchestrator.recording.journal import SweepJournal
 from orchestrator.recording.progress import measure
 from orchestrator.recording.projection import Projection
 from orchestrator.running.broker.broker import Broker, Seconds
+from orchestrator.running.cluster import LOCAL
 from orchestrator.running.execution import TABLES_EVERY_S
 from orchestrator.running.ray_tune.actor import SweepActor
 from orchestrator.running.ray_tune.attempts import Attempts
 from orchestrator.running.ray_tune.capacity import TrialResources
-from orchestrator.running.ray_tune.cluster import LOCAL, cluster
+from orchestrator.running.ray_tune.cluster import cluster
 from orchestrator.running.ray_tune.run import run_work
 from orchestrator.running.ray_tune.stopper import SweepStopper
 from orchestrator.space import parse_space

@@ -20,10 +20,11 @@ from orchestrator.planning.plan import make_plan
 from orchestrator.planning.work import Event, Kind, Work
 from orchestrator.recording.journal import SweepJournal
 from orchestrator.running.broker.broker import Broker
+from orchestrator.running.cluster import LOCAL
 from orchestrator.running.ray_tune.actor import SweepActor
 from orchestrator.running.ray_tune.attempts import Attempts
 from orchestrator.running.ray_tune.capacity import TrialResources
-from orchestrator.running.ray_tune.cluster import LOCAL, cluster
+from orchestrator.running.ray_tune.cluster import cluster
 from orchestrator.running.ray_tune.run import run_work
 from orchestrator.running.ray_tune.stopper import SweepStopper
 from orchestrator.space import parse_space

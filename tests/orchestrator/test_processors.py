@@ -12,8 +12,9 @@ import ray
 
 from orchestrator import processors
 from orchestrator.processors import usable_processors
+from orchestrator.running.cluster import LOCAL
 from orchestrator.running.doctor.machine import gather
-from orchestrator.running.ray_tune.cluster import LOCAL, cluster
+from orchestrator.running.ray_tune.cluster import cluster
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from ray.job_config import JobConfig
 
 from orchestrator.errors import StorageError
 from orchestrator.processors import usable_processors
-from orchestrator.running.cluster import SESSIONS, sessions_folder
+from orchestrator.running.cluster import LOCAL, SESSIONS, sessions_folder
 from orchestrator.running.ray_tune.access_check import CLIENT
 from orchestrator.running.ray_tune.admission import (
     CONNECT_TIMEOUT_S,
@@ -34,8 +34,6 @@ from orchestrator.running.ray_tune.ray_internals import (
 )
 from orchestrator.text import last_line
 from trainable.stdout import stdout_to_stderr
-
-LOCAL = "local"
 
 _log = logging.getLogger("sft_sweep")
 

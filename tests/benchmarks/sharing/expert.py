@@ -153,8 +153,8 @@ class ExpertTrainable(tune.Trainable):
 
 def run_trials(path: Path) -> Measured:
     """The trials of a work file."""
+    from orchestrator.running.cluster import LOCAL
     from orchestrator.running.ray_tune.cluster import (  # processes of trials do without it
-        LOCAL,
         cluster,
     )
 

@@ -16,7 +16,7 @@ from orchestrator.recording.tables import read_table
 from orchestrator.running import execution, launch
 from orchestrator.running.broker.broker import Broker
 from orchestrator.running.broker.study_queue import StudyQueue
-from orchestrator.running.ray_tune.cluster import LOCAL
+from orchestrator.running.cluster import LOCAL
 from tests.benchmarks.sharing.clock import Measured
 from tests.benchmarks.sharing.work import Work, mean
 

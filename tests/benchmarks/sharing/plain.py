@@ -190,8 +190,8 @@ def fit(path: Path, clock: Clock, *, on_test: bool = False) -> Any:
 
 def run_trials(path: Path) -> Measured:
     """The trials of a work file."""
+    from orchestrator.running.cluster import LOCAL
     from orchestrator.running.ray_tune.cluster import (  # processes of trials do without it
-        LOCAL,
         cluster,
     )
 
@@ -209,7 +209,8 @@ def run_protocol(path: Path) -> Measured:
     The accuracy is that of each budget's best trial there, on average, chosen by the test images
     themselves: there is nothing else to choose by.
     """
-    from orchestrator.running.ray_tune.cluster import LOCAL, cluster
+    from orchestrator.running.cluster import LOCAL
+    from orchestrator.running.ray_tune.cluster import cluster
 
     start = time.perf_counter()
     with cluster(LOCAL, num_cpus=SLOTS):

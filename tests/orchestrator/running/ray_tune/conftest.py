@@ -2,7 +2,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.running.ray_tune.cluster import LOCAL, cluster
+from orchestrator.running.cluster import LOCAL
+from orchestrator.running.ray_tune.cluster import cluster
 
 
 @pytest.fixture(scope="package")

@@ -14,12 +14,13 @@ import pytest
 import ray
 
 from orchestrator.errors import StorageError, UsageError
+from orchestrator.running.cluster import LOCAL
 from orchestrator.running.ray_tune import admission
 from orchestrator.running.ray_tune import cluster as joining
 from orchestrator.running.ray_tune.access_check import Access
 from orchestrator.running.ray_tune.admission import mode_of
 from orchestrator.running.ray_tune.authentication import MODE, Mode, _read_environment
-from orchestrator.running.ray_tune.cluster import CLIENT_ATTEMPTS, LOCAL, cluster
+from orchestrator.running.ray_tune.cluster import CLIENT_ATTEMPTS, cluster
 
 ADDRESS = "ray://10.0.0.1:10001"
 BEHIND = "10.0.0.1:6379"
