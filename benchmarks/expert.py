@@ -96,7 +96,7 @@ class PlainLoop:
         self._backbone = backbone
         self._preprocessing = backbone.weights.preprocessing.resized(image_size)
         self._reader = FeatureReader(
-            images, backbone, image_size=image_size, device=torch.device("cpu"), precision="fp32"
+            images, backbone, size=image_size, device=torch.device("cpu"), precision="fp32"
         )
         self._labels = torch.from_numpy(images.labels[train])
         self._train = train

@@ -171,7 +171,7 @@ class Bench:
                 validation=VALIDATION,
                 repeats=draws,
                 seed=SEED,
-                image_size=cell.image_size,
+                size=cell.image_size,
                 cache=self._cache,
             )
             hits = [self._hits(cell, test.predicted) for test in result.tests]

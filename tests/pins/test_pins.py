@@ -28,6 +28,7 @@ from tests.pins import computed
 from tests.pins.computed import FIXTURES, NAMES, OF_FIXTURE, PINS
 from trainable.backbones import Backbone
 from trainable.features import reader as features
+from trainable.modalities.image import inputs
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training import baselines, optimizers, probe, recipe, scores
 from trainable.training.checkpoint import Checkpoint
@@ -113,7 +114,7 @@ def test_what_no_search_space_can_say_is_decided_as_before() -> None:
         "most leaked": checks.MAX_LEAKED_FRACTION,
         "penalties of a baseline": probe.INVERSE_PENALTIES,
         "most pixels of a baseline": baselines.MAX_PIXELS,
-        "images per pass": (features.BATCH, features.GPU_BATCH),
+        "images per pass": (inputs.BATCH, features.GPU_BATCH),
         "largest gradient": recipe.CLIP_NORM,
         "momentum of sgd": optimizers.SGD_MOMENTUM,
         "images for batch statistics": recipe.BATCHNORM_TRAIN_FROM,

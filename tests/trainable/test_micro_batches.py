@@ -17,8 +17,10 @@ from trainable.backbones.cutting.split import frozen_between
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import GpuMemoryError
 from trainable.features import reader as features
+from trainable.features.activations import Activations
 from trainable.features.reader import FeatureReader
 from trainable.micro_batches import MicroBatches, memory_errors
+from trainable.modalities.image.inputs import BATCH
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training.baselines import run_baseline
@@ -182,7 +184,8 @@ class Net(nn.Module):
 
 def examples() -> Examples:
     random = torch.Generator().manual_seed(3)
-    return Examples(torch.randn(30, 8, generator=random), torch.randint(4, (30,), generator=random))
+    features = Activations([(torch.randn(30, 8, generator=random),)])
+    return Examples(features, torch.randint(4, (30,), generator=random))
 
 
 def probe(width: int) -> LinearClassifier:
@@ -333,7 +336,7 @@ def test_heads_learn_from_pieces_what_they_learn_from_whole_batches(
 
 def test_predictions_of_smaller_chunks_are_the_same() -> None:
     one = learner(head_init="logistic")
-    many = torch.randn(300, 8)
+    many = Activations([(torch.randn(300, 8),)])
     expected = one.log_probabilities(many)
     reached = give_room(one, 70)
     assert torch.allclose(one.log_probabilities(many), expected, atol=1e-6)
@@ -342,7 +345,7 @@ def test_predictions_of_smaller_chunks_are_the_same() -> None:
 
 def test_heads_predict_in_chunks_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     both = heads(head_init="logistic")
-    parts = [torch.randn(30, 8), torch.randn(21, 8)]
+    parts = [Activations([(torch.randn(size, 8),)]) for size in (30, 21)]
     expected = both.log_probabilities(parts)
     linear, sizes = functional.linear, []
 
@@ -364,7 +367,7 @@ def test_a_frozen_prefix_takes_as_many_images_at_a_time_as_fit(
 
     def reader(heartbeat: Callable[[], None]) -> FeatureReader:
         return FeatureReader(
-            digit_images, strokes, image_size=8, device=CPU, precision="fp32", heartbeat=heartbeat
+            digit_images, strokes, size=8, device=CPU, precision="fp32", heartbeat=heartbeat
         )
 
     expected = reader(lambda: None).read(indices, frozen=4)
@@ -475,7 +478,7 @@ def test_a_trial_shows_life_at_every_update_and_every_chunk(
     before = len(heartbeats)
     trial.refit()
     num_tested = len(digit_images.indices(Split.TEST))
-    assert len(heartbeats) - before > 3 + num_tested / features.BATCH
+    assert len(heartbeats) - before > 3 + num_tested / BATCH
 
 
 @pytest.mark.parametrize("probe", [True, False])

@@ -61,6 +61,7 @@ class Weights:
         preprocessing: what they were trained on.
         arrays: the state dict; entries of the head may be missing or of another shape.
         digest: SHA-256 of names and values.
+        modality: kind of the examples that it takes, such as `image`.
         licence: of the weights, where it is known.
         pretraining: data they were trained on, where it is known.
         args: what the source builds the architecture with, beside the image size.
@@ -74,6 +75,7 @@ class Weights:
     preprocessing: Preprocessing
     arrays: Arrays
     digest: str
+    modality: str = "image"
     licence: str | None = None
     pretraining: str | None = None
     args: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Labelled images as contiguous encoded bytes: cheap to ship, mapped read-only by every trial."""
+"""Labelled examples as contiguous encoded bytes: cheap to ship, mapped read-only by every trial."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _NOT_OURS = (
 
 
 class Split(IntEnum):
-    """Permitted use of an image.
+    """Permitted use of an example.
 
     Label budgets are drawn from the pool; the test split is for finalists and baselines; `VAL`
-    images are for those who validate outside the budget.
+    examples are for those who validate outside the budget.
     """
 
     POOL = 0
@@ -44,24 +44,25 @@ class Split(IntEnum):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LabelledExamples:
-    """N images with one label each, encoded as their files are.
+    """N examples with one label each, encoded as their files are.
 
-    An image that no trial can touch may be unread: its row is there, for draws depend on the
+    An example that no trial can touch may be unread: its row is there, for draws depend on the
     content hashes of all, but its bytes are not.
 
     Attributes:
-        shards: 1-d uint8 arrays of encoded images, one after the other.
-        shard_of: (N,) int64 shard of each image, -1 where it is unread.
+        modality: what the encoded bytes are: `image`, or `text` in UTF-8.
+        shards: 1-d uint8 arrays of encoded examples, one after the other.
+        shard_of: (N,) int64 shard of each example, -1 where it is unread.
         starts: (N,) int64 first byte within its shard.
         stops: (N,) int64 one past the last byte within its shard.
         digests: (N, 32) uint8 SHA-256 of the encoded bytes.
         labels: (N,) int64 class ids, 0 <= label < num_classes.
         split: (N,) int64 of `Split`.
         class_names: one name a class id.
-        paths: one path an image, as messages and tables show it.
-        groups: (N,) int64 group ids, equal for images that no split may separate; None where
-            every image stands alone.
-        value_range: what becomes black and white in 16-bit grey; None for all 16 bits.
+        paths: one path an example, as messages and tables show it.
+        groups: (N,) int64 group ids, equal for examples that no split may separate; None where
+            every example stands alone.
+        value_range: of images, what becomes black and white in 16-bit grey; None for all 16 bits.
     """
 
     shards: tuple[npt.NDArray[np.uint8], ...]
@@ -75,6 +76,7 @@ class LabelledExamples:
     paths: tuple[str, ...]
     groups: npt.NDArray[np.int64] | None = None
     value_range: tuple[int, int] | None = None
+    modality: str = "image"
 
     @classmethod
     def from_bytes(
@@ -86,17 +88,19 @@ class LabelledExamples:
         class_names: Sequence[str],
         paths: Sequence[str],
         groups: npt.ArrayLike | None = None,
+        modality: str = "image",
         max_shard_bytes: int = MAX_SHARD_BYTES,
     ) -> LabelledExamples:
-        """Images packed into shards, in the order given; hashes are computed here.
+        """Pack examples into shards, in the order given; hashes are computed here.
 
         Args:
-            encoded: N encoded images.
+            encoded: N encoded examples.
             labels: (N,) class ids.
             split: (N,) values of `Split`.
             class_names: names of the classes 0, 1, ...
             paths: N paths.
             groups: (N,) group ids, or None.
+            modality: what the encoded bytes are.
             max_shard_bytes: a shard is closed before it would grow longer than this.
 
         Raises:
@@ -104,9 +108,9 @@ class LabelledExamples:
         """
         writer = ShardWriter(max_shard_bytes)
         places, digests = [], []
-        for image in encoded:
-            places.append(writer.add(image))
-            digests.append(hashlib.sha256(image).digest())
+        for example in encoded:
+            places.append(writer.add(example))
+            digests.append(hashlib.sha256(example).digest())
         shard_of, starts, stops = np.asarray(places, dtype=np.int64).reshape(-1, 3).T
         return cls(
             shards=writer.finish(),
@@ -119,17 +123,18 @@ class LabelledExamples:
             class_names=tuple(class_names),
             paths=tuple(paths),
             groups=None if groups is None else np.asarray(groups, dtype=np.int64),
+            modality=modality,
         )
 
     def __post_init__(self) -> None:
         lengths = {len(self.labels), len(self.split), len(self.paths), len(self.starts)}
         if len(lengths) != 1:
             raise DataError(
-                f"images, labels, splits and paths differ in number: {len(self.starts)}, "
+                f"examples, labels, splits and paths differ in number: {len(self.starts)}, "
                 f"{len(self.labels)}, {len(self.split)}, {len(self.paths)}"
             )
         if self.groups is not None and len(self.groups) != len(self.labels):
-            raise DataError(f"{len(self.groups)} groups for {len(self.labels)} images")
+            raise DataError(f"{len(self.groups)} groups for {len(self.labels)} examples")
         out_of_range = (self.labels < 0) | (self.labels >= len(self.class_names))
         if out_of_range.any():
             raise DataError(
@@ -145,15 +150,15 @@ class LabelledExamples:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, those without an image included."""
+        """Number of classes, those without an example included."""
         return len(self.class_names)
 
     def is_read(self) -> npt.NDArray[np.bool_]:
-        """(N,) whether the bytes of each image are there."""
+        """(N,) whether the bytes of each example are there."""
         return np.not_equal(self.shard_of, _UNREAD)
 
     def encoded(self, index: int) -> bytes:
-        """The encoded bytes of one image.
+        """The encoded bytes of one example.
 
         Raises:
             DataError: it is unread.
@@ -166,15 +171,15 @@ class LabelledExamples:
         return bytes(shard[self.starts[index] : self.stops[index]])
 
     def indices(self, split: Split) -> npt.NDArray[np.int64]:
-        """(M,) ascending indices of the images of one split."""
+        """(M,) ascending indices of the examples of one split."""
         return np.flatnonzero(self.split == split).astype(np.int64)
 
     def groups_at(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
-        """(M,) group ids of some images, or None where every image stands alone."""
+        """(M,) group ids of some examples, or None where every example stands alone."""
         return None if self.groups is None else self.groups[indices]
 
     def at(self, indices: npt.NDArray[np.int64]) -> LabelledExamples:
-        """Some of the images, in the order given; their bytes are shared, not copied."""
+        """Some of the examples, in the order given; their bytes are shared, not copied."""
         return replace(
             self,
             shard_of=self.shard_of[indices],
@@ -199,7 +204,7 @@ class LabelledExamples:
         return ids
 
     def fingerprint(self) -> str:
-        """SHA-256 over content, labels, splits and groups of all images, whatever their order.
+        """SHA-256 over content, labels, splits and groups of all examples, whatever their order.
 
         Groups count by what they hold together, not by their ids.
         """
@@ -215,7 +220,7 @@ class LabelledExamples:
         return hashlib.sha256(b"\n".join(sorted(rows))).hexdigest()
 
     def fingerprint_of(self, parts: Sequence[npt.NDArray[np.int64]]) -> str:
-        """SHA-256 over content and labels of some images, part after part, in their order."""
+        """SHA-256 over content and labels of some examples, part after part, in their order."""
         digest = hashlib.sha256(str(self.num_classes).encode())
         for part in parts:
             digest.update(f"/{len(part)}/".encode())
@@ -244,11 +249,12 @@ class LabelledExamples:
             paths=np.asarray(self.paths, dtype=np.str_),
             groups=np.empty(0, np.int64) if self.groups is None else self.groups,
             value_range=np.asarray(self.value_range or (), dtype=np.int64),
+            modality=np.asarray(self.modality),
         )
 
     @classmethod
     def load(cls, path: Path) -> LabelledExamples:
-        """The images written by `save`.
+        """The examples written by `save`.
 
         Raises:
             DataError: the file is missing or not of this form.
@@ -271,7 +277,7 @@ class LabelledExamples:
         read = lengths != _UNREAD
         kept = lengths[read]
         if (kept < 0).any() or kept.sum() != len(data):
-            raise ValueError("the lengths of the images do not add up to their bytes")
+            raise ValueError("the lengths of the examples do not add up to their bytes")
         stops = np.cumsum(kept)
         packed = cls.from_bytes(
             (data[stop - n : stop].tobytes() for stop, n in zip(stops, kept, strict=True)),
@@ -281,7 +287,7 @@ class LabelledExamples:
             paths=[str(name) for name in arrays["paths"][read]],
         )
         if not np.array_equal(packed.digests, digests[read]):
-            raise ValueError("the bytes of an image are not those of its hash")
+            raise ValueError("the bytes of an example are not those of its hash")
         places = np.full((3, len(lengths)), _UNREAD, dtype=np.int64)
         places[:, read] = packed.shard_of, packed.starts, packed.stops
         shard_of, starts, stops = places
@@ -298,4 +304,5 @@ class LabelledExamples:
             paths=tuple(str(name) for name in arrays["paths"]),
             groups=groups if len(groups) else None,
             value_range=(extremes[0], extremes[1]) if extremes else None,
+            modality=str(arrays.get("modality", "image")),
         )

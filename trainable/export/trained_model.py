@@ -144,7 +144,7 @@ def train_probe(
         images,
         indices,
         backbone,
-        image_size=size,
+        size=size,
         precision=precision,
         device=device,
         cache=cache,

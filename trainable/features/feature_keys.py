@@ -1,4 +1,4 @@
-"""Keys of the feature store: everything that a stored row depends on beside its image."""
+"""Keys of the feature store: everything that a stored row depends on beside its example."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import hashlib
 import inspect
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 
-from trainable.backbones import Preprocessing, Weights
+from trainable.backbones import Weights
 from trainable.backbones.graphs.graph import TracedBackbone
 from trainable.device import describe
 
@@ -29,30 +30,26 @@ def feature_key(
     weights: Weights,
     traced: TracedBackbone,
     *,
-    preprocessing: Preprocessing,
-    pixels: Any,
+    content: Mapping[str, Any],
     boundary: str,
     precision: str,
     device: torch.device,
     batch: int,
 ) -> dict[str, Any]:
-    """Return JSON values that identify the rows of one boundary, apart from the image's content.
+    """Return JSON values that identify the rows of one boundary, apart from the example's content.
 
     Args:
         weights: weights of the backbone.
         traced: graph of the backbone.
-        preprocessing: mean and standard deviation of its input.
-        pixels: key of the pixels that go in.
+        content: key of the network's inputs; see `Inputs.content_key`.
         boundary: name of the boundary's node.
         precision: `fp32` or `bf16`.
         device: the device that computes.
-        batch: images per forward pass.
+        batch: examples per forward pass.
     """
     return {
         "format": _FORMAT,
-        "pixels": pixels,
-        "mean": preprocessing.mean,
-        "std": preprocessing.std,
+        **content,
         "backbone": weights.architecture,
         "weights": weights.digest,
         "graph": graph_digest(traced),

@@ -1,12 +1,12 @@
 """Read the activations of frozen prefixes, from the feature cache or by a forward pass.
 
-Levels are stacked: level 0 is pixels (decoded, resized, augmented), level k is the k-th boundary of
+Levels are stacked: level 0 is the inputs (such as decoded pixels), level k is the k-th boundary of
 the backbone. A level's rows come from the store where it holds them, otherwise from the deepest
 stored level below, and they are stored where the cost model says that it pays.
 
 A row has the same bits whichever trial computed it, and in whichever batch: on a CPU every forward
-pass has the same number of images, and the last batch is padded. (Kernels are chosen by batch size,
-and those for other sizes round differently.)
+pass has the same number of examples, and the last batch is padded. (Kernels are chosen by batch
+size, and those for other sizes round differently.)
 """
 
 from __future__ import annotations
@@ -29,19 +29,17 @@ from trainable.device import autocast
 from trainable.features.cache import FeatureCache, cache_levels
 from trainable.features.cost_model import VALUE_BYTES, Level
 from trainable.features.feature_keys import feature_key
-from trainable.features.input_reader import DECODE_S, PixelReader
+from trainable.features.input_reader import InputReader
 from trainable.features.store import Collection
 from trainable.micro_batches import MicroBatches, nothing
-from trainable.modalities.image.preprocessing import normalize
+from trainable.modalities import modality_of
 from trainable.spec.augmentation import Augmentation
 
-BATCH = 16
-"""Images per forward pass on a CPU; part of every feature key."""
 GPU_BATCH = 256
-"""Images per forward pass on a GPU; part of every feature key."""
+"""Examples per forward pass on a GPU; part of every feature key."""
 
 _CHUNK = 256
-"""Images whose rows of a lower level are in memory at a time."""
+"""Examples whose rows of a lower level are in memory at a time."""
 
 Indices = npt.NDArray[np.int64]
 Rows = npt.NDArray[Any]
@@ -54,7 +52,7 @@ class FeatureCounts:
     Attributes:
         hits: rows that were in the store.
         misses: rows that were computed.
-        asked_flops: FLOPs of all requested rows, counted from the pixels on.
+        asked_flops: FLOPs of all requested rows, counted from the inputs on.
         computed_flops: FLOPs of the forward passes that were made.
     """
 
@@ -65,27 +63,29 @@ class FeatureCounts:
 
 
 class FeatureReader:
-    """Reads the levels of one backbone for images, or for augmented views of them.
+    """Reads the levels of one backbone for examples of one padded size, or for views of them.
 
     Args:
-        images: the images with their encoded bytes.
+        examples: the examples with their encoded bytes.
         backbone: the backbone whose prefixes are run.
-        image_size: side of its input, in pixels.
+        size: size of its input; see `Modality`.
+        padded_size: padded size of the examples that will be read; None for `size`.
         device: the device to compute on.
         precision: `fp32` or `bf16`.
         cache: the feature cache; None computes every row every time.
-        augmentation: views to read instead of the images themselves; None for the images.
+        augmentation: views to read instead of the examples themselves; None for the examples.
         seed: seed of the views.
         counts: counters that this reader adds to; None for its own.
-        heartbeat: called after every chunk of images that was decoded or passed through a prefix.
+        heartbeat: called after every chunk of examples that was read or passed through a prefix.
     """
 
     def __init__(
         self,
-        images: LabelledExamples,
+        examples: LabelledExamples,
         backbone: Backbone,
         *,
-        image_size: int,
+        size: int,
+        padded_size: int | None = None,
         device: torch.device,
         precision: str,
         cache: FeatureCache | None = None,
@@ -95,21 +95,24 @@ class FeatureReader:
         heartbeat: Callable[[], None] = nothing,
     ) -> None:
         self.counts = counts or FeatureCounts()
-        self._images = images
+        self._digests = examples.digests
         self._backbone = backbone
-        self._traced = backbone.traced(image_size)
-        self._preprocessing = backbone.weights.preprocessing.resized(image_size)
+        padded_size = padded_size or size
+        self._traced = backbone.traced(padded_size)
         self._device = device
         self._precision = precision
         self._cache = cache
         self._augmentation = augmentation
-        self._pixels = PixelReader(
-            images,
-            self._preprocessing,
-            cache=cache,
+        self._inputs = modality_of(examples, backbone.weights).inputs(
+            examples,
+            backbone,
+            padded_size=padded_size,
+            size=size,
             augmentation=augmentation,
             seed=seed,
-            heartbeat=heartbeat,
+        )
+        self._input_reader = InputReader(
+            self._inputs, examples.digests, cache=cache, heartbeat=heartbeat
         )
         self._heartbeat = heartbeat
         self._pieces = MicroBatches(device, what="frozen prefix", heartbeat=heartbeat)
@@ -125,28 +128,29 @@ class FeatureReader:
 
     @property
     def _batch(self) -> int:
-        return GPU_BATCH if self._device.type == "cuda" else BATCH
+        return GPU_BATCH if self._device.type == "cuda" else self._inputs.batch
 
     def row_bytes(self, frozen: int) -> int:
-        """Return the bytes that one image takes in the result of `read`."""
+        """Return the bytes that one example takes in the result of `read`."""
         return VALUE_BYTES * self._num_views * math.prod(self._shape(frozen))
 
     def read(self, indices: Indices, *, frozen: int) -> Tensor:
-        """Return the activations of some images, or of their views.
+        """Return the activations of some examples, or of their views.
 
         Args:
-            indices: (M,) indices of the images.
-            frozen: number of boundaries in the prefix; 0 gives normalised pixels.
+            indices: (M,) indices of the examples.
+            frozen: number of boundaries in the prefix; 0 gives the network's inputs.
 
         Returns:
-            (M, *shape) float32 on the device; (M, views, *shape) with an augmentation.
+            (M, *shape) on the device, float32 but for inputs that are whole numbers; with an
+            augmentation (M, views, *shape).
 
         Raises:
-            DataError: an image cannot be decoded; the message names its path.
+            DataError: an example cannot be read; the message names its path.
         """
         if not frozen:
-            pixels = torch.from_numpy(self._counted(0, indices)).to(self._device)
-            return normalize(pixels, self._preprocessing)
+            rows = torch.from_numpy(self._counted(0, indices)).to(self._device)
+            return self._inputs.content(rows)
         return torch.from_numpy(self._counted(frozen, indices)).to(self._device)
 
     def head_inputs(self, indices: Indices) -> Tensor:
@@ -156,17 +160,21 @@ class FeatureReader:
         gives the mean of its logits.
 
         Args:
-            indices: (M,) indices of the images.
+            indices: (M,) indices of the examples.
 
         Raises:
-            DataError: an image cannot be decoded; the message names its path.
+            DataError: an example cannot be read; the message names its path.
         """
         values = self.read(indices, frozen=len(self._cuts))
         return values.mean(dim=(2, 3)) if values.ndim == 4 else values.flatten(1)
 
+    def side(self, indices: Indices) -> tuple[Tensor, ...]:
+        """Return the side inputs of some examples, on the device; see `Inputs`."""
+        return tuple(one.to(self._device) for one in self._inputs.side(indices))
+
     @property
     def head_inputs_key(self) -> dict[str, Any]:
-        """JSON values that `head_inputs` depends on, apart from the image's content."""
+        """JSON values that `head_inputs` depends on, apart from the example's content."""
         return self._key(len(self._cuts))
 
     def _counted(self, level: int, indices: Indices) -> Rows:
@@ -179,7 +187,7 @@ class FeatureReader:
     def _rows(self, level: int, indices: Indices) -> tuple[Rows, int]:
         """Return rows of a level, and how many of them were computed."""
         if not level:
-            return self._pixels.read(indices)
+            return self._input_reader.read(indices)
         if not self._is_kept(level):
             parts = list(self._computed(level, indices))
             return np.concatenate([self._empty(level), *parts]), len(indices)
@@ -187,10 +195,11 @@ class FeatureReader:
         speeds = self._cache.speeds
 
         def patience_s(count: int) -> float:
-            return count * (self._num_views * self._flops(level) / speeds.flops + DECODE_S)
+            compute_s = self._num_views * self._flops(level) / speeds.flops
+            return count * (compute_s + self._inputs.row_s)
 
         return self._collection(level).fetch(
-            self._images.digests[indices],
+            self._digests[indices],
             lambda positions: self._computed(level, indices[positions]),
             patience_s=patience_s,
             heartbeat=self._heartbeat,
@@ -205,38 +214,37 @@ class FeatureReader:
             chunk = indices[start : start + _CHUNK]
             base = self._deepest_below(level, chunk)
             below, _ = self._rows(base, chunk)
-            yield self._forward(base, level, below)
+            yield self._forward(base, level, below, self.side(chunk))
 
     def _deepest_below(self, level: int, indices: Indices) -> int:
-        """Return the deepest stored level below that has all these images; 0 if none."""
-        digests = self._images.digests[indices]
+        """Return the deepest stored level below that has all these examples; 0 if none."""
+        digests = self._digests[indices]
         for below in range(level - 1, 0, -1):
             if self._is_kept(below) and self._collection(below).holds(digests).all():
                 return below
         return 0
 
-    def _forward(self, base: int, level: int, below: Rows) -> Rows:
-        """Compute rows of a level from rows of a level below it."""
-        per_image = below.shape[: 2 if self._augmentation else 1]
-        inputs = torch.from_numpy(below).flatten(0, len(per_image) - 1)
+    def _forward(self, base: int, level: int, below: Rows, side: tuple[Tensor, ...]) -> Rows:
+        """Compute rows of a level from rows of a level below it, and from side inputs."""
+        per_example = below.shape[: 2 if self._augmentation else 1]
+        inputs = torch.from_numpy(below).flatten(0, len(per_example) - 1)
         prefix = self._between(base, level)
         size = self._batch
         out = np.empty((len(inputs), *self._shape(level)), dtype=np.float32)
 
         def pass_on(rows: slice) -> None:
-            batch = inputs[rows]
-            count = len(batch)
-            full = self._pieces.limited(size)
-            if count < full and self._device.type == "cpu":
-                batch = torch.cat([batch, batch[:1].expand(full - count, *batch.shape[1:])])
-            batch = batch.to(self._device)
+            count = rows.stop - rows.start
+            full = self._pieces.limited(size) if self._device.type == "cpu" else count
+            content, *beside = (
+                _filled(tensor[rows], full).to(self._device) for tensor in (inputs, *side)
+            )
             with autocast(self._precision, self._device):
-                result = prefix(normalize(batch, self._preprocessing) if not base else batch)
+                result = prefix(content if base else self._inputs.content(content), *beside)
             out[rows] = result[:count].float().cpu().numpy()
 
         self._pieces.over(len(inputs), most=size, attempt=pass_on)
         self.counts.computed_flops += len(inputs) * (self._flops(level) - self._flops(base))
-        return out.reshape(*per_image, *self._shape(level))
+        return out.reshape(*per_example, *self._shape(level))
 
     def _between(self, base: int, level: int) -> FrozenPrefix:
         start = self._cuts[base - 1] if base else None
@@ -245,7 +253,7 @@ class FeatureReader:
     def _shape(self, level: int) -> tuple[int, ...]:
         if level:
             return self._cuts[level - 1].shape
-        return 3, self._preprocessing.image_size, self._preprocessing.image_size
+        return self._inputs.shape[1 if self._augmentation else 0 :]
 
     def _flops(self, level: int) -> float:
         return self._cuts[level - 1].flops if level else 0.0
@@ -267,10 +275,15 @@ class FeatureReader:
         return feature_key(
             self._backbone.weights,
             self._traced,
-            preprocessing=self._preprocessing,
-            pixels=self._pixels.key,
+            content=self._inputs.content_key,
             boundary=self._cuts[level - 1].node,
             precision=self._precision,
             device=self._device,
             batch=self._batch,
         )
+
+
+def _filled(batch: Tensor, count: int) -> Tensor:
+    """The batch with copies of its first row behind it, up to `count` rows."""
+    missing = count - len(batch)
+    return torch.cat([batch, batch[:1].expand(missing, *batch.shape[1:])]) if missing else batch

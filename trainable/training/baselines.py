@@ -35,9 +35,12 @@ from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset, validation_parts
 from trainable.errors import DataError
 from trainable.features.cache import FeatureCache
-from trainable.features.input_reader import PixelReader
-from trainable.features.reader import FeatureCounts, FeatureReader
+from trainable.features.input_reader import InputReader
+from trainable.features.reader import FeatureCounts
+from trainable.features.readers import FeatureReaders
 from trainable.micro_batches import memory_errors, nothing
+from trainable.modalities import modality_of
+from trainable.modalities.image.inputs import PixelInputs
 from trainable.modalities.image.preprocessing import smallest_side
 from trainable.spec.trial_spec import LabelBudget
 from trainable.spec.validation import Validation
@@ -60,9 +63,9 @@ class BaselineResult:
         validation: scores of the pooled validation predictions of repeat 0.
         tests: one result a repeat, each fitted on that repeat's whole draw.
         num_features: length of a feature vector.
-        labels_used: images drawn for repeat 0.
+        labels_used: examples drawn for repeat 0.
         folds: validation parts.
-        image_size: side in pixels of the images seen.
+        size: size of the inputs seen; of images their side in pixels.
         precision: of the backbone's forward pass, `fp32` or `bf16`; pixels are fp32.
     """
 
@@ -72,7 +75,7 @@ class BaselineResult:
     num_features: int
     labels_used: int
     folds: int
-    image_size: int
+    size: int
     precision: str
 
 
@@ -85,7 +88,7 @@ def run_baseline(
     validation: Validation,
     repeats: int,
     seed: int,
-    image_size: int | None = None,
+    size: int | None = None,
     precision: str = "auto",
     device: torch.device | None = None,
     cache: FeatureCache | None = None,
@@ -96,14 +99,14 @@ def run_baseline(
     """Fit and test a probe on every repeat's draw; its C is chosen inside the draw.
 
     Args:
-        images: pool and test images.
+        images: pool and test examples.
         backbone: whose last boundary gives the features; None for raw pixels.
         budget: labels for training and validation together.
         validation: the same as of the trials.
         repeats: draws tested.
         seed: of the sweep.
-        image_size: side in pixels that a backbone sees; None for its own. Pixels are taken at the
-            smallest image's side, at most `MAX_PIXELS`.
+        size: size of a backbone's input; None for its own. Pixels are taken at the smallest
+            image's side, at most `MAX_PIXELS`.
         precision: of the backbone's forward pass, resolved as for trials.
         device: to compute on.
         cache: where a backbone's features are kept; None computes them here.
@@ -125,12 +128,12 @@ def run_baseline(
     _, folds = validation_parts(images, draws[0], validation=validation)
     looked_at = [parts_of_draw(images, draw, validation)[0] for draw in draws]
     touched = np.unique(np.concatenate([*looked_at, test]))
-    size = _seen_size(images, touched, backbone, image_size)
+    size = _seen_size(images, touched, backbone, size)
     precision = "fp32" if backbone is None else devices.resolve_precision(precision, where)
     inputs = _inputs(
         images,
         backbone,
-        image_size=size,
+        size=size,
         precision=precision,
         device=where,
         cache=cache,
@@ -168,7 +171,7 @@ def run_baseline(
         num_features=features.shape[1],
         labels_used=len(draws[0]),
         folds=len(folds),
-        image_size=size,
+        size=size,
         precision=precision,
     )
 
@@ -178,7 +181,7 @@ def baseline_features(
     indices: Indices,
     backbone: Backbone | None,
     *,
-    image_size: int | None = None,
+    size: int | None = None,
     precision: str = "auto",
     device: torch.device | None = None,
     cache: FeatureCache | None = None,
@@ -191,7 +194,7 @@ def baseline_features(
         images: where the encoded bytes lie.
         indices: (M,) which of them.
         backbone: None for pixels.
-        image_size: see `run_baseline`; it does not matter to pixels.
+        size: see `run_baseline`; it does not matter to pixels.
         precision: see `run_baseline`.
         device: to compute on.
         cache: see `run_baseline`.
@@ -205,7 +208,7 @@ def baseline_features(
     return _inputs(
         images,
         backbone,
-        image_size=_seen_size(images, indices, backbone, image_size),
+        size=_seen_size(images, indices, backbone, size),
         precision=devices.resolve_precision(precision, device),
         device=device,
         cache=cache,
@@ -218,11 +221,11 @@ def _seen_size(
     images: LabelledExamples,
     indices: Indices,
     backbone: Backbone | None,
-    image_size: int | None,
+    size: int | None,
 ) -> int:
     if backbone is None:
         return min(MAX_PIXELS, smallest_side(images, indices))
-    return image_size or backbone.weights.preprocessing.image_size
+    return modality_of(images, backbone.weights).size(backbone.weights, size)
 
 
 @dataclass(frozen=True)
@@ -242,7 +245,7 @@ def _inputs(
     images: LabelledExamples,
     backbone: Backbone | None,
     *,
-    image_size: int,
+    size: int,
     precision: str,
     device: torch.device,
     cache: FeatureCache | None,
@@ -251,19 +254,18 @@ def _inputs(
 ) -> _Inputs:
     """See `baseline_features`; size and precision are resolved."""
     if backbone is None:
-        pixels = PixelReader(
-            images, Preprocessing(image_size, image_size), cache=cache, heartbeat=heartbeat
-        )
+        inputs = PixelInputs(images, Preprocessing(size, size))
+        pixels = InputReader(inputs, images.digests, cache=cache, heartbeat=heartbeat)
 
         def read(indices: Indices) -> Tensor:
             rows, _ = pixels.read(indices)
             return torch.from_numpy(rows).to(device).flatten(1).float() / 255
 
-        return _Inputs(read, {"pixels": pixels.key})
-    reader = FeatureReader(
+        return _Inputs(read, {"pixels": inputs.key})
+    reader = FeatureReaders(
         images,
         backbone,
-        image_size=image_size,
+        size=size,
         device=device,
         precision=precision,
         cache=cache,

@@ -13,15 +13,17 @@ from torch import Tensor
 from trainable import device as devices
 from trainable.backbones import Backbone
 from trainable.data.labelled_examples import LabelledExamples
+from trainable.features.activations import Activations
 from trainable.features.cache import FeatureCache
-from trainable.features.reader import FeatureCounts, FeatureReader
+from trainable.features.reader import FeatureCounts
+from trainable.features.readers import FeatureReaders
 from trainable.micro_batches import nothing
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.learner import Examples
 
 _TESTED_BYTES = 256 * 2**20
-"""Activations of test images that are held in memory at a time."""
+"""Activations of test examples that are held in memory at a time."""
 
 
 class ExampleReader:
@@ -29,13 +31,13 @@ class ExampleReader:
 
     Args:
         spec: its augmentation, precision and seed are read.
-        images: all images that the trial may touch.
+        examples: all examples that the trial may touch.
         backbone: whose prefix is run.
         frozen: number of boundaries in the prefix.
-        image_size: side of the backbone's input, in pixels.
+        size: size of the backbone's input; see `Modality`.
         device: to compute on.
         cache: where activations are kept; None computes them here.
-        heartbeat: called after every chunk of images, as a sign of life.
+        heartbeat: called after every chunk of examples, as a sign of life.
 
     Attributes:
         counts: what was asked for, and what it took.
@@ -44,43 +46,43 @@ class ExampleReader:
     def __init__(
         self,
         spec: TrialSpec,
-        images: LabelledExamples,
+        examples: LabelledExamples,
         backbone: Backbone,
         *,
         frozen: int,
-        image_size: int,
+        size: int,
         device: torch.device,
         cache: FeatureCache | None = None,
         heartbeat: Callable[[], None] = nothing,
     ) -> None:
         self.counts = FeatureCounts()
         self._spec = spec
-        self._images = images
+        self._labelled = examples
         self._backbone = backbone
         self._frozen = frozen
-        self._image_size = image_size
+        self._size = size
         self._device = device
         self._cache = cache
         self._heartbeat = heartbeat
         self._plain = self._reader()
 
     def plain(self, indices: npt.NDArray[np.int64]) -> Examples:
-        """The images as they are, one row each."""
-        return self._read(self._plain, indices)
+        """The examples as they are, one row each."""
+        return self._labelled_by(self._plain.read(indices, frozen=self._frozen), indices)
 
     def views(self, indices: npt.NDArray[np.int64]) -> Examples:
-        """The views of images, `views` rows an image, one image after another.
+        """The views of examples, `views` rows an example, one example after another.
 
-        Images as they are, where the spec asks for no views.
+        Examples as they are, where the spec asks for no views.
         """
-        if self._spec.augment is None:
+        augmentation = self._spec.augment
+        if augmentation is None:
             return self.plain(indices)
-        views = self._read(self._reader(augmentation=self._spec.augment), indices)
-        number = views.activations.shape[1]
-        return Examples(views.activations.flatten(0, 1), views.labels.repeat_interleave(number))
+        views = self._reader(augmentation=augmentation).read_views(indices, frozen=self._frozen)
+        return self._labelled_by(views, np.repeat(indices, augmentation.views))
 
     def head_inputs(self, indices: npt.NDArray[np.int64]) -> Tensor:
-        """Inputs of the head for unaugmented images; see `FeatureReader.head_inputs`."""
+        """Inputs of the head for examples without augmentation; see `FeatureReader.head_inputs`."""
         return self._plain.head_inputs(indices)
 
     @property
@@ -89,7 +91,7 @@ class ExampleReader:
         return self._plain.head_inputs_key
 
     def view_rows(self, positions: npt.NDArray[np.int64]) -> Tensor:
-        """Rows in what `views` gave that show the images at some positions of its indices."""
+        """Rows in what `views` gave that show the examples at some positions of its indices."""
         views = self._spec.augment.views if self._spec.augment else 1
         rows = positions[:, None] * views + np.arange(views)
         return torch.from_numpy(rows.ravel()).to(self._device)
@@ -100,17 +102,16 @@ class ExampleReader:
         for start in range(0, len(indices), size):
             yield indices[start : start + size]
 
-    def _read(self, reader: FeatureReader, indices: npt.NDArray[np.int64]) -> Examples:
-        activations = reader.read(indices, frozen=self._frozen)
-        labels = torch.from_numpy(self._images.labels[indices]).to(self._device)
+    def _labelled_by(self, activations: Activations, indices: npt.NDArray[np.int64]) -> Examples:
+        labels = torch.from_numpy(self._labelled.labels[indices]).to(self._device)
         devices.synchronize(self._device)
         return Examples(activations, labels)
 
-    def _reader(self, augmentation: Augmentation | None = None) -> FeatureReader:
-        return FeatureReader(
-            self._images,
+    def _reader(self, augmentation: Augmentation | None = None) -> FeatureReaders:
+        return FeatureReaders(
+            self._labelled,
             self._backbone,
-            image_size=self._image_size,
+            size=self._size,
             device=self._device,
             precision=devices.resolve_precision(self._spec.precision, self._device),
             cache=self._cache,

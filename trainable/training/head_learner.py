@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from trainable.device import autocast
+from trainable.features.activations import Activations
 from trainable.micro_batches import Memory, memory_errors
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.learner import DivergedError, Examples, Learner, drawn_rows
@@ -55,7 +56,7 @@ class HeadLearners(Learner):
         self._memory = memory or Memory(self._device)
         self._labels = nn.utils.rnn.pad_sequence([part.labels for part in parts], batch_first=True)
         self._features = nn.utils.rnn.pad_sequence(
-            [part.activations.float() for part in parts], batch_first=True
+            [part.activations.dense.float() for part in parts], batch_first=True
         )
         width = self._features.shape[2]
         weight = torch.zeros(len(parts), width, num_classes, device=self._device)
@@ -72,7 +73,7 @@ class HeadLearners(Learner):
             optimizer=head_optimizer(spec, weights=[self._weight], biases=[self._bias]),
         )
 
-    def log_probabilities(self, parts: Sequence[Tensor], *, share: float = 1) -> list[Tensor]:
+    def log_probabilities(self, parts: Sequence[Activations], *, share: float = 1) -> list[Tensor]:
         """For each fold (N, C) float64 on the CPU of its (N, D) activations.
 
         Args:
@@ -83,7 +84,7 @@ class HeadLearners(Learner):
             DivergedError: a prediction is not finite.
         """
         with self.at(share), torch.inference_mode(), autocast(self.spec.precision, self._device):
-            found = [self._predicted(fold, features) for fold, features in enumerate(parts)]
+            found = [self._predicted(fold, part.dense) for fold, part in enumerate(parts)]
         if not all(bool(one.isfinite().all()) for one in found):
             raise DivergedError(f"a prediction at step {self.step} is no finite number")
         return found

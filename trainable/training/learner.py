@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trainable.data.subsets import derive_seed
 from trainable.errors import TrainableError
+from trainable.features.activations import Activations
 from trainable.micro_batches import nothing
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.checkpoint import Checkpoint
@@ -30,19 +31,19 @@ class Examples:
     """Training examples of a suffix: activations and labels on one device.
 
     Attributes:
-        activations: (N, *shape) float.
+        activations: of N examples, with side inputs.
         labels: (N,) int64.
     """
 
-    activations: Tensor
+    activations: Activations
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def at(self, positions: Tensor) -> Examples:
-        """A copy of some rows; in-place layers of a suffix may write to it."""
-        return Examples(self.activations[positions], self.labels[positions])
+        """Some of the examples, in the order given."""
+        return Examples(self.activations.at(positions), self.labels[positions])
 
 
 def drawn_rows(spec: TrialSpec, name: str, step: int, *, num_examples: int) -> Tensor:

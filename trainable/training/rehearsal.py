@@ -7,10 +7,12 @@ from dataclasses import replace
 import torch
 
 from trainable.backbones import Backbone
-from trainable.backbones.graphs.graph import cheapest_device
+from trainable.backbones.graphs.graph import cheapest_device, content_shape
 from trainable.device import one_thread
 from trainable.errors import BackboneError, SpecError, TrainableError
+from trainable.features.activations import Activations
 from trainable.micro_batches import Memory
+from trainable.modalities import modality_called
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.learner import Examples
 from trainable.training.setup import TrialSetup
@@ -44,7 +46,7 @@ def rehearse(spec: TrialSpec, backbone: Backbone, *, num_train: int, num_classes
     reason = rehearsal.failure(resolved)
     if reason is None:
         return
-    size = f"{resolved.image_size} x {resolved.image_size} pixels"
+    size = rehearsal.size_text
     if resolved.batch_size == 1 and rehearsal.failure(replace(resolved, batch_size=2)) is None:
         remedy = ", or batchnorm: eval" if resolved.batchnorm == "train" else ""
         raise SpecError(
@@ -72,6 +74,7 @@ class _Rehearsal:
 
     Attributes:
         resolved: the configuration without any `auto`.
+        size_text: size of the inputs, with its unit.
     """
 
     def __init__(
@@ -79,9 +82,9 @@ class _Rehearsal:
     ) -> None:
         self._backbone = backbone
         self._num_classes = num_classes
-        size = spec.image_size
-        if isinstance(size, str):
-            size = backbone.weights.preprocessing.image_size
+        modality = modality_called(backbone.weights.modality)
+        size = modality.size(backbone.weights, getattr(spec, modality.setting))
+        self.size_text = modality.size_text(size)
         self._size = size
         self._device = cheapest_device(backbone.traced(size).module, size)
         self._spec = replace(spec, precision="fp32", interpolation=1.0)
@@ -112,11 +115,11 @@ def _failure(
     configuration: TrialSetup, resolved: TrialSpec, num_classes: int, device: torch.device
 ) -> str | None:
     """Reason why a copy of the suffix cannot be trained on a device; None if it can."""
-    boundary, size = configuration.split.boundary, configuration.image_size
-    shape = (3, size, size) if boundary is None else boundary.shape
+    boundary = configuration.split.boundary
+    shape = content_shape(configuration.split.traced) if boundary is None else boundary.shape
     count = min(int(resolved.batch_size), MOST_IMAGES)
     examples = Examples(
-        torch.zeros((count, *shape), device=device),
+        Activations([(torch.zeros((count, *shape), device=device),)]),
         torch.arange(count, device=device) % num_classes,
     )
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import fx
@@ -15,6 +16,7 @@ from trainable.backbones.cutting.split import split
 from trainable.backbones.graphs.graph import independent_copy
 from trainable.data.subsets import Fold
 from trainable.micro_batches import Memory
+from trainable.modalities import modality_called
 from trainable.spec.settings import block_range
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.head_learner import HeadLearners, is_bare_head
@@ -56,7 +58,8 @@ class TrialSetup:
     Attributes:
         spec: as given.
         backbone: as given.
-        image_size: side of the backbone's input, in pixels.
+        modality: of the backbone.
+        size: size of the backbone's input; see `Modality`.
         split: the backbone as it is cut, with a new head.
 
     Raises:
@@ -68,14 +71,11 @@ class TrialSetup:
     ) -> None:
         self.spec = spec
         self.backbone = backbone
-        self.image_size = (
-            backbone.weights.preprocessing.image_size
-            if spec.image_size == "auto"
-            else int(spec.image_size)
-        )
+        self.modality = modality_called(backbone.weights.modality)
+        self.size = self.modality.size(backbone.weights, getattr(spec, self.modality.setting))
         self._num_classes = num_classes
         self._device = device
-        self._traced = backbone.traced(self.image_size)
+        self._traced = backbone.traced(self.size)
         self._boundaries = boundaries(self._traced)
         frozen = num_frozen(spec, len(self._boundaries))
         self.split = split(self._traced, frozen=frozen, num_classes=num_classes)
@@ -89,15 +89,15 @@ class TrialSetup:
         )
 
     def resolve(self, num_train: int) -> TrialSpec:
-        """The spec without any `auto`, for a training on so many images."""
-        return replace(
-            self.spec,
-            batch_size=resolve_batch_size(self.spec.batch_size, num_train),
-            batchnorm=resolve_batchnorm(self.spec.batchnorm, num_train),
-            head_init=resolve_head_init(self.spec.head_init),
-            image_size=self.image_size,
-            precision=devices.resolve_precision(self.spec.precision, self._device),
-        )
+        """The spec without any `auto`, for a training on so many examples."""
+        resolved: dict[str, Any] = {
+            "batch_size": resolve_batch_size(self.spec.batch_size, num_train),
+            "batchnorm": resolve_batchnorm(self.spec.batchnorm, num_train),
+            "head_init": resolve_head_init(self.spec.head_init),
+            self.modality.setting: self.size,
+            "precision": devices.resolve_precision(self.spec.precision, self._device),
+        }
+        return replace(self.spec, **resolved)
 
     def learners(
         self,
@@ -158,7 +158,7 @@ class TrialSetup:
 
         Args:
             folds: validation parts.
-            labels_used: images drawn.
+            labels_used: examples drawn.
         """
         suffix = sum(p.numel() for p in self.split.suffix.parameters())
         boundary = self.split.boundary

@@ -11,6 +11,7 @@ from torch.nn import functional
 from trainable.data.subsets import derive_seed
 from trainable.device import autocast, random_state
 from trainable.errors import CheckpointError
+from trainable.features.activations import Activations
 from trainable.micro_batches import Memory, memory_errors, nothing
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.checkpoint import Checkpoint
@@ -19,7 +20,7 @@ from trainable.training.logistic import LinearClassifier
 from trainable.training.recipe import CLIP_NORM, make_optimizer, set_learning_rates, train_mode
 
 EVALUATED = 256
-"""Images per forward pass where nothing is trained."""
+"""Examples per forward pass where nothing is trained."""
 
 
 class SuffixLearner(Learner):
@@ -139,7 +140,7 @@ class SuffixLearner(Learner):
         self._optimizer.zero_grad()
         self.suffix.eval()
         with torch.inference_mode():
-            logits = self.suffix(self.examples.at(rows[:1]).activations)
+            logits = self.suffix(*self.examples.at(rows[:1]).activations.inputs())
             functional.log_softmax(logits, dim=1)
 
     def _gradients(self, rows: Tensor, weights: Tensor, size: int) -> Tensor:
@@ -158,7 +159,7 @@ class SuffixLearner(Learner):
         for start in range(0, len(rows), size):
             batch = self.examples.at(rows[start : start + size])
             with autocast(self.spec.precision, self._device):
-                logits = self.suffix(batch.activations)
+                logits = self.suffix(*batch.activations.inputs())
             losses = functional.cross_entropy(
                 logits.float(),
                 batch.labels,
@@ -181,21 +182,23 @@ class SuffixLearner(Learner):
             if isinstance(module, nn.modules.batchnorm._BatchNorm)
         )
 
-    def log_probabilities(self, activations: Tensor) -> Tensor:
-        """(N, C) float64 on the CPU, in eval mode.
+    def log_probabilities(self, activations: Activations) -> Tensor:
+        """(N, C) float64 on the CPU, in eval mode; those of one padded size are computed together.
 
         Raises:
             DivergedError: a prediction is not finite.
         """
         self.suffix.eval()
+        order = activations.in_order_of_size()
 
         def predict(rows: slice) -> Tensor:
-            logits = self.suffix(activations[rows].clone())
+            logits = self.suffix(*activations.at(order[rows]).inputs())
             return functional.log_softmax(logits.double(), dim=1).cpu()
 
         with torch.inference_mode(), autocast(self.spec.precision, self._device):
             parts = self._memory.evaluation.over(len(activations), most=EVALUATED, attempt=predict)
-        result = torch.cat(parts)
+        result = torch.empty_like(found := torch.cat(parts))
+        result[order.cpu()] = found
         if not bool(result.isfinite().all()):
             raise DivergedError(f"a prediction at step {self.step} is no finite number")
         return result
@@ -250,7 +253,7 @@ class SuffixLearners:
         for learner in self._learners:
             learner.restore(state.part(learner.name))
 
-    def log_probabilities(self, parts: Sequence[Tensor], *, share: float = 1) -> list[Tensor]:
+    def log_probabilities(self, parts: Sequence[Activations], *, share: float = 1) -> list[Tensor]:
         """Predictions of each learner for its part; see `HeadLearners.log_probabilities`."""
         found = []
         for learner, part in zip(self._learners, parts, strict=True):

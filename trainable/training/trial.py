@@ -98,7 +98,7 @@ class Trial:
             images,
             backbone,
             frozen=self._setup.split.frozen,
-            image_size=self._setup.image_size,
+            size=self._setup.size,
             device=self._device,
             cache=cache,
             heartbeat=heartbeat,

@@ -1,4 +1,4 @@
-"""Predictions of learners for the images held out of their training."""
+"""Predictions of learners for the examples held out of their training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from trainable.features.activations import Activations
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.head_learner import HeadLearners
 from trainable.training.interpolation import SHARES, best_share
@@ -19,7 +20,7 @@ START = 0.0
 
 @dataclass
 class HeldOut:
-    """The validation images of all folds.
+    """The validation examples of all folds.
 
     Attributes:
         activations: one part a fold, on the device of the learners.
@@ -27,7 +28,7 @@ class HeldOut:
         spec: `interpolation` and `objective` are read.
     """
 
-    activations: Sequence[Tensor]
+    activations: Sequence[Activations]
     labels: Tensor
     spec: TrialSpec
     _start: Tensor | None = field(default=None, init=False)

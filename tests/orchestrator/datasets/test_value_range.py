@@ -17,8 +17,8 @@ from orchestrator.space.build_space import build_space
 from tests.orchestrator.datasets.conftest import dataset_of, notes_of, write
 from trainable.backbones import Preprocessing
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.features.input_reader import PixelReader
 from trainable.modalities.image.decoding import narrowed, value_extent
+from trainable.modalities.image.inputs import PixelInputs
 from trainable.modalities.image.preprocessing import decode, decode_one
 from trainable.spec.trial_spec import LabelBudget
 
@@ -174,7 +174,7 @@ def test_the_file_can_say_how_many_bits_are_used(
 def test_pictures_of_8_bits_have_no_range_and_keep_their_key(digits_folder: Path) -> None:
     images = dataset_of(section(digits_folder, bits=12)).images
     assert images.value_range is None
-    assert "value_range" not in PixelReader(images, PLAIN).key
+    assert "value_range" not in PixelInputs(images, PLAIN).key
     assert "value_range" not in _describe(images)
 
 
@@ -199,7 +199,7 @@ def test_the_range_travels_with_the_images_and_into_key_and_manifest(tmp_path: P
     plain = LabelledExamples.from_bytes(
         [images.encoded(0)], labels=[0], split=[0], class_names=["a"], paths=["a"]
     )
-    assert PixelReader(again, PLAIN).key != PixelReader(plain, PLAIN).key
+    assert PixelInputs(again, PLAIN).key != PixelInputs(plain, PLAIN).key
     assert _describe(images)["value_range"] == [0, 4095]
     one = decode_one(images.encoded(0), PLAIN, value_range=images.value_range)
     assert np.array_equal(one, decode(images, np.array([0]), PLAIN)[0])

@@ -199,10 +199,10 @@ def saved_with(path: Path, **changed: object) -> Path:
     [
         ({"labels": None}, "labels"),
         ({"format": 1}, "format 1; this version reads 2"),
-        ({"lengths": [3, 6]}, "lengths of the images do not add up"),
-        ({"lengths": [9, -1]}, "lengths of the images do not add up"),
-        ({"lengths": [10, -2]}, "lengths of the images do not add up"),
-        ({"lengths": [4, 4]}, "the bytes of an image are not those of its hash"),
+        ({"lengths": [3, 6]}, "lengths of the examples do not add up"),
+        ({"lengths": [9, -1]}, "lengths of the examples do not add up"),
+        ({"lengths": [10, -2]}, "lengths of the examples do not add up"),
+        ({"lengths": [4, 4]}, "the bytes of an example are not those of its hash"),
         ({"lengths": [3, 4, 1]}, "boolean index did not match"),
         ({"labels": ["a", "b"]}, "invalid literal"),
         ({"class_names": "alone"}, "0-d"),
@@ -292,5 +292,5 @@ def test_fingerprint_sees_who_belongs_together_and_not_the_ids_of_groups() -> No
 
 
 def test_number_of_groups_has_to_be_that_of_images() -> None:
-    with pytest.raises(DataError, match="1 groups for 2 images"):
+    with pytest.raises(DataError, match="1 groups for 2 examples"):
         made([b"a", b"b"], [0, 1], groups=[0])

@@ -155,7 +155,7 @@ def test_a_probe_is_fitted_to_features_of_the_size_and_precision_asked_for(
     digit_images: LabelledExamples, strokes: Backbone, precision: str
 ) -> None:
     indices = draw_subset(digit_images, budget=LabelBudget(2), repeat=0, seed=0)
-    features = baseline_features(digit_images, indices, strokes, image_size=12, precision=precision)
+    features = baseline_features(digit_images, indices, strokes, size=12, precision=precision)
     (expected,) = fit_path(
         features,
         torch.from_numpy(digit_images.labels[indices]),

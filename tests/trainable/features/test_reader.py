@@ -21,12 +21,12 @@ from trainable.backbones.cutting.boundaries import boundaries
 from trainable.backbones.cutting.split import split
 from trainable.backbones.graphs.graph import trace
 from trainable.data.labelled_examples import LabelledExamples
-from trainable.features import feature_keys, input_reader
-from trainable.features import reader as features
+from trainable.features import feature_keys
 from trainable.features.cache import FeatureCache
 from trainable.features.cost_model import Speeds
-from trainable.features.reader import BATCH, FeatureCounts, FeatureReader
+from trainable.features.reader import FeatureCounts, FeatureReader
 from trainable.features.store import FeatureStore
+from trainable.modalities.image import inputs as image_inputs
 from trainable.modalities.image.preprocessing import decode, normalize
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.trial_spec import CacheMode
@@ -46,7 +46,7 @@ def cache(folder: Path, mode: CacheMode = CacheMode.ALWAYS, **options: Any) -> F
 
 
 def reader(images: LabelledExamples, backbone: Backbone, **options: Any) -> FeatureReader:
-    settings: dict[str, Any] = {"image_size": 8, "device": CPU, "precision": "fp32", **options}
+    settings: dict[str, Any] = {"size": 8, "device": CPU, "precision": "fp32", **options}
     return FeatureReader(images, backbone, **settings)
 
 
@@ -92,11 +92,11 @@ def test_a_row_is_the_same_beside_other_images_in_other_places_and_numbers(
     weights = replace(load_weights("tiny_strokes"), preprocessing=Preprocessing(size, size))
     backbone = Backbone(weights)
     backbone._traced[size] = case.traced
-    rows = np.arange(BATCH + 9, dtype=np.int64)
+    rows = np.arange(image_inputs.BATCH + 9, dtype=np.int64)
     for frozen in sorted({1, len(boundaries(backbone.traced(size)))}):
-        together = reader(digit_images, backbone, image_size=size).read(rows, frozen=frozen)
+        together = reader(digit_images, backbone, size=size).read(rows, frozen=frozen)
         for some in (rows[::-1], rows[4:11], rows[-1:]):
-            found = reader(digit_images, backbone, image_size=size).read(
+            found = reader(digit_images, backbone, size=size).read(
                 np.ascontiguousarray(some), frozen=frozen
             )
             assert torch.equal(found, together[some.copy()])
@@ -129,7 +129,7 @@ def test_pixels_are_decoded_once_whatever_is_asked_of_them(
         decoded.extend(rows.tolist())
         return decode(images, rows, preprocessing)
 
-    monkeypatch.setattr(input_reader, "decode", watched)
+    monkeypatch.setattr(image_inputs, "decode", watched)
     other = Backbone(load_weights("tiny_untrained"))
     for backbone, frozen in ((strokes, 3), (strokes, 0), (other, 7), (strokes, 7)):
         reader(digit_images, backbone, cache=cache(tmp_path)).read(SOME, frozen=frozen)
@@ -152,7 +152,7 @@ def retouched(backbone: Backbone) -> Backbone:
 CHANGES: dict[str, Callable[[Backbone], tuple[Backbone, dict[str, Any]]]] = {
     "weights": lambda b: (retouched(b), {}),
     "scale": lambda b: (rescaled(b), {}),
-    "resolution": lambda b: (b, {"image_size": 16}),
+    "resolution": lambda b: (b, {"size": 16}),
     "precision": lambda b: (b, {"precision": "bf16"}),
     "views": lambda b: (b, {"augmentation": VIEWS}),
     "architecture": lambda b: (
@@ -200,7 +200,7 @@ def test_another_image_size_misses_the_cache_where_its_rows_have_the_same_shape(
     pooled = len(boundaries(strokes.traced(8)))
     small = reader(digit_images, strokes, cache=cache(tmp_path)).read(SOME, frozen=pooled)
     counts = FeatureCounts()
-    large = reader(digit_images, strokes, cache=cache(tmp_path), counts=counts, image_size=16)
+    large = reader(digit_images, strokes, cache=cache(tmp_path), counts=counts, size=16)
     assert large.read(SOME, frozen=pooled).shape == small.shape
     assert (counts.hits, counts.misses) == (0, 7)
 
@@ -209,7 +209,7 @@ SURROUNDINGS: dict[str, tuple[object, str, object]] = {
     "torch": (torch, "__version__", "0.0.1"),
     "pillow": (PIL, "__version__", "0.0.1"),
     "processor": (feature_keys, "describe", lambda device: "another one"),
-    "images per pass": (features, "BATCH", 8),
+    "images per pass": (image_inputs.PixelInputs, "batch", 8),
     "graph": (feature_keys, "graph_digest", lambda traced: "another one"),
 }
 

@@ -207,7 +207,7 @@ def test_of_equal_scores_the_stronger_regularisation_is_taken() -> None:
 def test_pixels_are_seen_at_the_smallest_side_whatever_size_a_backbone_is_given() -> None:
     images = grey_images([10, 200, 15, 210, 20, 220], [0, 1] * 3, test=2)
     assert run(images, validation=Validation(2)).num_features == 3 * 6 * 6
-    assert run(images, validation=Validation(2), image_size=2).num_features == 3 * 6 * 6
+    assert run(images, validation=Validation(2), size=2).num_features == 3 * 6 * 6
 
 
 def test_pixels_of_large_images_are_few() -> None:

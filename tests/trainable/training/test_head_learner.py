@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import fx, nn
 
+from trainable.features.activations import Activations
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.training.head_learner import HeadLearners, is_bare_head
 from trainable.training.learner import DivergedError, Examples
@@ -42,7 +43,7 @@ def parts() -> list[Examples]:
     random = torch.Generator().manual_seed(0)
     return [
         Examples(
-            5 * torch.randn(count, 7, generator=random),
+            Activations([(5 * torch.randn(count, 7, generator=random),)]),
             torch.randint(4, (count,), generator=random),
         )
         for count in (9, 12, 10)
@@ -53,7 +54,7 @@ def initial_heads(spec: TrialSpec) -> list[LinearClassifier] | None:
     if spec.head_init == "zero":
         return None
     return [
-        fit_path(part.activations, part.labels, num_classes=4, inverse_penalties=[1.0])[0]
+        fit_path(part.activations.dense, part.labels, num_classes=4, inverse_penalties=[1.0])[0]
         for part in parts()
     ]
 
@@ -128,7 +129,7 @@ def test_a_huge_learning_rate_ends_as_diverged() -> None:
 def test_a_prediction_that_is_no_number_ends_as_diverged() -> None:
     heads = HeadLearners(parts(), names=NAMES, spec=TrialSpec(**SETTINGS), num_classes=4)
     with pytest.raises(DivergedError, match="a prediction at step 0"):
-        heads.log_probabilities([torch.full((2, 7), math.nan)] * 3)
+        heads.log_probabilities([Activations([(torch.full((2, 7), math.nan),)])] * 3)
 
 
 def test_only_a_linear_head_alone_is_bare() -> None:

@@ -114,7 +114,7 @@ def features_of(
     return FeatureReader(
         images,
         backbone,
-        image_size=size if spec.image_size == "auto" else int(spec.image_size),
+        size=size if spec.image_size == "auto" else int(spec.image_size),
         device=torch.device("cpu"),
         precision="fp32",
         cache=cache,
@@ -358,7 +358,7 @@ def test_the_start_and_a_vanishing_rate_give_the_validation_predictions_of_the_p
         validation=spec.validation,
         repeats=1,
         seed=spec.seed,
-        image_size=settings.get("image_size"),
+        size=settings.get("image_size"),
         cache=kept,
     )
     for report in reports:

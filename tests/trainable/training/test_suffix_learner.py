@@ -16,6 +16,7 @@ from trainable.backbones import Backbone, Preprocessing
 from trainable.backbones.cutting.boundaries import parameter_depths
 from trainable.backbones.cutting.split import FrozenPrefix, SplitBackbone, split
 from trainable.data.labelled_examples import LabelledExamples, Split
+from trainable.features.activations import Activations
 from trainable.modalities.image.preprocessing import decode, normalize
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.training.learner import DivergedError, Examples
@@ -61,7 +62,7 @@ class Bench:
 
     def examples(self, prefix: nn.Module) -> Examples:
         values = prefix(normalize(self.pixels, self.backbone.weights.preprocessing))
-        return Examples(values, self.labels)
+        return Examples(Activations([(values,)]), self.labels)
 
     def learner(
         self,
@@ -84,7 +85,7 @@ class Bench:
 
     def probe(self) -> LinearClassifier:
         """Fitted on what reaches the head."""
-        features = self.examples(self.halves(7).prefix).activations
+        features = self.examples(self.halves(7).prefix).activations.dense
         return fit_path(features, self.labels, num_classes=10, inverse_penalties=[1.0])[0]
 
 
@@ -396,7 +397,7 @@ def test_gradient_that_is_no_number_is_noticed_although_the_loss_is_finite(bench
 
 
 def test_initial_head_predicts_at_the_start_like_the_probe_that_it_is(bench: Bench) -> None:
-    features, probe = bench.examples(bench.halves(7).prefix).activations, bench.probe()
+    features, probe = bench.examples(bench.halves(7).prefix).activations.dense, bench.probe()
     for frozen in (0, 3, 7):
         learner = bench.learner(frozen=frozen, head_init="logistic")
         found = learner.log_probabilities(learner.examples.activations)
@@ -423,7 +424,7 @@ def test_one_by_one_convolution_serves_as_a_head(bench: Bench) -> None:
             return result
 
     examples = bench.examples(bench.halves(1).prefix)
-    pooled = examples.activations.mean(dim=(2, 3))
+    pooled = examples.activations.dense.mean(dim=(2, 3))
     (probe,) = fit_path(pooled, examples.labels, num_classes=10, inverse_penalties=[1.0])
     learner = SuffixLearner(
         torch.fx.symbolic_trace(Pixelwise()),
@@ -451,7 +452,7 @@ def test_examples_are_left_as_they_were_by_layers_that_work_in_place(bench: Benc
             return logits
 
     examples = bench.examples(bench.halves(7).prefix)
-    before = examples.activations.clone()
+    before = examples.activations.dense
     learner = SuffixLearner(
         torch.fx.symbolic_trace(InPlace()),
         "head",
@@ -463,7 +464,7 @@ def test_examples_are_left_as_they_were_by_layers_that_work_in_place(bench: Benc
     )
     learner.advance(2)
     learner.log_probabilities(examples.activations)
-    assert torch.equal(examples.activations, before)
+    assert torch.equal(examples.activations.dense, before)
 
 
 class Whole(nn.Module):
@@ -513,8 +514,15 @@ def test_label_smoothing_keeps_the_loss_from_vanishing(bench: Bench) -> None:
 
 
 def test_gradients_are_clipped(bench: Bench) -> None:
-    learner = bench.learner(frozen=7, optimizer="sgd", lr=1.0, warmup=0.0, weight_decay=0.0)
-    learner.examples.activations.mul_(1e4)
+    large = Activations([(1e4 * bench.examples(bench.halves(7).prefix).activations.dense,)])
+    learner = bench.learner(
+        frozen=7,
+        examples=Examples(large, bench.labels),
+        optimizer="sgd",
+        lr=1.0,
+        warmup=0.0,
+        weight_decay=0.0,
+    )
     before = state(learner)
     learner.advance(1)
     after = state(learner)

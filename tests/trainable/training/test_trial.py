@@ -14,7 +14,7 @@ from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset, split_folds
 from trainable.device import default_device, describe
 from trainable.errors import DataError, SpecError
-from trainable.features import input_reader
+from trainable.modalities.image import inputs
 from trainable.modalities.image.preprocessing import decode
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
@@ -225,7 +225,7 @@ def test_labels_are_drawn_by_the_budget_seed_and_repeat_of_the_spec(
         decoded.append(indices)
         return decode(images, indices, preprocessing)
 
-    monkeypatch.setattr(input_reader, "decode", watched)
+    monkeypatch.setattr(inputs, "decode", watched)
     budget = LabelBudget(total=33)
     list(Trial(spec_of(label_budget=budget, seed=5, repeat=2), digit_images, strokes).reports())
     expected = draw_subset(digit_images, budget=budget, repeat=2, seed=5)

@@ -140,6 +140,14 @@ def lone_carriers(traced: TracedBackbone) -> list[fx.Node]:
     return found
 
 
+def content_shape(traced: TracedBackbone) -> tuple[int, ...]:
+    """Shape of one example's content, as it was traced."""
+    content = next(node for node in traced.module.graph.nodes if node.op == "placeholder")
+    shape = traced.facts[content].shape
+    assert shape is not None
+    return shape
+
+
 def parameter_names(module: fx.GraphModule, node: fx.Node) -> set[str]:
     """The parameters that a node itself holds."""
     if node.op == "call_module":

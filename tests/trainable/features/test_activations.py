@@ -1,0 +1,66 @@
+"""Activations of several sizes become batches that depend on nothing but their own rows."""
+
+import pytest
+import torch
+
+from trainable.features.activations import Activations
+
+SHORT = torch.arange(1, 13).reshape(2, 3, 2).float()
+LONG = torch.arange(101, 111).reshape(1, 5, 2).float()
+
+
+def ragged() -> Activations:
+    """Three examples: short, long, short; each with a mask as its side input."""
+    return Activations(
+        [
+            (SHORT, torch.ones(2, 3, dtype=torch.int64)),
+            (LONG, torch.ones(1, 5, dtype=torch.int64)),
+        ],
+        torch.tensor([0, 1, 0]),
+        torch.tensor([0, 0, 1]),
+    )
+
+
+def test_a_batch_is_padded_to_its_own_longest_example() -> None:
+    content, mask = ragged().inputs()
+    assert content.shape == (3, 5, 2)
+    assert torch.equal(content[1], LONG[0])
+    assert torch.equal(content[2, :3], SHORT[1])
+    assert not content[2, 3:].any()
+    assert mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+
+
+def test_a_batch_of_short_examples_is_not_padded() -> None:
+    content, mask = ragged().at(torch.tensor([2, 0, 2])).inputs()
+    assert torch.equal(content, SHORT[[1, 0, 1]])
+    assert mask.shape == (3, 3)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_padding_goes_to_whichever_axis_differs(axis: int) -> None:
+    groups = [(torch.ones(1, 3, 3).narrow(axis, 0, length),) for length in (2, 3)]
+    places = torch.tensor([0, 1]), torch.tensor([0, 0])
+    (content,) = Activations(groups, *places).inputs()
+    assert content.shape == (2, 3, 3)
+    assert content[0].sum() == 6
+    assert not content[0].select(axis - 1, 2).any()
+
+
+def test_a_batch_may_be_written_to() -> None:
+    one = Activations([(SHORT.clone(),)])
+    one.inputs()[0].zero_()
+    assert torch.equal(one.dense, SHORT)
+    assert torch.equal(one.at(torch.tensor([1])).inputs()[0], SHORT[1:])
+
+
+def test_examples_of_one_shape_are_dense_whatever_their_padded_size() -> None:
+    groups = [(torch.tensor([[1.0], [3.0]]),), (torch.tensor([[2.0]]),)]
+    whole = Activations(groups, torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1]))
+    assert whole.dense.tolist() == [[1.0], [2.0], [3.0]]
+    assert whole.at(torch.tensor([2, 1])).dense.tolist() == [[3.0], [2.0]]
+
+
+def test_order_of_size_keeps_examples_of_one_size_in_their_order() -> None:
+    assert ragged().in_order_of_size().tolist() == [0, 2, 1]
+    assert ragged().at(torch.tensor([1, 2, 0])).in_order_of_size().tolist() == [1, 2, 0]
+    assert len(ragged().at(torch.tensor([1, 2]))) == 2

@@ -1,0 +1,96 @@
+"""Activations of examples that may differ in size, collated into batches where they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Group = tuple[Tensor, ...]
+"""(M, *shape) activations of M examples of one padded size, then their (M, ...) side inputs."""
+
+
+class Activations:
+    """Activations of N examples at one boundary, with what the layers behind it need beside them.
+
+    Examples of one padded size lie together in a group. A batch that mixes sizes is padded with
+    zeros to the largest among its own examples, so that it depends on nothing but its rows.
+
+    Args:
+        groups: tensors on one device, in the order of the examples; at least one group.
+        group_of: (N,) int64 group of each example; None if there is one group.
+        row_of: (N,) int64 row of each example within its group; None if there is one group.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        group_of: Tensor | None = None,
+        row_of: Tensor | None = None,
+    ) -> None:
+        self._groups = tuple(groups)
+        count, device = len(groups[0][0]), groups[0][0].device
+        self._group_of = (
+            torch.zeros(count, dtype=torch.int64, device=device) if group_of is None else group_of
+        )
+        self._row_of = torch.arange(count, device=device) if row_of is None else row_of
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors lie."""
+        return self._groups[0][0].device
+
+    @property
+    def dense(self) -> Tensor:
+        """(N, *shape) activations; all examples have the same shape at this boundary."""
+        if len(self._groups) == 1:
+            return self._groups[0][0][self._row_of]
+        first = self._groups[0][0]
+        found = first.new_empty((len(self), *first.shape[1:]))
+        for number, group in enumerate(self._groups):
+            here = self._group_of == number
+            found[here] = group[0][self._row_of[here]]
+        return found
+
+    def at(self, positions: Tensor) -> Activations:
+        """Return some of the examples, in the order given; tensors are shared, not copied."""
+        return Activations(self._groups, self._group_of[positions], self._row_of[positions])
+
+    def inputs(self) -> Group:
+        """Collate the examples into one batch; in-place layers may write to it.
+
+        Returns:
+            (N, *shape) activations and the side inputs, each padded with zeros where examples
+            differ in size.
+        """
+        numbers = torch.unique(self._group_of).tolist() if len(self._groups) > 1 else [0]
+        if len(numbers) == 1:
+            return tuple(tensor[self._row_of] for tensor in self._groups[numbers[0]])
+        batch = []
+        for tensors in zip(*(self._groups[number] for number in numbers), strict=True):
+            shape = [max(sizes) for sizes in zip(*(t.shape[1:] for t in tensors), strict=True)]
+            collated = tensors[0].new_zeros((len(self), *shape))
+            for number, tensor in zip(numbers, tensors, strict=True):
+                here = self._group_of == number
+                collated[here] = _padded(tensor[self._row_of[here]], shape)
+            batch.append(collated)
+        return tuple(batch)
+
+    def in_order_of_size(self) -> Tensor:
+        """Return (N,) positions that bring examples of one padded size together, stably."""
+        return torch.argsort(self._group_of, stable=True)
+
+
+def _padded(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """A (M, *smaller) tensor with zeros behind its values, up to (M, *shape)."""
+    missing = [
+        width
+        for size, wanted in zip(reversed(tensor.shape[1:]), reversed(shape), strict=True)
+        for width in (0, wanted - size)
+    ]
+    return functional.pad(tensor, missing)

@@ -1,0 +1,55 @@
+"""Images as a modality: one padded size, the side of the square that the backbone sees."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trainable.backbones import Backbone, Weights
+from trainable.data.labelled_examples import LabelledExamples
+from trainable.modalities.image.inputs import PixelInputs
+from trainable.modalities.modality import Indices, Inputs, Modality
+from trainable.spec.augmentation import Augmentation
+
+
+class _Image:
+    """See `Modality`."""
+
+    name = "image"
+    setting = "image_size"
+    noun = "image"
+    nouns = "images"
+
+    def size(self, weights: Weights, given: int | str | None) -> int:
+        """Return the side of the backbone's input, in pixels."""
+        if given is None or given == "auto":
+            return weights.preprocessing.image_size
+        return int(given)
+
+    def size_text(self, size: int) -> str:
+        """Return `S x S pixels`."""
+        return f"{size} x {size} pixels"
+
+    def padded_sizes(
+        self, examples: LabelledExamples, indices: Indices, backbone: Backbone, size: int
+    ) -> Indices:
+        """Return `size` for every image."""
+        del examples, backbone
+        return np.full(len(indices), size, dtype=np.int64)
+
+    def inputs(
+        self,
+        examples: LabelledExamples,
+        backbone: Backbone,
+        *,
+        padded_size: int,
+        size: int,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ) -> Inputs:
+        """Return pixels, or views, of `padded_size` x `padded_size`."""
+        del size
+        preprocessing = backbone.weights.preprocessing.resized(padded_size)
+        return PixelInputs(examples, preprocessing, augmentation=augmentation, seed=seed)
+
+
+IMAGE: Modality = _Image()
