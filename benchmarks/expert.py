@@ -23,7 +23,7 @@ from torchvision.transforms import v2
 from trainable.backbones import Backbone
 from trainable.backbones.cutting.split import split
 from trainable.backbones.graphs.graph import independent_copy
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.features.reader import FeatureReader
 from trainable.modalities.image.preprocessing import normalize
 from trainable.training.logistic import LinearClassifier, fit_path
@@ -85,7 +85,7 @@ class PlainLoop:
 
     def __init__(
         self,
-        images: LabelledImages,
+        images: LabelledExamples,
         backbone: Backbone,
         *,
         image_size: int,

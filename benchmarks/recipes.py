@@ -45,7 +45,7 @@ import torch
 
 from benchmarks.pretrained import BACKBONES
 from trainable.backbones import Backbone, load_weights
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset
 from trainable.features.cache import FeatureCache, open_cache
 from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec
@@ -151,7 +151,7 @@ class Bench:
         return open_cache(CacheMode.ALWAYS, num_images=10_000)
 
     @cache  # noqa: B019
-    def images(self, dataset: str) -> LabelledImages:
+    def images(self, dataset: str) -> LabelledExamples:
         """The images of a set, with their test split."""
         return read_folder(self._folders[dataset])
 
@@ -306,7 +306,7 @@ def read_results(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
 
 
-def read_folder(folder: Path) -> LabelledImages:
+def read_folder(folder: Path) -> LabelledExamples:
     """Images in class folders; `TEST_SHARE` of them, drawn by their content, are for the test."""
     classes = sorted(each for each in folder.iterdir() if each.is_dir())
     files = [
@@ -316,7 +316,7 @@ def read_folder(folder: Path) -> LabelledImages:
         if file.suffix.lower() in SUFFIXES
     ]
     contents = [file.read_bytes() for _, file in files]
-    return LabelledImages.from_bytes(
+    return LabelledExamples.from_bytes(
         contents,
         labels=[label for label, _ in files],
         split=[
@@ -328,7 +328,7 @@ def read_folder(folder: Path) -> LabelledImages:
     )
 
 
-def development_half(images: LabelledImages) -> LabelledImages:
+def development_half(images: LabelledExamples) -> LabelledExamples:
     """The pool alone, half of it in the place of the test split."""
     pool = images.at(images.indices(Split.POOL))
     half = [

@@ -9,7 +9,7 @@ import numpy as np
 from orchestrator.datasets.listing import Listing, Note
 from orchestrator.datasets.name_keys import alike, escaped
 from orchestrator.space.problems import Problems, some
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 
 _MOST_NAMED = 5
 _UNLABELLED = "-1"
@@ -67,7 +67,7 @@ def _is_number(name: str) -> bool:
     return name == _UNLABELLED or name.isdecimal()
 
 
-def check_split(images: LabelledImages, problems: Problems) -> list[Note]:
+def check_split(images: LabelledExamples, problems: Problems) -> list[Note]:
     """Add problems, and return notes, about classes that are missing from a split."""
     without_pool, without_test = (
         [
@@ -94,7 +94,7 @@ def check_split(images: LabelledImages, problems: Problems) -> list[Note]:
     return []
 
 
-def check_groups(images: LabelledImages, names: Sequence[str], problems: Problems) -> None:
+def check_groups(images: LabelledExamples, names: Sequence[str], problems: Problems) -> None:
     """Add a problem if the data's own test split separates a group."""
     if images.groups is None:
         return
@@ -108,7 +108,7 @@ def check_groups(images: LabelledImages, names: Sequence[str], problems: Problem
         )
 
 
-def check_duplicates(images: LabelledImages, problems: Problems) -> list[Note]:
+def check_duplicates(images: LabelledExamples, problems: Problems) -> list[Note]:
     """Return notes of exact copies; add a problem if too many test images leak."""
     keys = images.digests[:, :8].copy().view(np.uint64)[:, 0]  # 64 of the 256 bits tell them apart
     order = np.argsort(keys, kind="stable")

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from orchestrator.datasets.splits import SPLITS_ALLOWED, split_of
 from orchestrator.space.problems import Problems, some
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 from trainable.spec.refusals import KeyPath, did_you_mean
 
 _FILL = ". Fill them in, or leave these rows out"

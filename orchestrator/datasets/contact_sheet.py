@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from orchestrator.datasets.thumbnails import tile
 from orchestrator.text import plain
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.modalities.image.decoding import decode_image
 
 TILE = 72
@@ -21,7 +21,7 @@ _BACKGROUND, _INK = (255, 255, 255), (30, 30, 30)
 
 
 def contact_sheet(
-    images: LabelledImages,
+    images: LabelledExamples,
     rows: npt.NDArray[np.int64],
     *,
     per_class: int = 10,

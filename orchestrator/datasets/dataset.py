@@ -20,7 +20,7 @@ from orchestrator.datasets.sections import DatasetSource, Listed
 from orchestrator.datasets.test_split import SplitAssigner
 from orchestrator.space import ALL_BITS, DatasetSection
 from orchestrator.space.problems import Problems
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.modalities.image.decoding import ValueRange, narrowed
 from trainable.spec.trial_spec import LabelBudget
 
@@ -39,11 +39,11 @@ class Dataset:
         notes: findings about the images that do not stop the sweep.
     """
 
-    images: LabelledImages
+    images: LabelledExamples
     notes: tuple[Note, ...] = ()
 
 
-def load_images(dataset: DatasetSection, *, seed: int, keep_val: bool = False) -> LabelledImages:
+def load_images(dataset: DatasetSection, *, seed: int, keep_val: bool = False) -> LabelledExamples:
     """Read and check all images of a search-space file's `dataset:`; see `read_dataset`."""
     demand = Demand(budgets=(LabelBudget(),), repeats=1, seed=seed)
     return read_dataset(dataset, demand=demand, where="dataset", keep_val=keep_val).images
@@ -161,7 +161,7 @@ def _note_outliers(extents: Sequence[ValueRange], whole: ValueRange) -> list[Not
 
 
 def _check(
-    images: LabelledImages, drawing: SplitAssigner, listing: Listing, problems: Problems
+    images: LabelledExamples, drawing: SplitAssigner, listing: Listing, problems: Problems
 ) -> list[Note]:
     """Check the images as they are split, before the bytes of the pool are kept."""
     notes = check_split(images, problems)

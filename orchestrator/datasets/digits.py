@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.datasets.splits import content_uniforms, share_of_test
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 
 NUM_TEST = 797
 """Images in the default test split: a fixed draw by content that does not depend on the seed."""
 
 
-def load(*, test: float | None, seed: int) -> LabelledImages:
+def load(*, test: float | None, seed: int) -> LabelledExamples:
     """Return all digits as 8x8 grey PGM files, which, unlike PNG, have exactly one encoding.
 
     Args:
@@ -29,7 +29,7 @@ def load(*, test: float | None, seed: int) -> LabelledImages:
     """
     scans, labels = _scans()
     values = np.clip(scans * 16, 0, 255).astype(np.uint8)  # the scans count 0 to 16
-    images = LabelledImages.from_bytes(
+    images = LabelledExamples.from_bytes(
         (b"P5 8 8 255\n" + image.tobytes() for image in values),
         labels=labels,
         split=np.full(len(values), Split.POOL),

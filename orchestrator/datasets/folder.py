@@ -15,7 +15,7 @@ from orchestrator.datasets.listing import Listing, Note
 from orchestrator.datasets.sections import FolderSection
 from orchestrator.datasets.splits import split_of
 from orchestrator.space.problems import Problems, some
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 from trainable.spec.refusals import shown
 
 _PATH = ("dataset", "path")

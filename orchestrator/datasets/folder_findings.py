@@ -11,7 +11,7 @@ from orchestrator.datasets.depth import above, below
 from orchestrator.datasets.files import FETCH, FOLLOW, Root, is_image, suffix_of
 from orchestrator.datasets.listing import Note
 from orchestrator.space.problems import Problems, some
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 
 _PATH = ("dataset", "path")
 _MOST_KINDS = 5

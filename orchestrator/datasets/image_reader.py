@@ -19,7 +19,7 @@ import numpy as np
 from orchestrator.datasets.image_checker import ImageChecker
 from orchestrator.datasets.listing import Ints, Listing, Note
 from orchestrator.datasets.progress_bar import reading_bar
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.shards import ShardWriter
 from trainable.data.subsets import drawable
 from trainable.errors import DataError
@@ -104,7 +104,7 @@ class Reading:
         sound[list(self.broken)] = False
         return np.flatnonzero(sound).astype(np.int64)
 
-    def images(self, split: Ints) -> LabelledImages:
+    def images(self, split: Ints) -> LabelledExamples:
         """Return the M sound images without their bytes.
 
         Args:
@@ -112,7 +112,7 @@ class Reading:
         """
         rows, listing = self.sound(), self._listing
         shard_of, starts, stops = self._places[:, rows]
-        return LabelledImages(
+        return LabelledExamples(
             shards=(),
             shard_of=shard_of,
             starts=starts,
@@ -125,7 +125,7 @@ class Reading:
             groups=None if listing.groups is None else listing.groups[rows],
         )
 
-    def finish(self, split: Ints, *, value_range: ValueRange | None = None) -> LabelledImages:
+    def finish(self, split: Ints, *, value_range: ValueRange | None = None) -> LabelledExamples:
         """Return the sound images with the bytes that were kept, and end the reading.
 
         Args:

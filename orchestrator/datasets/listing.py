@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 from trainable.errors import DataError
 
 Ints = npt.NDArray[np.int64]

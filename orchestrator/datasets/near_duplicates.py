@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import DataError
 from trainable.modalities.image.decoding import decode_image
 
@@ -28,7 +28,7 @@ _LONGEST_BAND = 400
 Thumbnails = npt.NDArray[np.uint8]
 
 
-def thumbnails(images: LabelledImages, indices: npt.NDArray[np.int64]) -> Thumbnails:
+def thumbnails(images: LabelledExamples, indices: npt.NDArray[np.int64]) -> Thumbnails:
     """Return (M, 16, 16) grey thumbnails of some images, whose bytes have to be loaded.
 
     Raises:

@@ -19,7 +19,7 @@ from orchestrator.datasets.sections import ParquetSection
 from orchestrator.datasets.splits import split_of
 from orchestrator.datasets.walking import files_below
 from orchestrator.space.problems import Problems, some
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 from trainable.errors import DataError
 
 _PATH = ("dataset", "path")

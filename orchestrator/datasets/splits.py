@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.datasets.name_keys import likeness
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 
 SPLIT_WORDS: Mapping[str, Split] = {
     "train": Split.POOL,

@@ -12,7 +12,7 @@ from orchestrator.datasets.dataset import Dataset
 from orchestrator.datasets.listing import Note
 from orchestrator.datasets.near_duplicates import near_duplicates, thumbnails
 from orchestrator.statistics.test_set import TestSet
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.modalities.image.decoding import encoded_size
 
 MOST_COMPARED = 20_000
@@ -100,7 +100,7 @@ def survey(dataset: Dataset) -> DatasetSummary:
     )
 
 
-def _counts(images: LabelledImages, label: int) -> ClassCounts:
+def _counts(images: LabelledExamples, label: int) -> ClassCounts:
     members = images.labels == label
     pool, val, test = (
         int((members & (images.split == one)).sum()) for one in (Split.POOL, Split.VAL, Split.TEST)
@@ -115,7 +115,7 @@ def _spread(values: npt.NDArray[np.int64]) -> tuple[int, int, int]:
     return int(values.min()), int(np.median(values)), int(values.max())
 
 
-def _test_set(images: LabelledImages) -> TestSet | None:
+def _test_set(images: LabelledExamples) -> TestSet | None:
     labels = images.labels[images.split == Split.TEST]
     if not len(labels):
         return None

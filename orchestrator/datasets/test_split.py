@@ -7,7 +7,7 @@ import numpy as np
 from orchestrator.datasets.listing import Ints, Listing, Note
 from orchestrator.datasets.splits import content_uniform, share_of_groups, test_key
 from orchestrator.space import DEFAULT_TEST_SHARE
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 
 
 class SplitAssigner:

@@ -17,7 +17,7 @@ from orchestrator.datasets.listing import Ints, Listing
 from orchestrator.datasets.sections import TorchvisionSection
 from orchestrator.datasets.splits import split_of
 from orchestrator.space.problems import Problems
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 from trainable.errors import DataError
 from trainable.spec.refusals import did_you_mean, shown
 

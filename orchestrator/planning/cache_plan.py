@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.space import SearchSpace, short_names
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import CacheError
 
 if TYPE_CHECKING:  # a file is checked without importing torch
@@ -63,7 +63,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 def kept_boundaries(
     space: SearchSpace,
-    images: LabelledImages,
+    images: LabelledExamples,
     cuts: Mapping[tuple[str, int], Sequence[Boundary]],
 ) -> tuple[list[KeptBoundaries], str | None]:
     """The boundaries that this machine's feature cache stores; each other node decides for itself.

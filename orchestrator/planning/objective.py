@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from orchestrator.space import SearchSpace
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.spec.trial_spec import Metric
 
 MOST_SKEW = Fraction(3, 2)
@@ -17,7 +17,9 @@ MOST_SKEW = Fraction(3, 2)
 under balance, 1 / classes."""
 
 
-def decide_objective(space: SearchSpace, images: LabelledImages) -> tuple[SearchSpace, str | None]:
+def decide_objective(
+    space: SearchSpace, images: LabelledExamples
+) -> tuple[SearchSpace, str | None]:
     """The space with its objective decided, and one line that says which and why.
 
     Accuracy on a skewed set measures mostly the commonest class: a classifier fitted to a balanced
@@ -61,7 +63,7 @@ def _scored(space: SearchSpace) -> Iterator[tuple[str, Split]]:
         yield "images that labels are drawn from", Split.POOL
 
 
-def _skew(images: LabelledImages, split: Split, what: str) -> str | None:
+def _skew(images: LabelledExamples, split: Split, what: str) -> str | None:
     """A description of the skew of a split; None if it is at most `MOST_SKEW`.
 
     Args:

@@ -10,7 +10,7 @@ from orchestrator.planning.inputs import Inputs, inputs_of, sizes_are_open
 from orchestrator.space import Range, SearchSpace, Value, id_part, short_names
 from orchestrator.space.problems import space_error
 from orchestrator.space.search_section import MIN_PER_CLASS
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset, validation_parts
 from trainable.errors import DataError
 from trainable.spec.refusals import shown
@@ -107,7 +107,7 @@ def _allowed(most: int, space: SearchSpace) -> str:
     return f"allowed are {least} to {most}, or `all`"
 
 
-def make_plan(space: SearchSpace, images: LabelledImages, *, where: str) -> Plan:
+def make_plan(space: SearchSpace, images: LabelledExamples, *, where: str) -> Plan:
     """The plan of a sweep over these images.
 
     Args:

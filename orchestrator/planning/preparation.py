@@ -27,7 +27,7 @@ from orchestrator.space import (
 from orchestrator.space.problems import space_error
 from trainable import backbones as registry
 from trainable.backbones import Backbone, Weights, load_weights
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import BackboneError, SpecError
 from trainable.spec.augmentation import Augmentation
 
@@ -51,7 +51,7 @@ class Prepared:
     """
 
     space: SearchSpace
-    images: LabelledImages
+    images: LabelledExamples
     notes: tuple[Note, ...]
     plan: Plan
     weights: dict[str, Weights] = field(repr=False)

@@ -15,7 +15,7 @@ from orchestrator.recording.savings import Savings, measure_savings
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.recording.table_schemas import SCHEMAS
 from orchestrator.space import load_space
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 
 _log = logging.getLogger("sft_sweep")
 
@@ -41,7 +41,7 @@ class Outcome:
     savings: Savings
 
 
-def conclude(run: Run, *, images: LabelledImages | None, interrupted: bool) -> Outcome:
+def conclude(run: Run, *, images: LabelledExamples | None, interrupted: bool) -> Outcome:
     """Return the outcome of a sweep; write its report if it is finished.
 
     Args:
@@ -74,7 +74,7 @@ def conclude(run: Run, *, images: LabelledImages | None, interrupted: bool) -> O
     )
 
 
-def _write_report(run: Run, images: LabelledImages | None) -> str | None:
+def _write_report(run: Run, images: LabelledExamples | None) -> str | None:
     """Write the report; return why that failed, or None.
 
     Any error is caught, because the sweep is done and its tables are written.

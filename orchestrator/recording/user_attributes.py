@@ -20,7 +20,7 @@ from orchestrator.planning.work import Failure, Kind, Work
 from orchestrator.recording.optuna_internals import stored_attributes
 from orchestrator.space import SearchSpace, short_names
 from orchestrator.text import last_line
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.spec.settings import ADDED_SETTINGS
 
 ABOUT, FINISHED, PLAN, FACTS, RUN = "about", "finished", "plan", "facts", "run"
@@ -180,14 +180,14 @@ def shown_backbone(about: Mapping[str, Any], backbone: str | None) -> str | None
     return names.get(backbone, backbone)
 
 
-def _selection(space: SearchSpace, images: LabelledImages) -> str:
+def _selection(space: SearchSpace, images: LabelledExamples) -> str:
     """Return how configurations were selected, with the number of labels outside the budget."""
     if not space.validation.outside:
         return str(space.validation)
     return f"{space.validation}: {len(images.indices(Split.VAL))} labels"
 
 
-def about_study(plan: StudyPlan, space: SearchSpace, images: LabelledImages) -> dict[str, Any]:
+def about_study(plan: StudyPlan, space: SearchSpace, images: LabelledExamples) -> dict[str, Any]:
     """Return the facts about a study that tables need beside its trials."""
     test = images.indices(Split.TEST)
     ids = images.image_ids()

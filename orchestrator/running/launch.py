@@ -39,7 +39,7 @@ from orchestrator.running.resume_checks import (
 from orchestrator.signals import interrupted_between_imports
 from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import shipped_modules
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 
 if TYPE_CHECKING:  # reading a sweep does not import ray
     from orchestrator.running.ray_tune.capacity import Capacity
@@ -57,7 +57,7 @@ class EndedSweep:
     """
 
     run: Run
-    images: LabelledImages | None
+    images: LabelledExamples | None
     signal: int | None
     start: float
 

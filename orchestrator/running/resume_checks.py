@@ -15,7 +15,7 @@ from orchestrator.planning.preparation import Prepared
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.space import SearchSpace
 from orchestrator.text import plain
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 
 PROGRAM = "sft-sweep"
 """The distribution name of this program."""
@@ -159,7 +159,7 @@ def _refusal(what: object, found: Iterable[str], *, advice: str = "") -> UsageEr
     )
 
 
-def _describe(images: LabelledImages) -> dict[str, Any]:
+def _describe(images: LabelledExamples) -> dict[str, Any]:
     """Image counts by split and class, and the value range of 16-bit images if one is set."""
     counts: dict[str, Any] = {
         split.name.lower(): {

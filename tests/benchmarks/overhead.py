@@ -43,7 +43,7 @@ from orchestrator.running.ray_tune.run import run_work
 from orchestrator.running.ray_tune.stopper import SweepStopper
 from orchestrator.space import parse_space
 from orchestrator.throttle import Throttled
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 
 SLOTS = 2
 NUM_TEST = 797  # as many as the digits have
@@ -227,11 +227,11 @@ def bare_settled_at(
     return times.settled_at
 
 
-def make_images() -> LabelledImages:
+def make_images() -> LabelledExamples:
     """Ten classes of eight images each, and the test images; they are never decoded."""
     pool, classes = 80, 10
     count = pool + NUM_TEST
-    return LabelledImages.from_bytes(
+    return LabelledExamples.from_bytes(
         (f"image {number}".encode() for number in range(count)),
         labels=[number % classes for number in range(count)],
         split=[Split.POOL] * pool + [Split.TEST] * NUM_TEST,

@@ -34,7 +34,7 @@ from orchestrator.recording.projection import rebuild
 from orchestrator.recording.sweep_directory import Run, write_manifest, write_text
 from orchestrator.running.broker.broker import Broker
 from orchestrator.space import parse_space
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 
 REPORTS = 5
 SPACE = """

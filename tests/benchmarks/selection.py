@@ -39,7 +39,7 @@ from orchestrator.planning.inputs import backbones
 from orchestrator.running.broker.samplers import make_pruner, make_sampler, suggest
 from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import Backbone, load_weights
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
 from trainable.training.learner import DivergedError
 from trainable.training.trial import Trial
@@ -89,7 +89,7 @@ def sampled(space: SearchSpace, *, labels: int, count: int) -> list[TrialSpec]:
     return specs
 
 
-def outcome(spec: TrialSpec, images: LabelledImages, backbone: Backbone) -> Outcome:
+def outcome(spec: TrialSpec, images: LabelledExamples, backbone: Backbone) -> Outcome:
     """Validate and refit one configuration on the draw that its repeat names."""
     trial = Trial(spec, images, backbone, device=torch.device("cpu"))
     reports = []

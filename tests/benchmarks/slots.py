@@ -28,7 +28,7 @@ from orchestrator.running.ray_tune.cluster import cluster
 from orchestrator.running.ray_tune.run import run_work
 from orchestrator.running.ray_tune.stopper import SweepStopper
 from orchestrator.space import parse_space
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 
 TARGET = 0.9
 REPORTS = 2
@@ -106,9 +106,9 @@ def busy_share(*, slots: int, sleep_s: float, trials: int) -> tuple[float, int, 
     return share, len(first_start), all_up - launched_at
 
 
-def make_images() -> LabelledImages:
+def make_images() -> LabelledExamples:
     """Ten classes of two images each, and ten test images; they are never decoded."""
-    return LabelledImages.from_bytes(
+    return LabelledExamples.from_bytes(
         (f"image {number}".encode() for number in range(30)),
         labels=[number % 10 for number in range(30)],
         split=[Split.POOL] * 20 + [Split.TEST] * 10,

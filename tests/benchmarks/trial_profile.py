@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from orchestrator.datasets import digits
 from trainable.backbones import Backbone, load_weights
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.device import default_device
 from trainable.features.cache import FeatureCache
 from trainable.features.cost_model import speeds_of
@@ -51,7 +51,7 @@ def run(trial: Trial) -> tuple[float, list[tuple[str, float]]]:
 
 
 def row(
-    images: LabelledImages, backbone: Backbone, spec: TrialSpec, cache: FeatureCache, store: str
+    images: LabelledExamples, backbone: Backbone, spec: TrialSpec, cache: FeatureCache, store: str
 ) -> str:
     """One trial as a row of the table."""
     start = time.perf_counter()

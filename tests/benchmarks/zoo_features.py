@@ -15,7 +15,7 @@ import torch
 from orchestrator.datasets import digits
 from trainable.backbones import Backbone, load_weights
 from trainable.backbones.zoo import ENTRIES
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 from trainable.data.subsets import draw_subset
 from trainable.spec.trial_spec import LabelBudget
 from trainable.training.baselines import baseline_features

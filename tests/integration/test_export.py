@@ -18,7 +18,7 @@ from orchestrator.datasets import digits
 from orchestrator.errors import UsageError
 from orchestrator.recording.tables import read_table
 from tests.integration.conftest import Launched, finished
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.export import written_model
 from trainable.export.exported_model import ExportedModel
 from trainable.export.model_config import read_about
@@ -39,12 +39,12 @@ sys.exit(main())
 
 
 @pytest.fixture(scope="module")
-def images() -> LabelledImages:
+def images() -> LabelledExamples:
     return digits.load(test=None, seed=0)
 
 
 @pytest.fixture(scope="module")
-def pictures(images: LabelledImages, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pictures(images: LabelledExamples, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A file of every test image, by its id."""
     folder, ids = tmp_path_factory.mktemp("pictures"), images.image_ids()
     found = {}
@@ -101,7 +101,7 @@ def test_a_finalist_exported_predicts_what_it_predicted(
         assert model.about.class_names[number] == row["predicted"]
 
 
-def test_onnx_agrees_on_all_test_images(exported: Path, images: LabelledImages) -> None:
+def test_onnx_agrees_on_all_test_images(exported: Path, images: LabelledExamples) -> None:
     how = read_about(exported).preprocessing
     pixels = decode(images, images.indices(Split.TEST), how)
     session = onnxruntime.InferenceSession(

@@ -14,7 +14,7 @@ from orchestrator.datasets import digits
 from tests.docs.pages import commands
 from tests.integration.conftest import LOWDATA, REPOSITORY, Launched
 from tests.orchestrator.datasets.conftest import encoded, scans, write
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 from trainable.export import written_model
 
 LAUNCH = f"sft-sweep launch {LOWDATA.relative_to(REPOSITORY)}"

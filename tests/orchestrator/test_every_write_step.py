@@ -31,7 +31,7 @@ from orchestrator.running.worker.checkpoints import CheckpointFolder, Saved
 from orchestrator.running.worker.worker import result_json
 from tests.orchestrator.running.broker.test_broker import events_of, random_curve
 from trainable.atomic_files import append, observing_failpoints
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 from trainable.training.results import TestResult
 
 pytestmark = pytest.mark.faults

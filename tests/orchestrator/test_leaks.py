@@ -21,7 +21,7 @@ from orchestrator.datasets.sections import TableSection
 from orchestrator.recording.tables import read_table
 from tests.builders.sweeps import sweep_in_process
 from tests.orchestrator.datasets.conftest import encoded, scans, write
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset
 from trainable.spec.trial_spec import LabelBudget
 
@@ -75,7 +75,7 @@ def write_table(home: Path, given: Rows) -> None:
         writer.writerows([path, *about] for path, about in given.items())
 
 
-def labelled(home: Path) -> LabelledImages:
+def labelled(home: Path) -> LabelledExamples:
     return load_images(TableSection(path=str(home / "labels.csv"), split_column="split"), seed=SEED)
 
 

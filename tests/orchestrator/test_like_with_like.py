@@ -24,7 +24,7 @@ from orchestrator.recording import user_attributes
 from orchestrator.running.worker.worker import perform
 from orchestrator.space import SearchSpace, parse_space
 from trainable.backbones import Backbone, load_weights
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.features.cache import open_cache
 from trainable.features.store import FOLDER_VARIABLE
 from trainable.spec.trial_spec import CacheMode, TrialSpec
@@ -47,13 +47,13 @@ def one_thread() -> Iterator[None]:
 
 
 @cache
-def images() -> LabelledImages:
+def images() -> LabelledExamples:
     """The digits, some of which are a validation split of their own, and few for the test."""
     found = load_images(DigitsSection(), seed=0)
     split = found.split.copy()
     split[found.indices(Split.POOL)[::7]] = Split.VAL
     keep = np.flatnonzero((split != Split.TEST) | (np.cumsum(split == Split.TEST) <= 60))
-    return LabelledImages.from_bytes(
+    return LabelledExamples.from_bytes(
         (found.encoded(int(index)) for index in keep),
         labels=found.labels[keep],
         split=split[keep],

@@ -33,7 +33,7 @@ from orchestrator.space.build_space import build_space
 from orchestrator.space.pruners import PRUNERS
 from orchestrator.space.samplers import SAMPLERS
 from trainable.backbones import Backbone, Preprocessing
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset, validation_parts
 from trainable.features.cache import FeatureCache
 from trainable.features.cost_model import Speeds
@@ -112,7 +112,7 @@ def rare_classes() -> dict[str, dict[str, Any]]:
     sizes = (60, 25, 9, 6)
     labels = np.repeat(np.arange(len(sizes)), sizes)
     for grouped in (False, True):
-        images = LabelledImages.from_bytes(
+        images = LabelledExamples.from_bytes(
             (f"image {number}".encode() for number in range(len(labels))),
             labels=labels,
             split=np.full(len(labels), Split.POOL),

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset, split_folds
 from trainable.spec.trial_spec import LabelBudget
 from trainable.spec.validation import Validation
@@ -17,8 +17,8 @@ class Row:
     split: Split = Split.POOL
 
 
-def images_of(rows: list[Row], *, num_classes: int) -> LabelledImages:
-    return LabelledImages.from_bytes(
+def images_of(rows: list[Row], *, num_classes: int) -> LabelledExamples:
+    return LabelledExamples.from_bytes(
         (row.name.encode() for row in rows),
         labels=np.asarray([row.label for row in rows], dtype=np.int64),
         split=np.asarray([row.split for row in rows], dtype=np.int64),

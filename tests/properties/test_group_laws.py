@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from trainable.data.grouped_folds import num_groups_of_classes
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import Fold, draw_subset, drawable, split_folds
 from trainable.errors import DataError
 from trainable.spec.trial_spec import LabelBudget
@@ -128,11 +128,11 @@ def test_holdout_of_groups_of_one_is_the_holdout_without_groups(
     assert one.val.tolist() == other.val.tolist()
 
 
-def images_of(sizes: list[int], *, test: int = 0) -> LabelledImages:
+def images_of(sizes: list[int], *, test: int = 0) -> LabelledExamples:
     labels = np.repeat(np.arange(len(sizes)), sizes)
     split = np.full(len(labels) + test, Split.POOL)
     split[len(labels) :] = Split.TEST
-    return LabelledImages.from_bytes(
+    return LabelledExamples.from_bytes(
         (f"image {i}".encode() for i in range(len(split))),
         labels=np.concatenate([labels, np.zeros(test, dtype=np.int64)]),
         split=split,

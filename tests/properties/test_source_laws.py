@@ -10,7 +10,7 @@ from orchestrator.datasets.image_reader import Demand, Reading, touch_all_drawn
 from orchestrator.datasets.listing import Ints, Listing
 from orchestrator.datasets.test_split import SplitAssigner
 from tests.orchestrator.datasets.conftest import encoded
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset
 from trainable.errors import DataError
 from trainable.spec.trial_spec import LabelBudget
@@ -47,7 +47,7 @@ def read_all(
     broken: frozenset[str] = frozenset(),
     budget: LabelBudget | None = None,
     seed: int = 0,
-) -> LabelledImages:
+) -> LabelledExamples:
     listing = listing_of(names, groups, broken=broken)
     assigner = SplitAssigner(listing, share=0.3, seed=seed, keep_val=False)
     reading = Reading(listing)
@@ -117,7 +117,7 @@ def test_broken_images_change_neither_the_order_nor_the_split_of_the_others(
         assert images.is_read()[images.indices(Split.TEST)].all()
 
 
-def _drawn(images: LabelledImages, budget: LabelBudget, repeat: int) -> list[str]:
+def _drawn(images: LabelledExamples, budget: LabelBudget, repeat: int) -> list[str]:
     known = images.at(np.flatnonzero([not path.startswith("a/10") for path in images.paths]))
     rows = draw_subset(known, budget=budget, repeat=repeat, seed=0)
     return [known.paths[row] for row in rows]

@@ -7,11 +7,11 @@ import torch
 from orchestrator.datasets import digits
 from tests.trainable.families import FAMILIES, Case, case_of
 from trainable.backbones import Backbone, load_weights
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 
 
 @pytest.fixture(scope="session")
-def digit_images() -> LabelledImages:
+def digit_images() -> LabelledExamples:
     """All 1,797 digits with their fixed test split."""
     return digits.load(test=None, seed=0)
 

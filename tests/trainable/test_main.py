@@ -10,7 +10,7 @@ import pytest
 
 from trainable.__main__ import main
 from trainable.backbones import Backbone
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training.trial import Trial
@@ -67,7 +67,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def images_file(tmp_path: Path, digit_images: LabelledImages) -> str:
+def images_file(tmp_path: Path, digit_images: LabelledExamples) -> str:
     digit_images.save(tmp_path / "images.npz")
     return str(tmp_path / "images.npz")
 
@@ -89,7 +89,7 @@ def test_command_prints_the_reports_of_the_library_to_the_bit(
     start: list[str],
     tmp_path: Path,
     images_file: str,
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
     strokes: Backbone,
 ) -> None:
     finished = run(*start, written(tmp_path, SPEC.to_json()), images_file)

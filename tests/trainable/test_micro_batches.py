@@ -14,7 +14,7 @@ from torch.nn import functional
 from tests.trainable.training.test_loop import Keeper, numbers, spec_of
 from trainable.backbones import Backbone
 from trainable.backbones.cutting.split import frozen_between
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import GpuMemoryError
 from trainable.features import reader as features
 from trainable.features.reader import FeatureReader
@@ -358,7 +358,7 @@ def test_heads_predict_in_chunks_that_fit(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_frozen_prefix_takes_as_many_images_at_a_time_as_fit(
-    digit_images: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
+    digit_images: LabelledExamples, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     indices = np.arange(20)
 
@@ -405,7 +405,7 @@ def small_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_trial_on_a_small_gpu_reports_the_same_and_tells_its_micro_batches(
-    digit_images: LabelledImages, strokes: Backbone, request: pytest.FixtureRequest
+    digit_images: LabelledExamples, strokes: Backbone, request: pytest.FixtureRequest
 ) -> None:
     spec = spec_of(optimizer="sgd")
     whole = Trial(spec, digit_images, strokes)
@@ -422,7 +422,7 @@ def test_a_trial_on_a_small_gpu_reports_the_same_and_tells_its_micro_batches(
 
 
 @pytest.mark.usefixtures("small_gpu")
-def test_a_resumed_trial_knows_what_fits(digit_images: LabelledImages, strokes: Backbone) -> None:
+def test_a_resumed_trial_knows_what_fits(digit_images: LabelledExamples, strokes: Backbone) -> None:
     keeper = Keeper()
     undisturbed = numbers(Trial(spec_of(), digit_images, strokes).reports(after_update=keeper))
     tried: list[int] = []
@@ -436,7 +436,7 @@ def test_a_resumed_trial_knows_what_fits(digit_images: LabelledImages, strokes: 
 
 @pytest.mark.usefixtures("small_gpu")
 def test_batch_statistics_on_a_small_gpu_fail_the_trial_with_advice(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     trial = Trial(spec_of(batchnorm="train"), digit_images, strokes)
     with pytest.raises(GpuMemoryError, match=r"16 rows do not fit .* a smaller batch_size or"):
@@ -444,7 +444,7 @@ def test_batch_statistics_on_a_small_gpu_fail_the_trial_with_advice(
 
 
 def test_memory_that_runs_out_while_a_trial_begins_is_told_with_what_to_do(
-    digit_images: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
+    digit_images: LabelledExamples, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def tight(*_: object) -> Examples:
         raise out_of_memory()
@@ -458,7 +458,7 @@ def test_memory_that_runs_out_while_a_trial_begins_is_told_with_what_to_do(
 
 
 def test_a_trial_shows_life_at_every_update_and_every_chunk(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     heartbeats: list[None] = []
     seen: list[int] = []
@@ -480,7 +480,7 @@ def test_a_trial_shows_life_at_every_update_and_every_chunk(
 
 @pytest.mark.parametrize("probe", [True, False])
 def test_a_baseline_shows_life_while_it_reads_and_while_it_fits(
-    digit_images: LabelledImages, strokes: Backbone, probe: bool
+    digit_images: LabelledExamples, strokes: Backbone, probe: bool
 ) -> None:
     heartbeats: list[None] = []
     images = digit_images.at(np.arange(0, 1797, 6))

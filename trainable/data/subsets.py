@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainable.data.grouped_folds import deal_groups, hold_groups, num_groups_of_classes
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import DataError
 from trainable.spec.trial_spec import LabelBudget
 from trainable.spec.validation import Validation
@@ -36,7 +36,9 @@ class Fold:
     val: Indices
 
 
-def draw_subset(images: LabelledImages, *, budget: LabelBudget, repeat: int, seed: int) -> Indices:
+def draw_subset(
+    images: LabelledExamples, *, budget: LabelBudget, repeat: int, seed: int
+) -> Indices:
     """Indices of the labelled subset, nested in every larger one of the same repeat.
 
     A budget per class takes the first k of a random permutation of each class; a class with fewer
@@ -65,7 +67,7 @@ def draw_subset(images: LabelledImages, *, budget: LabelBudget, repeat: int, see
 
 
 def drawable(
-    images: LabelledImages, *, budgets: Sequence[LabelBudget], repeats: int, seed: int
+    images: LabelledExamples, *, budgets: Sequence[LabelBudget], repeats: int, seed: int
 ) -> Indices:
     """Ascending indices of the images that `draw_subset` gives for some budget and repeat.
 
@@ -158,7 +160,7 @@ def split_folds(
 
 
 def validation_parts(
-    images: LabelledImages, subset: Indices, *, validation: Validation
+    images: LabelledExamples, subset: Indices, *, validation: Validation
 ) -> tuple[Indices, list[Fold]]:
     """The images that a trial trains on and is validated on, and its folds.
 
@@ -197,7 +199,7 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def _permuted_classes(images: LabelledImages, *, repeat: int, seed: int) -> list[Indices]:
+def _permuted_classes(images: LabelledExamples, *, repeat: int, seed: int) -> list[Indices]:
     """For each class its pool images, ordered by a keyed hash of their content."""
     keyed = hashlib.blake2b(key=f"draw/{seed}/{repeat}".encode(), digest_size=8)
     pool = images.indices(Split.POOL)

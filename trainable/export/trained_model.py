@@ -21,7 +21,7 @@ from trainable.backbones.cutting.split import (
     split,
 )
 from trainable.backbones.graphs.graph import independent_copy
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.data.subsets import draw_subset
 from trainable.errors import ExportError
 from trainable.export.exchange_formats import difference
@@ -63,7 +63,7 @@ class TrainedModel:
 
 def train_configuration(
     spec: TrialSpec,
-    images: LabelledImages,
+    images: LabelledExamples,
     backbone: Backbone,
     *,
     device: torch.device | None = None,
@@ -107,7 +107,7 @@ def train_configuration(
 
 
 def train_probe(
-    images: LabelledImages,
+    images: LabelledExamples,
     backbone: Backbone,
     *,
     budget: LabelBudget,
@@ -184,7 +184,7 @@ def train_probe(
 
 def _assemble(
     backbone: Backbone,
-    images: LabelledImages,
+    images: LabelledExamples,
     *,
     image_size: int,
     halves: SplitBackbone,
@@ -268,7 +268,7 @@ def _on_processor(prefix: FrozenPrefix) -> FrozenPrefix:
 
 
 def _examples(
-    images: LabelledImages,
+    images: LabelledExamples,
     indices: npt.NDArray[np.int64],
     backbone: Backbone,
     *,

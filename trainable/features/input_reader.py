@@ -13,7 +13,7 @@ import numpy.typing as npt
 import PIL
 
 from trainable.backbones import Preprocessing
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.features.cache import FeatureCache
 from trainable.features.cost_model import fits
 from trainable.micro_batches import nothing
@@ -49,7 +49,7 @@ class PixelReader:
 
     def __init__(
         self,
-        images: LabelledImages,
+        images: LabelledExamples,
         preprocessing: Preprocessing,
         *,
         cache: FeatureCache | None = None,

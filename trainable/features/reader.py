@@ -24,7 +24,7 @@ from torch import Tensor
 from trainable.backbones import Backbone
 from trainable.backbones.cutting.boundaries import boundaries
 from trainable.backbones.cutting.split import FrozenPrefix, frozen_between
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.device import autocast
 from trainable.features.cache import FeatureCache, cache_levels
 from trainable.features.cost_model import VALUE_BYTES, Level
@@ -82,7 +82,7 @@ class FeatureReader:
 
     def __init__(
         self,
-        images: LabelledImages,
+        images: LabelledExamples,
         backbone: Backbone,
         *,
         image_size: int,

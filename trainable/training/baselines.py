@@ -31,7 +31,7 @@ from torch import Tensor
 
 from trainable import device as devices
 from trainable.backbones import Backbone, Preprocessing
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset, validation_parts
 from trainable.errors import DataError
 from trainable.features.cache import FeatureCache
@@ -78,7 +78,7 @@ class BaselineResult:
 
 @memory_errors("baseline")
 def run_baseline(
-    images: LabelledImages,
+    images: LabelledExamples,
     *,
     backbone: Backbone | None,
     budget: LabelBudget,
@@ -174,7 +174,7 @@ def run_baseline(
 
 
 def baseline_features(
-    images: LabelledImages,
+    images: LabelledExamples,
     indices: Indices,
     backbone: Backbone | None,
     *,
@@ -215,7 +215,7 @@ def baseline_features(
 
 
 def _seen_size(
-    images: LabelledImages,
+    images: LabelledExamples,
     indices: Indices,
     backbone: Backbone | None,
     image_size: int | None,
@@ -239,7 +239,7 @@ class _Inputs:
 
 
 def _inputs(
-    images: LabelledImages,
+    images: LabelledExamples,
     backbone: Backbone | None,
     *,
     image_size: int,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainable import device as devices
 from trainable.backbones import Backbone
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.features.cache import FeatureCache
 from trainable.features.reader import FeatureCounts, FeatureReader
 from trainable.micro_batches import nothing
@@ -44,7 +44,7 @@ class ExampleReader:
     def __init__(
         self,
         spec: TrialSpec,
-        images: LabelledImages,
+        images: LabelledExamples,
         backbone: Backbone,
         *,
         frozen: int,

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.data.subsets import Fold, validation_parts
 from trainable.errors import DataError
 from trainable.micro_batches import nothing
@@ -62,7 +62,7 @@ class Probe:
 
 
 def parts_of_draw(
-    images: LabelledImages, subset: Indices, validation: Validation
+    images: LabelledExamples, subset: Indices, validation: Validation
 ) -> tuple[Indices, list[Fold]]:
     """The images that the probe of a draw looks at, and its folds, if there are any.
 
@@ -170,7 +170,7 @@ class ProbeMemo:
 
 
 def probe_of_draw(
-    images: LabelledImages,
+    images: LabelledExamples,
     subset: Indices,
     *,
     validation: Validation,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.micro_batches import Memory
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.checkpoint import Checkpoint
@@ -35,7 +35,7 @@ class Trainer:
     def __init__(
         self,
         setup: TrialSetup,
-        images: LabelledImages,
+        images: LabelledExamples,
         subset: npt.NDArray[np.int64],
         reader: ExampleReader,
         *,

@@ -16,7 +16,7 @@ from torch import fx
 from trainable import device as devices
 from trainable.backbones import Backbone
 from trainable.backbones.cutting.split import SplitBackbone
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import Fold, draw_subset, validation_parts
 from trainable.errors import DataError, SpecError
 from trainable.features.cache import FeatureCache
@@ -75,7 +75,7 @@ class Trial:
     def __init__(
         self,
         spec: TrialSpec,
-        images: LabelledImages,
+        images: LabelledExamples,
         backbone: Backbone,
         *,
         device: torch.device | None = None,

@@ -13,7 +13,7 @@ from orchestrator.cli.arguments import Json, Overrides, Space
 
 if TYPE_CHECKING:
     from orchestrator.datasets.summary import DatasetSummary
-    from trainable.data.labelled_images import LabelledImages
+    from trainable.data.labelled_examples import LabelledExamples
 
 
 def data(
@@ -88,7 +88,7 @@ def _show(found: DatasetSummary) -> None:
             print(plain(line))
 
 
-def _draw(images: LabelledImages, sheet: Path) -> None:
+def _draw(images: LabelledExamples, sheet: Path) -> None:
     import numpy as np
 
     from orchestrator.datasets.contact_sheet import contact_sheet

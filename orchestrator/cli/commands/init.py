@@ -127,7 +127,7 @@ def _counted(listing: Listing, *, path: str) -> Folder:
     import numpy as np
 
     from orchestrator.space.template import Folder
-    from trainable.data.labelled_images import Split
+    from trainable.data.labelled_examples import Split
 
     own_test = listing.split is not None and bool((listing.split == Split.TEST).any())
     labels = listing.labels if not own_test else listing.labels[listing.split != Split.TEST]

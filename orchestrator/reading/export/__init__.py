@@ -22,7 +22,7 @@ from orchestrator.recording.sweep_directory import Run
 from orchestrator.signals import exiting_on_sigterm
 from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import Backbone, Weights, load_weights
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import BackboneError
 from trainable.export.trained_model import TrainedModel, train_configuration, train_probe
 from trainable.export.written_model import write_model
@@ -158,7 +158,7 @@ def _read_weights(run: Run, space: SearchSpace, choice: Choice) -> Weights:
 
 def _read_images(
     run: Run, space: SearchSpace, labels: Labels, repeat: int, fingerprint: str
-) -> LabelledImages:
+) -> LabelledExamples:
     """Read the images of the sweep, with the bytes of all that can be drawn now."""
     everything = labels is not Labels.BUDGET
     demand = Demand(
@@ -187,7 +187,7 @@ def _read_images(
     return images
 
 
-def _open_to(labels: Labels, images: LabelledImages) -> LabelledImages:
+def _open_to(labels: Labels, images: LabelledExamples) -> LabelledExamples:
     """Return the images with every split that may be trained on moved to the pool."""
     freed = {
         Labels.BUDGET: [],
@@ -211,7 +211,7 @@ def _measured_penalty(choice: Choice, task: Mapping[str, Any], repeat: int) -> f
 
 def _train(
     choice: Choice,
-    images: LabelledImages,
+    images: LabelledExamples,
     weights: Weights,
     labels: Labels,
     repeat: int,

@@ -28,7 +28,7 @@ from orchestrator.recording.savings import measure_savings
 from orchestrator.recording.sweep_directory import Run, write_text
 from orchestrator.recording.table_schemas import SCHEMAS
 from orchestrator.statistics.test_set import TestSet, find_test_set
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import TrainableError
 from trainable.spec.trial_spec import Metric
 
@@ -39,7 +39,7 @@ _log = logging.getLogger("sft_sweep")
 _RANKS_SHOWN = 5
 
 
-def write_report(run: Run, path: Path, *, images: LabelledImages | None = None) -> None:
+def write_report(run: Run, path: Path, *, images: LabelledExamples | None = None) -> None:
     """Write the report of a sweep, finished or not.
 
     Args:
@@ -54,7 +54,7 @@ def write_report(run: Run, path: Path, *, images: LabelledImages | None = None) 
     write_text(path, render(_page(run, images)))
 
 
-def _page(run: Run, images: LabelledImages | None) -> Page:
+def _page(run: Run, images: LabelledExamples | None) -> Page:
     loaded = load_run(run.path)
     tables = {name: loaded.table(name) for name in SCHEMAS}
     manifest = loaded.manifest
@@ -150,7 +150,7 @@ def _figures(
 
 
 def _pictures(
-    run: Run, images: LabelledImages | None, best: Winner | None
+    run: Run, images: LabelledExamples | None, best: Winner | None
 ) -> tuple[dict[str, str], str | None]:
     """Return thumbnails of the winner's mistakes, and a note if there are none."""
     if best is None or not best.mistakes:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Collection
 
 from orchestrator.datasets.thumbnails import tile
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import DataError
 from trainable.modalities.image.decoding import decode_image
 
@@ -15,7 +15,7 @@ SIDE = 96
 """Side of each thumbnail, in pixels."""
 
 
-def thumbnails(images: LabelledImages, image_ids: Collection[str]) -> dict[str, str]:
+def thumbnails(images: LabelledExamples, image_ids: Collection[str]) -> dict[str, str]:
     """Return `data:` URLs of test images by id; those that cannot be decoded are left out.
 
     Args:

@@ -25,7 +25,7 @@ from orchestrator.recording import user_attributes
 from orchestrator.recording.journal import SweepJournal
 from orchestrator.running.broker.study_queue import StudyQueue
 from orchestrator.space import SearchSpace
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 
 _log = logging.getLogger("sft_sweep")
 
@@ -77,7 +77,7 @@ class Broker:
         self,
         space: SearchSpace,
         plan: Plan,
-        images: LabelledImages,
+        images: LabelledExamples,
         journal: SweepJournal,
         *,
         slots: int,

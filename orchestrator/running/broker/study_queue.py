@@ -27,7 +27,7 @@ from orchestrator.running.broker.samplers import (
     suggest,
 )
 from orchestrator.space import SearchSpace
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.spec.trial_spec import TrialSpec
 
 
@@ -67,7 +67,7 @@ class StudyQueue:
         space: SearchSpace,
         plan: Plan,
         study: StudyPlan,
-        images: LabelledImages,
+        images: LabelledExamples,
         *,
         below: StudyQueue | None,
     ) -> None:
@@ -126,7 +126,7 @@ class StudyQueue:
             yield trial.user_attrs.get(user_attributes.RUN, {})
 
     def _open(
-        self, storage: optuna.storages.JournalStorage, images: LabelledImages
+        self, storage: optuna.storages.JournalStorage, images: LabelledExamples
     ) -> optuna.Study:
         pruner = make_pruner(self._space, reports=largest_value(self._space, "reports"))
         name = self._plan.name

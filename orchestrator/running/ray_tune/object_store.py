@@ -10,7 +10,7 @@ from typing import Any
 import ray
 
 from trainable.backbones import Backbone, Weights
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import CacheError
 from trainable.features.cache import FeatureCache, open_cache
 from trainable.spec.trial_spec import CacheMode
@@ -40,7 +40,7 @@ class SharedObjects:
 
 
 def put_objects(
-    images: LabelledImages,
+    images: LabelledExamples,
     weights: dict[str, Weights],
     graphs: Mapping[str, Mapping[int, bytes]],
     *,
@@ -78,12 +78,12 @@ class ObjectStoreReader:
 
     def __init__(self, shared: SharedObjects) -> None:
         self._shared = shared
-        self._images: LabelledImages | None = None
+        self._images: LabelledExamples | None = None
         self._backbones: dict[str, Backbone] = {}
         self._cache: FeatureCache | None = None
         self._cache_opened = False
 
-    def images(self) -> LabelledImages:
+    def images(self) -> LabelledExamples:
         """The images of the sweep, their shards memory-mapped."""
         if self._images is None:
             shards = tuple(ray.get(list(self._shared.shards)))

@@ -24,7 +24,7 @@ from orchestrator.recording.array_text import to_text
 from orchestrator.running.worker.checkpoints import CheckpointStore, NoCheckpoints, checkpointing
 from trainable import device as devices
 from trainable.backbones import Backbone
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import CheckpointError, GpuMemoryError, TrainableError
 from trainable.features.cache import FeatureCache
 from trainable.features.reader import FeatureCounts
@@ -48,7 +48,7 @@ _Begun = TypeVar("_Begun")
 def perform(
     work: Work,
     *,
-    images: Callable[[], LabelledImages],
+    images: Callable[[], LabelledExamples],
     backbone: Callable[[str], Backbone],
     cache: Callable[[], FeatureCache | None] = lambda: None,
     probes: ProbeMemo | None = None,
@@ -150,7 +150,7 @@ class _Attempt:
 
 
 def _trial(
-    work: Work, images: LabelledImages, backbone: Callable[[str], Backbone], attempt: _Attempt
+    work: Work, images: LabelledExamples, backbone: Callable[[str], Backbone], attempt: _Attempt
 ) -> Iterator[Event]:
     spec = TrialSpec.from_json(work.task)
 
@@ -168,7 +168,7 @@ def _trial(
 
 
 def _final(
-    work: Work, images: LabelledImages, backbone: Callable[[str], Backbone], attempt: _Attempt
+    work: Work, images: LabelledExamples, backbone: Callable[[str], Backbone], attempt: _Attempt
 ) -> Iterator[Event]:
     spec = TrialSpec.from_json(work.task)
 
@@ -182,7 +182,7 @@ def _final(
 
 def _make(
     spec: TrialSpec,
-    images: LabelledImages,
+    images: LabelledExamples,
     backbone: Callable[[str], Backbone],
     attempt: _Attempt,
 ) -> Trial:
@@ -198,7 +198,7 @@ def _make(
 
 
 def _baseline(
-    work: Work, images: LabelledImages, backbone: Callable[[str], Backbone], attempt: _Attempt
+    work: Work, images: LabelledExamples, backbone: Callable[[str], Backbone], attempt: _Attempt
 ) -> Iterator[Event]:
     task = work.task
     network = None if task["backbone"] is None else backbone(task["backbone"])

@@ -35,7 +35,7 @@ from tests.benchmarks.sharing.work import (
 from trainable.backbones import Backbone, load_weights
 from trainable.backbones.cutting.boundaries import boundaries, frozen_boundaries
 from trainable.backbones.graphs.graph import TracedBackbone
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 from trainable.data.subsets import draw_subset, validation_parts
 from trainable.spec.trial_spec import LabelBudget
 from trainable.spec.validation import Validation

@@ -17,7 +17,7 @@ from orchestrator.datasets.dataset import Dataset, read_dataset
 from orchestrator.datasets.image_reader import Demand
 from orchestrator.errors import SpaceError
 from orchestrator.space import DatasetSection
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.spec.trial_spec import LabelBudget
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".tif": "TIFF", ".gif": "GIF", ".webp": "WEBP"}
@@ -76,7 +76,7 @@ def notes_of(dataset: Dataset) -> str:
     return "\n".join(line for note in dataset.notes for line in note.lines())
 
 
-def rows_of(images: LabelledImages) -> dict[str, tuple[str, Split]]:
+def rows_of(images: LabelledExamples) -> dict[str, tuple[str, Split]]:
     """Class and split by path."""
     return {
         path: (images.class_names[label], Split(split))

@@ -2,7 +2,7 @@ import numpy as np
 
 from orchestrator.datasets import digits
 from orchestrator.datasets.contact_sheet import TILE, contact_sheet
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 
 
 def test_every_class_has_a_line_with_its_first_images() -> None:
@@ -19,7 +19,7 @@ def test_every_class_has_a_line_with_its_first_images() -> None:
 
 def test_names_that_do_not_print_do_no_harm() -> None:
     image = b"P5 2 2 255\n" + bytes(4)
-    images = LabelledImages.from_bytes(
+    images = LabelledExamples.from_bytes(
         [image, image],
         labels=[0, 1],
         split=[Split.POOL, Split.POOL],

@@ -8,15 +8,15 @@ from sklearn.datasets import load_digits
 from orchestrator.datasets import digits
 from orchestrator.datasets.dataset import load_images
 from orchestrator.datasets.sections import DigitsSection
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 
 
 @pytest.fixture(scope="module")
-def fixed() -> LabelledImages:
+def fixed() -> LabelledExamples:
     return digits.load(test=None, seed=0)
 
 
-def test_all_scans_are_there_with_their_labels(fixed: LabelledImages) -> None:
+def test_all_scans_are_there_with_their_labels(fixed: LabelledExamples) -> None:
     scans = load_digits()
     assert len(fixed) == 1797
     assert fixed.class_names == tuple("0123456789")
@@ -30,7 +30,7 @@ def test_all_scans_are_there_with_their_labels(fixed: LabelledImages) -> None:
         assert np.array_equal(pixels, expected)
 
 
-def test_test_split_is_fixed_whatever_the_seed(fixed: LabelledImages) -> None:
+def test_test_split_is_fixed_whatever_the_seed(fixed: LabelledExamples) -> None:
     other = digits.load(test=None, seed=7)
     assert (fixed.split == Split.TEST).sum() == 797
     assert (fixed.split == Split.POOL).sum() == 1000
@@ -38,7 +38,7 @@ def test_test_split_is_fixed_whatever_the_seed(fixed: LabelledImages) -> None:
     assert fixed.fingerprint() == other.fingerprint()
 
 
-def test_fixed_test_split_holds_every_class_in_fair_shares(fixed: LabelledImages) -> None:
+def test_fixed_test_split_holds_every_class_in_fair_shares(fixed: LabelledExamples) -> None:
     counts = np.bincount(fixed.labels[fixed.indices(Split.TEST)], minlength=10)
     assert counts.min() > 55
     assert counts.max() < 105
@@ -59,7 +59,7 @@ def test_larger_share_keeps_the_test_images_of_a_smaller_one() -> None:
     assert (large[small == Split.TEST] == Split.TEST).all()
 
 
-def test_section_of_a_file_loads_the_same(fixed: LabelledImages) -> None:
+def test_section_of_a_file_loads_the_same(fixed: LabelledExamples) -> None:
     assert load_images(DigitsSection(source="digits"), seed=3).fingerprint() == fixed.fingerprint()
     shared = load_images(DigitsSection(source="digits", test=0.3), seed=3)
     assert shared.fingerprint() == digits.load(test=0.3, seed=3).fingerprint()

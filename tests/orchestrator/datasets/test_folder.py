@@ -14,7 +14,7 @@ from tests.orchestrator.datasets.conftest import (
     write,
     write_digits,
 )
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 
 
 def section(path: Path, **options: object) -> FolderSection:

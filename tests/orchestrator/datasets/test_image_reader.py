@@ -22,7 +22,7 @@ from tests.orchestrator.datasets.conftest import (
     write,
     write_digits,
 )
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset
 from trainable.errors import DataError
 from trainable.modalities.image.decoding import check_image
@@ -35,7 +35,7 @@ def section(path: Path, **options: object) -> FolderSection:
     return FolderSection.model_validate({"path": str(path), **options})
 
 
-def drawn(images: LabelledImages, budget: LabelBudget, repeat: int) -> set[str]:
+def drawn(images: LabelledExamples, budget: LabelBudget, repeat: int) -> set[str]:
     rows = draw_subset(images, budget=budget, repeat=repeat, seed=0)
     return {images.paths[row] for row in rows}
 
@@ -190,10 +190,10 @@ def test_the_next_image_of_the_draw_takes_the_place_of_a_broken_one(tmp_path: Pa
     assert all(dataset.images.is_read()[rows])
 
 
-def unchecked(root: Path) -> LabelledImages:
+def unchecked(root: Path) -> LabelledExamples:
     """All files of the folder as they are, each in the pool unless the content says test."""
     paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
-    images = LabelledImages.from_bytes(
+    images = LabelledExamples.from_bytes(
         ((root / path).read_bytes() for path in paths),
         labels=[int(path.split("/")[0]) for path in paths],
         split=[Split.POOL] * len(paths),

@@ -1,7 +1,7 @@
 from collections.abc import Iterator
 
 from orchestrator.datasets.listing import Ints, Listing, Note
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 from trainable.errors import DataError
 
 

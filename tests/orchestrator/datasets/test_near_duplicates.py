@@ -9,7 +9,7 @@ from PIL import Image
 
 from orchestrator.datasets import digits
 from orchestrator.datasets.near_duplicates import near_duplicates, thumbnails
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import DataError
 
 
@@ -26,8 +26,8 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options: int) -> bytes:
     return buffer.getvalue()
 
 
-def made(*files: bytes) -> LabelledImages:
-    return LabelledImages.from_bytes(
+def made(*files: bytes) -> LabelledExamples:
+    return LabelledExamples.from_bytes(
         files,
         labels=[0] * len(files),
         split=[Split.POOL] * len(files),

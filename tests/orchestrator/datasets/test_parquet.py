@@ -16,7 +16,7 @@ from tests.orchestrator.datasets.conftest import (
     rows_of,
     write,
 )
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 from trainable.spec.trial_spec import LabelBudget
 
 

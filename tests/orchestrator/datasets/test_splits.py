@@ -10,7 +10,7 @@ from orchestrator.datasets.splits import (
     share_of_test,
     split_of,
 )
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 
 DIGESTS = np.asarray(
     [list(hashlib.sha256(b"%d" % number).digest()) for number in range(3000)], dtype=np.uint8

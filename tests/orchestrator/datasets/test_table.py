@@ -19,7 +19,7 @@ from tests.orchestrator.datasets.conftest import (
     rows_of,
     write,
 )
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 
 LABELS = ["no", "yes", "1", "01"]
 KINDS = ["csv", "tsv", "parquet"]

@@ -18,7 +18,7 @@ from tests.orchestrator.datasets.conftest import (
     write,
     write_digits,
 )
-from trainable.data.labelled_images import Split
+from trainable.data.labelled_examples import Split
 from trainable.spec.trial_spec import LabelBudget
 
 

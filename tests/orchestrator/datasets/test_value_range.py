@@ -16,7 +16,7 @@ from orchestrator.running.resume_checks import _describe
 from orchestrator.space.build_space import build_space
 from tests.orchestrator.datasets.conftest import dataset_of, notes_of, write
 from trainable.backbones import Preprocessing
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.features.input_reader import PixelReader
 from trainable.modalities.image.decoding import narrowed, value_extent
 from trainable.modalities.image.preprocessing import decode, decode_one
@@ -56,7 +56,7 @@ def section(path: Path, **options: object) -> FolderSection:
     return FolderSection.model_validate({"path": str(path), **options})
 
 
-def values_of(images: LabelledImages, index: int) -> npt.NDArray[Any]:
+def values_of(images: LabelledExamples, index: int) -> npt.NDArray[Any]:
     with Image.open(io.BytesIO(images.encoded(index))) as picture:
         return np.asarray(picture).astype(np.float64)
 
@@ -194,9 +194,9 @@ def test_the_range_travels_with_the_images_and_into_key_and_manifest(tmp_path: P
     write_splits(tmp_path / "photos", 0, 4095)
     images = dataset_of(section(tmp_path / "photos")).images
     images.save(tmp_path / "images.npz")
-    again = LabelledImages.load(tmp_path / "images.npz").at(np.arange(3))
+    again = LabelledExamples.load(tmp_path / "images.npz").at(np.arange(3))
     assert again.value_range == (0, 4095)
-    plain = LabelledImages.from_bytes(
+    plain = LabelledExamples.from_bytes(
         [images.encoded(0)], labels=[0], split=[0], class_names=["a"], paths=["a"]
     )
     assert PixelReader(again, PLAIN).key != PixelReader(plain, PLAIN).key

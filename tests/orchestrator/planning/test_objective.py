@@ -14,7 +14,7 @@ from orchestrator.planning.preparation import Prepared, prepare
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.running.launch import begin
 from orchestrator.space import SearchSpace, load_space, parse_space
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 
 OUTSIDE = {"split": "val", "outside_budget": True}
 
@@ -27,12 +27,12 @@ def _space(budgets: list[Any] | None = None, **top: Any) -> SearchSpace:
 
 def _images(
     *, test: tuple[int, ...], pool: tuple[int, ...] | None = None, val: tuple[int, ...] = ()
-) -> LabelledImages:
+) -> LabelledExamples:
     """Images of as many classes as `test` has numbers, so many of each in each split."""
     parts = {Split.POOL: pool or (20,) * len(test), Split.TEST: test, Split.VAL: val}
     labels = np.concatenate([np.repeat(np.arange(len(sizes)), sizes) for sizes in parts.values()])
     split = np.repeat(list(parts), [sum(sizes) for sizes in parts.values()])
-    return LabelledImages.from_bytes(
+    return LabelledExamples.from_bytes(
         (f"image {number}".encode() for number in range(len(labels))),
         labels=labels,
         split=split,
@@ -41,7 +41,7 @@ def _images(
     )
 
 
-def _metric(space: SearchSpace, images: LabelledImages) -> str:
+def _metric(space: SearchSpace, images: LabelledExamples) -> str:
     decided, line = decide_objective(space, images)
     assert not decided.objective_open
     assert line is not None

@@ -9,7 +9,7 @@ from orchestrator.errors import SpaceError
 from orchestrator.planning.inputs import backbones
 from orchestrator.planning.plan import Plan, largest_value, make_plan
 from orchestrator.space import SearchSpace, parse_space
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 
 SEARCH = {"backbone": ["vit_tiny", "resnet_tiny"], "lr": [0.1, 0.2], "label_budget": [2]}
 
@@ -19,11 +19,11 @@ def _space(search: dict[str, Any] | None = None, **top: Any) -> SearchSpace:
     return parse_space(yaml.safe_dump(values, sort_keys=False), where="pets.yaml")
 
 
-def _images(*, pool: tuple[int, ...] = (6, 6), test: tuple[int, ...] = (3, 1)) -> LabelledImages:
+def _images(*, pool: tuple[int, ...] = (6, 6), test: tuple[int, ...] = (3, 1)) -> LabelledExamples:
     """Images of as many classes; `pool` and `test` say how many each has."""
     labels = np.concatenate([np.repeat(np.arange(len(sizes)), sizes) for sizes in (pool, test)])
     split = [Split.POOL] * sum(pool) + [Split.TEST] * sum(test)
-    return LabelledImages.from_bytes(
+    return LabelledExamples.from_bytes(
         (f"image {number}".encode() for number in range(len(labels))),
         labels=labels,
         split=split,
@@ -32,11 +32,11 @@ def _images(*, pool: tuple[int, ...] = (6, 6), test: tuple[int, ...] = (3, 1)) -
     )
 
 
-def _plan(space: SearchSpace, images: LabelledImages | None = None) -> Plan:
+def _plan(space: SearchSpace, images: LabelledExamples | None = None) -> Plan:
     return make_plan(space, images or _images(), where="pets.yaml")
 
 
-def _problems(space: SearchSpace, images: LabelledImages) -> list[str]:
+def _problems(space: SearchSpace, images: LabelledExamples) -> list[str]:
     with pytest.raises(SpaceError, match=r"^pets\.yaml: \d+ problem") as caught:
         _plan(space, images)
     return [line.strip() for line in str(caught.value).splitlines()[1:-1]]
@@ -159,7 +159,7 @@ def test_groups_limit_the_folds_and_a_class_of_one_group_is_named() -> None:
     assert "all images drawn are of one group for: cat, dog." in problem
 
 
-def test_a_class_without_labelled_images_is_named() -> None:
+def test_a_class_without_labelled_examples_is_named() -> None:
     (problem,) = _problems(_space(), _images(pool=(6, 0)))
     assert "no labelled image outside the test split for: dog" in problem
 

@@ -19,7 +19,7 @@ from orchestrator.recording.journal import SweepJournal
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.running.broker.broker import Broker
 from orchestrator.space import parse_space
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.spec.trial_spec import Metric
 
 LOSS = Loss(failure=Failure.NOT_STARTED, reason="ImportError: no pets")
@@ -32,7 +32,7 @@ SPACE: dict[str, Any] = {
     "finalists": {"count": 1, "repeats": 2},
     "baselines": ["pixels"],
 }
-IMAGES = LabelledImages.from_bytes(
+IMAGES = LabelledExamples.from_bytes(
     (f"image {number}".encode() for number in range(60)),
     labels=[number % 10 for number in range(60)],
     split=[Split.POOL] * 50 + [Split.TEST] * 10,

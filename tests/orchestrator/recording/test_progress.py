@@ -17,11 +17,11 @@ from orchestrator.recording.savings import measure_savings
 from orchestrator.recording.time_left import TimeLeft, Training
 from orchestrator.running.broker.broker import Broker
 from orchestrator.space import SearchSpace, parse_space
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.spec.trial_spec import Metric
 
 RESULT = {"validation": {metric.value: 0.5 for metric in Metric}}
-IMAGES = LabelledImages.from_bytes(
+IMAGES = LabelledExamples.from_bytes(
     (f"image {number}".encode() for number in range(60)),
     labels=[number % 10 for number in range(60)],
     split=[Split.POOL] * 50 + [Split.TEST] * 10,

@@ -25,7 +25,7 @@ from orchestrator.recording.table_schemas import KEYS, SCHEMAS
 from orchestrator.recording.tables import read_table, write_table
 from orchestrator.running.broker.broker import DONE, Broker
 from orchestrator.space import parse_space
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.spec.trial_spec import Metric
 
 REPORTS, NUM_TEST, REPEATS = 3, 6, 2
@@ -51,7 +51,7 @@ SPACE = parse_space(
     ),
     where="pets.yaml",
 )
-IMAGES = LabelledImages.from_bytes(
+IMAGES = LabelledExamples.from_bytes(
     (f"image {number}".encode() for number in range(24)),
     labels=[number % 3 for number in range(24)],
     split=[Split.POOL] * 18 + [Split.TEST] * NUM_TEST,

@@ -8,7 +8,7 @@ from orchestrator.planning.plan import Baseline, make_plan
 from orchestrator.planning.work import Kind, Work
 from orchestrator.recording import user_attributes
 from orchestrator.space import parse_space
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 
 TEXT = yaml.safe_dump(
     {
@@ -20,7 +20,7 @@ TEXT = yaml.safe_dump(
     }
 )
 SPACE = parse_space(TEXT, where="pets.yaml")
-IMAGES = LabelledImages.from_bytes(
+IMAGES = LabelledExamples.from_bytes(
     (f"image {number}".encode() for number in range(10)),
     labels=[0, 1] * 5,
     split=[Split.POOL] * 6 + [Split.TEST] * 4,

@@ -10,7 +10,7 @@ import pytest
 from tests.builders.plugins import install
 from trainable import backbones
 from trainable.backbones import Backbone
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import PluginError
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
@@ -76,7 +76,7 @@ def _install(folder: Path, monkeypatch: pytest.MonkeyPatch, value: str = "plain_
 
 
 def test_a_backbone_of_an_added_source_is_found_described_and_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digit_images: LabelledImages
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digit_images: LabelledExamples
 ) -> None:
     _install(tmp_path, monkeypatch)
     assert backbones.expand("plain:*") == ["plain:8", "plain:16"]

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from trainable.backbones import Backbone, custom_models, load_weights, shipped_modules
 from trainable.backbones.cutting.boundaries import boundaries
 from trainable.backbones.cutting.split import frozen_between
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import BackboneError, SpecError
 from trainable.spec.custom_backbone import CustomBackbone
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
@@ -185,7 +185,7 @@ def test_a_model_that_cannot_be_traced_says_where_and_what_to_do(here: Path) -> 
         Backbone(weights).traced(8)
 
 
-def test_a_trial_runs_on_it(here: Path, digit_images: LabelledImages) -> None:
+def test_a_trial_runs_on_it(here: Path, digit_images: LabelledExamples) -> None:
     spec = TrialSpec(
         backbone="mine", lr=1e-2, label_budget=LabelBudget(5), freeze_depth=0.0, steps=40, reports=1
     )

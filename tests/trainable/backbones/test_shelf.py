@@ -28,7 +28,7 @@ from trainable.backbones import (
     names,
     untrained,
 )
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import BackboneError
 from trainable.modalities.image.preprocessing import decode
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
@@ -274,7 +274,7 @@ def test_pixels_are_those_of_torchvisions_own_preset(name: str, size: tuple[int,
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     width, height = size[1], size[0]
     encoded = f"P6 {width} {height} 255\n".encode() + pixels.tobytes()
-    images = LabelledImages.from_bytes(
+    images = LabelledExamples.from_bytes(
         [encoded], labels=[0], split=[Split.POOL], class_names=["a"], paths=["a"]
     )
     preprocessing = Preprocessing(
@@ -290,7 +290,7 @@ def test_pixels_are_those_of_torchvisions_own_preset(name: str, size: tuple[int,
     assert torch.allclose(ours, theirs, atol=1e-6)
 
 
-def test_a_convolutional_head_is_trained_at_full_depth(digit_images: LabelledImages) -> None:
+def test_a_convolutional_head_is_trained_at_full_depth(digit_images: LabelledExamples) -> None:
     backbone = Backbone(load_weights("squeezenet1_1@none"))
     spec = TrialSpec(
         backbone="squeezenet1_1@none",

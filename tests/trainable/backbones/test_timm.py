@@ -18,7 +18,7 @@ from trainable.backbones import Backbone, describe, expand, known_problem, load_
 from trainable.backbones.cutting.boundaries import boundaries
 from trainable.backbones.cutting.split import split
 from trainable.backbones.timm_models import PREFIX, preprocessing_of
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import BackboneError
 from trainable.modalities.image.preprocessing import decode
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
@@ -215,7 +215,7 @@ def test_position_embeddings_are_resampled_to_another_image_size(name: str, tmp_
 )
 def test_pixels_are_those_of_timms_own_transform(name: str, size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    images = LabelledImages.from_bytes(
+    images = LabelledExamples.from_bytes(
         [f"P6 {size[1]} {size[0]} 255\n".encode() + pixels.tobytes()],
         labels=[0],
         split=[Split.POOL],
@@ -233,7 +233,7 @@ def test_pixels_are_those_of_timms_own_transform(name: str, size: tuple[int, int
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-def test_a_trial_of_a_vision_transformer_learns(digit_images: LabelledImages) -> None:
+def test_a_trial_of_a_vision_transformer_learns(digit_images: LabelledExamples) -> None:
     name = "timm:test_vit2@none"
     spec = TrialSpec(
         backbone=name,

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import derive_seed, draw_subset, drawable, split_folds
 from trainable.errors import DataError
 from trainable.spec.trial_spec import LabelBudget
 from trainable.spec.validation import Validation
 
 
-def made(labels: list[int], *, split: list[int] | None = None) -> LabelledImages:
-    return LabelledImages.from_bytes(
+def made(labels: list[int], *, split: list[int] | None = None) -> LabelledExamples:
+    return LabelledExamples.from_bytes(
         (f"image {i}".encode() for i in range(len(labels))),
         labels=labels,
         split=[Split.POOL] * len(labels) if split is None else split,
@@ -18,7 +18,7 @@ def made(labels: list[int], *, split: list[int] | None = None) -> LabelledImages
     )
 
 
-def test_five_label_subset_lies_inside_the_ten_label_one(digit_images: LabelledImages) -> None:
+def test_five_label_subset_lies_inside_the_ten_label_one(digit_images: LabelledExamples) -> None:
     five, ten, everything = (
         set(draw_subset(digit_images, budget=budget, repeat=0, seed=0).tolist())
         for budget in (LabelBudget(5), LabelBudget(10), LabelBudget())
@@ -28,7 +28,7 @@ def test_five_label_subset_lies_inside_the_ten_label_one(digit_images: LabelledI
 
 
 def test_draws_of_repeats_and_seeds_overlap_no_more_than_chance(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
 ) -> None:
     draws = {
         (repeat, seed): set(

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.orchestrator.datasets.conftest import encoded, write
 from trainable.backbones import Backbone
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import BackboneError, DataError, ExportError, PluginError
 from trainable.export import written_model
 from trainable.export.exported_model import ExportedModel, Prediction
@@ -40,7 +40,7 @@ ODD = (
 
 @pytest.fixture(scope="module")
 def folder(
-    digit_images: LabelledImages, strokes: Backbone, tmp_path_factory: pytest.TempPathFactory
+    digit_images: LabelledExamples, strokes: Backbone, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A briefly trained network over classes with odd names, without its portable forms."""
     target = tmp_path_factory.mktemp("model")
@@ -93,7 +93,7 @@ def test_a_range_of_16_bit_pictures_is_read_back(folder: Path, bare_logits: bool
 
 
 def test_files_are_classified_in_order_and_a_bad_one_has_its_problem(
-    folder: Path, digit_images: LabelledImages, tmp_path: Path
+    folder: Path, digit_images: LabelledExamples, tmp_path: Path
 ) -> None:
     numbers = list(range(1000, 1040))
     paths = [write(tmp_path / f"{number}.png", encoded(number)) for number in numbers]
@@ -125,7 +125,7 @@ def test_an_image_does_not_depend_on_those_beside_it(folder: Path, tmp_path: Pat
         assert alone.probabilities == pytest.approx(one.probabilities, abs=1e-6)
 
 
-def test_one_image_is_decoded_as_many_are(digit_images: LabelledImages, folder: Path) -> None:
+def test_one_image_is_decoded_as_many_are(digit_images: LabelledExamples, folder: Path) -> None:
     how = replace(read_about(folder).preprocessing, image_size=6)
     many = decode(digit_images, np.arange(3), how)
     for row in range(3):
@@ -214,7 +214,7 @@ def test_code_named_by_a_folder_runs_only_where_it_is_trusted(
 
 
 def test_a_backbone_of_ones_own_is_built_by_its_code_again(
-    digit_images: LabelledImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digit_images: LabelledExamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from trainable.backbones import load_weights
 

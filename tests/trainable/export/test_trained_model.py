@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainable.backbones import Backbone, load_weights, torchvision_models, zoo
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset
 from trainable.errors import ExportError
 from trainable.export import written_model
@@ -50,7 +50,7 @@ def spec_of(**changed: Any) -> TrialSpec:
     return TrialSpec(**{**settings, **changed})
 
 
-def inputs_of_the_test_split(images: LabelledImages, model: TrainedModel) -> Tensor:
+def inputs_of_the_test_split(images: LabelledExamples, model: TrainedModel) -> Tensor:
     """All test images as the model's input."""
     how = model.about.preprocessing
     return normalize(decode(images, images.indices(Split.TEST), how), how)
@@ -69,7 +69,7 @@ def resnet() -> Backbone:
 
 @pytest.fixture(scope="module")
 def exported_resnet(
-    digit_images: LabelledImages, resnet: Backbone, tmp_path_factory: pytest.TempPathFactory
+    digit_images: LabelledExamples, resnet: Backbone, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[TrainedModel, Written, Path]:
     """resnet18 with random weights, briefly trained at 32 pixels, and written."""
     spec = spec_of(backbone="resnet18@none", steps=2, image_size=32, freeze_depth=0.8)
@@ -89,7 +89,7 @@ def exported_resnet(
     ],
 )
 def test_the_whole_network_predicts_what_the_refitted_trial_predicts(
-    digit_images: LabelledImages, strokes: Backbone, changed: dict[str, Any]
+    digit_images: LabelledExamples, strokes: Backbone, changed: dict[str, Any]
 ) -> None:
     spec = spec_of(**changed)
     expected = Trial(spec, digit_images, strokes).refit()
@@ -101,7 +101,7 @@ def test_the_whole_network_predicts_what_the_refitted_trial_predicts(
 
 
 def test_frozen_weights_are_the_backbones_own_under_its_own_names(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     model = train_configuration(spec_of(), digit_images, strokes)
     state, before = model.network.state_dict(), strokes.model(8).state_dict()
@@ -112,7 +112,7 @@ def test_frozen_weights_are_the_backbones_own_under_its_own_names(
 
 
 def test_training_tells_how_far_it_is_and_touches_no_test_image(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     unread = replace(
         digit_images, shard_of=np.where(digit_images.split == Split.TEST, -1, digit_images.shard_of)
@@ -125,7 +125,7 @@ def test_training_tells_how_far_it_is_and_touches_no_test_image(
 
 
 def test_a_probe_becomes_the_head_of_its_backbone(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     budget = LabelBudget(4)
     expected = run_baseline(
@@ -152,7 +152,7 @@ def test_a_probe_becomes_the_head_of_its_backbone(
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_probe_is_fitted_to_features_of_the_size_and_precision_asked_for(
-    digit_images: LabelledImages, strokes: Backbone, precision: str
+    digit_images: LabelledExamples, strokes: Backbone, precision: str
 ) -> None:
     indices = draw_subset(digit_images, budget=LabelBudget(2), repeat=0, seed=0)
     features = baseline_features(digit_images, indices, strokes, image_size=12, precision=precision)
@@ -178,7 +178,7 @@ def test_a_probe_is_fitted_to_features_of_the_size_and_precision_asked_for(
     assert torch.equal(head.weight, expected.weight.float())
 
 
-def test_a_probe_is_refused_where_it_cannot_be_the_head(digit_images: LabelledImages) -> None:
+def test_a_probe_is_refused_where_it_cannot_be_the_head(digit_images: LabelledExamples) -> None:
     backbone = Backbone(load_weights("squeezenet1_1@none"))
     with pytest.raises(ExportError, match="squeezenet1_1@none: its classifier is no linear layer"):
         train_probe(
@@ -194,7 +194,7 @@ def test_a_probe_is_refused_where_it_cannot_be_the_head(digit_images: LabelledIm
 
 @pytest.fixture(scope="module")
 def exported_squeezenet(
-    digit_images: LabelledImages, tmp_path_factory: pytest.TempPathFactory
+    digit_images: LabelledExamples, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[TrainedModel, Written, Path]:
     """squeezenet1_1 with random weights, whose own code has a ReLU on its logits."""
     backbone = Backbone(load_weights("squeezenet1_1@none"))
@@ -205,7 +205,7 @@ def exported_squeezenet(
 
 
 def test_no_form_of_a_network_has_the_activation_behind_its_head(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
     exported_squeezenet: tuple[TrainedModel, Written, Path],
 ) -> None:
     model, written, folder = exported_squeezenet
@@ -225,7 +225,7 @@ def test_no_form_of_a_network_has_the_activation_behind_its_head(
 
 
 def test_a_folder_of_before_keeps_the_activation_it_was_trained_with(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
     exported_squeezenet: tuple[TrainedModel, Written, Path],
     tmp_path: Path,
 ) -> None:
@@ -239,7 +239,7 @@ def test_a_folder_of_before_keeps_the_activation_it_was_trained_with(
 
 
 def test_a_network_that_is_not_the_graph_that_was_trained_is_refused(
-    digit_images: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
+    digit_images: LabelledExamples, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def other(image_size: int) -> nn.Module:
         model = Backbone.model(strokes, image_size)
@@ -265,7 +265,7 @@ def test_written_weights_load_into_torchvisions_own_network(
 
 
 def test_the_folder_predicts_what_the_network_predicts(
-    digit_images: LabelledImages, exported_resnet: tuple[TrainedModel, Written, Path]
+    digit_images: LabelledExamples, exported_resnet: tuple[TrainedModel, Written, Path]
 ) -> None:
     model, _, folder = exported_resnet
     pixels = decode(digit_images, model.indices, model.about.preprocessing)
@@ -359,7 +359,7 @@ def test_torchvisions_builders_get_what_the_weights_ask_for(
 
 
 def test_what_cannot_be_exported_is_left_out_and_told(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
     strokes: Backbone,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -381,7 +381,7 @@ def test_what_cannot_be_exported_is_left_out_and_told(
 
 
 def test_a_failing_onnx_writer_leaves_the_other_files(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
     strokes: Backbone,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

@@ -20,7 +20,7 @@ from trainable.backbones import Backbone, Preprocessing, load_weights
 from trainable.backbones.cutting.boundaries import boundaries
 from trainable.backbones.cutting.split import split
 from trainable.backbones.graphs.graph import trace
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.features import feature_keys, input_reader
 from trainable.features import reader as features
 from trainable.features.cache import FeatureCache
@@ -45,13 +45,13 @@ def cache(folder: Path, mode: CacheMode = CacheMode.ALWAYS, **options: Any) -> F
     return FeatureCache(store=FeatureStore(folder), mode=mode, **settings)
 
 
-def reader(images: LabelledImages, backbone: Backbone, **options: Any) -> FeatureReader:
+def reader(images: LabelledExamples, backbone: Backbone, **options: Any) -> FeatureReader:
     settings: dict[str, Any] = {"image_size": 8, "device": CPU, "precision": "fp32", **options}
     return FeatureReader(images, backbone, **settings)
 
 
 def test_activations_are_what_the_prefix_makes_of_the_images(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     preprocessing = strokes.weights.preprocessing
     pixels = normalize(decode(digit_images, SOME, preprocessing), preprocessing)
@@ -65,7 +65,7 @@ def test_activations_are_what_the_prefix_makes_of_the_images(
 @pytest.mark.parametrize("augmentation", [None, VIEWS])
 @pytest.mark.parametrize("frozen", [0, 2, 5, 7])
 def test_cached_equals_uncached_to_the_bit(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
     strokes: Backbone,
     tmp_path: Path,
     frozen: int,
@@ -85,7 +85,7 @@ def test_cached_equals_uncached_to_the_bit(
 
 
 def test_a_row_is_the_same_beside_other_images_in_other_places_and_numbers(
-    case: Case, digit_images: LabelledImages
+    case: Case, digit_images: LabelledExamples
 ) -> None:
     """Of every family of networks: what makes stored rows and computed ones one thing."""
     size = case.size
@@ -103,7 +103,7 @@ def test_a_row_is_the_same_beside_other_images_in_other_places_and_numbers(
 
 
 def test_a_deeper_boundary_is_computed_from_the_nearest_stored_one(
-    digit_images: LabelledImages, strokes: Backbone, tmp_path: Path
+    digit_images: LabelledExamples, strokes: Backbone, tmp_path: Path
 ) -> None:
     cuts = boundaries(strokes.traced(8))
     plain = reader(digit_images, strokes).read(SOME, frozen=6)
@@ -118,14 +118,14 @@ def test_a_deeper_boundary_is_computed_from_the_nearest_stored_one(
 
 
 def test_pixels_are_decoded_once_whatever_is_asked_of_them(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
     strokes: Backbone,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     decoded: list[int] = []
 
-    def watched(images: LabelledImages, rows: Rows, preprocessing: Any) -> Tensor:
+    def watched(images: LabelledExamples, rows: Rows, preprocessing: Any) -> Tensor:
         decoded.extend(rows.tolist())
         return decode(images, rows, preprocessing)
 
@@ -164,7 +164,7 @@ CHANGES: dict[str, Callable[[Backbone], tuple[Backbone, dict[str, Any]]]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_changing_a_part_of_the_key_misses_the_cache(
-    digit_images: LabelledImages, strokes: Backbone, tmp_path: Path, change: str
+    digit_images: LabelledExamples, strokes: Backbone, tmp_path: Path, change: str
 ) -> None:
     reader(digit_images, strokes, cache=cache(tmp_path)).read(SOME, frozen=3)
     backbone, options = CHANGES[change](strokes)
@@ -177,7 +177,7 @@ def test_changing_a_part_of_the_key_misses_the_cache(
 
 
 def test_other_boundaries_views_and_images_miss_the_cache(
-    digit_images: LabelledImages, strokes: Backbone, tmp_path: Path
+    digit_images: LabelledExamples, strokes: Backbone, tmp_path: Path
 ) -> None:
     views = {"augmentation": VIEWS, "seed": 0}
     reader(digit_images, strokes, cache=cache(tmp_path), **views).read(SOME, frozen=3)
@@ -195,7 +195,7 @@ def test_other_boundaries_views_and_images_miss_the_cache(
 
 
 def test_another_image_size_misses_the_cache_where_its_rows_have_the_same_shape(
-    digit_images: LabelledImages, strokes: Backbone, tmp_path: Path
+    digit_images: LabelledExamples, strokes: Backbone, tmp_path: Path
 ) -> None:
     pooled = len(boundaries(strokes.traced(8)))
     small = reader(digit_images, strokes, cache=cache(tmp_path)).read(SOME, frozen=pooled)
@@ -216,7 +216,7 @@ SURROUNDINGS: dict[str, tuple[object, str, object]] = {
 
 @pytest.mark.parametrize("what", SURROUNDINGS)
 def test_rows_that_were_computed_under_other_conditions_miss_the_cache(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
     strokes: Backbone,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -230,7 +230,7 @@ def test_rows_that_were_computed_under_other_conditions_miss_the_cache(
 
 
 def test_what_is_not_worth_its_bytes_is_computed_and_not_stored(
-    digit_images: LabelledImages, strokes: Backbone, tmp_path: Path
+    digit_images: LabelledExamples, strokes: Backbone, tmp_path: Path
 ) -> None:
     slow_disk = Speeds(flops=1e15, read_bytes=1.0, write_bytes=1.0)
     counts = FeatureCounts()
@@ -242,7 +242,7 @@ def test_what_is_not_worth_its_bytes_is_computed_and_not_stored(
 
 
 def test_never_keeps_nothing(
-    digit_images: LabelledImages, strokes: Backbone, tmp_path: Path
+    digit_images: LabelledExamples, strokes: Backbone, tmp_path: Path
 ) -> None:
     kept = cache(tmp_path, CacheMode.NEVER)
     plain = reader(digit_images, strokes).read(SOME, frozen=3)
@@ -250,7 +250,7 @@ def test_never_keeps_nothing(
     assert kept.store.info().files == 0
 
 
-def test_no_image_is_no_row(digit_images: LabelledImages, strokes: Backbone) -> None:
+def test_no_image_is_no_row(digit_images: LabelledExamples, strokes: Backbone) -> None:
     none = np.empty(0, dtype=np.int64)
     for frozen, shape in ((0, (0, 3, 8, 8)), (7, (0, 96))):
         assert reader(digit_images, strokes).read(none, frozen=frozen).shape == shape

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from trainable.backbones import Backbone, Preprocessing
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset
 from trainable.errors import DataError
 from trainable.modalities.image.preprocessing import decode
@@ -22,7 +22,9 @@ from trainable.training.probe import INVERSE_PENALTIES, UNVALIDATED_PENALTY, pro
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def run(images: LabelledImages, backbone: Backbone | None = None, **changed: Any) -> BaselineResult:
+def run(
+    images: LabelledExamples, backbone: Backbone | None = None, **changed: Any
+) -> BaselineResult:
     settings: dict[str, Any] = {
         "budget": LabelBudget(5),
         "validation": Validation(3),
@@ -45,7 +47,7 @@ def same(one: BaselineResult, other: BaselineResult) -> bool:
 
 
 def test_pixels_and_probe_beat_chance_clearly_and_the_probe_beats_pixels(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     pixels, probe = run(digit_images), run(digit_images, strokes)
     assert all(result.scores.accuracy > 0.75 for result in pixels.tests)
@@ -55,7 +57,7 @@ def test_pixels_and_probe_beat_chance_clearly_and_the_probe_beats_pixels(
     assert (pixels.num_features, probe.num_features) == (3 * 8 * 8, 96)
 
 
-def test_counts_are_those_of_the_budget(digit_images: LabelledImages) -> None:
+def test_counts_are_those_of_the_budget(digit_images: LabelledExamples) -> None:
     result = run(digit_images, repeats=3)
     assert (result.labels_used, result.folds, result.validation.count) == (50, 3, 50)
     assert len(result.tests) == 3
@@ -64,7 +66,7 @@ def test_counts_are_those_of_the_budget(digit_images: LabelledImages) -> None:
     assert len(accuracies) > 1
 
 
-def test_a_group_never_trains_and_validates_a_baseline(digit_images: LabelledImages) -> None:
+def test_a_group_never_trains_and_validates_a_baseline(digit_images: LabelledExamples) -> None:
     alone = replace(digit_images, groups=digit_images.labels)
     with pytest.raises(DataError, match="A group cannot both train and validate"):
         run(alone)
@@ -75,7 +77,7 @@ def test_a_group_never_trains_and_validates_a_baseline(digit_images: LabelledIma
 
 
 def test_a_later_draw_that_cannot_be_validated_is_still_fitted(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
 ) -> None:
     draws = [
         draw_subset(digit_images, budget=LabelBudget(2), repeat=repeat, seed=0) for repeat in (0, 1)
@@ -89,7 +91,9 @@ def test_a_later_draw_that_cannot_be_validated_is_still_fitted(
     assert result.tests[1].scores.accuracy > 0.5
 
 
-def test_baselines_are_the_same_every_time(digit_images: LabelledImages, strokes: Backbone) -> None:
+def test_baselines_are_the_same_every_time(
+    digit_images: LabelledExamples, strokes: Backbone
+) -> None:
     for backbone in (None, strokes):
         first = run(digit_images, backbone)
         run(digit_images, strokes, seed=3, repeats=1)
@@ -97,7 +101,7 @@ def test_baselines_are_the_same_every_time(digit_images: LabelledImages, strokes
 
 
 def test_the_penalty_of_each_repeat_is_chosen_on_its_own_draw(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
 ) -> None:
     one, three = run(digit_images, repeats=1), run(digit_images, repeats=3)
     assert (one.inverse_penalties, one.validation) == (
@@ -116,7 +120,7 @@ def test_the_penalty_of_each_repeat_is_chosen_on_its_own_draw(
     assert np.array_equal(one.tests[0].predicted, three.tests[0].predicted)
 
 
-def test_images_and_labels_outside_the_draws_do_not_matter(digit_images: LabelledImages) -> None:
+def test_images_and_labels_outside_the_draws_do_not_matter(digit_images: LabelledExamples) -> None:
     draws = [
         draw_subset(digit_images, budget=LabelBudget(5), repeat=repeat, seed=0) for repeat in (0, 1)
     ]
@@ -136,7 +140,7 @@ def test_images_and_labels_outside_the_draws_do_not_matter(digit_images: Labelle
 
 
 def test_test_labels_do_not_choose_the_penalty_or_move_a_prediction(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
 ) -> None:
     labels = digit_images.labels.copy()
     test = digit_images.indices(Split.TEST)
@@ -149,7 +153,7 @@ def test_test_labels_do_not_choose_the_penalty_or_move_a_prediction(
         assert one.scores.accuracy > other.scores.accuracy + 0.3
 
 
-def test_test_predictions_are_those_of_the_penalty_chosen(digit_images: LabelledImages) -> None:
+def test_test_predictions_are_those_of_the_penalty_chosen(digit_images: LabelledExamples) -> None:
     result = run(digit_images)
     features = (
         decode(digit_images, np.arange(len(digit_images)), Preprocessing(8, 8)).flatten(1) / 255
@@ -169,14 +173,14 @@ def test_test_predictions_are_those_of_the_penalty_chosen(digit_images: Labelled
         assert test.probability == pytest.approx(expected.values.exp().numpy(), abs=1e-5)
 
 
-def grey_images(values: list[int], labels: list[int], test: int) -> LabelledImages:
+def grey_images(values: list[int], labels: list[int], test: int) -> LabelledExamples:
     """6x9 images of one grey each; the last `test` of them are test images."""
     files = []
     for value in values:
         buffer = io.BytesIO()
         Image.new("L", (9, 6), value).save(buffer, "PNG")
         files.append(buffer.getvalue())
-    return LabelledImages.from_bytes(
+    return LabelledExamples.from_bytes(
         files,
         labels=labels,
         split=[Split.POOL] * (len(values) - test) + [Split.TEST] * test,
@@ -212,7 +216,7 @@ def test_pixels_of_large_images_are_few() -> None:
         buffer = io.BytesIO()
         Image.new("L", (70, 60), value).save(buffer, "PNG")
         files.append(buffer.getvalue())
-    images = LabelledImages.from_bytes(
+    images = LabelledExamples.from_bytes(
         files,
         labels=[0, 1] * 3,
         split=[Split.POOL] * 4 + [Split.TEST] * 2,
@@ -222,13 +226,13 @@ def test_pixels_of_large_images_are_few() -> None:
     assert run(images, validation=Validation(2)).num_features == 3 * 32 * 32
 
 
-def test_baseline_without_test_images_is_an_error(digit_images: LabelledImages) -> None:
+def test_baseline_without_test_images_is_an_error(digit_images: LabelledExamples) -> None:
     pool = replace(digit_images, split=np.full(len(digit_images), int(Split.POOL)))
     with pytest.raises(DataError, match="there is no test image; a baseline is always scored"):
         run(pool)
 
 
-def test_budget_that_cannot_pay_for_validation_is_an_error(digit_images: LabelledImages) -> None:
+def test_budget_that_cannot_pay_for_validation_is_an_error(digit_images: LabelledExamples) -> None:
     with pytest.raises(DataError, match="needs 2 or more labels of every class"):
         run(digit_images, budget=LabelBudget(1))
 
@@ -237,14 +241,14 @@ OUTSIDE = Validation(folds=None, outside=True)
 
 
 @pytest.fixture
-def with_val_split(digit_images: LabelledImages) -> LabelledImages:
+def with_val_split(digit_images: LabelledExamples) -> LabelledExamples:
     split = digit_images.split.copy()
     split[digit_images.indices(Split.POOL)[::5]] = Split.VAL
     return replace(digit_images, split=split)
 
 
 def test_a_baseline_validated_outside_the_budget_pays_with_no_label_of_it(
-    with_val_split: LabelledImages,
+    with_val_split: LabelledExamples,
 ) -> None:
     result = run(with_val_split, validation=OUTSIDE, budget=LabelBudget(1))
     num_val = len(with_val_split.indices(Split.VAL))
@@ -252,7 +256,7 @@ def test_a_baseline_validated_outside_the_budget_pays_with_no_label_of_it(
 
 
 def test_labels_of_the_val_split_train_no_baseline(
-    with_val_split: LabelledImages, monkeypatch: pytest.MonkeyPatch
+    with_val_split: LabelledExamples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # They choose the penalty; with one alone they have nothing left to decide.
     monkeypatch.setattr(probe, "INVERSE_PENALTIES", (1.0,))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.training.logistic import LinearClassifier, fit_path
 
 Floats = npt.NDArray[np.float64]
@@ -98,7 +98,7 @@ def test_two_classes_pay_for_both_rows_of_weights() -> None:
     assert probabilities(classifier, unseen) == pytest.approx(expected, abs=1e-3)
 
 
-def test_pixels_of_real_digits_agree_with_scikit_learn(digit_images: LabelledImages) -> None:
+def test_pixels_of_real_digits_agree_with_scikit_learn(digit_images: LabelledExamples) -> None:
     rows = [np.frombuffer(digit_images.encoded(i)[-64:], np.uint8) for i in range(200)]
     pixels = np.stack(rows).astype(np.float64) / 255
     labels = digit_images.labels[:200]

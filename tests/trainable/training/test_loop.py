@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trainable.backbones import Backbone, load_weights
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import CheckpointError
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.custom_backbone import CustomBackbone
@@ -82,7 +82,7 @@ class Keeper:
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_reports_after_any_update_are_those_of_an_undisturbed_trial(
-    digit_images: LabelledImages, strokes: Backbone, noisy: Backbone, settings: dict[str, Any]
+    digit_images: LabelledExamples, strokes: Backbone, noisy: Backbone, settings: dict[str, Any]
 ) -> None:
     spec = spec_of(interpolation="auto", **settings)
     backbone = noisy if spec.backbone == "noisy" else strokes
@@ -100,7 +100,7 @@ def test_reports_after_any_update_are_those_of_an_undisturbed_trial(
 
 @pytest.mark.parametrize("freeze_depth", [0.75, 1.0])
 def test_reports_from_a_checkpoint_of_the_start_are_those_of_an_undisturbed_trial(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
     strokes: Backbone,
     monkeypatch: pytest.MonkeyPatch,
     freeze_depth: float,
@@ -125,7 +125,7 @@ def test_reports_from_a_checkpoint_of_the_start_are_those_of_an_undisturbed_tria
 
 @pytest.mark.parametrize("settings", ["adamw", "batch statistics", "heads alone", "dropout"])
 def test_a_refit_after_any_update_predicts_as_an_undisturbed_one(
-    digit_images: LabelledImages, strokes: Backbone, noisy: Backbone, settings: str
+    digit_images: LabelledExamples, strokes: Backbone, noisy: Backbone, settings: str
 ) -> None:
     spec = spec_of(interpolation=0.5, **SETTINGS[settings])
     backbone = noisy if spec.backbone == "noisy" else strokes
@@ -141,7 +141,7 @@ def test_a_refit_after_any_update_predicts_as_an_undisturbed_one(
 
 
 def test_a_resumed_trial_gives_the_checkpoints_of_an_undisturbed_one(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     spec = spec_of(steps=4)
     keeper, again = Keeper(), Keeper()
@@ -154,7 +154,7 @@ def test_a_resumed_trial_gives_the_checkpoints_of_an_undisturbed_one(
 
 
 def test_a_checkpoint_is_made_only_when_asked_for(
-    digit_images: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
+    digit_images: LabelledExamples, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[None] = []
     init = Checkpoint.__init__
@@ -165,7 +165,7 @@ def test_a_checkpoint_is_made_only_when_asked_for(
 
 
 def test_time_spent_before_the_checkpoint_counts(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     spec = spec_of()
     keeper = Keeper()
@@ -181,7 +181,7 @@ def test_time_spent_before_the_checkpoint_counts(
 
 
 def test_a_trial_that_diverged_diverges_again_from_its_checkpoint(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     spec = spec_of(lr=1e30, warmup=0.0, steps=6, reports=1)
     keeper = Keeper()
@@ -193,7 +193,7 @@ def test_a_trial_that_diverged_diverges_again_from_its_checkpoint(
 
 
 def test_a_checkpoint_holds_what_learns_and_its_moments_and_little_else(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     for settings, moments in (({}, 2), ({"optimizer": "sgd"}, 1), ({"trainable": "bitfit"}, 2)):
         spec = spec_of(freeze_depth=0.0, **settings)
@@ -213,7 +213,7 @@ def test_a_checkpoint_holds_what_learns_and_its_moments_and_little_else(
 
 
 @pytest.fixture(scope="module")
-def made(digit_images: LabelledImages, strokes: Backbone) -> Checkpoint:
+def made(digit_images: LabelledExamples, strokes: Backbone) -> Checkpoint:
     """The checkpoint of a trial after its second update of three, of two folds."""
     keeper = Keeper()
     list(Trial(spec_of(), digit_images, strokes).reports(after_update=keeper))
@@ -235,7 +235,7 @@ def made(digit_images: LabelledImages, strokes: Backbone) -> Checkpoint:
     ],
 )
 def test_a_checkpoint_of_another_spec_is_refused(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
     strokes: Backbone,
     made: Checkpoint,
     settings: dict[str, Any],
@@ -246,7 +246,7 @@ def test_a_checkpoint_of_another_spec_is_refused(
 
 
 def test_a_checkpoint_of_other_images_labels_or_weights_is_refused(
-    digit_images: LabelledImages, strokes: Backbone, made: Checkpoint
+    digit_images: LabelledExamples, strokes: Backbone, made: Checkpoint
 ) -> None:
     other = replace(digit_images, labels=(digit_images.labels + 1) % 10)
     fewer = digit_images.at(np.arange(100, 1797))
@@ -259,7 +259,7 @@ def test_a_checkpoint_of_other_images_labels_or_weights_is_refused(
 
 
 def test_a_checkpoint_of_a_trial_serves_no_refit(
-    digit_images: LabelledImages, strokes: Backbone, made: Checkpoint
+    digit_images: LabelledExamples, strokes: Backbone, made: Checkpoint
 ) -> None:
     message = r"learners: the checkpoint is of \['fold0', 'fold1'\]; this training has \['whole'\]"
     with pytest.raises(CheckpointError, match=message):
@@ -318,7 +318,7 @@ def with_tensor(made: Checkpoint, name: str, value: torch.Tensor) -> Checkpoint:
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_before_anything_is_changed(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
     strokes: Backbone,
     made: Checkpoint,
     monkeypatch: pytest.MonkeyPatch,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trainable.backbones import Backbone, load_weights
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset, validation_parts
 from trainable.features.cache import FeatureCache
 from trainable.features.cost_model import Speeds
@@ -72,14 +72,14 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
 
 
 @pytest.fixture(scope="module")
-def few_images(digit_images: LabelledImages) -> LabelledImages:
+def few_images(digit_images: LabelledExamples) -> LabelledExamples:
     """The digits with few test images."""
     tested = digit_images.indices(Split.TEST)[:60]
     return digit_images.at(np.concatenate([digit_images.indices(Split.POOL), tested]))
 
 
 @pytest.fixture
-def with_val_split(few_images: LabelledImages) -> LabelledImages:
+def with_val_split(few_images: LabelledExamples) -> LabelledExamples:
     split = few_images.split.copy()
     split[few_images.indices(Split.POOL)[::10]] = Split.VAL
     return replace(few_images, split=split)
@@ -100,12 +100,12 @@ def spec_of(**changed: Any) -> TrialSpec:
     return TrialSpec(**{**settings, **changed})
 
 
-def drawn(images: LabelledImages, spec: TrialSpec) -> npt.NDArray[np.int64]:
+def drawn(images: LabelledExamples, spec: TrialSpec) -> npt.NDArray[np.int64]:
     return draw_subset(images, budget=spec.label_budget, repeat=spec.repeat, seed=spec.seed)
 
 
 def features_of(
-    images: LabelledImages,
+    images: LabelledExamples,
     backbone: Backbone,
     spec: TrialSpec,
     cache: FeatureCache | None = None,
@@ -122,7 +122,7 @@ def features_of(
 
 
 def probe_for(
-    images: LabelledImages,
+    images: LabelledExamples,
     backbone: Backbone,
     spec: TrialSpec,
     memo: ProbeMemo | None = None,
@@ -173,7 +173,7 @@ def random_rows(count: int) -> tuple[Tensor, Tensor]:
 def test_the_penalty_has_the_lowest_log_loss_of_pooled_predictions_outside_the_folds() -> None:
     features, labels = random_rows(60)
     _, folds = validation_parts(
-        LabelledImages.from_bytes(
+        LabelledExamples.from_bytes(
             (bytes([i]) for i in range(60)),
             labels=labels.numpy(),
             split=np.zeros(60, np.int64),
@@ -209,14 +209,14 @@ def test_the_penalty_has_the_lowest_log_loss_of_pooled_predictions_outside_the_f
 
 
 def test_a_draw_that_cannot_be_validated_takes_the_penalty_without_a_choice(
-    few_images: LabelledImages, strokes: Backbone
+    few_images: LabelledExamples, strokes: Backbone
 ) -> None:
     found = probe_for(few_images, strokes, spec_of(label_budget=LabelBudget(1)))
     assert (found.inverse_penalty, found.validation, found.folds) == (UNVALIDATED_PENALTY, None, ())
 
 
 def test_where_the_val_split_was_given_to_the_pool_a_draw_is_cross_validated(
-    few_images: LabelledImages,
+    few_images: LabelledExamples,
 ) -> None:
     subset = drawn(few_images, spec_of())
     rows, folds = parts_of_draw(few_images, subset, OUTSIDE)
@@ -225,7 +225,7 @@ def test_where_the_val_split_was_given_to_the_pool_a_draw_is_cross_validated(
 
 
 def test_validation_outside_the_budget_gives_one_fold_that_is_the_whole_draw(
-    with_val_split: LabelledImages, strokes: Backbone
+    with_val_split: LabelledExamples, strokes: Backbone
 ) -> None:
     found = probe_for(with_val_split, strokes, spec_of(validation=OUTSIDE))
     assert found.validation is not None
@@ -238,7 +238,7 @@ def test_validation_outside_the_budget_gives_one_fold_that_is_the_whole_draw(
 
 
 def test_a_remembered_probe_is_not_fitted_again(
-    few_images: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
+    few_images: LabelledExamples, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memo = ProbeMemo()
     first = probe_for(few_images, strokes, spec_of(), memo)
@@ -258,7 +258,7 @@ def test_a_remembered_probe_is_not_fitted_again(
     ],
 )
 def test_a_probe_of_another_draw_fold_or_size_is_fitted_anew(
-    few_images: LabelledImages, strokes: Backbone, changed: dict[str, Any]
+    few_images: LabelledExamples, strokes: Backbone, changed: dict[str, Any]
 ) -> None:
     memo = ProbeMemo()
     first = probe_for(few_images, strokes, spec_of(), memo)
@@ -268,7 +268,7 @@ def test_a_probe_of_another_draw_fold_or_size_is_fitted_anew(
 
 
 def test_a_probe_of_other_labels_or_weights_is_fitted_anew(
-    few_images: LabelledImages, strokes: Backbone
+    few_images: LabelledExamples, strokes: Backbone
 ) -> None:
     memo = ProbeMemo()
     first = probe_for(few_images, strokes, spec_of(), memo)
@@ -277,7 +277,7 @@ def test_a_probe_of_other_labels_or_weights_is_fitted_anew(
     labels[subset[:4]], labels[subset[4:8]] = labels[subset[4:8]], labels[subset[:4]].copy()
     reader = features_of(few_images, strokes, spec_of())
 
-    def again(images: LabelledImages, key: dict[str, Any]) -> Probe:
+    def again(images: LabelledExamples, key: dict[str, Any]) -> Probe:
         return probe_of_draw(
             images,
             subset,
@@ -322,7 +322,7 @@ def test_the_memo_keeps_nothing_that_is_too_large_for_it() -> None:
 
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_the_start_and_a_vanishing_rate_give_the_validation_predictions_of_the_probe(
-    few_images: LabelledImages,
+    few_images: LabelledExamples,
     network: tuple[Backbone, dict[str, Any]],
     depth: float,
     kept: FeatureCache,
@@ -368,7 +368,7 @@ def test_the_start_and_a_vanishing_rate_give_the_validation_predictions_of_the_p
 
 
 def test_a_vanishing_rate_gives_the_test_predictions_of_the_probe(
-    few_images: LabelledImages, strokes: Backbone
+    few_images: LabelledExamples, strokes: Backbone
 ) -> None:
     baseline = run_baseline(
         few_images,
@@ -385,7 +385,7 @@ def test_a_vanishing_rate_gives_the_test_predictions_of_the_probe(
 
 
 def test_heads_start_alike_to_the_bit_at_every_depth(
-    few_images: LabelledImages,
+    few_images: LabelledExamples,
     network: tuple[Backbone, dict[str, Any]],
     kept: FeatureCache,
     started: list[list[LinearClassifier]],
@@ -400,7 +400,7 @@ def test_heads_start_alike_to_the_bit_at_every_depth(
 
 
 def test_heads_start_alike_with_a_memo_a_cache_and_views(
-    few_images: LabelledImages,
+    few_images: LabelledExamples,
     strokes: Backbone,
     started: list[list[LinearClassifier]],
     kept: FeatureCache,
@@ -424,7 +424,7 @@ def test_heads_start_alike_with_a_memo_a_cache_and_views(
 
 
 def test_a_refit_starts_from_the_probe_of_the_whole_draw(
-    few_images: LabelledImages, strokes: Backbone, started: list[list[LinearClassifier]]
+    few_images: LabelledExamples, strokes: Backbone, started: list[list[LinearClassifier]]
 ) -> None:
     Trial(spec_of(repeat=1), few_images, strokes).refit()
     ((head,),) = started
@@ -432,7 +432,7 @@ def test_a_refit_starts_from_the_probe_of_the_whole_draw(
 
 
 def test_a_trial_validated_outside_its_budget_starts_from_the_probe_of_its_draw(
-    with_val_split: LabelledImages, strokes: Backbone, started: list[list[LinearClassifier]]
+    with_val_split: LabelledExamples, strokes: Backbone, started: list[list[LinearClassifier]]
 ) -> None:
     spec = spec_of(validation=OUTSIDE, label_budget=LabelBudget(1))
     report = next(iter(Trial(spec, with_val_split, strokes).reports()))
@@ -443,7 +443,7 @@ def test_a_trial_validated_outside_its_budget_starts_from_the_probe_of_its_draw(
 
 
 def test_a_zero_head_fits_no_probe(
-    few_images: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
+    few_images: LabelledExamples, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probing, "fit_path", lambda *_, **__: pytest.fail("a probe was fitted"))
     for depth in (0.5, 1.0):

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from trainable.backbones import Backbone, load_weights
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training.baselines import run_baseline
@@ -36,8 +36,8 @@ def dimmed(encoded: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def dim_digits(digit_images: LabelledImages) -> LabelledImages:
-    return LabelledImages.from_bytes(
+def dim_digits(digit_images: LabelledExamples) -> LabelledExamples:
+    return LabelledExamples.from_bytes(
         (dimmed(digit_images.encoded(index)) for index in range(len(digit_images))),
         labels=digit_images.labels,
         split=digit_images.split,
@@ -48,7 +48,7 @@ def dim_digits(digit_images: LabelledImages) -> LabelledImages:
 
 @pytest.mark.parametrize("name", ["tiny_strokes", "tiny_fractals"])
 def test_the_default_recipe_gains_a_point_on_the_probe(
-    dim_digits: LabelledImages, name: str
+    dim_digits: LabelledExamples, name: str
 ) -> None:
     backbone, probes = Backbone(load_weights(name)), ProbeMemo()
     probe = run_baseline(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tests.trainable.families import Case
 from trainable.backbones import Backbone, load_weights
 from trainable.backbones.graphs.graph import cheapest_device, trace
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import BackboneError, SpecError
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.training.rehearsal import rehearse
@@ -86,7 +86,7 @@ def test_auto_means_what_it_means_for_so_many_training_images(strokes: Backbone)
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_a_rehearsal_fails_where_a_trial_does(
-    strokes: Backbone, digit_images: LabelledImages, batch_size: int
+    strokes: Backbone, digit_images: LabelledExamples, batch_size: int
 ) -> None:
     spec = spec_of(
         batch_size=batch_size, batchnorm="train", image_size=4, steps=1, reports=1, head_init="zero"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trainable.backbones import Backbone, Preprocessing
 from trainable.backbones.cutting.boundaries import parameter_depths
 from trainable.backbones.cutting.split import FrozenPrefix, SplitBackbone, split
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.modalities.image.preprocessing import decode, normalize
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.training.learner import DivergedError, Examples
@@ -89,7 +89,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(digit_images: LabelledImages, strokes: Backbone) -> Bench:
+def bench(digit_images: LabelledExamples, strokes: Backbone) -> Bench:
     rows = digit_images.indices(Split.POOL)[:30]
     return Bench(
         backbone=strokes,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainable.backbones import Backbone, Preprocessing, load_weights
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset, split_folds
 from trainable.device import default_device, describe
 from trainable.errors import DataError, SpecError
@@ -51,11 +51,11 @@ def outcome(reports: Iterable[Report]) -> list[dict[str, Any]]:
     return [{k: v for k, v in asdict(report).items() if k != "elapsed_s"} for report in reports]
 
 
-def run(images: LabelledImages, backbone: Backbone, **changed: Any) -> list[dict[str, Any]]:
+def run(images: LabelledExamples, backbone: Backbone, **changed: Any) -> list[dict[str, Any]]:
     return outcome(Trial(spec_of(**changed), images, backbone).reports())
 
 
-def rows_of(images: LabelledImages, rows: Rows) -> LabelledImages:
+def rows_of(images: LabelledExamples, rows: Rows) -> LabelledExamples:
     """Some of the images, in the order given."""
     return replace(
         images,
@@ -69,11 +69,11 @@ def rows_of(images: LabelledImages, rows: Rows) -> LabelledImages:
     )
 
 
-def drawn(images: LabelledImages, per_class: int = 4) -> Rows:
+def drawn(images: LabelledExamples, per_class: int = 4) -> Rows:
     return draw_subset(images, budget=LabelBudget(per_class), repeat=0, seed=0)
 
 
-def shuffled_labels(images: LabelledImages, rows: Rows) -> LabelledImages:
+def shuffled_labels(images: LabelledExamples, rows: Rows) -> LabelledExamples:
     """The labels of some rows permuted among them."""
     labels = images.labels.copy()
     labels[rows] = np.random.default_rng(0).permutation(labels[rows])
@@ -85,7 +85,7 @@ def shuffled_labels(images: LabelledImages, rows: Rows) -> LabelledImages:
 
 
 def test_report_zero_is_the_start_and_the_last_one_ends_at_the_last_step(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     for steps, reports, expected in [
         (7, 3, [0, 2, 5, 7]),
@@ -100,7 +100,7 @@ def test_report_zero_is_the_start_and_the_last_one_ends_at_the_last_step(
 
 
 def test_reports_score_the_pooled_predictions_of_all_folds(
-    digit_images: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
+    digit_images: LabelledExamples, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[Tensor, Tensor]] = []
 
@@ -130,7 +130,7 @@ def test_reports_score_the_pooled_predictions_of_all_folds(
     ],
 )
 def test_objective_of_a_report_is_the_score_asked_for(
-    digit_images: LabelledImages, strokes: Backbone, objective: Metric, key: str
+    digit_images: LabelledExamples, strokes: Backbone, objective: Metric, key: str
 ) -> None:
     # Classes of unlike size, so that accuracy and balanced accuracy differ.
     rows = np.flatnonzero((digit_images.labels > 4) | (np.arange(1797) < 400))
@@ -140,7 +140,7 @@ def test_objective_of_a_report_is_the_score_asked_for(
         assert report["val_objective"] == report[key]
 
 
-def test_training_lowers_the_losses(digit_images: LabelledImages, strokes: Backbone) -> None:
+def test_training_lowers_the_losses(digit_images: LabelledExamples, strokes: Backbone) -> None:
     found = run(digit_images, strokes, freeze_depth=1.0, steps=20, lr=3e-2)
     assert found[-1]["train_loss"] < found[1]["train_loss"] < np.log(10)
     assert found[-1]["val_loss"] < np.log(10)
@@ -148,7 +148,7 @@ def test_training_lowers_the_losses(digit_images: LabelledImages, strokes: Backb
 
 
 def test_elapsed_time_grows_and_timings_add_up_to_less(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     trial = Trial(spec_of(), digit_images, strokes)
     reports = list(trial.reports())
@@ -163,7 +163,7 @@ def test_elapsed_time_grows_and_timings_add_up_to_less(
 
 @pytest.mark.parametrize("freeze_depth", [0.0, 0.75, 1.0])
 def test_same_spec_gives_the_same_reports_to_the_bit_whatever_ran_before(
-    digit_images: LabelledImages, strokes: Backbone, freeze_depth: float
+    digit_images: LabelledExamples, strokes: Backbone, freeze_depth: float
 ) -> None:
     fresh = Backbone(load_weights("tiny_strokes"))
     first = run(digit_images, fresh, freeze_depth=freeze_depth)
@@ -174,7 +174,7 @@ def test_same_spec_gives_the_same_reports_to_the_bit_whatever_ran_before(
 
 
 def test_trials_that_take_turns_give_what_they_give_alone(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     alone = [run(digit_images, strokes, lr=lr) for lr in (1e-3, 1e-2)]
     first, second = (Trial(spec_of(lr=lr), digit_images, strokes).reports() for lr in (1e-3, 1e-2))
@@ -182,13 +182,15 @@ def test_trials_that_take_turns_give_what_they_give_alone(
     assert [outcome(pair[i] for pair in turns) for i in (0, 1)] == alone
 
 
-def test_order_of_the_rows_changes_nothing(digit_images: LabelledImages, strokes: Backbone) -> None:
+def test_order_of_the_rows_changes_nothing(
+    digit_images: LabelledExamples, strokes: Backbone
+) -> None:
     order = np.random.default_rng(0).permutation(len(digit_images))
     assert run(rows_of(digit_images, order), strokes) == run(digit_images, strokes)
 
 
 def test_seed_and_repeat_change_the_outcome(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     base = run(digit_images, strokes)
     assert run(digit_images, strokes, seed=1) != base
@@ -197,7 +199,7 @@ def test_seed_and_repeat_change_the_outcome(
 
 @pytest.mark.parametrize("freeze_depth", [0.0, 0.75])
 def test_no_trial_touches_the_weights_of_the_backbone(
-    digit_images: LabelledImages, freeze_depth: float
+    digit_images: LabelledExamples, freeze_depth: float
 ) -> None:
     backbone = Backbone(load_weights("tiny_strokes"))
     module = backbone.traced(8).module
@@ -215,11 +217,11 @@ def test_no_trial_touches_the_weights_of_the_backbone(
 
 
 def test_labels_are_drawn_by_the_budget_seed_and_repeat_of_the_spec(
-    digit_images: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
+    digit_images: LabelledExamples, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[Rows] = []
 
-    def watched(images: LabelledImages, indices: Rows, preprocessing: Preprocessing) -> Tensor:
+    def watched(images: LabelledExamples, indices: Rows, preprocessing: Preprocessing) -> Tensor:
         decoded.append(indices)
         return decode(images, indices, preprocessing)
 
@@ -235,7 +237,7 @@ def test_labels_are_drawn_by_the_budget_seed_and_repeat_of_the_spec(
 
 
 def test_pool_images_outside_the_budget_can_be_absent_altogether(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     keep = np.sort(np.concatenate([drawn(digit_images), digit_images.indices(Split.TEST)]))
     assert len(keep) == 40 + 797
@@ -243,7 +245,7 @@ def test_pool_images_outside_the_budget_can_be_absent_altogether(
 
 
 def test_labels_outside_the_budget_change_nothing(
-    digit_images: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
+    digit_images: LabelledExamples, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subset = drawn(digit_images)
     outside = np.setdiff1d(digit_images.indices(Split.POOL), subset)
@@ -260,7 +262,7 @@ def test_labels_outside_the_budget_change_nothing(
 
 
 def test_test_labels_change_no_report_and_no_prediction(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     scrambled = shuffled_labels(digit_images, digit_images.indices(Split.TEST))
     assert run(scrambled, strokes) == run(digit_images, strokes)
@@ -274,7 +276,7 @@ def test_test_labels_change_no_report_and_no_prediction(
 
 @pytest.mark.parametrize("freeze_depth", [0.5, 1.0])
 def test_labels_of_a_fold_do_not_reach_the_predictions_of_that_fold(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
     strokes: Backbone,
     monkeypatch: pytest.MonkeyPatch,
     freeze_depth: float,
@@ -303,7 +305,7 @@ def test_labels_of_a_fold_do_not_reach_the_predictions_of_that_fold(
 
 
 @pytest.fixture
-def with_val_split(digit_images: LabelledImages) -> LabelledImages:
+def with_val_split(digit_images: LabelledExamples) -> LabelledExamples:
     """Every fifth image of the pool lies in a validation split of the data's own."""
     split = digit_images.split.copy()
     split[digit_images.indices(Split.POOL)[::5]] = Split.VAL
@@ -315,7 +317,7 @@ OUTSIDE = Validation(folds=None, outside=True)
 
 @pytest.mark.parametrize("augment", [None, {"ops": ["rotation"], "views": 2}])
 def test_validation_outside_the_budget_scores_the_val_split_and_trains_on_the_whole_budget(
-    with_val_split: LabelledImages, strokes: Backbone, augment: dict[str, Any] | None
+    with_val_split: LabelledExamples, strokes: Backbone, augment: dict[str, Any] | None
 ) -> None:
     views = None if augment is None else Augmentation.parse(augment)
     spec = spec_of(validation=OUTSIDE, label_budget=LabelBudget(1), augment=views)
@@ -329,7 +331,7 @@ def test_validation_outside_the_budget_scores_the_val_split_and_trains_on_the_wh
 
 
 def test_labels_of_the_val_split_reach_no_prediction(
-    with_val_split: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
+    with_val_split: LabelledExamples, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # They choose the penalty of the start; with one alone they have nothing left to decide.
     monkeypatch.setattr(probe, "INVERSE_PENALTIES", (1.0,))
@@ -345,7 +347,7 @@ def test_labels_of_the_val_split_reach_no_prediction(
 
 
 def test_validation_outside_the_budget_needs_a_val_split(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     trial = Trial(spec_of(validation=OUTSIDE), digit_images, strokes)
     with pytest.raises(DataError, match="needs a validation split of the data's own, and there"):
@@ -353,7 +355,7 @@ def test_validation_outside_the_budget_needs_a_val_split(
 
 
 def test_reports_need_no_test_image_and_a_refit_does(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     pool = rows_of(digit_images, digit_images.indices(Split.POOL))
     trial = Trial(spec_of(), pool, strokes)
@@ -365,7 +367,7 @@ def test_reports_need_no_test_image_and_a_refit_does(
 # The facts
 
 
-def test_facts_count_what_was_used(digit_images: LabelledImages, strokes: Backbone) -> None:
+def test_facts_count_what_was_used(digit_images: LabelledExamples, strokes: Backbone) -> None:
     trial = Trial(
         spec_of(label_budget=LabelBudget(5), freeze_depth=0.5, validation=Validation(3)),
         digit_images,
@@ -390,7 +392,7 @@ def test_facts_count_what_was_used(digit_images: LabelledImages, strokes: Backbo
 
 
 def test_folds_of_a_trial_are_no_more_than_the_groups_of_a_class(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     spec = spec_of(label_budget=LabelBudget(4), validation=Validation(3))
     halves = np.zeros(len(digit_images), dtype=np.int64)
@@ -404,7 +406,9 @@ def test_folds_of_a_trial_are_no_more_than_the_groups_of_a_class(
         next(Trial(spec, alone, strokes).reports())
 
 
-def test_facts_of_the_two_ends_of_freezing(digit_images: LabelledImages, strokes: Backbone) -> None:
+def test_facts_of_the_two_ends_of_freezing(
+    digit_images: LabelledExamples, strokes: Backbone
+) -> None:
     nothing, everything = (
         Trial(spec_of(freeze_depth=depth), digit_images, strokes).facts() for depth in (0, 1)
     )
@@ -427,7 +431,7 @@ def test_facts_of_the_two_ends_of_freezing(digit_images: LabelledImages, strokes
     ],
 )
 def test_facts_follow_budget_and_validation(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
     strokes: Backbone,
     changed: dict[str, Any],
     labels: int,
@@ -441,7 +445,7 @@ def test_facts_follow_budget_and_validation(
 
 
 def test_facts_become_json_with_a_spec_that_can_be_read_again(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     facts = Trial(spec_of(), digit_images, strokes).facts()
     data = facts.to_json()
@@ -449,7 +453,7 @@ def test_facts_become_json_with_a_spec_that_can_be_read_again(
     assert data["labels_used"] == 40
 
 
-def test_frozen_blocks_count_boundaries(digit_images: LabelledImages, strokes: Backbone) -> None:
+def test_frozen_blocks_count_boundaries(digit_images: LabelledExamples, strokes: Backbone) -> None:
     for blocks, frozen in [(0, 0), (3, 3), (-1, 7)]:
         spec = spec_of(freeze_depth=None, frozen_blocks=blocks)
         assert Trial(spec, digit_images, strokes).facts().frozen_boundaries == frozen
@@ -466,7 +470,7 @@ def test_frozen_blocks_count_boundaries(digit_images: LabelledImages, strokes: B
     ],
 )
 def test_facts_count_what_learns(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
     strokes: Backbone,
     changed: dict[str, Any],
     frozen: int,
@@ -479,7 +483,7 @@ def test_facts_count_what_learns(
 
 
 def test_blocks_that_the_backbone_does_not_have_are_refused(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     with pytest.raises(SpecError, match="train_blocks: got 7-8; this backbone has 7 blocks"):
         Trial(spec_of(freeze_depth=None, train_blocks="7-8"), digit_images, strokes)
@@ -489,7 +493,7 @@ def test_blocks_that_the_backbone_does_not_have_are_refused(
 
 
 def test_refit_learns_from_the_whole_budget_and_repeats_differ(
-    digit_images: LabelledImages, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
+    digit_images: LabelledExamples, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
 
@@ -518,7 +522,7 @@ def test_test_result_is_that_of_the_predictions_in_order() -> None:
 
 
 def test_single_label_cannot_be_validated_but_can_be_refitted(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     trial = Trial(spec_of(label_budget=LabelBudget(1)), digit_images, strokes)
     with pytest.raises(DataError, match="needs 2 or more labels of every class"):
@@ -529,7 +533,7 @@ def test_single_label_cannot_be_validated_but_can_be_refitted(
 
 
 def test_huge_learning_rate_ends_the_trial_as_diverged(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     trial = Trial(spec_of(lr=1e30, freeze_depth=0.5), digit_images, strokes)
     with pytest.raises(DivergedError, match="the training loss was nan by step"):
@@ -539,7 +543,7 @@ def test_huge_learning_rate_ends_the_trial_as_diverged(
 
 
 def test_broken_image_outside_the_budget_is_never_decoded_and_one_inside_is_named(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     subset = drawn(digit_images)
     pool = digit_images.indices(Split.POOL)
@@ -558,7 +562,7 @@ def test_broken_image_outside_the_budget_is_never_decoded_and_one_inside_is_name
 
 
 def test_reports_are_made_where_the_path_validates_best_and_not_before_the_first_update(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     """The path of a training that goes wrong is best near its start, which stays within reach."""
     wild = spec_of(lr=0.3, steps=20, interpolation="auto", label_budget=LabelBudget(8))
@@ -574,7 +578,7 @@ def test_reports_are_made_where_the_path_validates_best_and_not_before_the_first
 
 
 def test_a_refit_is_at_the_place_on_the_path_that_it_is_told(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     still = Trial(spec_of(lr=1e-12), digit_images, strokes).refit()
     start = Trial(spec_of(lr=0.1, interpolation=0.0), digit_images, strokes).refit()
@@ -584,7 +588,7 @@ def test_a_refit_is_at_the_place_on_the_path_that_it_is_told(
 
 
 def test_a_refit_that_leaves_its_place_to_validation_is_refused(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     trial = Trial(spec_of(interpolation="auto"), digit_images, strokes)
     with pytest.raises(SpecError, match="interpolation: got auto, which validation decides"):

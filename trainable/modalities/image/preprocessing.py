@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from trainable.backbones import Preprocessing
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import DataError
 from trainable.modalities.image.decoding import ValueRange, decode_image, encoded_size
 
@@ -22,7 +22,7 @@ that exceeds it: otherwise a few bytes that hold one long line would take gigaby
 
 
 def decode(
-    images: LabelledImages, indices: npt.NDArray[np.int64], preprocessing: Preprocessing
+    images: LabelledExamples, indices: npt.NDArray[np.int64], preprocessing: Preprocessing
 ) -> Tensor:
     """RGB pixels: resized by the shorter side, then cut to the centre square.
 
@@ -64,13 +64,15 @@ def decode_one(
     return _pixels(_cut(_resized(encoded, preprocessing, value_range), size, size))
 
 
-def resized_image(images: LabelledImages, index: int, preprocessing: Preprocessing) -> Image.Image:
+def resized_image(
+    images: LabelledExamples, index: int, preprocessing: Preprocessing
+) -> Image.Image:
     """One image in RGB, resized but not yet cut; see `decode`."""
     with _naming(images.paths[index]):
         return _resized(images.encoded(index), preprocessing, images.value_range)
 
 
-def smallest_side(images: LabelledImages, indices: npt.NDArray[np.int64]) -> int:
+def smallest_side(images: LabelledExamples, indices: npt.NDArray[np.int64]) -> int:
     """Shortest side among some images, in pixels, from their headers alone.
 
     Raises:

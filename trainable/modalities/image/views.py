@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from trainable.backbones import Preprocessing
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.data.subsets import derive_seed
 from trainable.errors import SpecError
 from trainable.modalities.image.preprocessing import resized_image
@@ -71,7 +71,7 @@ def try_ops(augmentation: Augmentation, *, image_size: int) -> None:
 
 
 def draw_views(
-    images: LabelledImages,
+    images: LabelledExamples,
     indices: npt.NDArray[np.int64],
     *,
     augmentation: Augmentation,

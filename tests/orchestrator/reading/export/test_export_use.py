@@ -16,7 +16,7 @@ from orchestrator.datasets import digits
 from orchestrator.reading.export.use import use_lines
 from tests.orchestrator.datasets.conftest import encoded, write
 from trainable.backbones import Backbone, load_weights
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.export import written_model
 from trainable.export.exchange_formats import TORCH_FILE, ExchangeForms
 from trainable.export.exported_model import ExportedModel
@@ -120,7 +120,7 @@ def test_a_file_that_is_missing_says_why_and_no_lines_are_promised(
 
 @pytest.fixture
 def strokes_model() -> TrainedModel:
-    images: LabelledImages = digits.load(test=None, seed=0)
+    images: LabelledExamples = digits.load(test=None, seed=0)
     spec = TrialSpec(
         backbone="tiny_strokes",
         lr=1e-3,

@@ -21,7 +21,7 @@ from orchestrator.recording.journal import SweepJournal
 from orchestrator.running.broker.broker import DONE, Broker
 from orchestrator.running.broker.samplers import make_pruner, make_sampler, suggest
 from orchestrator.space import SearchSpace, parse_space
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.spec.trial_spec import Metric
 
 REPORTS = 4
@@ -55,9 +55,9 @@ def space_of(search: dict[str, Any] | None = None, **top: Any) -> SearchSpace:
     return parse_space(yaml.safe_dump(values, sort_keys=False), where="pets.yaml")
 
 
-def make_images() -> LabelledImages:
+def make_images() -> LabelledExamples:
     """Ten classes of five images each, and ten test images."""
-    return LabelledImages.from_bytes(
+    return LabelledExamples.from_bytes(
         (f"image {number}".encode() for number in range(60)),
         labels=[number % 10 for number in range(60)],
         split=[Split.POOL] * 50 + [Split.TEST] * 10,

@@ -31,14 +31,14 @@ from orchestrator.running.ray_tune.capacity import TrialResources
 from orchestrator.running.ray_tune.run import run_work
 from orchestrator.running.ray_tune.stopper import SweepStopper
 from orchestrator.space import LimitsSection, SearchSpace, parse_space
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # actors cannot import test modules
 
 REPORTS, SLOTS = 2, 2
-IMAGES = LabelledImages.from_bytes(
+IMAGES = LabelledExamples.from_bytes(
     (f"image {number}".encode() for number in range(60)),
     labels=[number % 10 for number in range(60)],
     split=[Split.POOL] * 50 + [Split.TEST] * 10,

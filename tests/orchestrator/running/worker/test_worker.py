@@ -20,7 +20,7 @@ from orchestrator.running.worker.checkpoints import Saved
 from orchestrator.running.worker.worker import PROCESS_BROKEN, perform
 from trainable import device as devices
 from trainable.backbones import Backbone, load_weights
-from trainable.data.labelled_images import LabelledImages
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import DataError
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
@@ -51,7 +51,7 @@ RUN_KEYS = {
 
 
 @cache
-def digits() -> LabelledImages:
+def digits() -> LabelledExamples:
     return load_images(DigitsSection(), seed=0)
 
 
@@ -83,7 +83,7 @@ def _work(kind: Kind = Kind.TRIAL, task: dict[str, Any] | None = None, **given: 
 
 
 def _events(
-    work: Work, *, images: Callable[[], LabelledImages] = digits, build: Any = backbone
+    work: Work, *, images: Callable[[], LabelledExamples] = digits, build: Any = backbone
 ) -> list[Event]:
     return list(perform(work, images=images, backbone=build))
 
@@ -224,7 +224,7 @@ def test_a_learning_rate_beyond_all_numbers_diverges() -> None:
 def test_whatever_goes_wrong_comes_out_as_a_last_event(
     error: Exception, failure: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def images() -> LabelledImages:
+    def images() -> LabelledExamples:
         raise error
 
     (event,) = _events(_work(), images=images)
@@ -235,8 +235,8 @@ def test_whatever_goes_wrong_comes_out_as_a_last_event(
 
 
 def test_a_process_is_broken_after_an_error_of_its_device_and_not_after_a_bug() -> None:
-    def raising(error: Exception) -> Callable[[], LabelledImages]:
-        def images() -> LabelledImages:
+    def raising(error: Exception) -> Callable[[], LabelledExamples]:
+        def images() -> LabelledExamples:
             raise error
 
         return images

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from trainable.backbones import Preprocessing
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import DataError
 from trainable.modalities.image.preprocessing import (
     MOST_OBLONG,
@@ -31,8 +31,8 @@ def encoded(pixels: npt.NDArray[np.uint8], kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def made(*files: bytes) -> LabelledImages:
-    return LabelledImages.from_bytes(
+def made(*files: bytes) -> LabelledExamples:
+    return LabelledExamples.from_bytes(
         files,
         labels=[0] * len(files),
         split=[Split.POOL] * len(files),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trainable.backbones import Backbone, Preprocessing
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import SpecError
 from trainable.modalities.image.preprocessing import decode
 from trainable.modalities.image.views import check_ops, draw_views
@@ -27,7 +27,7 @@ def augmentation(*ops: object, views: int = 3) -> Augmentation:
 
 
 def views_of(
-    images: LabelledImages,
+    images: LabelledExamples,
     *ops: object,
     rows: Any = ROWS,
     views: int = 3,
@@ -45,7 +45,7 @@ def views_of(
 
 @pytest.mark.parametrize("name", list(OPS))
 def test_every_op_makes_views_of_the_right_size_that_differ(
-    digit_images: LabelledImages, name: str
+    digit_images: LabelledExamples, name: str
 ) -> None:
     check_ops(augmentation(name))
     views = views_of(digit_images, name, views=12)
@@ -55,7 +55,7 @@ def test_every_op_makes_views_of_the_right_size_that_differ(
 
 
 def test_views_do_not_depend_on_order_or_other_images_or_how_many_are_drawn(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
 ) -> None:
     ops = ("rotation", "color_jitter")
     views = views_of(digit_images, *ops)
@@ -64,9 +64,9 @@ def test_views_do_not_depend_on_order_or_other_images_or_how_many_are_drawn(
 
 
 def test_views_of_the_same_bytes_are_the_same_whatever_the_row(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
 ) -> None:
-    shuffled = LabelledImages.from_bytes(
+    shuffled = LabelledExamples.from_bytes(
         [digit_images.encoded(i) for i in (8, 5)],
         labels=[1, 0],
         split=[Split.POOL, Split.POOL],
@@ -78,7 +78,7 @@ def test_views_of_the_same_bytes_are_the_same_whatever_the_row(
 
 
 def test_another_seed_draws_other_views_and_global_state_is_kept(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
 ) -> None:
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
@@ -88,7 +88,7 @@ def test_another_seed_draws_other_views_and_global_state_is_kept(
 
 
 def test_a_change_that_never_happens_leaves_the_image_as_it_is_decoded(
-    digit_images: LabelledImages,
+    digit_images: LabelledExamples,
 ) -> None:
     views = views_of(digit_images, {"horizontal_flip": {"p": 0.0}})
     plain = decode(digit_images, ROWS, PREPROCESSING)
@@ -97,7 +97,7 @@ def test_a_change_that_never_happens_leaves_the_image_as_it_is_decoded(
     assert torch.equal(flipped.flip(-1), plain)
 
 
-def test_a_result_that_is_too_small_is_enlarged(digit_images: LabelledImages) -> None:
+def test_a_result_that_is_too_small_is_enlarged(digit_images: LabelledExamples) -> None:
     views = views_of(digit_images, {"resized_crop": {"size": [8, 8]}})
     assert views.shape[-2:] == (16, 16)
     assert int(views.amin()) >= 0
@@ -155,7 +155,7 @@ SPEC = TrialSpec(
 )
 
 
-def scores(spec: TrialSpec, images: LabelledImages, backbone: Backbone) -> list[Any]:
+def scores(spec: TrialSpec, images: LabelledExamples, backbone: Backbone) -> list[Any]:
     return [
         (report.train_loss, report.val_loss, report.val_accuracy)
         for report in Trial(spec, images, backbone).reports()
@@ -163,7 +163,7 @@ def scores(spec: TrialSpec, images: LabelledImages, backbone: Backbone) -> list[
 
 
 def test_one_view_that_changes_nothing_trains_as_without_views(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     same = augmentation({"horizontal_flip": {"p": 0.0}}, views=1)
     plain = scores(SPEC, digit_images, strokes)
@@ -171,7 +171,7 @@ def test_one_view_that_changes_nothing_trains_as_without_views(
 
 
 def test_views_change_what_is_learnt_and_twice_in_the_same_way(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     spec = replace(SPEC, augment=augmentation("rotation"))
     first = scores(spec, digit_images, strokes)
@@ -181,7 +181,7 @@ def test_views_change_what_is_learnt_and_twice_in_the_same_way(
 
 
 def test_validation_and_test_images_are_seen_as_they_are(
-    digit_images: LabelledImages, strokes: Backbone
+    digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     # At depth 1 with no step worth the name, only the evaluation is left to differ.
     still = replace(SPEC, freeze_depth=1.0, head_init="zero", lr=1e-12)

@@ -43,7 +43,7 @@ class Split(IntEnum):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LabelledImages:
+class LabelledExamples:
     """N images with one label each, encoded as their files are.
 
     An image that no trial can touch may be unread: its row is there, for draws depend on the
@@ -87,7 +87,7 @@ class LabelledImages:
         paths: Sequence[str],
         groups: npt.ArrayLike | None = None,
         max_shard_bytes: int = MAX_SHARD_BYTES,
-    ) -> LabelledImages:
+    ) -> LabelledExamples:
         """Images packed into shards, in the order given; hashes are computed here.
 
         Args:
@@ -173,7 +173,7 @@ class LabelledImages:
         """(M,) group ids of some images, or None where every image stands alone."""
         return None if self.groups is None else self.groups[indices]
 
-    def at(self, indices: npt.NDArray[np.int64]) -> LabelledImages:
+    def at(self, indices: npt.NDArray[np.int64]) -> LabelledExamples:
         """Some of the images, in the order given; their bytes are shared, not copied."""
         return replace(
             self,
@@ -247,7 +247,7 @@ class LabelledImages:
         )
 
     @classmethod
-    def load(cls, path: Path) -> LabelledImages:
+    def load(cls, path: Path) -> LabelledExamples:
         """The images written by `save`.
 
         Raises:
@@ -259,12 +259,14 @@ class LabelledImages:
                     raise ValueError(f"format {arrays['format']}; this version reads {_FORMAT}")
                 return cls._of_arrays({name: arrays[name] for name in arrays.files})
         except FileNotFoundError:
-            raise DataError(f"{path}: no such file; write one with LabelledImages.save") from None
+            raise DataError(f"{path}: no such file; write one with LabelledExamples.save") from None
         except _NOT_OURS as error:
-            raise DataError(f"{path}: not a file written by LabelledImages.save: {error}") from None
+            raise DataError(
+                f"{path}: not a file written by LabelledExamples.save: {error}"
+            ) from None
 
     @classmethod
-    def _of_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> LabelledImages:
+    def _of_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> LabelledExamples:
         data, lengths, digests = arrays["data"], arrays["lengths"], arrays["digests"]
         read = lengths != _UNREAD
         kept = lengths[read]

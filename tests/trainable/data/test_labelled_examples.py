@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainable.data.labelled_images import LabelledImages, Split
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import DataError
 
 
@@ -20,8 +20,8 @@ def made(
     class_names: Sequence[str] = ("no", "yes", "1"),
     groups: Sequence[int] | None = None,
     max_shard_bytes: int = 1000,
-) -> LabelledImages:
-    return LabelledImages.from_bytes(
+) -> LabelledExamples:
+    return LabelledExamples.from_bytes(
         encoded,
         labels=labels,
         split=[Split.POOL] * len(labels) if split is None else split,
@@ -53,7 +53,7 @@ def test_images_come_back_from_a_file_as_they_were(
     )
     images.save(path)
 
-    back = LabelledImages.load(path)
+    back = LabelledExamples.load(path)
 
     assert [back.encoded(i) for i in range(len(back))] == [row[0] for row in rows]
     assert back.labels.tolist() == [row[1] for row in rows]
@@ -123,7 +123,7 @@ def test_fingerprint_ignores_the_order_of_rows(
     ],
     ids=["content", "label", "split", "class_name", "fewer"],
 )
-def test_fingerprint_sees_every_change(other: LabelledImages) -> None:
+def test_fingerprint_sees_every_change(other: LabelledExamples) -> None:
     assert other.fingerprint() != made([b"cat", b"dog"], [0, 1]).fingerprint()
 
 
@@ -158,30 +158,30 @@ def test_unknown_split_is_refused_with_its_path() -> None:
 
 def test_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.npz: no such file; write one with"):
-        LabelledImages.load(tmp_path / "none.npz")
+        LabelledExamples.load(tmp_path / "none.npz")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 and then nothing"])
 def test_file_that_is_no_npz_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "images.npz"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"images\.npz: not a file written by LabelledImages"):
-        LabelledImages.load(path)
+    with pytest.raises(DataError, match=r"images\.npz: not a file written by LabelledExamples"):
+        LabelledExamples.load(path)
 
 
 def test_cut_off_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "images.npz"
     made([b"a" * 500, b"b" * 400], [0, 1]).save(path)
     path.write_bytes(path.read_bytes()[:700])
-    with pytest.raises(DataError, match=r"images\.npz: not a file written by LabelledImages"):
-        LabelledImages.load(path)
+    with pytest.raises(DataError, match=r"images\.npz: not a file written by LabelledExamples"):
+        LabelledExamples.load(path)
 
 
 def test_plain_npy_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "images.npy"
     np.save(path, np.arange(3))
-    with pytest.raises(DataError, match=r"images\.npy: not a file written by LabelledImages"):
-        LabelledImages.load(path)
+    with pytest.raises(DataError, match=r"images\.npy: not a file written by LabelledExamples"):
+        LabelledExamples.load(path)
 
 
 def saved_with(path: Path, **changed: object) -> Path:
@@ -212,8 +212,10 @@ def test_file_with_wrong_arrays_is_refused(
     tmp_path: Path, changed: dict[str, object], reason: str
 ) -> None:
     path = saved_with(tmp_path / "images.npz", **changed)
-    with pytest.raises(DataError, match=rf"not a file written by LabelledImages.save: .*{reason}"):
-        LabelledImages.load(path)
+    with pytest.raises(
+        DataError, match=rf"not a file written by LabelledExamples.save: .*{reason}"
+    ):
+        LabelledExamples.load(path)
 
 
 class _Trap:
@@ -226,7 +228,7 @@ def test_pickles_in_a_file_are_refused_and_never_run(tmp_path: Path) -> None:
     trap[:] = _Trap()
     path = saved_with(tmp_path / "images.npz", paths=trap)
     with pytest.raises(DataError, match="Object arrays cannot be loaded"):
-        LabelledImages.load(path)
+        LabelledExamples.load(path)
     with pytest.raises(pytest.fail.Exception, match="the file ran code"):
         pickle.loads(pickle.dumps(_Trap()))  # the trap itself works
 
@@ -237,7 +239,7 @@ def test_replacing_a_field_checks_again() -> None:
         replace(images, labels=np.asarray([0, 7]))
 
 
-def unread(images: LabelledImages, row: int) -> LabelledImages:
+def unread(images: LabelledExamples, row: int) -> LabelledExamples:
     """The same images, the bytes of one of them not read."""
     shard_of = images.shard_of.copy()
     shard_of[row] = -1
@@ -262,7 +264,7 @@ def test_unread_images_groups_and_val_split_come_back_from_a_file(tmp_path: Path
     whole = made([b"cat", b"dog", b"cow"], [0, 1, 2], split=[0, 1, 2], groups=[7, 7, 1])
     images = unread(whole, 1)
     images.save(tmp_path / "images.npz")
-    back = LabelledImages.load(tmp_path / "images.npz")
+    back = LabelledExamples.load(tmp_path / "images.npz")
     assert back.is_read().tolist() == [True, False, True]
     assert [back.encoded(0), back.encoded(2)] == [b"cat", b"cow"]
     assert back.groups is not None
