@@ -1,1 +1,1 @@
-"""Where labelled images come from: one section and one module a source, and what all share."""
+"""Sources of labelled images, one section and one module each, and the code they share."""

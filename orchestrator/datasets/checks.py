@@ -1,4 +1,4 @@
-"""What is asked of the images before anything starts: classes, groups, exact duplicates."""
+"""Checks of the images before a sweep starts: classes, groups, exact duplicates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DATASET = ("dataset",)
 
 
 def check_classes(listing: Listing, problems: Problems) -> None:
-    """Problems of classes that no split can mend."""
+    """Add problems of classes that no choice of splits can solve."""
     names = listing.class_names
     if len(names) < 2:
         problems.add(_DATASET, f"the only class is {some(names)}; allowed: 2 classes or more")
@@ -44,13 +44,13 @@ def check_classes(listing: Listing, problems: Problems) -> None:
 
 
 def note_groups(listing: Listing) -> list[Note]:
-    """A note of groups that look alike: what should stay together may not."""
+    """Return a note of group names that look alike: one group may have been split in two."""
     found = [escaped(members) for members in alike(listing.group_names)]
     return [Note(f"groups whose names look alike: {len(found):,}", tuple(found))] if found else []
 
 
 def note_unlabelled(listing: Listing) -> list[Note]:
-    """A note of a class -1 beside classes from 0 on, as which many tools write a missing label."""
+    """Return a note of a class -1 beside classes 0, 1, ...: it often marks a missing label."""
     names = listing.class_names
     if _UNLABELLED not in names or "0" not in names or not all(map(_is_number, names)):
         return []
@@ -68,7 +68,7 @@ def _is_number(name: str) -> bool:
 
 
 def check_split(images: LabelledExamples, problems: Problems) -> list[Note]:
-    """Problems and notes about classes that a split lacks."""
+    """Add problems, and return notes, about classes that are missing from a split."""
     without_pool, without_test = (
         [
             name
@@ -95,7 +95,7 @@ def check_split(images: LabelledExamples, problems: Problems) -> list[Note]:
 
 
 def check_groups(images: LabelledExamples, names: Sequence[str], problems: Problems) -> None:
-    """A problem where the data's own test split separates a group."""
+    """Add a problem if the data's own test split separates a group."""
     if images.groups is None:
         return
     test = images.split == Split.TEST
@@ -109,7 +109,7 @@ def check_groups(images: LabelledExamples, names: Sequence[str], problems: Probl
 
 
 def check_duplicates(images: LabelledExamples, problems: Problems) -> list[Note]:
-    """Exact copies: a problem where many test images have one outside, and notes of the rest."""
+    """Return notes of exact copies; add a problem if too many test images leak."""
     keys = images.digests[:, :8].copy().view(np.uint64)[:, 0]  # 64 of the 256 bits tell them apart
     order = np.argsort(keys, kind="stable")
     same = keys[order][1:] == keys[order][:-1]

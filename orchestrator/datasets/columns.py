@@ -1,4 +1,4 @@
-"""Columns of a table -> labels, splits and groups as text; shared by all that has columns."""
+"""Columns of a table -> labels, splits and groups as text, for all sources with columns."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def check_columns(
     *,
     where: str,
 ) -> bool:
-    """Whether the table has every column; problems for those it lacks.
+    """Return whether the table has every wanted column; add problems for missing ones.
 
     Args:
         wanted: key of `dataset:` and the column it names, or None for no column.
         known: columns of the table.
-        problems: takes what is wrong.
-        where: the table, for messages.
+        problems: problems found are added here.
+        where: name of the table, for messages.
     """
     before = len(problems)
     for key, column in wanted:
@@ -45,13 +45,14 @@ def check_columns(
 
 
 def in_family(table: pa.Table) -> pa.Table:
-    """The table with each column in the widest type of its family: text, or whole numbers.
+    """Return the table with each column cast to the widest type of its family.
 
-    Writers differ in how they store the same values (`string`, `large_string`, `string_view`,
-    dictionaries; `int32`, `int64`). Files by several of them make one table when each is converted.
+    Families are text and whole numbers. Writers store equal values in different types (`string`,
+    `large_string`, `string_view`, dictionaries; `int32`, `int64`); after the cast, the tables of
+    several files can be concatenated.
 
     Raises:
-        pa.ArrowException: a whole number is beyond 64 bits with a sign.
+        pa.ArrowException: a whole number does not fit into a signed 64-bit integer.
     """
     columns = [column.cast(_family_of(column.type)) for column in table.columns]
     return pa.table(columns, schema=_schema_of(table, columns))
@@ -80,14 +81,14 @@ def texts(
     names: Sequence[str] = (),
     where: str = "",
 ) -> list[str] | None:
-    """The values as text, nothing guessed: `no` and `01` stay, whole numbers are spelled out.
+    """Return the values as text without guessing: `no` and `01` stay, numbers are written out.
 
     Args:
-        column: of text, whole numbers, bools, or a dictionary of these.
-        key: of `dataset:`, for messages.
-        problems: takes what is wrong: a type that is no name, or a value that is null.
-        names: of whole numbers 0, 1, ...; left out: the numbers themselves.
-        where: the file that the column is of, for messages; left out: no file is named.
+        column: text, whole numbers, bools, or a dictionary of these.
+        key: key path in the search-space file, for messages.
+        problems: unsuitable types, null values and blank values are added here.
+        names: names of the whole numbers 0, 1, ...; empty: the numbers themselves.
+        where: name of the column's file, for messages; empty: no file is named.
     """
     of_file = f"{where}: " if where else ""
     column = _plain(column)
@@ -124,12 +125,12 @@ def texts(
 
 
 def are_numbers(column: pa.ChunkedArray) -> bool:
-    """Whether the values are whole numbers, of which metadata alone could know names."""
+    """Return whether the values are whole numbers, whose class names only metadata can give."""
     return bool(pa.types.is_integer(_plain(column).type))
 
 
 def splits(words: Sequence[str], key: KeyPath, problems: Problems) -> list[Split] | None:
-    """The split of each row; a problem where a word names none."""
+    """Return the split of each row; add a problem if a word names no split."""
     known = {word: split_of(word) for word in set(words)}
     unknown = sorted(word for word, split in known.items() if split is None)
     if unknown:
@@ -139,7 +140,7 @@ def splits(words: Sequence[str], key: KeyPath, problems: Problems) -> list[Split
 
 
 def class_names(schema: pa.Schema, column: str) -> list[str]:
-    """Names of the classes 0, 1, ... that Hugging Face's metadata give; none where it has none."""
+    """Return the names of classes 0, 1, ... in Hugging Face's metadata; an empty list if none."""
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         names = features[column]["names"]
@@ -149,7 +150,7 @@ def class_names(schema: pa.Schema, column: str) -> list[str]:
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The values themselves, where they were numbered by a dictionary."""
+    """Return the values of a dictionary-encoded column, other columns as they are."""
     kind = column.type
     return column.cast(kind.value_type) if pa.types.is_dictionary(kind) else column
 

@@ -27,13 +27,13 @@ def contact_sheet(
     per_class: int = 10,
     max_classes: int = 40,
 ) -> Image.Image:
-    """One line a class, with its name and its first images among some rows.
+    """Draw one line per class, with its name and the first of its images among `rows`.
 
     Args:
-        images: of a data set.
-        rows: (M,) which of them may be shown; they have to be read.
-        per_class: images of each class, at most.
-        max_classes: classes shown, the first ones.
+        images: the images of a data set.
+        rows: (M,) indices of the images that can be shown; their bytes have to be loaded.
+        per_class: largest number of images per class.
+        max_classes: largest number of classes; the first ones are shown.
 
     Raises:
         DataError: an image cannot be decoded.
@@ -57,6 +57,6 @@ def contact_sheet(
 
 
 def _short(name: str) -> str:
-    """A class name on one line of bounded length, in letters that the built-in font has."""
+    """Return a class name on one line of bounded length, in characters of the built-in font."""
     line = plain(name)
     return line if len(line) <= _MOST_NAME_CHARS else line[: _MOST_NAME_CHARS - 3] + "..."

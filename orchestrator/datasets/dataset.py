@@ -1,4 +1,4 @@
-"""The images of a sweep: listed by their source, read, split and checked."""
+"""The images of a sweep: listed by their source, then read, split and checked."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from trainable.modalities.image.decoding import ValueRange, narrowed
 from trainable.spec.trial_spec import LabelBudget
 
 _FEW_LEVELS = 4
-"""A picture whose values are this many times fewer than those of the pool is noted: of 256 grey
-levels a quarter is left."""
+"""A note is given if the pool's value range is at least this many times that of a usual image,
+which then keeps a quarter of 256 grey levels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +34,9 @@ class Dataset:
     """Images that a sweep can use.
 
     Attributes:
-        images: every image that is sound as far as is known; those that no trial can touch are
-            unread.
-        notes: what to know of them.
+        images: every image that is not known to be broken; bytes are loaded only for those that
+            some trial can use.
+        notes: findings about the images that do not stop the sweep.
     """
 
     images: LabelledExamples
@@ -44,7 +44,7 @@ class Dataset:
 
 
 def load_images(dataset: DatasetSection, *, seed: int, keep_val: bool = False) -> LabelledExamples:
-    """All images of a search-space file's `dataset:`, read and checked; see `read_dataset`."""
+    """Read and check all images of a search-space file's `dataset:`; see `read_dataset`."""
     demand = Demand(budgets=(LabelBudget(),), repeats=1, seed=seed)
     return read_dataset(dataset, demand=demand, where="dataset", keep_val=keep_val).images
 
@@ -52,24 +52,24 @@ def load_images(dataset: DatasetSection, *, seed: int, keep_val: bool = False) -
 def read_dataset(
     section: DatasetSection, *, demand: Demand, where: str, keep_val: bool = False
 ) -> Dataset:
-    """The images of a search-space file's `dataset:`, with their test split.
+    """Read the images of a search-space file's `dataset:`, with their test split.
 
     Args:
         section: the section.
-        demand: what the sweep draws; only images that it can touch are kept in memory.
+        demand: draws of the sweep; only images that they can contain are kept in memory.
         where: name of the search-space file, for messages.
         keep_val: whether the data's own validation split stays apart as `Split.VAL`; by default
             its images join the pool.
 
     Raises:
-        SpaceError: the data cannot serve; every such problem is named.
+        SpaceError: the data are not usable; the message has every problem.
     """
     assert isinstance(section, DatasetSource)
     return section.dataset(demand=demand, where=where, keep_val=keep_val)
 
 
 def read_listed(section: Listed, *, demand: Demand, where: str, keep_val: bool) -> Dataset:
-    """The images that a section lists; see `read_dataset`."""
+    """Read the images that a section lists; see `read_dataset`."""
     problems = Problems(where)
     given: Mapping[str, object] = {"dataset": section.to_json()}
     listing = section.list_images(problems)
@@ -109,7 +109,7 @@ def _read(
         *note_unlabelled(listing),
         *drawing.notes,
     ]
-    if not too_many_broken():  # or else what a split lacks follows from that
+    if not too_many_broken():  # else missing classes may only be a consequence
         notes += _check(reading.images(drawing.split), drawing, listing, problems)
     if not len(problems):
         touch_all_drawn(reading, drawing.split, demand, stop=too_many_broken)
@@ -125,11 +125,11 @@ def _read(
 def _value_range(
     bits: int | None, extents: Sequence[ValueRange]
 ) -> tuple[ValueRange | None, list[Note]]:
-    """What becomes black and white in 16-bit grey, and what to know of it.
+    """Return the 16-bit values that become black and white, and notes about them.
 
     Args:
-        bits: that the file says are used.
-        extents: smallest and largest value of each such picture in the pool.
+        bits: bits in use according to the file, or None.
+        extents: smallest and largest value of each 16-bit image in the pool.
     """
     if not extents:
         unused = "dataset.bits changes nothing: the pool holds no pictures of 16-bit grey"
@@ -146,7 +146,7 @@ def _value_range(
 
 
 def _note_outliers(extents: Sequence[ValueRange], whole: ValueRange) -> list[Note]:
-    """A note where few pictures hold values that cost the others most of their grey levels."""
+    """Return a note if a few images have values so large that the rest lose most grey levels."""
     usual = median_low(high for _, high in extents)
     bits = max(usual, 1).bit_length()
     if whole[1] - whole[0] < _FEW_LEVELS * 2**bits:
@@ -163,7 +163,7 @@ def _note_outliers(extents: Sequence[ValueRange], whole: ValueRange) -> list[Not
 def _check(
     images: LabelledExamples, drawing: SplitAssigner, listing: Listing, problems: Problems
 ) -> list[Note]:
-    """What is wrong with the images as they are split, before any of the pool is kept."""
+    """Check the images as they are split, before the bytes of the pool are kept."""
     notes = check_split(images, problems)
     if drawing.is_own:
         check_groups(images, listing.group_names, problems)

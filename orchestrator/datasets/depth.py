@@ -1,4 +1,4 @@
-"""Folders named one level too high or too low: where the class folders are instead."""
+"""Detection of class folders one level above or below the folder that was named."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from trainable.spec.refusals import shown
 
 _LEAST_CLASSES = 2
 _MOST_LOOKED_AT = 1000
-"""Folders beside a folder, and files in each, that are looked at."""
+"""Largest number of entries that are inspected in a folder."""
 
 
 def below(path: Path, images: Sequence[str]) -> str | None:
-    """Why the class folders lie deeper, where all images lie in one folder; or None.
+    """Return why the class folders seem to lie deeper, or None.
 
     Args:
-        path: the folder that was named.
+        path: folder in the search-space file.
         images: paths of the images, relative to it.
     """
     if not images:
@@ -46,10 +46,10 @@ def below(path: Path, images: Sequence[str]) -> str | None:
 
 
 def above(path: Path, files: Sequence[str]) -> str:
-    """What a problem line adds of a folder of images where the class folders are one level up.
+    """Return a hint for a folder of images whose class folders are one level up, or "".
 
     Args:
-        path: the folder that was named.
+        path: folder in the search-space file.
         files: names of the files in it.
     """
     if not any(map(is_image, files)):
@@ -68,7 +68,7 @@ def above(path: Path, files: Sequence[str]) -> str:
 
 
 def _tables(folder: Path) -> list[Path]:
-    """The files in a folder that may be tables of images, in the order of their names."""
+    """Return the files in a folder that may be tables of images, sorted by name."""
     return [
         folder / name
         for name in _names(folder)
@@ -81,7 +81,7 @@ def _holds_images(folder: Path) -> bool:
 
 
 def _names(folder: Path) -> list[str]:
-    """Names in a folder, hidden ones aside; none where it cannot be read."""
+    """Return the names in a folder without hidden ones; empty if it cannot be read."""
     try:
         names = [entry.name for entry in islice(folder.iterdir(), _MOST_LOOKED_AT)]
     except OSError:

@@ -1,4 +1,4 @@
-"""The embedded data set: scikit-learn's 1,797 handwritten 8x8 digits, real scans.
+"""The built-in data set: scikit-learn's 1,797 handwritten 8x8 digits, real scans.
 
 Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998.
 """
@@ -17,15 +17,15 @@ from orchestrator.datasets.splits import content_uniforms, share_of_test
 from trainable.data.labelled_examples import LabelledExamples, Split
 
 NUM_TEST = 797
-"""Images of the source's own test split: a fixed draw by content, whatever the sweep's seed."""
+"""Images in the default test split: a fixed draw by content that does not depend on the seed."""
 
 
 def load(*, test: float | None, seed: int) -> LabelledExamples:
-    """All digits, as 8x8 grey PGM files (which, unlike PNG, have one encoding only).
+    """Return all digits as 8x8 grey PGM files, which, unlike PNG, have exactly one encoding.
 
     Args:
         test: share of the images in the test split, drawn with `seed`; None for the fixed split.
-        seed: of the sweep; only used where `test` is given.
+        seed: seed of the sweep; only used if `test` is given.
     """
     scans, labels = _scans()
     values = np.clip(scans * 16, 0, 255).astype(np.uint8)  # the scans count 0 to 16
@@ -45,10 +45,10 @@ def load(*, test: float | None, seed: int) -> LabelledExamples:
 
 
 def _scans() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """(N, 8, 8) ink from 0 to 16, and (N,) labels: what `sklearn.datasets.load_digits` returns.
+    """Return (N, 8, 8) ink values in 0..16 and (N,) labels, as `sklearn.datasets.load_digits` does.
 
-    Read from scikit-learn's own file where it lies at its usual place, because importing
-    scikit-learn takes half a second of a processor, and nothing else here needs it.
+    Reads scikit-learn's data file directly if it is at its usual path: importing scikit-learn
+    takes 0.5 s of CPU time, and nothing else here needs it.
     """
     package = find_spec("sklearn")
     assert package is not None

@@ -1,4 +1,4 @@
-"""Image files below one folder: read fast, and never from outside of it."""
+"""Reading of image files below one folder, fast and never from outside of it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from trainable.errors import DataError
 from trainable.modalities.image.decoding import image_suffixes
 
 MAX_FILE_BYTES = 2**30
-"""A larger file is no photo; it is refused before it is read."""
+"""Largest file that is read, in bytes; a larger one is not a photo."""
 
 FETCH = "fetch them (git annex get, dvc pull), or take the links away"
-"""What to do about links to files that are not there."""
+"""Advice about links to files that are not there."""
 FOLLOW = "to read what they lead to, say dataset.links: follow"
-"""What to do about links that lead out of the folder."""
+"""Advice about links that lead out of the folder."""
 
 _POINTERS = {
     b"version https://git-lfs.github.com/": "git lfs pull",
     b"/annex/objects/": "git annex get",
 }
-"""How a file begins that stands for one which was not fetched -> what fetches it."""
+"""Content of a pointer file, which replaces one that was not fetched -> command that fetches it."""
 _MOST_POINTER_BYTES = 1024
 
 
 class Refusal(StrEnum):
-    """Why a path cannot be read, in a few words that several paths can share."""
+    """Reasons why a path cannot be read, worded to apply to several paths."""
 
     NUL = "hold a NUL character"
     OUTSIDE = "lie outside"
@@ -41,17 +41,17 @@ class Refusal(StrEnum):
 
 
 def suffix_of(name: str) -> str:
-    """What tells the kind of a file, in lower case and with its dot; nothing where it has none."""
+    """Return the suffix of a file name in lower case with its dot, or ""."""
     return name[name.rfind(".") :].lower() if "." in name else ""
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is taken for an image by its name."""
+    """Return whether a file is an image by its suffix."""
     return suffix_of(name) in image_suffixes()
 
 
 def file_reader(root: Path, paths: Sequence[str]) -> Read:
-    """Reads the files at these paths: relative ones lie below `root`."""
+    """Return a function that reads the files at these paths; relative ones lie below `root`."""
     prefix = f"{root}{os.sep}"
 
     def read(rows: Ints) -> Iterator[bytes | DataError]:
@@ -63,7 +63,7 @@ def file_reader(root: Path, paths: Sequence[str]) -> Read:
 
 
 def read_file(path: str) -> bytes | DataError:
-    """The bytes of a file, or the error that says why there are none."""
+    """Return the bytes of a file, or the error why it cannot be read."""
     try:
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -82,7 +82,7 @@ def read_file(path: str) -> bytes | DataError:
 
 
 def _unfetched(content: bytes) -> DataError | None:
-    """What is wrong with a file that stands for another one, or None for a file of its own."""
+    """Return the error of a pointer file, or None for any other content."""
     if len(content) <= _MOST_POINTER_BYTES:
         for start, command in _POINTERS.items():
             if content.startswith(start):
@@ -91,10 +91,10 @@ def _unfetched(content: bytes) -> DataError | None:
 
 
 def unfetched(path: Path) -> str | None:
-    """What is wrong with a file that stands for another one; None for any other, or for none.
+    """Return the problem with a file that is only a pointer to another one, or None.
 
     Args:
-        path: of a file that holds many images or rows, of which only the beginning is read.
+        path: a file of many images or rows; only its beginning is read.
     """
     try:
         with path.open("rb") as file:
@@ -108,7 +108,7 @@ class Root:
     """The folder that images have to lie in.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
         follow: whether links inside may lead out of it.
     """
 
@@ -119,9 +119,9 @@ class Root:
         self._refused: dict[Path, Refusal | None] = {}
 
     def holds(self, path: Path) -> bool:
-        """Whether what lies here under this path may be read, whatever links it leads through.
+        """Return whether the file or folder may be read, with all links on its path resolved.
 
-        A folder around this one may never be: to follow a link to it would not end.
+        A folder that contains this one is never allowed: following a link to it would not end.
         """
         real = path.resolve()
         if real.is_relative_to(self._real):
@@ -129,7 +129,7 @@ class Root:
         return self.follow and not self._real.is_relative_to(real)
 
     def refusal(self, path: str) -> Refusal | None:
-        """Why a path cannot be read, or None."""
+        """Return why a path cannot be read, or None."""
         if "\0" in path:
             return Refusal.NUL
         whole = self.path / path
@@ -152,7 +152,7 @@ class Root:
         return None if stat.S_ISREG(mode) else Refusal.NO_FILE
 
     def _refusal_of(self, folder: Path) -> Refusal | None:
-        """Why nothing in a folder can be read, or None."""
+        """Return why no file in a folder can be read, or None."""
         if folder.resolve().is_relative_to(self._real):
             return None
         if not folder.is_relative_to(self.path) or ".." in folder.relative_to(self.path).parts:
@@ -160,7 +160,7 @@ class Root:
         return None if self.holds(folder) else Refusal.LINKED
 
     def identity(self, path: str) -> tuple[int, int] | str:
-        """What is equal for two paths to one file; of a path to none, the path itself."""
+        """Return a key that is equal for two paths to one file; for no file, the path itself."""
         try:
             found = (self.path / path).stat()
         except (OSError, ValueError):
@@ -168,7 +168,7 @@ class Root:
         return found.st_dev, found.st_ino
 
     def twin(self, path: str) -> str | None:
-        """The only file inside whose path looks like one that leads nowhere, or None."""
+        """Return the only file inside whose path looks like one that does not exist, or None."""
         place = PurePath()
         for part in PurePath(path).parts:
             name = self._named_like(place, part)
@@ -178,7 +178,7 @@ class Root:
         return str(place) if place.parts and (self.path / place).is_file() else None
 
     def _named_like(self, folder: PurePath, name: str) -> str | None:
-        """What lies in a folder inside under this name, or the only name that looks like it."""
+        """Return the entry of a folder with this name, or the only one that looks like it."""
         names = self.names(folder)
         if name in names:
             return name
@@ -186,9 +186,9 @@ class Root:
         return like[0] if len(like) == 1 else None
 
     def names(self, folder: PurePath) -> list[str]:
-        """Names of what lies in a folder inside; none where it cannot be read.
+        """Return the names in a folder inside; empty if it cannot be read.
 
-        Names are looked up in what lies there: a table's may be too long, or lead out.
+        Names of a table are compared with these, since its own may be too long, or lead out.
         """
         whole = self.path / folder
         try:

@@ -1,4 +1,4 @@
-"""A folder of images: one folder a class, or train, val and test folders of class folders."""
+"""A folder of images: one folder per class, or train, val and test folders of class folders."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _NEVER_IMAGES = frozenset({"thumbs.db", "desktop.ini"})
 
 
 def list_images(section: FolderSection, problems: Problems) -> Listing | None:
-    """The images of the folder; what is wrong with it goes to the problems.
+    """List the images of the folder; add problems if it is not usable.
 
-    Hidden files, and what operating systems leave behind, are passed over in silence; files that
-    are no images by their suffix are passed over and noted.
+    Hidden files and files that operating systems create are skipped silently; files without an
+    image suffix are skipped and noted.
     """
     path = Path(section.path)
     tops = _top_folders(path, problems)
@@ -79,7 +79,7 @@ def list_images(section: FolderSection, problems: Problems) -> Listing | None:
 
 
 def _notes_of_layout(tops: list[str], paths: list[str], problems: Problems) -> list[Note]:
-    """What to know of folders that are taken for classes; a problem where they may be splits."""
+    """Return notes about folders read as classes; add a problem if they may be splits."""
     doubt = ambiguity(tops, paths)
     if doubt is not None:
         problems.add(_PATH, doubt)
@@ -89,7 +89,7 @@ def _notes_of_layout(tops: list[str], paths: list[str], problems: Problems) -> l
 
 
 def _top_folders(path: Path, problems: Problems) -> list[str] | None:
-    """Names of the folders in the folder, or None where there is a problem."""
+    """Return the names of the folders in the folder; None if there is a problem."""
     if path.is_file():
         hint = " (for a table of images: source: table)" if path.suffix in (".csv", ".tsv") else ""
         problems.add(_PATH, f"{path} is a file{hint}; allowed: a folder of class folders")
@@ -115,7 +115,7 @@ def _top_folders(path: Path, problems: Problems) -> list[str] | None:
 
 
 def _folders(path: Path) -> list[str]:
-    """Names of the folders in a folder that may be classes, in ascending order."""
+    """Return the names of the folders in a folder that may be classes, ascending."""
     with os.scandir(path) as entries:
         return sorted(
             entry.name
@@ -134,7 +134,7 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
 
 
 def _collect(path: Path, folder: str, label: str, split: Split, root: Root, found: Found) -> None:
-    """Adds the images of one class folder, those of folders inside it included."""
+    """Add the images of one class folder, including those of nested folders."""
     before = found.num_images
     for relative in _walk(f"{path}{os.sep}", folder, root, found, seen=set()):
         found.paths.append(relative)
@@ -145,7 +145,7 @@ def _collect(path: Path, folder: str, label: str, split: Split, root: Root, foun
 
 
 def _walk(prefix: str, folder: str, root: Root, found: Found, *, seen: set[Path]) -> Iterator[str]:
-    """Relative paths of the images in a folder, in ascending order, folders last."""
+    """Yield relative paths of the images in a folder, ascending, nested folders last."""
     whole = Path(prefix + folder)
     if not root.holds(whole):
         found.outside.append(folder)
@@ -177,7 +177,7 @@ def _walk(prefix: str, folder: str, root: Root, found: Found, *, seen: set[Path]
 
 
 def _groups(pattern: str | None, paths: list[str], problems: Problems) -> list[str] | None:
-    """The group of each path: the expression's first group, or else all it matches."""
+    """Return the group of each path: the expression's first group, or its whole match."""
     if pattern is None:
         return None
     expression = re.compile(pattern)

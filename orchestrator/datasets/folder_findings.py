@@ -1,4 +1,4 @@
-"""What was found in a folder of images: its problems, causes first and alone, and its notes."""
+"""Findings in a folder of images: its problems, reduced to their causes, and its notes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from trainable.data.labelled_examples import Split
 
 _PATH = ("dataset", "path")
 _MOST_KINDS = 5
-"""Suffixes that messages count."""
+"""Largest number of suffixes that messages count."""
 
 
 @dataclass
 class Found:
-    """What lies in the folder: paths relative to it, each with its class and its split."""
+    """The content of the folder: paths relative to it, each image with its class and its split."""
 
     paths: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Found:
 
     @property
     def num_images(self) -> int:
-        """Images that could be read, or could be if links led to them."""
+        """Number of images, including those behind links that are not read."""
         return len(self.paths) + len(self.outside) + len(self.dead)
 
 
@@ -45,7 +45,7 @@ def complain(
     follow: bool,
     bad_fraction: float,
 ) -> None:
-    """Problems of what was found; what merely follows from another one is left out."""
+    """Add the problems of the findings; those that follow from another one are left out."""
     if found.outside and not follow:
         problems.add(
             _PATH,
@@ -73,7 +73,7 @@ def complain(
 
 
 def _elsewhere(path: Path, found: Found) -> str | None:
-    """Why the class folders lie a level lower or higher than the folder that was named, or None."""
+    """Return why the class folders seem to lie a level lower or higher, or None."""
     deeper = below(path, found.paths)
     tops = {image.partition(os.sep)[0] for image in found.paths}
     if deeper is not None or len(tops) != 1:
@@ -87,13 +87,13 @@ def _elsewhere(path: Path, found: Found) -> str | None:
 
 
 def _inside(folders: list[str], paths: list[str]) -> list[str]:
-    """The paths that lie in one of the folders."""
+    """Return the paths that lie in one of the folders."""
     starts = tuple(f"{folder}{os.sep}" for folder in folders)
     return [path for path in paths if path.startswith(starts)]
 
 
 def unread(paths: list[str]) -> str:
-    """What a problem line adds where all files are of kinds that are not read."""
+    """Return a hint for a problem line if all files are of kinds that are not read, or ""."""
     if not paths or any(map(is_image, paths)):
         return ""
     return (
@@ -103,7 +103,7 @@ def unread(paths: list[str]) -> str:
 
 
 def _kinds(paths: list[str]) -> str:
-    """How many files there are of each suffix, the commonest first."""
+    """Return the number of files per suffix in words, the commonest first."""
     counts = Counter(suffix_of(PurePath(path).name) or "without suffix" for path in paths)
     return ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common(_MOST_KINDS))
 
@@ -117,7 +117,7 @@ def _is_text(path: str) -> bool:
 
 
 def notes_of(path: Path, found: Found) -> list[Note]:
-    """What to know of a folder that can serve, such as what in it is left out."""
+    """Return notes about a usable folder, such as the files that are left out."""
     notes = []
     if found.no_images:
         kinds = f"{len(found.no_images):,} ({_kinds(found.no_images)})"
@@ -144,6 +144,6 @@ def notes_of(path: Path, found: Found) -> list[Note]:
 
 
 def _images_beside(path: Path) -> list[str]:
-    """Names of images that lie beside the class folders, and so are in no class."""
+    """Return the names of images beside the class folders, which are in no class."""
     names = sorted(filter(is_image, Root(path).names(PurePath())))
     return [name for name in names if not name.startswith(".") and (path / name).is_file()]

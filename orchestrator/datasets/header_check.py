@@ -1,15 +1,15 @@
-"""JPEG and PNG files that are known to decode without being decoded.
+"""Detection of JPEG and PNG files that are certain to decode, without decoding them.
 
-Decoding a small image takes three times as long as reading it, so over a large folder of them the
-look for broken ones would be most of the start. What a decoder refuses shows in less:
+Decoding a small image takes three times as long as reading it, so in a large folder the search for
+broken images would dominate the start. Less work shows whether a decoder accepts a file:
 
-- **JPEG**: decoders go on over damaged picture data, and refuse damaged tables, a wrong marker or
-  a missing end. So a file whose tables are those of a file that was decoded, and whose picture
-  data runs to the end of the file without another marker, decodes too.
-- **PNG**: every chunk has a checksum. A file whose chunks are whole and whose header is of the
-  kind of a file that was decoded is as its writer made it.
+- **JPEG**: decoders tolerate damaged picture data, and refuse damaged tables, a wrong marker or a
+  missing end. So a file decodes if its tables equal those of a file that was decoded, and its
+  picture data runs to the end of the file without another marker.
+- **PNG**: every chunk has a checksum. A file decodes if its chunks are intact and its header is of
+  the kind of a file that was decoded.
 
-All else is decoded.
+All other files are decoded.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from PIL import Image
 
 _SOF, _SOS, _EOI, _EXIF, _COMMENT = (0xC0, 0xC1, 0xC2), 0xDA, b"\xff\xd9", 0xE1, 0xFE
 _TABLES = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xEE})
-"""Huffman and quantisation tables, restart interval, JFIF's and Adobe's notes."""
+"""Huffman and quantisation tables, restart interval, JFIF and Adobe segments."""
 _MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
-"""In picture data: neither a stuffed 0xFF nor a restart marker."""
+"""A marker in picture data that is neither a stuffed 0xFF nor a restart marker."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
@@ -32,10 +32,10 @@ _MAX_NOTE_BYTES = 2**16
 
 
 def kind_of(encoded: bytes) -> bytes | None:
-    """What decides whether a JPEG or PNG file decodes; files of one kind all do, or none does.
+    """Return a key of a JPEG or PNG file; files with equal keys all decode, or none does.
 
     Returns:
-        None where decoding alone can tell.
+        The key, or None if the file has to be decoded to find out.
     """
     if encoded.startswith(b"\xff\xd8\xff"):
         return _jpeg_kind(encoded)

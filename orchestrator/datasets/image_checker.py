@@ -1,4 +1,4 @@
-"""Decode images in threads to find broken ones, and measure the values of 16-bit grey ones."""
+"""Check of images in threads: broken ones, and the value range of 16-bit grey ones."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ImageChecker:
         self._chunk.append(_Unchecked(row, content, kind, check, measure))
         if len(self._chunk) == _CHUNK:
             self._submit()
-            while len(self._running) > 2 * self._workers:  # no more in memory than are soon done
+            while len(self._running) > 2 * self._workers:  # bounds the memory of queued images
                 self._collect()
 
     def _submit(self) -> None:

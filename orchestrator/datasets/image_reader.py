@@ -1,9 +1,9 @@
-"""Read the images of a listing: hash every file once and keep the bytes that trials need.
+"""Reading of a listing: every file is hashed once, and the bytes that trials need are kept.
 
 A draw of labels depends on the content of all images, so every file is read once and hashed. Images
-that are known to be needed by then (the test split, or all images where a budget is `all`) stay in
-memory; the rest of the drawn images are read a second time. Every needed image is decoded once, to
-be sure that it can be. A broken image is left out, which never changes the order of the others, and
+that are known to be needed by then (the test split, or all images if a budget is `all`) stay in
+memory; the rest of the drawn images are read a second time. Every needed image is decoded once as
+a check. A broken image is left out, which never changes the order of the others, and
 the draws are repeated until they contain no broken image.
 """
 
@@ -153,7 +153,7 @@ class Reading:
         )
 
     def notes(self) -> list[Note]:
-        """Return notes that name every broken image; none where all are sound."""
+        """Return notes that name every broken image; none if all are sound."""
         return [Note(f"{self._counted()}; left out", self._details())] if self.broken else []
 
     def _counted(self) -> str:
@@ -219,7 +219,7 @@ def _touched(reading: Reading, split: Ints, demand: Demand) -> Ints:
     pool = images.labels[images.indices(Split.POOL)]
     budgets = [b for b in demand.budgets if b.total is None or b.total >= images.num_classes]
     touched = [images.indices(Split.VAL), images.indices(Split.TEST)]
-    if budgets and len(np.unique(pool)) == images.num_classes:  # else the plan tells what lacks
+    if budgets and len(np.unique(pool)) == images.num_classes:  # else the plan reports it
         touched.append(drawable(images, budgets=budgets, repeats=demand.repeats, seed=demand.seed))
     return np.sort(rows[np.concatenate(touched)])
 

@@ -1,4 +1,4 @@
-"""Whether folders in a folder are classes, or splits under names that nobody knows."""
+"""Detection of folders that may be splits under unknown names rather than classes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from orchestrator.datasets.splits import SPLIT_WORDS, split_of
 from orchestrator.space.problems import some
 
 _LEAST_SHARED = 2
-"""Folders of one name in two folders that may be classes in splits; one alone is a habit of naming,
-such as `images`."""
+"""Smallest number of inner folder names that two folders share if they look like splits with
+classes; a single one can be a habit of naming, such as `images`."""
 _SHARE_OF_SMALLER = 0.5
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _REMEDY = (
@@ -24,11 +24,11 @@ _REMEDY = (
 
 
 def ambiguity(tops: Sequence[str], paths: Sequence[str]) -> str | None:
-    """Why folders that would be taken for classes may be splits, and what to do; or None.
+    """Return why folders that look like classes may be splits, with advice; or None.
 
     Args:
         tops: names of the folders.
-        paths: of the images, relative to what holds the folders.
+        paths: paths of the images, relative to the parent of these folders.
     """
     known = [top for top in tops if split_of(top) is not None]
     like = [top for top in tops if _names_split(top)]
@@ -57,10 +57,10 @@ def ambiguity(tops: Sequence[str], paths: Sequence[str]) -> str | None:
 
 
 def note_of_classes(tops: Sequence[str]) -> Note | None:
-    """What to know where folders are classes, and some are called what splits are; or None.
+    """Return a note if some folders that are classes have names of splits, or None.
 
     Args:
-        tops: names of the folders, which leave no doubt; see `ambiguity`.
+        tops: names of the folders, which are classes for certain; see `ambiguity`.
     """
     like = [top for top in tops if _names_split(top)]
     if not like:
@@ -74,13 +74,13 @@ def note_of_classes(tops: Sequence[str]) -> Note | None:
 
 
 def _names_split(name: str) -> bool:
-    """Whether one of the words in a name is what splits are called: `test_set`, `train2017`."""
+    """Return whether a word of the name is one for a split: `test_set`, `train2017`."""
     words = [word.lower() for word in _WORD.findall(name)]
     return any(word in SPLIT_WORDS or word.removesuffix("set") in SPLIT_WORDS for word in words)
 
 
 def _folders_inside(paths: Sequence[str]) -> dict[str, dict[str, str]]:
-    """By folder all of whose images lie in folders inside it, the names of these by likeness."""
+    """Return, for each folder without direct images, the names of its folders by likeness."""
     found: dict[str, dict[str, str]] = {}
     direct = set()
     for path in paths:

@@ -1,4 +1,4 @@
-"""What a source knows of its images before it reads them."""
+"""The listing of a source: its images before they are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainable.errors import DataError
 Ints = npt.NDArray[np.int64]
 
 Read = Callable[[Ints], Iterator[bytes | DataError]]
-"""Ascending rows -> for each its encoded bytes, or the error that says why there are none."""
+"""Ascending rows -> for each its encoded bytes, or the error why they cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Note:
 
     Attributes:
         text: one line.
-        details: one line for each image, or whatever it is about.
+        details: one line per image or other item that it is about.
     """
 
     text: str
     details: tuple[str, ...] = ()
 
     def lines(self, most: int | None = None) -> list[str]:
-        """The text, and at most so many details; None for all."""
+        """Return the text and at most `most` details; None for all of them."""
         shown = self.details if most is None else self.details[:most]
         left = len(self.details) - len(shown)
         rest = [f"  ... and {left:,} more"] if left else []
@@ -42,14 +42,14 @@ class Listing:
     """N images that can be read.
 
     Attributes:
-        paths: one path an image, distinct, as messages and tables show it.
+        paths: one distinct path per image, as messages and tables show it.
         labels: (N,) class ids.
-        class_names: one name a class id.
-        split: (N,) of `Split` where the data have splits of their own; else None.
-        groups: (N,) ids of what no split may separate; else None.
-        group_names: one name a group id.
-        read: gives the encoded bytes.
-        notes: what came up while listing.
+        class_names: one name per class id.
+        split: (N,) values of `Split` if the data have splits of their own, else None.
+        groups: (N,) ids of groups that no split may separate, or None.
+        group_names: one name per group id.
+        read: reads the encoded bytes.
+        notes: findings of the listing.
     """
 
     paths: Sequence[str]
@@ -73,16 +73,16 @@ class Listing:
         class_names: Sequence[str] | None = None,
         notes: Sequence[Note] = (),
     ) -> Listing:
-        """A listing of names: classes and groups are numbered in the order of their names.
+        """Make a listing from names; classes and groups are numbered in the order of their names.
 
         Args:
             paths: N paths.
             labels: N class names.
             splits: N splits, or None.
             groups: N group names, or None.
-            read: gives the encoded bytes.
-            class_names: the classes in an order of the source's own; None for that of the names.
-            notes: what came up.
+            read: reads the encoded bytes.
+            class_names: the classes in the source's own order; None to sort them by name.
+            notes: findings of the listing.
         """
         classes = sorted(set(labels)) if class_names is None else list(class_names)
         group_names = () if groups is None else tuple(sorted(set(groups)))
@@ -99,7 +99,7 @@ class Listing:
 
 
 def _printable(text: str) -> str:
-    """The text on one line: a file may be called anything, line breaks included."""
+    """Return the text on one line; file names can contain line breaks."""
     return text if text.isprintable() else repr(text)
 
 

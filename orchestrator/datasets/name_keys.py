@@ -1,4 +1,4 @@
-"""Names that people take for one, though computers do not: the key that tells them."""
+"""Keys that are equal for names that look alike to people."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 
 def likeness(name: str) -> str:
-    """A key that is equal for names that look alike.
+    """Return a key that is equal for names that look alike.
 
-    They may differ in case, in the Unicode form of a character (composed or not, full width), in
-    blanks around and between words, and in characters that show nothing.
+    Ignored are case, the Unicode form of characters (composed or not, full width), blanks around
+    and between words, and invisible characters.
     """
     if name.isascii():  # as nearly all paths are
         return " ".join(name.casefold().split())
@@ -20,7 +20,7 @@ def likeness(name: str) -> str:
 
 
 def alike(names: Iterable[str], *, key: Callable[[str], str] = likeness) -> list[list[str]]:
-    """The distinct names that look like another one, together with it, in the order given."""
+    """Return groups of distinct names that look alike, in the order given."""
     by_key: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         by_key.setdefault(key(name), []).append(name)
@@ -28,13 +28,13 @@ def alike(names: Iterable[str], *, key: Callable[[str], str] = likeness) -> list
 
 
 def escaped(names: Sequence[str], *, most: int = 5) -> str:
-    """The first few names, each such that it can be told from others that look like it.
+    """Return the first few names, written so that names that look alike can be told apart.
 
-    What lies beyond ASCII is escaped in names that another of them looks like, and in no other.
+    Characters outside ASCII are escaped only in names that look like another one.
 
     Args:
-        names: any number of them.
-        most: so many are shown, and the rest is counted.
+        names: the names.
+        most: number of names that are shown; the rest is counted.
     """
     twins = {name for members in alike(names) for name in members}
     shown = ", ".join(ascii(name) if name in twins else repr(name) for name in names[:most])

@@ -1,7 +1,7 @@
-"""Pictures that look the same although their bytes differ: bursts, copies saved again, crops.
+"""Images that look the same although their bytes differ: bursts, re-encoded copies, crops.
 
-Candidates agree in a perceptual hash but for a few bits; of them those stay whose thumbnails hardly
-differ. So small pictures of the same kind of thing (two digits, two icons) are not taken for one.
+Candidates are pairs whose perceptual hashes differ in a few bits; kept are those whose thumbnails
+hardly differ, so that small images of similar things (two digits, two icons) do not count.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Thumbnails = npt.NDArray[np.uint8]
 
 
 def thumbnails(images: LabelledExamples, indices: npt.NDArray[np.int64]) -> Thumbnails:
-    """(M, 16, 16) grey thumbnails of some images, which have to be read.
+    """Return (M, 16, 16) grey thumbnails of some images, whose bytes have to be loaded.
 
     Raises:
         DataError: one cannot be decoded; the message names its path.
@@ -45,11 +45,11 @@ def thumbnails(images: LabelledExamples, indices: npt.NDArray[np.int64]) -> Thum
 
 
 def near_duplicates(thumbs: Thumbnails) -> list[tuple[int, int]]:
-    """Pairs of rows whose pictures look the same, each pair once, ascending.
+    """Return pairs of rows whose images look the same, each pair once, ascending.
 
-    The hash holds for each place of an 8 x 8 reduction whether its right neighbour is brighter
-    (N. Krawetz, "Kind of like that", 2013). Of 4 bands of it one is equal wherever at most 3 bits
-    differ, so that only rows with an equal band are compared.
+    The hash has one bit per pair of horizontal neighbours in an 8 x 8 reduction: whether the right
+    one is brighter (dHash; N. Krawetz, "Kind of like that", 2013). It is cut into 4 bands. If at
+    most 3 bits differ, some band is equal, so only rows with an equal band are compared.
 
     Args:
         thumbs: (M, 16, 16) uint8 of `thumbnails`.
@@ -73,8 +73,8 @@ def _with_an_equal_band(bits: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]
         for row, key in enumerate(np.packbits(bits[:, band], axis=1)):
             rows.setdefault(key.tobytes(), []).append(row)
         for members in rows.values():
-            # Many pictures that agree in a band, such as blank ones, are compared with those that
-            # follow alone: enough to notice them, and not a square of their number.
+            # Of many images with an equal band, such as blank ones, each is compared with the next
+            # few only: enough to notice them, without quadratic time.
             reach = len(members) if len(members) <= _LONGEST_BAND else _BANDS
             for place, first in enumerate(members):
                 for second in members[place + 1 : place + 1 + reach]:

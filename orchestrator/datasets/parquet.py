@@ -1,4 +1,4 @@
-"""Parquet files that hold the images themselves, as Hugging Face's data sets do."""
+"""Parquet files that contain the images themselves, as data sets of Hugging Face do."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from trainable.errors import DataError
 
 _PATH = ("dataset", "path")
 _BATCH_ROWS = 64
-"""Images decoded from their column at a time."""
+"""Number of images that are decoded from their column at a time."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One file: its path, what messages call it, and its number of rows."""
+    """One file: its path, its name in messages, and its number of rows."""
 
     path: Path
     shown: str
@@ -37,14 +37,14 @@ class _Part:
 
 
 class _Labels(NamedTuple):
-    """The label of every row as text, and the classes among them in their order."""
+    """The label of every row as text, and the classes that occur, in order."""
 
     texts: list[str]
     class_names: list[str]
 
 
 def list_images(section: ParquetSection, problems: Problems) -> Listing | None:
-    """The images of all files; what is wrong with them goes to the problems.
+    """List the images of all files; add problems if they are not usable.
 
     Without a split column, files or folders named after splits (`train-00000-of-00002.parquet`)
     say which split their rows are in, if all of them do.
@@ -85,7 +85,7 @@ def list_images(section: ParquetSection, problems: Problems) -> Listing | None:
 
 
 def _are_alike(tables: list[pa.Table], parts: list[_Part], problems: Problems) -> bool:
-    """Whether every column is of one type in all files; problems where one is not."""
+    """Return whether every column has one type in all files; add problems if not."""
     before = len(problems)
     for name in tables[0].column_names:
         kinds = {
@@ -101,7 +101,7 @@ def _are_alike(tables: list[pa.Table], parts: list[_Part], problems: Problems) -
 
 
 def _files(path: Path, problems: Problems, *, follow: bool) -> list[tuple[Path, str]]:
-    """The Parquet files, each with what messages call it."""
+    """Return the Parquet files, each with its name in messages."""
     if path.is_file():
         return [(path, path.name)]
     if not path.is_dir():
@@ -129,7 +129,7 @@ def _files(path: Path, problems: Problems, *, follow: bool) -> list[tuple[Path, 
 
 
 def _read(file: Path, shown: str, section: ParquetSection, problems: Problems) -> pa.Table | None:
-    """Every wanted column but the images; the image column is looked at, not read."""
+    """Read every wanted column except the images; only the type of the image column is checked."""
     keys = ("image_column", "label_column", "split_column", "group")
     wanted = [(key, getattr(section, key)) for key in keys]
     try:
@@ -171,7 +171,7 @@ def _splits(
 
 
 def _split_of_file(shown: str) -> Split | None:
-    """The split that the first word of the file's name, or a folder of it, names."""
+    """Return the split named by the first word of the file's name, or by one of its folders."""
     *folders, name = shown.split("/")
     first = re.split(r"[^A-Za-z]", name, maxsplit=1)[0]
     return next(
@@ -182,10 +182,10 @@ def _split_of_file(shown: str) -> Split | None:
 def _labels(
     parts: list[_Part], tables: list[pa.Table], column: str, problems: Problems
 ) -> _Labels | None:
-    """The labels of all files, each file's numbers read by the names in its own metadata.
+    """Return the labels of all files; numbers are named by each file's own metadata.
 
-    Classes are in the order of the names where files have some, each file adding those that are
-    new; else in the order of the numbers, or of the texts.
+    If files name their classes, the classes are in that order, with each file appending new ones;
+    otherwise they are sorted as numbers, or as texts.
     """
     key = ("dataset", "label_column")
     texts: list[str] = []
@@ -213,7 +213,7 @@ def _labels(
 
 
 def _reader(parts: list[_Part], column: str) -> Read:
-    """Reads row group by row group, those without a wanted row passed over."""
+    """Return a function that reads by row group and skips those without a wanted row."""
     starts = list(itertools.accumulate((part.num_rows for part in parts), initial=0))
 
     def read(rows: Ints) -> Iterator[bytes | DataError]:
@@ -225,7 +225,7 @@ def _reader(parts: list[_Part], column: str) -> Read:
 
 
 def _read_part(path: Path, column: str, rows: Ints) -> Iterator[bytes | DataError]:
-    """The images of one file at these ascending rows."""
+    """Yield the images of one file at these ascending rows."""
     if not len(rows):
         return
     with pq.ParquetFile(path) as opened:

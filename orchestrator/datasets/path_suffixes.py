@@ -1,4 +1,4 @@
-"""Files below a folder, found by how their paths end."""
+"""Search for files below a folder by the last parts of their paths."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Parts = tuple[str, ...]
 
 
 def without_suffix(name: str) -> str:
-    """The name of a file without what tells its kind; `scan.2` and other numbers stay."""
+    """Return the name of a file without its suffix; numbers such as `scan.2` stay."""
     return _SUFFIX.sub("", name) or name
 
 
@@ -26,7 +26,7 @@ class PathsBySuffix:
 
     Args:
         root: the folder.
-        most: so many entries are looked at, those near the top first; None for all.
+        most: largest number of entries to inspect, those near the top first; None for all.
     """
 
     def __init__(self, root: Root, *, most: int | None = None) -> None:
@@ -38,10 +38,10 @@ class PathsBySuffix:
                 self._by_stem.setdefault(without_suffix(name), []).append((*folders, name))
 
     def find(self, path: str) -> str | None:
-        """The file whose path has the longest end in common with this one, if it is one alone.
+        """Return the file that shares the longest path suffix; None without one or on a tie.
 
         Args:
-            path: as a table has it, from whatever machine; a suffix may lack or differ.
+            path: path in a table, from any machine; its file suffix may be missing or different.
         """
         folders = _parts(path)[:-1]
         found = [(_shared(folders, file[:-1]), file) for file in self._called(path)]
@@ -50,10 +50,10 @@ class PathsBySuffix:
         return "/".join(best[0]) if len(best) == 1 else None
 
     def places(self, paths: Iterable[str]) -> list[str]:
-        """Folders below which most of the paths, whole as they are, lead to files.
+        """Return folders below which the most paths, each in full, lead to files.
 
         Returns:
-            Paths relative to the folder, all with the same number of files.
+            Paths relative to the folder, all with the same number of matching files.
         """
         counts: Counter[_Parts] = Counter()
         for path in paths:
@@ -66,7 +66,7 @@ class PathsBySuffix:
         return sorted("/".join(place) for place, count in counts.items() if count == most)
 
     def _called(self, path: str) -> list[_Parts]:
-        """The files with the name that a path ends with, its suffix aside where there are none."""
+        """Return the files with the name of a path; if there are none, regardless of suffix."""
         parts = _parts(path)
         if not parts:
             return []
@@ -77,7 +77,7 @@ class PathsBySuffix:
 
 
 def _parts(path: str) -> _Parts:
-    """Names of folders and file behind whatever says where a path begins."""
+    """Return the names of folders and file of a path, without drive, root or `..`."""
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
     if ".." in parts:
         parts = parts[len(parts) - parts[::-1].index("..") :]
@@ -85,7 +85,7 @@ def _parts(path: str) -> _Parts:
 
 
 def _shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many of the last folders are the same."""
+    """Return the number of equal folders, counted from the end."""
     count = 0
     for mine, yours in zip(reversed(one), reversed(other), strict=False):
         if mine != yours:
@@ -95,5 +95,5 @@ def _shared(one: Sequence[str], other: Sequence[str]) -> int:
 
 
 def joined(folder: Path, place: str) -> Path:
-    """The folder at a place below another one, which itself is at the place ``."""
+    """Return the folder at a place below another one; the empty place is that one itself."""
     return folder / PurePosixPath(place) if place else folder

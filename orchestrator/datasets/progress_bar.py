@@ -1,4 +1,4 @@
-"""How far the reading of images is, where somebody watches."""
+"""A progress bar for reading images, if stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EVERY = 256
 
 @contextmanager
 def reading_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr if that is a terminal; yields what to call for each image."""
+    """Show a progress bar on stderr if it is a terminal; yield a function to call per image."""
     if not sys.stderr.isatty() or not total:
         yield lambda: None
         return
@@ -39,7 +39,7 @@ def reading_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
         def step() -> None:
             nonlocal done
             done += 1
-            if done % _EVERY == 0:  # an update a file would take longer than the file
+            if done % _EVERY == 0:  # an update per file would take longer than reading it
                 progress.update(task, completed=done)
 
         yield step

@@ -1,7 +1,7 @@
-"""`dataset:` of a search-space file, one section a source: its keys, and how it gives its images.
+"""`dataset:` of a search-space file, one section per source: its keys, and how it reads images.
 
-A search-space file is checked by these, so nothing here imports what reads images before it is
-asked to.
+Checking a search-space file imports this module, so modules that read images are imported only
+when they are called.
 """
 
 from __future__ import annotations
@@ -76,29 +76,29 @@ _GroupColumn = Annotated[str | None, Setting(help=_GROUP_HELP, text=Text.NAME)]
 
 
 class DatasetSource(DatasetSection):
-    """A source of images: most list them (`ListedSource`), others have them at once."""
+    """A source of images: most list them first (`ListedSource`), others load them directly."""
 
     @abstractmethod
     def dataset(self, *, demand: Demand, where: str, keep_val: bool) -> Dataset:
-        """The images, with their test split; see `orchestrator.datasets.dataset.read_dataset`."""
+        """Read the images with their test split; see `orchestrator.datasets.dataset`."""
 
 
 class Listed(Protocol):
-    """What a source says of images that are listed before they are read."""
+    """A source whose images are listed before they are read."""
 
     test: float | None
     bits: int | None
     max_bad_fraction: float
 
     def list_images(self, problems: Problems) -> Listing | None:
-        """What there is to be read; None where `problems` were added that leave nothing."""
+        """List the images; None if problems were added that make them unusable."""
 
     def to_json(self) -> dict[str, Any]:
-        """The form of the file."""
+        """Return the section as the file writes it."""
 
 
 class ListedSource(DatasetSource):
-    """A source that lists its images; hashing, splits, draws and checks are the same for all.
+    """A source that lists its images; hashing, splits, draws and checks are shared code.
 
     It has the keys `test`, `bits` and `max_bad_fraction`.
     """
@@ -107,10 +107,10 @@ class ListedSource(DatasetSource):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuse a source that lacks one of the keys.
+        """Check that the subclass has the required keys.
 
         Raises:
-            TypeError: it does.
+            TypeError: one is missing.
         """
         super().__pydantic_init_subclass__(**kwargs)
         missing = [name for name in cls._NEEDED if name not in cls.model_fields]
@@ -119,23 +119,23 @@ class ListedSource(DatasetSource):
 
     @abstractmethod
     def list_images(self, problems: Problems) -> Listing | None:
-        """What there is to be read; what is wrong goes to the problems, under ("dataset", KEY)."""
+        """List the images; problems are added under ("dataset", KEY)."""
 
     def dataset(self: Listed, *, demand: Demand, where: str, keep_val: bool) -> Dataset:
-        """The images as they are listed; see `DatasetSource`."""
+        """Read the images that are listed; see `DatasetSource`."""
         from orchestrator.datasets.dataset import read_listed
 
         return read_listed(self, demand=demand, where=where, keep_val=keep_val)
 
 
 class DigitsSection(DatasetSource):
-    """The handwritten digits that come with scikit-learn, split as the source splits them."""
+    """The handwritten digits of scikit-learn, with a fixed test split by default."""
 
     source: Annotated[Literal["digits"], SourceName] = "digits"
     test: TestShare = None
 
     def dataset(self, *, demand: Demand, where: str, keep_val: bool) -> Dataset:
-        """All of them: they are few, always sound, and have no validation split."""
+        """Return all digits: they are few, always sound, and have no validation split."""
         from orchestrator.datasets import digits
         from orchestrator.datasets.dataset import Dataset
 
@@ -144,7 +144,7 @@ class DigitsSection(DatasetSource):
 
 
 class FolderSection(ListedSource):
-    """A folder with a folder a class, or with train, val and test folders of these."""
+    """A folder with one folder per class, or with train, val and test folders of these."""
 
     source: Annotated[Literal["folder"], SourceName] = "folder"
     path: _Path
@@ -170,7 +170,7 @@ class FolderSection(ListedSource):
 
 
 class TableSection(ListedSource):
-    """A CSV or Parquet file with a row an image, which lies in a file of its own."""
+    """A CSV or Parquet file with one row per image; images are separate files."""
 
     source: Annotated[Literal["table"], SourceName] = "table"
     path: _Path
@@ -209,7 +209,7 @@ class TableSection(ListedSource):
 
 
 class ParquetSection(ListedSource):
-    """Parquet files with a row an image, its encoded bytes among the columns."""
+    """Parquet files with one row per image; a column has its encoded bytes."""
 
     source: Annotated[Literal["parquet"], SourceName] = "parquet"
     path: _Path

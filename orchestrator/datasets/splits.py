@@ -1,4 +1,4 @@
-"""Splits: the data's own, and the test split drawn from the content of the images alone."""
+"""Splits: the data's own, and the test split that is drawn from the content of the images."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ SPLIT_WORDS: Mapping[str, Split] = {
     "test": Split.TEST,
     "testing": Split.TEST,
 }
-"""What folders, files and columns call the splits, in lower case."""
+"""Names of splits in folders, files and columns, in lower case."""
 
 SPLITS_ALLOWED = "train, val (or valid, validation, dev) and test"
 
 
 def split_of(word: str) -> Split | None:
-    """The split that a word names, or None."""
+    """Return the split that a word names, or None."""
     return SPLIT_WORDS.get(likeness(word))
 
 
 def content_uniform(digest: bytes, *, key: str) -> float:
-    """A float in 0..1 for a content hash: the same image always gets the same one.
+    """Return a float in 0..1 for a content hash; equal images get equal floats.
 
     Args:
         digest: content hash.
-        key: tells independent draws apart.
+        key: identifies the draw; draws with different keys are independent.
     """
     word = hashlib.blake2b(digest, key=key.encode(), digest_size=8).digest()
     return int.from_bytes(word, "big") / 2.0**64
@@ -45,27 +45,27 @@ def content_uniform(digest: bytes, *, key: str) -> float:
 def content_uniforms(
     digests: Iterable[npt.NDArray[np.uint8]], *, key: str
 ) -> npt.NDArray[np.float64]:
-    """(N,) floats in 0..1, the `content_uniform` of each of N content hashes."""
+    """Return (N,) floats in 0..1, the `content_uniform` of each of N content hashes."""
     return np.asarray([content_uniform(digest.tobytes(), key=key) for digest in digests])
 
 
 def test_key(seed: int) -> str:
-    """The key of the draw of the test split."""
+    """Return the key of the draw of the test split."""
     return f"test/{seed}"
 
 
 def share_of_test(
     digests: npt.NDArray[np.uint8], *, share: float, seed: int
 ) -> npt.NDArray[np.bool_]:
-    """(N,) whether each image is in the test split, each with probability `share`.
+    """Return (N,) whether each image is in the test split, with probability `share` each.
 
-    An image keeps its side when others are added, removed or relabelled.
+    An image stays in its split when others are added, removed or relabelled.
     """
     return content_uniforms(digests, key=test_key(seed)) < share
 
 
 def share_of_groups(names: Sequence[str], *, share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """(G,) whether each group is in the test split, by its name alone."""
+    """Return (G,) whether each group is in the test split, drawn from its name alone."""
     key = test_key(seed)
     uniforms = [content_uniform(hashlib.sha256(n.encode()).digest(), key=key) for n in names]
     return np.asarray(uniforms, dtype=np.float64) < share

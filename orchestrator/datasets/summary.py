@@ -1,4 +1,4 @@
-"""What a data set holds, for people to look at before they spend anything on it."""
+"""A summary of a data set, to inspect before a sweep."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.modalities.image.decoding import encoded_size
 
 MOST_COMPARED = 20_000
-"""Images that are looked through for near duplicates, the first ones."""
+"""Largest number of images that are searched for near duplicates; the first ones are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassCounts:
-    """One class.
+    """Number of images of one class.
 
     Attributes:
-        name: of the class.
+        name: name of the class.
         pool: images that label budgets are drawn from.
-        val: images of the data's own validation split, where that is kept apart.
+        val: images of the data's own validation split, if that is kept apart.
         test: images of the test split.
-        groups: groups among all of these; None where every image stands alone.
+        groups: groups among all of these; None if the data have no groups.
     """
 
     name: str
@@ -40,17 +40,17 @@ class ClassCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSummary:
-    """A data set at a glance.
+    """Summary of a data set.
 
     Attributes:
-        classes: in the order of their ids.
-        num_images: all that are sound as far as is known.
-        num_read: those that some trial or finalist can touch; sizes and near duplicates are theirs.
+        classes: counts per class, in the order of their ids.
+        num_images: images that are not known to be broken.
+        num_read: images that some trial or finalist can use; sizes and near duplicates are theirs.
         widths: smallest, median and largest, in pixels.
         heights: smallest, median and largest, in pixels.
-        near_duplicates: pairs of paths of pictures that look the same.
-        notes: what came up while reading.
-        test: what the test set can tell; None where it is empty.
+        near_duplicates: pairs of paths of images that look the same.
+        notes: findings while reading.
+        test: size and resolution of the test set; None if it is empty.
     """
 
     classes: tuple[ClassCounts, ...]
@@ -63,7 +63,7 @@ class DatasetSummary:
     test: TestSet | None
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of JSON values."""
+        """Return a dict of JSON values."""
         data = asdict(self)
         if self.test is not None:
             data["test"]["smallest_difference"] = self.test.smallest_difference
@@ -71,10 +71,10 @@ class DatasetSummary:
 
 
 def survey(dataset: Dataset) -> DatasetSummary:
-    """Look through a data set.
+    """Summarize a data set.
 
     Args:
-        dataset: as a sweep reads it.
+        dataset: the data set as a sweep reads it.
 
     Raises:
         DataError: an image cannot be decoded.

@@ -1,4 +1,4 @@
-"""A CSV or Parquet table with a row an image: path and label, maybe split and group."""
+"""A CSV or Parquet table with one row per image: path and label, perhaps split and group."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from trainable.spec.refusals import shown
 _PATH = ("dataset", "path")
 _PATHS = ("dataset", "path_column")
 _MOST_SOUGHT = 5
-"""Paths for which files that look alike are looked for."""
+"""Largest number of paths for which similar files are searched."""
 _SAVE = "; save it in UTF-8"
 _WITH_ROOT = (Refusal.OUTSIDE, Refusal.LINKED)
 _ELSEWHERE = (Refusal.OUTSIDE, Refusal.MISSING)
@@ -37,7 +37,7 @@ _WHAT_TO_DO = {Refusal.DEAD: FETCH, Refusal.LINKED: FOLLOW}
 
 
 def list_images(section: TableSection, problems: Problems) -> Listing | None:
-    """The images that the table names; what is wrong with it goes to the problems."""
+    """List the images that the table names; add problems if it is not usable."""
     path = Path(section.path)
     folder = Path(section.root) if section.root is not None else path.parent
     if section.root is not None and not folder.is_dir():
@@ -75,7 +75,7 @@ def list_images(section: TableSection, problems: Problems) -> Listing | None:
 
 
 def _read(path: Path, section: TableSection, problems: Problems) -> tuple[pa.Table, bool] | None:
-    """The wanted columns of the table, and whether it is a text file, whose columns are text."""
+    """Read the wanted columns, and return them with whether the table is a text file."""
     wanted = {
         key: getattr(section, key)
         for key in ("path_column", "label_column", "split_column", "group")
@@ -105,7 +105,7 @@ def _read(path: Path, section: TableSection, problems: Problems) -> tuple[pa.Tab
         return table.read(names), table.is_text
     except FileNotFoundError:
         problems.add(_PATH, f"{path}: no such file")
-    except UnicodeDecodeError:  # by the names of columns; Arrow tells of values itself
+    except UnicodeDecodeError:  # in names of columns; Arrow reports bad values itself
         problems.add(_PATH, f"{path} cannot be read: the names of its columns are not UTF-8{_SAVE}")
     except (OSError, pa.ArrowException) as error:
         told = " ".join(str(error).split())
@@ -126,14 +126,13 @@ def _texts(
 def _without_blanks(
     values: list[str] | None, column: str | None, notes: list[Note], *, merging: bool
 ) -> list[str] | None:
-    """The values of a text file without the blanks around them, which say nothing there; noted.
+    """Return the values of a text file without blanks around them, and note the change.
 
     Args:
-        values: of a column, or None for no column.
+        values: values of a column, or None for no column.
         column: its name.
-        notes: takes what to know.
-        merging: whether values may become one; else all stay as they are where some look alike,
-            which is told.
+        notes: a note is added here.
+        merging: whether values may become equal; if not, and some would, all stay as they are.
     """
     if values is None:
         return None
@@ -150,9 +149,9 @@ def _without_blanks(
 def _files_of(
     paths: list[str], section: TableSection, root: Root, problems: Problems
 ) -> tuple[list[str], list[Note]]:
-    """The paths as they lead to files, and what was made of them.
+    """Return the paths of existing files, after corrections, and notes about these.
 
-    Problems for files that are missing, lie outside the root or are named twice.
+    Adds problems for files that are missing, outside the root or in several rows.
     """
     mend = spelled if section.match is None else by_ending
     paths, notes = mend(paths, list(_refused(paths, root)), root)
@@ -168,7 +167,7 @@ def _files_of(
         hints = [_WHAT_TO_DO[reason]] if reason in _WHAT_TO_DO else []
         if reason in _ELSEWHERE:
             twins = _twins(bad, root)
-            few = not are_most(len(elsewhere), len(paths))  # of which files nearby say more
+            few = not are_most(len(elsewhere), len(paths))  # then similar files nearby explain more
             hints += twins or told if few else told or twins
             told = []
         problems.add(
@@ -184,7 +183,7 @@ def _files_of(
 
 
 def _advice(num_bad: int, num_paths: int, root: Root) -> str:
-    """What to do about paths of which no more is known than that they cannot be read."""
+    """Return advice about paths that cannot be read for unknown reasons."""
     if are_most(num_bad, num_paths):
         return f"images are looked for in {root.path}; name another folder in dataset.root"
     return (
@@ -194,13 +193,13 @@ def _advice(num_bad: int, num_paths: int, root: Root) -> str:
 
 
 def _refused(paths: list[str], root: Root) -> dict[str, Refusal]:
-    """Why paths lead to no file that may be read, for those that do not, in their order."""
+    """Return why paths cannot be read, for those that cannot, in their order."""
     found = ((path, root.refusal(path)) for path in dict.fromkeys(paths))
     return {path: reason for path, reason in found if reason is not None}
 
 
 def _check_twice(paths: list[str], root: Root, problems: Problems) -> list[Note]:
-    """A problem for files that are named twice, and a note of those whose names look alike."""
+    """Add a problem for files in several rows, and return a note of names that look alike."""
     twice = [path for path, count in Counter(paths).items() if count > 1]
     notes = []
     for members in alike(paths, key=lambda path: likeness(os.path.normpath(path))):
@@ -218,7 +217,7 @@ def _check_twice(paths: list[str], root: Root, problems: Problems) -> list[Note]
 
 
 def _twins(paths: list[str], root: Root) -> list[str]:
-    """What a problem line adds where files lie there that some of those it names may mean."""
+    """Return hints for a problem line: existing files that some of the paths may mean."""
     speller = Speller(root)
     found, several = [], []
     for path in paths[:_MOST_SOUGHT]:

@@ -1,4 +1,4 @@
-"""A CSV or Parquet file -> a table of text columns: what separates fields is found out."""
+"""A CSV or Parquet file -> a table of text columns; the delimiter is detected."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from orchestrator.datasets.files import is_image
 _PARQUET = (".parquet", ".pq")
 _TEXT = (".csv", ".tsv", ".txt")
 TABLE_SUFFIXES = (*_TEXT, *_PARQUET)
-"""Suffixes, in lower case, of the files that can be tables."""
+"""Suffixes of table files, in lower case."""
 TABLES_ALLOWED = ".csv, .tsv, .txt or .parquet (save sheets as CSV)"
 
 _DELIMITERS = (",", ";", "\t", "|")
 _HEAD_BYTES = 2**16
 _FIRST_ROWS = 20
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
-"""How a spreadsheet notes, before the header, what separates fields."""
+"""The line before the header in which spreadsheets note the delimiter."""
 
 
 @dataclass(frozen=True)
 class _Form:
-    """How the fields of a text file are told apart.
+    """The format of a text file.
 
     Attributes:
-        delimiter: one character between fields.
-        skipped: lines before the header.
-        encoding: of the file, as Python calls it.
+        delimiter: character between fields.
+        skipped: number of lines before the header.
+        encoding: Python's name of the encoding.
     """
 
     delimiter: str
@@ -45,21 +45,21 @@ class _Form:
 
 
 class TableFile:
-    """A file with a header and a row an image.
+    """A table file with a header and one row per image.
 
     Args:
-        path: of the file, with one of `TABLE_SUFFIXES`.
-        wanted: columns that should be there; they help to tell what separates the fields.
+        path: path of the file, with one of `TABLE_SUFFIXES`.
+        wanted: columns that should be there; they help to detect the delimiter.
 
     Attributes:
-        names: of all columns; those of a text file without the blanks around them.
-        is_text: whether blanks around a field may have been written for looks alone.
-        lacks_header: whether the first line of a text file is a row: it holds an image's name.
+        names: names of all columns; those of a text file without blanks around them.
+        is_text: whether it is a text file, where blanks around a field have no meaning.
+        lacks_header: whether the first line of a text file is a row: it has an image's file name.
 
     Raises:
         OSError: the file cannot be read.
         UnicodeDecodeError: names of columns are in another encoding.
-        pa.ArrowException: the file is no such table.
+        pa.ArrowException: the file is not a valid table.
     """
 
     def __init__(self, path: Path, *, wanted: Sequence[str] = ()) -> None:
@@ -76,11 +76,11 @@ class TableFile:
         self.lacks_header = self.is_text and any(map(is_image, self.names))
 
     def read(self, columns: Sequence[str]) -> pa.Table:
-        """These columns, of which there is one each; a text file's as text, an empty field as null.
+        """Read these columns, whose names are unique; from a text file as text, empty as null.
 
         Raises:
             OSError: the file cannot be read.
-            pa.ArrowException: the file is no such table.
+            pa.ArrowException: the file is not a valid table.
         """
         if self._form is None:
             return pq.ParquetFile(self._path).read(columns=list(columns))
@@ -122,15 +122,16 @@ def _form(path: Path, wanted: Sequence[str]) -> _Form:
 
 
 def delimiter_of(text: str, *, wanted: Sequence[str] = (), usual: str = ",") -> str:
-    """The character that separates the fields of a table.
+    """Return the character that separates the fields of a table.
 
-    It makes the wanted columns, as many fields in each of the first rows as in the header, and
-    more than one field; what makes more of these true wins, and then the usual one.
+    Candidates are compared by three criteria, in this order: the header has the wanted columns;
+    the first rows have as many fields as the header; there is more than one field. Among equal
+    candidates the usual one wins.
 
     Args:
         text: the beginning of the file, header first.
         wanted: columns that should be there.
-        usual: what separates fields where nothing speaks for another character.
+        usual: the delimiter if no other character fits better.
     """
 
     def merits(delimiter: str) -> tuple[bool, bool, bool]:
@@ -144,13 +145,13 @@ def delimiter_of(text: str, *, wanted: Sequence[str] = (), usual: str = ",") -> 
 
 
 def _first_rows(text: str, delimiter: str) -> list[list[str]]:
-    """Fields of the header and the first rows; the last row may be cut off and is left out."""
+    """Return the fields of the header and the first rows; a last row that may be cut is dropped."""
     rows: list[list[str]] = []
     try:
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
             rows.append(row)
             if len(rows) > _FIRST_ROWS:
                 break
-    except csv.Error:  # a field beyond any length: these are no rows of this kind
+    except csv.Error:  # a field is too long: the delimiter is wrong
         return rows[:1]
     return rows[:-1] if len(rows) > 1 and len(text) >= _HEAD_BYTES // 2 else rows

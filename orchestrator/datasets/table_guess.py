@@ -1,4 +1,4 @@
-"""A table of images in a folder, and what its columns are, as far as names and values tell."""
+"""Detection of a table of images in a folder, and of the roles of its columns."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _LABEL_NAMES = (
     *("label", "labels", "class", "classname", "labelname", "category", "target"),
     *("species", "diagnosis", "dx", "breed", "y"),
 )
-"""What columns are called, without blanks and underscores, the likeliest first."""
+"""Usual names of columns, without blanks and underscores, the likeliest first."""
 
 _Columns = Mapping[str, list[str]]
 _Likelihood = Callable[[str, Sequence[str]], tuple[int, int] | None]
-"""Name and values of a column -> what sorts the likeliest first; None for what cannot be it."""
+"""Name and values of a column -> sort key, smallest for the likeliest; None if it is ruled out."""
 
 
 class Guess(NamedTuple):
@@ -33,7 +33,7 @@ class Guess(NamedTuple):
 
     Attributes:
         section: `dataset:` for it.
-        other_labels: columns that may hold the classes instead.
+        other_labels: other columns that may have the classes.
     """
 
     section: TableSection
@@ -41,11 +41,11 @@ class Guess(NamedTuple):
 
 
 def guess_table(place: Path) -> Guess | None:
-    """The first table at a place whose paths lead to images, or None.
+    """Return the first table at a place whose paths lead to images, or None.
 
     Args:
-        place: the file of a table, or a folder with one in it or in a folder inside. Images are
-            looked for in the folder, or in the one around the table's own.
+        place: a table file, or a folder with one in it or in a folder inside. Images are searched
+            in that folder, or in the parent of the table's own folder.
     """
     within = place.absolute().parent.parent if place.is_file() else place.absolute()
     for path in _tables(place):
@@ -68,7 +68,7 @@ def _tables(place: Path) -> Iterator[Path]:
 
 
 def _columns(path: Path) -> _Columns:
-    """The columns of text and whole numbers, as text; none where this is no table."""
+    """Return the columns of text and whole numbers as text; empty if this is not a table."""
     if suffix_of(path.name) not in TABLE_SUFFIXES:
         return {}
     try:
@@ -91,7 +91,7 @@ def _columns(path: Path) -> _Columns:
 
 
 def _likely(columns: _Columns, likelihood: _Likelihood) -> list[str]:
-    """The columns that can be it, the likeliest first."""
+    """Return the columns that are not ruled out, the likeliest first."""
     by_name = {name: likelihood(name, values) for name, values in columns.items()}
     possible = [name for name, how in by_name.items() if how is not None]
     return sorted(possible, key=lambda name: by_name[name] or ())
@@ -120,7 +120,7 @@ def _names_splits(values: Sequence[str]) -> bool:
 
 
 def _with_paths(path: Path, columns: _Columns, path_column: str, within: Path) -> Guess | None:
-    """The section where most paths of the column lead to files, as they are or by some keys."""
+    """Return the section if most paths of the column lead to files, perhaps with further keys."""
     others = {name: values for name, values in columns.items() if name != path_column}
     labels = _likely(others, _label_likelihood)
     root, keys = _root(path.absolute().parent, columns[path_column])
@@ -148,7 +148,7 @@ def _with_paths(path: Path, columns: _Columns, path_column: str, within: Path) -
 
 
 def _root(folder: Path, paths: Sequence[str]) -> tuple[Root, dict[str, str]]:
-    """The folder of a table, and the key that its links need where they lead out of it."""
+    """Return the folder of a table, and the key that its links need if they lead out of it."""
     root = Root(folder)
     if all(root.refusal(path) is not Refusal.LINKED for path in paths):
         return root, {}

@@ -1,8 +1,8 @@
-"""Paths of a table that lead nowhere as they stand: the known causes, and what mends each.
+"""Paths of a table that lead to no file: known causes, and the remedy for each.
 
-What can mean one thing only is done and noted: blanks around, backslashes, and a suffix that lacks
-or differs.
-What takes another folder, or leaves a part of the path aside, is told with the keys that allow it.
+Unambiguous spellings are corrected and noted: blanks around a path, backslashes, and a missing or
+different suffix. Corrections that need another folder, or that ignore a part of the path, are only
+suggested, with the keys that allow them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orchestrator.datasets.listing import Note
 from orchestrator.datasets.path_suffixes import PathsBySuffix, joined, without_suffix
 
 MOST_ENTRIES = 50_000
-"""Files and folders that are looked through for those that a table may mean."""
+"""Largest number of files and folders that are searched for files that a table may mean."""
 _FOLDERS_ABOVE = 2
 _MOST_TOLD = 3
 
@@ -28,11 +28,11 @@ class Remedy:
     """Keys of `dataset:` with which more paths of a table lead to files.
 
     Attributes:
-        root: the folder to name; None where it stays.
-        by_ending: whether paths have to be matched by their ends.
+        root: new root folder; None to keep it.
+        by_ending: whether paths have to be matched by their last parts.
         links: whether links that lead out of the folder have to be followed.
-        num_found: paths that lead to files then.
-        example: one of them, and its file.
+        num_found: number of paths that lead to files with these keys.
+        example: one of these paths, and its file.
     """
 
     root: Path | None
@@ -42,13 +42,13 @@ class Remedy:
     example: tuple[str, str]
 
     def keys(self) -> dict[str, str]:
-        """The keys of `dataset:`, each with what it has to say."""
+        """Return the keys of `dataset:` with their values."""
         keys = {} if self.root is None else {"root": str(self.root)}
         keys |= {"match": "ending"} if self.by_ending else {}
         return keys | ({"links": "follow"} if self.links else {})
 
     def says(self, num_paths: int) -> str:
-        """What a problem line says of it."""
+        """Return the text of the remedy for a problem line."""
         keys = " and ".join(f"dataset.{key}: {value}" for key, value in self.keys().items())
         path, file = self.example
         shown = f", such as {file!r} for {path!r}" if path != file else ""
@@ -56,7 +56,7 @@ class Remedy:
 
 
 class Speller:
-    """Spells paths such that they lead to files where one thing alone can be meant.
+    """Corrects the spelling of paths that unambiguously mean one file.
 
     Args:
         root: the folder that holds the images.
@@ -72,7 +72,7 @@ class Speller:
         )
 
     def spell(self, path: str) -> tuple[str, tuple[str, ...]] | None:
-        """A spelling that leads to a file, and the causes that it mends; None for none."""
+        """Return a spelling that leads to a file, and the causes it corrects; or None."""
         tried: list[tuple[str, tuple[str, ...]]] = [(path, ())]
         for cause, respell in self._causes:
             for spelled, causes in tuple(tried):
@@ -82,7 +82,7 @@ class Speller:
         return next((one for one in tried if self._root.refusal(one[0]) is None), None)
 
     def rivals(self, path: str) -> list[str]:
-        """The images that a path without their suffix may mean, where these are several."""
+        """Return the images that a path without suffix may mean, if there are several."""
         names = self._names_with_suffix(PurePath(_with_slashes(path) or path))
         return names if len(names) > 1 else []
 
@@ -114,15 +114,15 @@ def _with_slashes(path: str) -> str | None:
 def spelled(
     paths: Sequence[str], refused: Sequence[str], root: Root
 ) -> tuple[list[str], list[Note]]:
-    """The paths as they lead to files, where that is a matter of spelling for most of them.
+    """Return the paths with their spelling corrected, if that helps most of them.
 
     Args:
-        paths: of the table.
-        refused: the distinct ones that lead to no file as they stand.
+        paths: paths of the table.
+        refused: the distinct paths that lead to no file as written.
         root: the folder that holds the images.
 
     Returns:
-        All paths, and a note for each cause; nothing changes where most lead to files anyway.
+        All paths, and a note per cause; unchanged if most lead to files already.
     """
     if not are_most(len(refused), len(paths)):
         return list(paths), []
@@ -144,7 +144,7 @@ def spelled(
 def by_ending(
     paths: Sequence[str], refused: Sequence[str], root: Root
 ) -> tuple[list[str], list[Note]]:
-    """The paths, those that lead to no file replaced by the file whose path ends most alike."""
+    """Replace paths that lead to no file by the file with the longest common path suffix."""
     endings = PathsBySuffix(root)
     found = {path: file for path in refused if (file := endings.find(path)) is not None}
     if not found:
@@ -156,15 +156,15 @@ def by_ending(
 
 
 def remedies(paths: Sequence[str], refused: Sequence[str], root: Root) -> list[Remedy]:
-    """The keys with which most of the refused paths would lead to files; none where none do.
+    """Return the keys with which most refused paths would lead to files; empty if there are none.
 
-    Where most paths lead to files anyway, no ends of paths are matched: a file that is not there
-    would be taken for another one of its name.
+    If most paths lead to files already, paths are not matched by their last parts: a missing file
+    would be mistaken for another one of the same name.
 
     Args:
-        paths: of the table.
-        refused: the distinct ones that lead to no file.
-        root: the folder that was taken to hold the images.
+        paths: paths of the table.
+        refused: the distinct paths that lead to no file.
+        root: the folder that was assumed to hold the images.
     """
     if not refused:
         return []
@@ -181,11 +181,11 @@ def remedies(paths: Sequence[str], refused: Sequence[str], root: Root) -> list[R
 
 
 _Place = tuple[Path, PathsBySuffix | None]
-"""A folder to take for the root, and what matches paths by their ends there."""
+"""A folder to use as the root, and the matcher of path suffixes there, or None."""
 
 
 def _candidates(refused: Sequence[str], root: Root) -> Iterator[list[_Place]]:
-    """What could be meant, the likeliest first: those of one list are equally likely."""
+    """Yield candidate places, the likeliest first; those of one list are equally likely."""
     yield [(folder, None) for folder in _where_they_say(refused, root)]
     above = [folder for folder in root.path.parents[:_FOLDERS_ABOVE] if folder.parent != folder]
     for folder in (root.path, *above):
@@ -201,7 +201,7 @@ def _candidates(refused: Sequence[str], root: Root) -> Iterator[list[_Place]]:
 
 
 def _where_they_say(refused: Sequence[str], root: Root) -> list[Path]:
-    """The folder around the files that lie where the paths say, which is not inside the root."""
+    """Return the common folder of files that exist where the paths say, outside the root."""
     wholes = (Path(os.path.normpath(root.path / path)) for path in refused if "\0" not in path)
     folders = {whole.parent for whole in wholes if _is_file(whole)}
     return [Path(os.path.commonpath(folders))] if folders else []
@@ -217,7 +217,7 @@ def _is_file(path: Path) -> bool:
 def _tried(
     place: _Place, paths: Sequence[str], refused: Sequence[str], root: Root
 ) -> Remedy | None:
-    """What the folder brings, or None where that is not most of the refused paths."""
+    """Return the remedy that uses the folder; None if it helps at most half of the paths."""
     folder, endings = place
     if folder == root.path and endings is None:
         return None
@@ -246,5 +246,5 @@ def _tried(
 
 
 def are_most(part: int, whole: int) -> bool:
-    """Whether a part is more than half of the whole."""
+    """Return whether a part is more than half of the whole."""
     return 2 * part > whole

@@ -1,4 +1,4 @@
-"""Which split each image is in: the data's own, or one drawn from content or groups alone."""
+"""The split of each image: the data's own, or one drawn from content or groups alone."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from trainable.data.labelled_examples import Split
 class SplitAssigner:
     """Assigns the images of a listing to splits while they are read.
 
-    The data's own test split is used where there is one and no share is given. Otherwise each
-    image is drawn by its content, or by the name of its group, so that it keeps its side when
-    others are added.
+    The data's own test split is used if there is one and no share is given. Otherwise each image
+    is drawn by its content, or by the name of its group, so that it stays in its split when others
+    are added.
 
     Args:
-        listing: what there is.
-        share: of the images in the test split; None for the data's own, or else the default.
-        seed: of the sweep.
+        listing: the images.
+        share: share of the images in the test split; None for the data's own, or else the default.
+        seed: seed of the sweep.
         keep_val: whether the data's own validation split stays apart; else it joins the pool.
 
     Attributes:
-        split: (N,) of `Split`; complete once `place` has seen every image that can be read.
+        split: (N,) values of `Split`; complete after `place` was called for every readable image.
         is_own: whether the test split is the data's own.
-        notes: what was decided.
+        notes: the decisions in words.
     """
 
     def __init__(self, listing: Listing, *, share: float | None, seed: int, keep_val: bool) -> None:
@@ -43,12 +43,12 @@ class SplitAssigner:
             self.split[drawn[listing.groups]] = Split.TEST
         if keep_val:
             self.split[own == Split.VAL] = Split.VAL
-        # Bytes, for an array takes longer to ask for one row than to draw it.
+        # Bytes, because indexing one row of an array takes longer than the draw itself.
         self._apart = bytearray((self.split != Split.POOL).tobytes())
         self.notes = self._notes(own, grouped=listing.groups is not None, keep_val=keep_val)
 
     def place(self, row: int, digest: bytes) -> bool:
-        """Put an image into its split; whether that is another one than the pool."""
+        """Assign an image to its split; return whether that is not the pool."""
         apart = self._apart
         if self._by_content and not apart[row]:
             apart[row] = content_uniform(digest, key=self._key) < self._share

@@ -1,4 +1,4 @@
-"""Small pictures of images, all of one size."""
+"""Thumbnails of images, all of one size."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from PIL import Image
 
 
 def tile(picture: Image.Image, side: int) -> Image.Image:
-    """The picture with a longer side of `side` pixels, or nearly.
+    """Return the image resized to a longer side of `side` pixels, or nearly.
 
-    What is smaller is enlarged by a whole number, in its own pixels: it would be a blur otherwise.
+    Smaller images are enlarged by an integer factor without interpolation, which would blur them.
     """
     small = picture.copy()
     small.thumbnail((side, side))

@@ -34,10 +34,10 @@ class _Part:
     """One split of a data set.
 
     Attributes:
-        name: of the split, or of the data set where it has none.
-        split: what it is used for.
+        name: name of the split, or of the data set if it has no splits.
+        split: the split that its images join.
         dataset: torchvision's object.
-        files: of the images, where it has files of them.
+        files: paths of the image files, or None if it has none.
         labels: class ids.
     """
 
@@ -49,11 +49,11 @@ class _Part:
 
 
 def list_images(section: TorchvisionSection, problems: Problems) -> Listing | None:
-    """The images of every split; what is wrong goes to the problems.
+    """List the images of every split; add problems if they are not usable.
 
-    Images that lie in files of their own are read as they are. Others come out of torchvision as
-    pictures: these become PGM and PPM files, which have one encoding only whatever the version
-    of Pillow, or PNG where they are neither grey nor RGB.
+    Images with files of their own are read from these. Others are decoded by torchvision and
+    encoded as PGM or PPM, which have exactly one encoding in every version of Pillow, or as PNG
+    if they are neither grey nor RGB.
     """
     build = _find(section.name, problems)
     if build is None:
@@ -92,7 +92,7 @@ class _NotThereError(Exception):
 
 
 class _NotServedError(Exception):
-    """The data set is not one of images with one label each."""
+    """The data set is not supported: it does not have one label per image."""
 
 
 def _find(name: str, problems: Problems) -> Any:
@@ -120,7 +120,7 @@ def _find(name: str, problems: Problems) -> Any:
 def _variants(
     build: Any, section: TorchvisionSection
 ) -> Iterator[tuple[str, Split, dict[str, Any]]]:
-    """The splits that the constructor may have, with its arguments."""
+    """Yield the splits that the constructor may have, with its arguments."""
     takes = inspect.signature(build).parameters
     given: dict[str, Any] = {"root": section.root}
     if "download" in takes:
@@ -145,7 +145,7 @@ def _variants(
 
 
 def _build(build: Any, name: str, options: dict[str, Any]) -> Any:
-    """The data set, or None where it has no split of this name."""
+    """Build the data set; None if it has no split of this name."""
     try:
         return build(**options)
     except (RuntimeError, OSError) as error:
@@ -178,7 +178,7 @@ def _part(name: str, split: Split, dataset: Any) -> _Part:
         if found is not None and not callable(found) and len(found) == len(dataset):
             labels = found
             break
-    if labels is None:  # then nothing but the items themselves says it
+    if labels is None:  # then only the items themselves have it
         labels = [dataset[i][1] for i in range(len(dataset))]
     try:
         return _Part(name, split, dataset, files, [int(label) for label in labels])
@@ -187,10 +187,10 @@ def _part(name: str, split: Split, dataset: Any) -> _Part:
 
 
 def _class_names(part: _Part, parts: list[_Part]) -> dict[int, str]:
-    """A distinct name for each class id of a split, by its own list where that has them all.
+    """Return a distinct name per class id of a split, from its own list if that is complete.
 
-    Splits that share a list are named together: a split made of folders has a list of its own,
-    which lacks the classes that it has no folder of.
+    Splits with equal lists are named together: a split made of folders has a list of its own,
+    which lacks the classes without a folder there.
     """
     own = _own_names(part)
     ids = sorted({i for other in parts if _own_names(other) == own for i in other.labels})
@@ -208,7 +208,7 @@ def _class_names(part: _Part, parts: list[_Part]) -> dict[int, str]:
 
 
 def _own_names(part: _Part) -> list[Any]:
-    """The data set's own list of classes, or nothing."""
+    """Return the data set's own list of classes, or an empty list."""
     return next(
         (
             list(names)
@@ -235,7 +235,7 @@ def _encoded(part: _Part, row: int) -> bytes | DataError:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             picture = part.dataset[row][0]
-    except Exception as error:  # whatever reads the format of this data set
+    except Exception as error:  # readers of data sets raise arbitrary errors
         return DataError(f"cannot be read: {error}")
     if not isinstance(picture, Image.Image):
         return DataError(f"is no picture, but {type(picture).__name__}")

@@ -1,4 +1,4 @@
-"""What lies below a folder, links to folders followed where that is allowed and ends."""
+"""Traversal of the files below a folder, which follows links if allowed and always ends."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from orchestrator.datasets.files import Root
 
 Parts = tuple[str, ...]
-"""Names of folders from one folder down to another."""
+"""Names of folders on the way down from one folder to another."""
 
 
 def files_below(
     root: Root, *, most: int | None = None, passed_over: list[str] | None = None
 ) -> Iterator[tuple[Parts, str]]:
-    """Folders and name of each file that is not hidden, folder by folder, those near the top first.
+    """Yield folders and name of each file that is not hidden, those near the top first.
 
     Args:
-        root: the folder; links to folders are followed where it says so, and no folder twice.
-        most: so many entries are looked at; None for all.
-        passed_over: takes the links to folders that are not followed.
+        root: the folder; it says whether links are followed; no folder is visited twice.
+        most: largest number of entries to inspect; None for all.
+        passed_over: links to folders that are not followed are added here.
     """
     waiting: deque[Parts] = deque([()])
     seen: set[Path] = set()

@@ -1,1 +1,1 @@
-"""What is done with a sweep that is there: status, answer, queries, report, export."""
+"""Reading of a sweep: status, answer, queries, report, export."""

@@ -1,4 +1,4 @@
-"""Answer a sweep's question in a few lines of plain words, from its leaderboard alone."""
+"""The answer of a sweep in a few plain lines, from its leaderboard alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trainable.spec.trial_spec import Metric
 Row = Mapping[str, Any]
 
 _FEW_LABELS = 3
-"""Below this many labels per class, validation scores hardly order configurations."""
+"""Below this number of labels per class, validation scores hardly order configurations."""
 
 _WARNING = "below 3 labels per class cross-validation says little about which one is best"
 
@@ -35,14 +35,14 @@ def answer(
 ) -> list[str]:
     """Return the recommendation, its gain over a probe, the effect of labels, and next commands.
 
-    The recommendation and the choice of what is compared follow from validation alone. Test scores
-    give the numbers, and decide whether a difference is significant.
+    Validation alone decides the recommendation and the rows that are compared. Test scores give
+    the numbers, and decide whether a difference is significant.
 
     Args:
         rows: rows of the leaderboard, in its order.
-        num_test: number of test images; None where it is unknown.
+        num_test: number of test images; None if unknown.
         run: the sweep directory, as the user would type it.
-        report: the HTML file in it; None where there is none.
+        report: the HTML file in it; None if there is none.
 
     Returns:
         At most five lines. Shares are in percent, their differences in percentage points.
@@ -119,7 +119,7 @@ def _chosen_by(pick: Row) -> str:
 
 
 def _without_fine_tuning(pick: Row, study: Sequence[Row]) -> list[str]:
-    """Return what fine-tuning did where a probe is recommended."""
+    """Return a clause about fine-tuning if a probe is recommended."""
     tuned = [row for row in study if row["method"] == Method.FINETUNE]
     if not tuned:
         return ["no fine-tuned trial completed at this budget"]
@@ -129,7 +129,7 @@ def _without_fine_tuning(pick: Row, study: Sequence[Row]) -> list[str]:
 
 
 def _ties(pick: Row, study: Sequence[Row]) -> list[str]:
-    """Return how many tested configurations are tied with the recommended one."""
+    """Return a clause about the tested configurations that are tied with the recommended one."""
     tested = [
         row["tied_with_best"]
         for row in study

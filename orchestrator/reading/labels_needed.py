@@ -1,7 +1,7 @@
-"""Report how many labels a test score takes, by fine-tuning and by linear probes.
+"""Numbers of labels that a test score takes, by fine-tuning and by linear probes.
 
-Each method has a learning curve with a point for each label budget: the test answers of the
-configuration of that method that validation recommends there. `learning_curve` reads it backwards.
+Each method has a learning curve with a point per label budget: the test answers of the
+configuration of that method that validation recommends there. `learning_curve` inverts it.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def find_labels_needed(
 ) -> list[LabelsNeeded]:
     """Return the labels that a test score takes in one sweep, by fine-tuning and by a probe.
 
-    The score is the sweep's objective, or the accuracy where the objective is a loss.
+    The score is the sweep's objective, or the accuracy if the objective is a loss.
 
     Args:
         sweep_id: id of the sweep.
@@ -104,7 +104,7 @@ def find_labels_needed(
         target: score, 0..1.
 
     Returns:
-        One for each method that was scored on the test set, fine-tuning first.
+        One per method that was scored on the test set, fine-tuning first.
     """
     metric = _share_of(rows)
     curves = {
@@ -151,7 +151,7 @@ def find_labels_needed(
 
 
 def _share_of(rows: Sequence[Mapping[str, Any]]) -> Metric:
-    """Return the metric of a leaderboard, or accuracy where that is a loss."""
+    """Return the metric of a leaderboard, or accuracy if that is a loss."""
     metric = Metric(next((row["metric"] for row in rows if row["metric"]), Metric.ACCURACY))
     return metric if metric.is_share else Metric.ACCURACY
 
@@ -166,7 +166,7 @@ def _tested(rows: Sequence[Row]) -> list[Row]:
 
 
 def _aligned(curve: Sequence[Row], scores: Mapping[str, Scores]) -> CurveAnswers | None:
-    """Return the answers of the budgets that can be compared; None where there are none."""
+    """Return the answers of the budgets that can be compared; None if there are none."""
     kept = [row for row in curve if row["trial_id"] in scores]
     if not kept:
         return None
@@ -175,6 +175,6 @@ def _aligned(curve: Sequence[Row], scores: Mapping[str, Scores]) -> CurveAnswers
     values = np.stack([one.values[np.isin(one.repeats, repeats)] for one in found])
     seen = seen_in_all(values.reshape(-1, values.shape[2]))
     if not values.size or not seen.any():
-        # A budget that has only just begun shares no repeat with the others yet.
+        # The last budget may have begun just now and share no repeat with the others yet.
         return _aligned(curve[:-1], scores)
     return CurveAnswers(kept, repeats.tolist(), values[:, :, seen], found[0].classes(seen))

@@ -1,10 +1,10 @@
-"""Read a learning curve backwards: from a test score to the number of labels that it takes.
+"""Inversion of a learning curve: from a test score to the number of labels that it takes.
 
 Draws are nested (the same repeat adds labels to those it has), so the true score does not fall with
-more labels. Where the measured means fall, they are pooled by isotonic regression (Ayer et al.
+more labels. If the measured means fall, they are pooled by isotonic regression (Ayer et al.
 1955, Annals of Mathematical Statistics 26:641). A running maximum would be monotone, too, but it
-keeps upward outliers. Between budgets the error is taken as linear in the logarithm of the labels;
-outside the budgets nothing is claimed.
+keeps upward outliers. Between budgets the score is interpolated linearly in the logarithm of the
+labels; there is no extrapolation beyond the budgets.
 
 The interval contains every number of labels at which the target lies within the confidence interval
 of the score: a test turned into an interval (Fieller 1954, J. Royal Statistical Society B
@@ -43,7 +43,7 @@ class Place(StrEnum):
 
 @dataclass(frozen=True)
 class Labels:
-    """A number of labels per class, as exactly as the budgets determine it.
+    """A number of labels per class, as precise as the budgets allow.
 
     Attributes:
         place: between budgets, at or below the smallest one, or beyond the largest one.
@@ -70,7 +70,7 @@ class CurveAnswers:
         rows: K rows of the leaderboard, one per budget.
         repeats: numbers of the R repeats that all budgets have.
         values: (K, R, N) answers in 0..1 per budget, repeat and image that all of them predicted.
-        classes: (N,) class ids where the score is a mean over classes, else None.
+        classes: (N,) class ids if the score is a mean over classes, else None.
     """
 
     rows: list[Row]
@@ -115,7 +115,7 @@ def labels_at(
 
     possible = np.array([end.high for end in ends]) >= target - _ROUNDING
     certain = np.array([end.low for end in ends]) >= target - _ROUNDING
-    certain = np.logical_and.accumulate(certain[::-1])[::-1]  # there and with all more labels
+    certain = np.logical_and.accumulate(certain[::-1])[::-1]  # at this budget and all larger ones
     return (
         labels_of_means(fit.x, labels, target=target),
         _first(possible, labels, meeting("high")),

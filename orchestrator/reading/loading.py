@@ -1,6 +1,6 @@
-"""Sweeps as they are read: the tables of one or several, running or finished, old or new.
+"""Sweeps for reading: the tables of one or several, running or finished, old or new.
 
-This is the one place where a table that is missing or damaged is made again from the journal.
+Only this module rebuilds missing or damaged tables from the journal.
 """
 
 from __future__ import annotations
@@ -34,17 +34,16 @@ _log = logging.getLogger("sft_sweep")
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """One sweep for reading: what it is, and its tables, each read when it is first asked for.
+    """One sweep for reading: its identity, and its tables, each read on first access.
 
-    A table that is missing or damaged is made again from the journal, in its place too where nobody
-    runs the sweep; where there is no journal, a missing table has no rows. A column that an older
-    version of the tool did not write is null; a leaderboard of 0.1.0, which ranked no probes, is
-    built again from the other tables. What was read once stays as it was; load the sweep
-    again to see how far it has come.
+    A missing or damaged table is rebuilt from the journal; its file is rewritten if no process runs
+    the sweep. Without a journal, a missing table is empty. A column that an older version did not
+    write is null; a leaderboard of 0.1.0, which did not rank probes, is rebuilt from the other
+    tables. Tables are cached; load the sweep again to see its progress.
 
     Attributes:
-        path: of the sweep directory.
-        sweep_id: that its rows carry.
+        path: path of the sweep directory.
+        sweep_id: the id in its rows.
         manifest: versions, fingerprints and hosts.
     """
 
@@ -55,31 +54,31 @@ class LoadedRun:
 
     @cached_property
     def trials(self) -> pa.Table:
-        """One row a settled trial or baseline."""
+        """One row per settled trial or baseline."""
         return self.read("trials")
 
     @cached_property
     def curves(self) -> pa.Table:
-        """One row a report of a trial."""
+        """One row per report of a trial."""
         return self.read("curves")
 
     @cached_property
     def finals(self) -> pa.Table:
-        """One row a finalist or baseline and repeat: test scores."""
+        """One row per finalist or baseline and repeat: test scores."""
         return self.read("finals")
 
     @cached_property
     def predictions(self) -> pa.Table:
-        """One row a finalist or baseline, repeat and test image."""
+        """One row per finalist or baseline, repeat and test image."""
         return self.read("predictions")
 
     @cached_property
     def leaderboard(self) -> pa.Table:
-        """One row a distinct configuration and budget, best first."""
+        """One row per distinct configuration and budget, best first."""
         return self.read("leaderboard")
 
     def table(self, name: str) -> pa.Table:
-        """The table of this name.
+        """Return the table of this name.
 
         Raises:
             UsageError: there is none of this name.
@@ -90,14 +89,14 @@ class LoadedRun:
         return getattr(self, name)
 
     def read(self, name: str, *, columns: Sequence[str] | None = None) -> pa.Table:
-        """A table, read now and not kept.
+        """Read a table without caching it.
 
         Args:
             name: a key of `SCHEMAS`.
-            columns: to be read; left out, all of them.
+            columns: columns to read; None for all of them.
 
         Raises:
-            StorageError: its file cannot be read or is damaged, and so is the journal.
+            StorageError: its file cannot be read or is damaged, and it cannot be rebuilt.
         """
         if not self._made_again:
             path = table_path(self.path, name)
@@ -112,7 +111,7 @@ class LoadedRun:
         return table if columns is None else table.select(columns)
 
     def _read(self, name: str, columns: Sequence[str] | None) -> pa.Table:
-        """A table from its file, a leaderboard by the rules of this version."""
+        """Read a table from its file; a leaderboard of 0.1.0 is rebuilt by current rules."""
         if name != "leaderboard":
             return read_table(self.path, name, columns=columns)
         table = read_table(self.path, name)
@@ -121,9 +120,9 @@ class LoadedRun:
         return table if columns is None else table.select(columns)
 
     def _build_anew(self, old: pa.Table) -> pa.Table:
-        """A leaderboard of 0.1.0 by the rules of this version, as far as there are trials for it.
+        """Rebuild a leaderboard of 0.1.0 by current rules if the trials allow it.
 
-        Its own test scores and intervals are those of accuracy, whatever the objective.
+        Otherwise its test scores are those of accuracy, whatever the objective.
         """
         if self.trials.num_rows and not self.trials["objective"].null_count:
             rows = build_leaderboard(self.trials, self.finals, self.predictions)
@@ -135,10 +134,10 @@ class LoadedRun:
         return conform("leaderboard", rows)
 
     def to_pandas(self, name: str) -> pd.DataFrame:
-        """The table of this name as a DataFrame.
+        """Return the table of this name as a DataFrame.
 
-        Whole numbers and flags are of pandas' nullable types, so that the rank of a baseline, which
-        has none, is missing and the ranks of the others stay whole.
+        Integers and booleans have pandas' nullable types, so that they stay integers and booleans
+        beside missing values, such as the rank of raw pixels.
 
         Raises:
             UsageError: there is none of this name.
@@ -151,14 +150,14 @@ class LoadedRun:
 
 
 def load_run(path: str | Path | None = None) -> LoadedRun:
-    """One sweep for reading.
+    """Load one sweep for reading.
 
         run = orchestrator.load_run("runs/lowdata-20260131-142530")
         run.trials                      # a pyarrow.Table
         run.to_pandas("leaderboard")    # a pandas.DataFrame
 
     Args:
-        path: a sweep directory or its URL in a store; left out, the newest in `runs/`.
+        path: a sweep directory or its URL in a store; None for the newest in `runs/`.
 
     Raises:
         UsageError: there is no sweep.
@@ -168,13 +167,13 @@ def load_run(path: str | Path | None = None) -> LoadedRun:
 
 
 def load_runs(paths: Sequence[str | Path]) -> list[LoadedRun]:
-    """Several sweeps for reading, each once however often it is named.
+    """Load several sweeps for reading; one that is named twice is loaded once.
 
     Args:
-        paths: sweep directories or their URLs; where there are none, the newest in `runs/`.
+        paths: sweep directories or their URLs; if empty, the newest in `runs/`.
 
     Raises:
-        UsageError: one is no sweep, or two hold the same one, whose rows would count twice.
+        UsageError: one is not a sweep, or two are copies of one, whose rows would count twice.
         StorageError: a store cannot be read.
     """
     distinct: dict[Path | Place, Path | Place] = {}
@@ -203,17 +202,17 @@ def _load(run: Run) -> LoadedRun:
 
 
 def _make_again(run: LoadedRun, name: str, problem: StorageError | None) -> dict[str, pa.Table]:
-    """All tables of a sweep from its journal; none where nothing has settled yet.
+    """Rebuild all tables of a sweep from its journal; empty if nothing has settled.
 
-    They are put into their files, too, where nobody runs the sweep and they can be written.
+    Their files are rewritten, too, if no process runs the sweep and they are writable.
 
     Args:
         run: the sweep.
-        name: of the table that was asked for.
-        problem: why its file cannot be used; None where it is missing.
+        name: name of the requested table.
+        problem: why its file is not usable; None if it is missing.
 
     Raises:
-        StorageError: there is a problem, and nothing to make the table from.
+        StorageError: there is a problem, and the table cannot be rebuilt.
     """
     journal = Run(run.path).journal
     if not journal.is_file():
@@ -222,7 +221,7 @@ def _make_again(run: LoadedRun, name: str, problem: StorageError | None) -> dict
         return {}
     told = problem or f"{table_path(run.path, name)}: the file is missing"
     try:
-        # Idle, so that nothing settles between reading and writing.
+        # The lock keeps trials from settling between reading and writing.
         with kept_idle(journal) as idle, reading_contents(journal):
             tables = Projection(run.sweep_id, load_studies(run.path)).tables()
             if not tables["trials"].num_rows:
@@ -232,7 +231,7 @@ def _make_again(run: LoadedRun, name: str, problem: StorageError | None) -> dict
             written = idle and _write(run.path, tables)
     except (StorageError, OSError) as error:
         raise StorageError(f"{told}. It cannot be made again from the journal: {error}") from error
-    # A sweep that runs has not written its tables for the first few seconds.
+    # A running sweep writes its tables only after the first few seconds.
     if problem is not None or (idle and tables[name].num_rows):
         _log.warning(
             "%s; made again from the journal%s", told, "" if written else ", for this once"
@@ -241,7 +240,7 @@ def _make_again(run: LoadedRun, name: str, problem: StorageError | None) -> dict
 
 
 def _write(directory: Path, tables: Mapping[str, pa.Table]) -> bool:
-    """Put tables into their files; whether that could be done."""
+    """Write tables to their files; return whether that succeeded."""
     try:
         for name, table in tables.items():
             write_table(directory, name, table)

@@ -1,4 +1,4 @@
-"""What a sweep came to when a launch or a resume ends: its answer and its report."""
+"""The outcome of a sweep when a launch or a resume ends: its answer and its report."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _log = logging.getLogger("sft_sweep")
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a sweep came to.
+    """The outcome of a sweep.
 
     Attributes:
         run: its directory.
-        failures: trials, finals and baselines that failed.
-        answer: at most five lines for people.
-        report: where the HTML report lies; None where none was written.
+        failures: number of trials, finals and baselines that failed.
+        answer: at most five lines for the user.
+        report: path of the HTML report; None if there is none.
         report_problem: why there is no new report, or None.
         savings: frozen computation that trials shared.
     """
@@ -42,12 +42,12 @@ class Outcome:
 
 
 def conclude(run: Run, *, images: LabelledExamples | None, interrupted: bool) -> Outcome:
-    """What a sweep came to, with its report written where the sweep is finished.
+    """Return the outcome of a sweep; write its report if it is finished.
 
     Args:
         run: the sweep.
-        images: what it trained on, for the report; None for a sweep that was finished before, whose
-            tables and report are made again only where they are missing or damaged.
+        images: its images, for the report; None for a sweep that was finished before, whose tables
+            and report are rebuilt only if they are missing or damaged.
         interrupted: whether a signal ended the sweep; then no report is written.
     """
     problem = None
@@ -75,9 +75,9 @@ def conclude(run: Run, *, images: LabelledExamples | None, interrupted: bool) ->
 
 
 def _write_report(run: Run, images: LabelledExamples | None) -> str | None:
-    """Write the report; what kept it from being written, or None.
+    """Write the report; return why that failed, or None.
 
-    Whatever that is, the sweep is done and its tables are safe.
+    Any error is caught, because the sweep is done and its tables are written.
     """
     from orchestrator.reading.report import write_report
 

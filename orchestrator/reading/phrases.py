@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 def named(row: Row, study: Sequence[Row]) -> str:
     """Return a configuration in words.
 
-    The image size is part of it where the backbone was tried at several sizes.
+    The image size is included if the backbone was tried at several sizes.
 
     Args:
         row: row of the configuration.

@@ -1,4 +1,4 @@
-"""Compare fine-tuning with linear probes and with its own start, in one line of words."""
+"""One line that compares fine-tuning with linear probes and with its own start."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def compare_with_probe(pick: Row, study: Sequence[Row]) -> str:
 
 
 def _fine_tuning_against(tuned: Row, probe: Row | None, pick: Row, study: Sequence[Row]) -> str:
-    """Return how the best fine-tuned configuration compares with the best probe."""
+    """Return a clause that compares the best fine-tuned configuration with a probe."""
     if probe is None:
         return (
             "Whether fine-tuning beats a linear probe is open: none was run "
@@ -69,7 +69,7 @@ def _fine_tuning_against(tuned: Row, probe: Row | None, pick: Row, study: Sequen
 
 
 def _over_start(tuned: Row) -> list[str]:
-    """Return the gain of training over its start, by validation; empty where unknown."""
+    """Return the gain of training over its start, by validation; empty if unknown."""
     gain, metric = tuned["gain_over_start"], tuned["metric"]
     if gain is None:
         return []
@@ -86,7 +86,7 @@ def _over_start(tuned: Row) -> list[str]:
 
 
 def _passed_over(row: Row, study: Sequence[Row]) -> str:
-    """Return a phrase where better rows of the same method have no test score, else nothing."""
+    """Return a phrase if better rows of the same method have no test score, else ""."""
     first = next(other for other in study if other["method"] == row["method"])
     return "" if first["trial_id"] == row["trial_id"] else " with a test score"
 

@@ -1,4 +1,4 @@
-"""One SQL statement over the tables of sweeps, by DuckDB, which can reach nothing else."""
+"""One SQL statement over the tables of sweeps, by DuckDB in a sandbox."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from orchestrator.recording.table_schemas import SCHEMAS
 T = TypeVar("T")
 
 BATCH_ROWS = 10_000
-"""Rows of a result that are in memory at once."""
+"""Number of rows of a result that are in memory at once."""
 
 _SANDBOX = {
-    # Files, the network, other databases and extensions are out of reach of any statement ...
+    # Statements cannot access files, the network, other databases or extensions ...
     "enable_external_access": False,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "allow_community_extensions": False,
-    # ... and so are the variables of this program, which DuckDB would take for tables.
+    # ... nor this program's variables, which DuckDB would read as tables.
     "python_enable_replacements": False,
-    # What does not fit into this is an error: nothing is spilled beside the user's files.
+    # A larger result is an error: nothing is spilled to disk.
     "memory_limit": "50%",
     "temp_directory": "",
 }
@@ -39,11 +39,11 @@ _WRONG_NAME_OR_GRAMMAR = (duckdb.CatalogException, duckdb.BinderException, duckd
 
 @dataclass(frozen=True)
 class QueryResult:
-    """What a statement yields, while it runs.
+    """The streamed result of a statement.
 
     Attributes:
-        schema: names and types of the columns; no two names are equal.
-        batches: the rows, in order; to be read once.
+        schema: names and types of the columns; names are unique.
+        batches: the rows, in order; can be read once.
     """
 
     schema: pa.Schema
@@ -54,34 +54,34 @@ class QueryResult:
 def query(sql: str, runs: Sequence[LoadedRun]) -> Iterator[QueryResult]:
     """Run one statement over the tables of one sweep or several.
 
-    The tables are there under their own names, with the rows of all the sweeps; every row begins
-    with its sweep_id. The result is streamed, so that its size is not limited by memory.
-    An interrupt of the main thread (Ctrl-C) ends the statement, wherever it is.
+    The tables have their usual names and the rows of all sweeps; the first column is sweep_id. The
+    result is streamed, so that its size is not limited by memory. An interrupt of the main thread
+    (Ctrl-C) ends the statement at any point.
 
     Args:
-        sql: one statement that reads.
+        sql: one statement that only reads.
         runs: distinct sweeps, at least one.
 
     Yields:
-        The result; it is gone after the `with` block.
+        The result, which is valid within the `with` block.
 
     Raises:
-        UsageError: DuckDB refuses or fails; its message, with the names that exist where one was
-            wrong. While the batches are read, too.
+        UsageError: DuckDB refuses or fails, also while the batches are read. The message is
+            DuckDB's, with the tables and columns that exist if a name was wrong.
     """
     tables = _union(sql, runs)
     connection = duckdb.connect(":memory:", config=_SANDBOX)
     with ThreadPoolExecutor(max_workers=1) as worker:
 
         def wait(step: Callable[[], T]) -> T:
-            # DuckDB does not look for signals while a result is read. This thread does.
+            # DuckDB does not handle signals while it reads a result, but this thread does.
             return worker.submit(step).result()
 
         try:
             with _telling(tables):
                 for name, table in tables.items():
                     connection.register(name, table)
-                connection.execute("SET TimeZone = 'UTC'")  # as the tables are, wherever this is
+                connection.execute("SET TimeZone = 'UTC'")  # the time zone of the tables
                 connection.execute("SET lock_configuration = true")
                 statement = _only_statement(connection, sql)
                 reader = wait(lambda: connection.sql(statement).to_arrow_reader(BATCH_ROWS))
@@ -110,9 +110,9 @@ def query(sql: str, runs: Sequence[LoadedRun]) -> Iterator[QueryResult]:
 
 
 def _union(sql: str, runs: Sequence[LoadedRun]) -> dict[str, pa.Table]:
-    """All tables by name; those that the statement cannot mean are left without rows."""
+    """Return all tables by name; those that the statement cannot use are left empty."""
     text = sql.lower()
-    # query() and query_table() take text that may be put together from parts.
+    # query() and query_table() take text that can be concatenated from parts.
     read = {name for name in SCHEMAS if name in text or "query" in text}
     tables = {}
     for name, schema in SCHEMAS.items():
@@ -129,7 +129,7 @@ def _union(sql: str, runs: Sequence[LoadedRun]) -> dict[str, pa.Table]:
 
 
 def _only_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
-    """The one statement of `sql`, if it is one that reads."""
+    """Return the single statement of `sql` if it only reads."""
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
         raise UsageError(f"query: got {len(statements)} statements; exactly one is allowed")
@@ -143,7 +143,7 @@ def _only_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """`names`, numbered where one comes again, as `SELECT *` over a join yields them."""
+    """Return `names` with numbers appended to duplicates, as `SELECT *` over a join yields them."""
     taken = set(names)
     found: dict[str, None] = {}
     for name in names:
@@ -157,9 +157,9 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _telling(tables: Mapping[str, pa.Table]) -> Iterator[None]:
-    """Turns what DuckDB raises into an error for people.
+    """Turn DuckDB's errors into a `UsageError` with an explanation.
 
-    Errors amid a result come as OSError, with the same text.
+    Errors while a result is read are OSErrors with the same text.
     """
     try:
         yield

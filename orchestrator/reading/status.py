@@ -1,4 +1,4 @@
-"""A look at a sweep from outside: its journal is read, nothing is written or locked."""
+"""The status of a sweep, from its journal; nothing is written or locked."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from trainable.spec.trial_spec import Metric
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """What was seen of a sweep.
+    """The status of a sweep.
 
     Attributes:
-        state: whether it runs, could be resumed, or is over.
-        objective: what its trials are judged by.
-        progress: of each study, in ascending order of labels.
-        failures: by trial (and repeat, of a final), why it failed or diverged.
-        losses: by trial (and repeat) that has not settled, how its newest process was lost.
+        state: whether it runs, can be resumed, or is finished.
+        objective: metric that its trials are ranked by.
+        progress: progress of each study, in ascending order of labels.
+        failures: reason of each failure or divergence, by id of the trial, final or baseline.
+        losses: how the newest process was lost, by id of work that has not settled.
     """
 
     state: SweepState
@@ -40,10 +40,10 @@ class SweepStatus:
 
 
 def inspect(run: Run) -> SweepStatus:
-    """Look at a sweep.
+    """Return the status of a sweep.
 
     Raises:
-        UsageError: this is no sweep directory.
+        UsageError: this is not a sweep directory.
         StorageError: the journal is damaged.
     """
     space = load_space(run.space)
@@ -55,7 +55,7 @@ def inspect(run: Run) -> SweepStatus:
 def _look(
     space: SearchSpace, studies: Mapping[str, optuna.Study]
 ) -> tuple[list[StudyProgress], dict[str, str], dict[str, str]]:
-    """The progress of each study, what failed, and what was lost and has not settled."""
+    """Return the progress of each study, failures, and losses of unsettled work."""
     progress = measure(space, studies)
     failures: dict[str, str] = {}
     losses: dict[str, str] = {}
@@ -86,7 +86,7 @@ def _look(
 
 
 def _work_id(study: str, about: Mapping[str, Any], outcome: user_attributes.Outcome) -> str:
-    """The id of the work that a final or a baseline was."""
+    """Return the id of the work of a final or a baseline."""
     if outcome.kind is Kind.FINAL:
         trial_id, repeat = outcome.final_id
         return f"{trial_id}/{repeat}"

@@ -1,1 +1,1 @@
-"""The journal of a sweep and what is made of it: tables, leaderboard, directory, object stores."""
+"""The records of a sweep: journal, tables, leaderboard, directory, object stores."""

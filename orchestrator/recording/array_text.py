@@ -1,4 +1,4 @@
-"""Numeric arrays as short text, so that predictions fit into a journal of JSON lines."""
+"""Numeric arrays as short text, for predictions in a journal of JSON lines."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 
 def to_text(array: npt.NDArray[np.generic]) -> str:
-    """`dtype:base64` of a 1-d array, little-endian."""
+    """Return `dtype:base64` of a 1-d array, little-endian."""
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return f"{little.dtype.str}:{base64.b64encode(little.tobytes()).decode()}"
 
 
 def from_text(text: str) -> npt.NDArray[np.generic]:
-    """The array written by `to_text`."""
+    """Return the array that `to_text` wrote."""
     kind, _, data = text.partition(":")
     return np.frombuffer(base64.b64decode(data), dtype=np.dtype(kind))

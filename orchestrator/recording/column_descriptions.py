@@ -1,7 +1,7 @@
-"""What each column of the tables means, and its unit.
+"""Descriptions and units of the columns of all tables.
 
-`table_schemas.SCHEMAS` carries the descriptions as metadata of its fields, so that a column without
-one cannot be added, and docs/tables.md is generated from them.
+`table_schemas.SCHEMAS` has them as metadata of its fields, so every column needs one, and
+docs/tables.md is generated from them.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ SECONDS = "s"
 NATS = "nats"
 PIXELS = "pixels"
 OBJECTIVE_UNIT = "the objective's"
-"""A share for accuracies, nats for a log loss."""
+"""For accuracies a share, for log loss nats."""
 
 
 class ColumnDescription(NamedTuple):
-    """What a column holds.
+    """The description of a column.
 
     Attributes:
-        meaning: in one line.
-        unit: of its values; empty for texts, counts and flags.
+        meaning: meaning of the column, one line.
+        unit: unit of its values; empty for texts, counts and flags.
     """
 
     meaning: str
     unit: str = ""
 
     def to_metadata(self) -> dict[str, str]:
-        """The metadata of the column's field."""
+        """Return the metadata of the column's field."""
         return {"description": self.meaning, **({"unit": self.unit} if self.unit else {})}
 
 
@@ -40,7 +40,7 @@ TABLE_DESCRIPTIONS: Mapping[str, str] = {
     "predictions": "One row per finalist or baseline, repeat and test image.",
     "leaderboard": "One row per distinct configuration and label budget, ordered by rank.",
 }
-"""What a row of each table is."""
+"""Description of each table."""
 
 _SHARED: Mapping[str, ColumnDescription] = {
     "sweep_id": ColumnDescription("the sweep: the name of its directory when it was made"),
@@ -94,7 +94,7 @@ _SHARED: Mapping[str, ColumnDescription] = {
     "test_accuracy": ColumnDescription("accuracy on the test set", SHARE),
     "repeat": ColumnDescription("number of the draw of labels and of the training seed, from 0"),
 }
-"""Columns that mean the same in several tables."""
+"""Columns with the same meaning in several tables."""
 
 _TRIALS: Mapping[str, ColumnDescription] = {
     "state": ColumnDescription("`complete`, `pruned` or `failed`"),
@@ -233,4 +233,4 @@ COLUMN_DESCRIPTIONS: Mapping[str, Mapping[str, ColumnDescription]] = {
     "predictions": {**_SHARED, **_PREDICTIONS},
     "leaderboard": {**_SHARED, **_LEADERBOARD},
 }
-"""Descriptions by table and column; a table has some of the shared columns, and all of its own."""
+"""Descriptions by table and column; a table uses some of the shared columns, and all of its own."""

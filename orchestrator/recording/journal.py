@@ -1,4 +1,4 @@
-"""The journal file of a sweep: Optuna's, with one writer."""
+"""The journal file of a sweep: Optuna's format, with one writer."""
 
 from __future__ import annotations
 
@@ -24,22 +24,21 @@ from trainable.atomic_files import append, failpoint
 _log = logging.getLogger("sft_sweep")
 
 _PATIENCE_S, _TRIES = 0.5, 10
-"""How long, and how often, the lock is asked for."""
+"""Seconds to wait for the lock, and number of tries in that time."""
 
 
 class SweepJournal(JournalFileBackend):
-    """Optuna's journal file, held open and locked by the one process that runs the sweep.
+    """Optuna's journal file, held open and locked by the process that runs the sweep.
 
-    The lock is the kernel's (flock), so that it ends with the process, however that ends. Every
-    record is handed to the kernel before the call returns, which outlives the death of the
-    process; what that death left half done at the end of the file, and whatever else there is no
-    record, is dropped when the file is next opened (`mended_bytes` says how much). The file is
-    synced to disk whenever a trial settles or a study's attribute is set, which outlives the death
-    of the machine. Optuna and its dashboard read the file as usual. Optuna's own lock beside the
-    file, which outlives the process that took it, is not taken.
+    The lock is the kernel's (flock), which is released when the process ends for any reason. Every
+    record is handed to the kernel before the call returns, so it survives a crash of the process.
+    Incomplete records and other garbage at the end of the file are dropped when it is next opened
+    (`mended_bytes` counts them). The file is synced to disk whenever a trial settles or a study's
+    attribute is set, so these records survive a crash of the machine. Optuna and its dashboard can
+    read the file. Optuna's own lock file is not used, because it would outlive a crashed process.
 
     Args:
-        path: of the file; created where missing.
+        path: path of the file; created if missing.
 
     Raises:
         UsageError: another process runs this sweep.
@@ -81,10 +80,10 @@ class SweepJournal(JournalFileBackend):
             ) from error
 
     def _drop_unfinished_tail(self) -> int:
-        """Cut off what is no record, and then an ask that is not finished.
+        """Cut off garbage at the end, and then the records of an unfinished ask.
 
-        Between the first record of an ask and the trial's plan there is no other record. Without
-        them the ask is made again, from the beginning of its random draws.
+        An ask's records are contiguous, from its first one to the trial's plan. Once they are
+        removed, the ask is repeated from the start of its random draws.
         """
         lines = sound_lines(self._path)
         garbage = self._path.stat().st_size - _size(lines)
@@ -110,25 +109,25 @@ class SweepJournal(JournalFileBackend):
         failpoint(f"{self._path.name}: cut")
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Close the file and release the lock."""
         self._file.close()
 
 
 def _size(lines: list[bytes]) -> int:
-    """Bytes of lines with their ends."""
+    """Return the number of bytes of lines, line ends included."""
     return sum(len(line) + 1 for line in lines)
 
 
 def _is_finished(record: dict[str, Any]) -> bool:
-    """Whether a record ends a trial."""
+    """Return whether a record ends a trial."""
     return "state" in record and TrialState(record["state"]).is_finished()
 
 
 def _lock(file: IO[bytes], path: Path) -> None:
-    """Take the sweep's lock, which a reader may hold for a moment.
+    """Take the sweep's lock; wait for readers, which hold it only briefly.
 
     Raises:
-        UsageError: a process keeps it.
+        UsageError: another process keeps it.
     """
     for _ in range(_TRIES):
         try:
@@ -143,7 +142,7 @@ def _lock(file: IO[bytes], path: Path) -> None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds this journal open for writing."""
+    """Return whether a process holds this journal open for writing."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -154,42 +153,42 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def kept_idle(path: Path) -> Iterator[bool]:
-    """Whether no process runs the sweep of this journal; if so, none begins within the block."""
+    """Hold the journal's lock if it is free; yield whether it was."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # held, or a file system that locks nothing that is open for reading
+        except OSError:  # held, or the file system locks no file that is open for reading
             yield False
             return
         yield True
 
 
 def read_storage(path: Path) -> JournalStorage:
-    """Optuna's storage over the journal for readers; takes no lock and never writes.
+    """Return Optuna's storage of the journal for readers; it takes no lock and never writes.
 
-    Of a journal with garbage at its end, such as a death leaves, the good part is read.
+    Garbage at the end of the file, as a crash leaves it, is ignored.
 
     Raises:
         UsageError: there is no such file.
-        StorageError: the file cannot be read, or is damaged amid good records.
+        StorageError: the file cannot be read, or is damaged between good records.
     """
     if not path.is_file():
         raise UsageError(f"{path.parent}: no sweep here (journal.log is missing)")
     try:
         return JournalStorage(_Reader(path))
-    except Exception:  # whatever garbage leads to; looking for it in advance would read all twice
+    except Exception:  # garbage raises anything; a check in advance would read all twice
         return JournalStorage(_Reader(path, most=len(sound_lines(path))))
 
 
 class _Reader(JournalFileBackend):
-    """Reads the first records of a journal, as many as there are or no more than `most`."""
+    """Reads the records of a journal, all or the first `most`."""
 
     def __init__(self, path: Path, *, most: int | None = None) -> None:
         super().__init__(str(path))
         self._most = most
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        """The records from a number on."""
+        """Yield the records from a number on."""
         left = None if self._most is None else max(0, self._most - log_number_from)
         for record in islice(super().read_logs(log_number_from), left):
             if not is_record(record):

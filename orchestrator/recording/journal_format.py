@@ -1,8 +1,8 @@
-"""The records of a journal, and how far from its beginning they are sound.
+"""The records of a journal, and detection of garbage and damage.
 
-A death or a power cut leaves garbage at the end of the file: half a line, zeros, a block of another
-file. Garbage amid good records has another cause, and cutting it out would shift the numbers that
-later records count on.
+A crash or a power cut leaves garbage at the end of the file: half a line, zeros, a block of another
+file. Garbage between good records has another cause, and removing it would shift the ids that later
+records refer to.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from orchestrator.recording.optuna_internals import JournalOperation, JournalSto
 Record = dict[str, Any]
 
 _ODD_CONTENTS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
-"""What records lead to that have the form of ours and say something else."""
+"""Errors raised by records that have a valid form but unexpected contents."""
 
 _OF_STUDY, _OF_TRIAL = {"study_id": (int,)}, {"trial_id": (int,)}
 _FIELDS: Mapping[int, Mapping[str, tuple[type, ...]]] = {
@@ -47,11 +47,11 @@ _FIELDS: Mapping[int, Mapping[str, tuple[type, ...]]] = {
     JournalOperation.SET_TRIAL_USER_ATTR: {**_OF_TRIAL, "user_attr": (dict,)},
     JournalOperation.SET_TRIAL_SYSTEM_ATTR: {**_OF_TRIAL, "system_attr": (dict,)},
 }
-"""What a record of each kind has beside `op_code` and `worker_id`."""
+"""Fields of a record of each kind, beside `op_code` and `worker_id`."""
 
 
 def is_record(value: object) -> bool:
-    """Whether a JSON value has the form of one of Optuna's records."""
+    """Return whether a JSON value has the form of one of Optuna's records."""
     if not isinstance(value, dict) or not isinstance(value.get("worker_id"), str):
         return False
     code = value.get("op_code")
@@ -62,13 +62,13 @@ def is_record(value: object) -> bool:
 
 
 def sound_lines(path: Path) -> list[bytes]:
-    """The lines of a journal, from the first, that Optuna can replay; the rest is garbage.
+    """Return the leading lines of a journal that Optuna can replay; the rest is garbage.
 
     Raises:
         StorageError: the file cannot be read, or there are good records after the garbage.
     """
     try:
-        *lines, _ = path.read_bytes().split(b"\n")  # what has no line end was not written whole
+        *lines, _ = path.read_bytes().split(b"\n")  # a line without an end is incomplete
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from error
     replay = JournalStorageReplayResult("")
@@ -83,10 +83,10 @@ def sound_lines(path: Path) -> list[bytes]:
 
 @contextlib.contextmanager
 def reading_contents(path: Path) -> Iterator[None]:
-    """Turns what sound records of a journal with other contents than ours lead to into an error.
+    """Turn errors raised by records with unexpected contents into a `StorageError`.
 
     Raises:
-        StorageError: they do.
+        StorageError: the records have a valid form, but contents that this version does not write.
     """
     try:
         yield
@@ -100,29 +100,29 @@ def reading_contents(path: Path) -> Iterator[None]:
 
 
 class _Absent:
-    """Stands for a field that is not there, which is not the same as null."""
+    """Marks a missing field, as opposed to null."""
 
 
 _ABSENT = _Absent()
 
 
 def _parse(line: bytes) -> Record | None:
-    """The record in a line, or None where it holds something else."""
+    """Return the record in a line, or None if it is not a record."""
     try:
         value = json.loads(line.decode())
-    except (ValueError, RecursionError):  # bytes that are no UTF-8, text that is no JSON
+    except (ValueError, RecursionError):  # not UTF-8, or not JSON
         return None
     return value if is_record(value) else None
 
 
 def _replays(replay: JournalStorageReplayResult, line: bytes) -> bool:
-    """Apply a line to what came before; whether that can be done."""
+    """Apply a line to the records before it; return whether that succeeded."""
     record = _parse(line)
     if record is None:
         return False
     try:
         replay.apply_logs([record])
-    except Exception:  # whatever a wrong value leads to; there is no list of it
+    except Exception:  # wrong values raise arbitrary errors
         return False
     return True
 

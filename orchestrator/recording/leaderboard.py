@@ -1,6 +1,6 @@
 """The leaderboard of a sweep: ranked by validation, with test scores and ties for the finalists.
 
-A pure function of three tables; the order of their rows does not matter.
+It is a pure function of three tables; the order of their rows does not matter.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ _CONFIGURATION = ("study", "backbone", "weights", "freeze_depth", "lr", "params"
 
 
 def build_leaderboard(trials: pa.Table, finals: pa.Table, predictions: pa.Table) -> list[Row]:
-    """One row a distinct configuration and budget, best first, in the columns of the contract.
+    """Return one row per distinct configuration and budget, best first, by `SCHEMAS`.
 
-    Complete trials and linear probes rank within their study by `Standing`, that is by validation:
-    the test set has no say in the order. Equal configurations share the row of the earliest trial,
-    or of the earliest finalist among them. Raw pixels follow without a rank.
+    Complete trials and linear probes are ranked within their study by `Standing`, that is by
+    validation; the test set does not affect the order. Equal configurations share the row of the
+    earliest trial, or of the earliest finalist among them. Raw pixels follow without a rank.
 
-    Test scores are by the metric of the sweep, its objective. They cover the repeats that `finals`
-    and `predictions` both hold, on the images that all of those repeats predicted. Differences are
-    to the first ranked row with test scores, paired on the repeats and images that both rows have;
-    a row is tied where the interval holds zero.
+    Test scores use the sweep's objective as the metric. They cover the repeats that are both in
+    `finals` and in `predictions`, on the images that all of those repeats predicted. Differences
+    are to the first ranked row with test scores, paired on the repeats and images that both rows
+    have; a row is tied if the interval contains zero.
 
     Args:
-        trials: of one sweep, by `SCHEMAS`.
-        finals: of the same sweep.
-        predictions: of the same sweep.
+        trials: trials of one sweep, by `SCHEMAS`.
+        finals: finals of the same sweep.
+        predictions: predictions of the same sweep.
 
     Returns:
         Rows by label budget, then rank, then pixels; columns that do not apply are None.
 
     Raises:
-        ValueError: the trials are of several sweeps, or an objective is unknown.
+        ValueError: the trials belong to several sweeps, or an objective is unknown.
     """
     if len(pc.unique(trials["sweep_id"])) > 1:
         raise ValueError("trials: rows of several sweeps; build one leaderboard a sweep")
@@ -64,18 +64,18 @@ def build_leaderboard(trials: pa.Table, finals: pa.Table, predictions: pa.Table)
 
 
 def recommended_rows(rows: Iterable[Mapping[str, Any]], *, method: str | None = None) -> list[Row]:
-    """The configuration to use at each budget: the first ranked row with a test score.
+    """Return the configuration to use at each budget: the first ranked row with a test score.
 
-    Where no ranked row of a study was scored on the test set, it is the first ranked one; a study
-    without any has no pick. Validation alone orders the rows, so that the test score of a pick is
-    no maximum over test scores.
+    If no ranked row of a study has a test score, it is the first ranked one; a study without ranked
+    rows has no pick. The rows are ordered by validation only, so the test score of a pick is not a
+    maximum over test scores.
 
     Args:
-        rows: of one sweep's leaderboard, in its order.
-        method: `finetune` or `probe` for the pick among these alone.
+        rows: rows of one sweep's leaderboard, in its order.
+        method: `finetune` or `probe` to pick only among these.
 
     Returns:
-        At most one row a study, in the order of the rows.
+        At most one row per study, in the order of the rows.
     """
     picked: dict[str, Row] = {}
     for row in rows:
@@ -87,11 +87,11 @@ def recommended_rows(rows: Iterable[Mapping[str, Any]], *, method: str | None = 
 
 
 def own_probe(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Row | None:
-    """The linear probe of a fine-tuned configuration's backbone and image size, if there is one.
+    """Return the linear probe with the backbone and image size of a configuration, or None.
 
     Args:
         row: the configuration, a row of a leaderboard.
-        rows: of that leaderboard.
+        rows: all rows of that leaderboard.
     """
     for other in rows:
         same = (other["study"], other["backbone"]) == (row["study"], row["backbone"])
@@ -101,9 +101,9 @@ def own_probe(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Row 
 
 
 def _sees_the_same(row: Mapping[str, Any], probe: Mapping[str, Any]) -> bool:
-    """Whether a probe sees images of the size that a configuration sees.
+    """Return whether a probe uses images of the same size as a configuration.
 
-    A probe of unknown size saw that of the backbone's weights, which is what `auto` is.
+    A probe of unknown size used that of the backbone's weights, which is what `auto` means.
     """
     if probe["image_size"] is None:
         return bool(json.loads(row["params"] or "{}").get("image_size", "auto") == "auto")
@@ -117,7 +117,7 @@ _USED = [
 
 
 def _study_rows(trials: Sequence[Row], scores: Mapping[str, Scores], metric: Metric) -> list[Row]:
-    """The finished rows of one study: ranked configurations, then raw pixels."""
+    """Return the finished rows of one study: ranked configurations, then raw pixels."""
 
     def by_standing(trial: Row) -> tuple[Any, ...]:
         return _standing(trial).key(metric)
@@ -146,7 +146,7 @@ def _standing(trial: Row) -> Standing:
 
 
 def _distinct(trials: Iterable[Row], finalists: Collection[str]) -> list[Row]:
-    """The first trial of every configuration; finalists come before the others."""
+    """Return the first trial of every configuration, preferring finalists."""
     kept: dict[tuple[Any, ...], Row] = {}
     for trial in sorted(trials, key=lambda t: (t["trial_id"] not in finalists, *_age(t))):
         kept.setdefault(tuple(trial[column] for column in _CONFIGURATION), trial)
@@ -154,7 +154,7 @@ def _distinct(trials: Iterable[Row], finalists: Collection[str]) -> list[Row]:
 
 
 def _age(trial: Row) -> tuple[int, str]:
-    """Sorts the trial ids of a study by number, past 9999 too."""
+    """Return a sort key of the trial ids of a study, by number even past 9999."""
     return len(trial["trial_id"]), trial["trial_id"]
 
 
@@ -166,7 +166,7 @@ def _budget(trials: Iterable[Row]) -> float:
 def _row(
     trial: Row, rank: int | None, metric: Metric, scores: Scores | None, best: Scores | None
 ) -> Row:
-    """One leaderboard row."""
+    """Return one leaderboard row."""
     test = scores.interval() if scores else None
     known = {column: trial.get(column) for column in SCHEMAS["leaderboard"].names}
     row = known | {
@@ -196,16 +196,16 @@ def _row(
 
 
 def _image_size(trial: Row) -> int | None:
-    """Side of the images in pixels; tables of version 0.1.0 have it in the spec alone."""
+    """Return the side of the images in pixels; tables of 0.1.0 have it only in the spec."""
     if trial["image_size"] is not None:
         return int(trial["image_size"])
     return image_size_in(json.loads(trial["spec"] or "{}"))
 
 
 def image_size_in(spec: Mapping[str, Any]) -> int | None:
-    """Side of the images in pixels that the spec of a trial or baseline names.
+    """Return the side of the images in pixels in the spec of a trial or baseline.
 
-    None where it names none: a baseline then sees images of the size of its backbone's weights.
+    None if it has none: a baseline then uses the image size of its backbone's weights.
     """
     size = spec.get("image_size")
     return size if isinstance(size, int) else None

@@ -1,4 +1,4 @@
-"""Optuna's private names: the one module that uses them, tried with Optuna 5.0."""
+"""Private names of Optuna; the only module that uses them, tested with Optuna 5.0."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["JournalOperation", "JournalStorageReplayResult", "begun_trial", "sto
 
 
 def stored_attributes(study: optuna.Study) -> Mapping[str, Any]:
-    """A study's user attributes as they are stored; not to be changed.
+    """Return a study's user attributes as they are stored; do not modify them.
 
-    `Study.user_attrs` copies them deeply, the names of all test images and the predictions for them
-    included, which is too much to do twice a second.
+    `Study.user_attrs` makes a deep copy, including the names of all test images and their
+    predictions, which is too slow to do twice a second.
     """
     return study._storage.get_study_user_attrs(study._study_id)
 
 
 def begun_trial(study: optuna.Study, number: int) -> optuna.Trial:
-    """A trial that was asked for before, to be reported to again.
+    """Return an existing trial as an object that accepts reports.
 
-    Optuna hands out such trials by `Study.ask` alone, which begins new ones.
+    Optuna's public API returns such objects only from `Study.ask`, which begins a new trial.
     """
     return optuna.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)

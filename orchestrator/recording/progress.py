@@ -1,4 +1,4 @@
-"""How far a sweep is: counted from its studies, running or finished."""
+"""Progress of a sweep, computed from its studies, running or finished."""
 
 from __future__ import annotations
 
@@ -21,28 +21,27 @@ from trainable.spec.settings import automatic_batch_size
 
 @dataclass(frozen=True, kw_only=True)
 class StudyProgress:
-    """One label budget, so far.
+    """Progress of the study of one label budget.
 
     Attributes:
-        study: its name.
-        labels_per_class: of the budget.
+        study: name of the study.
+        labels_per_class: labels per class of the budget.
         total: trials planned.
-        running: trials asked for and not settled.
+        running: trials that were asked for and have not settled.
         complete: trials that ran to their end.
-        pruned: trials that were stopped.
+        pruned: trials that ended early.
         failed: trials that failed.
         best: best objective of a complete trial, or None.
         others_done: finals and baselines recorded.
         others_total: finals and baselines expected.
         others_failed: finals and baselines without a result.
-        finals_done: finals recorded; they are among the others.
+        finals_done: finals recorded; `others_done` includes them.
         finals_total: finals expected.
-        steps: updates of a trial or final, the most where they differ.
-        updates_done: updates that its trials have told of.
-        updates_due: updates that its running trials tell of with their next reports.
-        updates_left: updates that its trials have not told of, as many as there are if no other
-            trial is pruned.
-        finished: whether the sweep has no work left for it.
+        steps: updates of a trial or final; the maximum if they differ.
+        updates_done: updates that its trials have reported.
+        updates_due: updates that its running trials will report next.
+        updates_left: updates not reported yet, assuming that no other trial is pruned.
+        finished: whether no work is left for it.
     """
 
     study: str
@@ -66,31 +65,30 @@ class StudyProgress:
 
     @property
     def settled(self) -> int:
-        """Trials that are over."""
+        """Number of trials that have ended."""
         return self.complete + self.pruned + self.failed
 
     @property
     def failures(self) -> int:
-        """Whatever failed."""
+        """Number of trials, finals and baselines that failed."""
         return self.failed + self.others_failed
 
 
 def measure(space: SearchSpace, studies: Mapping[str, optuna.Study]) -> list[StudyProgress]:
-    """The progress of every study of a sweep, in their order."""
+    """Return the progress of every study of a sweep, in their order."""
     return [_measure_one(space, name, study) for name, study in studies.items()]
 
 
 def training(plan: Plan, progress: Sequence[StudyProgress], *, busy: int) -> Training:
-    """What is done and left of a sweep's training.
+    """Return the done and remaining training of a sweep.
 
-    An update of a trial passes over a batch for each of its folds: budgets of more labels take
-    larger batches. Finals train once, on the whole budget. Baselines make no updates and do not
-    count.
+    One update of a trial processes one batch per fold; larger budgets use larger batches. Finals
+    train once, on the whole budget. Baselines have no updates and do not count.
 
     Args:
-        plan: of the sweep.
-        progress: of its studies, in their order.
-        busy: pieces of work that are out; of finals nothing is known until they end.
+        plan: plan of the sweep.
+        progress: progress of its studies, in their order.
+        busy: number of pieces of work in progress; finals report nothing until they end.
     """
     done = due = left = largest_final = 0.0
     for study, state in zip(plan.studies, progress, strict=True):
@@ -153,13 +151,13 @@ def _measure_one(space: SearchSpace, name: str, study: optuna.Study) -> StudyPro
 
 
 def _baselines_before_0_2(space: SearchSpace) -> int:
-    """Baselines of a study by version 0.1.0, which did not record their number."""
+    """Return the number of baselines of a study of 0.1.0, which did not record it."""
     each = {Method.PIXELS: 1, Method.PROBE: len(backbones(space))}
     return sum(each[method] for method in space.baselines)
 
 
 def _updates(trial: FrozenTrial, most_steps: int) -> tuple[float, float, float]:
-    """Updates that a trial has told of, tells of with its next report, and has not told of."""
+    """Return a trial's updates: reported, due with its next report, and not reported yet."""
     if trial.state is TrialState.WAITING:
         return 0.0, 0.0, 0.0
     spec = trial.user_attrs.get(user_attributes.PLAN, {}).get("spec", {})

@@ -108,7 +108,7 @@ class Projection:
 
 
 def rebuild(directory: Path, sweep_id: str) -> None:
-    """Rewrite every table of a sweep from its journal, which is only read.
+    """Rewrite every table of a sweep from its journal, which is not changed.
 
     Raises:
         UsageError: there is no journal.
@@ -122,7 +122,7 @@ def load_studies(directory: Path) -> dict[str, optuna.Study]:
 
     Raises:
         UsageError: there is no journal.
-        StorageError: the journal cannot be read, or is damaged amid good records.
+        StorageError: the journal cannot be read, or is damaged between good records.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = read_storage(directory / "journal.log")

@@ -1,4 +1,4 @@
-"""The one rule by which configurations are ranked: by validation, never by the test set."""
+"""The ranking of configurations: by validation, never by the test set."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from trainable.spec.trial_spec import Metric
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """What decides the rank of a configuration within its study.
+    """The values that determine the rank of a configuration within its study.
 
     Attributes:
         objective: its validation score by the metric of the sweep.
-        is_probe: whether it is a linear probe, for which no network is trained.
+        is_probe: whether it is a linear probe, which trains no network.
         loss: its validation loss.
-        trainable_params: parameters that are trained.
+        trainable_params: number of trained parameters.
         lr: its learning rate.
-        trial_id: as tables show it; ids of a study count up.
+        trial_id: id in the tables; ids of a study are numbered in the order of its trials.
     """
 
     objective: float | None
@@ -29,11 +29,10 @@ class Standing:
     trial_id: str
 
     def key(self, metric: Metric) -> tuple[float, bool, float, float, float, int, str]:
-        """Sorts the best first; a total order of distinct ids.
+        """Return a sort key, smallest for the best; a total order of distinct ids.
 
-        The objective decides. On equal ones a probe comes before what was fine-tuned, then the
-        lower loss, the fewer trained parameters, the smaller learning rate, the earlier trial.
-        What is unknown or not a number comes last.
+        Criteria in order: the objective, probes before fine-tuned configurations, lower loss, fewer
+        trained parameters, smaller learning rate, earlier trial. Unknown values and NaN come last.
         """
         objective = _last_if_unknown(self.objective)
         return (

@@ -1,4 +1,4 @@
-"""Frozen computation that the trials of a sweep shared, and so did not do twice."""
+"""Frozen-prefix computation that trials shared through the feature cache."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from orchestrator.text import percent
 
 @dataclass(frozen=True, kw_only=True)
 class Savings:
-    """Frozen computation over a whole sweep, its pruned trials included.
+    """Frozen-prefix computation of a whole sweep, pruned trials included.
 
     Attributes:
-        asked_flops: of all rows asked for, had each been computed from its image.
-        computed_flops: that were spent.
-        hits: rows found in the store.
+        asked_flops: FLOPs of all requested rows if each were computed from its image.
+        computed_flops: FLOPs that were spent.
+        hits: rows found in the feature cache.
         misses: rows computed.
-        warnings: why features were not kept, if they were not.
+        warnings: reasons why features were not stored.
     """
 
     asked_flops: float
@@ -33,7 +33,7 @@ class Savings:
 
     @property
     def text(self) -> str:
-        """One line for people; nothing where no frozen computation was asked for."""
+        """One line for the user; empty if no frozen computation was requested."""
         if not self.asked_flops:
             return ""
         saved = 1 - self.computed_flops / self.asked_flops
@@ -44,7 +44,7 @@ class Savings:
 
 
 def measure_savings(studies: Iterable[optuna.Study]) -> Savings:
-    """What all trials, finals and baselines of a sweep asked for, and what it took."""
+    """Return the requested and spent computation of all trials, finals and baselines."""
     runs = [run for study in studies for run in _runs(study)]
     warnings = dict.fromkeys(run["cache_warning"] for run in runs if run.get("cache_warning"))
     return Savings(

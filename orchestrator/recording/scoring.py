@@ -1,4 +1,4 @@
-"""What finalists and baselines are worth on the test set, by the metric of their sweep."""
+"""Scores of finalists and baselines on the test set, by the metric of their sweep."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from orchestrator.statistics.intervals import Interval, Scale, difference_interv
 from trainable.spec.trial_spec import Metric
 
 _SMALLEST_PROBABILITY = float(np.finfo(np.float32).smallest_subnormal)
-"""Of those that predictions hold; one that was rounded to 0 counts as much."""
+"""Smallest probability that predictions can store; one rounded to 0 counts as this."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
-    """What one finalist or baseline answered for the test images of its sweep.
+    """Answers of one finalist or baseline for the test images of its sweep.
 
     Attributes:
-        metric: of the sweep.
+        metric: metric of the sweep.
         repeats: (R,) numbers of the repeats, ascending.
-        values: (R, I) float64, what an answer counts for: 1 (right) or 0 (wrong), or of log loss
-            the negative logarithm of the label's probability; NaN where there is no answer.
+        values: (R, I) float64 score of each answer: 1 (right) or 0 (wrong); for log loss the
+            negative logarithm of the label's probability. NaN if there is no answer.
         right: (R, I) whether an answer is right.
         labels: (I,) class ids of the images.
     """
@@ -36,7 +36,7 @@ class Scores:
     labels: NDArray[np.int64]
 
     def interval(self) -> Interval | None:
-        """The test score, or None where no image was predicted in all repeats."""
+        """Return the test score with its interval; None if no image is in all repeats."""
         seen = seen_in_all(self.values)
         if not seen.any():
             return None
@@ -45,11 +45,11 @@ class Scores:
         )
 
     def accuracy(self) -> float:
-        """Share of right answers, on the images of `interval`."""
+        """Return the share of right answers, on the images of `interval`."""
         return float(self.right[:, seen_in_all(self.values)].mean())
 
     def minus(self, other: Scores) -> Interval | None:
-        """The paired difference to `other`, or None where the two share no repeat or image."""
+        """Return the paired difference to `other`; None if they share no repeat or image."""
         _, mine, theirs = np.intersect1d(self.repeats, other.repeats, return_indices=True)
         a, b = self.values[mine], other.values[theirs]
         seen = seen_in_all(a) & seen_in_all(b)
@@ -60,27 +60,27 @@ class Scores:
         )
 
     def classes(self, seen: NDArray[np.bool_]) -> NDArray[np.int64] | None:
-        """Class ids of the images seen, where the metric is a mean over classes."""
+        """Return the class ids of the images in `seen` if the metric averages over classes."""
         return self.labels[seen] if self.metric is Metric.BALANCED_ACCURACY else None
 
 
 def scale_of(metric: Metric) -> Scale:
-    """What values a metric can take."""
+    """Return the range of values of a metric."""
     return Scale.SHARE if metric.is_share else Scale.LOSS
 
 
 def seen_in_all(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(I,) whether every repeat predicted the image, of (R, I) values."""
+    """Return (I,) whether every repeat predicted the image, from (R, I) values."""
     return np.asarray(~np.isnan(values).any(axis=0))
 
 
 def score_finalists(finals: pa.Table, predictions: pa.Table, metric: Metric) -> dict[str, Scores]:
-    """The answers of every finalist and baseline with repeats in both tables, by trial_id.
+    """Return the scores of every finalist and baseline in both tables, by trial id.
 
     Args:
-        finals: of one sweep, by `SCHEMAS`.
-        predictions: of the same sweep; those of some of its trials will do.
-        metric: of the sweep.
+        finals: finals of one sweep, by `SCHEMAS`.
+        predictions: predictions of the same sweep, of all or some of its trials.
+        metric: metric of the sweep.
     """
     if predictions.num_rows == 0:
         return {}
@@ -117,15 +117,15 @@ def score_finalists(finals: pa.Table, predictions: pa.Table, metric: Metric) -> 
 
 
 def _losses(probabilities: pa.ChunkedArray) -> NDArray[np.float64]:
-    """(M,) negative logarithms; NaN where a probability is unknown."""
+    """Return (M,) negative logarithms; NaN if a probability is unknown."""
     known = pc.fill_null(probabilities, np.nan).to_numpy()
     return np.asarray(-np.log(np.maximum(known, _SMALLEST_PROBABILITY)))
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
-    """(M,) indices of the values of `column` into the ascending list of its distinct values.
+    """Return (M,) indices of the values of `column` into the sorted list of its distinct values.
 
-    Ascending, so that sums over images do not depend on the order of rows in their last digit.
+    The list is sorted so that rounding in sums over images does not depend on the order of rows.
     """
     encoded = pc.dictionary_encode(column).combine_chunks()
     names = encoded.dictionary.to_pylist()

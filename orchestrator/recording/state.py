@@ -1,4 +1,4 @@
-"""What a sweep is doing: whether it runs, could be resumed, or is finished."""
+"""The state of a sweep: running, unfinished or finished."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestrator.space import load_space
 
 
 class SweepState(StrEnum):
-    """What a sweep is doing."""
+    """The state of a sweep."""
 
     RUNNING = "running"
     UNFINISHED = "unfinished"
@@ -26,10 +26,10 @@ class SweepState(StrEnum):
 
 
 def begun_studies(run: Run) -> dict[str, optuna.Study]:
-    """The studies of a sweep that have begun; a death amid the start leaves others without records.
+    """Return the studies of a sweep that have records; a crash at its start leaves some without.
 
     Raises:
-        UsageError: this is no sweep directory.
+        UsageError: this is not a sweep directory.
         StorageError: the journal is damaged.
     """
     return {
@@ -40,14 +40,14 @@ def begun_studies(run: Run) -> dict[str, optuna.Study]:
 
 
 def state_of(run: Run, progress: Sequence[StudyProgress] | None = None) -> SweepState:
-    """What a sweep is doing; nothing is written or locked.
+    """Return the state of a sweep; nothing is written or locked.
 
     Args:
         run: the sweep.
-        progress: of its `begun_studies`; None to read it from the journal.
+        progress: progress of its `begun_studies`; None to read it from the journal.
 
     Raises:
-        UsageError: this is no sweep directory.
+        UsageError: this is not a sweep directory.
         StorageError: the journal is damaged.
     """
     if is_locked(run.journal):

@@ -1,4 +1,4 @@
-"""The directories of sweeps: made, found, and what their manifest says."""
+"""The directories of sweeps: creation, search, and manifests."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ _PACKAGES = ("torch", "torchvision", "ray", "optuna", "pyarrow")
 
 @dataclass(frozen=True)
 class Run:
-    """One sweep's directory.
+    """The directory of one sweep.
 
     Attributes:
-        path: of the directory.
+        path: path of the directory.
     """
 
     path: Path
 
     @property
     def space(self) -> Path:
-        """The search-space file as it was resolved."""
+        """The search-space file with everything resolved."""
         return self.path / "space.yaml"
 
     @property
     def manifest(self) -> Path:
-        """What the sweep is and what it ran with."""
+        """The identity, environment and provenance of the sweep."""
         return self.path / "manifest.json"
 
     @property
     def journal(self) -> Path:
-        """Optuna's journal: the truth."""
+        """Optuna's journal, the source of truth."""
         return self.path / "journal.log"
 
     @property
@@ -55,30 +55,30 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of what running work would lose."""
+        """The folder of checkpoints of running work."""
         return self.path / "checkpoints"
 
     @property
     def report(self) -> Path:
-        """What people read."""
+        """The HTML report."""
         return self.path / "report.html"
 
     @property
     def given(self) -> str:
-        """What people know it by: its URL, where it belongs to a store, or its path."""
+        """The sweep as users name it: its URL if it belongs to a store, else its path."""
         return str(stores.home_of(self.path) or self.path)
 
     @property
     def argument(self) -> str:
-        """The same as a command of a shell takes it as RUN."""
+        """The same as a shell argument for RUN."""
         home = stores.home_of(self.path)
         return str(self.path) if home is None else home.argument
 
     def read_manifest(self) -> dict[str, Any]:
-        """The manifest.
+        """Read the manifest.
 
         Raises:
-            UsageError: this is no sweep directory, or the manifest is damaged.
+            UsageError: this is not a sweep directory, or the manifest is damaged.
         """
         try:
             data = json.loads(self.manifest.read_text(encoding="utf-8"))
@@ -94,15 +94,15 @@ class Run:
 
     @property
     def sweep_id(self) -> str:
-        """The id that all rows carry: the directory's name when it was made."""
+        """The id in all rows: the directory's name when it was created."""
         return str(self.read_manifest()["sweep_id"])
 
 
 def check_root(root: Path | Place) -> None:
-    """Make sure that a sweep directory could be made in `root`, leaving nothing behind.
+    """Make sure that a sweep directory can be created in `root`; nothing is left there.
 
     Raises:
-        UsageError: it could not.
+        UsageError: it cannot.
         StorageError: the store cannot be used.
     """
     if isinstance(root, Place):
@@ -114,12 +114,12 @@ def check_root(root: Path | Place) -> None:
 
 
 def create_run(root: Path | Place, name: str, *, now: datetime) -> Run:
-    """Make the directory of a new sweep, `<name>-<UTC time>`, with a suffix where that is taken.
+    """Create the directory of a new sweep: `<name>-<UTC time>`, with a suffix if that exists.
 
-    Of a sweep in a store it is the one of this machine that is copied there.
+    For a sweep in a store it is a directory of this machine, which is mirrored.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: it cannot be created.
     """
     taken: list[str] = []
     if isinstance(root, Place):
@@ -145,11 +145,11 @@ def create_run(root: Path | Place, name: str, *, now: datetime) -> Run:
 
 
 def write_manifest(run: Run, provenance: Mapping[str, Any]) -> None:
-    """Write what the sweep is and what it runs with.
+    """Write the manifest of a new sweep.
 
     Args:
         run: the sweep.
-        provenance: what its results rest on.
+        provenance: hashes and facts that determine its results.
 
     Raises:
         StorageError: it cannot be written.
@@ -169,7 +169,7 @@ def write_manifest(run: Run, provenance: Mapping[str, Any]) -> None:
 
 
 def update_manifest(run: Run, manifest: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
-    """Write that a sweep goes on, with what it rests on now; it keeps its id and its beginning.
+    """Update the manifest of a resumed sweep; its id and time of creation stay.
 
     Raises:
         StorageError: it cannot be written.
@@ -206,7 +206,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def find_runs(root: Path | Place) -> list[Run]:
-    """The sweeps in a directory, oldest first; those with a damaged manifest before all others.
+    """Return the sweeps in a directory, oldest first; those with a damaged manifest come first.
 
     Raises:
         StorageError: the store cannot be read.
@@ -220,15 +220,15 @@ def find_runs(root: Path | Place) -> list[Run]:
 
 
 def find_run(given: str | Path | None, *, root: Path = DEFAULT_ROOT, resuming: bool = False) -> Run:
-    """The sweep in a directory or a store, or the newest in `root`.
+    """Return the sweep in a directory or a store, or the newest in `root`.
 
     Args:
         given: a path or a URL; a sweep in a store is fetched into its directory on this machine.
-        root: where the newest is looked for if nothing is given.
-        resuming: the sweep is to go on.
+        root: directory to search for the newest sweep if nothing is given.
+        resuming: whether the sweep will be resumed.
 
     Raises:
-        UsageError: there is none; or it is to go on and runs on another machine.
+        UsageError: there is none; or it is to be resumed and runs on another machine.
         StorageError: the store cannot be used.
     """
     if given is not None:
@@ -242,7 +242,7 @@ def find_run(given: str | Path | None, *, root: Path = DEFAULT_ROOT, resuming: b
 
 
 def _fetched(found: Path | Place, *, resuming: bool) -> Path:
-    """The directory of a sweep; of a copy in a store, once it holds what the store does."""
+    """Return the directory of a sweep, fetched from its store if that is needed."""
     home = stores.home_of(found) if isinstance(found, Path) else found
     if home is None or (isinstance(found, Path) and not resuming):
         assert isinstance(found, Path)
@@ -260,7 +260,7 @@ def _created_at(run: Run) -> str:
 
 
 def _git_commit() -> str | None:
-    """Of the checkout that this program runs from, where it is one."""
+    """Return the commit of the checkout that this program runs from, or None."""
     try:
         done = subprocess.run(
             ["git", "rev-parse", "HEAD"],  # noqa: S607

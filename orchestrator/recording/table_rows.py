@@ -218,7 +218,7 @@ class StudyRows:
 
 
 def gain_over_start(trial: FrozenTrial, objective: Metric) -> float | None:
-    """Return how much better the last report is than the start; None where either is missing.
+    """Return how much better the last report is than the start; None if either is missing.
 
     Report 0 is the start, except in version 0.1.0, which did not evaluate the start.
     """
@@ -234,7 +234,7 @@ def gain_over_start(trial: FrozenTrial, objective: Metric) -> float | None:
 
 
 def _freeze_depth(spec: Row, facts: Row) -> float | None:
-    """Return the depth as given, or the share that a number of blocks came to."""
+    """Return the freeze depth as given, or the share that a number of blocks came to."""
     if spec.get("freeze_depth") is not None:
         return float(spec["freeze_depth"])
     if "frozen_boundaries" in facts:

@@ -25,7 +25,7 @@ SINCE: Mapping[str, Mapping[str, int]] = {
         "head_init": 1,
     },
 }
-"""First version that has a column, by table and column; columns left out are there from 0 on."""
+"""First schema version of a column, by table and column; 0 for columns that are not listed."""
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "trials": ("sweep_id", "trial_id"),
@@ -34,7 +34,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "predictions": ("sweep_id", "trial_id", "repeat", "image_id"),
     "leaderboard": ("study", "trial_id"),
 }
-"""The columns that identify a row of each table; they are never null."""
+"""Columns that identify a row of each table; they are never null."""
 
 _TEXT, _COUNT, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _TIME = pa.timestamp("us", tz="UTC")

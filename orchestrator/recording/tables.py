@@ -1,7 +1,7 @@
 """Write and read the tables of a sweep as whole Parquet files.
 
 A table on disk is always complete: a reader sees the old file or the new one, never a part. Later
-damage is found by Parquet's page checksums, and by the columns that the file's version demands.
+damage is detected by Parquet's page checksums, and by the columns that the file's version requires.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ def table_path(directory: Path, name: str) -> Path:
 def write_table(directory: Path, name: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> Path:
     """Replace one table of a sweep as a whole and return its path.
 
-    The file is written beside its place under a dot-prefixed name, synced, checked and renamed, so
-    that a failure leaves the old table as it was and nothing beside it.
+    The file is written to the same folder under a dot-prefixed name, synced, checked and renamed.
+    A failure leaves the old table unchanged and no other file behind.
 
     Args:
-        directory: directory of the sweep; it has to exist.
+        directory: existing directory of the sweep.
         name: a key of `SCHEMAS`.
         rows: mappings from column to value, or a table with some of the columns in any order and
             of types that cast without loss. Columns left out become null.
 
     Raises:
         ValueError: an unknown column, a null or missing key, or a value of another type.
-        StorageError: the disk is full, the folder is missing, or it may not be written.
+        StorageError: the disk is full, or the folder is missing or not writable.
     """
     table = conform(name, rows)
     path = table_path(directory, name)
@@ -58,7 +58,7 @@ def write_table(directory: Path, name: str, rows: Sequence[Mapping[str, Any]] | 
 
 
 def read_table(directory: Path, name: str, *, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read one table of a sweep with the columns of `SCHEMAS[name]`; no file gives no rows.
+    """Read one table of a sweep with the columns of `SCHEMAS[name]`; without a file it is empty.
 
     Files of other schema versions are read too: columns that came after the file's version are
     null, columns unknown here are left out.
@@ -69,8 +69,8 @@ def read_table(directory: Path, name: str, *, columns: Sequence[str] | None = No
         columns: columns of the schema to read; None for all of them.
 
     Raises:
-        StorageError: the file cannot be opened, is torn, damaged or empty, lacks a column of its
-            schema version, or holds something else.
+        StorageError: the file cannot be opened, is truncated, damaged or empty, lacks a column of
+            its schema version, or is not such a table.
     """
     schema = SCHEMAS[name]
     if columns is not None:
@@ -118,7 +118,7 @@ def conform(name: str, rows: Sequence[Mapping[str, Any]] | pa.Table) -> pa.Table
         return _fill(rows, name, schema)
     if not rows:
         return schema.empty_table()
-    # Row by row first: looking up column by column takes twice as long.
+    # Rows are unpacked first: looking up column by column takes twice as long.
     columns = zip(*[tuple(map(row.get, schema.names)) for row in rows], strict=True)
     arrays = [_column(name, field, values) for field, values in zip(schema, columns, strict=True)]
     return _fill(pa.table(arrays, schema.names), name, schema)
@@ -128,7 +128,7 @@ def _check_columns(found: pa.Schema, name: str) -> None:
     """Check that a file has the columns of its version.
 
     Raises:
-        ValueError: a column is missing, or the version is no number.
+        ValueError: a column is missing, or the version is not a number.
     """
     version = int((found.metadata or {}).get(VERSION_KEY, 0))
     since = SINCE.get(name, {})

@@ -1,4 +1,4 @@
-"""How long a sweep still takes, reckoned from the training that is known to be done."""
+"""Estimate of the time that a sweep still takes, from the training that is done."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 LEAST_SHARE = 0.01
-"""Of the training of a sweep that has to be done before anything is said of the rest."""
+"""Share of a sweep's training that has to be done before there is an estimate."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """The training of a sweep, in images that its optimizer updates pass over.
+    """The training of a sweep, in images processed by optimizer updates.
 
     Attributes:
-        done: known to be done, from reports and what has settled.
-        due: of what is left, done at most already by what is out: each piece tells of it with its
-            next report, or with its end.
-        left: not known to be done, and to be done if nothing more is pruned.
+        done: images known to be processed, from reports and settled work.
+        due: upper bound of the images in `left` that running work has processed already; it
+            reports them with its next report or at its end.
+        left: images not known to be processed, assuming that no more trials are pruned.
     """
 
     done: float
@@ -26,15 +26,15 @@ class Training:
 
 
 class TimeLeft:
-    """Seconds until all is done at an even pace.
+    """Estimates the seconds until the end at a constant pace.
 
-    What is known of the pace is a range: all that is `due` may have been done, or nothing of it.
-    The first answer is the longest time of that range. From then on the time is counted down, and
-    leaves the count only where no even pace since the beginning explains it. So it never rises at
-    an even pace, however seldom reports come, and does rise where the pace falls.
+    The pace is known up to a range, since all or nothing of `due` may have been done. The first
+    estimate is the longest time of that range. From then on it is counted down, and corrected only
+    if no constant pace since the beginning is consistent with it. So it never rises at a constant
+    pace, even with rare reports, and does rise when the pace falls.
 
     Args:
-        clock: seconds that only rise.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -43,7 +43,7 @@ class TimeLeft:
         self._end: float | None = None
 
     def __call__(self, training: Training) -> float | None:
-        """The seconds left; None while too little is done to tell, and once nothing is left."""
+        """Return the seconds left; None while too little is done, and once nothing is left."""
         now = self._clock()
         if self._beginning is None:
             self._beginning = now, training.done

@@ -1,9 +1,9 @@
-"""Where the journal keeps what Optuna has no place for: names and forms of the user attributes.
+"""Names and formats of the user attributes in the journal, for all that Optuna has no field for.
 
-A trial has `plan` (params and spec at its ask, the attempt whenever one begins), `facts` (resolved
-at set-up), `report/<n>` and `run` (host, device, times, failure; before its tell). A study has
-`about`, one attribute for each final and each baseline, one for each piece of work whose process
-was lost, and `finished` once no work is left.
+A trial has `plan` (params and spec, set at its ask; the attempt, set when one begins), `facts`
+(resolved at set-up), `report/<n>` and `run` (host, device, times, failure; set before its tell). A
+study has `about`, one attribute per final and baseline, one per piece of work whose process was
+lost, and `finished` once no work is left.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trainable.spec.settings import ADDED_SETTINGS
 
 ABOUT, FINISHED, PLAN, FACTS, RUN = "about", "finished", "plan", "facts", "run"
 BACKBONE_NAMES = "backbone_names"
-"""Of `about`: short names by backbone; not in journals of 0.1.0, which show backbones in full."""
+"""Key of `about`: short names by backbone. Journals of 0.1.0 lack it and show backbones in full."""
 _FINAL, _BASELINE, _LOSS = "final/", "baseline/", "loss/"
 
 
@@ -34,8 +34,8 @@ class Outcome(NamedTuple):
 
     Attributes:
         kind: `FINAL` or `BASELINE`.
-        key: of the attribute.
-        value: its `task`, its attempts (`run`), and its `result`, None where it failed.
+        key: name of the attribute.
+        value: its `task`, its attempts (`run`), and its `result`, None if it failed.
     """
 
     kind: Kind
@@ -44,16 +44,16 @@ class Outcome(NamedTuple):
 
     @property
     def final_id(self) -> tuple[str, int]:
-        """Of a final: the id of its trial, and the number of its repeat."""
+        """For a final: the id of its trial, and the number of its repeat."""
         trial, _, repeat = self.key.removeprefix(_FINAL).rpartition("/")
         return trial, int(repeat)
 
 
 def outcomes(attributes: Mapping[str, Any]) -> Iterator[Outcome]:
-    """The finished finals and baselines of a study, in the order in which they ended.
+    """Yield the finished finals and baselines of a study, in the order in which they ended.
 
     Args:
-        attributes: of the study.
+        attributes: attributes of the study.
     """
     for key, value in attributes.items():
         if key.startswith(_FINAL):
@@ -63,10 +63,10 @@ def outcomes(attributes: Mapping[str, Any]) -> Iterator[Outcome]:
 
 
 def losses(attributes: Mapping[str, Any]) -> dict[str, str]:
-    """The reason why the newest process of each lost piece of work ended, by the work's id.
+    """Return why the newest process of each lost piece of work ended, by the work's id.
 
     Args:
-        attributes: of the study.
+        attributes: attributes of the study.
     """
     return {
         key.removeprefix(_LOSS): value for key, value in attributes.items() if key.startswith(_LOSS)
@@ -74,31 +74,31 @@ def losses(attributes: Mapping[str, Any]) -> dict[str, str]:
 
 
 def num_test(studies: Iterable[optuna.Study]) -> int:
-    """Test images of a sweep with these studies."""
+    """Return the number of test images of a sweep with these studies."""
     return max(len(stored_attributes(study)[ABOUT]["test"]["label"]) for study in studies)
 
 
 def trial_id(study: str, number: int) -> str:
-    """The id that tables show: `<study>-<Optuna number, four digits>`."""
+    """Return the id in tables: `<study>-<Optuna number, four digits>`."""
     return f"{study}-{number:04d}"
 
 
 def report_key(number: int) -> str:
-    """The trial's attribute that holds one report."""
+    """Return the name of a trial's attribute with one report."""
     return f"report/{number}"
 
 
 def last_report(trial: FrozenTrial) -> dict[str, Any]:
-    """The report that is the trial's score: its last one."""
+    """Return the last report of a trial, which is its score."""
     report: dict[str, Any] = trial.user_attrs[report_key(trial.last_step or 0)]
     return report
 
 
 def resolved_spec(trial: FrozenTrial) -> dict[str, Any]:
-    """The spec of a trial that gave a report, in JSON values, without any `auto`.
+    """Return the spec of a trial with a report, as JSON values without any `auto`.
 
-    With the last report, validation settles how far on the way from its start a training is taken;
-    reports of 0.1.0 do not say, for it was taken to its end.
+    Validation chooses with the last report how far to interpolate from the start to the trained
+    weights; reports of 0.1.0 lack this, since they used the trained weights.
     """
     report = last_report(trial)
     settled = {name: report[name] for name in ADDED_SETTINGS if name in report}
@@ -106,24 +106,24 @@ def resolved_spec(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def final_key(trial: str, repeat: int) -> str:
-    """The study's attribute that holds one final."""
+    """Return the name of the study's attribute with one final."""
     return f"{_FINAL}{trial}/{repeat}"
 
 
 def baseline_key(method: str, backbone: str | None, variant: str | None = None) -> str:
-    """The study's attribute that holds one baseline."""
+    """Return the name of the study's attribute with one baseline."""
     return _BASELINE + "/".join(filter(None, (method, backbone, variant)))
 
 
 def loss_key(work_id: str) -> str:
-    """The study's attribute that says how the newest process was lost that did this work."""
+    """Return the name of the study's attribute with the reason why this work's process was lost."""
     return f"{_LOSS}{work_id}"
 
 
 def why_failed(run: Mapping[str, Any]) -> str:
-    """Why a trial, a final or a baseline failed, in one line.
+    """Return why a trial, a final or a baseline failed, in one line.
 
-    A word of `Failure` is followed by the last line of what was said of it.
+    A value of `Failure` is followed by the last line of its reason or traceback.
     """
     failure = str(run["failure"])
     told = last_line(str(run.get("reason") or run.get("traceback") or ""))
@@ -131,17 +131,17 @@ def why_failed(run: Mapping[str, Any]) -> str:
 
 
 def result_key(work: Work) -> str:
-    """The study's attribute that holds what a final or a baseline came to."""
+    """Return the name of the study's attribute with the result of a final or a baseline."""
     if work.kind is Kind.FINAL:
         return final_key(work.trial_id, work.repeat)
     return baseline_key(work.task["method"], work.task["backbone"], work.task.get("variant"))
 
 
 def baseline_task(baseline: Baseline, plan: StudyPlan, space: SearchSpace) -> dict[str, Any]:
-    """What a worker has to know of a baseline.
+    """Return the task of a baseline, as its worker gets it.
 
-    There is a `variant` where its backbone has several probes. Version 0.1.0 had none, and no
-    `precision`: it was fp32.
+    It has a `variant` if its backbone has several probes. Version 0.1.0 had no `variant` and no
+    `precision`, which was fp32.
     """
     return {
         "method": baseline.method,
@@ -158,11 +158,11 @@ def baseline_task(baseline: Baseline, plan: StudyPlan, space: SearchSpace) -> di
 
 
 def recorded_baseline(study: str, about: Mapping[str, Any], task: Mapping[str, Any]) -> Baseline:
-    """The baseline that a recorded task was for.
+    """Return the baseline of a recorded task.
 
     Args:
-        study: its name.
-        about: what is recorded of the study.
+        study: name of the study.
+        about: attribute `about` of the study.
         task: see `baseline_task`.
     """
     return Baseline(
@@ -175,20 +175,20 @@ def recorded_baseline(study: str, about: Mapping[str, Any], task: Mapping[str, A
 
 
 def shown_backbone(about: Mapping[str, Any], backbone: str | None) -> str | None:
-    """What tables call a backbone: its short name, where the study has one recorded."""
+    """Return a backbone's name in tables: its short name if the study has one recorded."""
     names: Mapping[str | None, str] = about.get(BACKBONE_NAMES, {})
     return names.get(backbone, backbone)
 
 
 def _selection(space: SearchSpace, images: LabelledExamples) -> str:
-    """How configurations were chosen; labels outside the budget are counted."""
+    """Return how configurations were selected, with the number of labels outside the budget."""
     if not space.validation.outside:
         return str(space.validation)
     return f"{space.validation}: {len(images.indices(Split.VAL))} labels"
 
 
 def about_study(plan: StudyPlan, space: SearchSpace, images: LabelledExamples) -> dict[str, Any]:
-    """What tables need to know of a study beside its trials."""
+    """Return the facts about a study that tables need beside its trials."""
     test = images.indices(Split.TEST)
     ids = images.image_ids()
     return {

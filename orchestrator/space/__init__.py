@@ -1,4 +1,4 @@
-"""Search-space files: YAML -> a checked `SearchSpace`, or every problem of it at once."""
+"""Search-space files: YAML -> a checked `SearchSpace`, or an error with all its problems."""
 
 from orchestrator.space.absolute_paths import relative_backbone
 from orchestrator.space.axes import Axis, Case, Choice, Condition, Domain, Fixed, Range

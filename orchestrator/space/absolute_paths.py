@@ -1,4 +1,4 @@
-"""Backbones with files of weights, spelled such that they mean the same from every directory."""
+"""Absolute paths for backbones with weight files, valid from every directory."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from trainable.spec.weight_paths import is_path
 
 
 def absolute_path(path: str) -> str:
-    """The path from the root; `~` is the home folder, and what is relative lies in this one.
+    """Return the absolute path; `~` is the home folder, relative paths start here.
 
-    Where there is no such home, `~` is a name like any other, as in shells.
+    If there is no such home, `~` is kept as an ordinary name, as in shells.
     """
     return str(Path(os.path.expanduser(path)).absolute())  # noqa: PTH111  # Path's raises there
 
 
 def absolute_backbone(backbone: str) -> str:
-    """`NAME[@WEIGHTS]` with the path of a file of weights made absolute; others as they are."""
+    """Return `NAME[@WEIGHTS]` with the path of a weight file made absolute."""
     name, at, weights = backbone.partition("@")
     return name + at + absolute_path(weights) if is_path(weights) else backbone
 
 
 def relative_backbone(backbone: str) -> str:
-    """`NAME@WEIGHTS` with a file below the current directory as one would name it from here."""
+    """Return `NAME@WEIGHTS` with a weight file below this directory as a relative path."""
     name, at, weights = backbone.partition("@")
     here = Path.cwd()
     if not is_path(weights) or not Path(weights).is_relative_to(here):
@@ -37,9 +37,9 @@ def relative_backbone(backbone: str) -> str:
 
 
 def absolute_axes(axes: Mapping[str, Axis]) -> dict[str, Axis]:
-    """The axes with every file of weights among the backbones made absolute.
+    """Return the axes with the paths of weight files among the backbones made absolute.
 
-    Conditions hold for the same backbones as before.
+    Conditions match the same backbones as before.
     """
     domains = axes["backbone"].domains if "backbone" in axes else ()
     spelled = {
@@ -68,7 +68,7 @@ def _case(axis: str, case: Case, spelled: Mapping[str, str]) -> Case:
 
 
 def _respelled(domain: Domain, respell: Callable[[Value], Value]) -> Domain:
-    """The domain with other values; two that become one are one."""
+    """Return the domain with each value respelled; values that become equal are merged."""
     if isinstance(domain, Range):
         return domain
     values = tuple(dict.fromkeys(respell(value) for value in domain.each()))
@@ -76,7 +76,7 @@ def _respelled(domain: Domain, respell: Callable[[Value], Value]) -> Domain:
 
 
 def _patterns(condition: Condition, spelled: Mapping[str, str]) -> tuple[Value, ...]:
-    """Patterns that match the new spellings of what they matched, kept where they do already."""
+    """Return patterns that match the new spellings of the values that they matched before."""
     found: dict[Value, None] = {}
     for pattern in condition.any_of:
         meant = [new for old, new in spelled.items() if matches(pattern, old)]

@@ -1,4 +1,4 @@
-"""Axes: what a search space lets a trial choose, and under which conditions.
+"""Axes: the values that a trial can take, and the conditions under which it can take them.
 
 An axis has cases; the first case whose conditions hold gives the domain. A domain is one value
 (`Fixed`), a list (`Choice`) or a `Range`.
@@ -22,23 +22,23 @@ class Fixed:
     value: Value
 
     def num_values(self) -> int:
-        """How many values there are: one."""
+        """Return the number of values: 1."""
         return 1
 
     def each(self) -> Iterator[Value]:
-        """The value."""
+        """Yield the value."""
         yield self.value
 
     def grid(self) -> tuple[Value, ...]:
-        """The value, alone."""
+        """Return the value as a tuple of one."""
         return (self.value,)
 
     def contains(self, value: Value) -> bool:
-        """Whether the value is this one."""
+        """Return whether the value equals this one."""
         return same(self.value, value)
 
     def can_match(self, pattern: Value) -> bool:
-        """Whether a condition on this pattern holds."""
+        """Return whether the value matches the pattern of a condition."""
         return matches(pattern, self.value)
 
 
@@ -49,23 +49,23 @@ class Choice:
     values: tuple[Value, ...]
 
     def num_values(self) -> int:
-        """How many values there are."""
+        """Return the number of values."""
         return len(self.values)
 
     def each(self) -> Iterator[Value]:
-        """Every value, in the order of the file."""
+        """Yield the values in the order of the file."""
         yield from self.values
 
     def grid(self) -> tuple[Value, ...]:
-        """Every value, in the order of the file."""
+        """Return the values in the order of the file."""
         return self.values
 
     def contains(self, value: Value) -> bool:
-        """Whether the value is among them."""
+        """Return whether the value is one of the choices."""
         return any(same(mine, value) for mine in self.values)
 
     def can_match(self, pattern: Value) -> bool:
-        """Whether a condition on this pattern can hold."""
+        """Return whether one of the values matches the pattern of a condition."""
         return any(matches(pattern, value) for value in self.values)
 
 
@@ -74,11 +74,11 @@ class Range:
     """Numbers from `low` to `high`, both included.
 
     Attributes:
-        low: smallest value; above 0 where `log`.
+        low: smallest value; above 0 if `log`.
         high: largest value, above `low`; with a `step` a whole number of steps above it.
-        step: distance of neighbouring values; None for every number in between.
-        log: whether values are spread evenly on a logarithmic scale; never with a step.
-        integer: whether values are whole, as `low`, `high` and `step` then are.
+        step: difference between neighbouring values; None for a range without steps.
+        log: whether values are uniform on a logarithmic scale; never with a step.
+        integer: whether values are integers; `low`, `high` and `step` then are, too.
     """
 
     low: float
@@ -88,12 +88,12 @@ class Range:
     integer: bool = False
 
     def num_values(self) -> int | None:
-        """How many values there are; None where they are not countable."""
+        """Return the number of values; None if the range is continuous."""
         step = self._spacing
         return None if step is None else num_steps(self.low, self.high, step) + 1
 
     def each(self) -> Iterator[Value]:
-        """Every value, ascending, one at a time.
+        """Return an iterator over the values, ascending.
 
         Raises:
             ValueError: the range is continuous.
@@ -104,18 +104,18 @@ class Range:
         return (self._value(index) for index in range(count))
 
     def grid(self) -> tuple[Value, ...] | None:
-        """Every value, ascending; None for a continuous range."""
+        """Return the values, ascending; None for a continuous range."""
         return None if self._spacing is None else tuple(self.each())
 
     def contains(self, value: Value) -> bool:
-        """Whether the value lies between the ends."""
+        """Return whether the value lies between the ends, both included."""
         if isinstance(value, str):
             return False
         inside = self.low <= value <= self.high
         return inside or same(value, self.low) or same(value, self.high)
 
     def find(self, number: Value) -> Value | None:
-        """The value of the grid that equals the number; None where there is none."""
+        """Return the value of the grid that equals the number, or None."""
         step = self._spacing
         if step is None or isinstance(number, str) or not self.contains(number):
             return None
@@ -124,7 +124,7 @@ class Range:
         return value if same(value, number) else None
 
     def can_match(self, pattern: Value) -> bool:
-        """Whether a condition on this pattern can hold for one of countable values."""
+        """Return whether one of the countable values matches the pattern of a condition."""
         return self.find(pattern) is not None
 
     @property
@@ -143,7 +143,7 @@ Domain = Fixed | Choice | Range
 
 @dataclass(frozen=True)
 class Condition:
-    """Holds where another axis has one of the values; text is matched as a glob.
+    """A condition on another axis: it has to have one of these values.
 
     Attributes:
         axis: name of the other axis.
@@ -154,7 +154,7 @@ class Condition:
     any_of: tuple[Value, ...]
 
     def holds(self, params: Mapping[str, Value]) -> bool:
-        """Whether it holds for these values; never where the other axis does not apply."""
+        """Return whether the condition holds; False if the other axis does not apply."""
         if self.axis not in params:
             return False
         return any(matches(pattern, params[self.axis]) for pattern in self.any_of)
@@ -162,17 +162,17 @@ class Condition:
 
 @dataclass(frozen=True)
 class Case:
-    """A domain and the conditions, all of them, under which it applies."""
+    """A domain and the conditions under which it applies; all have to hold."""
 
     domain: Domain
     when: tuple[Condition, ...] = ()
 
     def applies(self, params: Mapping[str, Value]) -> bool:
-        """Whether every condition holds."""
+        """Return whether every condition holds."""
         return all(condition.holds(params) for condition in self.when)
 
     def to_json(self) -> object:
-        """The form of the file that reads back to an equal case."""
+        """Return the case as the file writes it; reading it gives an equal case."""
         domain = self.domain
         if isinstance(domain, Range):
             given: dict[str, object] = {"low": domain.low, "high": domain.high}
@@ -202,7 +202,7 @@ class Axis:
 
     Attributes:
         name: its key in `search:`.
-        cases: at least one; one without conditions comes last.
+        cases: at least one; only the last can be without conditions.
     """
 
     name: str
@@ -210,7 +210,7 @@ class Axis:
 
     @property
     def always_applies(self) -> bool:
-        """Whether some case applies whatever the other axes are."""
+        """Whether some case applies regardless of the other axes."""
         return not self.cases[-1].when
 
     @property
@@ -220,42 +220,42 @@ class Axis:
 
     @property
     def parents(self) -> tuple[str, ...]:
-        """The axes that its conditions name, each once."""
+        """The distinct axes that its conditions name."""
         return tuple(dict.fromkeys(c.axis for case in self.cases for c in case.when))
 
     def resolve(self, params: Mapping[str, Value]) -> Domain | None:
-        """The domain that applies given the values of earlier axes; None where none does."""
+        """Return the domain that applies given the values of earlier axes, or None."""
         return next((case.domain for case in self.cases if case.applies(params)), None)
 
     def to_json(self) -> object:
-        """The form of the file that reads back to an equal axis."""
+        """Return the axis as the file writes it; reading it gives an equal axis."""
         if len(self.cases) == 1:
             return self.cases[0].to_json()
         return {"cases": [case.to_json() for case in self.cases]}
 
 
 def same(one: Value, other: Value) -> bool:
-    """Whether two values are equal; numbers up to the rounding of a stepped range."""
+    """Return whether two values are equal; numbers up to rounding."""
     if isinstance(one, str) or isinstance(other, str):
         return one == other
     return math.isclose(one, other, rel_tol=1e-12, abs_tol=1e-15)
 
 
 def matches(pattern: Value, value: Value) -> bool:
-    """Whether the value meets the pattern: a glob for text, a number for numbers."""
+    """Return whether the value matches the pattern: text as a glob, numbers by value."""
     if isinstance(pattern, str):
         return isinstance(value, str) and fnmatch.fnmatchcase(value, pattern)
     return same(pattern, value)
 
 
 def num_steps(low: float, high: float, step: float) -> int:
-    """How many whole steps fit between the ends, counted in decimals as they are written."""
+    """Return the number of whole steps between the ends, computed on decimal spellings."""
     resolution = Fraction(4 * math.ulp(max(abs(low), abs(high))))
     return math.floor((_exact(high) - _exact(low) + resolution) / _exact(step))
 
 
 def last_value(low: float, high: float, step: float) -> float:
-    """The largest number not above `high` that is a whole number of steps above `low`."""
+    """Return the largest number up to `high` that is a whole number of steps above `low`."""
     exact = _exact(low) + num_steps(low, high, step) * _exact(step)
     return min(float(exact), high)
 

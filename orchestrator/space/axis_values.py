@@ -1,4 +1,4 @@
-"""The axes of `search:`: what their values may be, and how each value is spelled."""
+"""The axes of `search:`: their allowed values, and the canonical spelling of each value."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ AXIS_SETTINGS: Mapping[str, Setting] = {**CHOICES, **SETTINGS}
 """The axes that take numbers or words from a list."""
 
 FREEZING = ("freeze_depth", "frozen_blocks", "train_blocks")
-"""Axes that say how much is frozen; a file has one of them."""
+"""Axes that set how much is frozen; a file uses one of them."""
 
 AXIS_NAMES: tuple[str, ...] = ("backbone", "train_blocks", *AXIS_SETTINGS)
-"""Every axis that `search:` can hold; `label_budget` lies there too, and is none."""
+"""Every axis of `search:`; `label_budget` is a key there, but not an axis."""
 
 BACKBONE_ALLOWED = (
     "text NAME[@WEIGHTS], such as resnet50 or timm:vit_tiny_patch16_224@none, "
@@ -31,7 +31,7 @@ BLOCKS_HELP = (
 
 
 def axis_value_problem(name: str, value: object) -> str | None:
-    """What a problem line says of the value of an axis, or None where it is allowed."""
+    """Return the problem with an axis value as one line, or None if it is allowed."""
     if name == "train_blocks":
         return refusal(value, BLOCKS_ALLOWED) if block_range(value) is None else None
     if name != "backbone":
@@ -44,7 +44,7 @@ def axis_value_problem(name: str, value: object) -> str | None:
 
 
 def canonical_axis_value(name: str, value: Value | list[int]) -> Value:
-    """The one spelling of an allowed value of an axis."""
+    """Return the canonical spelling of an allowed value of an axis."""
     if name == "train_blocks":
         return "{}-{}".format(*(block_range(value) or ()))
     assert not isinstance(value, list)

@@ -1,8 +1,8 @@
-"""What backbones are called where people read: short, and unique within a sweep.
+"""Short backbone names for display, unique within a sweep.
 
 A search-space file names a backbone `NAME[@WEIGHTS]`, and WEIGHTS may be the long path of a file.
-The whole of it stays in the file, in specs and in the journal's parameters; its path is in the
-column `weights`.
+The file, specs and the journal's parameters keep the full spelling; the path is in the column
+`weights`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from urllib.parse import quote
 
 
 def short_names(backbones: Iterable[str]) -> dict[str, str]:
-    """A short name for each backbone of a sweep: `resnet50@my.safetensors` for a file's path.
+    """Return a short name for each backbone: `resnet50@my.safetensors` for a file's path.
 
-    Where two would be the same, each gets as much more of its path's end as tells them apart.
+    Names that would be equal keep more trailing parts of their paths until they differ.
 
     Args:
         backbones: as the search-space file spells them.
 
     Returns:
-        Names by backbone, no two of which have the same `id_part`.
+        Short name by backbone; the names are unique, also under `id_part`.
     """
     choices = {backbone: list(_choices(backbone)) for backbone in backbones}
     taken = dict.fromkeys(choices, 0)
@@ -41,12 +41,12 @@ def short_names(backbones: Iterable[str]) -> dict[str, str]:
 
 
 def id_part(name: str) -> str:
-    """A short name as a part of an id, which may become the name of a file."""
+    """Return a short name in the form used in ids, which can become file names."""
     return name.replace("/", "-")
 
 
 def _choices(backbone: str) -> Iterator[str]:
-    """Names that a backbone may have, the shortest first; the last is its own alone."""
+    """Yield the possible names of a backbone, shortest first; the last is always unique."""
     name, at, weights = backbone.partition("@")
     parts = PurePath(weights).parts if "/" in weights else ()
     for count in range(1, len(parts) + 1):

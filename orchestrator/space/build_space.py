@@ -1,4 +1,4 @@
-"""Plain values -> a checked `SearchSpace`, or every problem of them at once."""
+"""Plain values -> a checked `SearchSpace`, or an error with every problem."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def build_space(
     registry: Registry | None = None,
     problems: Problems | None = None,
 ) -> SearchSpace:
-    """The search space of plain values: those of a file, or of `SearchSpace.to_json`.
+    """Return the search space of plain values, from a file or from `SearchSpace.to_json`.
 
     Args:
         given: the values by key.
-        where: what messages call their origin.
-        default_name: the name where the values give none; None where they have to.
-        registry: of backbones, to check and expand their names; None takes every name.
-        problems: found in the values before, to be told with the others.
+        where: name of their origin, for messages.
+        default_name: name if the values give none; None if they must give one.
+        registry: registry of backbones, to check and expand their names; None takes every name.
+        problems: problems that were found before; they are reported with the others.
 
     Raises:
         SpaceError: with every problem.

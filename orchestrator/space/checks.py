@@ -1,4 +1,4 @@
-"""What the parts of a search space have to agree on."""
+"""Checks across sections of a search space."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainable.spec.settings import SETTINGS, Value
 def check_training_axes(
     axes: Mapping[str, Axis], given_training: object, problems: Problems
 ) -> None:
-    """Refuses a training setting that is an axis too, unless it serves where the axis is silent."""
+    """Refuse a training setting that is also an axis that always applies."""
     if not isinstance(given_training, Mapping):
         return
     for name in given_training:
@@ -29,9 +29,9 @@ def check_training_axes(
 def check_reports(
     axes: Mapping[str, Axis], training: Mapping[str, Value], problems: Problems
 ) -> None:
-    """Refuses more reports than steps, the most reports held against the fewest steps.
+    """Refuse more reports than steps: the most reports against the fewest steps.
 
-    Where the file is wrong about one of them, nothing follows for the other.
+    Skipped if either of them has a problem already.
     """
     if any(
         problems.concern((section, name))
@@ -51,7 +51,7 @@ def check_reports(
 def check_sampler(
     axes: Mapping[str, Axis], sampler: SamplerSection | None, problems: Problems
 ) -> None:
-    """Refuses continuous axes where the sampler tries every combination."""
+    """Refuse continuous axes if the sampler tries every combination."""
     if sampler is None or not sampler.every_combination:
         return
     for axis in axes.values():
@@ -63,7 +63,7 @@ def check_sampler(
 
 
 def check_gpus(resources: ResourcesSection, problems: Problems) -> None:
-    """Refuses numbers of GPUs that Ray does not place: it shares single ones alone."""
+    """Refuse GPU counts that Ray cannot place: it shares single GPUs only."""
     wanted = resources.gpus_per_trial
     if isinstance(wanted, str) or wanted == int(wanted) or SMALLEST_SHARE <= wanted < 1:
         return
@@ -76,7 +76,7 @@ def check_gpus(resources: ResourcesSection, problems: Problems) -> None:
 def _extreme(
     name: str, axes: Mapping[str, Axis], training: Mapping[str, Value], *, largest: bool
 ) -> tuple[int | float, str]:
-    """The largest or smallest number a training setting can take, and the key that gives it."""
+    """Return the largest or smallest value of a training setting, and the key that sets it."""
     found: list[tuple[int | float, str]] = []
     axis = axes.get(name)
     silent = training[name]

@@ -1,4 +1,4 @@
-"""`dataset:` of a search-space file: where labelled images come from, one section a source."""
+"""`dataset:` of a search-space file: the source of labelled images, one section per source."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from trainable.registry import Registry, named
 from trainable.spec.settings import Setting, Text
 
 DEFAULT_TEST_SHARE = 0.2
-"""Share of the images in the test split where neither the data nor the file give one."""
+"""Share of images in the test split if neither the data nor the file give one."""
 
 ALL_BITS = 16
-"""What the files of 16-bit pictures have room for."""
+"""Number of bits per value in the files of 16-bit images."""
 
 WHEREABOUTS = ("path", "root", "match", "links")
-"""Keys that say where images lie; which they are, a fingerprint of their contents tells."""
+"""Keys that locate the images; their contents have a fingerprint of their own."""
 
 SourceName = Setting(help="where the images are from", text=Text.NAME)
 
 
 class DatasetSection(Section):
-    """What all sources share. A source derives from `orchestrator.datasets.sections`' classes."""
+    """The section that all sources share.
+
+    A source derives from a class of `orchestrator.datasets.sections`.
+    """
 
     source: Annotated[str, SourceName]
 
     def absolute(self) -> Self:
-        """The same with absolute paths, so that it means the same from every directory."""
+        """Return the section with absolute paths, valid from every directory."""
         paths = {
             name: absolute_path(value)
             for name in type(self).model_fields
@@ -52,4 +55,4 @@ SOURCES: Registry[type[DatasetSection]] = registry_of(
         "torchvision": named(f"{_SECTIONS}:TorchvisionSection"),
     },
 )
-"""The sections that `dataset:` can be, by the word that `source` gives."""
+"""The sections that `dataset:` can be, by the value of `source`."""

@@ -1,4 +1,4 @@
-"""A search-space file, or its keys as a mapping -> `SearchSpace`, or every problem at once."""
+"""A search-space file or mapping -> `SearchSpace`, or an error with every problem."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainable.spec.refusals import refusal
 MAX_BYTES = 1_000_000
 
 DEFAULT_NAME = "sweep"
-"""Of a search space that no file gives a name."""
+"""Name of a search space that does not come from a file and gives no name."""
 
 
 def load_space(
@@ -27,15 +27,15 @@ def load_space(
     *,
     registry: Registry | None = None,
 ) -> SearchSpace:
-    """The search space of a file.
+    """Read the search space of a file.
 
     Args:
-        path: of the file, YAML in UTF-8.
-        overrides: replace what the file says, such as `search.lr=0.001`.
-        registry: of backbones, to check and expand their names; None takes every name.
+        path: a file of YAML in UTF-8.
+        overrides: values that replace those of the file, such as `search.lr=0.001`.
+        registry: registry of backbones, to check and expand their names; None takes every name.
 
     Raises:
-        SpaceError: the file cannot be read, or says something that is not allowed.
+        SpaceError: the file cannot be read, or has a key or value that is not allowed.
     """
     where = str(path)
     try:
@@ -71,16 +71,16 @@ def parse_space(
     overrides: Overrides = (),
     registry: Registry | None = None,
 ) -> SearchSpace:
-    """The search space of a text; see `load_space`.
+    """Parse the search space of a text; see `load_space`.
 
     Args:
         text: YAML.
-        where: what messages call the text; its stem is the default name.
-        overrides: replace what the text says.
-        registry: of backbones, to check and expand their names; None takes every name.
+        where: name of the text, for messages; its stem is the default name.
+        overrides: values that replace those of the text.
+        registry: registry of backbones, to check and expand their names; None takes every name.
 
     Raises:
-        SpaceError: the text is no YAML, or says something that is not allowed.
+        SpaceError: the text is not YAML, or has a key or value that is not allowed.
     """
     if len(text) > MAX_BYTES:
         raise space_error(where, f"larger than {MAX_BYTES} bytes; no search space is that long")
@@ -103,16 +103,16 @@ def read_mapping(
     *,
     registry: Registry | None = None,
 ) -> SearchSpace:
-    """The search space of a mapping with the keys of a file.
+    """Read the search space of a mapping with the keys of a file.
 
     Args:
         given: lists and mappings of text, numbers, True, False and None; tuples, paths, and arrays
-            and scalars of NumPy serve, too.
-        overrides: replace what the mapping says.
-        registry: of backbones, to check and expand their names; None takes every name.
+            and scalars of NumPy are converted.
+        overrides: values that replace those of the mapping.
+        registry: registry of backbones, to check and expand their names; None takes every name.
 
     Raises:
-        SpaceError: it is no such mapping, or says something that is not allowed.
+        SpaceError: it is not such a mapping, or has a key or value that is not allowed.
     """
     if not isinstance(given, Mapping):
         raise space_error(NO_FILE, refusal(given, "a mapping of keys, or the path of a file"))
@@ -142,7 +142,7 @@ def _resolve(
 
 
 def _nearest(path: Path) -> str:
-    """`; did you mean X?` for the most similar file of the folder, or nothing."""
+    """Return `; did you mean X?` for the most similar file of the folder, or an empty text."""
     try:
         names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
     except OSError:

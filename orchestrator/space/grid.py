@@ -1,4 +1,4 @@
-"""Every combination of the values of discrete axes, conditions followed; and how many there are."""
+"""Enumeration and count of the combinations of discrete axes, with conditions applied."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from trainable.spec.settings import Value
 def combinations(
     axes: Sequence[Axis], chosen: Mapping[str, Value] | None = None
 ) -> Iterator[dict[str, Value]]:
-    """Every distinct assignment to the axes that apply; the last axis changes fastest.
+    """Yield every distinct assignment to the axes that apply; the last axis changes fastest.
 
     Args:
-        axes: discrete, each after those its conditions name.
+        axes: discrete axes, each after those that its conditions name.
         chosen: values of axes before these.
     """
     chosen = {} if chosen is None else chosen
@@ -31,14 +31,14 @@ def combinations(
 
 
 def num_combinations(axes: Sequence[Axis]) -> int | None:
-    """How many assignments `combinations` yields, without making them; None for no end."""
+    """Return the number of combinations without enumerating them; None if infinite."""
     if any(domain.num_values() is None for axis in axes for domain in axis.domains):
         return None
     return _count(axes, {}, condition_values(axes))
 
 
 def condition_values(axes: Sequence[Axis]) -> dict[str, set[Value]]:
-    """The values and globs that conditions name, by the axis that they are of."""
+    """Return the values and globs that conditions name, by the axis they refer to."""
     patterns: dict[str, set[Value]] = {}
     for axis in axes:
         for case in axis.cases:
@@ -48,9 +48,9 @@ def condition_values(axes: Sequence[Axis]) -> dict[str, set[Value]]:
 
 
 def representatives(domain: Domain, patterns: set[Value]) -> list[tuple[Value, int]]:
-    """Values that stand for all of a countable domain's, and how many each stands for.
+    """Return representative values of a countable domain, each with its number of values.
 
-    The values of a range that no condition names behave alike, however many they are.
+    All values of a range that no condition names are equivalent and share one representative.
     """
     if not isinstance(domain, Range):
         return [(value, 1) for value in domain.grid()]
@@ -70,7 +70,7 @@ def representatives(domain: Domain, patterns: set[Value]) -> list[tuple[Value, i
 def _count(
     axes: Sequence[Axis], chosen: Mapping[str, Value], patterns: Mapping[str, set[Value]]
 ) -> int:
-    """The number of assignments, going through the values of condition-bearing axes alone."""
+    """Return the number of assignments; only values of axes in conditions are enumerated."""
     if not axes:
         return 1
     axis, rest = axes[0], axes[1:]

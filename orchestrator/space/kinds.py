@@ -1,4 +1,4 @@
-"""Sections of several kinds: registries of their models, which other packages add to."""
+"""Registries of section models by kind, open to other packages."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def registry_of(
     what: str,
     own: Mapping[str, Callable[[], type[AnySection]]],
 ) -> Registry[type[AnySection]]:
-    """A registry of the models of a section, by the word that its key `tag` gives.
+    """Return a registry of the models of a section, by the value of its key `tag`.
 
     Args:
-        base: loads the class that all of them derive from.
-        tag: the key that names the kind; its default in a model is the name of that kind.
-        group: of the entry points of other packages.
-        what: what one of them is, for messages.
-        own: what loads our own, which lie in rooms above this one.
+        base: returns the class that all models derive from.
+        tag: key that names the kind; its default in each model is the name of that kind.
+        group: entry-point group of other packages.
+        what: noun for one kind, for messages.
+        own: loaders of the built-in models by kind; their modules import this one.
     """
 
     def problem(name: str, found: object) -> str | None:
@@ -46,5 +46,5 @@ def registry_of(
 
 
 def one_of(kinds: Mapping[str, object]) -> str:
-    """The words that name the kinds, for messages."""
+    """Return the names of the kinds as `one of ...`, for messages."""
     return f"one of {', '.join(kinds)}"

@@ -1,4 +1,4 @@
-"""One axis as the file gives it -> `Axis`; what is wrong goes to the problems of the file."""
+"""One axis as the file gives it -> `Axis`; problems are added to those of the file."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from trainable.spec.settings import Setting, Value, block_range, finite_number
 
 
 class Registry(Protocol):
-    """What a reader has to know of the backbones there are."""
+    """The known backbones, as far as the reader needs them."""
 
     def known_problem(self, backbone: str, /) -> str | None:
-        """What is wrong with a backbone's name, as a problem line says it; None if nothing."""
+        """Return the problem with a backbone's name as one line, or None."""
 
     def expand(self, pattern: str, /) -> Sequence[str]:
-        """The backbones that a name with `*`, `?` or `[` stands for; itself where none match."""
+        """Return the backbones that a glob (`*`, `?`, `[`) matches; itself if none match."""
 
 
 _RANGE_KEYS = ("low", "high", "log", "step")
@@ -45,7 +45,7 @@ class AxisReader:
     """Reads the axes of one file.
 
     Attributes:
-        custom: backbones of the user's own code found so far, by name.
+        custom: backbones built by the user's code that were found so far, by name.
     """
 
     def __init__(self, problems: Problems, *, registry: Registry | None = None) -> None:
@@ -54,7 +54,7 @@ class AxisReader:
         self._registry = registry
 
     def read(self, name: str, given: object) -> Axis | None:
-        """The axis `name`, or None where it has problems."""
+        """Read the axis `name`; None if it has problems."""
         path: KeyPath = ("search", name)
         if isinstance(given, Mapping) and "cases" in given:
             cases = self._cases(name, path, given)
@@ -138,7 +138,7 @@ class AxisReader:
         return name == "backbone" and isinstance(given, str) and bool(set(given) & set("*?["))
 
     def _expanded(self, name: str, given: list[object]) -> list[object]:
-        """The list with each pattern of backbones replaced by what it stands for."""
+        """Return the list with each glob of backbones replaced by its matches."""
         if self._registry is None:
             return given
         items: list[object] = []
@@ -184,7 +184,7 @@ class AxisReader:
         return canonical_axis_value(name, given)
 
     def _custom(self, path: KeyPath, given: Mapping[str, object]) -> str | None:
-        """The name of a backbone of the user's own code, which is noted."""
+        """Register a backbone that the user's code builds, and return its name."""
         try:
             backbone = CustomBackbone.parse(given)
         except SpecError as error:
@@ -275,5 +275,5 @@ class AxisReader:
 
 
 def _is_custom(name: str, given: Mapping[str, object]) -> bool:
-    """Whether a mapping describes a backbone built by the user's own code."""
+    """Return whether a mapping describes a backbone built by the user's code."""
     return name == "backbone" and bool(_CUSTOM_KEYS & set(given))

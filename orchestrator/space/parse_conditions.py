@@ -14,13 +14,13 @@ from trainable.spec.settings import Value, finite_number
 def read_conditions(
     name: str, path: KeyPath, given: object, problems: Problems
 ) -> tuple[Condition, ...]:
-    """The conditions of one case; what is wrong goes to the problems.
+    """Read the conditions of one case.
 
     Args:
-        name: of the axis that the case belongs to.
-        path: of the conditions.
-        given: what the file has there.
-        problems: takes what is wrong.
+        name: name of the axis that the case belongs to.
+        path: key path of the conditions.
+        given: value in the file.
+        problems: problems found are added here.
     """
     if not isinstance(given, Mapping) or not given:
         allowed = "a mapping from other axes to their values, such as {backbone: vit_*}"

@@ -1,4 +1,4 @@
-"""Sections as the file gives them -> models; what is wrong goes to the problems of the file."""
+"""Sections as the file gives them -> models; problems are added to those of the file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PLAIN_LINE = re.compile(r"\w+(?P<keys>(\.\w+)*): (?P<text>.*)")
 def read_section(
     model: type[AnySection], path: KeyPath, given: object, problems: Problems
 ) -> AnySection:
-    """The section, defaults where the file is silent or wrong."""
+    """Read a section; missing and invalid values become defaults."""
     values = _mapping(path, given, problems, example=_example(model))
     return _validated(model, path, values, problems, kinds={})
 
@@ -42,16 +42,16 @@ def read_kind(
     default: str,
     required: bool = False,
 ) -> AnySection:
-    """The section of the kind that its key `tag` names, the default kind where that is wrong.
+    """Read a section of the kind that its key `tag` names; an invalid kind becomes the default.
 
     Args:
-        kinds: word of each kind -> its model.
-        path: of the section.
-        given: what the file has there.
-        problems: takes what is wrong.
-        tag: the key that names the kind.
-        default: the kind of a silent file.
-        required: whether the file has to name the kind.
+        kinds: model by name of the kind.
+        path: key path of the section.
+        given: value in the file.
+        problems: problems found are added here.
+        tag: key that names the kind.
+        default: kind if the file names none.
+        required: whether the file must name the kind.
     """
     example = f"{{{tag}: {default}}}"
     found = len(problems)
@@ -70,14 +70,14 @@ def read_kind(
 
 
 def read_validation(path: KeyPath, given: object, problems: Problems) -> Validation:
-    """How the budget pays for validation; the default where the file is silent or wrong."""
+    """Read how the budget pays for validation; the default if missing or invalid."""
     return _parsed(Validation.parse, path, given, problems) or Validation()
 
 
 def read_training(
     path: KeyPath, given: object, problems: Problems, *, homes: Callable[[], Mapping[str, str]]
 ) -> dict[str, Value]:
-    """Every training setting, defaults where the file is silent or wrong."""
+    """Read all training settings; missing and invalid ones become defaults."""
     training = dict(DEFAULTS)
     values = _mapping(path, given, problems, example="{steps: 100}")
     for name, value in values.items():
@@ -97,12 +97,12 @@ def read_training(
 
 
 def read_augment(path: KeyPath, given: object, problems: Problems) -> Augmentation | None:
-    """The random views of training images; None where the file is silent or wrong."""
+    """Read the random views of training images; None if missing or invalid."""
     return _parsed(Augmentation.parse, path, given, problems)
 
 
 def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[Method, ...]:
-    """The baselines to score beside the finalists, in the order of `BASELINES`."""
+    """Read the baselines, and return them in the order of `BASELINES`."""
     if given is None:
         return BASELINES
     allowed = f"a list of {', '.join(BASELINES)}, or [] to have no baselines"
@@ -123,7 +123,7 @@ def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[Me
 def _parsed(
     parse: Callable[[object], _Parsed], path: KeyPath, given: object, problems: Problems
 ) -> _Parsed | None:
-    """What a trial's own reader makes of a section; None where the file is silent or wrong."""
+    """Return the result of a trial spec's parser; None if the section is missing or invalid."""
     if given is None:
         return None
     try:
@@ -169,9 +169,9 @@ def _validated(
     *,
     kinds: Mapping[str, type[Section]],
 ) -> AnySection:
-    """The model's instance, or its defaults; the rules' words tell what pydantic refused.
+    """Return the model's instance, or its defaults with our messages for pydantic's errors.
 
-    Where a required key is missing, nobody sees the instance: the problem ends the reading.
+    If a required key is missing, the incomplete instance is never used: reading ends in the error.
     """
     try:
         return model.model_validate(dict(values))

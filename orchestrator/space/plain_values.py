@@ -15,12 +15,12 @@ ALLOWED = "text, numbers, True, False, None, lists and mappings"
 def plain_mapping(
     given: Mapping[Any, object], problems: Problems, *, path: KeyPath = ()
 ) -> dict[str, object]:
-    """The mapping with text for keys, as in a file, and plain values; others become problems.
+    """Return the mapping with text keys and plain values; other values become problems.
 
     Args:
-        given: a mapping of whatever a program put into it.
-        problems: takes what no file could hold.
-        path: of the mapping, in problems.
+        given: a mapping with arbitrary values.
+        problems: values that a file cannot hold are added here.
+        path: key path of the mapping.
     """
     return _mapping(given, problems, path, above=())
 
@@ -35,13 +35,13 @@ def _mapping(
 
 
 def _plain(value: Any, problems: Problems, path: KeyPath, *, above: tuple[int, ...]) -> object:
-    """The plain value; None, and a problem, where there is none.
+    """Return the plain value; None, and a problem, if a file cannot hold it.
 
     Args:
         value: anything.
-        problems: takes what no file could hold.
-        path: of the value.
-        above: ids of what holds the value.
+        problems: values that a file cannot hold are added here.
+        path: key path of the value.
+        above: ids of the containers around the value.
     """
     if id(value) in above:
         problems.add(path, "holds itself; allowed: what a file can say")

@@ -1,4 +1,4 @@
-"""What is wrong with a search-space file: collected while reading, told all at once."""
+"""Problems of a search-space file, collected while reading and raised together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Problems:
 
     Attributes:
         where: the file, as the user named it.
-        command: the one that looks for them again.
+        command: command that checks the file again.
     """
 
     def __init__(self, where: str, *, command: str = "validate") -> None:
@@ -31,15 +31,15 @@ class Problems:
         return len(self._found)
 
     def add(self, path: KeyPath, text: str) -> None:
-        """Notes one problem of the key at `path`."""
+        """Add one problem of the key at `path`."""
         self._found.append((path, text))
 
     def concern(self, path: KeyPath) -> bool:
-        """Whether something is wrong at the path or below, so that what it says is unknown."""
+        """Return whether there is a problem at the path or below it."""
         return any(found[: len(path)] == path for found, _ in self._found)
 
     def raise_if_any(self, given: object) -> None:
-        """Raises what was found, in the order of the keys in `given`; keys it lacks come last.
+        """Raise all problems in the order of the keys in `given`, missing keys last.
 
         Raises:
             SpaceError: there was a problem.
@@ -52,7 +52,7 @@ class Problems:
 
 
 def space_error(where: str, *lines: str, command: str = "validate") -> SpaceError:
-    """The error that tells these problems, one a line, and how a file is checked again."""
+    """Return the error with these problems, one per line, and the command to check again."""
     count = f"{len(lines)} problem" + ("s" if len(lines) > 1 else "")
     told = [f"{where}: {count}", *(f"  {line}" for line in lines)]
     if where != NO_FILE:
@@ -61,20 +61,20 @@ def space_error(where: str, *lines: str, command: str = "validate") -> SpaceErro
 
 
 def some(items: Sequence[str]) -> str:
-    """The first few of many names, on one line, and how many more there are."""
+    """Return the first few names on one line, and the number of the rest."""
     named = ", ".join(shown(item) for item in items[:_MAX_NAMED])
     left = len(items) - _MAX_NAMED
     return f"{named} and {left:,} more" if left > 0 else named
 
 
 def unknown(kind: str, word: str, known: Iterable[str], homes: Mapping[str, str]) -> str:
-    """What a problem line says of an unknown key.
+    """Return the problem line for an unknown key.
 
     Args:
-        kind: what the key would have been: `key`, `axis`.
+        kind: kind of key: `key` or `axis`.
         word: the key given.
         known: the keys allowed here.
-        homes: keys that belong elsewhere -> their dotted path; at the top level, themselves.
+        homes: dotted path by key, for keys that belong elsewhere; a top-level key is its own path.
     """
     known = tuple(known)
     if homes.get(word) == word:
@@ -86,7 +86,7 @@ def unknown(kind: str, word: str, known: Iterable[str], homes: Mapping[str, str]
 
 
 def _position(path: KeyPath, given: object) -> tuple[int, ...]:
-    """Where the key lies in the file; comparable with the position of every other key."""
+    """Return the position of a key in the file, comparable with those of other keys."""
     position = []
     for part in path:
         if isinstance(part, int):

@@ -1,4 +1,4 @@
-"""`pruner:` of a search-space file: what ends poor trials early, one section a kind."""
+"""`pruner:` of a search-space file: the rule that stops poor trials early, one section per kind."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ PrunerName = Setting(help="what ends poor trials early", text=Text.NAME)
 
 
 class PrunerSection(Section):
-    """What all pruners share."""
+    """The section that all pruners share."""
 
     name: Annotated[str, PrunerName]
 
     @abstractmethod
     def make(self, *, first: int, reports: int) -> BasePruner:
-        """The pruner of a study. Optuna's step is the number of the report; the start is 0.
+        """Return the pruner of a study. Optuna's step is the report number; the start is 0.
 
         Args:
-            first: the report at which pruning may begin where the file does not say: the first at
-                half of the steps or later. Early in training, near the peak learning rate, a good
-                start looks best where it has moved least.
-            reports: most reports that a trial gives after its start.
+            first: report at which pruning can begin if the file does not set it: the first one at
+                half of the steps or later. Early in training, near the peak learning rate, scores
+                favour trials that have moved least from a good start.
+            reports: largest number of reports of a trial after its start.
         """
 
 
@@ -48,4 +48,4 @@ PRUNERS: Registry[type[PrunerSection]] = registry_of(
         "none": named(f"{_KINDS}:NoPrunerSection"),
     },
 )
-"""The sections that `pruner:` can be, by the word that `name` gives."""
+"""The sections that `pruner:` can be, by the value of `name`."""

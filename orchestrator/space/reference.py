@@ -32,7 +32,7 @@ from trainable.spec.validation import VALIDATION_SETTINGS
 
 
 class KnownKey(NamedTuple):
-    """One line of the table: dotted key, what it may be, its default, what it is."""
+    """One row of the table: dotted key, allowed values, default and description."""
 
     key: str
     type: str
@@ -41,7 +41,7 @@ class KnownKey(NamedTuple):
 
 
 def known_keys() -> list[KnownKey]:
-    """Every key of the file, in the order of the contract's example."""
+    """Return every key of the file, in the order of the documented example."""
     plain = {entry.key: entry for entry in _section("", PlainSection)}
     return [
         KnownKey("name", NAME_ALLOWED, "the file's stem", "what sweeps of this file are called"),
@@ -142,7 +142,7 @@ def _section(prefix: str, model: type[Section]) -> list[KnownKey]:
 def _kinds(
     prefix: str, kinds: Mapping[str, type[Section]], *, tag: str, default: str
 ) -> list[KnownKey]:
-    """The keys of every kind, each once, saying which kinds have it."""
+    """Return the keys of all kinds, each once, with the kinds that have it."""
     owners: dict[str, list[str]] = {}
     entries: dict[str, KnownKey] = {}
     for kind, model in kinds.items():

@@ -1,4 +1,4 @@
-"""`sampler:` of a search-space file: what proposes trials, one section a kind."""
+"""`sampler:` of a search-space file: the proposal of trials, one section per kind."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SamplerName = Setting(help="what proposes trials", text=Text.NAME)
 
 
 class SamplerSection(Section):
-    """What all samplers share.
+    """The section that all samplers share.
 
     Attributes:
-        every_combination: whether trials are the combinations of discrete axes, in random order,
-            and nothing is left to be proposed.
-        learns: whether it learns from earlier trials, so that a study begins with the best
-            parameters of the budget below.
+        every_combination: whether the trials are all combinations of discrete axes, in random
+            order, so that nothing is proposed.
+        learns: whether it learns from earlier trials; a study then begins with the best
+            parameters of the next smaller budget.
     """
 
     every_combination: ClassVar[bool] = False
@@ -33,10 +33,10 @@ class SamplerSection(Section):
 
     @abstractmethod
     def make(self, *, seed: int) -> BaseSampler:
-        """The sampler for one ask: made anew each time, so that it keeps nothing between asks.
+        """Return the sampler for one ask. Each ask makes a new one, so it has no state.
 
         Args:
-            seed: of its random draws, from 0 and below 2^32.
+            seed: seed of its random draws, 0 to 2^32 - 1.
         """
 
 
@@ -53,4 +53,4 @@ SAMPLERS: Registry[type[SamplerSection]] = registry_of(
         "grid": named(f"{_KINDS}:GridSection"),
     },
 )
-"""The sections that `sampler:` can be, by the word that `name` gives."""
+"""The sections that `sampler:` can be, by the value of `name`."""

@@ -1,4 +1,4 @@
-"""`search:` of a file -> its axes in an order that conditions can follow, and its label budgets."""
+"""`search:` of a file -> its axes, ordered for evaluating conditions, and its label budgets."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _MIN_TOTAL = 4
 
 
 class Search(NamedTuple):
-    """What `search:` of a file says.
+    """The content of `search:` of a file.
 
     Attributes:
-        axes: by name, each after those that its conditions name.
-        label_budgets: distinct.
-        custom: the backbones of the user's own code, by name.
+        axes: axes by name, each after those that its conditions name.
+        label_budgets: distinct label budgets.
+        custom: backbones built by the user's code, by name.
     """
 
     axes: dict[str, Axis]
@@ -44,15 +44,15 @@ def read_search(
     validation: Validation | None,
     registry: Registry | None = None,
 ) -> Search:
-    """What `search:` of a file says.
+    """Read `search:` of a file.
 
     Args:
-        given: the value of `search:`, None where the file has none.
-        problems: takes what is wrong; then the result serves no other purpose than further checks.
-        homes: gives the keys that belong elsewhere in the file -> their dotted path; at the top
-            level, themselves.
-        validation: what the label budgets have to pay for; None where the file is wrong about it.
-        registry: of backbones, to check and expand their names; None takes every name.
+        given: the value of `search:`; None if the file has none.
+        problems: problems found are added here; the result is then fit for further checks only.
+        homes: returns the dotted path by key, for keys that belong elsewhere in the file; a
+            top-level key is its own path.
+        validation: how label budgets pay for validation; None if the file is invalid there.
+        registry: registry of backbones, to check and expand their names; None takes every name.
     """
     if given is None:
         problems.add(("search",), "missing; it needs backbone and label_budget")
@@ -108,7 +108,7 @@ def _check_conditions(
     broken: set[str],
     problems: Problems,
 ) -> None:
-    """Refuses conditions on what is no axis, and patterns that none of its values can match."""
+    """Refuse conditions on unknown axes, and patterns that match no value of their axis."""
     in_cases = isinstance(given, Mapping) and "cases" in given
     for index, case in enumerate(axis.cases):
         path: KeyPath = ("search", axis.name, *(("cases", index) if in_cases else ()), "when")
@@ -138,7 +138,7 @@ def _check_conditions(
 
 
 def _ordered(axes: Mapping[str, Axis], problems: Problems) -> dict[str, Axis]:
-    """The axes in file order, save that each waits for those its conditions name."""
+    """Return the axes in file order, except that each comes after those its conditions name."""
     ordered: dict[str, Axis] = {}
     waiting = dict(axes)
     while waiting:
@@ -161,7 +161,7 @@ def _ordered(axes: Mapping[str, Axis], problems: Problems) -> dict[str, Axis]:
 
 
 def _cycle(waiting: Mapping[str, Axis]) -> list[str]:
-    """Names along one cycle, the first again at the end; every axis waits for another."""
+    """Return the names along one cycle, the first repeated at the end."""
     walk = [next(iter(waiting))]
     while True:
         following = next(name for name in waiting[walk[-1]].parents if name in waiting)
@@ -199,7 +199,7 @@ def _read_budgets(
 
 
 def _whole(item: object) -> object:
-    """The entry with a whole float as an int, so that `5.0` says what `5` does."""
+    """Return the entry with an integral float as an int, so that `5.0` equals `5`."""
     if isinstance(item, Mapping) and set(item) == {"total"}:
         return {"total": _whole_number(item["total"])}
     return _whole_number(item)
@@ -213,7 +213,7 @@ def _whole_number(item: object) -> object:
 
 
 def _too_small(budget: LabelBudget) -> str | None:
-    """Why the budget leaves nothing to validate on, and what works; None where it does."""
+    """Return why the budget is too small for validation, and what is allowed; or None."""
     if budget.per_class is not None and budget.per_class < MIN_PER_CLASS:
         return "validation lies inside the label budget; allowed: 2 or more labels per class"
     if budget.total is not None and budget.total < _MIN_TOTAL:

@@ -30,36 +30,36 @@ from trainable.spec.trial_spec import CacheMode, LabelBudget, Metric, TrialSpec
 from trainable.spec.validation import Validation
 
 CONDUCT = ("limits", "resources", "cache", "checkpoint_s")
-"""Sections that say how a sweep is conducted; no result depends on them."""
+"""Sections that control how a sweep runs; no result depends on them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """What a search-space file says, with every default filled in.
+    """The content of a search-space file, with every default filled in.
 
     Attributes:
-        name: of the sweeps; serves as a part of a directory's name.
-        dataset: where the images are from.
-        axes: by name, each after those that its conditions name; `backbone`, `lr` and one of
-            `FREEZING` are always among them.
-        custom: backbones among the axes' values that the user's own code builds, by name.
-        label_budgets: distinct; one study each.
-        training: a value for every training setting, used where no axis gives one.
+        name: name of the sweeps; part of the name of their directories.
+        dataset: source of the images.
+        axes: axes by name, each after those that its conditions name; always with `backbone`,
+            `lr` and one of `FREEZING`.
+        custom: backbones among the axes' values that the user's code builds, by name.
+        label_budgets: distinct label budgets, one study each.
+        training: value of every training setting, used if no axis gives one.
         augment: random views of the training images, or None.
         validation: how the label budget pays for validation.
-        objective: what trials are judged by.
-        objective_open: whether the file leaves the objective to the images, so that `objective` is
-            not decided yet; see `orchestrator.planning.objective`.
-        trials: per label budget.
-        sampler: what proposes trials.
-        pruner: what ends poor trials early.
-        finalists: how many configurations are scored on the test set, and how often.
-        baselines: scored beside the finalists.
-        limits: when the sweep, or a part of it, ends early.
-        resources: what a trial gets of the cluster.
-        cache: whether what frozen prefixes yield is kept.
+        objective: metric that trials are ranked by.
+        objective_open: whether the file sets no objective, so that `objective` is decided from the
+            images later; see `orchestrator.planning.objective`.
+        trials: number of trials per label budget.
+        sampler: the sampler that proposes trials.
+        pruner: the pruner that ends poor trials early.
+        finalists: number of configurations scored on the test set, and of their repeats.
+        baselines: baselines scored beside the finalists.
+        limits: time limits of the sweep and its parts.
+        resources: resources of each trial.
+        cache: which activations of frozen prefixes are stored.
         checkpoint_s: seconds between the checkpoints of a trial or final.
-        seed: of every random draw.
+        seed: seed of every random draw.
     """
 
     name: str
@@ -84,7 +84,7 @@ class SearchSpace:
     seed: int
 
     def absolute(self) -> SearchSpace:
-        """The same with absolute paths, of images and weights, for use from every directory."""
+        """Return the space with absolute paths of images and weights."""
         return replace(
             self,
             dataset=self.dataset.absolute(),
@@ -98,9 +98,9 @@ class SearchSpace:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, every default written out, that `build_space` reads to an equal space.
+        """Return plain values, every default included; `build_space` reads an equal space.
 
-        A training setting is left out where an axis always gives its value, and the objective while
+        A training setting is left out if an axis always gives its value, and the objective while
         it is open.
         """
         axes: dict[str, Any] = {name: axis.to_json() for name, axis in self.axes.items()}
@@ -130,7 +130,7 @@ class SearchSpace:
         }
 
     def _spelled(self, backbones: Any) -> Any:
-        """The values of the backbone axis with names of custom ones replaced by what they are."""
+        """Return the backbone axis with names of custom backbones expanded."""
         if isinstance(backbones, Mapping):
             return {
                 key: value if key == "when" else self._spelled(value)
@@ -141,10 +141,10 @@ class SearchSpace:
         return self.custom[backbones].to_json() if backbones in self.custom else backbones
 
     def meaning(self) -> dict[str, Any]:
-        """The values of `to_json` that results depend on.
+        """Return the values of `to_json` that results depend on.
 
-        What a sweep may use and how long it may take is not among them, nor where its images lie:
-        they have a fingerprint of their own.
+        Resources, limits and the location of the images are left out; the images have a
+        fingerprint of their own.
         """
         values = {key: value for key, value in self.to_json().items() if key not in CONDUCT}
         return values | {
@@ -153,16 +153,16 @@ class SearchSpace:
         }
 
     def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 of `meaning`: the order of keys and `1.0` for `1` are one.
+        """Return the hexadecimal SHA-256 of `meaning`; key order, and `1.0` or `1`, do not matter.
 
-        The order of a list counts: label budgets and choices are tried in it.
+        The order of a list does matter: label budgets and choices are tried in it.
         """
         text = json.dumps(self.meaning(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def varies(self) -> tuple[str, ...]:
-        """Names of the axes that leave trials something to choose."""
+        """Names of the axes with more than one value."""
         return tuple(
             name
             for name, axis in self.axes.items()
@@ -170,7 +170,7 @@ class SearchSpace:
         )
 
     def grid(self) -> Iterator[dict[str, Value]]:
-        """Every distinct combination of the axes that apply, fixed ones included.
+        """Return every distinct combination of the axes that apply, fixed ones included.
 
         The first axis changes slowest.
 
@@ -182,18 +182,18 @@ class SearchSpace:
         return combinations(tuple(self.axes.values()))
 
     def grid_size(self) -> int | None:
-        """How many combinations `grid` yields; None where an axis is continuous."""
+        """Return the number of combinations of `grid`; None if an axis is continuous."""
         return num_combinations(tuple(self.axes.values()))
 
     def spec(self, params: Mapping[str, Value], label_budget: LabelBudget) -> TrialSpec:
-        """The trial with these values of the axes that apply, and defaults for all the rest.
+        """Return the spec of a trial with these values of axes, and defaults for the rest.
 
         Args:
-            params: by axis; fixed axes may be left out.
+            params: value by axis; fixed axes can be left out.
             label_budget: labelled images of the trial.
 
         Raises:
-            SpaceError: a value is missing, not in its axis, or of an axis that does not apply.
+            SpaceError: a value is missing, is not in its axis, or its axis does not apply.
         """
         chosen: dict[str, Value] = {}
         problems: list[str] = []

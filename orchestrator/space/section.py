@@ -1,4 +1,4 @@
-"""What every section of a search-space file is: a pydantic model whose fields carry settings."""
+"""The base of all sections of a search-space file: a pydantic model whose fields carry settings."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from trainable.spec.settings import Setting
 
 
 class Section(BaseModel):
-    """A section: immutable, without unknown keys, every value one that its field allows."""
+    """A section of the file: immutable, without unknown keys, every value allowed by its field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
     def setting(cls, name: str) -> Setting:
-        """What the field may be."""
+        """Return the setting of a field."""
         return next(item for item in cls.model_fields[name].metadata if isinstance(item, Setting))
 
     @classmethod
     def has_setting(cls, name: str) -> bool:
-        """Whether it is said what the field may be, as it has to be of each."""
+        """Return whether a field has a setting, as every field must."""
         return any(isinstance(item, Setting) for item in cls.model_fields[name].metadata)
 
     @field_validator("*", mode="before")
@@ -38,5 +38,5 @@ class Section(BaseModel):
         return setting.canonical(value)
 
     def to_json(self) -> dict[str, Any]:
-        """The form of the file; what was left open is left out."""
+        """Return the section as the file writes it, without values of None."""
         return self.model_dump(mode="json", exclude_none=True)

@@ -1,6 +1,6 @@
-"""The sections of a search-space file, apart from those that have modules of their own.
+"""Sections of a search-space file that have no module of their own.
 
-Each field carries its `Setting`: what it may be, and its line in docs/search-space.md.
+Each field carries its `Setting`: its allowed values, and its line in docs/search-space.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from trainable.spec.trial_spec import CacheMode, Metric
 
 
 class ObjectiveSection(Section):
-    """What trials are judged by."""
+    """The metric that trials are ranked by."""
 
     metric: Annotated[
         Metric | None,
@@ -27,11 +27,11 @@ class ObjectiveSection(Section):
 
 
 SMALLEST_SHARE = 1e-4
-"""The least of a processor or a GPU that Ray counts."""
+"""Smallest share of a CPU or a GPU that Ray counts."""
 
 
 class FinalistsSection(Section):
-    """Which configurations are scored on the test set."""
+    """Number of configurations scored on the test set, and of their repeats."""
 
     count: Annotated[
         int,
@@ -43,7 +43,7 @@ class FinalistsSection(Section):
 
 
 class LimitsSection(Section):
-    """When a sweep, or a part of it, ends before it is through."""
+    """Time limits of a sweep and its parts."""
 
     hours: Annotated[
         float | None,
@@ -71,7 +71,7 @@ class LimitsSection(Section):
 
 
 class ResourcesSection(Section):
-    """What a trial gets of the cluster."""
+    """Resources of each trial."""
 
     cpus_per_trial: Annotated[
         float, Setting(help="CPU cores of each trial", low=SMALLEST_SHARE)
@@ -87,7 +87,7 @@ class ResourcesSection(Section):
 
 
 class PlainSection(Section):
-    """The plain values at the top level of the file."""
+    """Plain values at the top level of the file."""
 
     trials: Annotated[int, Setting(help="trials per label budget", low=1, integer=True)] = 24
     checkpoint_s: Annotated[

@@ -1,4 +1,4 @@
-"""A first search-space file for a folder of images: commented, and sized to what lies there."""
+"""A first search-space file for a folder of images, with comments and budgets to suit the data."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from orchestrator.errors import UsageError
 from orchestrator.space import DEFAULT_TEST_SHARE
 
 BUDGETS = (2, 5, 10, 20, 50)
-"""Label budgets that are asked about where there are images enough."""
+"""Label budgets to try, as far as there are enough images."""
 
 ON_GPU = ("resnet50", "convnext_tiny", "vit_b_16")
 ON_CPU = ("mobilenet_v3_small", "resnet18")
-"""Backbones of torchvision that fit the device, the first ones where just some are there."""
+"""Backbones of torchvision that suit the device, the preferred ones first."""
 
 WITHOUT_WEIGHTS = "tiny_strokes"
-"""What is always there, if made for small drawings."""
+"""A backbone that is always available, though made for small drawings."""
 
 _MOST_NAMED = 6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """What a file is to be written for.
+    """The data that a file is written for.
 
     Attributes:
-        path: of the folder of class folders, or of the table; absolute.
+        path: absolute path of the folder of class folders, or of the table.
         counts: images outside the data's own test split, by class.
         own_test: whether the data have a test split of their own.
-        source: of `dataset:`.
-        keys: of `dataset:`, beside source, path and test.
-        other_labels: columns of a table that may hold the classes instead.
+        source: value of `dataset.source`.
+        keys: other keys of `dataset:`, without source, path and test.
+        other_labels: other columns of a table that may hold the classes.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Folder:
 
     @property
     def available(self) -> int:
-        """Images of the smallest class that budgets can draw on, less a share for the test."""
+        """Images of the smallest class for label budgets, after a test share is taken off."""
         smallest = min(self.counts.values())
         return smallest if self.own_test else int(smallest * (1 - DEFAULT_TEST_SHARE))
 
@@ -52,14 +52,14 @@ class Folder:
 def starter(
     folder: Folder, *, name: str, backbones: Sequence[str], missing: Sequence[str], gpu: bool
 ) -> str:
-    """The text of a search-space file.
+    """Return the text of a search-space file.
 
     Args:
-        folder: what lies there.
-        name: of the sweep.
-        backbones: those to try, at least one; their weights are on this machine or can be fetched.
-        missing: others that would suit the device, but whose weights cannot be had here.
-        gpu: whether this machine has one.
+        folder: the data.
+        name: name of the sweep.
+        backbones: backbones to try, at least one; weights are on this machine or can be fetched.
+        missing: others that would suit the device, but whose weights are not available here.
+        gpu: whether this machine has a GPU.
 
     Raises:
         UsageError: the smallest class has too few images for any budget.

@@ -1,4 +1,4 @@
-"""The top level of a search-space file: its keys, its name, and where misplaced keys belong."""
+"""The top level of a search-space file: its keys, its name, and the homes of misplaced keys."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def homes() -> Mapping[str, str]:
-    """Keys that have one home in the file -> their dotted path: `hours` -> `limits.hours`.
+    """Return the dotted path of each key that has one home: `hours` -> `limits.hours`.
 
     Raises:
         PluginError: a source of images that another package adds cannot be loaded.
@@ -64,7 +64,7 @@ def homes() -> Mapping[str, str]:
 
 
 def check_top_keys(given: Mapping[str, object], problems: Problems) -> None:
-    """Refuses keys that the top level does not have, and says where they belong."""
+    """Refuse unknown keys at the top level, and say where they belong."""
     for key in given:
         if key not in TOP_KEYS:
             below = {name: path for name, path in homes().items() if path != name}
@@ -72,7 +72,7 @@ def check_top_keys(given: Mapping[str, object], problems: Problems) -> None:
 
 
 def read_name(given: object, default: str | None, problems: Problems) -> str:
-    """The name given, or else the default; an empty text where neither can serve."""
+    """Return the name given, or else the default; an empty text if neither is valid."""
     if given is None and default is not None and _NAME.fullmatch(default):
         return default
     if given is None:

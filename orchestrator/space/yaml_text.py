@@ -1,7 +1,7 @@
-"""YAML text -> plain values, with YAML 1.1's surprises closed.
+"""YAML text -> plain values, without the implicit types of YAML 1.1.
 
 Only `true` and `false` are bools, numbers are decimal with or without an exponent, and everything
-else (`no`, `on`, `1:30`, `2026-01-31`, `0x1F`, `1_000`) stays text. Keys are always text.
+else (`no`, `on`, `1:30`, `2026-01-31`, `0x1F`, `1_000`) is text. Keys are always text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TAG = "tag:yaml.org,2002:"
 
 
 Overrides = Sequence[str] | Mapping[str, object]
-"""What replaces keys: values by dotted key, or `KEY=VALUE` each with a YAML value."""
+"""Replacement values: a mapping by dotted key, or texts `KEY=VALUE` with YAML values."""
 
 
 class TextError(Exception):
@@ -31,7 +31,7 @@ class TextError(Exception):
 
 
 class _Composer(yaml.SafeLoader):
-    """Composes nodes; what a plain scalar is, the resolvers below alone decide."""
+    """Composes nodes; only the resolvers below decide the type of a plain scalar."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - the name and the type are PyYAML's
 
@@ -40,7 +40,7 @@ class _Composer(yaml.SafeLoader):
         self._composed = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """The next node; refuses long texts before they take long."""
+        """Return the next node; refuse long texts before they use much time."""
         self._composed += 1
         if self._composed > 2 * MAX_VALUES:
             raise TextError(f"more than {MAX_VALUES} values; no search space has that many")
@@ -63,11 +63,11 @@ for _kind, _pattern in _RESOLVERS.items():
 
 
 def read_yaml(text: str) -> object:
-    """The plain value that the text describes; None for an empty text.
+    """Return the plain value of the text; None for an empty text.
 
     Raises:
-        TextError: malformed YAML, a key given twice, a tag, or more nesting or expansion than a
-            search space can need.
+        TextError: malformed YAML, a duplicate key, a tag, or nesting or alias expansion beyond
+            the limits.
     """
     try:
         composer = _Composer(text)
@@ -91,7 +91,7 @@ def read_yaml(text: str) -> object:
 
 
 class _Values:
-    """Plain values of composed nodes, aliases expanded, within a limit on their number."""
+    """Converts composed nodes to plain values; aliases are expanded, up to a limit."""
 
     def __init__(self) -> None:
         self._made = 0
@@ -145,7 +145,7 @@ def _scalar(node: yaml.ScalarNode) -> object:
 
 
 def _tag(node: yaml.Node) -> str:
-    """The tag as a file writes it."""
+    """Return the tag as a file writes it."""
     return shown(str(node.tag).replace(_TAG, "!!"))
 
 
@@ -169,9 +169,9 @@ def _malformed(error: yaml.MarkedYAMLError) -> str:
 def apply_overrides(
     given: Mapping[str, object], overrides: Overrides, problems: Problems
 ) -> dict[str, object]:
-    """The values with each override set.
+    """Return the values with each override applied.
 
-    An override without `=`, with a value that is no YAML, or below something that is not a
+    An override without `=`, with a value that is not YAML, or below a value that is not a
     mapping becomes a problem; the others still apply.
     """
     result = dict(given)
@@ -190,7 +190,7 @@ def apply_overrides(
 
 
 def _read_overrides(overrides: Overrides, problems: Problems) -> Iterator[tuple[str, str, object]]:
-    """Each override that can be read, as it was given, its dotted key and its value."""
+    """Yield each valid override: as given, its dotted key and its value."""
     if isinstance(overrides, Mapping):
         yield from ((key, key, value) for key, value in overrides.items())
         return
@@ -208,19 +208,19 @@ def _read_overrides(overrides: Overrides, problems: Problems) -> Iterator[tuple[
 
 
 def _origin(overrides: Overrides) -> str:
-    """What messages call the overrides."""
+    """Return the name of the overrides in messages."""
     return "overrides" if isinstance(overrides, Mapping) else "--set"
 
 
 def _no_override(text: str, overrides: Overrides) -> str:
-    """What a problem line says of an override without a usable key."""
+    """Return the problem line for an override without a usable key."""
     if isinstance(overrides, Mapping):
         return f"got {shown(text)}; allowed: dotted keys, such as search.lr"
     return f"got {shown(text)}; allowed: KEY=VALUE, such as search.lr=0.001"
 
 
 def _set_below(values: dict[str, object], keys: list[str], value: object) -> str | None:
-    """Sets the value, copying the mappings on its way; the dotted key that blocks it, if any."""
+    """Set the value in copied mappings; return the dotted key that blocks it, or None."""
     level = values
     for count, key in enumerate(keys[:-1], start=1):
         inner = level.get(key)

@@ -1,9 +1,9 @@
 """The registry of backbones: `NAME[@WEIGHTS]` -> weights as arrays -> a model ready to be cut.
 
-`load_weights` touches files and the network and belongs to the driver; a `Backbone` is made from
-what it returns, anywhere, without files. Where they come from is in `sources`: `shipped`,
-`torchvision_models`, `timm_models` and what other packages add; `custom_models` is for the user's
-own code.
+`load_weights` accesses files and the internet, and is called by the driver; a `Backbone` is made
+from its result in any process, without files. `sources` has the sources of backbones: `shipped`,
+`torchvision_models`, `timm_models` and those of other packages; `custom_models` is for the user's
+code.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ __all__ = [
 
 
 class Backbone:
-    """A backbone in this process: built and traced once per image size, never trained itself.
+    """A backbone in this process, built and traced once per image size; it is never trained.
 
     Args:
-        weights: of the backbone; copied, never written to.
-        graphs: by image size, what `graphs` of the same backbone was in another process. Where
-            there is one the network is neither built nor traced, nor is its library imported.
+        weights: weights of the backbone; copied, never written to.
+        graphs: `graphs` of the same backbone in another process. For a size in it, the network is
+            neither built nor traced, and its library is not imported.
     """
 
     def __init__(self, weights: Weights, graphs: Mapping[int, bytes] | None = None) -> None:
@@ -73,7 +73,7 @@ class Backbone:
 
     @property
     def graphs(self) -> Mapping[int, bytes]:
-        """By image size, of the sizes that it was traced at so far and whose graph can travel."""
+        """Serialized graphs by image size, of the sizes traced so far that can be pickled."""
         from trainable.backbones.graphs.transport import to_bytes
 
         found = {
@@ -82,7 +82,7 @@ class Backbone:
         return {size: content for size, content in found.items() if content is not None}
 
     def traced(self, image_size: int) -> TracedBackbone:
-        """Its graph for square images of `image_size` pixels.
+        """Return its graph for square images of `image_size` pixels.
 
         Raises:
             BackboneError: the size does not suit it, it cannot be traced, or the weights do not
@@ -96,7 +96,7 @@ class Backbone:
         return self._traced[image_size]
 
     def on_meta(self, image_size: int) -> Backbone:
-        """The same at one image size, its network without memory on the meta device.
+        """Return a copy for one image size with its network on the meta device, without memory.
 
         Raises:
             BackboneError: see `traced`.
@@ -110,7 +110,7 @@ class Backbone:
         return twin
 
     def model(self, image_size: int) -> nn.Module:
-        """The network itself, in eval mode: built anew, with its weights and some head.
+        """Build the network in eval mode, with its weights and an arbitrary head.
 
         Raises:
             BackboneError: see `traced`.
@@ -121,7 +121,7 @@ class Backbone:
         return model.eval()
 
     def _built(self, image_size: int) -> tuple[nn.Module, Arrays]:
-        """The architecture, and the arrays as it takes them, not yet copied into it."""
+        """Return the architecture, and the arrays adapted to it but not yet copied into it."""
         builder = builder_called(self.weights.source)
         model = builder.build(self.weights, image_size=image_size)
         return model, builder.adapt(self.weights, model, image_size=image_size)
@@ -140,20 +140,21 @@ class Backbone:
         from trainable.backbones.graphs.transport import from_bytes
 
         own = self.weights.source == CUSTOM
-        if not own:  # its graph may name classes of a package that is missing here
+        if not own:  # its graph may refer to classes of a package that is missing here
             SOURCES.check(self.weights.source)
         with custom_models.importable(self.weights) if own else nullcontext():
             return from_bytes(graph, self.weights.arrays)
 
 
 def trace_on_meta(name: str, *, image_size: int) -> TracedBackbone:
-    """The graph of the network that a backbone's default weights belong to, without weights.
+    """Trace the network of a backbone's default weights, without weights.
 
-    All of it lies on the meta device: enough to find its boundaries and to count what it costs, in
-    no memory and about a second. Not for several threads at a time that build modules.
+    It is on the meta device, which is enough to find its boundaries and to count parameters and
+    FLOPs, and takes no memory and about a second. Not thread-safe: no other thread may build
+    modules.
 
     Args:
-        name: of the backbone.
+        name: name of the backbone.
         image_size: side of its square images, in pixels.
 
     Raises:
@@ -168,7 +169,7 @@ def trace_on_meta(name: str, *, image_size: int) -> TracedBackbone:
 
 
 def untrained(name: str) -> Backbone:
-    """A backbone with random weights, to look at its structure without reading any.
+    """Return a backbone with random weights, to inspect its structure without reading any.
 
     Raises:
         BackboneError: the name is unknown.
@@ -177,7 +178,7 @@ def untrained(name: str) -> Backbone:
 
 
 def network(weights: Weights, *, image_size: int) -> nn.Module:
-    """The architecture that weights belong to, in eval mode; what it holds means nothing.
+    """Build the architecture of some weights in eval mode; its values are arbitrary.
 
     Args:
         weights: their arrays are not read.
@@ -185,7 +186,7 @@ def network(weights: Weights, *, image_size: int) -> nn.Module:
 
     Raises:
         BackboneError: there is no such architecture here, or it cannot be built.
-        PluginError: no package that is installed here has the source of the weights.
+        PluginError: no installed package has the source of the weights.
     """
     builder = builder_called(weights.source)
     if weights.source != CUSTOM and source_of_name(weights.architecture) is not builder:
@@ -194,7 +195,7 @@ def network(weights: Weights, *, image_size: int) -> nn.Module:
 
 
 def network_graph(weights: Weights, *, image_size: int) -> TracedBackbone:
-    """The graph of `network`, with whatever weights that has.
+    """Return the graph of `network`, with arbitrary weights.
 
     Raises:
         BackboneError: there is no such architecture here, or it cannot be built or traced.
@@ -208,7 +209,7 @@ def network_graph(weights: Weights, *, image_size: int) -> TracedBackbone:
 
 
 def load_weights(backbone: str | CustomBackbone) -> Weights:
-    """The weights that `NAME[@WEIGHTS]` or the user's own code means, from where they lie.
+    """Load the weights of `NAME[@WEIGHTS]` or of the user's code.
 
     Raises:
         BackboneError: the name is unknown, the code fails, a file is missing, damaged or unsafe, or
@@ -240,12 +241,12 @@ def _load(backbone: str | CustomBackbone) -> Weights:
 
 
 def _has_nan(array: npt.NDArray[np.generic]) -> bool:
-    """Whether some value is no number; infinite ones are, and masks of attention hold them."""
+    """Return whether a value is NaN; infinite ones are allowed, since attention masks use them."""
     return np.issubdtype(array.dtype, np.inexact) and bool(np.isnan(array).any())
 
 
 def shipped_modules(backbone: CustomBackbone) -> list[ModuleType]:
-    """The top-level packages and modules that other machines need; installed ones they have.
+    """Return the user's top-level packages and modules that other machines need.
 
     Raises:
         BackboneError: it cannot be imported.
@@ -256,14 +257,14 @@ def shipped_modules(backbone: CustomBackbone) -> list[ModuleType]:
 
 
 def reachable(*, timeout_s: float) -> bool:
-    """Whether torchvision's weights can be downloaded, found out within `timeout_s` seconds."""
+    """Return whether torchvision's weights can be downloaded, tested within `timeout_s` seconds."""
     from trainable.backbones import torchvision_models
 
     return torchvision_models.reachable(timeout_s=timeout_s)
 
 
 def _copy_into(model: nn.Module, weights: Weights, arrays: Arrays, *, head: str) -> None:
-    """Load arrays into a model; only the head, which is replaced anyway, may not fit."""
+    """Load arrays into a model; entries of the head may misfit, because it is replaced."""
     from trainable.backbones import coverage
     from trainable.backbones.fitting import misfit
 

@@ -1,7 +1,7 @@
-"""Coverage of a network by weights: every entry is marked first; entries still marked are missing.
+"""Coverage of a network by weights: entries are marked before loading; marked ones are missing.
 
-Names alone do not tell. Sources translate them, pass over what does not fit, and keep what a layer
-was built with; two entries may be one tensor, of which a file holds one.
+Comparing names is not enough: sources translate them, skip misfits and keep initial values; and two
+entries may share one tensor, which a file stores once.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _MARKS: Mapping[int, tuple[torch.dtype, int]] = {
     4: (torch.int32, 0x7FEDBEEF),
     8: (torch.int64, 0x7FFEDBEEFDEADBEE),
 }
-"""By the width of a value in bytes, bits that mark it; as a float of any width they are a NaN that
-no computation gives."""
+"""By the width of a value in bytes, the bits that mark it; as a float of any width they are a NaN
+that no computation produces."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,8 @@ class Coverage:
 
     Attributes:
         missing: entries of the network that the weights do not fill.
-        left_over: entries of the weights that the network has no place for.
-        misshapen: by name, entries that differ in their shapes: a text with both of them.
+        left_over: entries of the weights that the network does not have.
+        misshapen: by name, entries with different shapes: a text with both shapes.
     """
 
     missing: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Coverage:
         return "; ".join(f"{what}: {few(names)}" for what, names in parts if names)
 
     def outside(self, module: str) -> Coverage:
-        """The same without the entries of one module."""
+        """Return the same without the entries of one module."""
         return Coverage(
             missing=tuple(name for name in self.missing if not is_inside(name, module)),
             left_over=tuple(name for name in self.left_over if not is_inside(name, module)),
@@ -71,7 +71,7 @@ def compare(model: nn.Module, arrays: Arrays) -> Coverage:
     """Compare weights with a model by names and shapes alone.
 
     Args:
-        model: only looked at.
+        model: the model; it is not changed.
         arrays: the weights, by the names of the model.
     """
     entries = {
@@ -93,12 +93,12 @@ def compare(model: nn.Module, arrays: Arrays) -> Coverage:
 
 
 def load(model: nn.Module, arrays: Arrays, *, head: str) -> Coverage:
-    """Load weights into a model; what they have no fitting entry for stays as it is.
+    """Load weights into a model; entries that do not fit are skipped.
 
     Args:
         model: filled in place.
         arrays: the weights.
-        head: module that is replaced anyway: it keeps what it has, and nothing of it is told.
+        head: module that will be replaced: it is not loaded, and left out of the result.
     """
     state = OrderedDict(
         (name, torch.tensor(array))
@@ -116,21 +116,21 @@ def load(model: nn.Module, arrays: Arrays, *, head: str) -> Coverage:
 
 
 def is_inside(name: str, module: str) -> bool:
-    """Whether an entry of a state dict lies in a module."""
+    """Return whether an entry of a state dict is inside a module."""
     return name.startswith(f"{module}.")
 
 
 def is_counter(name: str) -> bool:
-    """Whether an entry counts updates; frozen statistics do not need it."""
+    """Return whether an entry counts updates, which frozen statistics do not need."""
     return name.rpartition(".")[2] == "num_batches_tracked"
 
 
 @contextmanager
 def watched_loading() -> Iterator[list[Coverage]]:
-    """Yields the coverage of every module that is loaded meanwhile, in the order of loading.
+    """Yield a list that gets the coverage of every module loaded in the block, in order.
 
-    What a module is left with is to the bit what it would have been left with unwatched. Nothing
-    that does not fit is an error: whoever watches looks at the coverage.
+    The loaded values are bit-identical to those without this context. A misfit is not an error: the
+    caller inspects the coverage.
     """
     seen: list[Coverage] = []
     own = nn.Module.load_state_dict
@@ -177,7 +177,7 @@ def watched_loading() -> Iterator[list[Coverage]]:
 
 
 def _entries(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers that a state dict holds, sharing their memory."""
+    """Return the parameters and buffers of a state dict, sharing their memory."""
     return {
         name: entry
         for name, entry in module.state_dict().items()
@@ -210,7 +210,7 @@ def _is_marked(entry: Tensor) -> bool:
 
 
 def _bits(entry: Tensor) -> tuple[Tensor, int]:
-    """The memory of an entry as whole numbers, and the one that marks it."""
+    """Return the memory of an entry as integers, and the integer that marks it."""
     if entry.is_complex():
         entry = torch.view_as_real(entry)
     kind, mark = _MARKS[entry.element_size()]

@@ -1,4 +1,4 @@
-"""Backbones of the user's own: a function that returns a model, found by its module's name."""
+"""Backbones built by the user's code: a function that returns a model, found by module name."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from trainable.stdout import stdout_to_stderr
 NAME = "custom"
 
 AS_BUILT = "as built"
-"""Which weights a model has that its own function gave it."""
+"""Version of the weights that the user's function itself sets."""
 
 
 def load(backbone: CustomBackbone) -> Weights:
-    """Build the model once, and take its weights or those of its file.
+    """Build the model once, and return its weights or those of the weight file.
 
     Raises:
-        BackboneError: the function cannot be found, fails, or returns no model; the file of
-            weights is missing, damaged or unsafe, or does not fit.
+        BackboneError: the function cannot be found, fails, or does not return a model; the weight
+            file is missing, damaged or unsafe, or does not fit.
     """
     model = _built(backbone.module, backbone.args, image_size=None)
     notes: tuple[str, ...] = ()
@@ -72,24 +72,24 @@ def load(backbone: CustomBackbone) -> Weights:
 
 
 def build(weights: Weights, *, image_size: int) -> nn.Module:
-    """The architecture, built by the user's function."""
+    """Build the architecture with the user's function."""
     return _built(weights.architecture, weights.args, image_size=image_size)
 
 
 def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
-    """The arrays as they are."""
+    """Return the arrays unchanged."""
     del model, image_size
     return weights.arrays
 
 
 def leaf_modules() -> LeafModules:
-    """Nothing; the user's code says with torch.fx.wrap what is not to be looked into."""
+    """Return no leaf modules; the user's code declares them with torch.fx.wrap."""
     return TRANSPARENT
 
 
 @contextlib.contextmanager
 def importable(weights: Weights) -> Iterator[None]:
-    """Have the user's module imported, with all that it registers, and let its parts be, inside.
+    """Import the user's module, and keep its folder importable within the block.
 
     Raises:
         BackboneError: it cannot be imported.
@@ -100,9 +100,10 @@ def importable(weights: Weights) -> Iterator[None]:
 
 
 def shipped_modules(backbone: CustomBackbone) -> list[ModuleType]:
-    """The top-level packages and modules that other machines need; installed ones they have.
+    """Return the user's top-level packages and modules that other machines need.
 
-    These are the one that the search space names, and what has been imported from beside it.
+    These are the one that the search space names, and those imported from the same folder, except
+    installed ones.
 
     Raises:
         BackboneError: it cannot be imported.
@@ -119,7 +120,7 @@ def _top(module: str) -> str:
 
 def _is_installed(module: ModuleType) -> bool:
     file = getattr(module, "__file__", None)
-    places = [file] if file else list(getattr(module, "__path__", ()))  # a folder without a file
+    places = [file] if file else list(getattr(module, "__path__", ()))  # a namespace package
     installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
     return not places or any(installed & set(Path(place).resolve().parents) for place in places)
 
@@ -131,7 +132,7 @@ def _built(module: str, args: Mapping[str, Any], *, image_size: int | None) -> n
         options["image_size"] = image_size
     try:
         with _importing_from_here(_top(module)), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # what the function leaves random is the same on every machine
+            torch.manual_seed(0)  # random initial values are equal on every machine
             model = function(**options)
     except Exception as error:
         raise BackboneError(
@@ -161,8 +162,8 @@ class _FinderHere:
     """Finds top-level modules in a folder.
 
     Args:
-        folder: where it looks.
-        top: the one module that it finds; None for all.
+        folder: folder to search.
+        top: the only module that it finds; None for all.
     """
 
     def __init__(self, folder: Path, *, top: str | None = None) -> None:
@@ -172,7 +173,7 @@ class _FinderHere:
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """See `importlib.abc.MetaPathFinder`; what is found is noted."""
+        """Find a module and record its name; see `importlib.abc.MetaPathFinder`."""
         if path is not None or self._top not in (None, name):
             return None
         spec = PathFinder.find_spec(name, [self._folder], target)
@@ -187,10 +188,10 @@ _found_here: dict[str, None] = {}
 
 @contextlib.contextmanager
 def _importing_from_here(top: str) -> Iterator[None]:
-    """Find modules in the working directory too: `top` before all others, the rest after them.
+    """Import modules from the working directory too: `top` first, the others last.
 
-    So what happens to have the name of an installed package there takes the place of none. What
-    the user's code prints goes to stderr.
+    So a file there that has the name of an installed package does not shadow it. Output of the
+    user's code to stdout goes to stderr.
     """
     first, last = _FinderHere(Path.cwd(), top=top), _FinderHere(Path.cwd())
     sys.meta_path.insert(0, first)

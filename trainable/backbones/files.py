@@ -1,6 +1,6 @@
-"""Reader of tensor files: by content, without running code that a file may hold.
+"""Reading of tensor files by their content, without running code in them.
 
-The name of a file says nothing of its form: checkpoints are called .pth, .pt, .bin, .ckpt, .tar.
+The suffix does not determine the format: checkpoints are called .pth, .pt, .bin, .ckpt, .tar.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _BLOCK_BYTES = 2**20
 
 _BEGIN_BYTES = 512
 _LONGEST_HEADER_BYTES = 10**8
-"""Of a safetensors file, by its specification."""
+"""Limit for the header of a safetensors file, by its specification."""
 _MOST_LEVELS = 5
-"""How deep mappings are looked for: {epoch, teacher: {backbone: {...}}} and something to spare."""
+"""Depth to which nested mappings are searched, such as {epoch, teacher: {backbone: {...}}}."""
 
 _OTHER_FORMS = (
     (rb"version https://git-lfs", "a pointer of Git LFS, not the file itself. Run: git lfs pull"),
@@ -39,17 +39,17 @@ _OTHER_FORMS = (
     (rb"\x1f\x8b", "compressed by gzip. Unpack it first"),
     (rb"\x93NUMPY", "an array of NumPy"),
 )
-"""By how a file begins, what it is instead of weights, and what to do."""
+"""First bytes of other formats -> what the file is, and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """The tensors of a file, wherever they lie in it.
+    """The tensors of a file at any depth.
 
     Attributes:
-        arrays: by address: the names of the mappings that a tensor lies in and its own, with dots
-            between; sorted; floats of any width are float32.
-        mappings: by address of a tensor, that of the mapping it lies in; "" is the file's own.
+        arrays: arrays by address, sorted. An address joins the keys of the mappings around a tensor
+            and its own key with dots. Floats of any width become float32.
+        mappings: address of the mapping around each tensor, by address; "" for the top level.
     """
 
     arrays: dict[str, npt.NDArray[np.generic]]
@@ -57,10 +57,10 @@ class Stored:
 
 
 def read_stored(path: Path) -> Stored:
-    """Every tensor of a file, as deep as checkpoints are nested.
+    """Read every tensor of a file, at any depth of nested checkpoints.
 
     Raises:
-        BackboneError: the file is missing, damaged, unsafe, or holds no tensors by name.
+        BackboneError: the file is missing, damaged, unsafe, or has no named tensors.
     """
     mappings: dict[str, str] = {}
     arrays: dict[str, npt.NDArray[np.generic]] = {}
@@ -76,16 +76,16 @@ def read_stored(path: Path) -> Stored:
 
 
 def read_state_dict(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    """The tensors of a state dict by name, sorted; floats of any width become float32.
+    """Read the tensors of a state dict by name, sorted; floats of any width become float32.
 
     Raises:
-        BackboneError: the file is missing, damaged, unsafe, or no state dict.
+        BackboneError: the file is missing, damaged, unsafe, or not a state dict.
     """
     return {name: to_array(tensor) for name, tensor in sorted(read_tensors(path).items())}
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a state dict by name, as they lie there, with what torch notes of versions.
+    """Read the tensors of a state dict by name, unchanged, with torch's version metadata.
 
     Raises:
         BackboneError: see `read_state_dict`.
@@ -99,7 +99,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def to_array(tensor: torch.Tensor) -> npt.NDArray[np.generic]:
-    """The tensor as a contiguous array; floats of any width become float32."""
+    """Return the tensor as a contiguous array; floats of any width become float32."""
     tensor = tensor.detach().cpu()
     array: npt.NDArray[np.generic] = (
         (tensor.float() if tensor.is_floating_point() else tensor).contiguous().numpy()
@@ -111,7 +111,7 @@ def _content(path: Path) -> Any:
     """Read a file by its content; its name is ignored.
 
     Raises:
-        BackboneError: it is missing, damaged, unsafe, or something else than weights.
+        BackboneError: the file is missing, damaged, unsafe, or not a file of weights.
     """
     try:
         with path.open("rb") as file:
@@ -134,12 +134,12 @@ def _content(path: Path) -> Any:
 
 
 def _is_safetensors(begin: bytes) -> bool:
-    """Whether a file begins with the length of a header, and the header."""
+    """Return whether a file begins with a header length and a header."""
     return begin[8:9] == b"{" and int.from_bytes(begin[:8], "little") <= _LONGEST_HEADER_BYTES
 
 
 def _other_form(begin: bytes) -> str | None:
-    """Name of a known file format other than torch's and safetensors', or None."""
+    """Return the problem with a format other than torch's and safetensors', or None."""
     if not begin:
         return "damaged: the file is empty"
     for pattern, what in _OTHER_FORMS:
@@ -157,7 +157,7 @@ def _other_form(begin: bytes) -> str | None:
 def _tensors(
     content: Any, at: str = "", level: int = 0, seen: set[int] | None = None
 ) -> Iterator[tuple[str, str, torch.Tensor]]:
-    """The address of the mapping, the name and the value of each tensor that has an array."""
+    """Yield mapping address, name and value of each tensor that can become an array."""
     seen = set() if seen is None else seen
     if not isinstance(content, dict) or level >= _MOST_LEVELS or id(content) in seen:
         return
@@ -177,18 +177,18 @@ def _joined(mapping: str, name: str) -> str:
 
 
 def named_hash(path: Path) -> str | None:
-    """The start of its SHA-256 that a file's name carries, as torchvision's do; or None."""
+    """Return the start of the SHA-256 in a file's name, as torchvision writes it; or None."""
     found = _HASH_IN_NAME.search(path.name)
     return found[1] if found else None
 
 
 def is_original(path: Path) -> bool:
-    """Whether the content of a file matches the hash in its name.
+    """Return whether the content of a file matches the hash in its name.
 
-    A file of somebody's own under such a name is not, and may be read all the same.
+    A user's own file under such a name does not match, and is still read.
 
     Raises:
-        BackboneError: it is not, and it is damaged: its parts do not have their own checksums.
+        BackboneError: it does not match and is damaged: its zip checksums are wrong.
     """
     digest = hashlib.sha256()
     with path.open("rb") as file:

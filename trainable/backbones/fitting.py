@@ -1,4 +1,4 @@
-"""Fit of weights to a network whose head is replaced: every other entry has to be filled."""
+"""Fit of weights to a network whose head is replaced: every other entry must be filled."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from trainable.errors import BackboneError
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Weights that fit a network, its head aside.
+    """Weights that fit a network, apart from its head.
 
     Attributes:
-        arrays: by the names of the network, where the source translates them.
-        left_over: entries that the network has no place for.
-        model: the network, whose names count and whose values do not.
-        heads: modules that are replaced anyway, or may be.
+        arrays: arrays by name; in the network's names if the source translates them.
+        left_over: entries that the network does not have.
+        model: the network; its values are arbitrary.
+        heads: modules that are, or may be, the replaced head.
     """
 
     arrays: Arrays
@@ -30,17 +30,17 @@ class Fit:
 
 
 def fit_by_names(model: nn.Module, arrays: Arrays, adapted: Arrays) -> Fit:
-    """Fit of weights to a network that loads them under their own names.
+    """Return the fit of weights to a network that loads them under their own names.
 
-    Which layer is its head comes out when it is traced; here any one that could be may be empty.
+    The head is only known after tracing; here any single layer that could be it may be missing.
 
     Args:
-        model: the network, whose values do not count.
+        model: the network; its values are ignored.
         arrays: the weights.
-        adapted: the same as the network takes them.
+        adapted: the same weights, adapted to the network.
 
     Raises:
-        BackboneError: more than a head is not covered.
+        BackboneError: more than a head is missing.
     """
     found = compare(model, adapted)
     heads = [
@@ -59,13 +59,13 @@ def fit_by_names(model: nn.Module, arrays: Arrays, adapted: Arrays) -> Fit:
 
 
 def _body_of(found: Coverage, model: nn.Module) -> Coverage:
-    """What does not fit, the last layer that could be the head aside, which is replaced anyway."""
+    """Return the misfits outside the last layer that could be the head."""
     could_be = [name for name, layer in model.named_modules() if can_classify(layer)]
     return found.outside(could_be[-1]) if could_be else found
 
 
 def misfit(found: Coverage) -> BackboneError:
-    """Error for weights that do not fit."""
+    """Return the error for weights that do not fit."""
     return BackboneError(
         f"the weights do not fit the architecture: {found}. Name the backbone that they were "
         "trained as, or other weights"
@@ -73,7 +73,7 @@ def misfit(found: Coverage) -> BackboneError:
 
 
 def entries_of(model: nn.Module) -> dict[str, Tensor]:
-    """Entries required in a model's state dict, its head included."""
+    """Return the required entries of a model's state dict, its head included."""
     return {
         name: entry
         for name, entry in model.state_dict(keep_vars=True).items()

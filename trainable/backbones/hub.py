@@ -1,4 +1,4 @@
-"""Weight files of timm's models in the Hugging Face hub's cache."""
+"""Weight files of timm's models in the cache of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trainable.errors import BackboneError
 
 
 def cached(config: Any) -> Path | None:
-    """The weight file in the hub's cache, or None.
+    """Return the weight file in the hub's cache, or None.
 
     Args:
         config: timm's pretrained configuration.
@@ -25,10 +25,10 @@ def cached(config: Any) -> Path | None:
 
 
 def fetch(name: str, config: Any) -> Path:
-    """The weight file in the hub's cache, fetched into it where it is missing.
+    """Return the weight file in the hub's cache; download it if it is missing.
 
     Args:
-        name: of the backbone, for messages.
+        name: name of the backbone, for messages.
         config: timm's pretrained configuration.
 
     Raises:
@@ -45,7 +45,7 @@ def fetch(name: str, config: Any) -> Path:
     for file in _files(config) if repository else []:
         try:
             return Path(hf_hub_download(repository, file, revision=revision))
-        except LocalEntryNotFoundError as error:  # no network: asking for the next is in vain
+        except LocalEntryNotFoundError as error:  # no network: the next file would fail, too
             reason = error
             break
         except EntryNotFoundError as error:
@@ -61,7 +61,7 @@ def fetch(name: str, config: Any) -> Path:
 
 
 def _files(config: Any) -> list[str]:
-    """Names of weight files on the hub that may hold these weights, the safer form first."""
+    """Return names of files on the hub that may have these weights, the safer format first."""
     named = config.hf_hub_filename
     if named is None:
         return ["model.safetensors", "pytorch_model.bin"]

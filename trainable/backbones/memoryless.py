@@ -12,22 +12,22 @@ from trainable.errors import BackboneError
 
 
 def without_memory(build: Callable[[], nn.Module]) -> nn.Module:
-    """The network that `build` makes, its parameters on the meta device where that can be.
+    """Return the network that `build` makes, with its parameters on the meta device if possible.
 
-    Not for several threads at a time that build modules.
+    Not thread-safe: no other thread may build modules.
 
     Raises:
         BackboneError: it cannot be built.
     """
     # Not `with torch.device("meta")`: some models compute their widths with tensors. Parameters
-    # lose their memory before they are initialised, so that what they draw is a formality.
+    # lose their memory before they are initialised, so that initialisation costs nothing.
     hook = register_module_parameter_registration_hook(
-        _to_meta  # type: ignore[arg-type]  # torch's annotation forgets what may come back
+        _to_meta  # type: ignore[arg-type]  # torch's annotation lacks the return value
     )
     try:
         with hook, torch.random.fork_rng(devices=[]):
             return build()
-    except BackboneError:  # a few of timm's compute with weights that they have just drawn
+    except BackboneError:  # a few models of timm compute with their initial weights
         with torch.random.fork_rng(devices=[]):
             return build()
 

@@ -1,9 +1,9 @@
-"""Reader of pickled tensors that imports and calls nothing the pickle names.
+"""Reading of pickled tensors without importing or calling anything that the pickle names.
 
-PyTorch's restricted reader takes tensors, numbers, texts and their containers. Checkpoints hold
-settings and measurements beside the weights: objects of the types below are read as stand-ins that
-hold nothing. What a pickle wants beyond that is refused with its name, in words of our own, for
-PyTorch's advise to load the file without restraint.
+PyTorch's restricted reader accepts tensors, numbers, texts and their containers. Checkpoints have
+settings and measurements beside the weights: objects of the types below are read as empty
+stand-ins. All other types are refused by name, with a message of our own, because PyTorch's advises
+loading the file without restrictions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trainable.errors import BackboneError
 
 
 class _Nothing:
-    """Stands for an object whose contents are of no use here."""
+    """A stand-in for an object whose contents are not needed."""
 
     def __new__(cls, *args: object) -> _Nothing:
         del args
@@ -33,7 +33,7 @@ class _Nothing:
 
 
 class _Mapping:
-    """Stands for a mapping of another type; what is made is a plain one, which can be filled."""
+    """A stand-in for another type of mapping; it becomes an OrderedDict, which can be filled."""
 
     def __new__(cls, *args: object) -> Any:
         del args
@@ -75,26 +75,26 @@ _STANDS_FOR: dict[type, tuple[str, ...]] = {
         "pytorch_lightning.utilities.parsing.AttributeDict",
     ),
 }
-"""By the stand-in, the types that it stands for; none of them says anything about weights."""
+"""Types by their stand-in; none of them affects the weights."""
 
 _SAFE: list[Any] = [(stand_in, name) for stand_in, names in _STANDS_FOR.items() for name in names]
 
 _GLOBAL = re.compile(
     r"GLOBAL (\S+)|(?:function|but got) <(?:class|function|built-in \w+) '?([^'> ]+)"
 )
-"""What PyTorch says that a pickle wanted."""
+"""PyTorch's message about a type that a pickle refers to."""
 
 
 def read_pickle(file: IO[bytes]) -> Any:
-    """Read a file written by `torch.save`: tensors on the CPU and plain values beside them.
+    """Read a file written by `torch.save`: tensors on the CPU, and plain values.
 
     Raises:
-        BackboneError: the pickle is damaged, or wants more; without the file's name.
+        BackboneError: the pickle is damaged or refers to other types; the message lacks the path.
         OSError: the file cannot be read.
     """
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_SAFE):
-            warnings.simplefilter("ignore")  # of pickle protocols: what cannot be read raises
+            warnings.simplefilter("ignore")  # about pickle protocols: unreadable ones raise
             return torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
         raise
@@ -102,7 +102,7 @@ def read_pickle(file: IO[bytes]) -> Any:
         found = _GLOBAL.search(str(error))
         name = (found[1] or found[2]) if found else _first_global(file)
         what = f"its pickle wants {printable(name)}" if name else "its pickle holds more"
-    except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
+    except Exception as error:  # a damaged pickle raises arbitrary errors
         if "TorchScript" not in str(error):
             reason = re.split(r"\n|\. ", str(error), maxsplit=1)[0] or type(error).__name__
             raise BackboneError(f"damaged or no state dict: {printable(reason)}") from None
@@ -114,9 +114,9 @@ def read_pickle(file: IO[bytes]) -> Any:
 
 
 def _first_global(file: IO[bytes]) -> str | None:
-    """The first class or function that a bare pickle names, found without making anything.
+    """Return the first class or function that a bare pickle names, without executing it.
 
-    `pickle.dump` writes a form that PyTorch's reader knows nothing of.
+    PyTorch's reader does not know the format that `pickle.dump` writes.
     """
     file.seek(0)
     texts: list[str] = []

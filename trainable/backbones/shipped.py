@@ -1,4 +1,4 @@
-"""Backbones that come with the package: `trainable.backbones.zoo`."""
+"""The backbones that are shipped with the package: `trainable.backbones.zoo`."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _LICENCE = "Apache-2.0"
 
 
 def owns(name: str) -> bool:
-    """Whether a name belongs to this source."""
+    """Return whether a name belongs to this source."""
     return name in zoo.ENTRIES
 
 
 def names() -> list[str]:
-    """All names, without weights."""
+    """Return all names, without weights."""
     return list(zoo.ENTRIES)
 
 
 def problem(name: str, wanted: str) -> str | None:
-    """What is wrong with the weights asked for, or None."""
+    """Return the problem with the requested weights, or None."""
     if wanted:
         return f"{name} has one set of weights: write {name} alone, not {name}@{wanted}"
     return None
 
 
 def describe(name: str) -> BackboneInfo:
-    """What is known of it; its weights are always there."""
+    """Return metadata of a backbone; its weights are always available."""
     return BackboneInfo(
         name=name,
         source=NAME,
@@ -56,7 +56,7 @@ def describe(name: str) -> BackboneInfo:
 
 
 def load(name: str, wanted: str, backbone: str) -> Weights:
-    """The weights; see `trainable.backbones.load_weights`."""
+    """Load the weights; see `trainable.backbones.load_weights`."""
     from trainable.backbones.files import read_state_dict
 
     del wanted
@@ -81,24 +81,24 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
 
 
 def architecture(name: str, *, image_size: int) -> nn.Module:
-    """The architecture with random weights; it takes images of any size."""
+    """Build the architecture with random weights; it accepts images of any size."""
     del name, image_size
     return zoo.build()
 
 
 def build(weights: Weights, *, image_size: int) -> nn.Module:
-    """The architecture that the weights belong to."""
+    """Build the architecture of the weights."""
     return architecture(weights.architecture, image_size=image_size)
 
 
 def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
-    """The arrays as they are."""
+    """Return the arrays unchanged."""
     del model, image_size
     return weights.arrays
 
 
 def leaf_modules() -> LeafModules:
-    """Nothing: torch.fx follows the architecture."""
+    """Return no leaf modules: torch.fx can trace the architecture."""
     from trainable.backbones.graphs.tracing import TRANSPARENT
 
     return TRANSPARENT

@@ -1,4 +1,4 @@
-"""What a source of backbones has to offer; a module or an object that offers it is one."""
+"""The protocol of a source of backbones, implemented by a module or an object."""
 
 from __future__ import annotations
 
@@ -14,59 +14,59 @@ if TYPE_CHECKING:
 
 
 class NetworkBuilder(Protocol):
-    """What builds the networks that weights belong to."""
+    """Builds the networks of weights."""
 
     def build(self, weights: Weights, *, image_size: int) -> nn.Module:
-        """The architecture for square images of `image_size` pixels, with weights of any value.
+        """Build the architecture for square images of `image_size` pixels, with arbitrary values.
 
-        It takes (N, 3, S, S) float32 and gives (N, C) logits, whose last nn.Linear or 1x1 nn.Conv2d
-        is the classifier to replace. The arrays of `weights` may not be there.
+        It maps (N, 3, S, S) float32 to (N, C) logits; its last nn.Linear or 1x1 nn.Conv2d is the
+        classifier to replace. The arrays of `weights` may be empty.
 
         Raises:
-            BackboneError: it cannot be built, as for images of this size.
+            BackboneError: it cannot be built, for example for images of this size.
         """
 
     def adapt(self, weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
-        """The arrays as a network that `build` made takes them; most are as they were."""
+        """Return the arrays adapted to a network that `build` made; most are unchanged."""
 
     def leaf_modules(self) -> LeafModules:
-        """What torch.fx may not look into; `TRANSPARENT` where it can follow everything."""
+        """Return what torch.fx must not trace; `TRANSPARENT` if it can trace everything."""
 
 
 @runtime_checkable
 class BackboneSource(NetworkBuilder, Protocol):
-    """Where backbones with names of their own come from.
+    """A source of named backbones.
 
     Attributes:
-        PREFIX: what all its names begin with, such as `timm:`; empty for our own. Names with a
-            prefix are listed only for patterns that begin with it.
+        PREFIX: common prefix of its names, such as `timm:`; may be empty. Names with a prefix are
+            listed only for patterns that begin with it.
     """
 
     PREFIX: str
 
     def owns(self, name: str) -> bool:
-        """Whether a name, without weights, belongs to this source; it need not be known."""
+        """Return whether a name without weights belongs to this source, known or not."""
 
     def names(self) -> Sequence[str]:
-        """All names, without weights."""
+        """Return all names, without weights."""
 
     def problem(self, name: str, wanted: str) -> str | None:
-        """What is wrong with a name or with the weights asked for, or None; it reads no weights.
+        """Return the problem with a name or with the requested weights, or None; read no weights.
 
         Args:
-            name: one that it owns.
-            wanted: what stands behind the @; empty for the default weights, `none` for random ones.
+            name: a name that it owns.
+            wanted: text after the @; empty for the default weights, `none` for random ones.
         """
 
     def describe(self, name: str) -> BackboneInfo:
-        """What is known of the default weights without reading them."""
+        """Return metadata of the default weights without reading them."""
 
     def load(self, name: str, wanted: str, backbone: str) -> Weights:
-        """The weights; their `source` is the name under which this source is registered.
+        """Load weights; their `source` is the name under which this source is registered.
 
         Args:
-            name: without weights; `problem` found nothing wrong with it.
-            wanted: which weights, see `problem`.
+            name: name without weights, for which `problem` returned None.
+            wanted: the requested weights, see `problem`.
             backbone: `NAME[@WEIGHTS]` as the user wrote it.
 
         Raises:
@@ -74,4 +74,4 @@ class BackboneSource(NetworkBuilder, Protocol):
         """
 
     def architecture(self, name: str, *, image_size: int) -> nn.Module:
-        """The architecture that the default weights belong to, with random ones; see `build`."""
+        """Build the architecture of the default weights with random ones; see `build`."""

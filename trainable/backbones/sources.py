@@ -1,7 +1,7 @@
-"""Where backbones come from, by their names: one `BackboneSource` each.
+"""The sources of backbones by name, each a `BackboneSource`.
 
-A name of a shipped backbone is checked without importing torch, so that a search-space file is
-checked before anything that takes seconds.
+Names of shipped backbones are checked without importing torch, so that a search-space file is
+checked before slow imports.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trainable.errors import BackboneError
 from trainable.registry import Registry
 
 CUSTOM = "custom"
-"""What weights name as their source that the user's own code gave; it has no names of its own."""
+"""Source of weights of backbones built by the user's code; it has no names of its own."""
 
 
 def _shipped() -> BackboneSource:
@@ -52,14 +52,14 @@ SOURCES: Registry[BackboneSource] = Registry(
     own={"shipped": _shipped, "torchvision": _torchvision, "timm": _timm},
     problem=_problem,
 )
-"""By the name that weights give their source; asked for names in this order, ours first."""
+"""Sources by the name in `Weights.source`; names are looked up in this order, ours first."""
 
 
 def names(pattern: str = "*") -> list[str]:
-    """The known names that match a glob pattern, shipped ones first.
+    """Return the known names that match a glob pattern, shipped ones first.
 
-    Those of a source with a prefix, such as timm's more than a thousand, are asked for by patterns
-    that begin with it.
+    Names of a source with a prefix, such as more than a thousand of timm, match only patterns that
+    begin with the prefix.
     """
     prefixed = [s for s in SOURCES.values() if s.PREFIX and pattern.startswith(s.PREFIX)]
     asked = prefixed or [source for source in SOURCES.values() if not source.PREFIX]
@@ -68,9 +68,9 @@ def names(pattern: str = "*") -> list[str]:
 
 
 def expand(pattern: str) -> list[str]:
-    """The backbones meant by `NAME[@WEIGHTS]` whose NAME may be a glob pattern.
+    """Return the backbones that match `NAME[@WEIGHTS]`, where NAME can be a glob pattern.
 
-    A name that matches nothing is returned as it is, for `known_problem` to tell.
+    A name that matches nothing is returned unchanged; `known_problem` then reports it.
     """
     name, at, wanted = pattern.partition("@")
     if source_of(name) is shipped:
@@ -79,7 +79,7 @@ def expand(pattern: str) -> list[str]:
 
 
 def known_problem(backbone: str) -> str | None:
-    """What is wrong with `NAME[@WEIGHTS]`, or None; no weights are read."""
+    """Return the problem with `NAME[@WEIGHTS]`, or None; no weights are read."""
     name, _, wanted = backbone.partition("@")
     source = source_of(name)
     if source is None:
@@ -91,7 +91,7 @@ def known_problem(backbone: str) -> str | None:
 
 
 def describe(name: str) -> BackboneInfo:
-    """What is known of a backbone's default weights without reading them.
+    """Return metadata of a backbone's default weights without reading them.
 
     Raises:
         BackboneError: the name is unknown.
@@ -100,15 +100,15 @@ def describe(name: str) -> BackboneInfo:
 
 
 def without_weights(name: str) -> str:
-    """The backbone with random weights, as a search space would name it."""
+    """Return the backbone with random weights, as a search space names it."""
     return name if source_of(name) is shipped else f"{name}@{RANDOM}"
 
 
 def source_of_name(name: str) -> BackboneSource:
-    """The source of a backbone whose weights do not matter.
+    """Return the source of a backbone whose weights do not matter.
 
     Raises:
-        BackboneError: this is no name of one.
+        BackboneError: there is no backbone of this name.
     """
     source = source_of(name)
     if source is None:
@@ -122,15 +122,15 @@ def source_of_name(name: str) -> BackboneSource:
 
 
 def source_of(name: str) -> BackboneSource | None:
-    """The source that a name belongs to, without weights; None if it is no name of any."""
+    """Return the source of a name without weights, or None."""
     return next((source for source in SOURCES.values() if source.owns(name)), None)
 
 
 def builder_called(name: str) -> NetworkBuilder:
-    """What builds the networks of weights that name it as their source; it alone is imported.
+    """Return the builder for the source of some weights; only its module is imported.
 
     Raises:
-        PluginError: no package that is installed here has such a source.
+        PluginError: no installed package has such a source.
     """
     if name == CUSTOM:
         from trainable.backbones import custom_models

@@ -1,6 +1,6 @@
-"""The models of timm, where it is installed: `timm:NAME[.TAG][@WEIGHTS]`.
+"""The models of timm, if it is installed: `timm:NAME[.TAG][@WEIGHTS]`.
 
-timm is an optional extra and imported late: nothing here costs those who do not name it.
+timm is an optional extra and imported only when one of its names is used.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NAME = "timm"
 PREFIX = "timm:"
 
 _PLACEHOLDER_CLASSES = 10
-"""Outputs of the head that is replaced; many image towers come without one."""
+"""Outputs of the head that is replaced; many vision towers come without a head."""
 
 _REFUSALS = (
     TypeError,
@@ -52,7 +52,7 @@ _REFUSALS = (
     AttributeError,
     AssertionError,
 )
-"""What timm raises where a size does not suit a model, or foreign names its translations."""
+"""Errors that timm raises if an image size does not suit a model, or names cannot be translated."""
 
 _RANDOM_SEED = 0
 _MOST_TAGS_SHOWN = 8
@@ -60,18 +60,18 @@ _NOT_INSTALLED = "timm is not installed; install it with: pip install 'sft-sweep
 
 
 def owns(name: str) -> bool:
-    """Whether a name belongs to this source, known or not."""
+    """Return whether a name belongs to this source, known or not."""
     return name.startswith(PREFIX)
 
 
 @functools.cache
 def names() -> list[str]:
-    """All names, without weights; none where timm is not installed."""
+    """Return all names, without weights; empty if timm is not installed."""
     return [PREFIX + name for name in _timm().list_models()] if _is_installed() else []
 
 
 def problem(name: str, wanted: str) -> str | None:
-    """What is wrong with the weights asked for, or None; no weights are read."""
+    """Return the problem with the requested weights, or None; no weights are read."""
     if not _is_installed():
         return _NOT_INSTALLED
     architecture, tag = _parts(name)
@@ -96,7 +96,7 @@ def problem(name: str, wanted: str) -> str | None:
 
 
 def describe(name: str) -> BackboneInfo:
-    """What timm says of its default weights."""
+    """Return timm's metadata of the default weights."""
     config = _config(name)
     return BackboneInfo(
         name=name,
@@ -111,7 +111,7 @@ def describe(name: str) -> BackboneInfo:
 
 
 def load(name: str, wanted: str, backbone: str) -> Weights:
-    """The weights; see `trainable.backbones.load_weights`."""
+    """Load the weights; see `trainable.backbones.load_weights`."""
     config = _config(name)
     licence = pretraining = None
     notes: tuple[str, ...] = ()
@@ -138,17 +138,17 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
 
 
 def architecture(name: str, *, image_size: int) -> nn.Module:
-    """The architecture for square images of `image_size` pixels, with random weights."""
+    """Build the architecture for square images of `image_size` pixels, with random weights."""
     return _create(name, image_size=image_size)
 
 
 def build(weights: Weights, *, image_size: int) -> nn.Module:
-    """The architecture that the weights belong to."""
+    """Build the architecture of the weights."""
     return architecture(weights.architecture, image_size=image_size)
 
 
 def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
-    """The arrays as the model takes them; timm resamples what depends on the number of patches."""
+    """Return the arrays adapted to the model; timm resamples what depends on the image size."""
     del model
     if image_size == _config(weights.architecture).input_size[-1]:
         return weights.arrays
@@ -156,7 +156,7 @@ def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
 
 
 def leaf_modules() -> LeafModules:
-    """What timm itself keeps torch.fx from looking into."""
+    """Return the modules and functions that timm excludes from tracing."""
     timm = _timm()
     return LeafModules(
         modules=tuple(timm.layers.get_notrace_modules()),
@@ -176,7 +176,7 @@ def _timm() -> ModuleType:
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """Architecture and tag, which may be empty, of `timm:ARCHITECTURE[.TAG]`."""
+    """Return architecture and tag of `timm:ARCHITECTURE[.TAG]`; the tag can be empty."""
     architecture, _, tag = name.removeprefix(PREFIX).partition(".")
     return architecture, tag
 
@@ -191,7 +191,7 @@ def _config(name: str) -> Any:
 
 
 def preprocessing_of(config: Any) -> Preprocessing:
-    """What timm's evaluation transform does, from a pretrained configuration of timm."""
+    """Return timm's evaluation transform of a pretrained configuration."""
     size = int(config.input_size[-1])
     return Preprocessing(
         image_size=size,
@@ -209,10 +209,10 @@ def _create(
     image_size: int | None = None,
     state: dict[str, torch.Tensor] | None = None,
 ) -> nn.Module:
-    """A model with seeded random weights, or those of a state dict in timm's or its origin's form.
+    """Build a model with seeded random weights, or with a state dict that timm can convert.
 
     Raises:
-        BackboneError: the image size does not suit it, or timm can do nothing with the state dict.
+        BackboneError: the image size does not suit it, or timm cannot use the state dict.
     """
     config = _config(name)
     options: dict[str, Any] = {"num_classes": _PLACEHOLDER_CLASSES}
@@ -234,7 +234,7 @@ def _create(
 
 @contextlib.contextmanager
 def _loading_in_silence() -> Iterator[None]:
-    """Keep from stderr what timm logs of each state dict: every name that it passes over."""
+    """Suppress timm's log of each state dict, which lists every skipped name."""
     logger = logging.getLogger("timm.models._builder")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -245,10 +245,10 @@ def _loading_in_silence() -> Iterator[None]:
 
 
 def _fit(name: str, arrays: Arrays, *, image_size: int | None = None) -> Fit:
-    """A state dict in timm's or its origin's form, as the network has it.
+    """Convert a state dict in timm's or the original format to that of the network.
 
     Raises:
-        BackboneError: it leaves a part of the network as it was built, the classifiers aside.
+        BackboneError: an entry of the network outside its classifiers is missing.
     """
     state = {entry: torch.tensor(array) for entry, array in arrays.items()}
     with coverage.watched_loading() as loaded:
@@ -270,12 +270,12 @@ def _fit(name: str, arrays: Arrays, *, image_size: int | None = None) -> Fit:
 
 
 def _converted(name: str, path: Path) -> Arrays:
-    """The weights of timm's own file, their names translated as timm does.
+    """Read timm's own weight file and translate its names as timm does.
 
-    timm passes over what it has no use for, and so it is here.
+    Entries that timm does not use are dropped.
 
     Raises:
-        BackboneError: the file does not have what the architecture needs.
+        BackboneError: the file lacks entries of the architecture.
     """
     arrays = read_state_dict(path)
     try:
@@ -285,7 +285,7 @@ def _converted(name: str, path: Path) -> Arrays:
 
 
 def _head_entries(model: Any) -> set[str]:
-    """Names of the parameters and buffers of a model's classifier, or classifiers."""
+    """Return names of parameters and buffers of a model's classifier or classifiers."""
     found = model.get_classifier()
     modules = found if isinstance(found, tuple | list) else (found,)
     inside = {

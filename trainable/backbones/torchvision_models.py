@@ -1,7 +1,7 @@
-"""The classification models of torchvision, by the names and weights that torchvision gives them.
+"""The classification models of torchvision, under torchvision's names of models and weights.
 
-Nothing here knows a single model: what differs between them is read from the signature of the
-class that a builder says it returns.
+Nothing here is specific to a model: differences are read from the signature of the class that a
+builder is annotated to return.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ _RANDOM_SEED = 0
 
 
 def owns(name: str) -> bool:
-    """Whether a name belongs to this source."""
+    """Return whether a name belongs to this source."""
     return name in names()
 
 
 @functools.cache
 def names() -> list[str]:
-    """All names, without weights."""
+    """Return all names, without weights."""
     return list(list_models(torchvision.models))
 
 
 def problem(name: str, wanted: str) -> str | None:
-    """What is wrong with the weights asked for, or None; no weights are read."""
+    """Return the problem with the requested weights, or None; no weights are read."""
     if not wanted or wanted == RANDOM or is_path(wanted):
         return None
     versions = [member.name for member in weights_of(name)]
@@ -73,7 +73,7 @@ def problem(name: str, wanted: str) -> str | None:
 
 
 def describe(name: str) -> BackboneInfo:
-    """What torchvision says of its default weights."""
+    """Return torchvision's metadata of the default weights."""
     member = _member(name, "")
     return BackboneInfo(
         name=name,
@@ -88,7 +88,7 @@ def describe(name: str) -> BackboneInfo:
 
 
 def load(name: str, wanted: str, backbone: str) -> Weights:
-    """The weights; see `trainable.backbones.load_weights`."""
+    """Load the weights; see `trainable.backbones.load_weights`."""
     member = _member(name, "" if wanted == RANDOM or is_path(wanted) else wanted)
     licence = pretraining = None
     notes: tuple[str, ...] = ()
@@ -125,18 +125,18 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
 
 
 def architecture(name: str, *, image_size: int) -> nn.Module:
-    """The architecture of the pretrained weights, with random ones; see `build`."""
+    """Build the architecture of the pretrained weights with random ones; see `build`."""
     return _build(name, image_size=image_size, pretrained=True)
 
 
 def build(weights: Weights, *, image_size: int) -> nn.Module:
-    """The architecture for square images of `image_size` pixels, without auxiliary heads."""
+    """Build the architecture for square images of `image_size` pixels, without auxiliary heads."""
     pretrained = weights.version != RANDOM
     return _build(weights.architecture, image_size=image_size, pretrained=pretrained)
 
 
 def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
-    """The arrays as the model takes them.
+    """Return the arrays adapted to the model.
 
     Position embeddings are interpolated to its number of patches; auxiliary heads are left out.
     """
@@ -150,19 +150,19 @@ def _adapted(arrays: Arrays, model: nn.Module, *, image_size: int) -> Arrays:
     positions = "encoder.pos_embedding"
     if isinstance(model, VisionTransformer) and arrays.get(positions, np.zeros(0)).ndim == 3:
         state = OrderedDict({positions: torch.tensor(arrays[positions])})
-        with contextlib.suppress(ValueError):  # no square of patches: its shape is told
+        with contextlib.suppress(ValueError):  # not a square of patches: reported as a misfit
             interpolate_embeddings(image_size, model.patch_size, state)
         arrays = {**arrays, positions: to_array(state[positions])}
     return arrays
 
 
 def leaf_modules() -> LeafModules:
-    """Nothing: torch.fx follows all of them."""
+    """Return no leaf modules: torch.fx can trace all models."""
     return TRANSPARENT
 
 
 def builder_options(name: str, *, image_size: int, pretrained: bool) -> dict[str, Any]:
-    """What torchvision's own builder is called with, beside `weights` and `num_classes`."""
+    """Return keyword arguments of torchvision's builder, beside `weights` and `num_classes`."""
     parameters = inspect.signature(_class_of(get_model_builder(name))).parameters
     options: dict[str, Any] = {}
     if "image_size" in parameters:
@@ -191,10 +191,10 @@ def _build(name: str, *, image_size: int, pretrained: bool) -> nn.Module:
 
 
 def _unwrapped(name: str, weights: str) -> Unwrapped:
-    """The weights of a file, `FILE[#PART]`, that may be a checkpoint.
+    """Return the weights of a file, `FILE[#PART]`, which may be a checkpoint.
 
     Raises:
-        BackboneError: the file cannot be read, or does not have what the architecture needs.
+        BackboneError: the file cannot be read, or lacks entries of the architecture.
     """
     size = int(_member(name, "").transforms().crop_size[0])
     model = without_memory(lambda: architecture(name, image_size=size))
@@ -217,10 +217,10 @@ def _member(name: str, wanted: str) -> WeightsEnum:
 
 
 def _pretrained(name: str, member: WeightsEnum, path: Path) -> Arrays:
-    """The state dict as torchvision itself loads it, names of former versions translated.
+    """Return the state dict as torchvision loads it, with names of former versions translated.
 
-    torchvision would unpickle the file without restraint, and what is harmless to one reader runs
-    code in another. So the file is read here, safely, and torchvision gets its tensors.
+    torchvision would unpickle the file without restrictions, which can run code. So the file is
+    read here by the restricted reader, and torchvision gets its tensors.
     """
     state = read_tensors(path)
     try:
@@ -233,7 +233,7 @@ def _pretrained(name: str, member: WeightsEnum, path: Path) -> Arrays:
 
 @contextlib.contextmanager
 def _handing_out(state: dict[str, torch.Tensor]) -> Iterator[None]:
-    """Let torchvision's builders find this state dict instead of opening a file."""
+    """Make torchvision's builders use this state dict instead of opening a file."""
 
     def found(member: WeightsEnum, *args: object, **options: object) -> dict[str, torch.Tensor]:
         del member, args, options
@@ -248,7 +248,7 @@ def _handing_out(state: dict[str, torch.Tensor]) -> Iterator[None]:
 
 
 def _random(name: str) -> Arrays:
-    """A state dict as the architecture initialises itself, the same on every machine."""
+    """Return the state dict of a seeded random initialisation, equal on every machine."""
     size = int(_member(name, "").transforms().crop_size[0])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_RANDOM_SEED)
@@ -257,7 +257,7 @@ def _random(name: str) -> Arrays:
 
 
 def _pretraining(member: WeightsEnum) -> str | None:
-    """The data sets that torchvision reports scores on; what it trained on, as far as it tells."""
+    """Return the data sets that torchvision reports scores on, as a proxy for the training data."""
     return ", ".join(member.meta.get("_metrics", {})) or None
 
 
@@ -266,10 +266,10 @@ def _cache_path(member: WeightsEnum) -> Path:
 
 
 def reachable(*, timeout_s: float) -> bool:
-    """Whether the place that missing weights are fetched from answers, or a proxy stands before it.
+    """Return whether the server of missing weights answers, or a proxy is configured for it.
 
     Args:
-        timeout_s: how long it may take.
+        timeout_s: timeout in seconds.
     """
     url = urlparse(_member(names()[0], "").url)
     if url.scheme in getproxies():
@@ -282,7 +282,7 @@ def reachable(*, timeout_s: float) -> bool:
 
 
 def _fetch(name: str, member: WeightsEnum) -> Path:
-    """The file in torch's hub cache, fetched into it where it is missing."""
+    """Return the file in torch's hub cache; download it if it is missing."""
     path = _cache_path(member)
     if not path.is_file():
         try:

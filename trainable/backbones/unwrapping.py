@@ -1,9 +1,9 @@
 """Extraction of a network's weights from checkpoints: nested parts, prefixes, extra entries.
 
-Nothing here knows how a library names what it writes. Every tensor of a file has an address: the
-names of the mappings that it lies in, and its own. A part of the file is what lies under one
-beginning of addresses, such as `state_dict.module.`, or under none. The part that fits the network,
-its head aside, is the one that is meant; where several fit and differ, the user says which.
+Nothing here is specific to a library. Every tensor of a file has an address: the keys of the
+mappings around it, and its own. A part of the file is all tensors under one prefix of addresses,
+such as `state_dict.module.`, or under the empty one. The part that fits the network, apart from its
+head, is used; if several fit and differ, the user has to choose.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from trainable.errors import BackboneError
 from trainable.spec.weight_paths import MARK, split_part
 
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-"""What PyTorch puts between the names of modules, wherever in a network one is wrapped: by
-DataParallel, the compiler, FSDP and activation checkpointing."""
+"""Names that wrappers of PyTorch insert into the names of modules: DataParallel, the compiler, FSDP
+and activation checkpointing."""
 
 _WHOLE_FILE = "."
-"""Names the part of a file that lies in no mapping and under no prefix."""
+"""Name of the part of a file that is in no mapping and under no prefix."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unwrapped:
-    """The weights of a network that a file holds.
+    """Weights of a network from a file.
 
     Attributes:
-        arrays: by the names of the network.
-        notes: where they were in the file, unless they are all of it, and what was passed over.
+        arrays: arrays by the names of the network.
+        notes: their place in the file, unless they are all of it, and skipped entries.
     """
 
     arrays: Arrays
@@ -48,15 +48,15 @@ class Unwrapped:
 def unwrap(
     weights: str, *, build: Callable[[], nn.Module], fit: Callable[[Arrays], Fit]
 ) -> Unwrapped:
-    """The weights of a network from a file.
+    """Extract the weights of a network from a file.
 
     Args:
         weights: `FILE[#PART]`.
-        build: makes the network, whose names count and whose values do not.
-        fit: puts a state dict into it; raises BackboneError where more than a head is not covered.
+        build: builds the network; its values are ignored.
+        fit: fits a state dict to it; raises BackboneError if more than a head is missing.
 
     Raises:
-        BackboneError: the file cannot be read, or no part of it fits, or several that differ do.
+        BackboneError: the file cannot be read, or no part of it fits, or several different ones do.
     """
     path, named = split_part(weights)
     stored = read_stored(path)
@@ -84,7 +84,7 @@ def _fitting(fit: Callable[[Arrays], Fit], arrays: Arrays) -> Fit | None:
 def _chosen(
     path: Path, stored: Stored, named: str, model: nn.Module, fit: Callable[[Arrays], Fit]
 ) -> tuple[str, Fit]:
-    """The beginning of addresses under which the one part lies that fits, and the part."""
+    """Return the prefix of the only part that fits, and its fit."""
     prefixes = _prefixes(stored.arrays, model, named)
     found: dict[str, tuple[str, Fit]] = {}
     for prefix in prefixes:
@@ -104,9 +104,10 @@ def _chosen(
 
 
 def _prefixes(arrays: Arrays, model: nn.Module, named: str) -> list[str]:
-    """Beginnings of addresses under which a network may lie, the likeliest first.
+    """Return candidate prefixes of addresses for a network, the likeliest first.
 
-    Under them is at least half of its names or, where a source translates names, of its values.
+    A candidate has at least half of the network's names or, if no prefix has, of its values, as
+    when a source translates names.
     """
     entries = entries_of(model)
     num_values = sum(entry.numel() for entry in entries.values())
@@ -127,12 +128,12 @@ def _prefixes(arrays: Arrays, model: nn.Module, named: str) -> list[str]:
 
 
 def _beginnings(address: str) -> list[str]:
-    """Of `a.b.c`: nothing, `a.` and `a.b.`."""
+    """Return the prefixes of an address: of `a.b.c` these are "", `a.` and `a.b.`."""
     return ["", *(address[: dot.end()] for dot in re.finditer(r"\.", address))]
 
 
 def _shared(arrays: Arrays) -> str:
-    """The longest beginning that all addresses have."""
+    """Return the longest common prefix of all addresses."""
     first, last = min(arrays), max(arrays)
     return max((p for p in _beginnings(first) if last.startswith(p)), key=len)
 
@@ -147,7 +148,7 @@ def _part(arrays: Arrays, prefix: str, model: nn.Module) -> Arrays:
 
 
 def _unwrapped(name: str, entries: Collection[str]) -> str:
-    """An entry's name without those of wrappers within a network; a first one is a prefix."""
+    """Return an entry's name without wrappers' names, except a first one, which is a prefix."""
     first, *others = name.split(".")
     if name in entries or _WRAPPERS.isdisjoint(others):
         return name
@@ -161,7 +162,7 @@ def _no_part(
     model: nn.Module,
     fit: Callable[[Arrays], Fit],
 ) -> BackboneError:
-    """Reason why no part fits, taken from the likeliest one."""
+    """Return the error that no part fits, with the reason for the likeliest one."""
     if named and not prefixes:
         known = sorted({mapping or _WHOLE_FILE for mapping in stored.mappings.values()})
         return BackboneError(
@@ -178,14 +179,14 @@ def _no_part(
 
 
 def _passed_over(found: Fit) -> tuple[str, ...]:
-    """Names that the network has no place for, its head aside.
+    """Return names that the network does not have, apart from its head.
 
     Raises:
-        BackboneError: some belong into its body: the file is of a larger network of the kind.
+        BackboneError: some look like its body: the file is of a larger network of this family.
     """
     entries = entries_of(found.model)
     heads = [_outermost(head, entries) for head in found.heads]
-    buffers = {name for name, _ in found.model.named_buffers()}  # those that no file holds, too
+    buffers = {name for name, _ in found.model.named_buffers()}  # including non-persistent ones
     rest = [name for name in found.left_over if name not in buffers and not _is_in(name, heads)]
     kinds = {_kind(name) for name in entries if not _is_in(name, heads)}
     body = tuple(name for name in rest if _kind(name) in kinds)
@@ -195,12 +196,12 @@ def _passed_over(found: Fit) -> tuple[str, ...]:
 
 
 def _kind(name: str) -> str:
-    """The first part of a name, its numbers aside: `layer5` and `layer1` are of a kind."""
+    """Return the first part of a name without numbers: `layer5` and `layer1` are of one kind."""
     return re.sub(r"\d+", "0", name.partition(".")[0])
 
 
 def _outermost(head: str, entries: Collection[str]) -> str:
-    """The largest module with nothing but the head in it."""
+    """Return the largest module that contains nothing but the head."""
     outer = head.rpartition(".")[0]
     if outer and all(is_inside(name, head) for name in entries if is_inside(name, outer)):
         return _outermost(outer, entries)
@@ -212,7 +213,7 @@ def _is_in(name: str, modules: Collection[str]) -> bool:
 
 
 def _beside(stored: Stored, prefix: str) -> tuple[str, ...]:
-    """Names of what the mapping holds that a part was taken from, beside the part."""
+    """Return names of the other entries in the mapping that a part was taken from."""
     mapping = _mapping(stored, prefix)
     return tuple(
         address.removeprefix(f"{mapping}.")
@@ -224,7 +225,7 @@ def _beside(stored: Stored, prefix: str) -> tuple[str, ...]:
 
 
 def _mapping(stored: Stored, prefix: str) -> str:
-    """The mapping that a beginning of addresses leads into."""
+    """Return the innermost mapping that a prefix of addresses leads into."""
     around = (m for m in stored.mappings.values() if m and prefix.startswith(f"{m}."))
     return max(around, key=len, default="")
 

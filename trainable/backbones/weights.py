@@ -1,4 +1,4 @@
-"""Weights of a backbone, whatever their source."""
+"""Weights of a backbone from any source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 RANDOM = "none"
-"""What stands after the @ for random weights."""
+"""Text after the @ for random weights."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Preprocessing:
         image_size: side of the square cut out of the centre, in pixels.
         resize_size: shorter side before the cut, in pixels.
         interpolation: `bilinear` or `bicubic`.
-        mean: of each of the three channels, on the 0..1 scale.
-        std: of each of the three channels, on the 0..1 scale.
+        mean: mean of each of the three channels, on the 0..1 scale.
+        std: standard deviation of each of the three channels, on the 0..1 scale.
         squash: whether both sides become `resize_size`, whatever the image's proportions.
     """
 
@@ -37,7 +37,7 @@ class Preprocessing:
     squash: bool = False
 
     def resized(self, image_size: int) -> Preprocessing:
-        """The same for another size of the square, cutting the same share of the image."""
+        """Return the same for another image size, which keeps the same share of the image."""
         if image_size == self.image_size:
             return self
         resize_size = round(image_size * self.resize_size / self.image_size)
@@ -45,20 +45,20 @@ class Preprocessing:
 
 
 IMAGENET_PREPROCESSING = Preprocessing(image_size=224, resize_size=256)
-"""What most networks trained on ImageNet were evaluated with."""
+"""Preprocessing with which most networks trained on ImageNet were evaluated."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Weights:
-    """A backbone with its weights, as plain arrays that can be mapped read-only.
+    """A backbone with its weights, as plain arrays that can be memory-mapped read-only.
 
     Attributes:
         backbone: `NAME[@WEIGHTS]` as the user wrote it.
-        source: which source of backbones builds it.
-        architecture: the name by which the source knows it.
-        version: which weights these are, as tables show it: their name at the source, the path of a
-            file as it was given, or `none` for random ones.
-        preprocessing: what they were trained on.
+        source: name of the source of backbones that builds it.
+        architecture: the source's name for the network.
+        version: name of the weights in tables: their name at the source, the path of a file as it
+            was given, or `none` for random ones.
+        preprocessing: preprocessing of their pretraining.
         arrays: the state dict; entries of the head may be missing or of another shape.
         digest: SHA-256 of names and values.
         modality: kind of the examples that it takes, such as `image`.
@@ -87,14 +87,14 @@ class BackboneInfo:
     """Metadata of a backbone's default weights, available without reading them.
 
     Attributes:
-        name: as search-space files write it.
-        source: which source of backbones has it.
-        version: its default weights.
-        num_params: of the network as it was pretrained, where that is known unbuilt.
-        image_size: side in pixels that it was made for.
+        name: name in search-space files.
+        source: name of the source of backbones that has it.
+        version: name of its default weights.
+        num_params: parameters of the pretrained network, or None if it has to be built to know.
+        image_size: side of its images in pixels.
         cached: whether the weights are on this machine.
-        licence: of the weights, where it is known.
-        pretraining: data they were trained on, where it is known.
+        licence: licence of the weights, or None if unknown.
+        pretraining: data they were trained on, or None if unknown.
     """
 
     name: str
@@ -108,7 +108,7 @@ class BackboneInfo:
 
 
 def digest_of(arrays: Arrays) -> str:
-    """SHA-256 over names, types, shapes and values."""
+    """Return the SHA-256 of names, types, shapes and values."""
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())

@@ -1,1 +1,1 @@
-"""A trained network to be used: written, converted, read back."""
+"""Export of a trained network: training for use, file formats, loading."""

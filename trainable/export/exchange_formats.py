@@ -1,4 +1,4 @@
-"""A network as files that need none of its code: torch.export and ONNX."""
+"""A network as files that do not need its code: torch.export and ONNX."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ TORCH_FILE = "model.pt2"
 ONNX_FILE = "model.onnx"
 
 TOLERANCE = 1e-4
-"""Largest difference of logits, relative to the largest logit where that exceeds 1."""
+"""Largest difference of logits, relative to the largest logit if that exceeds 1."""
 
 _MOST_INLINE_BYTES = 1_900 * 2**20
-"""Weights beyond this do not fit into an ONNX file, which protobuf keeps below 2 GiB."""
+"""Largest size of weights inside an ONNX file, which protobuf limits to 2 GiB."""
 
 
 @dataclass(frozen=True)
 class ExchangeForms:
-    """One of the files, or why it is not there.
+    """The result of writing one of the files.
 
     Attributes:
         file: its name.
-        problem: why it was not written; None where it was.
-        difference: largest absolute difference of its logits to the network's; None where nothing
-            here could run it.
+        problem: why it was not written; None if it was.
+        difference: largest absolute difference of its logits to the network's; None if no runtime
+            for it is installed.
     """
 
     file: str
@@ -46,23 +46,23 @@ class ExchangeForms:
 def write_portable(
     network: nn.Module, examples: Tensor, folder: Path, *, about: Mapping[str, str]
 ) -> list[ExchangeForms]:
-    """Write the network as `model.pt2` and `model.onnx`, each compared with it before it counts.
+    """Write the network as `model.pt2` and `model.onnx`, and compare each with the network.
 
-    Both take `images`, (N, 3, S, S) float32 as the network does, with any N, and give `logits`.
-    What cannot be made is left out and said.
+    Both map `images`, (N, 3, S, S) float32 with any N, to `logits`. A file that cannot be made is
+    left out, with the reason in the result.
 
     Args:
-        network: in eval mode, on the CPU.
+        network: the network in eval mode, on the CPU.
         examples: (B, 3, S, S) float32 with B >= 3, to compare on.
-        folder: where they are written.
-        about: what the ONNX file says of itself.
+        folder: folder for the files.
+        about: metadata of the ONNX file.
 
     Raises:
         OSError: the folder cannot be written.
     """
     try:
         program = _exported(network, examples)
-    except Exception as error:  # whatever its tracer stumbles over; there is no list of it
+    except Exception as error:  # its tracer raises arbitrary errors
         problem = f"torch.export cannot follow the network: {_first_line(error)}"
         return [ExchangeForms(TORCH_FILE, problem), ExchangeForms(ONNX_FILE, problem)]
     with torch.no_grad():
@@ -85,10 +85,10 @@ def write_portable(
 
 
 def difference(found: Tensor, expected: Tensor) -> float:
-    """Largest absolute difference of logits.
+    """Return the largest absolute difference of logits.
 
     Raises:
-        ExportError: it is more than rounding explains.
+        ExportError: it exceeds rounding errors, see `TOLERANCE`.
     """
     largest = float((found - expected).abs().max())
     allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
@@ -99,7 +99,7 @@ def difference(found: Tensor, expected: Tensor) -> float:
 
 def _exported(network: nn.Module, examples: Tensor) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch")
-    with warnings.catch_warnings():  # of how torch itself goes about it; results are compared
+    with warnings.catch_warnings():  # about torch's internals; results are compared
         warnings.simplefilter("ignore")
         program = torch.export.export(
             network, (examples,), dynamic_shapes=({0: batch},), strict=False
@@ -116,7 +116,7 @@ def _write_torch(
 ) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        content = io.BytesIO()  # torch's own writer aborts the process where the disk is full
+        content = io.BytesIO()  # torch's own writer aborts the process if the disk is full
         torch.export.save(program, content)
         path.write_bytes(content.getbuffer())
         loaded = torch.export.load(path).module()
@@ -160,7 +160,7 @@ def _write_onnx(
 
 
 def _compare(run: Callable[[Tensor], Tensor], examples: Tensor, expected: Tensor) -> float:
-    """The largest difference over a batch of all and a batch of one."""
+    """Return the largest difference over a batch of all examples and a batch of one."""
     with torch.no_grad():
         return max(
             difference(run(examples), expected),
@@ -174,7 +174,7 @@ def _first_line(error: Exception) -> str:
 
 
 def onnx_notes(*, class_names: list[str], preprocessing: Mapping[str, Any]) -> dict[str, str]:
-    """Metadata of an ONNX file, for readers who have that file alone."""
+    """Return metadata of an ONNX file, for users who only have that file."""
     return {
         "class_names": json.dumps(class_names),
         "preprocessing": json.dumps(dict(preprocessing)),

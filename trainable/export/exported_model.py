@@ -1,6 +1,6 @@
-"""Load an exported network from its folder and predict classes with it.
+"""Loading of an exported network from its folder, and predictions with it.
 
-This needs torch, torchvision, Pillow and safetensors, and nothing of a sweep.
+It needs torch, torchvision, Pillow and safetensors, but no sweep.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Prediction:
 
     Attributes:
         path: path of the file.
-        probabilities: probability of each class, in the order of the class names; None where the
-            file cannot be decoded.
+        probabilities: probability of each class, in the order of the class names; None if the file
+            cannot be decoded.
         problem: why there are no probabilities, or None.
     """
 
@@ -75,7 +75,7 @@ class ExportedModel:
             device: see the class.
 
         Raises:
-            ExportError: the folder holds no network, or the network cannot be read.
+            ExportError: the folder has no network, or the network cannot be read.
             BackboneError: the architecture cannot be built here.
         """
         about = read_about(folder)

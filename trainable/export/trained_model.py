@@ -1,4 +1,4 @@
-"""Train a configuration once more for use, and put the trained weights into the whole network."""
+"""Training of a configuration for use, with the trained weights in the whole network."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TrainedModel:
         network: its own code with all weights, or its graph; in eval mode, on the CPU.
         indices: (M,) int64 indices of the training images.
         examples: (B, 3, S, S) float32 input that every form of the network is compared on.
-        spec: the resolved recipe, nothing in it `auto`; None for a linear probe.
+        spec: the resolved recipe without any `auto`; None for a linear probe.
         inverse_penalty: C of a linear probe; None for a fine-tuned network.
     """
 
@@ -74,7 +74,7 @@ def train_configuration(
 
     Args:
         spec: the configuration, with the repeat and the budget to draw.
-        images: the subset is drawn from their pool.
+        images: images; the subset is drawn from their pool.
         backbone: the backbone that the spec names.
         device: see `Trial`.
         cache: see `Trial`.
@@ -122,8 +122,8 @@ def train_probe(
     """Fit a linear probe and make it the network's head; see `trainable.training.baselines`.
 
     Args:
-        images: the subset is drawn from their pool.
-        backbone: nothing of it is trained.
+        images: images; the subset is drawn from their pool.
+        backbone: the backbone; it is not trained.
         budget: label budget to fit on.
         inverse_penalty: C that the baseline chose on the draw.
         repeat: number of the draw.

@@ -1,4 +1,4 @@
-"""Write a trained network into a folder, and compare each written form with it."""
+"""Writing of a trained network into a folder, and comparison of each written form with it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Written:
 
     Attributes:
         torchvision_options: keyword arguments of `torchvision.models.get_model` for a network that
-            takes the weights and gives the same logits; None where there are none.
-        portable: the files that need none of the network's code.
+            takes the weights and gives the same logits; None if there are none.
+        portable: the files that do not need the network's code.
     """
 
     torchvision_options: dict[str, Any] | None
@@ -68,7 +68,7 @@ def write_model(model: TrainedModel, folder: Path) -> Written:
 def _torchvision_options(
     model: TrainedModel, weights: Path, expected: Tensor
 ) -> dict[str, Any] | None:
-    """Return arguments of `get_model`; None where it builds a network with other logits."""
+    """Return arguments of `get_model`; None if it builds a network with other logits."""
     about = model.about
     if about.source != torchvision_models.NAME:
         return None
@@ -85,6 +85,6 @@ def _torchvision_options(
         network.load_state_dict(load_file(weights))
         with torch.no_grad():
             difference(network.eval()(model.examples), expected)
-    except (RuntimeError, TypeError, ValueError, ExportError):  # a head of another form
+    except (RuntimeError, TypeError, ValueError, ExportError):  # another kind of head
         return None
     return options

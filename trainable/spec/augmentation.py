@@ -15,11 +15,11 @@ MAX_VIEWS = 64
 
 @dataclass(frozen=True)
 class KnownOp:
-    """One random change.
+    """One random transform.
 
     Attributes:
         transform: name of the class in torchvision.transforms.v2.
-        defaults: arguments it is made with where a file gives none.
+        defaults: arguments that are used unless a file gives them.
     """
 
     transform: str
@@ -54,12 +54,12 @@ OPS: Mapping[str, KnownOp] = MappingProxyType(
         "aug_mix": KnownOp("AugMix"),
     }
 )
-"""The random changes that `ops` can name -> transforms of torchvision.transforms.v2."""
+"""Random transforms that `ops` can name -> classes of torchvision.transforms.v2."""
 
 
 @dataclass(frozen=True)
 class Op:
-    """One random change with its arguments.
+    """One random transform with its arguments.
 
     Attributes:
         name: a key of `OPS`.
@@ -70,17 +70,17 @@ class Op:
     args: tuple[tuple[str, Any], ...] = ()
 
     def to_json(self) -> str | dict[str, dict[str, Any]]:
-        """The form that `Augmentation.parse` reads."""
+        """Return the form that `Augmentation.parse` reads."""
         return {self.name: dict(self.args)} if self.args else self.name
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes, and how many times each training image is drawn with them.
+    """Random transforms, and the number of views of each training image.
 
     Attributes:
-        ops: done one after the other.
-        views: draws of each image, 1 to `MAX_VIEWS`; training picks among them.
+        ops: transforms in the order in which they are applied.
+        views: views of each image, 1 to `MAX_VIEWS`; training draws among them.
     """
 
     ops: tuple[Op, ...]
@@ -91,7 +91,7 @@ class Augmentation:
         """Parse `{ops: [horizontal_flip, {rotation: {degrees: 30}}], views: 4}`.
 
         Raises:
-            SpecError: with every problem, one a line, each headed by its key.
+            SpecError: with every problem, one per line, each headed by its key.
         """
         if not isinstance(given, Mapping):
             raise SpecError(f"augment: got {given!r}; allowed: {{ops: [...], views: N}}")
@@ -120,7 +120,7 @@ class Augmentation:
         return cls(tuple(ops), int(views))
 
     def to_json(self) -> dict[str, Any]:
-        """The form that `parse` reads."""
+        """Return the form that `parse` reads."""
         return {"ops": [op.to_json() for op in self.ops], "views": self.views}
 
 

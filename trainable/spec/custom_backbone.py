@@ -1,4 +1,4 @@
-"""A backbone of the user's own: which function builds it, as a search-space file says it."""
+"""A backbone built by the user's code: the function, as a search-space file names it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _RESERVED = "@*?[:"
 
 @dataclass(frozen=True, kw_only=True)
 class CustomBackbone:
-    """A backbone that the user's own code builds.
+    """A backbone that the user's code builds.
 
-    The function is called as `function(**args)`, and with `image_size=` too where it takes that.
+    The function is called as `function(**args)`, with `image_size=` added if it has that parameter.
     It returns an nn.Module from images (N, 3, S, S) to logits, whose last nn.Linear or 1x1
-    nn.Conv2d is the classifier to replace. A `preprocessing` attribute of the model, a mapping with
-    the fields of `Preprocessing`, says what images it was trained on; without it, ImageNet's.
+    nn.Conv2d is the classifier to replace. The preprocessing is the model's `preprocessing`
+    attribute, a mapping with the fields of `Preprocessing`; without one it is ImageNet's.
 
     Attributes:
-        name: as conditions and tables show it.
+        name: name in conditions and tables.
         module: `package.module:function`.
         args: keyword arguments of the function, plain values.
-        weights: path of a state dict; None for what the function itself gives the model.
+        weights: path of a state dict; None for the weights that the function sets.
     """
 
     name: str
@@ -37,10 +37,10 @@ class CustomBackbone:
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> CustomBackbone:
-        """The backbone meant by `{name, module, args, weights}`.
+        """Parse `{name, module, args, weights}`.
 
         Raises:
-            SpecError: keys are unknown or missing, or values not what they may be.
+            SpecError: a key is unknown or missing, or a value is not allowed.
         """
         name, module = given.get("name"), given.get("module")
         args, weights = given.get("args"), given.get("weights")
@@ -62,7 +62,7 @@ class CustomBackbone:
         return cls(name=str(name), module=str(module), args=dict(args or {}), weights=weights)
 
     def to_json(self) -> dict[str, Any]:
-        """The mapping that `parse` reads."""
+        """Return the mapping that `parse` reads."""
         data: dict[str, Any] = {"name": self.name, "module": self.module}
         if self.args:
             data["args"] = dict(self.args)

@@ -1,4 +1,4 @@
-"""Messages for refused values: where, what was given, what is allowed, what was probably meant."""
+"""Messages for refused values: key, value given, values allowed, and a likely correction."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 
 KeyPath = tuple[str | int, ...]
-"""Keys from the top of the file down; whole numbers count the entries of a list."""
+"""Keys from the top of the file down; integers are indices of list entries."""
 
 _PLAIN_KEY = re.compile(r"[\w@*<-]{1,60}", re.ASCII)
 _MAX_SHOWN_CHARS = 60
@@ -18,7 +18,7 @@ _MAX_COMPARED_CHARS = 80
 
 
 def dotted(path: KeyPath) -> str:
-    """The path as users write it: `search.lr.cases[0].low`."""
+    """Return the path as users write it: `search.lr.cases[0].low`."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -30,24 +30,24 @@ def dotted(path: KeyPath) -> str:
 
 
 def shown(value: object) -> str:
-    """The value on one line of bounded length, close to how YAML spells it."""
+    """Return the value on one line of bounded length, similar to its YAML."""
     text = _spelled(value, depth=0)
     return text if len(text) <= _MAX_SHOWN_CHARS else text[: _MAX_SHOWN_CHARS - 3] + "..."
 
 
 def refusal(value: object, allowed: str, words: Iterable[str] = ()) -> str:
-    """Message for a value that is not allowed."""
+    """Return the message for a value that is not allowed."""
     return f"got {shown(value)}; allowed: {allowed}{did_you_mean(value, words)}"
 
 
 def unknown_key(key: object, known: Iterable[str]) -> str:
-    """Message for an unknown key."""
+    """Return the message for an unknown key."""
     known = tuple(known)
     return f"unknown key{did_you_mean(key, known) or '; known: ' + ', '.join(known)}"
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """`; did you mean X?` for the nearest known spelling, or nothing."""
+    """Return `; did you mean X?` for the most similar known word, or ""."""
     if not isinstance(word, str):
         return ""
     by_lower = {item.lower(): item for item in known}

@@ -1,8 +1,8 @@
-"""Allowed values of single keys, and the one table of training settings.
+"""Allowed values of keys, and the table of training settings.
 
-The search-space file, the specification of a trial, their messages and the documentation read
-checks, defaults and texts from here. Numbers have one canonical type per key (whole ones int, the
-others float), so that `1` and `1.0` mean the same wherever they are allowed.
+The search-space file, the specification of a trial, their messages and the documentation use these
+checks, defaults and texts. Numbers have one canonical type per key (int or float), so that `1` and
+`1.0` are equal in every setting.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Any
 from trainable.spec.refusals import refusal
 
 Value = int | float | str
-"""What an axis can give a trial."""
+"""The value of an axis."""
 
 _MAX_WHOLE = 2**63
 
 
 class Text(StrEnum):
-    """Kinds of free text that a key accepts, as messages call them."""
+    """Kinds of free text that a key accepts, as messages name them."""
 
     NAME = "text"
     PATH = "a path"
     PATTERN = "a regular expression"
 
     def accepts(self, value: str) -> bool:
-        """Whether the text can be one."""
+        """Return whether the text is of this kind."""
         if self is Text.PATTERN:
             try:
                 re.compile(value)
@@ -45,16 +45,15 @@ class Setting:
 
     Attributes:
         help: one line for docs/search-space.md.
-        default: the value where none is given; None where there is no such value, or where the
-            section that holds the key names it.
-        low: smallest number allowed; None where words alone are allowed.
+        default: value if none is given; None if there is none, or if its section sets it.
+        low: smallest number allowed; None if only words are allowed.
         high: largest number allowed; None for no limit.
         low_excluded: whether `low` itself is refused.
         high_excluded: whether `high` itself is refused.
         integer: whether numbers have to be whole.
         words: texts allowed, beside or instead of a number.
-        text: what any other text stands for; None where `words` alone are allowed.
-        flag: whether true and false are allowed, and nothing else.
+        text: kind of free text allowed; None if only `words` are allowed.
+        flag: whether only true and false are allowed.
     """
 
     help: str
@@ -86,7 +85,7 @@ class Setting:
         return " or ".join(parts)
 
     def accepts(self, value: object) -> bool:
-        """Whether the value is allowed, type included (a bool is never a number)."""
+        """Return whether the value is allowed; a bool is never a number."""
         if self.flag:
             return isinstance(value, bool)
         if isinstance(value, str):
@@ -103,18 +102,18 @@ class Setting:
         )
 
     def canonical(self, value: Value) -> Value:
-        """The one spelling of an accepted value."""
+        """Return the canonical form of an accepted value."""
         if isinstance(value, str | bool):
             return value
         return int(value) if self.integer else float(value) + 0.0
 
     def problem(self, value: object) -> str | None:
-        """Message for a value that is not allowed; None for an allowed one."""
+        """Return the message for a value that is not allowed; None for an allowed one."""
         return None if self.accepts(value) else refusal(value, self.allowed, self.words)
 
 
 def finite_number(value: object) -> int | float | None:
-    """The value where it is a number that can be computed with, else None."""
+    """Return the value if it is a finite float or an int below 2^63 in size, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, int):
@@ -126,9 +125,9 @@ _BLOCKS = re.compile(r"([1-9][0-9]{0,5})-([1-9][0-9]{0,5})")
 
 
 def block_range(value: object) -> tuple[int, int] | None:
-    """First and last of the blocks that `"3-5"` or `[3, 5]` means, from 1; None for anything else.
+    """Return the first and last block of `"3-5"` or `[3, 5]`, from 1; None for other values.
 
-    Block k lies between the boundaries k - 1 and k.
+    Block k lies between boundaries k - 1 and k.
     """
     if isinstance(value, list | tuple) and len(value) == 2:
         value = "-".join(str(end) for end in value)
@@ -155,25 +154,25 @@ CHOICES: Mapping[str, Setting] = {
     ),
     "lr": Setting(default=DEFAULT_LR, low=0.0, low_excluded=True, help="peak learning rate"),
 }
-"""What a search space varies, beside the backbone and the settings of training."""
+"""Settings that a search space varies beside the backbone and `training:`."""
 
 SEED = Setting(low=0, integer=True, help="seed of every random draw")
 
 MOST_IMAGES_A_BATCH = 2**16
-"""Far more than few labels fill: a batch is drawn with replacement, and a multiple of the training
-images stands for all of them. Larger ones take memory for the draw alone."""
+"""Limit of `batch_size`, in images. Few labels need far less, since batches are drawn with
+replacement; above it the draw itself takes much memory."""
 
 MOST_PIXELS_A_SIDE = 2**13
-"""An image of this size takes 0.8 GB as float32, before any layer has seen it."""
+"""Limit of `image_size`, in pixels: such an image takes 0.8 GB as float32, before any layer."""
 LEAST_AUTO_BATCH, MOST_AUTO_BATCH = 16, 64
 """Limits of `batch_size: auto`, in images."""
 
 
 def automatic_batch_size(num_train: int) -> int:
-    """Images per update for `batch_size: auto`.
+    """Return the images per update for `batch_size: auto`.
 
     Args:
-        num_train: training images.
+        num_train: number of training images.
     """
     return min(MOST_AUTO_BATCH, max(LEAST_AUTO_BATCH, num_train))
 
@@ -253,22 +252,22 @@ SETTINGS: Mapping[str, Setting] = {
         help="number format of the forward pass; auto: bf16 autocast on a GPU, fp32 on a CPU",
     ),
 }
-"""The keys of `training:` in a search-space file; each may be an axis of `search:` instead."""
+"""The keys of `training:` in a search-space file; each can be an axis of `search:` instead."""
 
 DEFAULTS: Mapping[str, Value] = {
     name: setting.canonical(setting.default)
     for name, setting in SETTINGS.items()
     if setting.default is not None
 }
-"""The value of each key of `SETTINGS` where none is given."""
+"""Default value by key of `SETTINGS`."""
 
 ADDED_SETTINGS = ("interpolation",)
-"""Keys of `SETTINGS` that version 0.1.0 did not have. At its default such a key is left out where
-settings are written or hashed, so that what was written before means the same."""
+"""Keys of `SETTINGS` that version 0.1.0 did not have. At its default such a key is left out when
+settings are written or hashed, so that earlier records and hashes stay valid."""
 
 
 def without_added_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values by key without those of `ADDED_SETTINGS` that are at their defaults."""
+    """Return the values without those of `ADDED_SETTINGS` at their defaults."""
     return {
         name: value
         for name, value in values.items()

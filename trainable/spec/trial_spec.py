@@ -1,4 +1,4 @@
-"""One resolved configuration of one trial: frozen, validated, JSON in and out."""
+"""The resolved configuration of one trial: immutable, validated, serializable as JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trainable.spec.validation import Validation
 
 
 class Metric(StrEnum):
-    """The score that a trial is judged by."""
+    """The metric that trials are ranked by."""
 
     ACCURACY = "accuracy"
     BALANCED_ACCURACY = "balanced_accuracy"
@@ -30,17 +30,17 @@ class Metric(StrEnum):
 
     @property
     def maximize(self) -> bool:
-        """Whether more is better."""
+        """Whether larger is better."""
         return self is not Metric.LOG_LOSS
 
     @property
     def is_share(self) -> bool:
-        """Whether it lies in 0..1; a loss is 0 or more, in nats."""
+        """Whether it lies in 0..1; otherwise it is a loss in nats, 0 or more."""
         return self is not Metric.LOG_LOSS
 
 
 class CacheMode(StrEnum):
-    """Which activations of frozen prefixes are cached: where it pays, all that fit, or none."""
+    """Which activations of frozen prefixes are cached: those that pay, all that fit, or none."""
 
     AUTO = "auto"
     ALWAYS = "always"
@@ -49,7 +49,7 @@ class CacheMode(StrEnum):
 
 @dataclass(frozen=True)
 class LabelBudget:
-    """Labelled images a trial may use, for training and validation together.
+    """Labelled images that a trial can use, for training and validation together.
 
     Attributes:
         per_class: images of each class, or None.
@@ -61,10 +61,10 @@ class LabelBudget:
 
     @classmethod
     def parse(cls, value: object) -> LabelBudget:
-        """The budget meant by `5`, `"all"` or `{"total": 500}`.
+        """Parse `5`, `"all"` or `{"total": 500}`.
 
         Raises:
-            SpecError: anything else; the message says what was given and what is allowed.
+            SpecError: any other value; the message has it and what is allowed.
         """
 
         def positive(number: object) -> bool:
@@ -84,13 +84,13 @@ class LabelBudget:
 
     @property
     def study(self) -> str:
-        """Name of the study that answers for this budget: `b5`, `t500` or `all`."""
+        """Name of the study of this budget: `b5`, `t500` or `all`."""
         if self.per_class is not None:
             return f"b{self.per_class}"
         return "all" if self.total is None else f"t{self.total}"
 
     def to_json(self) -> int | str | dict[str, int]:
-        """The form that `parse` reads."""
+        """Return the form that `parse` reads."""
         if self.per_class is not None:
             return self.per_class
         return "all" if self.total is None else {"total": self.total}
@@ -116,25 +116,25 @@ def _setting(name: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSpec:
-    """Everything that decides the outcome of one trial, apart from the images themselves.
+    """All that determines the outcome of one trial, apart from the images themselves.
 
     Attributes:
-        backbone: `NAME[@WEIGHTS]`, as the registry reads it.
+        backbone: `NAME[@WEIGHTS]`.
         lr: peak learning rate, above 0.
         label_budget: labelled images for training and validation together.
         freeze_depth: share of the boundaries in the frozen prefix, 0..1; or None.
         frozen_blocks: number of boundaries in the prefix, -1 for all; or None.
-        train_blocks: first and last of the blocks that learn, `"3-5"`, beside the head; or None.
+        train_blocks: first and last block that is trained, `"3-5"`, beside the head; or None.
             Exactly one of the three is given.
         validation: how the budget pays for validation.
         objective: the metric reported as `val_objective`.
         augment: random views of the training images; None for the images as they are.
-        repeat: which draw of the labelled subset.
-        seed: of the sweep.
+        repeat: number of the draw of the labelled subset.
+        seed: seed of the sweep.
         steps, ...: the keys of `SETTINGS`.
 
     Raises:
-        SpecError: with every problem found, one a line.
+        SpecError: with every problem found, one per line.
     """
 
     backbone: str
@@ -190,9 +190,9 @@ class TrialSpec:
             raise SpecError("\n".join(problems))
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of JSON values that `from_json` reads back to an equal spec.
+        """Return a dict of JSON values that `from_json` reads to an equal spec.
 
-        Settings that 0.1.0 did not have are left out at their defaults.
+        Settings that 0.1.0 did not have are left out at their default values.
         """
         data = without_added_defaults(asdict(self))
         data["label_budget"] = self.label_budget.to_json()
@@ -203,7 +203,7 @@ class TrialSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrialSpec:
-        """The spec written by `to_json`; settings left out take their defaults.
+        """Read what `to_json` wrote; missing settings take their defaults.
 
         Raises:
             SpecError: an unknown or missing key, or a value that is not allowed.
@@ -213,7 +213,7 @@ class TrialSpec:
             f"{key}: unknown; known keys: {', '.join(sorted(known))}"
             for key in sorted(set(data) - known)
         ]
-        # Stand-ins for what is missing or wrong, so that the rest is checked all the same.
+        # Placeholders for missing or invalid values, so that the rest is still checked.
         values: dict[str, Any] = {"backbone": "", "lr": 1.0, "label_budget": LabelBudget()}
         problems += [f"{key}: missing" for key in sorted(set(values) - set(data))]
         readers: dict[str, Callable[[Any], Any]] = {

@@ -1,4 +1,4 @@
-"""Source of the validation images, as search-space files and trials state it."""
+"""Source of the validation images, in search-space files and trial specifications."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Validation:
     Attributes:
         folds: parts of a cross-validation, at least 2; or None.
         holdout: share of each class held out once, above 0 and below 1; or None.
-        outside: whether the data's own validation split is used, whose labels are not paid for by
-            the budget.
+        outside: whether the data's own validation split is used, whose labels do not count
+            toward the budget.
 
     Raises:
         SpecError: not exactly one of the three is given, or its value is not allowed.
@@ -67,10 +67,10 @@ class Validation:
     def parse(cls, given: object) -> Validation:
         """Parse `{folds: 3}`, `{holdout: 0.25}` or `{split: val, outside_budget: true}`.
 
-        A key without a value counts as left out; with none given it is the default.
+        A key without a value counts as missing; with no key at all it is the default.
 
         Raises:
-            SpecError: with every problem, one a line, each headed by its key.
+            SpecError: with every problem, one per line, each headed by its key.
         """
         if not isinstance(given, Mapping):
             raise SpecError(f"validation: {refusal(given, 'a mapping such as {folds: 3}')}")
@@ -91,7 +91,7 @@ class Validation:
         return cls()
 
     def to_json(self) -> dict[str, Any]:
-        """The form that `parse` reads."""
+        """Return the form that `parse` reads."""
         if self.outside:
             return {"split": "val", "outside_budget": True}
         name = "folds" if self.folds is not None else "holdout"
@@ -110,7 +110,7 @@ def _problem(key: object, value: object) -> str | None:
 
 
 def _contradictions(values: Mapping[str, object]) -> list[str]:
-    """Messages for values that are allowed alone but not together."""
+    """Return messages for values that are allowed alone but not together."""
     ways = [name for name in _WAYS if name in values]
     outside = values.get("outside_budget", False)
     if len(ways) > 1:

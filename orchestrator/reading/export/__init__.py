@@ -1,4 +1,4 @@
-"""The use case: train a configuration of a sweep once more, and write it down to be used."""
+"""The export use case: train a configuration of a sweep again, and write it for use."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ __all__ = ["Exported", "Labels", "Listener", "export"]
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What came of an export.
+    """The result of an export.
 
     Attributes:
-        folder: where everything lies.
-        trial_id: the configuration.
-        labels: which labels it learnt from.
-        num_labels: how many.
-        files: names, ascending.
-        notes: what the user has to know; the card says it, too.
+        folder: folder with all files.
+        trial_id: id of the configuration.
+        labels: which labels it was trained on.
+        num_labels: number of these labels.
+        files: names of the files, ascending.
+        notes: warnings for the user; the card has them, too.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class Exported:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of JSON values."""
+        """Return a dict of JSON values."""
         return {
             "folder": str(self.folder),
             "trial_id": self.trial_id,
@@ -66,11 +66,11 @@ class Exported:
 
 @dataclass(frozen=True)
 class Listener:
-    """Hears how far an export is.
+    """Callbacks for the progress of an export.
 
     Attributes:
-        tell: called with one line for people at the start of each part.
-        watch: called while it trains, with the updates made and those to be made.
+        tell: called with a line of text at the start of each part.
+        watch: called during training with the number of updates made and the total.
     """
 
     tell: Callable[[str], None]
@@ -87,18 +87,18 @@ def export(
     labels: Labels = Labels.ALL,
     repeat: int = 0,
 ) -> Exported:
-    """Train a configuration once more and write it, its card and its other forms into a folder.
+    """Train a configuration again, and write it with its card and exchange formats to a folder.
 
-    Hyperparameters are those that were measured, whatever the number of labels is now.
+    Hyperparameters are those of the trial, whatever the number of labels is now.
 
     Args:
-        run: the sweep; it is only read.
-        out: the folder, new or empty; it is there whole or not at all.
-        listener: hears how far it is.
-        trial_id: which trial; left out, the best of `budget`.
-        budget: labels per class, or the name of a study; left out, the largest.
-        labels: which labels it learns from.
-        repeat: which draw of the labels, and with them the training seed.
+        run: the sweep; nothing is written to it.
+        out: a new or empty folder; it is written completely or not at all.
+        listener: callbacks for progress.
+        trial_id: id of the trial; None for the best of `budget`.
+        budget: labels per class, or the name of a study; None for the largest.
+        labels: which labels to train on.
+        repeat: number of the draw of labels and of the training seed.
 
     Raises:
         UsageError: there is no such configuration, the images or weights have changed, or the
@@ -159,7 +159,7 @@ def _read_weights(run: Run, space: SearchSpace, choice: Choice) -> Weights:
 def _read_images(
     run: Run, space: SearchSpace, labels: Labels, repeat: int, fingerprint: str
 ) -> LabelledExamples:
-    """The images of the sweep, with the bytes of all that can be drawn now."""
+    """Read the images of the sweep, with the bytes of all that can be drawn now."""
     everything = labels is not Labels.BUDGET
     demand = Demand(
         budgets=(LabelBudget(),) if everything else space.label_budgets,
@@ -175,8 +175,8 @@ def _read_images(
             f"{error}\nThe sweep itself read fewer images; to learn from those of its budget "
             "alone: --labels budget"
         ) from error
-    # Images that no trial could touch were never decoded: one that is broken comes to light now,
-    # and is left out. So what differs may still be what the sweep saw.
+    # The sweep never decoded images that no trial could use. Broken ones among them are left out
+    # only now, so another fingerprint here does not prove that the images have changed.
     same = images.fingerprint() == fingerprint
     if not same and read_data(run.space).images.fingerprint() != fingerprint:
         raise UsageError(
@@ -188,7 +188,7 @@ def _read_images(
 
 
 def _open_to(labels: Labels, images: LabelledExamples) -> LabelledExamples:
-    """The images with all that may be learnt from in the pool."""
+    """Return the images with every split that may be trained on moved to the pool."""
     freed = {
         Labels.BUDGET: [],
         Labels.ALL: [Split.VAL],
@@ -199,7 +199,7 @@ def _open_to(labels: Labels, images: LabelledExamples) -> LabelledExamples:
 
 
 def _measured_penalty(choice: Choice, task: Mapping[str, Any], repeat: int) -> float:
-    """The C of a probe on a draw, or on the first one where that was not measured.
+    """Return the C of a probe on a draw, or on the first one if that was not recorded.
 
     Version 0.1.0 chose it on the first draw for all of them.
     """
@@ -230,9 +230,9 @@ def _train(
             repeat=repeat,
             seed=task["seed"],
             image_size=task["image_size"],
-            precision=task.get("precision", "fp32"),  # as it was before tasks said it
+            precision=task.get("precision", "fp32"),  # what tasks without the key used
         )
-    task.setdefault("interpolation", 1.0)  # as it was before tasks said it
+    task.setdefault("interpolation", 1.0)  # what tasks without the key used
     spec = replace(TrialSpec.from_json(task), label_budget=budget, repeat=repeat)
     listener.tell(f"training: {spec.steps} updates of {spec.batch_size} images")
     try:

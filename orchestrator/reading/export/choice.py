@@ -1,4 +1,4 @@
-"""Which configuration of a sweep is exported."""
+"""Choice of the configuration of a sweep to export."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _MOST_NAMED = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A configuration that ran to its end.
+    """A configuration whose trial or probe is complete.
 
     Attributes:
         trial: its row of the table of trials.
-        board: its row of the leaderboard; None where an equal configuration stands there for it.
+        board: its row of the leaderboard; None if the row is that of an equal configuration.
         finals: its rows of the table of finals, by repeat.
-        reason: why it is this one, as a card says it.
+        reason: why it was chosen, as a clause for the card.
     """
 
     trial: Row
@@ -37,28 +37,28 @@ class Choice:
 
     @property
     def text(self) -> str:
-        """What it is, in a few words."""
+        """A short description."""
         return f"{self.trial_id}: {configuration(self.trial)}"
 
     @property
     def trial_id(self) -> str:
-        """The id that tables show."""
+        """The id in the tables."""
         return str(self.trial["trial_id"])
 
 
 def choose(run: Run, *, trial_id: str | None, budget: str | None) -> Choice:
-    """The trial named, or the best of a budget, or the best of the largest budget.
+    """Return the trial named, or the best of a budget, or the best of the largest budget.
 
-    The best is what the answer of a sweep recommends: see `recommended_rows` of
+    The best is the one that the sweep's answer recommends; see `recommended_rows` of
     `orchestrator.recording.leaderboard`.
 
     Args:
         run: the sweep.
-        trial_id: as tables show it.
-        budget: labels per class, or the name of a study, such as `all`.
+        trial_id: id in the tables, or None.
+        budget: labels per class, or the name of a study, such as `all`; or None.
 
     Raises:
-        UsageError: there is none; the message says what there is.
+        UsageError: there is none; the message lists what there is.
     """
     if trial_id is not None and budget is not None:
         raise UsageError("--trial and --budget: give one of them at most")

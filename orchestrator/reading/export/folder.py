@@ -1,4 +1,4 @@
-"""A folder that is there whole or not at all."""
+"""Atomic creation of a folder with files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from trainable.atomic_files import failpoint, sync_folder
 
 
 def check_target(out: Path) -> None:
-    """Make sure that `whole_folder` could fill a folder, leaving nothing behind.
+    """Make sure that `whole_folder` can fill a folder; nothing is left there.
 
     Raises:
-        UsageError: it could not.
+        UsageError: it cannot.
     """
     if out.is_dir():
         if any(out.iterdir()):
@@ -31,9 +31,9 @@ def check_target(out: Path) -> None:
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into; it becomes `out` when all is written, and is gone if that fails.
+    """Yield a folder to write into; it becomes `out` afterwards, or is removed on an error.
 
-    An empty folder that is there is filled, not replaced: it may be a mount, or where a shell is.
+    An existing empty folder is filled, not replaced: it may be a mount, or a shell's directory.
 
     Raises:
         StorageError: it cannot be written, or the disk is full.

@@ -1,4 +1,4 @@
-"""Text from outside in Markdown: shown as it is, whatever it looks like."""
+"""Escaping of arbitrary text for Markdown."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterable, Sequence
 
 _SPECIAL = re.compile(
     r"[^\w ,.;()%=/+-]"  # quotes, brackets, stars, pipes, colons, ...
-    r"|_(?!\w)|(?<!\w)_"  # an underscore inside a word means nothing
+    r"|_(?!\w)|(?<!\w)_"  # an underscore inside a word has no meaning
     r"|^[ =+-]|[ ]$|(?<=www)\.",
     re.IGNORECASE,
 )
 
 
 def escaped(text: object) -> str:
-    """The text for the midst of a line of Markdown or HTML, where nothing of it has a meaning.
+    """Return the text escaped for the inside of a line of Markdown or HTML.
 
-    What could have one becomes a numeric character reference, which is never taken for markup
-    (CommonMark 0.31, section 2.5); what cannot be seen is spelt.
+    Special characters become numeric character references, which are never parsed as markup
+    (CommonMark 0.31, section 2.5); unprintable ones become Python escapes.
     """
     seen = "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
@@ -27,7 +27,7 @@ def escaped(text: object) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Lines of a table; cells are escaped, the header is not."""
+    """Return the lines of a table; cells are escaped, the header is not."""
     return [
         f"| {' | '.join(header)} |",
         f"|{' --- |' * len(header)}",

@@ -1,4 +1,4 @@
-"""How an exported network is used: lines of Python that need torchvision, or torch, alone."""
+"""Usage of an exported network: Python code that needs only torchvision, or only torch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _CLASSIFY = """\
 
 
 def use_lines(about: ModelConfig, written: Written) -> list[str]:
-    """The section of a card that says how the network is used."""
+    """Return the section of a card about the use of the network."""
     return [
         *("    sft-sweep predict DIR IMAGE...", ""),
         *_python(about, written),
@@ -106,7 +106,7 @@ def _prepare(how: Preprocessing) -> str:
 
 
 def _narrow(value_range: ValueRange | None) -> str:
-    """Lines that scale 16-bit grey, where that has a range of its own."""
+    """Return code that scales 16-bit grey images if there is a value range, else ""."""
     if value_range is None:
         return ""
     low, high = value_range

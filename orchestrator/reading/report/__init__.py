@@ -1,4 +1,4 @@
-"""The report of a sweep: its answer, its figures and how it was measured, in one HTML file."""
+"""The report of a sweep in one HTML file: its answer, its figures and its protocol."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def write_report(run: Run, path: Path, *, images: LabelledExamples | None = None
     """Write the report of a sweep, finished or not.
 
     Args:
-        run: the sweep; its tables are read as they lie, and its journal where there is one.
-        path: of the HTML file, which is replaced as a whole.
-        images: of the sweep, for pictures; None to read them again from where they came.
+        run: the sweep; its tables are read as they are, and its journal if there is one.
+        path: path of the HTML file, which is replaced atomically.
+        images: images of the sweep, for thumbnails; None to read them from their source.
 
     Raises:
-        UsageError: this is no sweep directory.
+        UsageError: this is not a sweep directory.
         StorageError: a table cannot be read, or the file cannot be written.
     """
     write_text(path, render(_page(run, images)))
@@ -98,7 +98,7 @@ def _page(run: Run, images: LabelledExamples | None) -> Page:
 
 
 def _journal(run: Run) -> dict[str, optuna.Study]:
-    """The studies of a sweep; none where the tables are all that is left of it."""
+    """Return the studies of a sweep; empty if there is no usable journal."""
     try:
         return load_studies(run.path)
     except UsageError:
@@ -109,7 +109,7 @@ def _journal(run: Run) -> dict[str, optuna.Study]:
 
 
 def _shown(rows: list[Row], budget: Study) -> list[Row]:
-    """The first ranks of a budget, and whatever has a test score."""
+    """Return the first ranks of a budget, and all rows with a test score."""
     return [
         row
         for row in rows
@@ -128,7 +128,7 @@ def _figures(
     best: Winner | None,
     metric: Metric,
 ) -> dict[str, dict[str, charts.Figure]]:
-    """The panels of every figure; no panel where there is nothing to draw."""
+    """Return the panels of every figure; empty if there is nothing to draw."""
     backbones = list(dict.fromkeys(point.backbone for one in budgets for point in one.points))
     looks = charts.Looks(backbones)
     with_curves = [budget for budget in budgets if budget.curves]
@@ -152,7 +152,7 @@ def _figures(
 def _pictures(
     run: Run, images: LabelledExamples | None, best: Winner | None
 ) -> tuple[dict[str, str], str | None]:
-    """Pictures of the winner's mistakes, and why there are none."""
+    """Return thumbnails of the winner's mistakes, and a note if there are none."""
     if best is None or not best.mistakes:
         return {}, None
     if images is None:
@@ -170,7 +170,7 @@ def _protocol(
     metric: Metric,
     test_set: TestSet | None,
 ) -> list[tuple[str, str]]:
-    """How the sweep was measured, by name."""
+    """Return names and values that describe how the sweep was measured."""
     trials, finals = tables["trials"], tables["finals"]
     versions = manifest.get("versions", {})
     entries = [
@@ -202,14 +202,14 @@ def _protocol(
 
 
 def _values(table: pa.Table, column: str) -> str:
-    """The distinct values of a column in words."""
+    """Return the distinct values of a column in words."""
     return ", ".join(
         str(value) for value in pc.unique(table[column]).to_pylist() if value is not None
     )
 
 
 def _repeats(finals: pa.Table) -> str:
-    """Draws of labels that finalists and baselines were scored with."""
+    """Return the number of label draws that finalists and baselines were scored with."""
     if not finals.num_rows:
         return ""
     return str(int(pc.max(finals["repeat"]).as_py()) + 1)

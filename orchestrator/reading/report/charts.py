@@ -1,8 +1,8 @@
-"""Figures of a report, as plotly's JSON: what is drawn, not how it looks.
+"""Figures of a report as plotly's JSON: data and encoding, without the page's style.
 
-Colours come from a palette that people with colour blindness can tell apart (Okabe and Ito 2008),
-and never alone: a marker's shape or a line's dash says the same. Fonts, backgrounds and the colour
-of axes are the page's, so that they follow its theme.
+Colours are from a palette that is safe for colour blindness (Okabe and Ito 2008), and are always
+combined with a marker symbol or a line dash. Fonts, backgrounds and the colour of axes are set by
+the page, so that they follow its theme.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LEGEND = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"}
 
 
 def text(name: object) -> str:
-    """A name for plotly, which reads some HTML in texts; on one line."""
+    """Return a name on one line, escaped for plotly, which parses some HTML in texts."""
     return plain(str(name)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -38,25 +38,25 @@ class Looks:
     """The colour and the symbol of each backbone, the same in all figures.
 
     Args:
-        backbones: in the order in which they get theirs.
+        backbones: backbones in the order in which colours are assigned.
     """
 
     def __init__(self, backbones: Sequence[str]) -> None:
         self._place = {name: place for place, name in enumerate(dict.fromkeys(backbones))}
 
     def colour(self, backbone: str | None) -> str:
-        """A colour; grey for none."""
+        """Return the colour of a backbone; grey for None."""
         place = self._place.get(backbone or "")
         return GREY if place is None else _PALETTE[place % len(_PALETTE)]
 
     def symbol(self, backbone: str | None) -> str:
-        """A marker's symbol."""
+        """Return the marker symbol of a backbone."""
         place = self._place.get(backbone or "")
         return "x" if place is None else _SYMBOLS[place % len(_SYMBOLS)]
 
 
 def efficiency(found: Sequence[Series], looks: Looks, metric: Metric) -> Figure:
-    """Test scores over labels per class, with intervals, drawn side by side where they meet."""
+    """Draw test scores over labels per class, with intervals, shifted so as not to overlap."""
     budgets = sorted({point["label_budget"] for one in found for point in one.points})
     factor, unit, digits = (100, " %", ".1f") if metric.is_share else (1, "", ".3f")
     traces = []
@@ -119,7 +119,7 @@ def efficiency(found: Sequence[Series], looks: Looks, metric: Metric) -> Figure:
 
 
 def axis_importance(found: Mapping[str, Sequence[Importance]]) -> Figure:
-    """How much each axis explains, a group of bars an axis, a bar a budget."""
+    """Draw the importance of each axis: a group of bars per axis, a bar per budget."""
     axes = sorted({one.axis for some in found.values() for one in some})
     traces = []
     for number, (label, some) in enumerate(found.items()):
@@ -159,7 +159,7 @@ def axis_importance(found: Mapping[str, Sequence[Importance]]) -> Figure:
 
 
 def class_accuracy(winner: Winner) -> Figure:
-    """Test accuracy of the winner by class, the worst on top."""
+    """Draw the winner's test accuracy per class, the worst on top."""
     shown = winner.class_accuracy[:_MOST_CLASSES][::-1]
     return {
         "data": [
@@ -183,9 +183,9 @@ def class_accuracy(winner: Winner) -> Figure:
 
 
 def confusion(winner: Winner) -> Figure:
-    """Share of each true class that was taken for each class, in percent.
+    """Draw the share of each true class that was predicted as each class, in percent.
 
-    The right answers have no colour: beside them the wrong ones could not be seen.
+    Right answers have no colour, because they would hide the wrong ones.
     """
     totals = winner.confusion.sum(axis=1, keepdims=True)
     shares = 100 * winner.confusion / totals.clip(min=1)

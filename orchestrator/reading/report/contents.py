@@ -1,6 +1,6 @@
-"""What a report says: computed from the tables of a sweep, as plain values.
+"""Contents of a report as plain values, computed from the tables of a sweep.
 
-Shares are in 0..1 and times in seconds; rounding is left to what shows them.
+Shares are in 0..1 and times in seconds; rounding is left to the page and the figures.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from orchestrator.methods import Method
 Row = Mapping[str, Any]
 
 MOST_CURVES = 240
-"""Learning curves drawn for each budget: half of them the best, the others spread over the rest."""
+"""Learning curves drawn per budget: half of them the best, the others evenly from the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Test scores over label budgets, of one backbone fine-tuned, its probe, or raw pixels.
+    """Test scores over label budgets of one backbone fine-tuned, its probe, or raw pixels.
 
     Attributes:
         method: `finetune`, `probe` or `pixels`.
         backbone: its name; None for pixels.
-        points: leaderboard rows, one a budget, in ascending order.
+        points: leaderboard rows, one per budget, in ascending order.
     """
 
     method: str
@@ -44,14 +44,14 @@ class Point:
     """One fine-tuning trial that has settled.
 
     Attributes:
-        trial_id: of it.
+        trial_id: id of the trial.
         backbone: its name.
         state: `complete`, `pruned` or `failed`.
         freeze_depth: share of boundaries frozen.
         lr: learning rate.
-        val_objective: by which it is ranked.
-        val_accuracy: by validation.
-        duration_s: time of the trial.
+        val_objective: objective in validation, which ranks it.
+        val_accuracy: accuracy in validation.
+        duration_s: wall-clock time of its last attempt, in seconds.
     """
 
     trial_id: str
@@ -66,12 +66,12 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """What one trial reported.
+    """The reports of one trial.
 
     Attributes:
         point: the trial.
-        steps: updates made by each report.
-        accuracies: by validation.
+        steps: updates made before each report.
+        accuracies: accuracy in validation at each report.
     """
 
     point: Point
@@ -81,14 +81,14 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """One label budget.
+    """The study of one label budget.
 
     Attributes:
-        name: of the study.
+        name: name of the study.
         label_budget: labels per class.
         maximize: whether a larger objective is better.
         points: its fine-tuning trials, in the order of their numbers.
-        curves: of the trials that are shown.
+        curves: curves of the trials that are shown.
         num_curves: trials with reports, shown or not.
     """
 
@@ -106,7 +106,7 @@ class Study:
 
     @property
     def front(self) -> list[Point]:
-        """Complete trials that no quicker one equals in accuracy, the quickest first."""
+        """Pareto front of duration and accuracy among complete trials, the quickest first."""
         found: list[Point] = []
         for point in sorted(
             (p for p in self.points if p.state == "complete" and _is_placed(p)),
@@ -119,15 +119,15 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """What one label budget cost.
+    """The cost of one label budget.
 
     Attributes:
-        study: its name.
-        states: trials by state.
-        trials_s: time of its trials, added up over slots.
-        finals_s: time of finals and baselines, likewise.
+        study: name of the study.
+        states: number of trials by state.
+        trials_s: seconds of its trials, summed over slots.
+        finals_s: seconds of finals and baselines, summed over slots.
         steps: updates made by its trials.
-        planned_steps: updates that they would have made without pruning and failures.
+        planned_steps: updates without pruning and failures.
     """
 
     study: str
@@ -139,13 +139,13 @@ class Spent:
 
 
 def series(rows: Iterable[Row]) -> list[Series]:
-    """Test scores over budgets: of each backbone the best ranked one that has a test score.
+    """Return test scores over budgets, of the best ranked tested row per backbone and method.
 
     Args:
-        rows: of the leaderboard, in its order.
+        rows: rows of the leaderboard, in its order.
 
     Returns:
-        Fine-tuned backbones first, then probes, then pixels; each in the order of first sight.
+        Fine-tuned backbones first, then probes, then pixels; each in the order of the rows.
     """
     found: dict[tuple[str, str | None], dict[str, Row]] = defaultdict(dict)
     for row in rows:
@@ -161,7 +161,7 @@ def series(rows: Iterable[Row]) -> list[Series]:
 
 
 def studies(trials: pa.Table, curves: pa.Table, *, maximize: bool) -> list[Study]:
-    """The label budgets of a sweep in ascending order, with their fine-tuning trials."""
+    """Return the label budgets of a sweep in ascending order, with their fine-tuning trials."""
     tuned = trials.filter(pc.equal(trials["method"], Method.FINETUNE))
     names = ["study", "label_budget", *Point.__dataclass_fields__]
     points: dict[tuple[float, str], list[Point]] = defaultdict(list)
@@ -191,7 +191,7 @@ def studies(trials: pa.Table, curves: pa.Table, *, maximize: bool) -> list[Study
 
 
 def spent(trials: pa.Table, finals: pa.Table) -> list[Spent]:
-    """What each label budget cost, in ascending order of labels."""
+    """Return the cost of each label budget, in ascending order of labels."""
     columns = ["trial_id", "study", "label_budget", "method", "state", "steps", "spec"]
     rows = trials.select([*columns, "duration_s"]).to_pylist()
     of_trial = {row["trial_id"]: row["study"] for row in rows}
@@ -221,7 +221,7 @@ def spent(trials: pa.Table, finals: pa.Table) -> list[Spent]:
 
 
 def _reports(curves: pa.Table) -> dict[str, tuple[list[int], list[float | None]]]:
-    """Steps and validation accuracies by trial."""
+    """Return steps and validation accuracies by trial."""
     ordered = curves.select(["trial_id", "report", "step", "val_accuracy"]).sort_by(
         [("trial_id", "ascending"), ("report", "ascending")]
     )
@@ -235,7 +235,7 @@ def _reports(curves: pa.Table) -> dict[str, tuple[list[int], list[float | None]]
 
 
 def _spread(points: Sequence[Point], *, maximize: bool) -> list[Point]:
-    """At most `MOST_CURVES` of some trials: the best half of them, then others at equal steps."""
+    """Return at most `MOST_CURVES` of the trials: the best half, then others at equal steps."""
     if len(points) <= MOST_CURVES:
         return list(points)
     sign = -1 if maximize else 1

@@ -1,7 +1,7 @@
-"""How much of the variation in the objective each axis of the search explains, by label budget.
+"""Share of the variance of the objective that each search axis explains, per label budget.
 
-Optuna's functional ANOVA (Hutter, Hoos and Leyton-Brown 2014, ICML). Optuna's default, PED-ANOVA,
-is quicker but looks at the best tenth of the trials alone: two or three of a small study.
+By Optuna's functional ANOVA (Hutter, Hoos and Leyton-Brown 2014, ICML). Optuna's default,
+PED-ANOVA, is faster but uses only the best tenth of the trials: two or three in a small study.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 FEWEST_TRIALS = 8
-"""Complete trials below which nothing is said."""
+"""Smallest number of complete trials for which importances are computed."""
 
 _MOST_TRIALS = 150
 
 
 @dataclass(frozen=True, kw_only=True)
 class Importance:
-    """How much one axis matters.
+    """The importance of one axis.
 
     Attributes:
         axis: its name.
-        share: of the variance that all axes together explain, 0..1.
-        num_trials: complete trials that it was computed from.
-        conditional: whether it applies to some of the study's trials only; its share is then
-            among those.
+        share: share of the variance that all axes explain together, 0..1.
+        num_trials: number of complete trials that it was computed from.
+        conditional: whether it applies only to some of the study's trials; its share is then
+            computed on those.
     """
 
     axis: str
@@ -37,11 +37,11 @@ class Importance:
 
 
 def importances(study: optuna.Study, *, seed: int = 0) -> list[Importance]:
-    """The axes of one study, the most important first; none where too little is known.
+    """Return the axes of one study, most important first; empty with too few trials.
 
-    Axes that apply to all complete trials are weighed against each other. One that applies to some
-    is weighed against those on the trials that have it. Of many trials 150 at equal distances are
-    taken, which bounds the time.
+    Axes that apply to all complete trials are evaluated together. An axis that applies only to some
+    trials is evaluated with those, on the trials that have it. At most 150 trials, evenly spaced,
+    are used to bound the time.
     """
     trials = _sample(
         [
@@ -68,7 +68,7 @@ def importances(study: optuna.Study, *, seed: int = 0) -> list[Importance]:
 def _weigh(
     trials: list[FrozenTrial], axes: list[str], *, of: list[str], seed: int, conditional: bool
 ) -> list[Importance]:
-    """The shares of some axes among all `axes` that these trials have."""
+    """Return the shares of the axes `of` among all `axes`, on these trials."""
     if len(trials) < FEWEST_TRIALS or not axes:
         return []
     if len({trial.value for trial in trials}) == 1:

@@ -1,4 +1,4 @@
-"""The HTML of a report: one file that asks for nothing from anywhere."""
+"""The HTML of a report: one file without external resources."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from trainable.spec.trial_spec import Metric
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What stands on the page, in its order.
+    """The contents of the page, in its order.
 
     Attributes:
         sweep_id: its title.
         unfinished: whether the sweep could go on.
-        answer: the launch's lines.
-        series: test accuracy over budgets.
-        test_set: what the test set can tell; None where nothing was scored on it.
-        metric: the objective, of which test scores are.
+        answer: lines of the sweep's answer.
+        series: test scores over budgets.
+        test_set: size and resolution of the test set; None if nothing was scored on it.
+        metric: the objective, the metric of the test scores.
         leaderboard: rows by budget.
-        curve_notes: which learning curves are left out.
-        winner: the recommended configuration on the test set, if it was scored there.
-        thumbnails: `data:` addresses of pictures by image id.
+        curve_notes: notes about learning curves that are left out.
+        winner: test answers of the recommended configuration, if it was scored there.
+        thumbnails: `data:` URLs of thumbnails by image id.
         thumbnail_note: why there are none, or None.
-        spent: what each budget cost.
-        savings: what shared computation saved, in words.
-        protocol: names and values.
-        figures: by id, the panels of each figure by label.
+        spent: cost of each budget.
+        savings: savings by shared computation, in words.
+        protocol: names and values that describe the measurement.
+        figures: panels by label, by id of the figure.
     """
 
     sweep_id: str
@@ -59,7 +59,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as one HTML document."""
+    """Render the page as one HTML document."""
     return _template().render(
         **{name: getattr(page, name) for name in Page.__dataclass_fields__},
         figures_json=_embedded(page.figures),
@@ -91,7 +91,7 @@ def _template() -> jinja2.Template:
 
 
 def _embedded(figures: Mapping[str, Any]) -> Markup:
-    """JSON that stays inside its element, whatever names hold."""
+    """Return JSON escaped for a script element."""
     text = json.dumps(figures, separators=(",", ":"), allow_nan=False)
     for char in "<>&":
         text = text.replace(char, f"\\u{ord(char):04x}")
@@ -103,6 +103,6 @@ def _asset(name: str) -> str:
 
 
 def _plotly() -> str:
-    """plotly.js as the package ships it."""
+    """Return plotly.js as its package ships it."""
     file = resources.files("plotly").joinpath("package_data", "plotly.min.js")
     return file.read_text(encoding="utf-8")

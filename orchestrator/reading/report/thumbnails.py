@@ -1,4 +1,4 @@
-"""Small pictures inside a page: images of the data set as data addresses."""
+"""Thumbnails of images as `data:` URLs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from trainable.errors import DataError
 from trainable.modalities.image.decoding import decode_image
 
 SIDE = 96
-"""Of each picture, in pixels."""
+"""Side of each thumbnail, in pixels."""
 
 
 def thumbnails(images: LabelledExamples, image_ids: Collection[str]) -> dict[str, str]:
-    """`data:` addresses of some test images by their id; those that cannot be shown are left out.
+    """Return `data:` URLs of test images by id; those that cannot be decoded are left out.
 
     Args:
-        images: of the sweep.
-        image_ids: as the table of predictions has them.
+        images: images of the sweep.
+        image_ids: ids in the table of predictions.
     """
     ids = images.image_ids()
     found: dict[str, str] = {}

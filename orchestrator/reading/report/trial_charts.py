@@ -1,4 +1,4 @@
-"""Figures of a report that show every trial: depth and rate, learning curves, cost."""
+"""Figures of a report with every trial: depth and rate, learning curves, cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LR = {"type": "log", "title": {"text": "learning rate"}, "exponentformat": "e",
 
 
 def depth_and_rate(study: Study, backbones: Sequence[str]) -> Figure:
-    """Freeze depth and learning rate of every trial of a budget, a panel a backbone.
+    """Draw freeze depth and learning rate of every trial of a budget, a panel per backbone.
 
     The colour of a complete trial is its validation accuracy; pruned and failed ones are grey.
     """
@@ -81,7 +81,7 @@ def depth_and_rate(study: Study, backbones: Sequence[str]) -> Figure:
 
 
 def learning_curves(study: Study, looks: Looks) -> Figure:
-    """Validation accuracy by update; what was pruned or failed is faded."""
+    """Draw validation accuracy by update; pruned and failed trials are faded."""
     best = _best(study)
     traces = []
     shown = set()
@@ -119,7 +119,7 @@ def learning_curves(study: Study, looks: Looks) -> Figure:
 
 
 def pareto(study: Study, looks: Looks) -> Figure:
-    """Validation accuracy against training time of complete trials, and the front of the two."""
+    """Draw validation accuracy against time of complete trials, with their Pareto front."""
     traces: list[Figure] = []
     complete = [
         point
@@ -174,7 +174,7 @@ def _percent(share: float | None) -> float | None:
 
 
 def _about(point: Point) -> str:
-    """What hovering over a trial shows."""
+    """Return the hover text of a trial."""
     parts = [text(point.trial_id), text(point.backbone)]
     if point.freeze_depth is not None:
         parts.append(f"depth {point.freeze_depth:.3g}")
@@ -190,7 +190,7 @@ def _about(point: Point) -> str:
 
 
 def _best(study: Study) -> Point | None:
-    """The complete trial with the best objective."""
+    """Return the complete trial with the best objective."""
     complete = [p for p in study.points if p.state == "complete" and p.val_objective is not None]
     choose = max if study.maximize else min
     return choose(complete, key=lambda point: point.val_objective or 0.0, default=None)

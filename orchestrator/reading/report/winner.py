@@ -1,4 +1,4 @@
-"""What the recommended configuration did on the test set: its classes, confusion and mistakes."""
+"""Test answers of the recommended configuration: its classes, confusion and mistakes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import pyarrow.compute as pc
 from orchestrator.reading.report.contents import Row
 
 MOST_MISTAKES = 18
-"""Mistakes that are shown."""
+"""Largest number of mistakes that are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """A test image that the winner was wrong about, over all repeats.
+    """A test image that the winner misclassified in some repeat.
 
     Attributes:
         image_id: hash of its content.
-        path: where it comes from.
+        path: its path, or its name in the source.
         label: its class.
-        predicted: the class that was predicted most often where it was wrong.
-        wrong: repeats in which the winner was wrong.
-        repeats: there are.
+        predicted: the most frequent wrong prediction.
+        wrong: number of repeats with a wrong prediction.
+        repeats: number of repeats.
         label_probability: mean probability of the right class.
     """
 
@@ -41,13 +41,13 @@ class Mistake:
 
 @dataclass(frozen=True, kw_only=True)
 class Winner:
-    """The configuration that the answer recommends, on the test set.
+    """Test answers of the configuration that the answer recommends.
 
     Attributes:
-        row: of the leaderboard.
+        row: its row of the leaderboard.
         classes: names, in the order of `confusion`.
-        confusion: (C, C) answers by true and predicted class, over all repeats.
-        mistakes: the surest first.
+        confusion: (C, C) number of answers by true and predicted class, over all repeats.
+        mistakes: misclassified images, in ascending order of `label_probability`.
     """
 
     row: Row
@@ -67,11 +67,11 @@ class Winner:
 
 
 def winner(row: Row, predictions: pa.Table) -> Winner | None:
-    """What a configuration did on the test set; None where it was not scored there.
+    """Return the test answers of a configuration; None if it was not scored there.
 
     Args:
-        row: of the leaderboard.
-        predictions: of its sweep.
+        row: its row of the leaderboard.
+        predictions: predictions of its sweep.
     """
     its = predictions.filter(pc.equal(predictions["trial_id"], row["trial_id"]))
     if not its.num_rows:
@@ -84,7 +84,7 @@ def winner(row: Row, predictions: pa.Table) -> Winner | None:
 
 
 def _mistakes(its: pa.Table) -> list[Mistake]:
-    """The images that were not always right, those with the least mean probability first."""
+    """Return the misclassified images, those with the least mean probability first."""
     answers: dict[str, list[Row]] = defaultdict(list)
     for row in its.to_pylist():
         answers[row["image_id"]].append(row)

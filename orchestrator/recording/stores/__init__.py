@@ -1,7 +1,7 @@
-"""Sweeps in object stores: a local directory that is copied there, and fetched from there.
+"""Sweeps in object stores: a local directory that is copied to the store and fetched from it.
 
-No object store can append to a journal, or lock it. So a sweep runs in a directory of this machine
-whatever `--out` says, and that directory is mirrored.
+Object stores can neither append to a journal nor lock it. So a sweep always runs in a directory of
+this machine, and with a URL as `--out` that directory is mirrored.
 """
 
 from orchestrator.recording.stores.fetching import (

@@ -1,4 +1,4 @@
-"""Which process mirrors a sweep into a store: told by an object, since there is no lock."""
+"""Ownership of a sweep in a store, recorded in an object, since stores have no locks."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from orchestrator.recording.stores.objects import Store, check_store, now
 
 OBJECT = "driver.json"
 LIVE_S = 120.0
-"""A driver whose object is older than this is taken for dead."""
+"""Age in seconds from which the object of a driver means that the driver is dead."""
 BEAT_S = 30.0
-"""Time between two renewals, in seconds."""
+"""Seconds between two renewals of the object."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Driver:
     """A process that runs a sweep.
 
     Attributes:
-        host: that it runs on.
+        host: name of its machine.
         pid: its process id there.
-        token: told apart from a later process of the same id by it.
+        token: random text that distinguishes it from a later process of the same id.
     """
 
     host: str
@@ -36,11 +36,11 @@ class Driver:
 
     @property
     def is_dead(self) -> bool:
-        """Whether it is known to have ended, which only its own machine can know."""
+        """Whether it has certainly ended, which is only known on its own machine."""
         if self.host != platform.node():
             return False
         if self.pid == os.getpid():
-            return True  # an earlier one: this process has claimed nothing yet
+            return True  # an earlier process of the same id: this one has not claimed the sweep yet
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -51,10 +51,10 @@ class Driver:
 
 
 class Claim:
-    """This process as the driver of the sweep in a store; renewed while it lives.
+    """The claim of this process to be the driver of the sweep in a store; renewed while it runs.
 
     Args:
-        store: where the sweep lies.
+        store: store of the sweep.
     """
 
     def __init__(self, store: Store) -> None:
@@ -73,7 +73,7 @@ class Claim:
         self._write()
 
     def renew(self) -> None:
-        """Say that this process is alive, where it is time to.
+        """Renew the claim if `BEAT_S` have passed since the last time.
 
         Raises:
             UsageError: another process has taken the sweep over.
@@ -87,7 +87,7 @@ class Claim:
         """Make sure that no other process has taken the sweep over.
 
         Raises:
-            UsageError: one has: what this one did since is not copied over that.
+            UsageError: one has; the work of this process must not overwrite it.
             StorageError: the store fails.
         """
         found = read_driver(self._store)
@@ -98,7 +98,7 @@ class Claim:
             )
 
     def give_back(self) -> None:
-        """Leave the sweep to others.
+        """Release the claim.
 
         Raises:
             StorageError: the store fails.
@@ -112,11 +112,11 @@ class Claim:
 
 
 def check_no_driver(store: Store) -> None:
-    """Make sure that no live process runs the sweep in a store; ages are by the store's clock.
+    """Make sure that no live process runs the sweep in a store, by the store's clock.
 
     Raises:
         UsageError: one does.
-        StorageError: the store fails, or may not be written.
+        StorageError: the store fails, or is not writable.
     """
     now_ns = check_store(store.place)
     found, since = read_driver(store), store.changed_ns(OBJECT)
@@ -132,7 +132,7 @@ def check_no_driver(store: Store) -> None:
 
 
 def read_driver(store: Store) -> Driver | None:
-    """The process that runs the sweep, or ran it last and had no time to say that it ends.
+    """Return the process that runs the sweep, or the last one if it could not release its claim.
 
     Raises:
         StorageError: the store fails.

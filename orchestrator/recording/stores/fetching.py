@@ -1,4 +1,4 @@
-"""Sweeps that come from a store, and the directories of this machine that they are worked on in."""
+"""Sweeps fetched from a store into working directories on this machine."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from trainable.atomic_files import atomic_write
 MANIFEST, JOURNAL, CHECKPOINTS = "manifest.json", "journal.log", "checkpoints"
 
 _HOME = ".store"
-"""In the folder of the sweeps of one place: its URL."""
+"""File in the folder of all sweeps of one place; it has the URL of the place."""
 
 _log = logging.getLogger("sft_sweep")
 
 
 def work_folder(place: Place) -> Path:
-    """The folder of this machine in which sweeps of a place are worked on; made where missing.
+    """Return this machine's folder for sweeps of a place; created if missing.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: it cannot be created.
     """
     folder = _folder(place)
     try:
@@ -47,10 +47,10 @@ def work_folder(place: Place) -> Path:
 
 
 def home_of(path: Path) -> Place | None:
-    """The place in a store that a sweep directory is a copy of; None for any other directory.
+    """Return the place in a store that a sweep directory is a copy of, or None.
 
-    Only directories below the folder of this user's cache are such, so that no sweep from somebody
-    else says where it is to be sent.
+    Only directories in this user's cache folder count, so that a sweep directory from somebody else
+    cannot choose where it is uploaded.
     """
     try:
         found = locate((path.parent / _HOME).read_text(encoding="utf-8"))
@@ -62,7 +62,7 @@ def home_of(path: Path) -> Place | None:
 
 
 def names_in(place: Place) -> list[str]:
-    """Names of the sweeps in a place.
+    """Return the names of the sweeps in a place.
 
     Raises:
         StorageError: the store fails.
@@ -76,31 +76,30 @@ def names_in(place: Place) -> list[str]:
 
 
 def check_no_driver(place: Place) -> None:
-    """Make sure that no live process runs the sweep in a place, and that it may be written.
+    """Make sure that no live process runs the sweep in a place, and that it is writable.
 
     Raises:
         UsageError: one does.
         StorageError: the store fails.
     """
-    if not is_locked_here(_folder(place.parent) / place.name):  # which says it more exactly
+    if not is_locked_here(_folder(place.parent) / place.name):  # a local lock is exact
         drivers.check_no_driver(Store(place))
 
 
 def is_locked_here(path: Path) -> bool:
-    """Whether a process of this machine runs the sweep in a directory."""
+    """Return whether a process of this machine runs the sweep in a directory."""
     return (path / JOURNAL).is_file() and is_locked(path / JOURNAL)
 
 
 def pull(place: Place, *, checkpoints: bool = False) -> Path:
     """Fetch a sweep into its directory on this machine.
 
-    A directory whose journal goes on from where the store's ends is kept as it is: what it has
-    more was not copied yet. So is one of a sweep that runs here. In all other cases it becomes
-    what the store has.
+    A directory is kept unchanged if its journal extends that of the store, since the rest was not
+    uploaded yet, or if its sweep runs here. In all other cases it becomes a copy of the store.
 
     Args:
-        place: of the sweep.
-        checkpoints: fetch these, too; only who resumes needs them.
+        place: place of the sweep.
+        checkpoints: whether to fetch checkpoints, too; only resuming needs them.
 
     Returns:
         The directory.
@@ -124,19 +123,19 @@ def _pull(place: Place, local: Path, *, checkpoints: bool) -> None:
     there = {name: about for name, about in store.list().items() if _is_ours(name, about[0])}
     if MANIFEST not in there:
         if (local / MANIFEST).is_file():
-            return  # begun here, and never copied
+            return  # begun here, and never uploaded
         raise UsageError(
             f"{place}: no sweep here (manifest.json is missing); see: sft-sweep list --out "
             f"{place.parent.argument}"
         )
     local.mkdir(exist_ok=True)
     with (local / JOURNAL).open("a+b") as journal:
-        # In its place and under its lock: a driver that has it open must not be left with a file
-        # that has lost its name.
+        # The file is rewritten in place and under its lock: a driver that has it open must not be
+        # left with an unlinked file.
         try:
             fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return  # it has just been started here
+            return  # a driver has just started here
         journal.seek(0)
         mine, theirs = journal.read(), store.read(JOURNAL) or b""
         if len(mine) > len(theirs) and mine.startswith(theirs):
@@ -152,7 +151,7 @@ def _pull(place: Place, local: Path, *, checkpoints: bool) -> None:
 def _fetch(
     store: Store, there: dict[str, tuple[int, int]], local: Path, *, checkpoints: bool
 ) -> None:
-    """All but journal and manifest; checkpoints that the store lacks go."""
+    """Fetch all files but journal and manifest, and delete checkpoints that the store lacks."""
     for name, about in there.items():
         if name in (MANIFEST, JOURNAL) or (name.startswith(CHECKPOINTS) and not checkpoints):
             continue
@@ -164,7 +163,7 @@ def _fetch(
 
 
 def _fetch_one(store: Store, name: str, about: tuple[int, int], local: Path) -> None:
-    """One file, with the time that the store gives it, by which it is known the next time."""
+    """Fetch one file if its size or time differ, and give it the store's time."""
     path, (size, changed_ns) = local / name, about
     if path.is_file() and (path.stat().st_size, path.stat().st_mtime_ns) == (size, changed_ns):
         return
@@ -185,7 +184,7 @@ def _replace(file: IO[bytes], content: bytes) -> None:
 
 
 def _is_ours(name: str, size: int) -> bool:
-    """Whether a sweep has such a file: an object's name must lead nowhere else."""
+    """Return whether it is a file of a sweep; other names of objects could lead elsewhere."""
     folder, _, file = name.rpartition("/")
     return (
         size >= 0
@@ -198,7 +197,7 @@ def _is_ours(name: str, size: int) -> bool:
 
 @contextmanager
 def _alone(local: Path) -> Iterator[None]:
-    """Fetch into a directory one at a time."""
+    """Hold the lock for fetching into a directory."""
     with (local.parent / f".{local.name}.fetching").open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

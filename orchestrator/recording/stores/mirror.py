@@ -1,4 +1,4 @@
-"""A running sweep's directory, copied to a store as it grows."""
+"""Copies of a running sweep's directory to a store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestrator.recording.stores.places import Place
 from orchestrator.throttle import Throttled
 
 PUSH_EVERY_S = 10.0
-"""Shortest time between two copies, in seconds."""
+"""Shortest time between two uploads, in seconds."""
 
 _log = logging.getLogger("sft_sweep")
 
@@ -26,7 +26,7 @@ class Mirror:
 
     Args:
         local: the directory.
-        place: of the copy.
+        place: place of the copy.
     """
 
     def __init__(self, local: Path, place: Place) -> None:
@@ -37,16 +37,16 @@ class Mirror:
         self._claim = Claim(self._store)
 
     def open(self) -> None:
-        """Become the one that copies.
+        """Claim the sweep in the store.
 
         Raises:
-            UsageError: another process is.
+            UsageError: another live process has claimed it.
             StorageError: the store fails.
         """
         self._claim.take()
 
     def close(self) -> None:
-        """Leave the sweep to others.
+        """Release the claim.
 
         Raises:
             StorageError: the store fails.
@@ -54,7 +54,7 @@ class Mirror:
         self._claim.give_back()
 
     def heartbeat(self) -> None:
-        """Say that this process is alive, where it is time to.
+        """Renew the claim if it is time to.
 
         Raises:
             UsageError: another process has taken the sweep over.
@@ -63,16 +63,16 @@ class Mirror:
         self._claim.renew()
 
     def push(self) -> list[str]:
-        """Send what has changed, remove checkpoints that are gone; the names of what was sent.
+        """Upload changed files, remove deleted checkpoints, and return the names of what was sent.
 
-        The journal is what counts, so that it goes after all that it tells of: it is read first
-        and sent after the tables, which then are never behind it. Checkpoints are listed before
-        it is read and sent after it, so that each is one of a trial that it knows. The manifest
-        comes last: what has none is no sweep.
+        The order keeps the store consistent with the journal. The journal is read first and sent
+        after the tables, so that they are never behind it. Checkpoints are listed before it is
+        read and sent after it, so that their trials are in it. The manifest comes last: without
+        one, a place is not a sweep.
 
         Raises:
             UsageError: another process has taken the sweep over.
-            StorageError: the store fails; what was not sent is with the next push.
+            StorageError: the store fails; the next push sends the rest.
         """
         self._claim.check()
         files = _files(self._local)
@@ -96,7 +96,7 @@ class Mirror:
             try:
                 content = (self._local / name).read_bytes()
             except FileNotFoundError:
-                continue  # a checkpoint that has just gone
+                continue  # a checkpoint that was just deleted
             self._store.write(name, content)
             self._sent[name] = files[name]
             sent.append(name)
@@ -118,9 +118,9 @@ class Mirror:
 
 
 def _files(local: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of change of all that belongs to a sweep, by name.
+    """Return size and time of change of the files of a sweep, by name.
 
-    Files that are being written begin with a dot; Optuna's lock is of this machine.
+    Files whose names begin with a dot are being written; Optuna's lock is local.
     """
     found = {}
     for path in (*local.iterdir(), *(local / CHECKPOINTS).glob("*")):
@@ -129,21 +129,21 @@ def _files(local: Path) -> dict[str, tuple[int, int]]:
         try:
             about = path.stat()
         except FileNotFoundError:
-            continue  # a checkpoint that has just gone
+            continue  # a checkpoint that was just deleted
         found[path.relative_to(local).as_posix()] = about.st_size, about.st_mtime_ns
     return found
 
 
 @contextmanager
 def mirrored(local: Path) -> Iterator[None]:
-    """Copy a sweep to the store that it belongs to while it runs, and once more at the end.
+    """Upload a sweep to its store while it runs, and once more at the end.
 
-    Nothing happens to a sweep that belongs to none. A store that fails within the block stops
-    nothing: it is warned of once, and tried again.
+    A sweep without a store is left alone. A store that fails within the block does not stop the
+    sweep: the failure is logged once, and the upload is retried.
 
     Raises:
         UsageError: another process runs the sweep.
-        StorageError: the first copy fails, before the block; or the last one, after it.
+        StorageError: the first upload fails, before the block; or the last one, after it.
     """
     place = home_of(local)
     if place is None:
@@ -166,7 +166,7 @@ def mirrored(local: Path) -> Iterator[None]:
 
 
 def _finish(mirror: Mirror, local: Path, place: Place) -> StorageError | None:
-    """Copy what is left; why that failed, or None."""
+    """Upload the rest and release the claim; return the error, or None."""
     try:
         mirror.push()
         mirror.close()
@@ -180,7 +180,7 @@ def _finish(mirror: Mirror, local: Path, place: Place) -> StorageError | None:
 
 @contextmanager
 def _pushing(mirror: Mirror) -> Iterator[None]:
-    """Push from a thread, now and then."""
+    """Upload regularly from a thread while the block runs."""
     over = threading.Event()
     thread = threading.Thread(target=_push_until, args=(mirror, over), name="mirror", daemon=True)
     thread.start()
@@ -199,7 +199,7 @@ def _push_until(mirror: Mirror, over: threading.Event) -> None:
             mirror.heartbeat()
             if not push():
                 continue
-        except Exception as error:  # whatever it is, the sweep goes on: the directory is here
+        except Exception as error:  # the sweep goes on after any error: its directory is local
             if not failing:
                 _log.warning("%s. The sweep goes on, and it is tried again", error)
             failing = True

@@ -1,4 +1,4 @@
-"""Whole objects of a store: listed, read, written, removed; and what its errors mean."""
+"""Objects of a store: list, read, write and remove them, with its errors in plain words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestrator.recording.stores.places import Place
 from trainable.atomic_files import atomic_write
 
 CONNECT_S, ANSWER_S, TRIES = 5.0, 10.0, 2
-"""How long a store is waited for until it has failed, and how often it is asked."""
+"""Timeouts in seconds for connecting and for an answer, and the number of attempts."""
 
 _CAUSES = (
     (
@@ -47,10 +47,10 @@ _CAUSES = (
 class Store:
     """The objects below a place; names are relative to it.
 
-    All methods raise StorageError where the store does not do what it is asked for.
+    All methods raise StorageError if the store refuses or fails.
 
     Args:
-        place: in the store.
+        place: place in the store.
     """
 
     def __init__(self, place: Place) -> None:
@@ -64,7 +64,7 @@ class Store:
         return f"{self.place.path}/{name}"
 
     def list(self, *, recursive: bool = True) -> dict[str, tuple[int, int]]:
-        """Size in bytes and time of change in ns, by name; a folder's size is -1."""
+        """Return size in bytes and time of change in ns, by name; a folder's size is -1."""
         from pyarrow import fs
 
         selector = fs.FileSelector(self.place.path, allow_not_found=True, recursive=recursive)
@@ -81,20 +81,20 @@ class Store:
         }
 
     def _check_bucket(self) -> None:
-        """Tell a store without a bucket from a bucket that holds nothing of this name."""
+        """Raise FileNotFoundError if the bucket itself does not exist."""
         from pyarrow import fs
 
         if self._fs.get_file_info(self.place.bucket).type == fs.FileType.NotFound:
             raise FileNotFoundError("NO_SUCH_BUCKET")
 
     def changed_ns(self, name: str) -> int | None:
-        """When an object was written, by the store's clock; None where it is not there."""
+        """Return the time of an object's last write in ns, by the store's clock; or None."""
         with _told(self.place):
             info = self._fs.get_file_info(self._at(name))
         return None if info.mtime_ns is None else int(info.mtime_ns)
 
     def read(self, name: str) -> bytes | None:
-        """An object; None where it is not there."""
+        """Return the content of an object; None if there is none."""
         with _told(self.place):
             try:
                 with self._fs.open_input_stream(self._at(name)) as source:
@@ -103,7 +103,7 @@ class Store:
                 return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Put an object into its place, whole or not at all."""
+        """Write an object atomically."""
         with _told(self.place):
             if self.place.scheme == "file":
                 path = Path(self._at(name))
@@ -115,7 +115,7 @@ class Store:
                 sink.write(content)
 
     def remove(self, name: str) -> None:
-        """Remove an object, where it is there."""
+        """Remove an object if it exists."""
         with _told(self.place):
             try:
                 self._fs.delete_file(self._at(name))
@@ -124,10 +124,10 @@ class Store:
 
 
 def check_store(place: Place) -> int:
-    """Write and remove an object; the time of that in ns by the store's clock.
+    """Write and remove an object; return the time of that in ns, by the store's clock.
 
     Raises:
-        StorageError: something of that is not possible.
+        StorageError: one of these is not possible.
     """
     store, name = Store(place), f".sft-sweep-{uuid4().hex}"
     store.list(recursive=False)
@@ -178,10 +178,10 @@ def _endpoint(options: dict[str, str]) -> str:
 
 @contextmanager
 def _told(place: Place) -> Iterator[None]:
-    """Errors of the store in words.
+    """Turn errors of the store into a `StorageError` in plain words.
 
-    What a store answers may quote keys and signatures: only its code is repeated, and the error
-    itself is not kept as the cause.
+    A store's answer may contain keys and signatures: only its code is repeated, and the original
+    error is not chained.
     """
     try:
         yield
@@ -201,10 +201,10 @@ def _explain(place: Place, error: Exception) -> str:
 
 
 def _told_endpoint(place: Place) -> str:
-    """The endpoint without what may stand before its @."""
+    """Return the endpoint without credentials that may precede its @."""
     return _endpoint(dict(place.options)).rpartition("@")[2] or "the store"
 
 
 def now() -> str:
-    """The time, for people to read in an object."""
+    """Return the time as text, for people who read the object."""
     return datetime.now(tz=UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""URLs of object stores, as they are written and told."""
+"""URLs of object stores: parsed, checked and formatted."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "gs": ("endpoint_override", "scheme"),
     "file": (),
 }
-"""What may follow the `?` of a URL, by scheme."""
+"""Allowed options after the `?` of a URL, by scheme."""
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where something lies in a store. Its text holds no credentials, since none are taken.
+    """A place in a store. It never contains credentials, since none are accepted.
 
     Attributes:
         scheme: a key of `OPTIONS`.
-        path: bucket and key, without a slash at its end; of `file`, the path.
+        path: bucket and key, without a slash at the end; for `file`, the path.
         options: names and values, sorted.
     """
 
@@ -44,30 +44,30 @@ class Place:
 
     @property
     def parent(self) -> Place:
-        """What it lies in."""
+        """The place that contains this one."""
         return replace(self, path=self.path.rpartition("/")[0])
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
+        """The last part of the path."""
         return self.path.rpartition("/")[2]
 
     @property
     def bucket(self) -> str:
-        """The first part of its path."""
+        """The first part of the path."""
         return self.path.partition("/")[0]
 
     @property
     def argument(self) -> str:
-        """The URL as a shell takes it."""
+        """The URL, quoted for a shell."""
         return shlex.quote(str(self))
 
 
 def locate(text: str | Path) -> Path | Place:
-    """A path or, where the text is a URL, a place in a store.
+    """Return a path, or a place in a store if the text is a URL.
 
     Raises:
-        UsageError: it is a URL that cannot be used.
+        UsageError: the URL is not valid.
     """
     found = None if isinstance(text, Path) else _URL.fullmatch(text)
     if found is None:
@@ -86,7 +86,7 @@ def locate(text: str | Path) -> Path | Place:
 
 
 def _tidy(where: str) -> str:
-    """A path without empty parts.
+    """Return a path without empty parts.
 
     Raises:
         UsageError: a part is `.` or `..`.
@@ -98,10 +98,10 @@ def _tidy(where: str) -> str:
 
 
 def _check_no_credentials(scheme: str, rest: str) -> None:
-    """Refuse credentials: a command line is seen by all processes, and kept by Ray's job list.
+    """Refuse credentials: all processes see command lines, and Ray's job list stores them.
 
     Raises:
-        UsageError: there may be some; the message does not repeat them.
+        UsageError: the URL may contain some; the message does not repeat them.
     """
     if "@" in rest or "%40" in rest or ":" in rest.partition("/")[0].partition("?")[0]:
         raise UsageError(

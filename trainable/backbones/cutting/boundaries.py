@@ -1,16 +1,16 @@
 """Cut points of a backbone, and the number of them that a freeze depth covers.
 
-A boundary is a node of the graph after which nothing else that depends on pixel values is alive:
-one tensor carries everything that the rest needs. What the rest needs of shapes alone is rebuilt
-behind the cut. Of all such nodes those are worth cutting at that
+A boundary is a node of the graph after which no other value that depends on pixels is live: one
+tensor carries everything that the rest needs. Values that depend on shapes alone are recomputed
+behind the cut. Of all such nodes, boundaries are those that
 
-- the next arithmetic follows directly: where the only consumer is cheap (an activation, a
-  normalisation, a pooling, a reshape: anything without a matrix product or convolution), the cut
-  comes after it, so that no convolution is parted from its activation and the smaller tensor is
-  the one that is kept; dropout and stochastic depth stay behind the cut, where they can be random;
-- lie at the end of a block rather than inside it. A class of modules is a block where one of its
-  instances cannot be cut inside, as with a skip connection around it; then none is, so that a
-  depth means the same number of blocks whether or not a block happens to have its skip.
+- are directly followed by a matrix product or convolution. If the only consumer is something
+  cheaper (an activation, a normalisation, a pooling, a reshape), the cut comes after it, so that a
+  convolution stays with its activation and the smaller tensor is stored. Dropout and stochastic
+  depth stay behind the cut, where they can be random;
+- lie at the end of a block rather than inside it. A class of modules is a block if one of its
+  instances cannot be cut inside, as with a skip connection around it; then none of them is cut, so
+  that a depth means the same number of blocks whether or not a block has a skip connection.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from trainable.errors import BackboneError, SpecError
 
 @dataclass(frozen=True)
 class Boundary:
-    """One place to cut.
+    """A place to cut a backbone.
 
     Attributes:
-        node: name of the graph node whose value is handed over.
-        shape: of that value, per image.
+        node: name of the graph node whose value crosses the cut.
+        shape: shape of that value, per image.
         params: number of parameters before the cut.
-        flops: of the forward pass before the cut, per image.
+        flops: FLOPs of the forward pass before the cut, per image.
     """
 
     node: str
@@ -45,7 +45,7 @@ class Boundary:
 
 
 def boundaries(traced: TracedBackbone) -> list[Boundary]:
-    """The places worth cutting at, shallowest first; the last lies right before the head.
+    """Return the boundaries, shallowest first; the last one is directly before the head.
 
     Raises:
         BackboneError: there is none.
@@ -56,7 +56,7 @@ def boundaries(traced: TracedBackbone) -> list[Boundary]:
 
 
 _found: WeakKeyDictionary[TracedBackbone, list[Boundary]] = WeakKeyDictionary()
-"""A trial asks several times, and a graph never changes."""
+"""A cache: a trial asks several times, and a graph never changes."""
 
 
 def _find(traced: TracedBackbone) -> list[Boundary]:
@@ -83,13 +83,13 @@ def frozen_boundaries(
     blocks: int | None = None,
     train: tuple[int, int] | None = None,
 ) -> int:
-    """Number of boundaries in the prefix, given by exactly one of the last three arguments.
+    """Return the number of boundaries in the prefix, from exactly one of three arguments.
 
     Args:
-        num_boundaries: of the backbone.
+        num_boundaries: number of boundaries of the backbone.
         depth: share of them, 0..1, rounded to the nearest, ties to the shallower; or None.
         blocks: their number, -1 for all; or None.
-        train: first and last of the blocks that learn, from 1; or None.
+        train: first and last block that is trained, from 1; or None.
 
     Raises:
         SpecError: more blocks than the backbone has.
@@ -102,7 +102,7 @@ def frozen_boundaries(
             )
         return train[0] - 1
     if depth is not None:
-        # The shortest decimal is what was written: 0.7 of 5 is 3.5, a tie, in any arithmetic.
+        # repr() gives the decimal that was written, so that 0.7 of 5 is exactly 3.5, a tie.
         return math.ceil(Fraction(repr(float(depth))) * num_boundaries - Fraction(1, 2))
     assert blocks is not None
     if blocks > num_boundaries:
@@ -113,7 +113,7 @@ def frozen_boundaries(
 
 
 def parameter_depths(traced: TracedBackbone) -> dict[str, int]:
-    """For every parameter its distance from the head, in boundaries: 0 behind the last one."""
+    """Return the distance of every parameter from the head in boundaries, 0 after the last."""
     cuts = {boundary.node for boundary in boundaries(traced)}
     remaining = len(cuts)
     depths: dict[str, int] = {}
@@ -125,7 +125,7 @@ def parameter_depths(traced: TracedBackbone) -> dict[str, int]:
 
 
 def _single_tensors(traced: TracedBackbone) -> list[fx.Node]:
-    """Nodes before the head that alone carry pixels on, and that arithmetic follows directly."""
+    """Return lone carriers of pixels before the head that arithmetic follows directly."""
     carriers = set(lone_carriers(traced))
     found, flops = [], 0.0
     for node in traced.module.graph.nodes:
@@ -134,7 +134,7 @@ def _single_tensors(traced: TracedBackbone) -> list[fx.Node]:
         flops += traced.facts[node].flops
         if (
             node in carriers
-            and flops > 0  # before it there is something to freeze
+            and flops > 0  # else there is nothing to freeze before it
             and traced.facts[node].shape is not None
             and _arithmetic_follows(traced, node)
         ):
@@ -152,7 +152,7 @@ def _arithmetic_follows(traced: TracedBackbone, node: fx.Node) -> bool:
 
 
 def _outside_blocks(traced: TracedBackbone, cuts: list[fx.Node]) -> set[fx.Node]:
-    """The cuts that do not lie inside an instance of a class of blocks."""
+    """Return the cuts that are not inside an instance of a class of blocks."""
     work: dict[str, list[fx.Node]] = {}
     for node in traced.module.graph.nodes:
         if traced.facts[node].pixels and not is_idle(traced.module, node):
@@ -175,14 +175,14 @@ def _outside_blocks(traced: TracedBackbone, cuts: list[fx.Node]) -> set[fx.Node]
 
 
 def _is_wrapper(path: str, num_nodes: int, work: dict[str, list[fx.Node]]) -> bool:
-    """Whether one submodule does all the work of a module, such as a stage of one block."""
+    """Return whether one submodule does all the work of a module, as in a stage of one block."""
     return any(
         other.startswith(f"{path}.") and len(nodes) == num_nodes for other, nodes in work.items()
     )
 
 
 def is_idle(module: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node passes its input on, at least in eval mode."""
+    """Return whether a node returns its input unchanged, at least in eval mode."""
     if is_random(module, node):
         return True
     return node.op == "call_module" and isinstance(

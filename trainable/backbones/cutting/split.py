@@ -1,4 +1,4 @@
-"""Cutting a backbone at a boundary: a frozen prefix, and a suffix with a new head to train."""
+"""The split of a backbone at a boundary: a frozen prefix, and a suffix with a new head."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class SplitBackbone:
     """The two halves of a backbone.
 
     Attributes:
-        traced: the whole.
-        suffix: activations -> logits (N, num_classes); shares nothing with the prefix.
+        traced: the whole backbone.
+        suffix: activations -> logits (N, num_classes); shares no tensor with the prefix.
         head: name of the new classifier within the suffix.
         frozen: number of boundaries inside the prefix.
-        boundary: where the cut lies; None where nothing is frozen.
-        bare_logits: whether the suffix goes without something that the backbone computes behind
-            its head; see `split`.
+        boundary: place of the cut; None if nothing is frozen.
+        bare_logits: whether the suffix lacks operations that the backbone has behind its head; see
+            `split`.
     """
 
     traced: TracedBackbone
@@ -43,12 +43,12 @@ class SplitBackbone:
 
     @cached_property
     def prefix(self) -> FrozenPrefix:
-        """Images (N, 3, S, S) -> activations (N, *shape); made when it is first asked for."""
+        """Images (N, 3, S, S) -> activations (N, *shape); built on first access."""
         return frozen_between(self.traced, None, self.boundary)
 
 
 class FrozenPrefix(nn.Module):
-    """A module that never trains: no gradients, and eval mode whatever `train()` is called on."""
+    """A module that never trains: no gradients, and always in eval mode."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class FrozenPrefix(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Activations at the cut, without a graph for gradients."""
+        """Return the activations at the cut, without gradients."""
         activations: torch.Tensor = self.module(images)
         return activations
 
@@ -71,15 +71,15 @@ class FrozenPrefix(nn.Module):
 def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBackbone:
     """Cut after the `frozen`-th boundary and give the suffix a new head of `num_classes` outputs.
 
-    The head's weights and biases are zero; everything before it is the backbone's own. Behind it
-    stays what logits need to get their shape, such as pooling. What keeps their shape goes: an
-    activation there belongs to what the old classes were trained with, and would bound the new
-    logits, as a ReLU that lets none be negative.
+    The head's weights and biases are zero; everything before it is the backbone's. Operations
+    behind the head that change the shape of logits, such as pooling, stay. Those that keep the
+    shape are removed: an activation there belongs to the loss of the pretraining, and would bound
+    the new logits, as a ReLU would.
 
     Args:
         traced: the backbone; it is not changed, and the prefix shares its parameters.
         frozen: number of boundaries in the prefix; 0 freezes nothing.
-        num_classes: outputs of the new head.
+        num_classes: number of outputs of the new head.
     """
     boundary = boundaries(traced)[frozen - 1] if frozen else None
     cut = _node_of(traced, boundary)
@@ -106,11 +106,11 @@ def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBack
 
 
 def _passed_over(traced: TracedBackbone) -> dict[fx.Node, fx.Node]:
-    """Nodes dropped behind a new head, each with the node whose value replaces its own.
+    """Return nodes removed behind a new head, each with the node whose value replaces it.
 
-    From one node that alone carries pixels to the next lies a part with one input and one output;
-    it goes as a whole, so that `x * x.sigmoid()` does not become `x * x`. It stays where it changes
-    the shape, or where something in it is learnt.
+    The part between two successive lone carriers has one input and one output, and is removed as a
+    whole, so that `x * x.sigmoid()` does not become `x * x`. It stays if it changes the shape or
+    has parameters.
     """
     carriers = set(lone_carriers(traced))
     found = dict[fx.Node, fx.Node]()
@@ -128,7 +128,7 @@ def _passed_over(traced: TracedBackbone) -> dict[fx.Node, fx.Node]:
 
 
 def _learns(traced: TracedBackbone, before: fx.Node, after: fx.Node) -> bool:
-    """Whether a path between two nodes uses parameters."""
+    """Return whether a path between two nodes uses parameters."""
     waiting, seen = [after], {before}
     while waiting:
         node = waiting.pop()
@@ -146,12 +146,12 @@ def _learns(traced: TracedBackbone, before: fx.Node, after: fx.Node) -> bool:
 def frozen_between(
     traced: TracedBackbone, start: Boundary | None, stop: Boundary | None
 ) -> FrozenPrefix:
-    """The frozen module between two boundaries: activations at `start` -> activations at `stop`.
+    """Return the frozen module from activations at `start` to activations at `stop`.
 
     Args:
         traced: the backbone; its parameters are shared.
-        start: where it begins; None for the images.
-        stop: where it ends; None for the images, which are then handed on.
+        start: boundary of its input; None for the images.
+        stop: boundary of its output; None for the images, which are then returned.
     """
     first, last = _node_of(traced, start), _node_of(traced, stop)
     graph = _SuffixGraph(traced.facts, first)
@@ -166,7 +166,7 @@ def frozen_between(
 
 
 def _node_of(traced: TracedBackbone, boundary: Boundary | None) -> fx.Node:
-    """The node of a boundary; that of the images for None."""
+    """Return the node of a boundary; that of the images for None."""
     nodes: list[fx.Node] = list(traced.module.graph.nodes)
     if boundary is None:
         return next(node for node in nodes if node.op == "placeholder")
@@ -179,7 +179,7 @@ def _behind(traced: TracedBackbone, cut: fx.Node) -> list[fx.Node]:
 
 
 def _module_of(root: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
-    """A module with just the nodes that its output needs, sharing its parameters with `root`."""
+    """Return a module with only the nodes that its output needs, sharing parameters with `root`."""
     module = fx.GraphModule(root, graph)
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
@@ -188,7 +188,7 @@ def _module_of(root: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
 
 
 class _SuffixGraph:
-    """Copies nodes behind a cut, and rebuilds what they need from before it."""
+    """Copies nodes behind a cut, and recomputes what they need from before it."""
 
     def __init__(self, facts: dict[fx.Node, NodeFacts], cut: fx.Node) -> None:
         self.facts = facts
@@ -203,7 +203,7 @@ class _SuffixGraph:
         self.copied[node] = self.graph.node_copy(node, self.copied.__getitem__)
 
     def fetch(self, node: fx.Node) -> fx.Node:
-        """The copy of a node that lies anywhere; shape-only ones are made when first needed."""
+        """Return the copy of any node; shape-only ones are copied when first needed."""
         if node not in self.copied:
             if any(self.facts[source].pixels for source in node.all_input_nodes):
                 if self.facts[node].pixels:
@@ -214,9 +214,9 @@ class _SuffixGraph:
         return self.copied[node]
 
     def constant(self, node: fx.Node) -> fx.Node:
-        """A shape, or a number out of one, from the batch size alone."""
+        """Compute a shape, or a number from one, from the batch size alone."""
         first, second = self.facts[node].results
-        if isinstance(first, torch.device):  # that of the examination; here it is the activations'
+        if isinstance(first, torch.device):  # the examination's device; here it is the activations'
             return self.graph.call_function(getattr, (self.activations, "device"))
         value = self.rebuild(first, second, node.name)
         if isinstance(value, fx.Node):
@@ -249,7 +249,7 @@ def _multiply(batch: int, per_image: int) -> int:
 
 
 def new_head(old: nn.Module, num_classes: int) -> nn.Module:
-    """A classifier of zeros to take the place of `old`, with a bias whether it had one or not."""
+    """Return a classifier of zeros to replace `old`, always with a bias."""
     new: nn.Linear | nn.Conv2d
     if isinstance(old, nn.Conv2d):
         new = nn.Conv2d(old.in_channels, num_classes, kernel_size=1)

@@ -1,1 +1,1 @@
-"""Networks as torch.fx graphs with what is known of their nodes, and how they travel."""
+"""Networks as torch.fx graphs with facts about their nodes, and their serialization."""

@@ -1,4 +1,4 @@
-"""Counter of floating-point operations, with PyTorch's own formulas."""
+"""A counter of floating-point operations, with PyTorch's formulas."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own hook
-    """Adds up the operations of what runs inside it, forward and backward.
+    """Counts the operations inside its context, forward and backward.
 
-    It does what `torch.utils.flop_counter.FlopCounterMode` does, with the formulas of that, and
-    without the compiler, which a mode imports to say that it is not to be compiled.
+    It works like `torch.utils.flop_counter.FlopCounterMode` and uses its formulas, but does not
+    import the compiler, which other modes do only to opt out of it.
 
     Attributes:
         total: operations so far.
@@ -30,7 +30,7 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Nothing runs in it that could be compiled."""
+        """Return False: no code inside is compiled."""
         return False
 
     def __torch_dispatch__(
@@ -40,7 +40,7 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run an operator, in the parts that have formulas where it has none itself."""
+        """Run an operator; one without a formula is decomposed if possible."""
         del types
         kwargs = dict(kwargs or {})
         operator = getattr(func, "_overloadpacket", func)

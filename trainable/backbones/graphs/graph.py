@@ -1,6 +1,6 @@
 """Backbones as torch.fx graphs, with the dependence, shape and cost of every node.
 
-One mechanism for every model: nothing here knows a family of networks.
+The mechanism is the same for every model; nothing here is specific to a family of networks.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from trainable.errors import BackboneError
 
 _BATCHES = (2, 3)
 _LITTLE_WORK = 1e9
-"""Parameters times pixels, over all images of an examination, up to which it computes for real: a
-tenth of a second at most. The meta device computes nothing, but its kernels are written in Python
-and import PyTorch's compiler and SymPy, which takes ten times as long."""
+"""Parameters times pixels, over all images of an examination, up to which it computes for real: at
+most 0.1 s. The meta device computes nothing, but its kernels are written in Python and import
+PyTorch's compiler and SymPy, which takes ten times as long."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class NodeFacts:
     """Facts about the value of one graph node, for images of the traced size.
 
     Attributes:
-        pixels: whether the value depends on pixel values, and not on shapes alone.
+        pixels: whether the value depends on pixel values, not only on shapes.
         results: the value for a batch of 2 and of 3 images; tensors are on the meta device.
         flops: floating-point operations of this node alone, per image.
-        modules: whose forward pass the node belongs to, outermost first and torch's own left out:
-            the path of each, and a number that it shares with the others of its class.
+        modules: modules in whose forward pass the node is, outermost first, torch's own excluded:
+            path -> number of its class, equal for all instances.
     """
 
     pixels: bool
@@ -46,12 +46,12 @@ class NodeFacts:
 
     @property
     def holds_tensor(self) -> bool:
-        """Whether the value is a tensor or has one in it."""
+        """Whether the value is or contains a tensor."""
         return _holds_tensor(self.results[0])
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """Shape per image where the value is one tensor with the batch first, else None."""
+        """Shape per image if the value is one tensor with the batch dimension first, else None."""
         first, second = self.results
         if not (isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor)):
             return None
@@ -66,9 +66,9 @@ class TracedBackbone:
 
     Attributes:
         module: the graph with the backbone's own submodules and parameters; eval mode.
-        facts: per node of `module.graph`.
-        head: node of the classifier that fine-tuning replaces; the output comes from it alone.
-        version: of what tracing did not look into, where that has one; see `LeafModules`.
+        facts: facts about each node of `module.graph`.
+        head: node of the classifier that fine-tuning replaces; the output depends on it alone.
+        version: version of the library of the leaf modules, or None; see `LeafModules`.
     """
 
     module: fx.GraphModule
@@ -80,15 +80,15 @@ class TracedBackbone:
 def trace(
     model: nn.Module, *, image_size: int, leaf_modules: LeafModules = TRANSPARENT
 ) -> TracedBackbone:
-    """The graph of `model` for RGB images of image_size x image_size pixels.
+    """Trace `model` for RGB images of image_size x image_size pixels.
 
     Args:
-        model: to be traced; what is returned shares its parameters.
+        model: the model; the graph shares its parameters.
         image_size: side of the images, in pixels.
-        leaf_modules: what torch.fx cannot follow and does not have to.
+        leaf_modules: modules and functions that torch.fx does not trace.
 
     Raises:
-        BackboneError: the model cannot be traced, or has not one classifier to replace.
+        BackboneError: the model cannot be traced, or has no single classifier to replace.
     """
     module = traced_module(model, leaf_modules=leaf_modules)
     facts = _examine(module, image_size)
@@ -107,7 +107,7 @@ def trace(
 
 
 def copied_to(device: torch.device, traced: TracedBackbone) -> TracedBackbone:
-    """The same graph on a device, sharing nothing; on the meta device in no memory."""
+    """Return a copy of the graph on a device; on the meta device it takes no memory."""
     module = _copied_to(device, traced.module)
     twins = dict(zip(traced.module.graph.nodes, module.graph.nodes, strict=True))
     return TracedBackbone(
@@ -119,14 +119,15 @@ def copied_to(device: torch.device, traced: TracedBackbone) -> TracedBackbone:
 
 
 def lone_carriers(traced: TracedBackbone) -> list[fx.Node]:
-    """Nodes that alone carry pixels on: whatever lies behind one depends on images through it.
+    """Return nodes through which everything behind them depends on the pixels.
 
-    They are in the order of the graph, from the images to the output.
+    After such a node no other value that depends on pixels is live. They are in the order of the
+    graph, from the images to the output.
     """
     nodes = list(traced.module.graph.nodes)
     position = {node: i for i, node in enumerate(nodes)}
     facts = traced.facts
-    last_use = {  # as pixels; of what only a shape or a device is asked may be gone by then
+    last_use = {  # of pixel values; uses of a shape or a device do not keep a value alive
         node: max((position[u] for u in node.users if facts[u].pixels), default=-1)
         for node in nodes
     }
@@ -149,7 +150,7 @@ def content_shape(traced: TracedBackbone) -> tuple[int, ...]:
 
 
 def parameter_names(module: fx.GraphModule, node: fx.Node) -> set[str]:
-    """The parameters that a node itself holds."""
+    """Return the names of the parameters that a node itself has."""
     if node.op == "call_module":
         target = str(node.target)
         layer = module.get_submodule(target)
@@ -161,11 +162,11 @@ def parameter_names(module: fx.GraphModule, node: fx.Node) -> set[str]:
 
 
 def independent_copy(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy that shares no tensor, and whose memory is free as soon as nobody holds it.
+    """Return a copy that shares no tensor and is freed as soon as nothing refers to it.
 
     A graph refers back to its module, so that a module with gigabytes of weights, gradients and
-    optimizer state would wait for the cycle collector, which counts objects and not bytes. Without
-    that reference the graph still runs, but cannot be edited.
+    optimizer state would wait for the cyclic garbage collector, which counts objects, not bytes.
+    Without that reference the graph still runs, but cannot be edited.
     """
     copied = copy.deepcopy(module)
     copied.graph.owning_module = None
@@ -173,7 +174,7 @@ def independent_copy(module: fx.GraphModule) -> fx.GraphModule:
 
 
 def _all_passes(module: fx.GraphModule, head: fx.Node, facts: dict[fx.Node, NodeFacts]) -> bool:
-    """Whether every path from the pixels to the output passes through the node."""
+    """Return whether every path from the pixels to the output passes through the node."""
     nodes = list(module.graph.nodes)
     behind = set(nodes[nodes.index(head) + 1 :])
     return not any(
@@ -184,7 +185,7 @@ def _all_passes(module: fx.GraphModule, head: fx.Node, facts: dict[fx.Node, Node
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps each node's value and FLOPs."""
+    """Runs a graph and records each node's value and FLOPs."""
 
     def __init__(self, module: fx.GraphModule, counter: FlopCounter) -> None:
         super().__init__(module)
@@ -201,7 +202,7 @@ class _Recorder(fx.Interpreter):
 
 
 def _examine(module: fx.GraphModule, image_size: int) -> dict[fx.Node, NodeFacts]:
-    """Facts of every node, from two runs with different batch sizes."""
+    """Return facts about every node, from two runs with different batch sizes."""
     device = cheapest_device(module, image_size)
     copied = _copied_to(device, module)
     recorders = []
@@ -225,7 +226,7 @@ def _examine(module: fx.GraphModule, image_size: int) -> dict[fx.Node, NodeFacts
         facts[node] = NodeFacts(
             pixels=node.op == "placeholder" or (from_pixels and _holds_tensor(results[0])),
             results=(results[0], results[1]),
-            # Of one image more: what does not depend on the batch is no image's cost.
+            # The cost of one more image; costs that do not depend on the batch size cancel.
             flops=recorders[1].flops[node.name] - recorders[0].flops[node.name],
             modules={
                 path: kinds.setdefault(kind, len(kinds))
@@ -237,7 +238,7 @@ def _examine(module: fx.GraphModule, image_size: int) -> dict[fx.Node, NodeFacts
 
 
 def cheapest_device(module: fx.GraphModule, image_size: int) -> torch.device:
-    """Device on which a graph is examined: CPU for small graphs, else meta; facts are equal."""
+    """Return the device to examine a graph on: CPU for small graphs, else meta; facts are equal."""
     parameters = list(module.parameters())
     work = sum(_BATCHES) * image_size**2 * sum(parameter.numel() for parameter in parameters)
     little = work <= _LITTLE_WORK and not any(parameter.is_meta for parameter in parameters)
@@ -246,7 +247,7 @@ def cheapest_device(module: fx.GraphModule, image_size: int) -> torch.device:
 
 @contextlib.contextmanager
 def _in_operations() -> Iterator[None]:
-    """Compute in operations that can be counted, and not with a kernel for a whole layer."""
+    """Compute with operations that can be counted, not with fused kernels of whole layers."""
     mha = torch.backends.mha
     mkldnn: Any = torch.backends.mkldnn  # torch's annotation of `enabled` is that of its descriptor
     attention, recurrence = mha.get_fastpath_enabled(), mkldnn.enabled
@@ -261,7 +262,7 @@ def _in_operations() -> Iterator[None]:
 
 
 def _copied_to(device: torch.device, module: fx.GraphModule) -> fx.GraphModule:
-    """A copy on a device, made without copying what may be gigabytes to the meta device."""
+    """Return a copy on a device, without an intermediate copy of the weights."""
     memo: dict[int, Any] = {
         id(parameter): nn.Parameter(parameter.detach().to(device, copy=True), requires_grad=False)
         for parameter in module.parameters()
@@ -272,7 +273,7 @@ def _copied_to(device: torch.device, module: fx.GraphModule) -> fx.GraphModule:
 
 
 def _described(value: Any) -> Any:
-    """A value of a graph, its tensors without what they hold."""
+    """Return a value of a graph with its tensors on the meta device."""
     return fx.node.map_aggregate(
         value,
         lambda each: (
@@ -296,7 +297,7 @@ def _is_classifier(module: fx.GraphModule, node: fx.Node, facts: dict[fx.Node, N
 
 
 def can_classify(layer: nn.Module) -> bool:
-    """Whether a layer can be replaced as a classification head."""
+    """Return whether a layer can be replaced as a classification head."""
     if isinstance(layer, nn.Conv2d):
         return layer.kernel_size == (1, 1) and layer.groups == 1
     return isinstance(layer, nn.Linear)

@@ -1,4 +1,4 @@
-"""torch.fx graphs of models that compute what the models do: in both modes, on any device."""
+"""Tracing of models to torch.fx graphs that are equivalent in both modes and on any device."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 @dataclass(frozen=True)
 class LeafModules:
-    """Modules and functions that stay one node because torch.fx cannot trace them.
+    """Modules and functions that stay one node each because torch.fx cannot trace them.
 
     Attributes:
-        modules: classes whose instances stay one node each.
-        functions: whose calls stay one node each.
-        version: of the library that both belong to: what they compute depends on it.
+        modules: classes of leaf modules.
+        functions: leaf functions.
+        version: version of the library of both, which their results depend on.
     """
 
     modules: tuple[type[nn.Module], ...] = ()
@@ -41,23 +41,23 @@ class LeafModules:
 
 
 TRANSPARENT = LeafModules()
-"""Of models that torch.fx can follow everywhere."""
+"""For models that torch.fx can trace completely."""
 
 
 class TrainingFlag(nn.Module):
-    """Its own `training` attribute, as a value inside a graph."""
+    """A module that returns its own `training` attribute, for use in a graph."""
 
     def forward(self) -> bool:
-        """Whether the graph runs in train mode."""
+        """Return whether the graph runs in train mode."""
         return self.training
 
 
 def traced_module(model: nn.Module, *, leaf_modules: LeafModules) -> fx.GraphModule:
-    """The graph of a model with its own submodules and parameters, in eval mode.
+    """Trace a model to a graph with its own submodules and parameters, in eval mode.
 
-    Optional arguments of `forward` are bound to their defaults. Tracing freezes `self.training`
-    into arguments of functional dropout and the like; the two traces of eval and train mode are
-    compared, and each argument that differs follows the mode of the graph again.
+    Optional arguments of `forward` are bound to their defaults. Tracing turns `self.training` into
+    constant arguments, for example of functional dropout. So the traces of eval and train mode are
+    compared, and each argument that differs is made to follow the mode of the graph.
 
     Raises:
         BackboneError: the model cannot be traced; the message says where and what to do.
@@ -69,21 +69,21 @@ def traced_module(model: nn.Module, *, leaf_modules: LeafModules) -> fx.GraphMod
 
 
 def is_random(module: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node is dropout or stochastic depth: random in train mode, idle in eval mode."""
+    """Return whether a node is dropout or stochastic depth, which are identities in eval mode."""
     if node.op == "call_module":
         return _is_random_name(type(module.get_submodule(str(node.target))).__name__)
     return _is_random_name(getattr(node.target, "__name__", str(node.target)))
 
 
 class _Tracer(fx.Tracer):
-    """Looks into every module but layers: torch's own, what derives from them, and random ones."""
+    """Traces into every module except layers: torch's own, subclasses of them, and random ones."""
 
     def __init__(self, leaf_modules: LeafModules) -> None:
         super().__init__(autowrap_functions=leaf_modules.functions)
         self._leaf_modules = leaf_modules.modules
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether the module stays one node; a random one then follows its mode by itself."""
+        """Return whether the module stays one node; a random one then follows its mode."""
         derived = any(
             kind.__module__.startswith("torch.nn.") and kind not in _CONTAINERS
             for kind in type(m).__mro__
@@ -122,9 +122,9 @@ def _symbolic_trace(
         ) from error
     finally:
         model.train(was_training)
-        for name in set(vars(model)) - attributes:  # constants, which fx leaves on the model and
-            delattr(model, name)  # would number on from in the next trace
-    for node in reversed(module.graph.nodes):  # what binding the optional arguments leaves behind
+        for name in set(vars(model)) - attributes:  # constants that fx leaves on the model; the
+            delattr(model, name)  # next trace would continue their numbers
+    for node in reversed(module.graph.nodes):  # left over from binding the optional arguments
         is_check = node.op == "call_function" and "_assert" in getattr(node.target, "__name__", "")
         if not node.users and (is_check or node.op == "placeholder" or node.target is operator.eq):
             module.graph.erase_node(node)
@@ -135,7 +135,7 @@ def _symbolic_trace(
 
 
 def _where(error: Exception) -> str:
-    """` (file, line N)` of the model's code that tracing stumbled over, or nothing."""
+    """Return ` (file, line N)` of the model's code where tracing failed, or ""."""
     not_the_model = {Path(torch.__file__).parent, Path(__file__).parents[2]}
     frames = [
         frame
@@ -147,7 +147,7 @@ def _where(error: Exception) -> str:
 
 
 def _follow_device(graph: fx.Graph) -> None:
-    """Let tensors that the graph makes be made where its images lie, not where it was traced."""
+    """Make the graph create tensors on the device of its images, not on that of the trace."""
     images = next(iter(graph.nodes))
     with graph.inserting_after(images):
         device = graph.call_function(getattr, (images, "device"))
@@ -161,7 +161,7 @@ def _follow_device(graph: fx.Graph) -> None:
 
 
 def _follow_training_flag(module: fx.GraphModule, trained: fx.GraphModule) -> None:
-    """Let constants that differ between the traces of eval and train mode follow the mode."""
+    """Make constants that differ between train and eval mode follow the mode."""
     nodes, others = list(module.graph.nodes), list(trained.graph.nodes)
     if [(n.op, n.target) for n in nodes] != [(n.op, n.target) for n in others]:
         raise BackboneError(_TWO_GRAPHS)

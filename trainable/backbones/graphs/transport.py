@@ -1,7 +1,7 @@
-"""Serialisation of traced backbones for processes that neither build nor trace them.
+"""Serialization of traced backbones for processes that neither build nor trace them.
 
-Functions and classes travel by name and are imported where they arrive, so that nothing is but
-what the graph itself consists of. Weights stay behind where both sides have them anyway.
+Functions and classes are pickled by name and imported by the receiver, so that only what the graph
+uses is imported. Weights that the receiver has anyway are left out.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ from trainable.backbones.graphs.graph import NodeFacts, TracedBackbone
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 _KEPT_META = ("is_wrapped",)
-"""What torch.fx notes of calls of functions that `torch.fx.wrap` was applied to."""
+"""Metadata of calls of functions that `torch.fx.wrap` was applied to."""
 
 
 def to_bytes(traced: TracedBackbone, arrays: Arrays) -> bytes | None:
-    """A backbone for `from_bytes`; None where it has parts that no other process could import.
+    """Serialize a backbone for `from_bytes`; None if another process could not import a part of it.
 
     Args:
-        traced: with its weights.
-        arrays: the weights that the other process has; what differs from them travels too, but for
-            the head, whose values nobody needs.
+        traced: the backbone with its weights.
+        arrays: the weights that the receiver has. Tensors that differ from them are included,
+            except the head's, whose values are not needed.
     """
     sink = io.BytesIO()
     try:
         _Pickler(sink, traced, arrays).dump(_parcel(traced))
         arrived = _graph(_Unpickler(io.BytesIO(sink.getvalue()), None).load())
-    except Exception:  # modules of others refuse in ways of their own; there is no list of them
+    except Exception:  # third-party modules raise arbitrary errors
         return None
-    # A graph may also take its arguments apart, which is no part of its nodes.
+    # A graph may also unpack its arguments, which its nodes do not show.
     return sink.getvalue() if _source(arrived) == _source(traced.module.graph) else None
 
 
 def from_bytes(content: bytes, arrays: Arrays) -> TracedBackbone:
-    """The backbone that `to_bytes` made content of, in eval mode.
+    """Return the backbone that `to_bytes` serialized, in eval mode.
 
     Args:
-        content: from a process that may be trusted: it is unpickled.
-        arrays: weights, as they were given there; copied, never written to.
+        content: bytes from a trusted process, since they are unpickled.
+        arrays: the weights that were given to `to_bytes`; copied, never written to.
     """
     parcel: _Parcel = _Unpickler(io.BytesIO(content), arrays).load()
     module = fx.GraphModule(nn.Module(), fx.Graph(), parcel.name)
@@ -69,14 +69,14 @@ def from_bytes(content: bytes, arrays: Arrays) -> TracedBackbone:
 
 @dataclass(frozen=True)
 class _Reference:
-    """Stands for a node among the arguments of another."""
+    """A reference to a node in the arguments of another one."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class _Annotation:
-    """Stands for a class that is named and never used."""
+    """A stand-in for a class of which only the name is used."""
 
     module: str
     name: str
@@ -87,7 +87,7 @@ class _Node:
     """Arguments of `fx.Graph.create_node` for one node.
 
     Attributes:
-        meta: those of its notes that decide what code it stands for.
+        meta: the part of its metadata that affects the generated code.
     """
 
     op: str
@@ -104,12 +104,12 @@ class _Parcel:
     """A traced backbone without anything of torch.fx; see `TracedBackbone`.
 
     Attributes:
-        name: of the module's class.
-        root: holds the module's layers and tensors, under the same names and in the same order.
-        nodes: of the graph, in order.
-        facts: by name of the nodes.
-        head: name of a node.
-        version: as there.
+        name: name of the module's class.
+        root: module with the layers and tensors, under the same names and in the same order.
+        nodes: nodes of the graph, in order.
+        facts: facts by name of the node.
+        head: name of the head's node.
+        version: see `TracedBackbone`.
     """
 
     name: str
@@ -145,7 +145,7 @@ def _parcel(traced: TracedBackbone) -> _Parcel:
 
 
 def _annotation(given: Any) -> Any:
-    """Annotations of a node; foreign classes are kept by name, because only the name is used."""
+    """Return a node's annotation; foreign classes by name, because only the name is used."""
     if isinstance(given, type) and given.__module__.partition(".")[0] not in ("builtins", "torch"):
         return _Annotation(given.__module__, given.__qualname__)
     return given
@@ -183,12 +183,12 @@ def _graph(parcel: _Parcel) -> fx.Graph:
 
 
 def _source(graph: fx.Graph) -> str:
-    """The code that a graph stands for, down to the names of its nodes."""
+    """Return the generated code of a graph, including the names of its nodes."""
     return graph.python_code("self").src
 
 
 def _hand_over(source: nn.Module, target: nn.Module) -> None:
-    """Register in one module what another one holds itself."""
+    """Register the direct children, parameters and buffers of one module in another."""
     for name, child in source.named_modules(remove_duplicate=False):
         if name and "." not in name:
             target.add_module(name, child)
@@ -200,13 +200,13 @@ def _hand_over(source: nn.Module, target: nn.Module) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Stored:
-    """A tensor whose values are in the arrays, or that needs none.
+    """A tensor whose values are in the arrays or not needed.
 
     Attributes:
-        name: of the parameter or buffer.
-        shape, dtype: of it.
-        requires_grad: of a parameter; None for a buffer.
-        has_values: whether the arrays have them; zeros otherwise.
+        name: name of the parameter or buffer.
+        shape, dtype: its shape and type.
+        requires_grad: flag of a parameter; None for a buffer.
+        has_values: whether the arrays have its values; zeros otherwise.
     """
 
     name: str
@@ -218,14 +218,14 @@ class _Stored:
 
 @dataclass(frozen=True)
 class _Function:
-    """A function that is found under another name than the one that it gives itself."""
+    """A function that its module has under another name than its `__qualname__`."""
 
     module: str
     name: str
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves out weights that the other side has, and names functions as they are found there."""
+    """Leaves out weights that the receiver has, and pickles functions by their names there."""
 
     def __init__(self, sink: io.BytesIO, traced: TracedBackbone, arrays: Arrays) -> None:
         super().__init__(sink)
@@ -245,7 +245,7 @@ class _Pickler(pickle.Pickler):
                 )
 
     def persistent_id(self, obj: Any) -> _Stored | _Function | None:
-        """Persistent id of an object; None to pickle it as usual."""
+        """Return the persistent id of an object; None to pickle it as usual."""
         if isinstance(obj, Tensor):
             return self._stored.get(id(obj))
         if isinstance(obj, FunctionType) and "<locals>" in obj.__qualname__:
@@ -256,17 +256,17 @@ class _Pickler(pickle.Pickler):
 
 
 def _holds(arrays: Arrays, name: str, tensor: Tensor) -> bool:
-    """Whether the arrays have a tensor's values under its name."""
+    """Return whether the arrays have a tensor's values under its name."""
     if name not in arrays or arrays[name].shape != tuple(tensor.shape):
         return False
     return torch.equal(torch.tensor(arrays[name]).to(tensor.dtype), tensor)
 
 
 class _Unpickler(pickle.Unpickler):
-    """Puts in what the other side left out; parameters that were one stay one.
+    """Restores what the pickler left out; shared parameters stay shared.
 
     Args:
-        source: what was pickled.
+        source: the pickled bytes.
         arrays: weights; None for tensors without memory.
     """
 
@@ -276,7 +276,7 @@ class _Unpickler(pickle.Unpickler):
         self._tensors: dict[str, Tensor] = {}
 
     def persistent_load(self, pid: _Stored | _Function) -> Any:
-        """The object that something stands for."""
+        """Return the object of a persistent id."""
         if isinstance(pid, _Function):
             return getattr(importlib.import_module(pid.module), pid.name)
         if pid.name not in self._tensors:

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 IMAGE_SIZE = 8
-# Near those of the generated images; the three channels are the same grey image.
+# Close to those of the generated images; all three channels are the same grey image.
 MEAN = (0.25, 0.25, 0.25)
 STD = (0.35, 0.35, 0.35)
 
@@ -38,8 +38,8 @@ class ZooEntry:
     """A backbone of the zoo.
 
     Attributes:
-        name: as search-space files write it.
-        description: one line for people.
+        name: name in search-space files.
+        description: one line of text.
         file: name of the weight file.
     """
 
@@ -73,14 +73,14 @@ ENTRIES: Mapping[str, ZooEntry] = MappingProxyType(
 
 
 def build(*, num_classes: int = 10) -> Trunk:
-    """The architecture of every entry, with random weights from torch's global generator."""
+    """Build the architecture of every entry, with random weights from torch's global generator."""
     from trainable.backbones.zoo.trunk import Trunk
 
     return Trunk(num_classes=num_classes)
 
 
 def weights_path(name: str) -> Path:
-    """Path of an entry's weights: a safetensors state dict without the head.
+    """Return the path of an entry's weights: a safetensors state dict without the head.
 
     Raises:
         KeyError: no entry has this name.

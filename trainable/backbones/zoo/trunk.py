@@ -6,12 +6,12 @@ from torch import Tensor, nn
 class Trunk(nn.Module):
     """Residual network in the post-activation form of He et al. (arXiv 1512.03385, figure 2).
 
-    Six blocks at full, half and quarter resolution, then global average pooling and `head`,
-    which sees the pooled features directly. Every block ends in one tensor, so a traced graph can
-    be cut after each. Any input size works; the proportions are made for 8x8.
+    Six blocks at full, half and quarter resolution, then global average pooling and `head`.
+    Every block ends in one tensor, so a traced graph can be cut after each. Any input size works;
+    the design is for 8x8.
 
     Args:
-        num_classes: outputs of `head`.
+        num_classes: number of outputs of `head`.
     """
 
     def __init__(self, *, num_classes: int) -> None:
@@ -33,7 +33,7 @@ class Trunk(nn.Module):
         self.head = nn.Linear(96, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class scores.
+        """Compute class scores.
 
         Args:
             images: (N, 3, H, W) float, normalised as in pretraining.
@@ -47,7 +47,7 @@ class Trunk(nn.Module):
 
 
 class _ResidualBlock(nn.Module):
-    """relu(shortcut(x) + f(x)), f being two 3x3 convolutions with 32 channels between them."""
+    """relu(shortcut(x) + f(x)), where f is two 3x3 convolutions with 32 channels between them."""
 
     def __init__(self, channels: int, out_channels: int, *, stride: int = 1) -> None:
         super().__init__()
