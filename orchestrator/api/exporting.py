@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from orchestrator.api.guest import refusals_told
@@ -13,6 +12,7 @@ from orchestrator.reading import export as exporting
 from orchestrator.reading.export import Exported, Labels, Listener
 from orchestrator.reading.loading import LoadedRun
 from orchestrator.recording.sweep_directory import find_run
+from orchestrator.throttle import Throttled
 from trainable.spec.refusals import refusal
 
 LINE_EVERY_S = 5.0
@@ -60,7 +60,7 @@ def export(
         done = exporting.export(
             found,
             out=Path(out),
-            listener=Listener(tell=tell, watch=_Watch()),
+            listener=Listener(tell=tell, watch=Throttled(_tell_step, every_s=LINE_EVERY_S)),
             trial_id=trial,
             budget=f"{budget:g}" if isinstance(budget, int | float) else budget,
             labels=Labels(labels),
@@ -71,13 +71,5 @@ def export(
     return done
 
 
-class _Watch:
-    """Tells now and then how far training is."""
-
-    def __init__(self) -> None:
-        self._next_line = time.monotonic() + LINE_EVERY_S
-
-    def __call__(self, step: int, steps: int) -> None:
-        if time.monotonic() >= self._next_line:
-            tell(f"training: {step} of {steps} updates")
-            self._next_line = time.monotonic() + LINE_EVERY_S
+def _tell_step(step: int, steps: int) -> None:
+    tell(f"training: {step} of {steps} updates")

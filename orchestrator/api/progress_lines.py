@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 from orchestrator.recording.time_left import TimeLeft
 from orchestrator.space import SearchSpace
 from orchestrator.text import duration, number, percent, plain_lines, plural
+from orchestrator.throttle import Throttled
 from trainable.spec.trial_spec import Metric
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ class ProgressLines:
         self._metric = space.objective
         self._beginning = beginning
         self._time_left = TimeLeft(time.monotonic)
-        self._next_line = 0.0
+        self._print_when_due = Throttled(
+            self._print, every_s=LINE_EVERY_S, at_once=True, clock=time.monotonic
+        )
         self._last_line = ""
 
     def __enter__(self) -> Self:
@@ -82,11 +85,16 @@ class ProgressLines:
     def _show(self, progress: Sequence[StudyProgress], words: str) -> None:
         """Print a line where there is something new and the last one was a while ago."""
         line = " | ".join([*_counts(progress, self._metric), words])
-        over = all(study.finished for study in progress)
-        if line != self._last_line and (over or time.monotonic() >= self._next_line):
-            print(line, file=sys.stderr, flush=True)
-            self._last_line = line
-            self._next_line = time.monotonic() + LINE_EVERY_S
+        if line == self._last_line:
+            return
+        if all(study.finished for study in progress):
+            self._print(line)
+        else:
+            self._print_when_due(line)
+
+    def _print(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+        self._last_line = line
 
 
 def tell(message: str) -> None:

@@ -74,7 +74,7 @@ class Listener:
     """
 
     tell: Callable[[str], None]
-    watch: Callable[[int, int], None]
+    watch: Callable[[int, int], object]
 
 
 def export(
