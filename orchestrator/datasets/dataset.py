@@ -22,7 +22,6 @@ from orchestrator.space import ALL_BITS, DatasetSection
 from orchestrator.space.problems import Problems
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.modalities.image.decoding import ValueRange, narrowed
-from trainable.spec.trial_spec import LabelBudget
 
 _FEW_LEVELS = 4
 """A picture whose values are this many times fewer than those of the pool is noted: of 256 grey
@@ -41,12 +40,6 @@ class Dataset:
 
     images: LabelledExamples
     notes: tuple[Note, ...] = ()
-
-
-def load_images(dataset: DatasetSection, *, seed: int, keep_val: bool = False) -> LabelledExamples:
-    """All images of a search-space file's `dataset:`, read and checked; see `read_dataset`."""
-    demand = Demand(budgets=(LabelBudget(),), repeats=1, seed=seed)
-    return read_dataset(dataset, demand=demand, where="dataset", keep_val=keep_val).images
 
 
 def read_dataset(

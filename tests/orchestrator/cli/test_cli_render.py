@@ -259,7 +259,7 @@ def one_study_plan() -> Plan:
         trials=24,
         most_baselines=2,
     )
-    return Plan(studies=(study,), baselines=(), num_test=797, chance=0.1, most_updates=1)
+    return Plan(studies=(study,), baselines=(), num_test=797, most_updates=1)
 
 
 def activity(**changes: Any) -> Activity:
