@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from orchestrator.recording.time_left import TimeLeft
 from orchestrator.space import SearchSpace
-from orchestrator.text import duration, number, percent, plain_lines, plural
+from orchestrator.text import duration, number, percent, plural, printable_lines
 from orchestrator.throttle import Throttled
 from trainable.spec.trial_spec import Metric
 
@@ -99,7 +99,7 @@ class ProgressLines:
 
 def tell(message: str) -> None:
     """Print a message on stderr at once, without what could steer a terminal."""
-    print(plain_lines(message), file=sys.stderr, flush=True)
+    print(printable_lines(message), file=sys.stderr, flush=True)
 
 
 def tell_notes(prepared: Prepared) -> None:

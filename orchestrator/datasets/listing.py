@@ -34,7 +34,7 @@ class Note:
         shown = self.details if most is None else self.details[:most]
         left = len(self.details) - len(shown)
         rest = [f"  ... and {left:,} more"] if left else []
-        return [self.text, *(f"  {_printable(detail)}" for detail in shown), *rest]
+        return [self.text, *(f"  {_on_one_line(detail)}" for detail in shown), *rest]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +98,8 @@ class Listing:
         )
 
 
-def _printable(text: str) -> str:
-    """The text on one line: a file may be called anything, line breaks included."""
+def _on_one_line(text: str) -> str:
+    """The text, quoted with escapes where it would not print on one line."""
     return text if text.isprintable() else repr(text)
 
 

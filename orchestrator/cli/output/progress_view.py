@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator.api.progress_lines import STARTING, STOPPING, ProgressLines, score
 from orchestrator.space import SearchSpace
-from orchestrator.text import number, plain_lines
+from orchestrator.text import number, printable_lines
 from trainable.spec.trial_spec import Metric
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class ProgressView(ProgressLines):
         if self._live is None:
             super().tell(message)
         else:
-            self._live.console.print(plain_lines(message), markup=False, highlight=False)
+            self._live.console.print(printable_lines(message), markup=False, highlight=False)
 
     def stopping(self) -> None:
         """Say that the sweep is ending, and how to end it at once.
