@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.api.guest import refusals_told
-from orchestrator.api.progress_lines import tell
+from orchestrator.api.guest import as_usage_errors
+from orchestrator.api.progress_lines import print_message
 from orchestrator.api.sweeps import path_of
 from orchestrator.errors import UsageError
 from orchestrator.reading import export as exporting
@@ -54,22 +54,25 @@ def export(
     """
     if labels not in list(Labels):
         raise UsageError(f"labels: {refusal(labels, ', '.join(Labels), Labels)}")
-    with refusals_told():
+    with as_usage_errors():
         found = find_run(path_of(run))
-        tell(f"exporting from {found.path}")
+        print_message(f"exporting from {found.path}")
         done = exporting.export(
             found,
             out=Path(out),
-            listener=Listener(tell=tell, watch=Throttled(_tell_step, every_s=LINE_EVERY_S)),
+            listener=Listener(
+                print_message=print_message,
+                watch=Throttled(_print_step, every_s=LINE_EVERY_S),
+            ),
             trial_id=trial,
             budget=f"{budget:g}" if isinstance(budget, int | float) else budget,
             labels=Labels(labels),
             repeat=repeat,
         )
     for note in done.notes:
-        tell(f"mind: {note}")
+        print_message(f"mind: {note}")
     return done
 
 
-def _tell_step(step: int, steps: int) -> None:
-    tell(f"training: {step} of {steps} updates")
+def _print_step(step: int, steps: int) -> None:
+    print_message(f"training: {step} of {steps} updates")

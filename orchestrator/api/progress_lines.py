@@ -54,7 +54,7 @@ class ProgressLines:
         self._last_line = ""
 
     def __enter__(self) -> Self:
-        tell(self._beginning)
+        print_message(self._beginning)
         return self
 
     def __exit__(
@@ -72,9 +72,9 @@ class ProgressLines:
         left_s = self._time_left(training(plan, progress, busy=activity.busy))
         self._show(progress, _in_words(activity, left_s=left_s))
 
-    def tell(self, message: str) -> None:
+    def print_message(self, message: str) -> None:
         """Show a message at once."""
-        tell(message)
+        print_message(message)
 
     def stopping(self) -> None:
         """Say at once that the sweep ends, and how to end it sooner."""
@@ -97,15 +97,15 @@ class ProgressLines:
         self._last_line = line
 
 
-def tell(message: str) -> None:
+def print_message(message: str) -> None:
     """Print a message on stderr at once, without what could steer a terminal."""
     print(printable_lines(message), file=sys.stderr, flush=True)
 
 
-def tell_notes(prepared: Prepared) -> None:
+def print_notes(prepared: Prepared) -> None:
     """Print what to know of the images on stderr."""
     for note in prepared.notes:
-        tell("\n".join(note.lines(MOST_DETAILS)))
+        print_message("\n".join(note.lines(MOST_DETAILS)))
 
 
 def score(value: float | None, metric: Metric) -> str:

@@ -52,10 +52,10 @@ class ProgressView(ProgressLines):
         if self._live is not None:
             self._live.stop()
 
-    def tell(self, message: str) -> None:
+    def print_message(self, message: str) -> None:
         """Show a message above the table at once."""
         if self._live is None:
-            super().tell(message)
+            super().print_message(message)
         else:
             self._live.console.print(printable_lines(message), markup=False, highlight=False)
 

@@ -84,7 +84,7 @@ class Attempts(NotPickled):
         broker: numbers the attempts and records losses.
         checkpoint_actor: handle of the actor that receives heartbeats; None for no hang detection.
         limits: time limits of a trial and of its silence.
-        tell: prints a line for the user at once.
+        print_message: prints a line for the user at once.
     """
 
     def __init__(
@@ -92,11 +92,11 @@ class Attempts(NotPickled):
         broker: Broker,
         checkpoint_actor: Any,
         limits: LimitsSection,
-        tell: Callable[[str], None] = lambda _: None,
+        print_message: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._broker = broker
         self._checkpoint_actor = checkpoint_actor
-        self._tell = tell
+        self._print_message = print_message
         self._printed_failures: set[Failure] = set()
         self._any_started = False
         self._num_not_started = 0
@@ -159,7 +159,7 @@ class Attempts(NotPickled):
             trial.max_failures += 1
         elif loss.failure not in self._printed_failures:
             self._printed_failures.add(loss.failure)
-            self._tell(f"{work_id}: {loss}")
+            self._print_message(f"{work_id}: {loss}")
         if loss.failure is Failure.NOT_STARTED:
             hopeless = any(words in message for words in _IMPORT_FAILED)
             self._note_not_started(loss, hopeless=hopeless)

@@ -92,7 +92,7 @@ class Unseen:
     def __call__(self, plan: object, progress: object, activity: object) -> None:
         """Show nothing of it."""
 
-    def tell(self, message: str) -> None:
+    def print_message(self, message: str) -> None:
         """Messages would mix with the table."""
 
     def stopping(self) -> None:
