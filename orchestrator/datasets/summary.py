@@ -70,8 +70,8 @@ class DatasetSummary:
         return data
 
 
-def survey(dataset: Dataset) -> DatasetSummary:
-    """Look through a data set.
+def summarize_dataset(dataset: Dataset) -> DatasetSummary:
+    """Summarize a data set.
 
     Args:
         dataset: as a sweep reads it.

@@ -34,11 +34,11 @@ def data(
       sft-sweep data photos.yaml --sheet photos.png
       sft-sweep data search_spaces/photos.yaml --set dataset.path=my_photos
     """
-    from orchestrator.datasets.summary import survey
+    from orchestrator.datasets.summary import summarize_dataset
     from orchestrator.planning.preparation import read_data
 
     dataset = read_data(space, overrides=overrides or [])
-    found = survey(dataset)
+    found = summarize_dataset(dataset)
     if json:
         print(jsonlib.dumps(found.to_json()))
     else:
