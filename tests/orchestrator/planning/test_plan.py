@@ -158,7 +158,7 @@ def test_groups_limit_the_folds_and_a_class_of_one_group_is_named() -> None:
     assert "all images drawn are of one group for: cat, dog." in problem
 
 
-def test_a_class_without_labelled_images_is_named() -> None:
+def test_a_class_without_labelled_examples_is_named() -> None:
     (problem,) = _problems(_space(), _images(pool=(6, 0)))
     assert "no labelled image outside the test split for: dog" in problem
 
