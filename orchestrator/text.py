@@ -9,7 +9,7 @@ from orchestrator.methods import Method
 from trainable.spec.trial_spec import Metric
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """The text with every non-printable character, line breaks included, replaced by `?`.
 
     Text from outside (paths, class names) can hold escape sequences that a terminal obeys.
@@ -17,9 +17,9 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def plain_lines(text: str) -> str:
-    """The text with `plain` applied to each line, and tabs expanded to spaces."""
-    return "\n".join(plain(line) for line in text.expandtabs().split("\n"))
+def printable_lines(text: str) -> str:
+    """The text with `printable` applied to each line, and tabs expanded to spaces."""
+    return "\n".join(printable(line) for line in text.expandtabs().split("\n"))
 
 
 def last_line(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Generic, ParamSpec
@@ -19,7 +20,8 @@ class Throttled(Generic[Given]):
 
     Args:
         call: the function to rate-limit.
-        every_s: shortest time between two calls, in seconds; the first call waits as long.
+        every_s: shortest time between two calls, in seconds.
+        at_once: whether the first call is due at once; otherwise it is due after `every_s`.
         clock: monotonic clock, in seconds.
     """
 
@@ -28,12 +30,13 @@ class Throttled(Generic[Given]):
         call: Callable[Given, object],
         *,
         every_s: float = 0.0,
+        at_once: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._call = call
         self._every_s = every_s
         self._clock = clock
-        self._next = clock() + every_s
+        self._next = -math.inf if at_once else clock() + every_s
 
     def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> bool:
         """Call the function with these arguments if it is due; return whether it was called.

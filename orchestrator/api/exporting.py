@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
-from orchestrator.api.guest import refusals_told
-from orchestrator.api.progress_lines import tell
+from orchestrator.api.guest import as_usage_errors
+from orchestrator.api.progress_lines import print_message
 from orchestrator.api.sweeps import path_of
 from orchestrator.errors import UsageError
 from orchestrator.reading import export as exporting
 from orchestrator.reading.export import Exported, Labels, Listener
 from orchestrator.reading.loading import LoadedRun
 from orchestrator.recording.sweep_directory import find_run
+from orchestrator.throttle import Throttled
 from trainable.spec.refusals import refusal
 
 LINE_EVERY_S = 5.0
@@ -54,30 +54,25 @@ def export(
     """
     if labels not in list(Labels):
         raise UsageError(f"labels: {refusal(labels, ', '.join(Labels), Labels)}")
-    with refusals_told():
+    with as_usage_errors():
         found = find_run(path_of(run))
-        tell(f"exporting from {found.path}")
+        print_message(f"exporting from {found.path}")
         done = exporting.export(
             found,
             out=Path(out),
-            listener=Listener(tell=tell, watch=_Watch()),
+            listener=Listener(
+                print_message=print_message,
+                watch=Throttled(_print_step, every_s=LINE_EVERY_S),
+            ),
             trial_id=trial,
             budget=f"{budget:g}" if isinstance(budget, int | float) else budget,
             labels=Labels(labels),
             repeat=repeat,
         )
     for note in done.notes:
-        tell(f"mind: {note}")
+        print_message(f"mind: {note}")
     return done
 
 
-class _Watch:
-    """Tells now and then how far training is."""
-
-    def __init__(self) -> None:
-        self._next_line = time.monotonic() + LINE_EVERY_S
-
-    def __call__(self, step: int, steps: int) -> None:
-        if time.monotonic() >= self._next_line:
-            tell(f"training: {step} of {steps} updates")
-            self._next_line = time.monotonic() + LINE_EVERY_S
+def _print_step(step: int, steps: int) -> None:
+    print_message(f"training: {step} of {steps} updates")

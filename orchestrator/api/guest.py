@@ -44,14 +44,14 @@ def guest_sweep() -> Iterator[None]:
         )
     try:
         _check_ray_is_free()
-        with passing_on_signals(), _environment_kept(), refusals_told():
+        with passing_on_signals(), _environment_kept(), as_usage_errors():
             yield
     finally:
         _running.release()
 
 
 @contextmanager
-def refusals_told() -> Iterator[None]:
+def as_usage_errors() -> Iterator[None]:
     """Turn what `trainable` refuses into the error of this package, with the same message.
 
     Raises:

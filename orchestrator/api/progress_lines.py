@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Self
 
 from orchestrator.recording.time_left import TimeLeft
 from orchestrator.space import SearchSpace
-from orchestrator.text import duration, number, percent, plain_lines, plural
+from orchestrator.text import duration, number, percent, plural, printable_lines
+from orchestrator.throttle import Throttled
 from trainable.spec.trial_spec import Metric
 
 if TYPE_CHECKING:
@@ -47,11 +48,13 @@ class ProgressLines:
         self._metric = space.objective
         self._beginning = beginning
         self._time_left = TimeLeft(time.monotonic)
-        self._next_line = 0.0
+        self._print_when_due = Throttled(
+            self._print, every_s=LINE_EVERY_S, at_once=True, clock=time.monotonic
+        )
         self._last_line = ""
 
     def __enter__(self) -> Self:
-        tell(self._beginning)
+        print_message(self._beginning)
         return self
 
     def __exit__(
@@ -69,9 +72,9 @@ class ProgressLines:
         left_s = self._time_left(training(plan, progress, busy=activity.busy))
         self._show(progress, _in_words(activity, left_s=left_s))
 
-    def tell(self, message: str) -> None:
+    def print_message(self, message: str) -> None:
         """Show a message at once."""
-        tell(message)
+        print_message(message)
 
     def stopping(self) -> None:
         """Say at once that the sweep ends, and how to end it sooner."""
@@ -82,22 +85,27 @@ class ProgressLines:
     def _show(self, progress: Sequence[StudyProgress], words: str) -> None:
         """Print a line where there is something new and the last one was a while ago."""
         line = " | ".join([*_counts(progress, self._metric), words])
-        over = all(study.finished for study in progress)
-        if line != self._last_line and (over or time.monotonic() >= self._next_line):
-            print(line, file=sys.stderr, flush=True)
-            self._last_line = line
-            self._next_line = time.monotonic() + LINE_EVERY_S
+        if line == self._last_line:
+            return
+        if all(study.finished for study in progress):
+            self._print(line)
+        else:
+            self._print_when_due(line)
+
+    def _print(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+        self._last_line = line
 
 
-def tell(message: str) -> None:
+def print_message(message: str) -> None:
     """Print a message on stderr at once, without what could steer a terminal."""
-    print(plain_lines(message), file=sys.stderr, flush=True)
+    print(printable_lines(message), file=sys.stderr, flush=True)
 
 
-def tell_notes(prepared: Prepared) -> None:
+def print_notes(prepared: Prepared) -> None:
     """Print what to know of the images on stderr."""
     for note in prepared.notes:
-        tell("\n".join(note.lines(MOST_DETAILS)))
+        print_message("\n".join(note.lines(MOST_DETAILS)))
 
 
 def score(value: float | None, metric: Metric) -> str:

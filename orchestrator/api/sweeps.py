@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.api.guest import guest_sweep
-from orchestrator.api.progress_lines import ProgressLines, tell, tell_notes
+from orchestrator.api.progress_lines import ProgressLines, print_message, print_notes
 from orchestrator.errors import UsageError
 from orchestrator.planning.preparation import Prepared, prepare_space, read_space
 from orchestrator.reading.loading import LoadedRun, load_run
@@ -105,7 +105,7 @@ def launch(
         KeyboardInterrupt: interrupted before the first trial, or for the second time.
     """
     again = f"orchestrator.resume(RUN), where RUN is the newest directory in {out}"
-    with _telling_how_to_go_on(again), guest_sweep():
+    with _printing_how_to_go_on(again), guest_sweep():
         given = Path(space) if isinstance(space, str | Path) else space
         asked = read_space(given, _checked(overrides))
         result = launch_sweep(
@@ -144,7 +144,7 @@ def resume(
         StorageError: no cluster, no room, or a store that fails.
         KeyboardInterrupt: interrupted before the first trial, or for the second time.
     """
-    with _telling_how_to_go_on("the same call"), guest_sweep():
+    with _printing_how_to_go_on("the same call"), guest_sweep():
         found = find_run(path_of(run), resuming=True)
         space = load_space(found.space)
         with ProgressLines(space, beginning=_beginning(space)) as view:
@@ -241,7 +241,7 @@ def _checked(overrides: object) -> Overrides:
 @contextmanager
 def _viewing(prepared: Prepared) -> Iterator[ProgressLines]:
     """Tell what to know of the images, then how to stop the sweep and how far it is."""
-    tell_notes(prepared)
+    print_notes(prepared)
     with ProgressLines(prepared.space, beginning=_beginning(prepared.space)) as view:
         yield view
 
@@ -256,22 +256,24 @@ def _beginning(space: SearchSpace) -> str:
 
 
 @contextmanager
-def _telling_how_to_go_on(again: str) -> Iterator[None]:
+def _printing_how_to_go_on(again: str) -> Iterator[None]:
     """Say what goes on with a sweep whose block is ended at once."""
     try:
         yield
     except KeyboardInterrupt:
-        tell(f"Ended at once. If trials had begun, what has settled is kept; go on with: {again}")
+        print_message(
+            f"Ended at once. If trials had begun, what has settled is kept; go on with: {again}"
+        )
         raise
 
 
 def _handed_back(result: SweepResult) -> SweepResult:
     """The result, once people were told what it does not say, and the signal was passed on."""
     for warning in result.warnings:
-        tell(warning)
+        print_message(warning)
     if result.signal is not None:
         run = Run(result.run.path)
-        tell(
+        print_message(
             f"Stopped early. Go on with: orchestrator.resume({run.given!r}), or in a shell: "
             f"sft-sweep resume {run.argument}"
         )

@@ -35,7 +35,7 @@ from orchestrator.cli.commands import (
 from orchestrator.cli.commands import list as list_command
 from orchestrator.errors import SweepError, UsageError
 from orchestrator.running.background import unfinished
-from orchestrator.text import plain_lines
+from orchestrator.text import printable_lines
 
 ALLOCATIONS = 20_000
 """Allocations between two garbage collections. Imports allocate many objects that stay; at
@@ -124,13 +124,13 @@ def run(arguments: list[str]) -> int:
     except SystemExit as end:  # Typer's own codes: 2 for usage errors, 130 for Ctrl-C
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except SweepError as error:
-        print(plain_lines(str(error)), file=sys.stderr)
+        print(printable_lines(str(error)), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         return 0
     except Exception as error:
         if _is_trainable_error(error):
-            print(plain_lines(str(error)), file=sys.stderr)
+            print(printable_lines(str(error)), file=sys.stderr)
             return 2
         traceback.print_exc()
         print("unexpected error; please report it with the lines above", file=sys.stderr)
@@ -155,12 +155,12 @@ def _escape_what_cannot_be_encoded() -> None:
 
 
 def _make_printable(record: logging.LogRecord) -> bool:
-    """Apply `plain_lines` to a log message: it may contain names of files and classes.
+    """Apply `printable_lines` to a log message: it may contain names of files and classes.
 
     Returns:
         True, so that logging keeps the record.
     """
-    record.msg, record.args = plain_lines(record.getMessage()), ()
+    record.msg, record.args = printable_lines(record.getMessage()), ()
     return True
 
 

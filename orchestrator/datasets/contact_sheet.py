@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from orchestrator.datasets.thumbnails import tile
-from orchestrator.text import plain
+from orchestrator.text import printable
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.modalities.image.decoding import decode_image
 
@@ -58,5 +58,5 @@ def contact_sheet(
 
 def _short(name: str) -> str:
     """Return a class name on one line of bounded length, in characters of the built-in font."""
-    line = plain(name)
+    line = printable(name)
     return line if len(line) <= _MOST_NAME_CHARS else line[: _MOST_NAME_CHARS - 3] + "..."

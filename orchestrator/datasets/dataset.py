@@ -22,7 +22,6 @@ from orchestrator.space import ALL_BITS, DatasetSection
 from orchestrator.space.problems import Problems
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.modalities.image.decoding import ValueRange, narrowed
-from trainable.spec.trial_spec import LabelBudget
 
 _FEW_LEVELS = 4
 """A note is given if the pool's value range is at least this many times that of a usual image,
@@ -41,12 +40,6 @@ class Dataset:
 
     images: LabelledExamples
     notes: tuple[Note, ...] = ()
-
-
-def load_images(dataset: DatasetSection, *, seed: int, keep_val: bool = False) -> LabelledExamples:
-    """Read and check all images of a search-space file's `dataset:`; see `read_dataset`."""
-    demand = Demand(budgets=(LabelBudget(),), repeats=1, seed=seed)
-    return read_dataset(dataset, demand=demand, where="dataset", keep_val=keep_val).images
 
 
 def read_dataset(

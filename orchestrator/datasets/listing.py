@@ -34,7 +34,7 @@ class Note:
         shown = self.details if most is None else self.details[:most]
         left = len(self.details) - len(shown)
         rest = [f"  ... and {left:,} more"] if left else []
-        return [self.text, *(f"  {_printable(detail)}" for detail in shown), *rest]
+        return [self.text, *(f"  {_on_one_line(detail)}" for detail in shown), *rest]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class Listing:
         )
 
 
-def _printable(text: str) -> str:
+def _on_one_line(text: str) -> str:
     """Return the text on one line; file names can contain line breaks."""
     return text if text.isprintable() else repr(text)
 

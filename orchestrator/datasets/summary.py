@@ -70,7 +70,7 @@ class DatasetSummary:
         return data
 
 
-def survey(dataset: Dataset) -> DatasetSummary:
+def summarize_dataset(dataset: Dataset) -> DatasetSummary:
     """Summarize a data set.
 
     Args:

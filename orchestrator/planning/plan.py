@@ -83,14 +83,12 @@ class Plan:
         baselines: baselines of all studies, in the order of the studies. Probes that depend on the
             finalists are not among them; see `probe_beside`.
         num_test: images of the test split.
-        chance: accuracy on the test split of always guessing its commonest class.
         most_updates: optimizer updates if nothing is pruned, those of finalists included.
     """
 
     studies: tuple[StudyPlan, ...]
     baselines: tuple[Baseline, ...]
     num_test: int
-    chance: float
     most_updates: int
 
 
@@ -158,8 +156,8 @@ def make_plan(space: SearchSpace, images: LabelledExamples, *, where: str) -> Pl
                 most_baselines=most_baselines(space, budget.study),
             )
         )
-    test = images.labels[images.indices(Split.TEST)]
-    if not len(test):
+    num_test = len(images.indices(Split.TEST))
+    if not num_test:
         problems.append("dataset: no image is in the test split; finalists need one")
     if problems:
         raise space_error(where, *problems)
@@ -171,8 +169,7 @@ def make_plan(space: SearchSpace, images: LabelledExamples, *, where: str) -> Pl
         baselines=tuple(
             baseline for study in studies for baseline in baselines_of(space, study.name)
         ),
-        num_test=len(test),
-        chance=max(int((test == label).sum()) for label in range(images.num_classes)) / len(test),
+        num_test=num_test,
         most_updates=sum(steps * (s.trials * s.folds + finals) for s in studies),
     )
 

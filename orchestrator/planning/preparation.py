@@ -59,20 +59,6 @@ class Prepared:
     kept: list[KeptBoundaries] = field(repr=False)
 
 
-def prepare(path: Path, *, overrides: Sequence[str] = ()) -> Prepared:
-    """Read and check a search-space file, its images and its weights.
-
-    Args:
-        path: path of the file.
-        overrides: `KEY=VALUE` overrides of its keys; see `load_space`.
-
-    Raises:
-        SpaceError: the file or its images are invalid; the message lists every problem.
-        UsageError: a backbone's weights are missing or damaged, or it cannot be cut.
-    """
-    return prepare_space(read_space(path, overrides), path=path)
-
-
 def read_space(given: Path | Mapping[str, object], overrides: Overrides = ()) -> SearchSpace:
     """The search space that is asked for, its paths absolute; nothing that it names is read.
 

@@ -78,7 +78,7 @@ def query(sql: str, runs: Sequence[LoadedRun]) -> Iterator[QueryResult]:
             return worker.submit(step).result()
 
         try:
-            with _telling(tables):
+            with _as_usage_errors(tables):
                 for name, table in tables.items():
                     connection.register(name, table)
                 connection.execute("SET TimeZone = 'UTC'")  # the time zone of the tables
@@ -96,7 +96,7 @@ def query(sql: str, runs: Sequence[LoadedRun]) -> Iterator[QueryResult]:
 
             def batches() -> Iterator[pa.RecordBatch]:
                 while True:
-                    with _telling(tables):
+                    with _as_usage_errors(tables):
                         batch = wait(lambda: next(reader, None))
                     if batch is None:
                         return
@@ -156,7 +156,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _telling(tables: Mapping[str, pa.Table]) -> Iterator[None]:
+def _as_usage_errors(tables: Mapping[str, pa.Table]) -> Iterator[None]:
     """Turn DuckDB's errors into a `UsageError` with an explanation.
 
     Errors while a result is read are OSErrors with the same text.

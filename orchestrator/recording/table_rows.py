@@ -26,41 +26,8 @@ _STATES = {
     TrialState.PRUNED: State.PRUNED,
     TrialState.FAIL: State.FAILED,
 }
-_RUN_COLUMNS = (
-    "failure",
-    "attempt",
-    "duration_s",
-    "setup_s",
-    "features_s",
-    "train_s",
-    "cache_hits",
-    "cache_misses",
-    "micro_batches",
-    "peak_memory_bytes",
-    "device",
-    "host",
-)
-_FACT_COLUMNS = (
-    "weights",
-    "boundary",
-    "frozen_boundaries",
-    "num_boundaries",
-    "prefix_params_fraction",
-    "prefix_flops_fraction",
-    "trainable_params",
-    "total_params",
-    "folds",
-    "num_val",
-)
 _RESOLVED = ("image_size", "precision", "inverse_penalties")
 """Resolved settings in a baseline's result; version 0.1.0 did not record them."""
-_REPORT_COLUMNS = (
-    "val_objective",
-    "val_accuracy",
-    "val_balanced_accuracy",
-    "val_loss",
-    "train_loss",
-)
 
 
 class StudyRows:
@@ -91,6 +58,8 @@ class StudyRows:
         )
         report = attributes[user_attributes.report_key(last)] if last is not None else {}
         return {
+            **_columns("trials", facts),
+            **_columns("trials", report),
             **self._common(run),
             "trial_id": user_attributes.trial_id(self._study, trial.number),
             "state": _STATES[trial.state].value,
@@ -103,19 +72,15 @@ class StudyRows:
             "image_size": image_size_in(spec),
             "reports": len(trial.intermediate_values),
             "steps": report.get("step"),
-            **{column: facts.get(column) for column in _FACT_COLUMNS},
-            **{column: report.get(column) for column in _REPORT_COLUMNS},
             "gain_over_start": gain_over_start(trial, Metric(self._about["objective"])),
         }
 
     def curve(self, trial: FrozenTrial) -> Iterator[Row]:
         """Yield the rows of a finished trial in `curves`, one per report."""
         key = user_attributes.trial_id(self._study, trial.number)
-        columns = SCHEMAS["curves"].names
         for number in sorted(trial.intermediate_values):
             report = trial.user_attrs[user_attributes.report_key(number)]
-            row = {column: value for column, value in report.items() if column in columns}
-            yield {"sweep_id": self._sweep_id, "trial_id": key, **row}
+            yield {"sweep_id": self._sweep_id, "trial_id": key, **_columns("curves", report)}
 
     def baseline_id(self, value: Row) -> str:
         """Return the trial id of a baseline's journal entry."""
@@ -203,6 +168,9 @@ class StudyRows:
             if column in run
         }
         return {
+            **_columns("trials", run),
+            **times,
+            "device": run.get("device"),  # facts name one too; a lost process tells of none
             "sweep_id": self._sweep_id,
             "study": self._study,
             "label_budget": self._about["label_budget"],
@@ -212,8 +180,6 @@ class StudyRows:
             "objective": self._about["objective"],
             "seed": self._about["seed"],
             "schema_version": SCHEMA_VERSION,
-            **{column: run.get(column) for column in _RUN_COLUMNS},
-            **times,
         }
 
 
@@ -240,6 +206,11 @@ def _freeze_depth(spec: Row, facts: Row) -> float | None:
     if "frozen_boundaries" in facts:
         return float(facts["frozen_boundaries"] / facts["num_boundaries"])
     return None
+
+
+def _columns(table: str, recorded: Row) -> Row:
+    """Return the recorded values that have the name of a column of the table."""
+    return {column: recorded[column] for column in SCHEMAS[table].names if column in recorded}
 
 
 def _json(value: object) -> str:

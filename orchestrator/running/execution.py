@@ -43,7 +43,7 @@ class View(Protocol):
     def __call__(self, plan: Plan, progress: Sequence[StudyProgress], activity: Activity) -> None:
         """Show the current state; called every 0.5 s, less often with thousands of trials."""
 
-    def tell(self, message: str) -> None:
+    def print_message(self, message: str) -> None:
         """Print a message for the user at once."""
 
     def stopping(self) -> None:
@@ -225,7 +225,10 @@ class SweepExecution:
                 FineTuneActor,
                 parameters={"shared": shared},
                 attempts=Attempts(
-                    broker, checkpoint_actor, self._space.limits, tell=self._view.tell
+                    broker,
+                    checkpoint_actor,
+                    self._space.limits,
+                    print_message=self._view.print_message,
                 ),
                 resources=self._capacity.trial_resources,
                 stopper=self._stopper,

@@ -14,7 +14,7 @@ from orchestrator.errors import UsageError
 from orchestrator.planning.preparation import Prepared
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.space import SearchSpace
-from orchestrator.text import plain
+from orchestrator.text import printable
 from trainable.data.labelled_examples import LabelledExamples, Split
 
 PROGRAM = "sft-sweep"
@@ -143,7 +143,7 @@ def _differences(before: object, now: object, path: str) -> Iterator[str]:
 
 
 def _shown(value: object) -> str:
-    text = "not there" if value is None else plain(str(value))
+    text = "not there" if value is None else printable(str(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

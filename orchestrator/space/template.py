@@ -49,7 +49,7 @@ class Folder:
         return smallest if self.own_test else int(smallest * (1 - DEFAULT_TEST_SHARE))
 
 
-def starter(
+def template_text(
     folder: Folder, *, name: str, backbones: Sequence[str], missing: Sequence[str], gpu: bool
 ) -> str:
     """Return the text of a search-space file.

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 
-from orchestrator.planning.preparation import prepare
 from orchestrator.planning.work import Work
 from orchestrator.recording.projection import Projection
 from orchestrator.running.broker.broker import DONE, Broker
 from orchestrator.running.launch import begin
 from orchestrator.running.worker.worker import perform
+from tests.builders.prepared import prepare
 from trainable.backbones import Backbone
 from trainable.features.cache import open_cache
 from trainable.training.probe import ProbeMemo

@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from orchestrator.planning.preparation import Prepared, prepare
+from orchestrator.planning.preparation import Prepared
 from orchestrator.planning.work import Event, Kind, Work
 from orchestrator.recording.journal import SweepJournal
 from orchestrator.recording.projection import Projection
@@ -29,6 +29,7 @@ from orchestrator.running.broker.broker import DONE, Broker
 from orchestrator.running.launch import begin
 from orchestrator.running.worker.checkpoints import CheckpointFolder, Saved
 from orchestrator.running.worker.worker import result_json
+from tests.builders.prepared import prepare
 from tests.orchestrator.running.broker.test_broker import events_of, random_curve
 from trainable.atomic_files import append, observing_failpoints
 from trainable.data.labelled_examples import Split

@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from orchestrator.datasets.dataset import load_images
 from orchestrator.datasets.sections import TableSection
 from orchestrator.recording.tables import read_table
+from tests.builders.prepared import load_images
 from tests.builders.sweeps import sweep_in_process
 from tests.orchestrator.datasets.conftest import encoded, scans, write
 from trainable.data.labelled_examples import LabelledExamples, Split

@@ -16,13 +16,13 @@ import torch
 import yaml
 from torch import Tensor
 
-from orchestrator.datasets.dataset import load_images
 from orchestrator.datasets.sections import DigitsSection
 from orchestrator.planning.plan import Baseline, baselines_of, make_plan, probe_beside
 from orchestrator.planning.work import Kind, Work
 from orchestrator.recording import user_attributes
 from orchestrator.running.worker.worker import perform
 from orchestrator.space import SearchSpace, parse_space
+from tests.builders.prepared import load_images
 from trainable.backbones import Backbone, load_weights
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.features.cache import open_cache

@@ -52,6 +52,12 @@ def test_what_is_quick_is_called_as_often_as_it_may_be(clock: Clock) -> None:
     assert starts_within(clock, paced, starts, until=16.0) == [5.0, 10.0, 15.0]
 
 
+def test_the_first_call_may_be_due_at_once(clock: Clock) -> None:
+    starts: list[float] = []
+    paced = Throttled(lasting(clock, 0.0, starts), every_s=5.0, at_once=True, clock=clock)
+    assert starts_within(clock, paced, starts, until=11.0) == [0.0, 5.0, 10.0]
+
+
 @pytest.mark.parametrize("seconds", [0.5, 2.0, 7.0])
 def test_what_is_slow_takes_no_more_than_its_share(clock: Clock, seconds: float) -> None:
     starts: list[float] = []

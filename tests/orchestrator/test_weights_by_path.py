@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torchvision.models import shufflenet_v2_x0_5
 
 from orchestrator.cli.main import run as command
-from orchestrator.planning.preparation import prepare
 from orchestrator.recording.tables import read_table
+from tests.builders.prepared import prepare
 from tests.builders.sweeps import sweep_in_process
 from trainable.export import written_model
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from orchestrator.planning.plan import StudyPlan
-from orchestrator.planning.preparation import Prepared, prepare
+from orchestrator.planning.preparation import Prepared
 from orchestrator.planning.work import Work
 from orchestrator.recording import user_attributes
 from orchestrator.recording.journal import SweepJournal
@@ -32,6 +32,7 @@ from orchestrator.space import SearchSpace, load_space
 from orchestrator.space.build_space import build_space
 from orchestrator.space.pruners import PRUNERS
 from orchestrator.space.samplers import SAMPLERS
+from tests.builders.prepared import prepare
 from trainable.backbones import Backbone, Preprocessing
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset, validation_parts

@@ -15,11 +15,11 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.datasets.dataset import load_images
 from orchestrator.datasets.sections import TableSection
 from orchestrator.errors import SpaceError, UsageError
 from orchestrator.space import SearchSpace, load_space
 from orchestrator.space.build_space import build_space
+from tests.builders.prepared import load_images
 from tests.orchestrator.datasets.conftest import encoded, write
 
 LAWS = settings(

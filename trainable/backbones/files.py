@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from trainable.backbones.naming import printable
+from trainable.backbones.naming import shortened
 from trainable.backbones.pickles import read_pickle
 from trainable.errors import BackboneError
 
@@ -146,7 +146,7 @@ def _other_form(begin: bytes) -> str | None:
         if re.match(pattern, begin, re.IGNORECASE):
             return f"refused: this is {what}"
     if not begin.startswith((b"PK", b"\x80")):
-        shown = printable(begin[:24].decode("latin-1"))
+        shown = shortened(begin[:24].decode("ascii", "backslashreplace"))
         return (
             f'damaged or no file of weights: it begins with "{shown}"; allowed: what torch.save '
             "or safetensors write"

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import torch
 
-from trainable.backbones.naming import printable
+from trainable.backbones.naming import shortened
 from trainable.errors import BackboneError
 
 
@@ -101,11 +101,11 @@ def read_pickle(file: IO[bytes]) -> Any:
     except pickle.UnpicklingError as error:
         found = _GLOBAL.search(str(error))
         name = (found[1] or found[2]) if found else _first_global(file)
-        what = f"its pickle wants {printable(name)}" if name else "its pickle holds more"
-    except Exception as error:  # a damaged pickle raises arbitrary errors
+        what = f"its pickle wants {shortened(name)}" if name else "its pickle holds more"
+    except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
         if "TorchScript" not in str(error):
             reason = re.split(r"\n|\. ", str(error), maxsplit=1)[0] or type(error).__name__
-            raise BackboneError(f"damaged or no state dict: {printable(reason)}") from None
+            raise BackboneError(f"damaged or no state dict: {shortened(reason)}") from None
         what = "it is a TorchScript archive, which is a program"
     raise BackboneError(
         f"refused: {what}, and only tensors are read. Save the weights alone where the model is at "

@@ -25,7 +25,7 @@ from trainable.backbones.files import read_state_dict, to_array
 from trainable.backbones.fitting import Fit, misfit
 from trainable.backbones.graphs.tracing import LeafModules
 from trainable.backbones.hub import cached, fetch
-from trainable.backbones.naming import printable
+from trainable.backbones.naming import shortened
 from trainable.backbones.unwrapping import unwrap
 from trainable.backbones.weights import (
     RANDOM,
@@ -227,7 +227,7 @@ def _create(
     except _REFUSALS as error:
         size = f" for images of {image_size} pixels" if "img_size" in options else ""
         what = " from such weights" if state is not None else ""
-        reason = printable(str(error).partition("\n")[0] or type(error).__name__)
+        reason = shortened(str(error).partition("\n")[0] or type(error).__name__)
         raise BackboneError(f"{name} cannot be built{size}{what}: {reason}") from error
     return model
 

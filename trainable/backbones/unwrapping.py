@@ -19,7 +19,7 @@ from torch import nn
 from trainable.backbones.coverage import Coverage, is_counter, is_inside
 from trainable.backbones.files import Stored, read_stored
 from trainable.backbones.fitting import Fit, entries_of, misfit
-from trainable.backbones.naming import few, printable
+from trainable.backbones.naming import few, shortened
 from trainable.backbones.weights import Arrays, digest_of
 from trainable.errors import BackboneError
 from trainable.spec.weight_paths import MARK, split_part
@@ -95,7 +95,7 @@ def _chosen(
     if not found:
         raise _no_part(stored, named, prefixes, model, fit)
     if len(found) > 1:
-        names = [printable(prefix.rstrip(".") or _WHOLE_FILE) for prefix, _ in found.values()]
+        names = [shortened(prefix.rstrip(".") or _WHOLE_FILE) for prefix, _ in found.values()]
         raise BackboneError(
             f"{len(names)} parts of it fit the network, and they differ: {few(names)}. Write which "
             f"one is meant behind a {MARK}, such as {path}{MARK}{names[0]}"
@@ -166,11 +166,11 @@ def _no_part(
     if named and not prefixes:
         known = sorted({mapping or _WHOLE_FILE for mapping in stored.mappings.values()})
         return BackboneError(
-            f"nothing under {printable(named)} could be the network; it holds tensors in "
+            f"nothing under {shortened(named)} could be the network; it holds tensors in "
             f"{few(known)}"
         )
     prefix = prefixes[0] if prefixes else _shared(stored.arrays)
-    where = f"under {printable(prefix.rstrip('.'))}: " if prefix else ""
+    where = f"under {shortened(prefix.rstrip('.'))}: " if prefix else ""
     try:
         fit(_part(stored.arrays, prefix, model))
     except BackboneError as error:
@@ -233,8 +233,8 @@ def _mapping(stored: Stored, prefix: str) -> str:
 def _notes(stored: Stored, prefix: str, passed_over: tuple[str, ...]) -> tuple[str, ...]:
     mapping = _mapping(stored, prefix)
     lost = prefix.removeprefix(f"{mapping}.")
-    taken = [f"those in {printable(mapping)} of the file"] if mapping else []
-    taken += [f"the prefix '{printable(lost)}' taken off their names"] if lost else []
+    taken = [f"those in {shortened(mapping)} of the file"] if mapping else []
+    taken += [f"the prefix '{shortened(lost)}' taken off their names"] if lost else []
     notes = [f"weights: {', '.join(taken)}"] if taken else []
     if passed_over:
         notes.append(f"passed over in the file, as the network has no place: {few(passed_over)}")

@@ -36,7 +36,7 @@ from trainable.training.trial import Trial
 _COMPARED = 4
 """Number of images that every form of the network is compared on."""
 
-Watch = Callable[[int], None]
+Watch = Callable[[int], object]
 """Called regularly with the number of updates made so far."""
 
 

@@ -60,21 +60,17 @@ class Speeds:
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """Decision on caching one boundary, with its reason.
+    """Decision on caching one boundary.
 
     Attributes:
         boundary: the place to cut.
         bytes: of a row.
         kept: whether rows are stored.
-        compute_s: to compute a row from the level kept below, in seconds.
-        store_s: a row's share of writing, and one reading, in seconds.
     """
 
     boundary: Boundary
     bytes: int
     kept: bool
-    compute_s: float
-    store_s: float
 
 
 def levels(
@@ -102,9 +98,7 @@ def levels(
         store_s = size / speeds.write_bytes / READS + size / speeds.read_bytes
         pays = compute_s > store_s and fits(size, rows=rows, max_bytes=max_bytes)
         kept = mode is CacheMode.ALWAYS or (mode is CacheMode.AUTO and pays)
-        found.append(
-            Level(boundary=cut, bytes=size, kept=kept, compute_s=compute_s, store_s=store_s)
-        )
+        found.append(Level(boundary=cut, bytes=size, kept=kept))
         if kept:
             below = cut.flops
     return found

@@ -35,6 +35,14 @@ def shown(value: object) -> str:
     return text if len(text) <= _MAX_SHOWN_CHARS else text[: _MAX_SHOWN_CHARS - 3] + "..."
 
 
+def escaped(text: str) -> str:
+    r"""The text with an escape such as `\x1b` for every character that is not printable."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
 def refusal(value: object, allowed: str, words: Iterable[str] = ()) -> str:
     """Return the message for a value that is not allowed."""
     return f"got {shown(value)}; allowed: {allowed}{did_you_mean(value, words)}"

@@ -58,7 +58,6 @@ class TrialFacts:
         total_params: of prefix and suffix.
         labels_used: images drawn, for training and validation together.
         num_classes: classes of the task.
-        labels_per_class: the budget, or labels_used / num_classes where it is not per class.
         folds: validation parts.
         num_val: images scored by each report.
         device: name of the device.
@@ -75,7 +74,6 @@ class TrialFacts:
     total_params: int
     labels_used: int
     num_classes: int
-    labels_per_class: float
     folds: int
     num_val: int
     device: str

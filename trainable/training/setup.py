@@ -165,7 +165,6 @@ class TrialSetup:
         prefix = boundary.params if boundary else 0
         flops = sum(fact.flops for fact in self._traced.facts.values())
         flops -= self._traced.facts[self._traced.head].flops
-        per_class = self.spec.label_budget.per_class
         return TrialFacts(
             spec=self.resolve(min(len(fold.train) for fold in folds)),
             weights=self.backbone.weights.version,
@@ -178,7 +177,6 @@ class TrialSetup:
             total_params=prefix + suffix,
             labels_used=labels_used,
             num_classes=self._num_classes,
-            labels_per_class=float(per_class or labels_used / self._num_classes),
             folds=len(folds),
             num_val=sum(len(fold.val) for fold in folds),
             device=devices.describe(self._device),

@@ -223,7 +223,7 @@ class Trial:
                 self._clock.lap("train_s")
         return TestResult.of(torch.cat(predictions), torch.from_numpy(self._images.labels[test]))
 
-    def fit(self, watch: Callable[[int], None] | None = None) -> Fitted:
+    def fit(self, watch: Callable[[int], object] | None = None) -> Fitted:
         """Train as `refit` does and return the trained network; no test image is read.
 
         Args:
@@ -263,7 +263,7 @@ class Trial:
         *,
         start: Checkpoint | None = None,
         after_update: AfterUpdate | None = None,
-        watch: Callable[[int], None] | None = None,
+        watch: Callable[[int], object] | None = None,
     ) -> HeadLearners | SuffixLearners:
         """Train on the whole drawn subset and return the trained learners."""
         spec = self._setup.resolve(len(self._subset))

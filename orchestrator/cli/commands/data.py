@@ -34,11 +34,11 @@ def data(
       sft-sweep data photos.yaml --sheet photos.png
       sft-sweep data search_spaces/photos.yaml --set dataset.path=my_photos
     """
-    from orchestrator.datasets.summary import survey
+    from orchestrator.datasets.summary import summarize_dataset
     from orchestrator.planning.preparation import read_data
 
     dataset = read_data(space, overrides=overrides or [])
-    found = survey(dataset)
+    found = summarize_dataset(dataset)
     if json:
         print(jsonlib.dumps(found.to_json()))
     else:
@@ -55,7 +55,7 @@ def _show(found: DatasetSummary) -> None:
     from orchestrator.api.progress_lines import MOST_DETAILS
     from orchestrator.cli.output.render import print_rich
     from orchestrator.datasets.listing import Note
-    from orchestrator.text import plain, plural
+    from orchestrator.text import plural, printable
 
     grouped = any(one.groups is not None for one in found.classes)
     apart = any(one.val for one in found.classes)
@@ -65,7 +65,7 @@ def _show(found: DatasetSummary) -> None:
         table.add_column(name, justify="right")
     for one in found.classes:
         counts = [one.pool] + [one.val] * apart + [one.test] + [one.groups or 0] * grouped
-        table.add_row(plain(one.name), *(f"{count:,}" for count in counts))
+        table.add_row(printable(one.name), *(f"{count:,}" for count in counts))
     print_rich(table)
     print(
         f"{plural(found.num_images, 'image')} in {len(found.classes):,} classes; "
@@ -85,7 +85,7 @@ def _show(found: DatasetSummary) -> None:
         notes.append(Note(f"{plural(len(pairs), 'pair')} of pictures look the same", pairs))
     for note in notes:
         for line in note.lines(MOST_DETAILS):
-            print(plain(line))
+            print(printable(line))
 
 
 def _draw(images: LabelledExamples, sheet: Path) -> None:

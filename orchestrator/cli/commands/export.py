@@ -62,7 +62,7 @@ def export(
       sft-sweep export --trial b5-0007 --labels budget -o model
     """
     from orchestrator.api import exporting
-    from orchestrator.text import plain
+    from orchestrator.text import printable
 
     done = exporting.export(
         run, out, trial=trial, budget=budget, labels=labels.value, repeat=repeat
@@ -70,6 +70,6 @@ def export(
     if json:
         print(jsonlib.dumps(done.to_json()))
         return 0
-    print(f"{plain(str(done.folder))}: {', '.join(done.files)}")
-    print(f"Use it with: sft-sweep predict {plain(shlex.quote(str(done.folder)))} IMAGE...")
+    print(f"{printable(str(done.folder))}: {', '.join(done.files)}")
+    print(f"Use it with: sft-sweep predict {printable(shlex.quote(str(done.folder)))} IMAGE...")
     return 0

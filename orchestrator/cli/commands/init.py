@@ -43,7 +43,7 @@ def init(
       sft-sweep init photos -o photos.yaml
       sft-sweep init labels.csv -o labels.yaml
     """
-    from orchestrator.space.template import starter
+    from orchestrator.space.template import template_text
     from trainable.atomic_files import atomic_write
     from trainable.device import default_device
 
@@ -53,7 +53,7 @@ def init(
     gpu = default_device().type == "cuda"
     backbones, missing = _choose_backbones(gpu=gpu)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "images"
-    text = starter(found, name=name[:100], backbones=backbones, missing=missing, gpu=gpu)
+    text = template_text(found, name=name[:100], backbones=backbones, missing=missing, gpu=gpu)
     if out is None:
         print(text, end="")
         return 0

@@ -46,14 +46,14 @@ def launch(
     root = locate(out)
     search_space = read_space(space, overrides or [])
     if dry_run:
-        from orchestrator.api.progress_lines import tell_notes
+        from orchestrator.api.progress_lines import print_notes
         from orchestrator.cli.output import plans
         from orchestrator.recording.sweep_directory import check_root
 
         plans.check_room(search_space, space, address)
         prepared = prepare_space(search_space, path=space)
         check_root(root)
-        tell_notes(prepared)
+        print_notes(prepared)
         plans.show(prepared, as_json=json)
         return 0
     from orchestrator.api.sweeps import launch_sweep
@@ -66,9 +66,9 @@ def launch(
 @contextmanager
 def _viewing(prepared: Prepared) -> Iterator[ProgressView]:
     """Tell what to know of the images, then show how far the sweep is."""
-    from orchestrator.api.progress_lines import tell_notes
+    from orchestrator.api.progress_lines import print_notes
     from orchestrator.cli.output.progress_view import ProgressView
 
-    tell_notes(prepared)
+    print_notes(prepared)
     with ProgressView(prepared.space) as view:
         yield view

@@ -31,7 +31,7 @@ def list_runs(
     from orchestrator.reading import status
     from orchestrator.recording.stores import locate
     from orchestrator.recording.sweep_directory import find_runs
-    from orchestrator.text import plain, plain_lines
+    from orchestrator.text import printable, printable_lines
 
     rows = []
     for run in find_runs(locate(out)):
@@ -39,7 +39,7 @@ def list_runs(
             created_at = str(run.read_manifest().get("created_at", ""))
             seen = status.inspect(run)
         except SweepError as error:
-            print(plain_lines(str(error)), file=sys.stderr)
+            print(printable_lines(str(error)), file=sys.stderr)
             continue
         rows.append(
             {
@@ -59,11 +59,11 @@ def list_runs(
         table = Table("run", "state", "settled", "failed", "created (UTC)")
         for row in rows:
             table.add_row(
-                plain(str(row["run"])),
+                printable(str(row["run"])),
                 str(row["state"]),
                 f"{row['settled']}/{row['trials']}",
                 str(row["failed"]),
-                plain(str(row["created_at"])[:19].replace("T", " ")),
+                printable(str(row["created_at"])[:19].replace("T", " ")),
             )
         print_rich(table)
     return 0

@@ -56,7 +56,7 @@ def predict(
       sft-sweep predict model photos/*.jpg --top 1
       sft-sweep predict model photos/*.jpg --json
     """
-    from orchestrator.text import plain
+    from orchestrator.text import printable
     from trainable.export.exported_model import ExportedModel
 
     model = ExportedModel.load(folder, trust_code=trust_code)
@@ -64,7 +64,7 @@ def predict(
     found = list(model.predict(images))
     for one in found:
         if one.problem is not None:
-            print(plain(f"{one.path}: {one.problem}"), file=sys.stderr)
+            print(printable(f"{one.path}: {one.problem}"), file=sys.stderr)
     if json:
         print(jsonlib.dumps([_as_json(one, names, top) for one in found]))
     else:
@@ -88,7 +88,7 @@ def _show(found: Sequence[Prediction], names: Sequence[str], top: int) -> None:
     from rich.table import Table
 
     from orchestrator.cli.output.render import print_rich
-    from orchestrator.text import plain
+    from orchestrator.text import printable
 
     classified = [one for one in found if one.problem is None]
     if not classified:
@@ -99,6 +99,6 @@ def _show(found: Sequence[Prediction], names: Sequence[str], top: int) -> None:
     table.add_column("probability", justify="right")
     for one in classified:
         for place, (number, share) in enumerate(one.ranked()[:top]):
-            path = "" if place else plain(str(one.path))
-            table.add_row(path, plain(names[number]), f"{share:.4f}")
+            path = "" if place else printable(str(one.path))
+            table.add_row(path, printable(names[number]), f"{share:.4f}")
     print_rich(table)

@@ -21,7 +21,7 @@ def status(run: RunPath = None, *, json: Json = False) -> int:
     from orchestrator.reading import status
     from orchestrator.recording.state import SweepState
     from orchestrator.recording.sweep_directory import find_run
-    from orchestrator.text import plain_lines
+    from orchestrator.text import printable_lines
 
     found = find_run(run)
     seen = status.inspect(found)
@@ -38,9 +38,9 @@ def status(run: RunPath = None, *, json: Json = False) -> int:
     print(f"{found.given}: {seen.state.value}")
     print_rich(progress_table(seen.progress, seen.objective))
     for trial_id, reason in seen.failures.items():
-        print(plain_lines(f"{trial_id}: {reason}"))
+        print(printable_lines(f"{trial_id}: {reason}"))
     for trial_id, reason in seen.losses.items():
-        print(plain_lines(f"{trial_id}: not settled; its newest process was lost: {reason}"))
+        print(printable_lines(f"{trial_id}: not settled; its newest process was lost: {reason}"))
     if seen.state is SweepState.UNFINISHED:
         print(f"Go on with: sft-sweep resume {found.argument}")
     return 0

@@ -17,14 +17,14 @@ def validate(
       sft-sweep validate search_spaces/lowdata.yaml
       sft-sweep validate search_spaces/lowdata.yaml --address 10.0.0.1:6379
     """
-    from orchestrator.api.progress_lines import tell_notes
+    from orchestrator.api.progress_lines import print_notes
     from orchestrator.cli.output import plans
     from orchestrator.planning.preparation import prepare_space, read_space
 
     search_space = read_space(space, overrides or [])
     plans.check_room(search_space, space, address)
     prepared = prepare_space(search_space, path=space)
-    tell_notes(prepared)
+    print_notes(prepared)
     plans.show(prepared, as_json=json)
     if not json:
         given = [] if address is None else ["--address", address]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
-from orchestrator.text import plain
+from orchestrator.text import printable
 
 _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width
 _MARKDOWN = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)")
@@ -15,16 +15,16 @@ _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 def csv_cell(value: object) -> object:
     """The value of a CSV cell; a text that a spreadsheet would run as a formula gets a quote.
 
-    If stdout is a terminal, non-printable characters are replaced as well; see `plain`. Values that
-    are no text are returned unchanged.
+    If stdout is a terminal, non-printable characters are replaced as well; see `printable`. Values
+    that are no text are returned unchanged.
     """
     if not isinstance(value, str):
         return value
-    text = plain(value) if sys.stdout.isatty() else value
+    text = printable(value) if sys.stdout.isatty() else value
     return f"'{text}" if value.startswith(_FORMULA_STARTS) else text
 
 
 def markdown_cell(text: str) -> str:
     """The text of one Markdown table cell, its Markdown and HTML markup escaped."""
-    escaped = _MARKDOWN.sub(r"\\\g<0>", plain(text))
+    escaped = _MARKDOWN.sub(r"\\\g<0>", printable(text))
     return re.sub(r"[&<>]", lambda found: _HTML[found[0]], escaped)

@@ -13,7 +13,7 @@ from orchestrator.text import (
     metric_name,
     number,
     percent,
-    plain,
+    printable,
     score,
     score_column,
     score_difference,
@@ -65,7 +65,7 @@ def print_table(rows: Sequence[Row], *, top: int, test_sets: Sequence[TestSet | 
     if all(row["val_objective"] == row["val_accuracy"] for row in rows):
         names.remove("objective")
     heads = _heads(rows)
-    lines = [{name: plain(text) for name, text in cells(row).items()} for row in rows]
+    lines = [{name: printable(text) for name, text in cells(row).items()} for row in rows]
     for name in [name for name in _DISPENSABLE if name in names]:
         if sys.stdout.isatty() and _width(names, [heads, *lines]) > output_width():
             names.remove(name)

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from orchestrator.text import plain_lines
+from orchestrator.text import printable_lines
 
 if TYPE_CHECKING:
     from orchestrator.api.sweeps import SweepResult
@@ -50,7 +50,7 @@ def show(result: SweepResult, *, as_json: bool) -> int:
         if result.savings.text:
             print(result.savings.text)
     for warning in result.warnings:
-        print(plain_lines(warning), file=sys.stderr)
+        print(printable_lines(warning), file=sys.stderr)
     if result.failures:
         _show_failures(run, result.failures)
     if result.interrupted:
@@ -64,7 +64,7 @@ def _show_failures(run: Run, failures: int) -> None:
 
     print(f"{failures} failed; all of them: sft-sweep status {run.argument}", file=sys.stderr)
     for reason, count in Counter(inspect(run).failures.values()).most_common(MOST_REASONS):
-        print(plain_lines(f"  {count} x {reason}"), file=sys.stderr)
+        print(printable_lines(f"  {count} x {reason}"), file=sys.stderr)
 
 
 def _exit_code(result: SweepResult) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator.api.progress_lines import STARTING, STOPPING, ProgressLines, score
 from orchestrator.space import SearchSpace
-from orchestrator.text import number, plain_lines
+from orchestrator.text import number, printable_lines
 from trainable.spec.trial_spec import Metric
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ class ProgressView(ProgressLines):
         if self._live is not None:
             self._live.stop()
 
-    def tell(self, message: str) -> None:
+    def print_message(self, message: str) -> None:
         """Show a message above the table at once."""
         if self._live is None:
-            super().tell(message)
+            super().print_message(message)
         else:
-            self._live.console.print(plain_lines(message), markup=False, highlight=False)
+            self._live.console.print(printable_lines(message), markup=False, highlight=False)
 
     def stopping(self) -> None:
         """Say that the sweep is ending, and how to end it at once.

@@ -18,7 +18,7 @@ from orchestrator.cli.output.escaping import csv_cell
 from orchestrator.cli.output.render import data_stdout, output_width
 from orchestrator.errors import StorageError, UsageError
 from orchestrator.signals import exiting_on_sigterm
-from orchestrator.text import plain, plural
+from orchestrator.text import plural, printable
 from trainable.atomic_files import atomic_write
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _show(result: QueryResult) -> None:
     from rich.cells import cell_len
 
     rows = list(islice(_rows(result), MOST_ROWS + 1))
-    names = [plain(name) for name in result.schema.names]
+    names = [printable(name) for name in result.schema.names]
     cells = [[_cell(value) for value in row.values()] for row in rows[:MOST_ROWS]]
     widths = [max(map(cell_len, column)) for column in zip(names, *cells, strict=True)]
     # Output to a file or a pipe is never folded: a truncated value would be wrong.
@@ -196,7 +196,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return plain(str(_scalar(value)))
+    return printable(str(_scalar(value)))
 
 
 def _scalar(value: Any) -> Any:

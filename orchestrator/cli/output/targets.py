@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cli.output.escaping import markdown_cell
 from orchestrator.methods import Method
-from orchestrator.text import metric_name, percent, plain, plural
+from orchestrator.text import metric_name, percent, plural, printable
 
 if TYPE_CHECKING:
     from orchestrator.reading.labels_needed import LabelsNeeded
@@ -35,7 +35,7 @@ def find(runs: Sequence[LoadedRun], target: float) -> list[LabelsNeeded]:
         )
         if not answers:
             print(
-                f"{plain(run.sweep_id)}: the labels needed are open: nothing was scored on the "
+                f"{printable(run.sweep_id)}: the labels needed are open: nothing was scored on the "
                 "test set yet",
                 file=sys.stderr,
             )
@@ -62,4 +62,4 @@ def print_lines(found: Sequence[LabelsNeeded], *, markdown: bool = False) -> Non
         )
         score = f"{percent(one.target)} % {metric_name(one.metric)}"
         line = f"{sweep}{score} by {by}: {one.text}; {basis}"
-        print(f"- {markdown_cell(line)}" if markdown else plain(line))
+        print(f"- {markdown_cell(line)}" if markdown else printable(line))

@@ -69,12 +69,12 @@ class Listener:
     """Callbacks for the progress of an export.
 
     Attributes:
-        tell: called with a line of text at the start of each part.
+        print_message: called with a line of text at the start of each part.
         watch: called during training with the number of updates made and the total.
     """
 
-    tell: Callable[[str], None]
-    watch: Callable[[int, int], None]
+    print_message: Callable[[str], None]
+    watch: Callable[[int, int], object]
 
 
 def export(
@@ -108,7 +108,7 @@ def export(
     check_target(out)
     choice = choose(run, trial_id=trial_id, budget=budget)
     space, manifest = load_space(run.space), run.read_manifest()
-    listener.tell(choice.text)
+    listener.print_message(choice.text)
     weights = _read_weights(run, space, choice)
     images = _read_images(run, space, labels, repeat, str(manifest.get("dataset_fingerprint")))
     model = _train(choice, _open_to(labels, images), weights, labels, repeat, listener)
@@ -124,7 +124,7 @@ def export(
         weights=weights,
     )
     with exiting_on_sigterm(), whole_folder(out) as part:
-        listener.tell(f"writing {out}: weights, torch.export, ONNX")
+        listener.print_message(f"writing {out}: weights, torch.export, ONNX")
         written = write_model(model, part)
         text = card_text(card, written)
         (part / CARD_FILE).write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -221,7 +221,7 @@ def _train(
     measured = LabelBudget.parse(task["label_budget"])
     budget = measured if labels is Labels.BUDGET else LabelBudget()
     if choice.trial["method"] == Method.PROBE:
-        listener.tell("fitting the probe")
+        listener.print_message("fitting the probe")
         return train_probe(
             images,
             backbone,
@@ -234,7 +234,7 @@ def _train(
         )
     task.setdefault("interpolation", 1.0)  # what tasks without the key used
     spec = replace(TrialSpec.from_json(task), label_budget=budget, repeat=repeat)
-    listener.tell(f"training: {spec.steps} updates of {spec.batch_size} images")
+    listener.print_message(f"training: {spec.steps} updates of {spec.batch_size} images")
     try:
         return train_configuration(
             spec, images, backbone, watch=lambda step: listener.watch(step, spec.steps)

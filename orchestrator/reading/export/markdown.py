@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from trainable.spec import refusals
+
 _SPECIAL = re.compile(
     r"[^\w ,.;()%=/+-]"  # quotes, brackets, stars, pipes, colons, ...
     r"|_(?!\w)|(?<!\w)_"  # an underscore inside a word has no meaning
@@ -19,11 +21,7 @@ def escaped(text: object) -> str:
     Special characters become numeric character references, which are never parsed as markup
     (CommonMark 0.31, section 2.5); unprintable ones become Python escapes.
     """
-    seen = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in str(text)
-    )
-    return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", seen)
+    return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", refusals.escaped(str(text)))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

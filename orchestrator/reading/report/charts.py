@@ -14,7 +14,7 @@ from orchestrator.methods import Method
 from orchestrator.reading.report.contents import Series
 from orchestrator.reading.report.importance import Importance
 from orchestrator.reading.report.winner import Winner
-from orchestrator.text import metric_name, plain
+from orchestrator.text import metric_name, printable
 from trainable.spec.trial_spec import Metric
 
 Figure = dict[str, Any]
@@ -31,7 +31,7 @@ LEGEND = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"}
 
 def text(name: object) -> str:
     """Return a name on one line, escaped for plotly, which parses some HTML in texts."""
-    return plain(str(name)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return printable(str(name)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 class Looks:

@@ -75,6 +75,8 @@ class Claim:
     def renew(self) -> None:
         """Renew the claim if `BEAT_S` have passed since the last time.
 
+        It is not `Throttled`: a driver whose store is slow would seem dead between two calls.
+
         Raises:
             UsageError: another process has taken the sweep over.
             StorageError: the store fails.

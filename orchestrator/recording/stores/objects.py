@@ -68,7 +68,7 @@ class Store:
         from pyarrow import fs
 
         selector = fs.FileSelector(self.place.path, allow_not_found=True, recursive=recursive)
-        with _told(self.place):
+        with _as_storage_errors(self.place):
             found = self._fs.get_file_info(selector)
             if not found and self.place.scheme != "file":
                 self._check_bucket()
@@ -89,13 +89,13 @@ class Store:
 
     def changed_ns(self, name: str) -> int | None:
         """Return the time of an object's last write in ns, by the store's clock; or None."""
-        with _told(self.place):
+        with _as_storage_errors(self.place):
             info = self._fs.get_file_info(self._at(name))
         return None if info.mtime_ns is None else int(info.mtime_ns)
 
     def read(self, name: str) -> bytes | None:
         """Return the content of an object; None if there is none."""
-        with _told(self.place):
+        with _as_storage_errors(self.place):
             try:
                 with self._fs.open_input_stream(self._at(name)) as source:
                     return bytes(source.read())
@@ -104,7 +104,7 @@ class Store:
 
     def write(self, name: str, content: bytes) -> None:
         """Write an object atomically."""
-        with _told(self.place):
+        with _as_storage_errors(self.place):
             if self.place.scheme == "file":
                 path = Path(self._at(name))
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ class Store:
 
     def remove(self, name: str) -> None:
         """Remove an object if it exists."""
-        with _told(self.place):
+        with _as_storage_errors(self.place):
             try:
                 self._fs.delete_file(self._at(name))
             except FileNotFoundError:
@@ -154,7 +154,7 @@ def _filesystem(scheme: str, bucket: str, options: tuple[tuple[str, str], ...]) 
     region = given.get("region") or os.environ.get("AWS_REGION")
     region = region or os.environ.get("AWS_DEFAULT_REGION")
     if region is None and not endpoint:
-        with _told(Place(scheme, bucket, options)):
+        with _as_storage_errors(Place(scheme, bucket, options)):
             region = fs.resolve_s3_region(bucket)
     return fs.S3FileSystem(
         endpoint_override=endpoint.rstrip("/") or None,
@@ -177,7 +177,7 @@ def _endpoint(options: dict[str, str]) -> str:
 
 
 @contextmanager
-def _told(place: Place) -> Iterator[None]:
+def _as_storage_errors(place: Place) -> Iterator[None]:
     """Turn errors of the store into a `StorageError` in plain words.
 
     A store's answer may contain keys and signatures: only its code is repeated, and the original
@@ -193,14 +193,14 @@ def _explain(place: Place, error: Exception) -> str:
     text = str(error)
     for pattern, words in _CAUSES:
         if place.scheme != "file" and re.search(pattern, text):
-            return words.format(endpoint=_told_endpoint(place))
+            return words.format(endpoint=_shown_endpoint(place))
     if isinstance(error, OSError) and error.strerror and place.scheme == "file":
         return error.strerror
     code = re.search(r"AWS Error ([A-Z_]+)|\(HTTP status \d+\)", text)
     return f"the store refused ({code[0] if code else type(error).__name__})"
 
 
-def _told_endpoint(place: Place) -> str:
+def _shown_endpoint(place: Place) -> str:
     """Return the endpoint without credentials that may precede its @."""
     return _endpoint(dict(place.options)).rpartition("@")[2] or "the store"
 

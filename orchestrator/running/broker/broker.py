@@ -46,14 +46,11 @@ class _RunningWork:
 
 @dataclass
 class Seconds:
-    """Seconds spent in the broker's calls, and the number of calls."""
+    """Seconds spent in the broker's calls."""
 
     ask: float = 0.0
     report: float = 0.0
     tell: float = 0.0
-    asks: int = 0
-    reports: int = 0
-    tells: int = 0
 
 
 class Broker:
@@ -146,7 +143,6 @@ class Broker:
             if queued is not None:
                 if queued.work.kind is Kind.TRIAL:
                     self.seconds.ask += time.perf_counter() - start
-                    self.seconds.asks += 1
                 self._running[queued.work.work_id] = _RunningWork(
                     queued.work, queued.trial, set(queued.reported)
                 )
@@ -219,7 +215,6 @@ class Broker:
         start = time.perf_counter()
         running.stopped = self._report(running, running.trial, event, event.report)
         self.seconds.report += time.perf_counter() - start
-        self.seconds.reports += 1
         return running.stopped
 
     def settle(self, work_id: str, *, loss: Loss | None = None) -> None:
@@ -257,7 +252,6 @@ class Broker:
                 {"run": run, "task": running.work.task, "result": event.result if event else None},
             )
         self.seconds.tell += time.perf_counter() - start
-        self.seconds.tells += 1
 
     def _count(self, run: Mapping[str, Any]) -> None:
         """Add the prefix FLOPs of one piece of work to the totals."""

@@ -88,7 +88,7 @@ def mode_of(address: str, access: Access | None) -> Mode:
             return Mode.DISABLED
 
 
-def door_of(address: str) -> str:
+def access_address_of(address: str) -> str:
     """Return the address at which `check_access` asks a cluster.
 
     Raises:

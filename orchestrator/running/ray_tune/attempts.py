@@ -19,6 +19,7 @@ from orchestrator.running.ray_tune.keys import WORK
 from orchestrator.running.ray_tune.stopper import NotPickled
 from orchestrator.space import LimitsSection
 from orchestrator.text import last_line
+from orchestrator.throttle import Throttled
 
 _log = logging.getLogger("sft_sweep")
 
@@ -83,7 +84,7 @@ class Attempts(NotPickled):
         broker: numbers the attempts and records losses.
         checkpoint_actor: handle of the actor that receives heartbeats; None for no hang detection.
         limits: time limits of a trial and of its silence.
-        tell: prints a line for the user at once.
+        print_message: prints a line for the user at once.
     """
 
     def __init__(
@@ -91,11 +92,11 @@ class Attempts(NotPickled):
         broker: Broker,
         checkpoint_actor: Any,
         limits: LimitsSection,
-        tell: Callable[[str], None] = lambda _: None,
+        print_message: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._broker = broker
         self._checkpoint_actor = checkpoint_actor
-        self._tell = tell
+        self._print_message = print_message
         self._printed_failures: set[Failure] = set()
         self._any_started = False
         self._num_not_started = 0
@@ -103,7 +104,7 @@ class Attempts(NotPickled):
         self._silence_limit_s = limits.silent_minutes * 60
         self._running: dict[str, _Attempt] = {}
         self._silence_ref: ray.ObjectRef | None = None
-        self._next_query = 0.0
+        self._query = Throttled(self._send_query, every_s=QUERY_S, at_once=True)
 
     def add(self, trial: Trial) -> bool:
         """Register a Tune trial that is new, or that Tune retries after its process was lost.
@@ -158,7 +159,7 @@ class Attempts(NotPickled):
             trial.max_failures += 1
         elif loss.failure not in self._printed_failures:
             self._printed_failures.add(loss.failure)
-            self._tell(f"{work_id}: {loss}")
+            self._print_message(f"{work_id}: {loss}")
         if loss.failure is Failure.NOT_STARTED:
             hopeless = any(words in message for words in _IMPORT_FAILED)
             self._note_not_started(loss, hopeless=hopeless)
@@ -203,7 +204,7 @@ class Attempts(NotPickled):
     def enforce(self) -> None:
         """Kill processes whose work exceeds the time limit of a trial or the limit of silence."""
         now = time.monotonic()
-        silence = self._query_silence(now)
+        silence = self._query_silence()
         for work_id, attempt in self._running.items():
             if attempt.loss is not None:
                 continue
@@ -217,7 +218,7 @@ class Attempts(NotPickled):
                 if silent_s > self._silence_limit_s:
                     self._kill(attempt, Failure.HUNG)
 
-    def _query_silence(self, now: float) -> dict[str, float] | None:
+    def _query_silence(self) -> dict[str, float] | None:
         """Seconds of silence by work id, from the previous query; None if no answer has arrived.
 
         The driver never waits for the checkpoint actor: each call reads the answer to the previous
@@ -232,10 +233,12 @@ class Attempts(NotPickled):
             except ray.exceptions.RayError:  # the actor is restarting
                 answer = None
             self._silence_ref = None
-        if self._silence_ref is None and now >= self._next_query:
-            self._silence_ref = self._checkpoint_actor.silence.remote()
-            self._next_query = now + QUERY_S
+        if self._silence_ref is None:
+            self._query()
         return answer
+
+    def _send_query(self) -> None:
+        self._silence_ref = self._checkpoint_actor.silence.remote()
 
     def _lose(self, attempt: _Attempt, loss: Loss) -> None:
         attempt.loss = loss

@@ -16,6 +16,7 @@ from orchestrator.errors import StorageError
 from orchestrator.running.broker.broker import Broker
 from orchestrator.running.ray_tune.ray_internals import draining_nodes
 from orchestrator.space import ResourcesSection
+from orchestrator.throttle import Throttled
 
 RECOUNT_S = 5.0
 """Shortest time between two counts of the slots, in seconds."""
@@ -79,7 +80,7 @@ class Capacity:
         self._max_concurrent = resources.max_concurrent
         self._elastic = elastic
         self._num_requested = 0
-        self._next_count = 0.0
+        self._recount = Throttled(self._resize, every_s=RECOUNT_S, at_once=True)
         wanted = resources.gpus_per_trial
         has_gpus = any(node.get("GPU", 0) >= 1 for node in _nodes())
         self.shares_gpus = has_gpus and isinstance(wanted, str)
@@ -130,10 +131,10 @@ class Capacity:
 
         The broker keeps at least one slot, because waiting work makes an autoscaler add a node.
         """
-        now = time.monotonic()
-        if not self._elastic or now < self._next_count:
-            return
-        self._next_count = now + RECOUNT_S
+        if self._elastic:
+            self._recount(broker)
+
+    def _resize(self, broker: Broker) -> None:
         slots = max(1, self.slots())
         if slots != broker.activity.slots:
             _log.info("slots: %d, after %d", slots, broker.activity.slots)

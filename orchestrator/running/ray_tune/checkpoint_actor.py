@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.planning.work import Work
 from orchestrator.running.worker.checkpoints import CheckpointFolder, Saved
+from orchestrator.throttle import Throttled
 
 HEARTBEAT_S = 5.0
 """Shortest time between two heartbeats of a worker, in seconds."""
@@ -112,7 +113,7 @@ class RemoteCheckpointStore:
         self._checkpoint_actor = checkpoint_actor
         self._place = (work.work_id, work.attempt)
         self._saving: ray.ObjectRef | None = None
-        self._next_heartbeat = 0.0
+        self._heartbeat = Throttled(self._send_heartbeat, every_s=HEARTBEAT_S, at_once=True)
 
     def load(self) -> Saved | None:
         """The newest checkpoint of the work; None without one or without an answer."""
@@ -132,7 +133,7 @@ class RemoteCheckpointStore:
 
     def heartbeat(self) -> None:
         """Send a heartbeat, at most every `HEARTBEAT_S` seconds."""
-        now = time.monotonic()
-        if now >= self._next_heartbeat:
-            self._checkpoint_actor.heartbeat.remote(*self._place)
-            self._next_heartbeat = now + HEARTBEAT_S
+        self._heartbeat()
+
+    def _send_heartbeat(self) -> None:
+        self._checkpoint_actor.heartbeat.remote(*self._place)

@@ -21,9 +21,9 @@ from orchestrator.running.cluster import LOCAL, SESSIONS, sessions_folder
 from orchestrator.running.ray_tune.access_check import CLIENT
 from orchestrator.running.ray_tune.admission import (
     CONNECT_TIMEOUT_S,
+    access_address_of,
     admitted,
     check_reachable,
-    door_of,
     refused,
 )
 from orchestrator.running.ray_tune.authentication import authenticating_own_cluster, protect_token
@@ -103,7 +103,8 @@ def cluster(
                 is_open, joined = False, address
                 stack.enter_context(authenticating_own_cluster())
             else:
-                is_open = stack.enter_context(admitted(address, access_address=door_of(address)))
+                access_address = access_address_of(address)
+                is_open = stack.enter_context(admitted(address, access_address=access_address))
                 joined = _head_behind(address) if address.startswith(CLIENT) else address
                 _check_member(address)
             stack.callback(ray.shutdown)  # also after a Ctrl-C during the start

@@ -98,7 +98,10 @@ def _propagate_no_environment() -> None:
 
 
 class _Ticker(NotPickled, Callback):
-    """Hooks into Tune's loop: notes the start of work, enforces limits and calls `tick`."""
+    """Hooks into Tune's loop: notes the start of work, enforces limits and calls `tick`.
+
+    It is not `Throttled`: limits are enforced on time even after a slow call.
+    """
 
     def __init__(self, tick: Callable[[], None], attempts: Attempts, stopper: SweepStopper) -> None:
         self._tick = tick

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
 
-from orchestrator.planning.preparation import Prepared, prepare
+from orchestrator.planning.preparation import Prepared
 from orchestrator.planning.work import Loss
 from orchestrator.planning.work import Work as TrialResources
 from orchestrator.reading.outcome import Outcome, conclude
@@ -19,6 +19,7 @@ from orchestrator.running.broker.study_queue import StudyQueue
 from orchestrator.running.cluster import LOCAL
 from tests.benchmarks.sharing.clock import Measured
 from tests.benchmarks.sharing.work import Work, mean
+from tests.builders.prepared import prepare
 
 
 class TrialsBroker(Broker):
@@ -91,7 +92,7 @@ class Unseen:
     def __call__(self, plan: object, progress: object, activity: object) -> None:
         """Show nothing of it."""
 
-    def tell(self, message: str) -> None:
+    def print_message(self, message: str) -> None:
         """Messages would mix with the table."""
 
     def stopping(self) -> None:

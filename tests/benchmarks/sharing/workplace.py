@@ -13,7 +13,6 @@ from torchvision.models import resnet18
 from torchvision.transforms.functional import normalize, to_tensor
 
 from orchestrator.datasets import digits
-from orchestrator.datasets.dataset import load_images
 from orchestrator.datasets.sections import FolderSection
 from orchestrator.running.broker.samplers import shuffled_grid
 from orchestrator.space import parse_space
@@ -32,6 +31,7 @@ from tests.benchmarks.sharing.work import (
     blocks,
     load_network,
 )
+from tests.builders.prepared import load_images
 from trainable.backbones import Backbone, load_weights
 from trainable.backbones.cutting.boundaries import boundaries, frozen_boundaries
 from trainable.backbones.graphs.graph import TracedBackbone

@@ -1,4 +1,4 @@
-"""`--address ray://host:port`, the door of Ray's client, and machines that are no nodes."""
+"""`--address ray://host:port`, the address of Ray's client server, and machines off the cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.integration.faults.sweeps import settled, start
 
 @pytest.fixture(scope="module")
 def behind() -> Iterator[tuple[Head, str]]:
-    """A cluster, and the address of its door for clients."""
+    """A cluster, and the address of its client server."""
     pytest.importorskip("grpc", reason="Ray's client needs it: pip install 'sft-sweep[cluster]'")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -28,7 +28,7 @@ def behind() -> Iterator[tuple[Head, str]]:
         yield found, f"ray://127.0.0.1:{port}"
 
 
-def test_a_sweep_runs_on_the_cluster_behind_the_door(
+def test_a_sweep_runs_on_the_cluster_behind_its_client_server(
     behind: tuple[Head, str], tmp_path: Path
 ) -> None:
     found, address = behind

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.api.guest import guest_sweep, passing_on_signals, refusals_told
+from orchestrator.api.guest import as_usage_errors, guest_sweep, passing_on_signals
 from orchestrator.errors import SweepError, UsageError
 from orchestrator.signals import ENDING, stopping_on_signals
 from trainable.errors import BackboneError
@@ -70,7 +70,7 @@ def test_the_variables_of_ray_and_its_hook_are_taken_back(monkeypatch: pytest.Mo
 
 
 def test_what_trainable_refuses_is_a_sweep_error_with_the_same_message() -> None:
-    with pytest.raises(UsageError, match=r"^no such network$"), refusals_told():
+    with pytest.raises(UsageError, match=r"^no such network$"), as_usage_errors():
         raise BackboneError("no such network")
 
 

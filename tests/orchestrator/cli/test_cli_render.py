@@ -259,7 +259,7 @@ def one_study_plan() -> Plan:
         trials=24,
         most_baselines=2,
     )
-    return Plan(studies=(study,), baselines=(), num_test=797, chance=0.1, most_updates=1)
+    return Plan(studies=(study,), baselines=(), num_test=797, most_updates=1)
 
 
 def activity(**changes: Any) -> Activity:
@@ -335,13 +335,13 @@ def test_messages_are_shown_at_once_on_a_terminal_and_elsewhere(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with progress_view.ProgressView(digits_space()) as show:
-        show.tell("b2-0000: not_started: \x1b[31mno [bold]pets")
+        show.print_message("b2-0000: not_started: \x1b[31mno [bold]pets")
     assert "b2-0000: not_started: ?[31mno [bold]pets\n" in capsys.readouterr().err
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stderr", terminal)
     with progress_view.ProgressView(digits_space()) as show:
-        show.tell("b2-0000: not_started: no [bold]pets")
+        show.print_message("b2-0000: not_started: no [bold]pets")
         assert "b2-0000: not_started: no [bold]pets" in terminal.getvalue()
 
 

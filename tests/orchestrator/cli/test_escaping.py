@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.cli.main import run
 from orchestrator.cli.output.escaping import csv_cell, markdown_cell
-from orchestrator.text import plain, plain_lines
+from orchestrator.text import printable, printable_lines
 from tests.orchestrator.datasets.conftest import encoded, write
 
 
@@ -50,15 +50,15 @@ def test_markdown_shows_a_text_as_it_is(text: str, escaped: str) -> None:
 
 @given(st.text())
 def test_what_is_plain_steers_no_terminal(text: str) -> None:
-    assert plain(text).isprintable()
-    assert len(plain(text)) == len(text)
-    assert plain(plain(text)) == plain(text)
+    assert printable(text).isprintable()
+    assert len(printable(text)) == len(text)
+    assert printable(printable(text)) == printable(text)
 
 
 @given(st.text())
-def test_plain_lines_are_as_many_as_there_were(text: str) -> None:
+def test_printable_lines_are_as_many_as_there_were(text: str) -> None:
     lines = text.expandtabs().split("\n")
-    assert plain_lines(text).split("\n") == [plain(line) for line in lines]
+    assert printable_lines(text).split("\n") == [printable(line) for line in lines]
 
 
 STEERING = "\x1b]0;pwned\x07\x1b[31m"
@@ -97,7 +97,7 @@ def test_the_log_steers_no_terminal(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_marks_that_turn_the_direction_of_writing_are_not_plain() -> None:
-    assert plain("gnp.\u202egpj") == "gnp.?gpj"
+    assert printable("gnp.\u202egpj") == "gnp.?gpj"
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x00")))

@@ -6,8 +6,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from orchestrator.datasets import digits
-from orchestrator.datasets.dataset import load_images
 from orchestrator.datasets.sections import DigitsSection
+from tests.builders.prepared import load_images
 from trainable.data.labelled_examples import LabelledExamples, Split
 
 

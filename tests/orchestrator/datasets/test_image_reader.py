@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from orchestrator.datasets import image_checker
-from orchestrator.datasets.dataset import load_images
 from orchestrator.datasets.image_reader import Demand
 from orchestrator.datasets.sections import FolderSection
 from orchestrator.datasets.splits import share_of_test
+from tests.builders.prepared import load_images
 from tests.orchestrator.datasets.conftest import (
     dataset_of,
     encoded,

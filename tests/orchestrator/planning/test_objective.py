@@ -10,10 +10,11 @@ import yaml
 from PIL import Image
 
 from orchestrator.planning.objective import decide_objective
-from orchestrator.planning.preparation import Prepared, prepare
+from orchestrator.planning.preparation import Prepared
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.running.launch import begin
 from orchestrator.space import SearchSpace, load_space, parse_space
+from tests.builders.prepared import prepare
 from trainable.data.labelled_examples import LabelledExamples, Split
 
 OUTSIDE = {"split": "val", "outside_budget": True}

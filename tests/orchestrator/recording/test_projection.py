@@ -322,6 +322,26 @@ def test_a_gain_is_positive_where_the_end_is_better_and_needs_a_report_of_the_st
     assert table_rows.gain_over_start(trial, metric) == gain
 
 
+def test_a_row_takes_what_is_recorded_under_its_columns_but_the_device_of_facts() -> None:
+    about = {
+        **{"label_budget": 2.0, "labels_used": 6, "num_classes": 3, "seed": 5},
+        **{"selection": "folds=3", "objective": "accuracy"},
+    }
+    facts = {
+        **{"spec": {"backbone": "tiny_strokes"}, "weights": "zoo", "device": "cuda"},
+        **{"frozen_boundaries": 1, "num_boundaries": 4, "not_a_column": 1},
+    }
+    lost = {"attempt": 1, "failure": "worker_lost", "reason": "node died"}
+    trial = optuna.trial.create_trial(
+        state=TrialState.FAIL,
+        user_attrs={user_attributes.FACTS: facts, user_attributes.RUN: lost},
+    )
+    row = table_rows.StudyRows("sweep", "b2", about).trial(trial)
+    assert set(row) <= set(SCHEMAS["trials"].names)
+    assert (row["weights"], row["num_boundaries"], row["attempt"]) == ("zoo", 4, 1)
+    assert (row["spec"], row["device"]) == ('{"backbone": "tiny_strokes"}', None)
+
+
 def test_a_complete_trial_has_every_column_of_the_contract(swept: Swept) -> None:
     complete = [
         row

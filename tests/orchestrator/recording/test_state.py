@@ -7,10 +7,10 @@ from pathlib import Path
 
 import optuna
 
-from orchestrator.planning.preparation import prepare
 from orchestrator.reading.status import inspect
 from orchestrator.recording.state import SweepState, begun_studies, state_of
 from orchestrator.running.launch import begin
+from tests.builders.prepared import prepare
 
 LOWDATA = Path(__file__).parents[3] / "search_spaces" / "lowdata.yaml"
 

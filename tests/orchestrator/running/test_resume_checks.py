@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from orchestrator.errors import UsageError
-from orchestrator.planning.preparation import Prepared, prepare
+from orchestrator.planning.preparation import Prepared
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.running import resume_checks
 from orchestrator.running.resume_checks import (
@@ -21,6 +21,7 @@ from orchestrator.running.resume_checks import (
     provenance,
 )
 from orchestrator.space import SearchSpace, load_space
+from tests.builders.prepared import prepare
 
 SPACE: dict[str, Any] = {
     "name": "pets",

@@ -7,13 +7,13 @@ from orchestrator.datasets.sections import FolderSection
 from orchestrator.errors import UsageError
 from orchestrator.space import SearchSpace, parse_space
 from orchestrator.space.axes import Range
-from orchestrator.space.template import Folder, starter
+from orchestrator.space.template import Folder, template_text
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.trial_spec import LabelBudget
 
 
 def read(folder: Folder, *, gpu: bool = False, missing: tuple[str, ...] = ()) -> SearchSpace:
-    text = starter(folder, name="pets", backbones=["resnet18"], missing=missing, gpu=gpu)
+    text = template_text(folder, name="pets", backbones=["resnet18"], missing=missing, gpu=gpu)
     return parse_space(text, where="pets.yaml")
 
 
@@ -67,7 +67,7 @@ def test_the_axes_are_those_that_the_recipe_was_measured_with() -> None:
 
 
 def test_missing_weights_are_named_in_a_comment() -> None:
-    text = starter(
+    text = template_text(
         folder(a=9, b=9), name="x", backbones=["tiny_strokes"], missing=["resnet50"], gpu=True
     )
     assert "# not here, and no network to fetch them: resnet50" in text

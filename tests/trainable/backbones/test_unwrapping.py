@@ -348,6 +348,7 @@ def test_a_torchscript_archive_is_refused_without_advice_to_run_it(tmp_path: Pat
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Run: git lfs pull"),
         (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "a web page"),
         (b"\x1b[31mred", r'begins with "\\x1b\[31mred"'),
+        (b"\xff\xd8\xff\xe0JFIF", r'begins with "\\xff\\xd8\\xff\\xe0JFIF"'),
         (b"PK\x03\x04 and no more", "damaged or no state dict: "),
         (b"\x80\x02}q\x00", "damaged or no state dict: "),
         (b"\x10\x00\x00\x00\x00\x00\x00\x00{}", "damaged or no state dict: "),

@@ -30,16 +30,27 @@ def kept(mode: CacheMode, *, rows: int = 1, max_bytes: int = 10**6) -> list[str]
 def test_a_boundary_is_kept_where_the_work_above_the_last_kept_one_is_worth_its_bytes() -> None:
     # a: 0.01 s of work for 40 bytes; b: 3 s; c: 0.1 s above b for 20 bytes; d: 0.3 s for 4 bytes.
     assert kept(CacheMode.AUTO) == ["b", "d"]
-    first, second, *_ = levels(CUTS, mode=CacheMode.AUTO, speeds=SPEEDS, rows=1, max_bytes=10**6)
-    assert first.bytes == 40
-    assert first.compute_s == pytest.approx(0.01)
-    assert second.compute_s == pytest.approx(3.0)
-    assert second.store_s == pytest.approx(40 / 20 / READS + 40 / 40)
-
-
-def test_work_is_counted_from_the_level_kept_below() -> None:
     found = levels(CUTS, mode=CacheMode.AUTO, speeds=SPEEDS, rows=1, max_bytes=10**6)
-    assert [level.compute_s for level in found] == pytest.approx([0.01, 3.0, 0.1, 0.3])
+    assert [level.bytes for level in found] == [40, 40, 20, 4]
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.99, []), (1.01, ["a"])])
+def test_a_row_has_to_take_longer_than_its_share_of_writing_and_one_reading(
+    share: float, expected: list[str]
+) -> None:
+    store_s = 40 / SPEEDS.write_bytes / READS + 40 / SPEEDS.read_bytes
+    cut = Boundary(node="a", shape=(10,), params=0, flops=share * store_s * SPEEDS.flops)
+    found = levels([cut], mode=CacheMode.AUTO, speeds=SPEEDS, rows=1, max_bytes=10**6)
+    assert [level.boundary.node for level in found if level.kept] == expected
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.99, ["b"]), (1.01, ["b", "c"])])
+def test_work_is_counted_from_the_level_kept_below(share: float, expected: list[str]) -> None:
+    store_s = 20 / SPEEDS.write_bytes / READS + 20 / SPEEDS.read_bytes
+    flops = 300.0 + share * store_s * SPEEDS.flops
+    cuts = [*CUTS[:2], Boundary(node="c", shape=(5,), params=0, flops=flops)]
+    found = levels(cuts, mode=CacheMode.AUTO, speeds=SPEEDS, rows=1, max_bytes=10**6)
+    assert [level.boundary.node for level in found if level.kept] == expected
 
 
 def test_always_keeps_all_never_keeps_none_and_auto_leaves_room_for_others() -> None:

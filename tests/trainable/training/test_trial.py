@@ -374,7 +374,7 @@ def test_facts_count_what_was_used(digit_images: LabelledExamples, strokes: Back
         strokes,
     )
     facts = trial.facts()
-    assert (facts.labels_used, facts.num_classes, facts.labels_per_class) == (50, 10, 5.0)
+    assert (facts.labels_used, facts.num_classes) == (50, 10)
     assert (facts.folds, facts.num_val) == (3, facts.labels_used)
     assert (facts.num_boundaries, facts.frozen_boundaries) == (7, 3)
     assert facts.boundary == "blocks_1_relu_1"
@@ -421,13 +421,13 @@ def test_facts_of_the_two_ends_of_freezing(
 
 
 @pytest.mark.parametrize(
-    ("changed", "labels", "per_class", "folds", "num_val"),
+    ("changed", "labels", "folds", "num_val"),
     [
-        ({"validation": Validation(None, 0.25)}, 40, 4.0, 1, 10),
-        ({"validation": Validation(9)}, 40, 4.0, 4, 40),
-        ({"label_budget": LabelBudget(total=55)}, 55, 5.5, 2, 55),
-        ({"label_budget": LabelBudget(10**6)}, 1000, 1e6, 2, 1000),
-        ({"label_budget": LabelBudget()}, 1000, 100.0, 2, 1000),
+        ({"validation": Validation(None, 0.25)}, 40, 1, 10),
+        ({"validation": Validation(9)}, 40, 4, 40),
+        ({"label_budget": LabelBudget(total=55)}, 55, 2, 55),
+        ({"label_budget": LabelBudget(10**6)}, 1000, 2, 1000),
+        ({"label_budget": LabelBudget()}, 1000, 2, 1000),
     ],
 )
 def test_facts_follow_budget_and_validation(
@@ -435,13 +435,11 @@ def test_facts_follow_budget_and_validation(
     strokes: Backbone,
     changed: dict[str, Any],
     labels: int,
-    per_class: float,
     folds: int,
     num_val: int,
 ) -> None:
     facts = Trial(spec_of(**changed), digit_images, strokes).facts()
-    assert (facts.labels_used, facts.labels_per_class) == (labels, per_class)
-    assert (facts.folds, facts.num_val) == (folds, num_val)
+    assert (facts.labels_used, facts.folds, facts.num_val) == (labels, folds, num_val)
 
 
 def test_facts_become_json_with_a_spec_that_can_be_read_again(

@@ -39,12 +39,10 @@ class ZooEntry:
 
     Attributes:
         name: name in search-space files.
-        description: one line of text.
         file: name of the weight file.
     """
 
     name: str
-    description: str
     file: str
 
 
@@ -52,24 +50,14 @@ ENTRIES: Mapping[str, ZooEntry] = MappingProxyType(
     {
         entry.name: entry
         for entry in (
-            ZooEntry(
-                "tiny_strokes",
-                "small residual network for 8x8 images, pretrained on generated pen strokes",
-                "tiny_strokes.safetensors",
-            ),
-            ZooEntry(
-                "tiny_fractals",
-                "the same network, pretrained on generated fractals",
-                "tiny_fractals.safetensors",
-            ),
-            ZooEntry(
-                "tiny_untrained",
-                "the same network with seeded random weights, for comparison",
-                "tiny_untrained.safetensors",
-            ),
+            ZooEntry("tiny_strokes", "tiny_strokes.safetensors"),
+            ZooEntry("tiny_fractals", "tiny_fractals.safetensors"),
+            ZooEntry("tiny_untrained", "tiny_untrained.safetensors"),
         )
     }
 )
+"""One small residual network for images of 8x8 pixels, with weights pretrained on generated pen
+strokes or on generated fractals, or with seeded random weights for comparison."""
 
 
 def build(*, num_classes: int = 10) -> Trunk:

@@ -29,7 +29,7 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
             load_weights("tiny_strokes"),
             Labels.BUDGET,
             repeat,
-            Listener(tell=lambda _: None, watch=lambda *_: None),
+            Listener(print_message=lambda _: None, watch=lambda *_: None),
         )
         return given
 

@@ -119,7 +119,12 @@ def test_processes_that_never_start_end_the_sweep_once_none_of_the_first_did(
 ) -> None:
     told: list[str] = []
     broker = Broker()
-    attempts = Attempts(broker, None, LimitsSection(), tell=told.append)  # type: ignore[arg-type]
+    attempts = Attempts(
+        broker,  # type: ignore[arg-type]
+        None,
+        LimitsSection(),
+        print_message=told.append,
+    )
     trials = [lost_with(tmp_path, number, "why\nOSError: no room") for number in range(3)]
     for trial in trials:
         attempts.add(trial)

@@ -38,9 +38,10 @@ print([name for name in sys.argv[2:] if name in sys.modules])
 PREPARATION = """
 import sys
 from pathlib import Path
-from orchestrator.planning.preparation import prepare
+from orchestrator.planning.preparation import prepare_space, read_space
 
-assert prepare(Path(sys.argv[1])).graphs
+path = Path(sys.argv[1])
+assert prepare_space(read_space(path), path=path).graphs
 print([name for name in sys.argv[2:] if name in sys.modules])
 """
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from orchestrator.datasets.dataset import load_images
 from orchestrator.datasets.sections import DigitsSection
 from orchestrator.planning.work import Event, Failure, Kind, Work
 from orchestrator.recording.array_text import from_text
 from orchestrator.running.worker import worker
 from orchestrator.running.worker.checkpoints import Saved
 from orchestrator.running.worker.worker import PROCESS_BROKEN, perform
+from tests.builders.prepared import load_images
 from trainable import device as devices
 from trainable.backbones import Backbone, load_weights
 from trainable.data.labelled_examples import LabelledExamples
