@@ -36,7 +36,8 @@ from scipy.stats import spearmanr
 
 from orchestrator.datasets import digits
 from orchestrator.planning.inputs import backbones
-from orchestrator.running.broker.samplers import make_pruner, make_sampler, suggest
+from orchestrator.running.broker.pruners import make_pruner
+from orchestrator.running.broker.samplers import make_sampler, suggest
 from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import Backbone, load_weights
 from trainable.data.labelled_examples import LabelledExamples

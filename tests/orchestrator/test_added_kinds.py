@@ -15,7 +15,8 @@ from optuna.samplers import NSGAIISampler
 from orchestrator.datasets.dataset import read_dataset
 from orchestrator.datasets.image_reader import Demand
 from orchestrator.errors import SpaceError
-from orchestrator.running.broker.samplers import make_pruner, make_sampler
+from orchestrator.running.broker.pruners import make_pruner
+from orchestrator.running.broker.samplers import make_sampler
 from orchestrator.space import SearchSpace
 from orchestrator.space.build_space import build_space
 from tests.builders.plugins import install

@@ -97,7 +97,7 @@ def watching() -> Iterator[Seen]:
     by_heads, by_probe = HeadLearners.log_probabilities, LinearClassifier.log_probabilities
 
     def watched_learners(self: TrialSetup, parts: Any, **given: Any) -> Any:
-        seen.learnt += [(part.activations, part.labels) for part in parts]
+        seen.learnt += [(part.activations.dense, part.labels) for part in parts]
         return learners(self, parts, **given)
 
     def watched_path(features: Tensor, labels: Tensor, **given: Any) -> Any:
@@ -105,7 +105,7 @@ def watching() -> Iterator[Seen]:
         return path(features, labels, **given)
 
     def watched_heads(self: HeadLearners, parts: Any, **given: Any) -> Any:
-        seen.by_heads += parts
+        seen.by_heads += [part.dense for part in parts]
         return by_heads(self, parts, **given)
 
     def watched_probe(self: LinearClassifier, features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Optuna samplers and pruners for a search space, and suggestion of its axes' values."""
+"""Optuna samplers for a search space, and suggestion of its axes' values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from orchestrator.space import Axis, Choice, Domain, Fixed, Range, SearchSpace, Value
@@ -23,27 +22,6 @@ def make_sampler(space: SearchSpace, *, study: str, number: int) -> BaseSampler:
         number: number of the trial; with the study and the seed it seeds the sampler.
     """
     return space.sampler.make(seed=derive_seed("ask", space.seed, study, number) % 2**32)
-
-
-def make_pruner(space: SearchSpace, *, reports: int) -> BasePruner:
-    """The pruner of a study whose trials make at most `reports` reports after the start.
-
-    A trial with fewer reports than `reports` has made more than half of its steps where pruning
-    begins.
-    """
-    return space.pruner.make(first=first_prunable_report(reports), reports=reports)
-
-
-def first_prunable_report(reports: int) -> int:
-    """Number of the first report at or after half of the training steps.
-
-    Report i comes after the fraction i / `reports` of the steps; report 0 precedes training.
-    Optuna's pruners judge reports from number `n_warmup_steps`, or `min_resource`, on.
-
-    Args:
-        reports: number of reports after the start.
-    """
-    return (reports + 1) // 2
 
 
 def suggest(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from orchestrator.planning.work import Kind, Work
 from orchestrator.recording import user_attributes
 from orchestrator.recording.optuna_internals import begun_trial
 from orchestrator.running.broker.finalists import choose_finalists, probe_standings
+from orchestrator.running.broker.pruners import make_pruner
 from orchestrator.running.broker.samplers import (
-    make_pruner,
     make_sampler,
     optuna_params,
     shuffled_grid,

@@ -19,7 +19,8 @@ from orchestrator.planning.work import Event, Failure, Kind, Loss, Work
 from orchestrator.recording import user_attributes
 from orchestrator.recording.journal import SweepJournal
 from orchestrator.running.broker.broker import DONE, Broker
-from orchestrator.running.broker.samplers import make_pruner, make_sampler, suggest
+from orchestrator.running.broker.pruners import make_pruner
+from orchestrator.running.broker.samplers import make_sampler, suggest
 from orchestrator.space import SearchSpace, parse_space
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.spec.trial_spec import Metric

@@ -14,8 +14,8 @@ from optuna.pruners import (
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState
 
+from orchestrator.running.broker.pruners import make_pruner
 from orchestrator.running.broker.samplers import (
-    make_pruner,
     make_sampler,
     optuna_params,
     parameter_name,
