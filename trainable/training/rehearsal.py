@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from trainable.backbones import Backbone
-from trainable.backbones.graphs.graph import cheapest_device
+from trainable.backbones.graphs.facts import cheapest_device
 from trainable.device import one_thread
 from trainable.errors import BackboneError, SpecError, TrainableError
 from trainable.micro_batches import Memory
@@ -83,7 +83,8 @@ class _Rehearsal:
         if isinstance(size, str):
             size = backbone.weights.preprocessing.image_size
         self._size = size
-        self._device = cheapest_device(backbone.traced(size).module, size)
+        traced = backbone.traced(size)
+        self._device = cheapest_device(traced.module, traced.inputs)
         self._spec = replace(spec, precision="fp32", interpolation=1.0)
         self._configuration = self._configured(self._device)
         self.resolved = self._configuration.resolve(num_train)

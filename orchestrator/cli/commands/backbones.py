@@ -74,7 +74,7 @@ def _counted(entry: BackboneInfo, counts: dict[str, int | None]) -> BackboneInfo
     from trainable.errors import BackboneError
 
     try:
-        found = boundaries(registry.trace_on_meta(entry.name, image_size=entry.image_size))
+        found = boundaries(registry.trace_on_meta(entry.name, size=entry.image_size))
     except BackboneError as error:  # a listing goes on
         print(f"{entry.name}: {error}", file=sys.stderr)
         return entry
@@ -115,7 +115,7 @@ def _boundaries(entry: BackboneInfo) -> list[dict[str, Any]]:
     from trainable import backbones as registry
     from trainable.backbones.cutting.boundaries import boundaries
 
-    traced = registry.trace_on_meta(entry.name, image_size=entry.image_size)
+    traced = registry.trace_on_meta(entry.name, size=entry.image_size)
     total_params = sum(parameter.numel() for parameter in traced.module.parameters())
     found = boundaries(traced)
     rows = []

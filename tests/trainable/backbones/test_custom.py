@@ -113,8 +113,8 @@ def test_the_function_gets_the_image_size_where_it_takes_one(here: Path) -> None
     from trainable.backbones import custom_models
 
     weights = load_weights(custom())
-    assert custom_models.build(weights, image_size=16).built_for == 16
-    assert custom_models.build(load_weights(custom("plain")), image_size=64) is not None
+    assert custom_models.build(weights, size=16).built_for == 16
+    assert custom_models.build(load_weights(custom("plain")), size=64) is not None
 
 
 def test_the_function_may_import_more_of_its_package_when_it_is_called(here: Path) -> None:
