@@ -58,12 +58,15 @@ __all__ = [
 
 
 class Backbone:
-    """A backbone in this process, built and traced once per image size; it is never trained.
+    """A backbone in this process: built and traced once where one graph serves, never trained.
+
+    Sizes are the sides of square images in pixels, or the lengths that texts are padded to in
+    tokens. A graph that is right for several sizes is traced once, and examined anew for each.
 
     Args:
-        weights: weights of the backbone; copied, never written to.
-        graphs: `graphs` of the same backbone in another process. For a size in it, the network is
-            neither built nor traced, and its library is not imported.
+        weights: of the backbone; copied, never written to.
+        graphs: by size, what `graphs` of the same backbone was in another process. Where there is
+            one the network is neither built nor traced, nor is its library imported.
     """
 
     def __init__(self, weights: Weights, graphs: Mapping[int, bytes] | None = None) -> None:
@@ -73,7 +76,7 @@ class Backbone:
 
     @property
     def graphs(self) -> Mapping[int, bytes]:
-        """Serialized graphs by image size, of the sizes traced so far that can be pickled."""
+        """By size, of the sizes that it was traced at so far and whose graph can travel."""
         from trainable.backbones.graphs.transport import to_bytes
 
         found = {
@@ -81,22 +84,19 @@ class Backbone:
         }
         return {size: content for size, content in found.items() if content is not None}
 
-    def traced(self, image_size: int) -> TracedBackbone:
-        """Return its graph for square images of `image_size` pixels.
+    def traced(self, size: int) -> TracedBackbone:
+        """Its graph for examples of a size.
 
         Raises:
             BackboneError: the size does not suit it, it cannot be traced, or the weights do not
                 fit.
         """
-        if image_size not in self._traced:
-            found = self._given.get(image_size)
-            self._traced[image_size] = (
-                self._trace(image_size) if found is None else self._rebuilt(found)
-            )
-        return self._traced[image_size]
+        if size not in self._traced:
+            self._traced[size] = self._find(size)
+        return self._traced[size]
 
-    def on_meta(self, image_size: int) -> Backbone:
-        """Return a copy for one image size with its network on the meta device, without memory.
+    def on_meta(self, size: int) -> Backbone:
+        """The same at one size, its network without memory on the meta device.
 
         Raises:
             BackboneError: see `traced`.
@@ -106,36 +106,42 @@ class Backbone:
         from trainable.backbones.graphs.graph import copied_to
 
         twin = Backbone(self.weights)
-        twin._traced[image_size] = copied_to(torch.device("meta"), self.traced(image_size))
+        twin._traced[size] = copied_to(torch.device("meta"), self.traced(size))
         return twin
 
-    def model(self, image_size: int) -> nn.Module:
-        """Build the network in eval mode, with its weights and an arbitrary head.
+    def model(self, size: int) -> nn.Module:
+        """The network itself, in eval mode: built anew, with its weights and some head.
 
         Raises:
             BackboneError: see `traced`.
         """
-        model, arrays = self._built(image_size)
-        head = str(self.traced(image_size).head.target)
+        model, arrays = self._built(size)
+        head = str(self.traced(size).head.target)
         _copy_into(model, self.weights, arrays, head=head)
         return model.eval()
 
-    def _built(self, image_size: int) -> tuple[nn.Module, Arrays]:
-        """Return the architecture, and the arrays adapted to it but not yet copied into it."""
+    def _find(self, size: int) -> TracedBackbone:
+        from trainable.backbones.graphs.graph import resized
+
+        known = next((one for one in self._traced.values() if size in one.sizes), None)
+        given = self._given.get(size)
+        if given is not None:
+            return self._rebuilt(given, known)
+        return self._trace(size) if known is None else resized(known, size)
+
+    def _built(self, size: int) -> tuple[nn.Module, Arrays]:
+        """The architecture, and the arrays as it takes them, not yet copied into it."""
         builder = builder_called(self.weights.source)
-        model = builder.build(self.weights, image_size=image_size)
-        return model, builder.adapt(self.weights, model, image_size=image_size)
+        model = builder.build(self.weights, size=size)
+        return model, builder.adapt(self.weights, model, size=size)
 
-    def _trace(self, image_size: int) -> TracedBackbone:
-        from trainable.backbones.graphs.graph import trace
-
-        leaf_modules = builder_called(self.weights.source).leaf_modules()
-        model, arrays = self._built(image_size)
-        traced = trace(model.eval(), image_size=image_size, leaf_modules=leaf_modules)
+    def _trace(self, size: int) -> TracedBackbone:
+        model, arrays = self._built(size)
+        traced = builder_called(self.weights.source).trace(model.eval(), size=size)
         _copy_into(model, self.weights, arrays, head=str(traced.head.target))
         return traced
 
-    def _rebuilt(self, graph: bytes) -> TracedBackbone:
+    def _rebuilt(self, graph: bytes, known: TracedBackbone | None) -> TracedBackbone:
         from trainable.backbones import custom_models
         from trainable.backbones.graphs.transport import from_bytes
 
@@ -143,29 +149,28 @@ class Backbone:
         if not own:  # its graph may refer to classes of a package that is missing here
             SOURCES.check(self.weights.source)
         with custom_models.importable(self.weights) if own else nullcontext():
-            return from_bytes(graph, self.weights.arrays)
+            return from_bytes(graph, self.weights.arrays, known=known)
 
 
-def trace_on_meta(name: str, *, image_size: int) -> TracedBackbone:
-    """Trace the network of a backbone's default weights, without weights.
+def trace_on_meta(name: str, *, size: int) -> TracedBackbone:
+    """The graph of the network that a backbone's default weights belong to, without weights.
 
     It is on the meta device, which is enough to find its boundaries and to count parameters and
     FLOPs, and takes no memory and about a second. Not thread-safe: no other thread may build
     modules.
 
     Args:
-        name: name of the backbone.
-        image_size: side of its square images, in pixels.
+        name: of the backbone.
+        size: of its examples; see `Backbone`.
 
     Raises:
         BackboneError: the name is unknown, the size does not suit it, or it cannot be traced.
     """
-    from trainable.backbones.graphs.graph import trace
     from trainable.backbones.memoryless import without_memory
 
     source = source_of_name(name)
-    model = without_memory(lambda: source.architecture(name, image_size=image_size))
-    return trace(model.to("meta").eval(), image_size=image_size, leaf_modules=source.leaf_modules())
+    model = without_memory(lambda: source.architecture(name, size=size))
+    return source.trace(model.to("meta").eval(), size=size)
 
 
 def untrained(name: str) -> Backbone:
@@ -177,12 +182,12 @@ def untrained(name: str) -> Backbone:
     return Backbone(load_weights(without_weights(name)))
 
 
-def network(weights: Weights, *, image_size: int) -> nn.Module:
-    """Build the architecture of some weights in eval mode; its values are arbitrary.
+def network(weights: Weights, *, size: int) -> nn.Module:
+    """The architecture that weights belong to, in eval mode; what it holds means nothing.
 
     Args:
         weights: their arrays are not read.
-        image_size: side of its square images, in pixels.
+        size: of its examples; see `Backbone`.
 
     Raises:
         BackboneError: there is no such architecture here, or it cannot be built.
@@ -191,21 +196,16 @@ def network(weights: Weights, *, image_size: int) -> nn.Module:
     builder = builder_called(weights.source)
     if weights.source != CUSTOM and source_of_name(weights.architecture) is not builder:
         raise BackboneError(f"{weights.source} has no {weights.architecture!r}")
-    return builder.build(weights, image_size=image_size).eval()
+    return builder.build(weights, size=size).eval()
 
 
-def network_graph(weights: Weights, *, image_size: int) -> TracedBackbone:
-    """Return the graph of `network`, with arbitrary weights.
+def network_graph(weights: Weights, *, size: int) -> TracedBackbone:
+    """The graph of `network`, with whatever weights that has.
 
     Raises:
         BackboneError: there is no such architecture here, or it cannot be built or traced.
     """
-    from trainable.backbones.graphs.graph import trace
-
-    model = network(weights, image_size=image_size)
-    return trace(
-        model, image_size=image_size, leaf_modules=builder_called(weights.source).leaf_modules()
-    )
+    return builder_called(weights.source).trace(network(weights, size=size), size=size)
 
 
 def load_weights(backbone: str | CustomBackbone) -> Weights:

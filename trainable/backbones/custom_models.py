@@ -18,7 +18,8 @@ from torch import nn
 
 from trainable.backbones.files import to_array
 from trainable.backbones.fitting import fit_by_names
-from trainable.backbones.graphs.tracing import TRANSPARENT, LeafModules
+from trainable.backbones.graphs import graph
+from trainable.backbones.graphs.graph import TracedBackbone
 from trainable.backbones.unwrapping import unwrap
 from trainable.backbones.weights import (
     IMAGENET_PREPROCESSING,
@@ -71,20 +72,20 @@ def load(backbone: CustomBackbone) -> Weights:
     )
 
 
-def build(weights: Weights, *, image_size: int) -> nn.Module:
-    """Build the architecture with the user's function."""
-    return _built(weights.architecture, weights.args, image_size=image_size)
+def build(weights: Weights, *, size: int) -> nn.Module:
+    """The architecture, built by the user's function."""
+    return _built(weights.architecture, weights.args, image_size=size)
 
 
-def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
-    """Return the arrays unchanged."""
-    del model, image_size
+def adapt(weights: Weights, model: nn.Module, *, size: int) -> Arrays:
+    """The arrays as they are."""
+    del model, size
     return weights.arrays
 
 
-def leaf_modules() -> LeafModules:
-    """Return no leaf modules; the user's code declares them with torch.fx.wrap."""
-    return TRANSPARENT
+def trace(model: nn.Module, *, size: int) -> TracedBackbone:
+    """The graph; the user's code says with torch.fx.wrap what is not to be looked into."""
+    return graph.trace(model, image_size=size)
 
 
 @contextlib.contextmanager

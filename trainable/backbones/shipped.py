@@ -16,7 +16,7 @@ from trainable.backbones.weights import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from trainable.backbones.graphs.tracing import LeafModules
+    from trainable.backbones.graphs.graph import TracedBackbone
 
 NAME = "shipped"
 PREFIX = ""
@@ -48,7 +48,7 @@ def describe(name: str) -> BackboneInfo:
         source=NAME,
         version=name,
         num_params=sum(parameter.numel() for parameter in zoo.build().parameters()),
-        image_size=zoo.IMAGE_SIZE,
+        input_size=zoo.IMAGE_SIZE,
         cached=True,
         licence=_LICENCE,
         pretraining=_pretraining(name),
@@ -80,28 +80,28 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
     )
 
 
-def architecture(name: str, *, image_size: int) -> nn.Module:
-    """Build the architecture with random weights; it accepts images of any size."""
-    del name, image_size
+def architecture(name: str, *, size: int) -> nn.Module:
+    """The architecture with random weights; it takes images of any size."""
+    del name, size
     return zoo.build()
 
 
-def build(weights: Weights, *, image_size: int) -> nn.Module:
-    """Build the architecture of the weights."""
-    return architecture(weights.architecture, image_size=image_size)
+def build(weights: Weights, *, size: int) -> nn.Module:
+    """The architecture that the weights belong to."""
+    return architecture(weights.architecture, size=size)
 
 
-def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
-    """Return the arrays unchanged."""
-    del model, image_size
+def adapt(weights: Weights, model: nn.Module, *, size: int) -> Arrays:
+    """The arrays as they are."""
+    del model, size
     return weights.arrays
 
 
-def leaf_modules() -> LeafModules:
-    """Return no leaf modules: torch.fx can trace the architecture."""
-    from trainable.backbones.graphs.tracing import TRANSPARENT
+def trace(model: nn.Module, *, size: int) -> TracedBackbone:
+    """The graph of the architecture; torch.fx follows all of it."""
+    from trainable.backbones.graphs import graph
 
-    return TRANSPARENT
+    return graph.trace(model, image_size=size)
 
 
 def _pretraining(name: str) -> str:

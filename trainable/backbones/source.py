@@ -10,27 +10,40 @@ from trainable.backbones.weights import Arrays, BackboneInfo, Weights
 if TYPE_CHECKING:
     from torch import nn
 
-    from trainable.backbones.graphs.tracing import LeafModules
+    from trainable.backbones.graphs.graph import TracedBackbone
 
 
 class NetworkBuilder(Protocol):
     """Builds the networks of weights."""
 
-    def build(self, weights: Weights, *, image_size: int) -> nn.Module:
-        """Build the architecture for square images of `image_size` pixels, with arbitrary values.
+    def build(self, weights: Weights, *, size: int) -> nn.Module:
+        """The architecture for examples of one size, with weights of any value.
 
-        It maps (N, 3, S, S) float32 to (N, C) logits; its last nn.Linear or 1x1 nn.Conv2d is the
-        classifier to replace. The arrays of `weights` may be empty.
+        For square images of `size` pixels it takes (N, 3, S, S) float32 and gives (N, C) logits,
+        whose last nn.Linear or 1x1 nn.Conv2d is the classifier to replace. For texts that are
+        padded to `size` tokens it takes tokens (N, L) int64 and a mask (N, L) int64 of 1 for tokens
+        and 0 for padding, and gives (N, D) features. The arrays of `weights` may not be there.
 
         Raises:
-            BackboneError: it cannot be built, for example for images of this size.
+            BackboneError: it cannot be built, as for examples of this size.
         """
 
-    def adapt(self, weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
-        """Return the arrays adapted to a network that `build` made; most are unchanged."""
+    def adapt(self, weights: Weights, model: nn.Module, *, size: int) -> Arrays:
+        """The arrays as a network that `build` made takes them; most are as they were."""
 
-    def leaf_modules(self) -> LeafModules:
-        """Return what torch.fx must not trace; `TRANSPARENT` if it can trace everything."""
+    def trace(self, model: nn.Module, *, size: int) -> TracedBackbone:
+        """The graph of a network that `build` or `architecture` made, sharing its parameters.
+
+        Use `trace` of `trainable.backbones.graphs.graph` for images, and `export` of
+        `trainable.backbones.graphs.exporting` for texts.
+
+        Args:
+            model: in eval mode; it may lie on the meta device.
+            size: as it was built for.
+
+        Raises:
+            BackboneError: it cannot be followed, or the size does not suit it.
+        """
 
 
 @runtime_checkable
@@ -73,5 +86,5 @@ class BackboneSource(NetworkBuilder, Protocol):
             BackboneError: a file is missing, damaged or unsafe.
         """
 
-    def architecture(self, name: str, *, image_size: int) -> nn.Module:
-        """Build the architecture of the default weights with random ones; see `build`."""
+    def architecture(self, name: str, *, size: int) -> nn.Module:
+        """The architecture that the default weights belong to, with random ones; see `build`."""

@@ -23,6 +23,8 @@ from torch import nn
 from trainable.backbones import coverage
 from trainable.backbones.files import read_state_dict, to_array
 from trainable.backbones.fitting import Fit, misfit
+from trainable.backbones.graphs import graph
+from trainable.backbones.graphs.graph import TracedBackbone
 from trainable.backbones.graphs.tracing import LeafModules
 from trainable.backbones.hub import cached, fetch
 from trainable.backbones.naming import shortened
@@ -103,7 +105,7 @@ def describe(name: str) -> BackboneInfo:
         source=NAME,
         version=config.tag or RANDOM,
         num_params=None,
-        image_size=int(config.input_size[-1]),
+        input_size=int(config.input_size[-1]),
         cached=cached(config) is not None,
         licence=config.license,
         pretraining=config.tag,
@@ -137,32 +139,33 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
     )
 
 
-def architecture(name: str, *, image_size: int) -> nn.Module:
-    """Build the architecture for square images of `image_size` pixels, with random weights."""
-    return _create(name, image_size=image_size)
+def architecture(name: str, *, size: int) -> nn.Module:
+    """The architecture for square images of `size` pixels, with random weights."""
+    return _create(name, image_size=size)
 
 
-def build(weights: Weights, *, image_size: int) -> nn.Module:
-    """Build the architecture of the weights."""
-    return architecture(weights.architecture, image_size=image_size)
+def build(weights: Weights, *, size: int) -> nn.Module:
+    """The architecture that the weights belong to."""
+    return architecture(weights.architecture, size=size)
 
 
-def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
-    """Return the arrays adapted to the model; timm resamples what depends on the image size."""
+def adapt(weights: Weights, model: nn.Module, *, size: int) -> Arrays:
+    """The arrays as the model takes them; timm resamples what depends on the number of patches."""
     del model
-    if image_size == _config(weights.architecture).input_size[-1]:
+    if size == _config(weights.architecture).input_size[-1]:
         return weights.arrays
-    return _fit(weights.architecture, weights.arrays, image_size=image_size).arrays
+    return _fit(weights.architecture, weights.arrays, image_size=size).arrays
 
 
-def leaf_modules() -> LeafModules:
-    """Return the modules and functions that timm excludes from tracing."""
+def trace(model: nn.Module, *, size: int) -> TracedBackbone:
+    """The graph, with what timm itself keeps torch.fx from looking into as single nodes."""
     timm = _timm()
-    return LeafModules(
+    leaf_modules = LeafModules(
         modules=tuple(timm.layers.get_notrace_modules()),
         functions=tuple(timm.layers.get_notrace_functions()),
         version=timm.__version__,
     )
+    return graph.trace(model, image_size=size, leaf_modules=leaf_modules)
 
 
 def _is_installed() -> bool:

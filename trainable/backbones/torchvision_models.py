@@ -28,7 +28,8 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from trainable.backbones.files import is_original, named_hash, read_tensors, to_array
 from trainable.backbones.fitting import Fit, fit_by_names
-from trainable.backbones.graphs.tracing import TRANSPARENT, LeafModules
+from trainable.backbones.graphs import graph
+from trainable.backbones.graphs.graph import TracedBackbone
 from trainable.backbones.memoryless import without_memory
 from trainable.backbones.unwrapping import Unwrapped, unwrap
 from trainable.backbones.weights import (
@@ -80,7 +81,7 @@ def describe(name: str) -> BackboneInfo:
         source=NAME,
         version=member.name,
         num_params=int(member.meta["num_params"]),
-        image_size=int(member.transforms().crop_size[0]),
+        input_size=int(member.transforms().crop_size[0]),
         cached=_cache_path(member).is_file(),
         licence=member.meta.get("license"),
         pretraining=_pretraining(member),
@@ -124,23 +125,23 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
     )
 
 
-def architecture(name: str, *, image_size: int) -> nn.Module:
-    """Build the architecture of the pretrained weights with random ones; see `build`."""
-    return _build(name, image_size=image_size, pretrained=True)
+def architecture(name: str, *, size: int) -> nn.Module:
+    """The architecture of the pretrained weights, with random ones; see `build`."""
+    return _build(name, image_size=size, pretrained=True)
 
 
-def build(weights: Weights, *, image_size: int) -> nn.Module:
-    """Build the architecture for square images of `image_size` pixels, without auxiliary heads."""
+def build(weights: Weights, *, size: int) -> nn.Module:
+    """The architecture for square images of `size` pixels, without auxiliary heads."""
     pretrained = weights.version != RANDOM
-    return _build(weights.architecture, image_size=image_size, pretrained=pretrained)
+    return _build(weights.architecture, image_size=size, pretrained=pretrained)
 
 
-def adapt(weights: Weights, model: nn.Module, *, image_size: int) -> Arrays:
-    """Return the arrays adapted to the model.
+def adapt(weights: Weights, model: nn.Module, *, size: int) -> Arrays:
+    """The arrays as the model takes them.
 
     Position embeddings are interpolated to its number of patches; auxiliary heads are left out.
     """
-    return _adapted(weights.arrays, model, image_size=image_size)
+    return _adapted(weights.arrays, model, image_size=size)
 
 
 def _adapted(arrays: Arrays, model: nn.Module, *, image_size: int) -> Arrays:
@@ -156,9 +157,9 @@ def _adapted(arrays: Arrays, model: nn.Module, *, image_size: int) -> Arrays:
     return arrays
 
 
-def leaf_modules() -> LeafModules:
-    """Return no leaf modules: torch.fx can trace all models."""
-    return TRANSPARENT
+def trace(model: nn.Module, *, size: int) -> TracedBackbone:
+    """The graph of an architecture; torch.fx follows all of them."""
+    return graph.trace(model, image_size=size)
 
 
 def builder_options(name: str, *, image_size: int, pretrained: bool) -> dict[str, Any]:
@@ -197,7 +198,7 @@ def _unwrapped(name: str, weights: str) -> Unwrapped:
         BackboneError: the file cannot be read, or lacks entries of the architecture.
     """
     size = int(_member(name, "").transforms().crop_size[0])
-    model = without_memory(lambda: architecture(name, image_size=size))
+    model = without_memory(lambda: architecture(name, size=size))
 
     def fit(arrays: Arrays) -> Fit:
         return fit_by_names(model, arrays, _adapted(arrays, model, image_size=size))

@@ -127,11 +127,11 @@ class ModelConfig:
         )
         size = self.preprocessing.image_size
         if self.bare_logits:
-            traced = registry.network_graph(weights, image_size=size)
+            traced = registry.network_graph(weights, size=size)
             if traced.head.target != self.head:
                 raise self._no_head()
             return split(traced, frozen=0, num_classes=len(self.class_names)).suffix.eval()
-        network = registry.network(weights, image_size=size)
+        network = registry.network(weights, size=size)
         try:
             old = network.get_submodule(self.head)
         except AttributeError:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from trainable.backbones import Backbone
-from trainable.backbones.graphs.graph import cheapest_device, content_shape
+from trainable.backbones.graphs.facts import cheapest_device
 from trainable.device import one_thread
 from trainable.errors import BackboneError, SpecError, TrainableError
 from trainable.features.activations import Activations
@@ -86,7 +86,8 @@ class _Rehearsal:
         size = modality.size(backbone.weights, getattr(spec, modality.setting))
         self.size_text = modality.size_text(size)
         self._size = size
-        self._device = cheapest_device(backbone.traced(size).module, size)
+        traced = backbone.traced(size)
+        self._device = cheapest_device(traced.module, traced.inputs)
         self._spec = replace(spec, precision="fp32", interpolation=1.0)
         self._configuration = self._configured(self._device)
         self.resolved = self._configuration.resolve(num_train)
@@ -116,10 +117,13 @@ def _failure(
 ) -> str | None:
     """Reason why a copy of the suffix cannot be trained on a device; None if it can."""
     boundary = configuration.split.boundary
-    shape = content_shape(configuration.split.traced) if boundary is None else boundary.shape
     count = min(int(resolved.batch_size), MOST_IMAGES)
+    content, *side = configuration.split.traced.inputs.make(count, device=device)
+    activations = (
+        content if boundary is None else torch.zeros((count, *boundary.shape), device=device)
+    )
     examples = Examples(
-        Activations([(torch.zeros((count, *shape), device=device),)]),
+        Activations([(activations, *side)]),
         torch.arange(count, device=device) % num_classes,
     )
     try:

@@ -23,8 +23,8 @@ import torch
 from torch import nn
 
 from trainable.backbones.files import to_array
+from trainable.backbones.graphs import graph
 from trainable.backbones.weights import BackboneInfo, Preprocessing, Weights, digest_of
-from trainable.backbones.graphs.tracing import TRANSPARENT
 
 PREFIX = "plain:"
 KNOWN = [PREFIX + "8", PREFIX + "16"]
@@ -39,30 +39,30 @@ def problem(name, wanted):
     return None if name in KNOWN and wanted in ("", "none") else "allowed: " + ", ".join(KNOWN)
 
 def describe(name):
-    return BackboneInfo(name=name, source="plain", version="none", num_params=None, image_size=8,
+    return BackboneInfo(name=name, source="plain", version="none", num_params=None, input_size=8,
                         cached=True, licence=None, pretraining=None)
 
 def load(name, wanted, backbone):
     torch.manual_seed(0)
-    model = architecture(name, image_size=8)
+    model = architecture(name, size=8)
     arrays = {key: to_array(tensor) for key, tensor in model.state_dict().items()}
     return Weights(backbone=backbone, source="plain", architecture=name, version="none",
                    preprocessing=Preprocessing(image_size=8, resize_size=8), arrays=arrays,
                    digest=digest_of(arrays))
 
-def architecture(name, *, image_size):
+def architecture(name, *, size):
     width = int(name.removeprefix(PREFIX))
     return nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(),
                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 5))
 
-def build(weights, *, image_size):
-    return architecture(weights.architecture, image_size=image_size)
+def build(weights, *, size):
+    return architecture(weights.architecture, size=size)
 
-def adapt(weights, model, *, image_size):
+def adapt(weights, model, *, size):
     return weights.arrays
 
-def leaf_modules():
-    return TRANSPARENT
+def trace(model, *, size):
+    return graph.trace(model, image_size=size)
 '''
 
 

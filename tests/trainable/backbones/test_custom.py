@@ -87,7 +87,7 @@ def test_a_function_in_the_working_directory_builds_the_backbone(here: Path) -> 
     assert (sys.path, sys.meta_path) == (path, finders)
     assert (weights.backbone, weights.version) == ("mine", "as built")
     assert weights.arrays["0.weight"].shape == (10, 3, 3, 3)
-    assert weights.preprocessing.image_size == weights.preprocessing.resize_size == 8
+    assert weights.image_preprocessing.image_size == weights.image_preprocessing.resize_size == 8
     traced = Backbone(weights).traced(8)
     assert torch.equal(
         traced.module.get_parameter("0.weight"), torch.tensor(weights.arrays["0.weight"])
@@ -113,8 +113,8 @@ def test_the_function_gets_the_image_size_where_it_takes_one(here: Path) -> None
     from trainable.backbones import custom_models
 
     weights = load_weights(custom())
-    assert custom_models.build(weights, image_size=16).built_for == 16
-    assert custom_models.build(load_weights(custom("plain")), image_size=64) is not None
+    assert custom_models.build(weights, size=16).built_for == 16
+    assert custom_models.build(load_weights(custom("plain")), size=64) is not None
 
 
 def test_the_function_may_import_more_of_its_package_when_it_is_called(here: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_graph_with_ones_own_layers_arrives_where_they_were_not_imported(
 
 
 def test_a_model_that_says_nothing_of_its_images_gets_imagenets(here: Path) -> None:
-    preprocessing = load_weights(custom("plain")).preprocessing
+    preprocessing = load_weights(custom("plain")).image_preprocessing
     assert (preprocessing.image_size, preprocessing.resize_size) == (224, 256)
     assert preprocessing.mean == (0.485, 0.456, 0.406)
 

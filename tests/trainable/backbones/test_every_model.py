@@ -56,7 +56,7 @@ def smallest(name: str) -> int:
     """The first of the sizes that the model takes."""
     for size in SIZES[:-1]:
         try:
-            trace_on_meta(name, image_size=size)
+            trace_on_meta(name, size=size)
         except BackboneError:
             continue
         return size
@@ -65,7 +65,7 @@ def smallest(name: str) -> int:
 
 def unsplit(backbone: Backbone, size: int) -> nn.Module:
     """torchvision's own module, never traced, on the same tensors as the graph."""
-    model = torchvision_models.build(backbone.weights, image_size=size).eval()
+    model = torchvision_models.build(backbone.weights, size=size).eval()
     tensors = backbone.traced(size).module.state_dict()
     state = model.state_dict()  # carries the versions that some layers ask for
     # What the graph lacks are buffers that it holds as constants of its own.

@@ -19,7 +19,7 @@ FEWEST = 5
 @pytest.mark.parametrize("name", names())
 def test_every_backbone_of_the_shelf_has_boundaries_up_to_its_head(name: str) -> None:
     entry = describe(name)
-    traced = trace_on_meta(name, image_size=entry.image_size)
+    traced = trace_on_meta(name, size=entry.input_size)
     total = sum(parameter.numel() for parameter in traced.module.parameters())
     assert entry.num_params is not None
     assert total <= entry.num_params  # of inception_v3 with its auxiliary head, which is left out
@@ -58,7 +58,7 @@ def test_every_backbone_of_the_shelf_has_boundaries_up_to_its_head(name: str) ->
 def test_outline_is_that_of_the_weights_and_holds_none(name: str) -> None:
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    model = trace_on_meta(name, image_size=64).module
+    model = trace_on_meta(name, size=64).module
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(tensor.is_meta for tensor in model.state_dict().values())
     assert not any(module.training for module in model.modules())
@@ -70,19 +70,19 @@ def test_outline_is_that_of_the_weights_and_holds_none(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["timm:swinv2_tiny_window8_256", "timm:test_vit"])
 def test_outlines_of_timm_need_no_weights_on_this_machine(name: str) -> None:
-    traced = trace_on_meta(name, image_size=256 if "swin" in name else 160)
+    traced = trace_on_meta(name, size=256 if "swin" in name else 160)
     assert all(tensor.is_meta for tensor in traced.module.state_dict().values())
     assert len(boundaries(traced)) > 8
 
 
 def test_modules_built_later_have_weights_again() -> None:
-    trace_on_meta("squeezenet1_1", image_size=64)
+    trace_on_meta("squeezenet1_1", size=64)
     with pytest.raises(BackboneError, match="100 x 100"):
-        trace_on_meta("vit_b_32", image_size=100)
+        trace_on_meta("vit_b_32", size=100)
     assert not torch.nn.Linear(2, 2).weight.is_meta
 
 
 @pytest.mark.parametrize("name", ["resnt50", "resnet50@IMAGENET1K_V1", "resnet50@none"])
 def test_outline_of_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(BackboneError, match=f"got '{name}'; "):
-        trace_on_meta(name, image_size=64)
+        trace_on_meta(name, size=64)

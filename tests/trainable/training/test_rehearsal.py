@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from tests.trainable.families import Case
 from trainable.backbones import Backbone, load_weights
-from trainable.backbones.graphs.graph import cheapest_device, trace
+from trainable.backbones.graphs.facts import cheapest_device
+from trainable.backbones.graphs.graph import trace
+from trainable.backbones.graphs.inputs import ImageInputs
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import BackboneError, SpecError
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
@@ -56,8 +58,8 @@ def resnet() -> Backbone:
 def test_a_batch_of_one_is_refused_where_its_statistics_are_of_one_value(
     strokes: Backbone, resnet: Backbone
 ) -> None:
-    devices = [cheapest_device(strokes.traced(4).module, 4).type]
-    devices += [cheapest_device(resnet.traced(32).module, 32).type]
+    devices = [cheapest_device(strokes.traced(4).module, ImageInputs(4)).type]
+    devices += [cheapest_device(resnet.traced(32).module, ImageInputs(32)).type]
     assert devices == ["cpu", "meta"]  # it is found out on both
     for backbone, size in ((strokes, 4), (resnet, 32)):
         with pytest.raises(SpecError, match=r"^batch_size: got 1; .*more than 1 value") as told:
@@ -148,5 +150,5 @@ def test_a_network_that_takes_no_single_image_is_refused() -> None:
 def test_a_layer_that_looks_at_values_is_rehearsed_with_values(size: int) -> None:
     backbone = backbone_of(Squeezing(between=DropSometimes()), size)
     device = "cpu" if size == 16 else "meta"
-    assert cheapest_device(backbone.traced(size).module, size).type == device
+    assert cheapest_device(backbone.traced(size).module, ImageInputs(size)).type == device
     try_out(backbone, image_size=size, freeze_depth=0.0)

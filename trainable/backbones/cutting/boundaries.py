@@ -1,8 +1,9 @@
 """Cut points of a backbone, and the number of them that a freeze depth covers.
 
-A boundary is a node of the graph after which no other value that depends on pixels is live: one
-tensor carries everything that the rest needs. Values that depend on shapes alone are recomputed
-behind the cut. Of all such nodes, boundaries are those that
+A boundary is a node of the graph after which nothing else that depends on the content input, on
+pixels or tokens, is alive: one tensor carries everything that the rest needs. What the rest needs
+of shapes and side inputs alone is rebuilt behind the cut. Of all such nodes those are worth cutting
+at that
 
 - are directly followed by a matrix product or convolution. If the only consumer is something
   cheaper (an activation, a normalisation, a pooling, a reshape), the cut comes after it, so that a
@@ -32,10 +33,10 @@ class Boundary:
     """A place to cut a backbone.
 
     Attributes:
-        node: name of the graph node whose value crosses the cut.
-        shape: shape of that value, per image.
+        node: name of the graph node whose value is handed over.
+        shape: of that value, per example.
         params: number of parameters before the cut.
-        flops: FLOPs of the forward pass before the cut, per image.
+        flops: of the forward pass before the cut, per example.
     """
 
     node: str
@@ -125,7 +126,7 @@ def parameter_depths(traced: TracedBackbone) -> dict[str, int]:
 
 
 def _single_tensors(traced: TracedBackbone) -> list[fx.Node]:
-    """Return lone carriers of pixels before the head that arithmetic follows directly."""
+    """Nodes before the head that alone carry content on, and that arithmetic follows directly."""
     carriers = set(lone_carriers(traced))
     found, flops = [], 0.0
     for node in traced.module.graph.nodes:
@@ -145,9 +146,9 @@ def _single_tensors(traced: TracedBackbone) -> list[fx.Node]:
 def _arithmetic_follows(traced: TracedBackbone, node: fx.Node) -> bool:
     if is_random(traced.module, node):
         return False
-    users = [user for user in node.users if traced.facts[user].pixels]
+    users = [user for user in node.users if traced.facts[user].content]
     while len(users) == 1 and is_random(traced.module, users[0]):
-        users = [user for user in users[0].users if traced.facts[user].pixels]
+        users = [user for user in users[0].users if traced.facts[user].content]
     return len(users) != 1 or traced.facts[users[0]].flops > 0
 
 
@@ -155,7 +156,7 @@ def _outside_blocks(traced: TracedBackbone, cuts: list[fx.Node]) -> set[fx.Node]
     """Return the cuts that are not inside an instance of a class of blocks."""
     work: dict[str, list[fx.Node]] = {}
     for node in traced.module.graph.nodes:
-        if traced.facts[node].pixels and not is_idle(traced.module, node):
+        if traced.facts[node].content and not is_idle(traced.module, node):
             for path in traced.facts[node].modules:
                 work.setdefault(path, []).append(node)
     position = {node: i for i, node in enumerate(traced.module.graph.nodes)}

@@ -10,8 +10,8 @@ import torch
 from torch import fx, nn
 
 from trainable.backbones.cutting.boundaries import Boundary, boundaries, is_idle
+from trainable.backbones.graphs.facts import content_input
 from trainable.backbones.graphs.graph import (
-    NodeFacts,
     TracedBackbone,
     independent_copy,
     lone_carriers,
@@ -25,13 +25,17 @@ class SplitBackbone:
     """The two halves of a backbone.
 
     Attributes:
-        traced: the whole backbone.
-        suffix: activations -> logits (N, num_classes); shares no tensor with the prefix.
+        traced: the whole.
+        suffix: activations, and the side inputs of the backbone, -> logits (N, num_classes); shares
+            nothing with the prefix.
         head: name of the new classifier within the suffix.
         frozen: number of boundaries inside the prefix.
-        boundary: place of the cut; None if nothing is frozen.
-        bare_logits: whether the suffix lacks operations that the backbone has behind its head; see
-            `split`.
+        boundary: where the cut lies; None where nothing is frozen.
+        bare_logits: whether the suffix goes without something that the backbone computes behind
+            its head; see `split`.
+        on_both_sides: names of the backbone's parameters that prefix and suffix both use, as where
+            layers share them. The suffix trains its own copy under the same name; the prefix keeps
+            what was pretrained.
     """
 
     traced: TracedBackbone
@@ -40,10 +44,11 @@ class SplitBackbone:
     frozen: int
     boundary: Boundary | None
     bare_logits: bool
+    on_both_sides: tuple[str, ...]
 
     @cached_property
     def prefix(self) -> FrozenPrefix:
-        """Images (N, 3, S, S) -> activations (N, *shape); built on first access."""
+        """Inputs -> activations (N, *shape); made when it is first asked for."""
         return frozen_between(self.traced, None, self.boundary)
 
 
@@ -62,9 +67,9 @@ class FrozenPrefix(nn.Module):
         return self
 
     @torch.no_grad()
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the activations at the cut, without gradients."""
-        activations: torch.Tensor = self.module(images)
+    def forward(self, content: torch.Tensor, *side: torch.Tensor) -> torch.Tensor:
+        """Activations at the cut, without a graph for gradients."""
+        activations: torch.Tensor = self.module(content, *side)
         return activations
 
 
@@ -83,14 +88,15 @@ def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBack
     """
     boundary = boundaries(traced)[frozen - 1] if frozen else None
     cut = _node_of(traced, boundary)
-    suffix_graph = _SuffixGraph(traced.facts, cut)
+    suffix_graph = _SuffixGraph(traced, cut)
     passed_over = _passed_over(traced)
     for node in _behind(traced, cut):
         if node in passed_over:
             suffix_graph.copied[node] = suffix_graph.copied[passed_over[node]]
-        elif traced.facts[node].pixels or node.op == "output":
+        elif traced.facts[node].content or node.op == "output":
             suffix_graph.copy(node)
     suffix = independent_copy(_module_of(traced.module, suffix_graph.graph))
+    on_both_sides = _on_both_sides(traced, cut, suffix)
     head = str(traced.head.target)
     old = suffix.get_submodule(head)
     new = new_head(old, num_classes)
@@ -102,21 +108,37 @@ def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBack
         frozen=frozen,
         boundary=boundary,
         bare_logits=not all(is_idle(traced.module, node) for node in passed_over),
+        on_both_sides=on_both_sides,
+    )
+
+
+def _on_both_sides(traced: TracedBackbone, cut: fx.Node, suffix: fx.GraphModule) -> tuple[str, ...]:
+    """Names of the suffix's parameters that what lies before the cut uses, too."""
+    module = traced.module
+    before, waiting, seen = set[int](), [cut], set[fx.Node]()
+    while waiting:
+        node = waiting.pop()
+        if node not in seen:
+            seen.add(node)
+            before |= {id(module.get_parameter(name)) for name in parameter_names(module, node)}
+            waiting += node.all_input_nodes
+    return tuple(
+        name for name, _ in suffix.named_parameters() if id(module.get_parameter(name)) in before
     )
 
 
 def _passed_over(traced: TracedBackbone) -> dict[fx.Node, fx.Node]:
     """Return nodes removed behind a new head, each with the node whose value replaces it.
 
-    The part between two successive lone carriers has one input and one output, and is removed as a
-    whole, so that `x * x.sigmoid()` does not become `x * x`. It stays if it changes the shape or
-    has parameters.
+    From one node that alone carries content to the next lies a part with one input and one output;
+    it goes as a whole, so that `x * x.sigmoid()` does not become `x * x`. It stays where it changes
+    the shape, or where something in it is learnt.
     """
     carriers = set(lone_carriers(traced))
     found = dict[fx.Node, fx.Node]()
     before, part = traced.head, list[fx.Node]()
     for node in _behind(traced, traced.head):
-        if traced.facts[node].pixels:
+        if traced.facts[node].content:
             part.append(node)
         if node not in carriers:
             continue
@@ -150,14 +172,17 @@ def frozen_between(
 
     Args:
         traced: the backbone; its parameters are shared.
-        start: boundary of its input; None for the images.
-        stop: boundary of its output; None for the images, which are then returned.
+        start: where it begins; None for the content input.
+        stop: where it ends; None for the content input, which is then handed on.
+
+    Returns:
+        A module that takes the side inputs of the backbone behind the activations.
     """
     first, last = _node_of(traced, start), _node_of(traced, stop)
-    graph = _SuffixGraph(traced.facts, first)
+    graph = _SuffixGraph(traced, first)
     if last is not first:
         for node in _behind(traced, first):
-            if traced.facts[node].pixels:
+            if traced.facts[node].content:
                 graph.copy(node)
             if node is last:
                 break
@@ -166,10 +191,10 @@ def frozen_between(
 
 
 def _node_of(traced: TracedBackbone, boundary: Boundary | None) -> fx.Node:
-    """Return the node of a boundary; that of the images for None."""
-    nodes: list[fx.Node] = list(traced.module.graph.nodes)
+    """The node of a boundary; that of the content input for None."""
     if boundary is None:
-        return next(node for node in nodes if node.op == "placeholder")
+        return content_input(traced.module.graph)
+    nodes: list[fx.Node] = list(traced.module.graph.nodes)
     return next(node for node in nodes if node.name == boundary.node)
 
 
@@ -190,11 +215,13 @@ def _module_of(root: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
 class _SuffixGraph:
     """Copies nodes behind a cut, and recomputes what they need from before it."""
 
-    def __init__(self, facts: dict[fx.Node, NodeFacts], cut: fx.Node) -> None:
-        self.facts = facts
+    def __init__(self, traced: TracedBackbone, cut: fx.Node) -> None:
+        self.facts = traced.facts
         self.graph = fx.Graph()
         self.activations = self.graph.placeholder("activations")
         self.copied = {cut: self.activations}
+        for node in traced.side_nodes:
+            self.copied[node] = self.graph.node_copy(node)
         self.batch: fx.Node | None = None
 
     def copy(self, node: fx.Node) -> None:
@@ -205,8 +232,8 @@ class _SuffixGraph:
     def fetch(self, node: fx.Node) -> fx.Node:
         """Return the copy of any node; shape-only ones are copied when first needed."""
         if node not in self.copied:
-            if any(self.facts[source].pixels for source in node.all_input_nodes):
-                if self.facts[node].pixels:
+            if any(self.facts[source].content for source in node.all_input_nodes):
+                if self.facts[node].content:
                     raise BackboneError(f"node {node.name} is needed on both sides of the cut")
                 self.copied[node] = self.constant(node)
             else:
@@ -228,13 +255,13 @@ class _SuffixGraph:
             return tuple(self.rebuild(a, b, name) for a, b in zip(first, second, strict=True))
         if first == second:
             return first
-        per_image, rest = divmod(first, 2)
-        if isinstance(first, int) and not rest and second == 3 * per_image:
+        per_example, rest = divmod(first, 2)
+        if isinstance(first, int) and not rest and second == 3 * per_example:
             if self.batch is None:
                 self.batch = self.graph.call_method("size", (self.activations, 0))
-            if per_image == 1:
+            if per_example == 1:
                 return self.batch
-            return self.graph.call_function(_multiply, (self.batch, per_image))
+            return self.graph.call_function(_multiply, (self.batch, per_example))
         raise BackboneError(
             f"node {name} depends on the batch size in a way that cannot be rebuilt"
         )
@@ -244,8 +271,8 @@ def _identity(value: Any) -> Any:
     return value
 
 
-def _multiply(batch: int, per_image: int) -> int:
-    return batch * per_image
+def _multiply(batch: int, per_example: int) -> int:
+    return batch * per_example
 
 
 def new_head(old: nn.Module, num_classes: int) -> nn.Module:

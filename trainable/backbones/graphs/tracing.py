@@ -63,7 +63,7 @@ def traced_module(model: nn.Module, *, leaf_modules: LeafModules) -> fx.GraphMod
         BackboneError: the model cannot be traced; the message says where and what to do.
     """
     module = _symbolic_trace(model, training=False, leaf_modules=leaf_modules)
-    _follow_training_flag(module, _symbolic_trace(model, training=True, leaf_modules=leaf_modules))
+    follow_training_flag(module, _symbolic_trace(model, training=True, leaf_modules=leaf_modules))
     module.eval()
     return module
 
@@ -72,7 +72,8 @@ def is_random(module: fx.GraphModule, node: fx.Node) -> bool:
     """Return whether a node is dropout or stochastic depth, which are identities in eval mode."""
     if node.op == "call_module":
         return _is_random_name(type(module.get_submodule(str(node.target))).__name__)
-    return _is_random_name(getattr(node.target, "__name__", str(node.target)))
+    name = getattr(node.target, "__name__", str(node.target))
+    return _is_random_name(name.partition(".")[0])  # what follows is the overload of an operator
 
 
 class _Tracer(fx.Tracer):
@@ -128,7 +129,7 @@ def _symbolic_trace(
         is_check = node.op == "call_function" and "_assert" in getattr(node.target, "__name__", "")
         if not node.users and (is_check or node.op == "placeholder" or node.target is operator.eq):
             module.graph.erase_node(node)
-    _follow_device(module.graph)
+    follow_device(module.graph, next(iter(module.graph.nodes)))
     module.graph.eliminate_dead_code()
     module.recompile()
     return module
@@ -146,11 +147,15 @@ def _where(error: Exception) -> str:
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
-def _follow_device(graph: fx.Graph) -> None:
-    """Make the graph create tensors on the device of its images, not on that of the trace."""
-    images = next(iter(graph.nodes))
-    with graph.inserting_after(images):
-        device = graph.call_function(getattr, (images, "device"))
+def follow_device(graph: fx.Graph, given: fx.Node) -> None:
+    """Let tensors that the graph makes be made where an input lies, not where it was traced.
+
+    Args:
+        graph: changed in place.
+        given: placeholder of the input.
+    """
+    with graph.inserting_after(given):
+        device = graph.call_function(getattr, (given, "device"))
 
     def follow(value: Any) -> Any:
         return device if isinstance(value, torch.device) else value
@@ -160,43 +165,87 @@ def _follow_device(graph: fx.Graph) -> None:
         node.kwargs = fx.node.map_aggregate(node.kwargs, follow)
 
 
-def _follow_training_flag(module: fx.GraphModule, trained: fx.GraphModule) -> None:
-    """Make constants that differ between train and eval mode follow the mode."""
-    nodes, others = list(module.graph.nodes), list(trained.graph.nodes)
+def follow_training_flag(module: fx.GraphModule, trained: fx.GraphModule) -> None:
+    """Let constants that differ between the graphs of eval and train mode follow the mode.
+
+    Calls that pass their input on count for nothing in the comparison: attention asks for
+    contiguous tensors in one mode only.
+
+    Args:
+        module: the graph of eval mode; changed in place.
+        trained: the graph of train mode.
+
+    Raises:
+        BackboneError: the graphs differ in more than constants; `module` is as it was.
+    """
+    nodes, others = _computing(module.graph), _computing(trained.graph)
     if [(n.op, n.target) for n in nodes] != [(n.op, n.target) for n in others]:
         raise BackboneError(_TWO_GRAPHS)
     twin = dict(zip(others, nodes, strict=True))
-    flag: fx.Node | None = None
+    differing: list[tuple[fx.Node, int | str, Any, Any]] = []
     for node, other in zip(nodes, others, strict=True):
-        args, kwargs = list(node.args), dict(node.kwargs)
-        trained_args, trained_kwargs = fx.node.map_arg((other.args, other.kwargs), twin.__getitem__)
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), _computed)
+        trained_args, trained_kwargs = fx.node.map_arg(
+            (other.args, other.kwargs), lambda source: twin[_computed(source)]
+        )
+        args, trained_args = _with_defaults(node, args, trained_args)
         if len(args) != len(trained_args) or kwargs.keys() != trained_kwargs.keys():
             raise BackboneError(_TWO_GRAPHS)
-        places: list[tuple[Any, int | str, Any]]
-        places = [(args, i, trained_args[i]) for i in range(len(args))]
-        places += [(kwargs, key, trained_kwargs[key]) for key in kwargs]
-        changed = False
-        for holder, place, trained_value in places:
-            value = holder[place]
+        places: list[tuple[int | str, Any, Any]]
+        places = [(i, args[i], trained_args[i]) for i in range(len(args))]
+        places += [(key, kwargs[key], trained_kwargs[key]) for key in kwargs]
+        for place, value, trained_value in places:
             if value == trained_value:
                 continue
             if not isinstance(value, _CONSTANTS) or not isinstance(trained_value, _CONSTANTS):
                 raise BackboneError(_TWO_GRAPHS)
-            if flag is None:
-                module.add_submodule(_FLAG, TrainingFlag())
-                with module.graph.inserting_before(nodes[0]):
-                    flag = module.graph.call_module(_FLAG)
-            holder[place] = flag
-            if (value, trained_value) != (False, True):
-                with module.graph.inserting_before(node):
-                    holder[place] = module.graph.call_function(
-                        _by_mode, (flag, trained_value, value)
-                    )
-            changed = True
-        if changed:
-            node.args, node.kwargs = tuple(args), kwargs
-    if flag is not None:
-        module.recompile()
+            differing.append((node, place, value, trained_value))
+    if not differing:
+        return
+    module.add_submodule(_FLAG, TrainingFlag())
+    with module.graph.inserting_before(next(iter(module.graph.nodes))):
+        flag = module.graph.call_module(_FLAG)
+    for node, place, value, trained_value in differing:
+        follower = flag
+        if (value, trained_value) != (False, True):
+            with module.graph.inserting_before(node):
+                follower = module.graph.call_function(_by_mode, (flag, trained_value, value))
+        if isinstance(place, int):
+            missing = _defaults(node)[len(node.args) : place]
+            node.args = (*node.args[:place], *missing, follower, *node.args[place + 1 :])
+        else:
+            node.update_kwarg(place, follower)
+    module.recompile()
+
+
+def _with_defaults(
+    node: fx.Node, args: tuple[Any, ...], others: tuple[Any, ...]
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Arguments of two calls of an operator, equally many: defaults are added to the fewer ones."""
+    most = max(len(args), len(others))
+    defaults = _defaults(node)
+    return (
+        (*args, *defaults[len(args) : most]),
+        (*others, *defaults[len(others) : most]),
+    )
+
+
+def _defaults(node: fx.Node) -> list[Any]:
+    """Default of every argument that an operator takes; None stands for none, too."""
+    schema = getattr(node.target, "_schema", None)
+    return [] if schema is None else [argument.default_value for argument in schema.arguments]
+
+
+def _computing(graph: fx.Graph) -> list[fx.Node]:
+    """Nodes of a graph without those that pass their input on."""
+    return [node for node in graph.nodes if _computed(node) is node]
+
+
+def _computed(node: fx.Node) -> fx.Node:
+    """The node whose value another one passes on, or itself."""
+    while str(node.target).startswith("aten.contiguous."):
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _by_mode(training: bool, in_train: Any, in_eval: Any) -> Any:

@@ -6,23 +6,16 @@ uses is imported. Weights that the receiver has anyway are left out.
 
 from __future__ import annotations
 
-import importlib
 import io
-import pickle
-import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import FunctionType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-from trainable.backbones.graphs.graph import NodeFacts, TracedBackbone
-
-Arrays = Mapping[str, npt.NDArray[np.generic]]
+from trainable.backbones.graphs.facts import NodeFacts
+from trainable.backbones.graphs.graph import TracedBackbone
+from trainable.backbones.graphs.inputs import GraphInputs
+from trainable.backbones.graphs.pickling import Arrays, GraphPickler, GraphUnpickler
 
 _KEPT_META = ("is_wrapped",)
 """Metadata of calls of functions that `torch.fx.wrap` was applied to."""
@@ -38,33 +31,47 @@ def to_bytes(traced: TracedBackbone, arrays: Arrays) -> bytes | None:
     """
     sink = io.BytesIO()
     try:
-        _Pickler(sink, traced, arrays).dump(_parcel(traced))
-        arrived = _graph(_Unpickler(io.BytesIO(sink.getvalue()), None).load())
-    except Exception:  # third-party modules raise arbitrary errors
+        GraphPickler(sink, traced.module, arrays, head=str(traced.head.target)).dump(
+            _parcel(traced)
+        )
+        arrived = _graph(GraphUnpickler(io.BytesIO(sink.getvalue()), None).load())
+    except Exception:  # modules of others refuse in ways of their own; there is no list of them
         return None
     # A graph may also unpack its arguments, which its nodes do not show.
     return sink.getvalue() if _source(arrived) == _source(traced.module.graph) else None
 
 
-def from_bytes(content: bytes, arrays: Arrays) -> TracedBackbone:
-    """Return the backbone that `to_bytes` serialized, in eval mode.
+def from_bytes(
+    content: bytes, arrays: Arrays, *, known: TracedBackbone | None = None
+) -> TracedBackbone:
+    """The backbone that `to_bytes` made content of, in eval mode.
 
     Args:
-        content: bytes from a trusted process, since they are unpickled.
-        arrays: the weights that were given to `to_bytes`; copied, never written to.
+        content: from a process that may be trusted: it is unpickled.
+        arrays: weights, as they were given there; copied, never written to.
+        known: the same backbone with the facts of another size of its inputs; its module is shared.
+            None where there is none.
     """
-    parcel: _Parcel = _Unpickler(io.BytesIO(content), arrays).load()
-    module = fx.GraphModule(nn.Module(), fx.Graph(), parcel.name)
-    _hand_over(parcel.root, module)
-    module.graph = _graph(parcel)
-    module.eval()
+    parcel: _Parcel = GraphUnpickler(io.BytesIO(content), None if known else arrays).load()
+    module = known.module if known else _module(parcel)
     nodes = {node.name: node for node in module.graph.nodes}
     return TracedBackbone(
         module=module,
         facts={nodes[name]: facts for name, facts in parcel.facts.items()},
         head=nodes[parcel.head],
+        inputs=parcel.inputs,
+        sizes=parcel.sizes,
         version=parcel.version,
+        without_dropout=parcel.without_dropout,
     )
+
+
+def _module(parcel: _Parcel) -> fx.GraphModule:
+    module = fx.GraphModule(nn.Module(), fx.Graph(), parcel.name)
+    _hand_over(parcel.root, module)
+    module.graph = _graph(parcel)
+    module.eval()
+    return module
 
 
 @dataclass(frozen=True)
@@ -104,12 +111,12 @@ class _Parcel:
     """A traced backbone without anything of torch.fx; see `TracedBackbone`.
 
     Attributes:
-        name: name of the module's class.
-        root: module with the layers and tensors, under the same names and in the same order.
-        nodes: nodes of the graph, in order.
-        facts: facts by name of the node.
-        head: name of the head's node.
-        version: see `TracedBackbone`.
+        name: of the module's class.
+        root: holds the module's layers and tensors, under the same names and in the same order.
+        nodes: of the graph, in order.
+        facts: by name of the nodes.
+        head: name of a node.
+        inputs, sizes, version, without_dropout: as there.
     """
 
     name: str
@@ -117,7 +124,10 @@ class _Parcel:
     nodes: list[_Node]
     facts: dict[str, NodeFacts]
     head: str
+    inputs: GraphInputs
+    sizes: range
     version: str | None
+    without_dropout: bool
 
 
 def _parcel(traced: TracedBackbone) -> _Parcel:
@@ -140,7 +150,10 @@ def _parcel(traced: TracedBackbone) -> _Parcel:
         ],
         facts={node.name: facts for node, facts in traced.facts.items()},
         head=traced.head.name,
+        inputs=traced.inputs,
+        sizes=traced.sizes,
         version=traced.version,
+        without_dropout=traced.without_dropout,
     )
 
 
@@ -196,100 +209,3 @@ def _hand_over(source: nn.Module, target: nn.Module) -> None:
         target.register_parameter(name, parameter)
     for name, buffer in source.named_buffers(recurse=False):
         target.register_buffer(name, buffer)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Stored:
-    """A tensor whose values are in the arrays or not needed.
-
-    Attributes:
-        name: name of the parameter or buffer.
-        shape, dtype: its shape and type.
-        requires_grad: flag of a parameter; None for a buffer.
-        has_values: whether the arrays have its values; zeros otherwise.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    requires_grad: bool | None
-    has_values: bool
-
-
-@dataclass(frozen=True)
-class _Function:
-    """A function that its module has under another name than its `__qualname__`."""
-
-    module: str
-    name: str
-
-
-class _Pickler(pickle.Pickler):
-    """Leaves out weights that the receiver has, and pickles functions by their names there."""
-
-    def __init__(self, sink: io.BytesIO, traced: TracedBackbone, arrays: Arrays) -> None:
-        super().__init__(sink)
-        module, head = traced.module, f"{traced.head.target}."
-        self._stored: dict[int, _Stored] = {}
-        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            in_head = name.startswith(head)
-            if in_head or _holds(arrays, name, tensor):
-                self._stored[id(tensor)] = _Stored(
-                    name=name,
-                    shape=tuple(tensor.shape),
-                    dtype=tensor.dtype,
-                    requires_grad=tensor.requires_grad
-                    if isinstance(tensor, nn.Parameter)
-                    else None,
-                    has_values=not in_head,
-                )
-
-    def persistent_id(self, obj: Any) -> _Stored | _Function | None:
-        """Return the persistent id of an object; None to pickle it as usual."""
-        if isinstance(obj, Tensor):
-            return self._stored.get(id(obj))
-        if isinstance(obj, FunctionType) and "<locals>" in obj.__qualname__:
-            function = _Function(obj.__module__, obj.__name__)
-            if getattr(sys.modules.get(function.module), function.name, None) is obj:
-                return function
-        return None
-
-
-def _holds(arrays: Arrays, name: str, tensor: Tensor) -> bool:
-    """Return whether the arrays have a tensor's values under its name."""
-    if name not in arrays or arrays[name].shape != tuple(tensor.shape):
-        return False
-    return torch.equal(torch.tensor(arrays[name]).to(tensor.dtype), tensor)
-
-
-class _Unpickler(pickle.Unpickler):
-    """Restores what the pickler left out; shared parameters stay shared.
-
-    Args:
-        source: the pickled bytes.
-        arrays: weights; None for tensors without memory.
-    """
-
-    def __init__(self, source: io.BytesIO, arrays: Arrays | None) -> None:
-        super().__init__(source)
-        self._arrays = arrays
-        self._tensors: dict[str, Tensor] = {}
-
-    def persistent_load(self, pid: _Stored | _Function) -> Any:
-        """Return the object of a persistent id."""
-        if isinstance(pid, _Function):
-            return getattr(importlib.import_module(pid.module), pid.name)
-        if pid.name not in self._tensors:
-            self._tensors[pid.name] = self._made(pid)
-        return self._tensors[pid.name]
-
-    def _made(self, pid: _Stored) -> Tensor:
-        if self._arrays is None:
-            tensor = torch.empty(pid.shape, dtype=pid.dtype, device="meta")
-        elif pid.has_values:
-            tensor = torch.tensor(self._arrays[pid.name]).to(pid.dtype)
-        else:
-            tensor = torch.zeros(pid.shape, dtype=pid.dtype)
-        if pid.requires_grad is None:
-            return tensor
-        return nn.Parameter(tensor, requires_grad=pid.requires_grad)

@@ -22,7 +22,7 @@ class _Image:
     def size(self, weights: Weights, given: int | str | None) -> int:
         """Return the side of the backbone's input, in pixels."""
         if given is None or given == "auto":
-            return weights.preprocessing.image_size
+            return weights.image_preprocessing.image_size
         return int(given)
 
     def size_text(self, size: int) -> str:
@@ -48,7 +48,7 @@ class _Image:
     ) -> Inputs:
         """Return pixels, or views, of `padded_size` x `padded_size`."""
         del size
-        preprocessing = backbone.weights.preprocessing.resized(padded_size)
+        preprocessing = backbone.weights.image_preprocessing.resized(padded_size)
         return PixelInputs(examples, preprocessing, augmentation=augmentation, seed=seed)
 
 

@@ -13,8 +13,9 @@ from tests.trainable.families import convnext, fill, maxvit, swin, vit
 from trainable.backbones import zoo
 from trainable.backbones.cutting.boundaries import boundaries, frozen_boundaries
 from trainable.backbones.cutting.split import split
-from trainable.backbones.graphs import graph as graphs
+from trainable.backbones.graphs import facts as graph_facts
 from trainable.backbones.graphs.graph import trace
+from trainable.backbones.graphs.inputs import ImageInputs
 from trainable.backbones.graphs.tracing import TRANSPARENT, LeafModules, traced_module
 from trainable.errors import BackboneError
 
@@ -365,13 +366,13 @@ def test_a_network_is_found_to_be_the_same_with_arithmetic_and_without(
     model = make().eval()
     found = []
     for little_work, device in ((0.0, "meta"), (math.inf, "cpu")):
-        monkeypatch.setattr(graphs, "_LITTLE_WORK", little_work)
-        assert (
-            graphs.cheapest_device(traced_module(model, leaf_modules=TRANSPARENT), 32).type
-            == device
-        )
+        monkeypatch.setattr(graph_facts, "_LITTLE_WORK", little_work)
+        module = traced_module(model, leaf_modules=TRANSPARENT)
+        assert graph_facts.cheapest_device(module, ImageInputs(32)).type == device
         facts = trace(model, image_size=32).facts
-        found.append([(node.name, one.pixels, one.shape, one.flops) for node, one in facts.items()])
+        found.append(
+            [(node.name, one.content, one.shape, one.flops) for node, one in facts.items()]
+        )
         assert all(
             not isinstance(result, Tensor) or result.is_meta
             for one in facts.values()

@@ -18,7 +18,8 @@ from trainable.backbones.cutting.boundaries import boundaries, parameter_depths
 from trainable.backbones.cutting.split import split
 from trainable.backbones.graphs import transport
 from trainable.backbones.graphs.graph import TracedBackbone, trace
-from trainable.backbones.graphs.transport import Arrays, from_bytes, to_bytes
+from trainable.backbones.graphs.pickling import Arrays
+from trainable.backbones.graphs.transport import from_bytes, to_bytes
 from trainable.features import feature_keys
 
 
