@@ -30,6 +30,7 @@ from trainable.backbones.sources import (
     without_weights,
 )
 from trainable.backbones.weights import Arrays, BackboneInfo, Preprocessing, Weights
+from trainable.data.tokens import TokenTable
 from trainable.errors import BackboneError
 from trainable.spec.custom_backbone import CustomBackbone
 
@@ -67,10 +68,22 @@ class Backbone:
         weights: of the backbone; copied, never written to.
         graphs: by size, what `graphs` of the same backbone was in another process. Where there is
             one the network is neither built nor traced, nor is its library imported.
+        tokens: of a backbone for texts, by most tokens of a text: the tokens of all texts that it
+            will read.
+
+    Attributes:
+        weights: as given.
+        tokens: as given; the driver adds to them.
     """
 
-    def __init__(self, weights: Weights, graphs: Mapping[int, bytes] | None = None) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        graphs: Mapping[int, bytes] | None = None,
+        tokens: Mapping[int, TokenTable] | None = None,
+    ) -> None:
         self.weights = weights
+        self.tokens = dict(tokens or {})
         self._given = graphs or {}
         self._traced: dict[int, TracedBackbone] = {}
 

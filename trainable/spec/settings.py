@@ -164,6 +164,10 @@ replacement; above it the draw itself takes much memory."""
 
 MOST_PIXELS_A_SIDE = 2**13
 """Limit of `image_size`, in pixels: such an image takes 0.8 GB as float32, before any layer."""
+
+LEAST_TOKENS, MOST_TOKENS = 4, 512
+"""Limits of `max_length`; fewer than the first leave no room beside the special tokens."""
+
 LEAST_AUTO_BATCH, MOST_AUTO_BATCH = 16, 64
 """Limits of `batch_size: auto`, in images."""
 
@@ -246,6 +250,15 @@ SETTINGS: Mapping[str, Setting] = {
         words=("auto",),
         help="side in pixels; auto: the size the weights were trained for",
     ),
+    "max_length": Setting(
+        default="auto",
+        low=LEAST_TOKENS,
+        high=MOST_TOKENS,
+        integer=True,
+        words=("auto",),
+        help="most tokens of a text, the rest is cut off; auto: what the backbone was made for, at "
+        "most 256",
+    ),
     "precision": Setting(
         default="auto",
         words=("auto", "fp32", "bf16"),
@@ -261,7 +274,7 @@ DEFAULTS: Mapping[str, Value] = {
 }
 """Default value by key of `SETTINGS`."""
 
-ADDED_SETTINGS = ("interpolation",)
+ADDED_SETTINGS = ("interpolation", "max_length")
 """Keys of `SETTINGS` that version 0.1.0 did not have. At its default such a key is left out when
 settings are written or hashed, so that earlier records and hashes stay valid."""
 

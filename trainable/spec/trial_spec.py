@@ -161,6 +161,7 @@ class TrialSpec:
     batchnorm: str = _setting("batchnorm")
     trainable: str = _setting("trainable")
     image_size: int | str = _setting("image_size")
+    max_length: int | str = _setting("max_length")
     precision: str = _setting("precision")
 
     def __post_init__(self) -> None:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from trainable.backbones.tokenizer_files import read_tokenizer, unknown_id
 from trainable.backbones.weights import TextPreprocessing
+from trainable.data.tokens import TokenTable
 from trainable.errors import BackboneError
 from trainable.modalities.text.decoding import decode_text
-from trainable.modalities.text.tokens import TokenTable
 
 if TYPE_CHECKING:
     from tokenizers import Encoding

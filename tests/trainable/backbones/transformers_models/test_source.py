@@ -18,9 +18,9 @@ from tests.builders.text_models import LINES, as_sentence_model, save_text_model
 from trainable.backbones import describe, expand, known_problem, load_weights, names
 from trainable.backbones import transformers_models as source
 from trainable.backbones.weights import Weights
+from trainable.data.tokens import mask_of
 from trainable.errors import BackboneError
 from trainable.modalities.text.tokenizing import TextTokenizer
-from trainable.modalities.text.tokens import mask_of
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("one_thread")

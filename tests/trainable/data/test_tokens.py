@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from trainable.data.tokens import TokenTable, mask_of
 from trainable.errors import DataError
-from trainable.modalities.text.tokens import TokenTable, mask_of
 
 TEXTS = ([2, 7, 3], [2, 8, 9, 9, 3], [2, 3])
 

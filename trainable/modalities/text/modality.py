@@ -1,0 +1,88 @@
+"""Texts as a modality: a text is padded to a length that its own number of tokens decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from trainable.backbones import Backbone, Weights
+from trainable.backbones.weights import TextPreprocessing
+from trainable.data.labelled_examples import LabelledExamples
+from trainable.data.tokens import TokenTable
+from trainable.errors import DataError, SpecError
+from trainable.modalities.modality import Indices, Inputs, Modality
+from trainable.modalities.text.buckets import padded_lengths
+from trainable.modalities.text.inputs import TextInputs
+from trainable.spec.augmentation import Augmentation
+
+
+class _Text:
+    """See `Modality`."""
+
+    name = "text"
+    setting = "max_length"
+    noun = "text"
+    nouns = "texts"
+
+    def size(self, weights: Weights, given: int | str | None) -> int:
+        """Return the most tokens of a text.
+
+        Raises:
+            SpecError: the backbone has no positions for so many.
+        """
+        if given is None or given == "auto":
+            return weights.text_preprocessing.max_length
+        return int(given)
+
+    def size_text(self, size: int) -> str:
+        """Return `L tokens`."""
+        return f"{size} tokens"
+
+    def padded_sizes(
+        self, examples: LabelledExamples, indices: Indices, backbone: Backbone, size: int
+    ) -> Indices:
+        """Return the length that each text is padded to, in tokens.
+
+        Raises:
+            DataError: a text has not been tokenised.
+        """
+        lengths = _tokens(backbone, size).lengths(examples.digests[indices])
+        return padded_lengths(lengths, max_length=size)
+
+    def inputs(
+        self,
+        examples: LabelledExamples,
+        backbone: Backbone,
+        *,
+        padded_size: int,
+        size: int,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ) -> Inputs:
+        """Return tokens padded to `padded_size`.
+
+        Raises:
+            SpecError: views are asked for, which texts do not have.
+        """
+        del seed
+        if augmentation is not None:
+            raise SpecError("augment: texts have no augmented views; leave it out")
+        return TextInputs(
+            examples,
+            _tokens(backbone, size),
+            preprocessing_at(backbone.weights, size),
+            length=padded_size,
+        )
+
+
+TEXT: Modality = _Text()
+
+
+def preprocessing_at(weights: Weights, size: int) -> TextPreprocessing:
+    """Return the preprocessing of a backbone for texts of at most `size` tokens."""
+    return replace(weights.text_preprocessing, max_length=size)
+
+
+def _tokens(backbone: Backbone, size: int) -> TokenTable:
+    if size not in backbone.tokens:
+        raise DataError(f"no text has been tokenised for {backbone.weights.backbone} at {size}")
+    return backbone.tokens[size]
