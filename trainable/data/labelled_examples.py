@@ -62,6 +62,7 @@ class LabelledExamples:
         groups: (N,) int64 group ids, equal for images that no split may separate; None where
             every image stands alone.
         value_range: what becomes black and white in 16-bit grey; None for all 16 bits.
+        modality: `image` or `text`: what the encoded bytes are.
     """
 
     shards: tuple[npt.NDArray[np.uint8], ...]
@@ -75,6 +76,7 @@ class LabelledExamples:
     paths: tuple[str, ...]
     groups: npt.NDArray[np.int64] | None = None
     value_range: tuple[int, int] | None = None
+    modality: str = "image"
 
     @classmethod
     def from_bytes(
