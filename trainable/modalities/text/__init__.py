@@ -1,0 +1,1 @@
+"""Texts: how bytes become tokens, and what is computed from words alone."""
