@@ -1,4 +1,4 @@
-"""Checks of the images before a sweep starts: classes, groups, exact duplicates."""
+"""What is asked of the data before anything starts: classes, groups, copies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from orchestrator.datasets.image_reader import Reading
 from orchestrator.datasets.listing import Listing, Note
 from orchestrator.datasets.name_keys import alike, escaped
 from orchestrator.space.problems import Problems, some
@@ -15,7 +16,7 @@ _MOST_NAMED = 5
 _UNLABELLED = "-1"
 
 MAX_LEAKED_FRACTION = 0.01
-"""Share of the test images that may be exact copies of images outside the test split."""
+"""Share of the test examples that may be copies of examples outside the test split."""
 
 _DATASET = ("dataset",)
 
@@ -38,8 +39,8 @@ def check_classes(listing: Listing, problems: Problems) -> None:
     if single:
         problems.add(
             _DATASET,
-            f"classes with one image: {some(single)}; a class needs 2 or more to train and "
-            "validate, and others for the test split",
+            f"classes with one {listing.modality}: {some(single)}; a class needs 2 or more to "
+            "train and validate, and others for the test split",
         )
 
 
@@ -57,8 +58,8 @@ def note_unlabelled(listing: Listing) -> list[Note]:
     count = int((listing.labels == names.index(_UNLABELLED)).sum())
     return [
         Note(
-            f"{_UNLABELLED} is a class, of {count:,} images; where it stands for images without a "
-            "label, leave them out"
+            f"{_UNLABELLED} is a class, of {count:,} {listing.modality}s; where it stands for "
+            f"{listing.modality}s without a label, leave them out"
         )
     ]
 
@@ -68,7 +69,8 @@ def _is_number(name: str) -> bool:
 
 
 def check_split(images: LabelledExamples, problems: Problems) -> list[Note]:
-    """Add problems, and return notes, about classes that are missing from a split."""
+    """Problems and notes about classes that a split lacks."""
+    noun = images.modality
     without_pool, without_test = (
         [
             name
@@ -84,13 +86,15 @@ def check_split(images: LabelledExamples, problems: Problems) -> list[Note]:
     if without_pool:
         problems.add(
             _DATASET,
-            f"no labelled image outside the test split for: {some(without_pool)}. Add images, or "
+            f"no labelled {noun} outside the test split for: {some(without_pool)}. Add {noun}s, or "
             "choose another dataset.test or seed",
         )
     if not len(images.indices(Split.TEST)):
-        problems.add(_DATASET, "no image is in the test split. Add images, or raise dataset.test")
+        problems.add(
+            _DATASET, f"no {noun} is in the test split. Add {noun}s, or raise dataset.test"
+        )
     elif without_test:
-        return [Note("classes without a test image", tuple(without_test))]
+        return [Note(f"classes without a test {noun}", tuple(without_test))]
     return []
 
 
@@ -108,47 +112,53 @@ def check_groups(images: LabelledExamples, names: Sequence[str], problems: Probl
         )
 
 
-def check_duplicates(images: LabelledExamples, problems: Problems) -> list[Note]:
-    """Return notes of exact copies; add a problem if too many test images leak."""
-    keys = images.digests[:, :8].copy().view(np.uint64)[:, 0]  # 64 of the 256 bits tell them apart
-    order = np.argsort(keys, kind="stable")
-    same = keys[order][1:] == keys[order][:-1]
-    if not same.any():
-        return []
-    starts = np.flatnonzero(np.concatenate([[True], ~same]))
+def check_copies(images: LabelledExamples, reading: Reading, problems: Problems) -> list[Note]:
+    """Copies: a problem where many test examples have one outside, and notes of the rest.
+
+    Args:
+        images: the sound examples, split; bytes are not needed.
+        reading: which of them are copies of one another.
+        problems: takes what is wrong.
+    """
+    rows, copy_of = reading.sound(), reading.copies()
+    order = np.argsort(copy_of, kind="stable")
+    starts = np.flatnonzero(np.diff(copy_of[order], prepend=-1))
     sizes = np.diff(starts, append=len(order))
     several = sizes > 1
-    leaked, relabelled, copies = [], [], 0
+    if not several.any():
+        return []
+    noun, copies = images.modality, reading.kind.copies
+    leaked, relabelled = [], []
     test = images.split == Split.TEST
     num_leaked = 0
     for start, size in zip(starts[several], sizes[several], strict=True):
         members = order[start : start + size]
-        copies += len(members) - 1
         text = " = ".join(repr(images.paths[i]) for i in members[:_MOST_NAMED])
         text += f" and {size - _MOST_NAMED:,} more" if size > _MOST_NAMED else ""
         if len(set(images.labels[members].tolist())) > 1:
             names = [images.class_names[images.labels[i]] for i in members]
-            relabelled.append(f"{text}: {some(list(dict.fromkeys(names)))}")
+            preview = reading.preview(int(rows[members[0]]))
+            quoted = f"{preview!r}: " if preview else ""
+            relabelled.append(f"{quoted}{text}: {some(list(dict.fromkeys(names)))}")
         if test[members].any() and not test[members].all():
             leaked.append(text)
             num_leaked += int(test[members].sum())
-    notes = [Note(f"exact copies of other images: {copies:,}")]
+    num_copies = int((sizes[several] - 1).sum())
+    notes = [Note(f"{copies} of other {noun}s: {num_copies:,}")]
     if relabelled:
         count = len(relabelled)
-        notes.append(
-            Note(f"images with exact copies in another class: {count:,}", tuple(relabelled))
-        )
+        notes.append(Note(f"{noun}s with {copies} in another class: {count:,}", tuple(relabelled)))
     if num_leaked > MAX_LEAKED_FRACTION * test.sum():
         problems.add(
             _DATASET,
-            f"{num_leaked:,} of {test.sum():,} test images are exact copies of images outside the "
+            f"{num_leaked:,} of {test.sum():,} test {noun}s are {copies} of {noun}s outside the "
             f"test split; allowed: {MAX_LEAKED_FRACTION:.0%}. Such as "
             f"{'; '.join(leaked[:_MOST_NAMED])}",
         )
     elif leaked:
         notes.append(
             Note(
-                f"test images with exact copies outside the test split: {num_leaked:,}",
+                f"test {noun}s with {copies} outside the test split: {num_leaked:,}",
                 tuple(leaked),
             )
         )

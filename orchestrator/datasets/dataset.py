@@ -1,4 +1,4 @@
-"""The images of a sweep: listed by their source, then read, split and checked."""
+"""The examples of a sweep: listed by their source, read, split and checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import median_low
 
 from orchestrator.datasets.checks import (
     check_classes,
-    check_duplicates,
+    check_copies,
     check_groups,
     check_split,
     note_groups,
@@ -30,12 +30,12 @@ which then keeps a quarter of 256 grey levels."""
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Images that a sweep can use.
+    """Examples that a sweep can use.
 
     Attributes:
-        images: every image that is not known to be broken; bytes are loaded only for those that
-            some trial can use.
-        notes: findings about the images that do not stop the sweep.
+        images: every example that is sound as far as is known; those that no trial can touch are
+            unread.
+        notes: what to know of them.
     """
 
     images: LabelledExamples
@@ -95,15 +95,15 @@ def _read(
         return bool(drawing.split[row] == Split.POOL)
 
     reading.hash_all(is_touched, is_in_pool)
-    value_range, told = _value_range(section.bits, reading.extents)
+    value_range, told = _value_range(section.value_bits, reading.extents)
     notes = [
         *listing.notes,
         *note_groups(listing),
         *note_unlabelled(listing),
         *drawing.notes,
     ]
-    if not too_many_broken():  # else missing classes may only be a consequence
-        notes += _check(reading.images(drawing.split), drawing, listing, problems)
+    if not too_many_broken():  # or else what a split lacks follows from that
+        notes += _check(reading, drawing, listing, problems)
     if not len(problems):
         touch_all_drawn(reading, drawing.split, demand, stop=too_many_broken)
     if too_many_broken():
@@ -154,10 +154,11 @@ def _note_outliers(extents: Sequence[ValueRange], whole: ValueRange) -> list[Not
 
 
 def _check(
-    images: LabelledExamples, drawing: SplitAssigner, listing: Listing, problems: Problems
+    reading: Reading, drawing: SplitAssigner, listing: Listing, problems: Problems
 ) -> list[Note]:
-    """Check the images as they are split, before the bytes of the pool are kept."""
+    """What is wrong with the examples as they are split, before any of the pool is kept."""
+    images = reading.images(drawing.split)
     notes = check_split(images, problems)
-    if drawing.is_own:
+    if drawing.is_own and listing.groups is not None:
         check_groups(images, listing.group_names, problems)
-    return notes + check_duplicates(images, problems)
+    return notes + check_copies(images, reading, problems)

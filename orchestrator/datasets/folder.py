@@ -1,19 +1,23 @@
-"""A folder of images: one folder per class, or train, val and test folders of class folders."""
+"""A folder of files: one folder a class, or train, val and test folders of class folders."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from orchestrator.datasets.depth import above
-from orchestrator.datasets.files import Root, file_reader, is_image
+from orchestrator.datasets.depth import above, is_table
+from orchestrator.datasets.file_kinds import IMAGES, TEXTS, FileKind, kind_of_files, mixture
+from orchestrator.datasets.files import Root, file_reader
 from orchestrator.datasets.folder_findings import Found, complain, notes_of, unread
 from orchestrator.datasets.layout import ambiguity, note_of_classes
 from orchestrator.datasets.listing import Listing, Note
 from orchestrator.datasets.sections import FolderSection
 from orchestrator.datasets.splits import split_of
+from orchestrator.datasets.text_encoding import is_known
+from orchestrator.datasets.texts import decoding_reader
 from orchestrator.space.problems import Problems, some
 from trainable.data.labelled_examples import Split
 from trainable.spec.refusals import shown
@@ -21,41 +25,26 @@ from trainable.spec.refusals import shown
 _PATH = ("dataset", "path")
 _GROUP = ("dataset", "group")
 _NEVER_CLASSES = frozenset({"__MACOSX", "@eaDir"})
-_NEVER_IMAGES = frozenset({"thumbs.db", "desktop.ini"})
+_NEVER_EXAMPLES = frozenset({"thumbs.db", "desktop.ini"})
 
 
-def list_images(section: FolderSection, problems: Problems) -> Listing | None:
-    """List the images of the folder; add problems if it is not usable.
+def list_examples(section: FolderSection, problems: Problems) -> Listing | None:
+    """The images or texts of the folder; what is wrong with it goes to the problems.
 
-    Hidden files and files that operating systems create are skipped silently; files without an
-    image suffix are skipped and noted.
+    Hidden files, and what operating systems leave behind, are passed over in silence; files that
+    are no examples by their suffix are passed over and noted.
     """
     path = Path(section.path)
+    is_known(section.encoding, problems)
     tops = _top_folders(path, problems)
     if tops is None:
         return None
     root = Root(path, follow=section.links is not None)
-    found = Found()
-    notes: list[Note] = []
     words = {top: split_of(top) for top in tops}
     own = section.layout is None and None not in words.values() and Split.POOL in words.values()
-    if own:
-        for top, split in words.items():
-            assert split is not None
-            classes = _folders(path / top)
-            if not classes:
-                problems.add(
-                    _PATH,
-                    f"{shown(top)} holds no class folders; allowed: one folder a class, with its "
-                    "images inside. Where its images have no labels, move it out of the folder",
-                )
-            for name in classes:
-                _collect(path, f"{top}{os.sep}{name}", name, split, root, found)
-    else:
-        for name in tops:
-            _collect(path, name, name, Split.POOL, root, found)
-        if section.layout is None:
-            notes += _notes_of_layout(tops, found.paths, problems)
+    classes = _class_folders(path, words, own=own, problems=problems)
+    found = _search(path, classes, root, problems)
+    notes = _notes_of_layout(tops, found, problems) if not own and section.layout is None else []
     complain(
         path,
         found,
@@ -64,34 +53,78 @@ def list_images(section: FolderSection, problems: Problems) -> Listing | None:
         follow=root.follow,
         bad_fraction=section.max_bad_fraction,
     )
-    groups = _groups(section.group, found.paths, problems)
+    groups = _groups(section.group, found, problems)
     if len(problems):
         return None
     paths = tuple(found.paths)
+    read = file_reader(path, paths)
     return Listing.of(
         paths=paths,
         labels=found.labels,
         splits=found.splits if own else None,
         groups=groups,
-        read=file_reader(path, paths),
+        read=read if found.kind is IMAGES else decoding_reader(read, section.encoding),
         notes=notes + notes_of(path, found),
+        modality=found.kind.noun,
     )
 
 
-def _notes_of_layout(tops: list[str], paths: list[str], problems: Problems) -> list[Note]:
-    """Return notes about folders read as classes; add a problem if they may be splits."""
-    doubt = ambiguity(tops, paths)
+class _ClassFolder(NamedTuple):
+    """A folder with the examples of one class, by its path relative to all of them."""
+
+    path: str
+    label: str
+    split: Split
+
+
+def _class_folders(
+    path: Path, words: Mapping[str, Split | None], *, own: bool, problems: Problems
+) -> list[_ClassFolder]:
+    """The folders of classes, whether they lie in folders of splits or not."""
+    if not own:
+        return [_ClassFolder(name, name, Split.POOL) for name in words]
+    folders = []
+    for top, split in words.items():
+        assert split is not None
+        classes = _folders(path / top)
+        if not classes:
+            problems.add(
+                _PATH,
+                f"{shown(top)} holds no class folders; allowed: one folder a class, with its "
+                "images or texts inside. Where these have no labels, move it out of the folder",
+            )
+        folders += [_ClassFolder(f"{top}{os.sep}{name}", name, split) for name in classes]
+    return folders
+
+
+def _search(path: Path, classes: Sequence[_ClassFolder], root: Root, problems: Problems) -> Found:
+    """The examples in the class folders: images, or else texts where most files are texts."""
+    found = _collect(path, classes, root, IMAGES)
+    texts = [name for name in found.others if TEXTS.includes(name)]
+    if not texts:
+        return found
+    names = [*found.paths, *texts]
+    mixed = mixture(names)
+    if mixed is not None:
+        problems.add(_PATH, f"{path} {mixed}")
+    return found if kind_of_files(names) is IMAGES else _collect(path, classes, root, TEXTS)
+
+
+def _notes_of_layout(tops: list[str], found: Found, problems: Problems) -> list[Note]:
+    """What to know of folders that are taken for classes; a problem where they may be splits."""
+    noun = found.kind.noun
+    doubt = ambiguity(tops, found.paths, noun=noun)
     if doubt is not None:
         problems.add(_PATH, doubt)
         return []
-    note = note_of_classes(tops)
+    note = note_of_classes(tops, noun=noun)
     return [] if note is None else [note]
 
 
 def _top_folders(path: Path, problems: Problems) -> list[str] | None:
     """Return the names of the folders in the folder; None if there is a problem."""
     if path.is_file():
-        hint = " (for a table of images: source: table)" if path.suffix in (".csv", ".tsv") else ""
+        hint = " (for a table: source: table)" if is_table(path.name) else ""
         problems.add(_PATH, f"{path} is a file{hint}; allowed: a folder of class folders")
         return None
     try:
@@ -108,8 +141,8 @@ def _top_folders(path: Path, problems: Problems) -> list[str] | None:
     inside = f"holds {some(sorted(files))}, but no folders" if files else "is empty"
     problems.add(
         _PATH,
-        f"{path} {inside}; allowed: one folder a class, with its images inside"
-        f"{unread(files)}{above(path, files)}",
+        f"{path} {inside}; allowed: one folder a class, with its images or texts inside"
+        f"{unread(files)}{above(path, files, kind_of_files(files))}",
     )
     return None
 
@@ -133,19 +166,22 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _collect(path: Path, folder: str, label: str, split: Split, root: Root, found: Found) -> None:
-    """Add the images of one class folder, including those of nested folders."""
-    before = found.num_images
-    for relative in _walk(f"{path}{os.sep}", folder, root, found, seen=set()):
-        found.paths.append(relative)
-        found.labels.append(label)
-        found.splits.append(split)
-    if found.num_images == before:
-        found.empty.append(folder)
+def _collect(path: Path, classes: Sequence[_ClassFolder], root: Root, kind: FileKind) -> Found:
+    """The examples of this kind in the class folders, those of folders inside them included."""
+    found = Found(kind)
+    for folder, label, split in classes:
+        before = found.num_examples
+        for relative in _walk(f"{path}{os.sep}", folder, root, found, seen=set()):
+            found.paths.append(relative)
+            found.labels.append(label)
+            found.splits.append(split)
+        if found.num_examples == before:
+            found.empty.append(folder)
+    return found
 
 
 def _walk(prefix: str, folder: str, root: Root, found: Found, *, seen: set[Path]) -> Iterator[str]:
-    """Yield relative paths of the images in a folder, ascending, nested folders last."""
+    """Relative paths of the examples in a folder, in ascending order, folders last."""
     whole = Path(prefix + folder)
     if not root.holds(whole):
         found.outside.append(folder)
@@ -159,27 +195,28 @@ def _walk(prefix: str, folder: str, root: Root, found: Found, *, seen: set[Path]
     folders = []
     for entry in entries:
         name = entry.name
-        if name.startswith(".") or name.lower() in _NEVER_IMAGES or name in _NEVER_CLASSES:
+        if name.startswith(".") or name.lower() in _NEVER_EXAMPLES or name in _NEVER_CLASSES:
             continue
         relative = f"{folder}{os.sep}{name}"
         if entry.is_symlink() and not Path(entry.path).exists():
-            (found.dead if is_image(name) else found.no_images).append(relative)
+            (found.dead if found.kind.includes(name) else found.others).append(relative)
         elif entry.is_symlink() and not root.holds(Path(entry.path)):
             found.outside.append(relative)
         elif _is_dir(entry):
             folders.append(relative)
-        elif entry.is_file() and is_image(name):
+        elif entry.is_file() and found.kind.includes(name):
             yield relative
         else:
-            found.no_images.append(relative)
+            found.others.append(relative)
     for inner in folders:
         yield from _walk(prefix, inner, root, found, seen=seen)
 
 
-def _groups(pattern: str | None, paths: list[str], problems: Problems) -> list[str] | None:
-    """Return the group of each path: the expression's first group, or its whole match."""
+def _groups(pattern: str | None, found: Found, problems: Problems) -> list[str] | None:
+    """The group of each path: the expression's first group, or else all it matches."""
     if pattern is None:
         return None
+    paths = found.paths
     expression = re.compile(pattern)
     matches = [expression.search(path) for path in paths]
     groups = [
@@ -189,7 +226,7 @@ def _groups(pattern: str | None, paths: list[str], problems: Problems) -> list[s
     if without:
         problems.add(
             _GROUP,
-            f"got {shown(pattern)}, which gives {len(without):,} of {len(paths):,} images no "
-            f"group: {some(without)}",
+            f"got {shown(pattern)}, which gives {len(without):,} of {len(paths):,} "
+            f"{found.kind.noun}s no group: {some(without)}",
         )
     return [group for group in groups if group is not None]

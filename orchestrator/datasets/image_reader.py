@@ -1,10 +1,10 @@
-"""Reading of a listing: every file is hashed once, and the bytes that trials need are kept.
+"""Read the examples of a listing: hash each one once and keep the bytes that trials need.
 
-A draw of labels depends on the content of all images, so every file is read once and hashed. Images
-that are known to be needed by then (the test split, or all images if a budget is `all`) stay in
-memory; the rest of the drawn images are read a second time. Every needed image is decoded once as
-a check. A broken image is left out, which never changes the order of the others, and
-the draws are repeated until they contain no broken image.
+A draw of labels depends on the content of all examples, so each is read once and hashed. Examples
+that are known to be needed by then (the test split, or all where a budget is `all`) stay in memory;
+the rest of the drawn ones are read a second time. Every needed example is checked once (an image is
+decoded), to be sure that it can be used. A broken one is left out, which never changes the order of
+the others, and the draws are repeated until they contain no broken example.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from orchestrator.datasets.image_checker import ImageChecker
+from orchestrator.datasets.example_kinds import EXAMPLE_KINDS
 from orchestrator.datasets.listing import Ints, Listing, Note
 from orchestrator.datasets.progress_bar import reading_bar
 from trainable.data.labelled_examples import LabelledExamples, Split
@@ -32,7 +33,7 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """Draws of labels that a sweep makes from its images.
+    """Draws of labels that a sweep makes from its examples.
 
     Attributes:
         budgets: label budgets of the sweep.
@@ -54,20 +55,25 @@ class Reading:
     """State of reading a listing: hashes, bytes that were kept, and broken images.
 
     Args:
-        listing: the images and how their bytes are read.
+        listing: the examples and how their bytes are read.
 
     Attributes:
-        broken: row -> why its image cannot be used.
+        kind: of the examples.
+        broken: row -> why its example cannot be used.
         extents: smallest and largest value of each 16-bit grey image that was measured.
     """
 
     def __init__(self, listing: Listing) -> None:
         num_images = len(listing.paths)
+        self.kind = EXAMPLE_KINDS[listing.modality]
         self.broken: dict[int, str] = {}
         self.extents: list[ValueRange] = []
         self._listing = listing
         self._hashes = bytearray(_HASH_BYTES * num_images)
-        self._digests = np.frombuffer(self._hashes, dtype=np.uint8).reshape(-1, _HASH_BYTES)
+        self._digests = _as_rows(self._hashes)
+        self._copy_hashes = self._hashes
+        if self.kind.copy_digest is not None:
+            self._copy_hashes = bytearray(_HASH_BYTES * num_images)
         self._places = np.full((3, num_images), -1, dtype=np.int64)
         self._checked = np.zeros(num_images, dtype=np.bool_)
         self._writer = ShardWriter()
@@ -77,16 +83,19 @@ class Reading:
         keep: Callable[[int, bytes], bool],
         measure: Callable[[int], bool] = lambda _row: False,
     ) -> None:
-        """Read and hash every image once; keep and check those that `keep` selects.
+        """Read and hash every example once; keep and check those that `keep` selects.
 
         Args:
-            keep: row and content hash -> whether the image is needed.
+            keep: row and hash, equal for copies -> whether the example is needed.
             measure: row -> whether the image counts for `extents`; called after `keep`.
         """
         rows = np.arange(len(self._listing.paths))
         for row, content, digest, check in self._stream(rows, "reading"):
-            self._hashes[_HASH_BYTES * row : _HASH_BYTES * (row + 1)] = digest
-            kept = keep(row, digest)
+            place = slice(_HASH_BYTES * row, _HASH_BYTES * (row + 1))
+            self._hashes[place] = digest
+            if self.kind.copy_digest is not None:
+                self._copy_hashes[place] = self.kind.copy_digest(content)
+            kept = keep(row, bytes(self._copy_hashes[place]))
             check(row, content, keep=kept, measure=measure(row))
 
     def touch(self, rows: Ints) -> None:
@@ -122,8 +131,26 @@ class Reading:
             split=split[rows],
             class_names=listing.class_names,
             paths=tuple(listing.paths[i] for i in rows),
-            groups=None if listing.groups is None else listing.groups[rows],
+            groups=self._groups(rows),
+            modality=listing.modality,
         )
+
+    def copies(self) -> Ints:
+        """Return (M,) ids of the sound examples, equal for copies of one another."""
+        return _as_ids(_as_rows(self._copy_hashes)[self.sound()])
+
+    def preview(self, row: int) -> str:
+        """Return what messages show of the content of an example; empty for nothing."""
+        if self.kind.preview is None:
+            return ""
+        content = next(iter(self._listing.read(np.asarray([row]))))
+        return "" if isinstance(content, DataError) else self.kind.preview(content)
+
+    def _groups(self, rows: Ints) -> Ints | None:
+        """Return the ids of what no split may separate, or None where all stand alone."""
+        if self._listing.groups is not None:
+            return self._listing.groups[rows]
+        return None if self.kind.copy_digest is None else self.copies()
 
     def finish(self, split: Ints, *, value_range: ValueRange | None = None) -> LabelledExamples:
         """Return the sound images with the bytes that were kept, and end the reading.
@@ -157,8 +184,9 @@ class Reading:
         return [Note(f"{self._counted()}; left out", self._details())] if self.broken else []
 
     def _counted(self) -> str:
+        noun = self._listing.modality
         return (
-            f"{len(self.broken):,} of {len(self._checked):,} images cannot be used "
+            f"{len(self.broken):,} of {len(self._checked):,} {noun}s cannot be used "
             f"({self._checked.sum():,} were checked)"
         )
 
@@ -172,8 +200,8 @@ class Reading:
     def _stream(self, rows: Ints, what: str) -> Iterator[tuple[int, bytes, bytes, _Look]]:
         """Yield row, bytes, hash and the function that keeps and checks, per readable image."""
         with (
-            ImageChecker(self._break, self.extents.append) as checker,
-            reading_bar(what, len(rows)) as step,
+            self.kind.checker(self._break, self.extents.append) as checker,
+            reading_bar(f"{what} {self._listing.modality}s", len(rows)) as step,
         ):
 
             def look(row: int, content: bytes, *, keep: bool, measure: bool) -> None:
@@ -224,7 +252,18 @@ def _touched(reading: Reading, split: Ints, demand: Demand) -> Ints:
     return np.sort(rows[np.concatenate(touched)])
 
 
+def _as_rows(hashes: bytearray) -> npt.NDArray[np.uint8]:
+    """(N, 32) view of N hashes that follow each other."""
+    return np.frombuffer(hashes, dtype=np.uint8).reshape(-1, _HASH_BYTES)
+
+
+def _as_ids(digests: npt.NDArray[np.uint8]) -> Ints:
+    """(M,) ids, equal for equal digests: 64 of the 256 bits tell them apart."""
+    keys = digests[:, :8].copy().view(np.uint64)[:, 0]
+    return np.unique(keys, return_inverse=True)[1].astype(np.int64)
+
+
 class _Look(Protocol):
-    """Keeps and checks an image, or measures its values, as requested."""
+    """Keeps and checks an example, or measures its values, as requested."""
 
     def __call__(self, row: int, content: bytes, *, keep: bool, measure: bool) -> None: ...

@@ -23,12 +23,13 @@ _REMEDY = (
 )
 
 
-def ambiguity(tops: Sequence[str], paths: Sequence[str]) -> str | None:
-    """Return why folders that look like classes may be splits, with advice; or None.
+def ambiguity(tops: Sequence[str], paths: Sequence[str], *, noun: str) -> str | None:
+    """Why folders that would be taken for classes may be splits, and what to do; or None.
 
     Args:
         tops: names of the folders.
-        paths: paths of the images, relative to the parent of these folders.
+        paths: of the examples, relative to what holds the folders.
+        noun: what messages call an example.
     """
     known = [top for top in tops if split_of(top) is not None]
     like = [top for top in tops if _names_split(top)]
@@ -40,7 +41,7 @@ def ambiguity(tops: Sequence[str], paths: Sequence[str]) -> str | None:
     for top in like:
         if len(inside.get(top, ())) >= _LEAST_SHARED and others:
             return (
-                f"holds {some([top])}, whose images all lie in folders, beside {some(others)}. "
+                f"holds {some([top])}, whose {noun}s all lie in folders, beside {some(others)}. "
                 f"{_REMEDY}"
             )
     several = [top for top in inside if len(inside[top]) >= _LEAST_SHARED]
@@ -50,17 +51,18 @@ def ambiguity(tops: Sequence[str], paths: Sequence[str]) -> str | None:
         if len(shared) >= max(_LEAST_SHARED, _SHARE_OF_SMALLER * smaller):
             named = sorted(inside[one][key] for key in shared)
             return (
-                f"the images of {some([one, other])} all lie in folders of the same names "
+                f"the {noun}s of {some([one, other])} all lie in folders of the same names "
                 f"({some(named)}). {_REMEDY}"
             )
     return None
 
 
-def note_of_classes(tops: Sequence[str]) -> Note | None:
-    """Return a note if some folders that are classes have names of splits, or None.
+def note_of_classes(tops: Sequence[str], *, noun: str) -> Note | None:
+    """What to know where folders are classes, and some are called what splits are; or None.
 
     Args:
-        tops: names of the folders, which are classes for certain; see `ambiguity`.
+        tops: names of the folders, which leave no doubt; see `ambiguity`.
+        noun: what messages call an example.
     """
     like = [top for top in tops if _names_split(top)]
     if not like:
@@ -68,7 +70,7 @@ def note_of_classes(tops: Sequence[str]) -> Note | None:
     return Note(
         f"read as classes, like the folders beside them: {some(like)}. To make a folder of these a "
         "split, put class folders into it, and the other class folders into a folder train beside "
-        "it; images without labels have to be moved out. If it is a class, say dataset.layout: "
+        f"it; {noun}s without labels have to be moved out. If it is a class, say dataset.layout: "
         "classes"
     )
 
@@ -80,7 +82,7 @@ def _names_split(name: str) -> bool:
 
 
 def _folders_inside(paths: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return, for each folder without direct images, the names of its folders by likeness."""
+    """By folder all of whose examples lie in folders inside it, the names of these by likeness."""
     found: dict[str, dict[str, str]] = {}
     direct = set()
     for path in paths:

@@ -1,4 +1,4 @@
-"""The listing of a source: its images before they are read."""
+"""What a source knows of its examples before it reads them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Read = Callable[[Ints], Iterator[bytes | DataError]]
 
 @dataclass(frozen=True)
 class Note:
-    """Something to know about the images that does not stop the sweep.
+    """Something to know about the data that does not stop the sweep.
 
     Attributes:
         text: one line.
-        details: one line per image or other item that it is about.
+        details: one line for each example, or whatever it is about.
     """
 
     text: str
@@ -38,18 +38,36 @@ class Note:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listing:
-    """N images that can be read.
+class Contents:
+    """What the rows of a table, or of another list, stand for.
 
     Attributes:
-        paths: one distinct path per image, as messages and tables show it.
+        paths: one path an example, distinct, as messages and tables show it.
+        read: gives the encoded bytes.
+        modality: `image` or `text`.
+        notes: what came up.
+    """
+
+    paths: Sequence[str]
+    read: Read
+    modality: str = "image"
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """N examples that can be read.
+
+    Attributes:
+        paths: one path an example, distinct, as messages and tables show it.
         labels: (N,) class ids.
-        class_names: one name per class id.
-        split: (N,) values of `Split` if the data have splits of their own, else None.
-        groups: (N,) ids of groups that no split may separate, or None.
-        group_names: one name per group id.
-        read: reads the encoded bytes.
-        notes: findings of the listing.
+        class_names: one name a class id.
+        split: (N,) of `Split` where the data have splits of their own; else None.
+        groups: (N,) ids of what no split may separate; else None.
+        group_names: one name a group id.
+        read: gives the encoded bytes.
+        notes: what came up while listing.
+        modality: `image` or `text`: what the bytes are. Those of a text are its UTF-8.
     """
 
     paths: Sequence[str]
@@ -60,6 +78,7 @@ class Listing:
     group_names: tuple[str, ...]
     read: Read
     notes: tuple[Note, ...] = ()
+    modality: str = "image"
 
     @classmethod
     def of(
@@ -72,6 +91,7 @@ class Listing:
         read: Read,
         class_names: Sequence[str] | None = None,
         notes: Sequence[Note] = (),
+        modality: str = "image",
     ) -> Listing:
         """Make a listing from names; classes and groups are numbered in the order of their names.
 
@@ -80,9 +100,10 @@ class Listing:
             labels: N class names.
             splits: N splits, or None.
             groups: N group names, or None.
-            read: reads the encoded bytes.
-            class_names: the classes in the source's own order; None to sort them by name.
-            notes: findings of the listing.
+            read: gives the encoded bytes.
+            class_names: the classes in an order of the source's own; None for that of the names.
+            notes: what came up.
+            modality: what the bytes are.
         """
         classes = sorted(set(labels)) if class_names is None else list(class_names)
         group_names = () if groups is None else tuple(sorted(set(groups)))
@@ -95,6 +116,7 @@ class Listing:
             group_names=group_names,
             read=read,
             notes=tuple(notes),
+            modality=modality,
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,7 +15,7 @@ from orchestrator.datasets import columns
 from orchestrator.datasets.files import FETCH, FOLLOW, Refusal, Root, unfetched
 from orchestrator.datasets.listing import Ints, Listing, Read
 from orchestrator.datasets.sections import ParquetSection
-from orchestrator.datasets.splits import split_of
+from orchestrator.datasets.table_parts import split_of_file
 from orchestrator.datasets.walking import files_below
 from orchestrator.space.problems import Problems, some
 from trainable.data.labelled_examples import Split
@@ -159,7 +158,7 @@ def _splits(
         key = ("dataset", "split_column")
         words = columns.texts(table.column(section.split_column), key, problems)
         return None if words is None else columns.splits(words, key, problems)
-    by_file = [_split_of_file(part.shown) for part in parts]
+    by_file = [split_of_file(part.shown) for part in parts]
     if None in by_file or len(parts) < 2:
         return None
     return [
@@ -168,15 +167,6 @@ def _splits(
         if split is not None
         for _ in range(part.num_rows)
     ]
-
-
-def _split_of_file(shown: str) -> Split | None:
-    """Return the split named by the first word of the file's name, or by one of its folders."""
-    *folders, name = shown.split("/")
-    first = re.split(r"[^A-Za-z]", name, maxsplit=1)[0]
-    return next(
-        (split for word in (first, *folders) if (split := split_of(word)) is not None), None
-    )
 
 
 def _labels(

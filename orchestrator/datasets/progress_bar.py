@@ -1,4 +1,4 @@
-"""A progress bar for reading images, if stderr is a terminal."""
+"""How far the reading of a data set is, where somebody watches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EVERY = 256
 
 @contextmanager
 def reading_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar on stderr if it is a terminal; yield a function to call per image."""
+    """A progress bar on stderr if that is a terminal; yields what to call for each example."""
     if not sys.stderr.isatty() or not total:
         yield lambda: None
         return
@@ -33,7 +33,7 @@ def reading_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
         transient=True,
     )
     with progress:
-        task = progress.add_task(f"{what} images", total=total)
+        task = progress.add_task(what, total=total)
         done = 0
 
         def step() -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TestShare = Annotated[
     float | None,
     Setting(
-        help="share of the images kept for the test set, drawn by their content; left out: the "
+        help="share of the examples kept for the test set, drawn by their content; left out: the "
         f"data's own test split, or {DEFAULT_TEST_SHARE} where there is none",
         low=0,
         low_excluded=True,
@@ -33,7 +33,7 @@ TestShare = Annotated[
 MaxBad = Annotated[
     float,
     Setting(
-        help="share of the images that may be broken; they are skipped and listed",
+        help="share of the examples that may be broken; they are skipped and listed",
         low=0,
         high=1,
     ),
@@ -59,8 +59,17 @@ _Links = Annotated[
 _Path = Annotated[
     str,
     Setting(
-        help="the folder of class folders, the CSV or Parquet file, or the folder of Parquet files",
+        help="the folder of class folders; the table, the folder of one table a split or of a data "
+        "set saved by Hugging Face; or the Parquet file or folder of Parquet files",
         text=Text.PATH,
+    ),
+]
+_Encoding = Annotated[
+    str | None,
+    Setting(
+        help="encoding of text files, such as latin-1; left out: utf-8, or what a byte order mark "
+        "says",
+        text=Text.NAME,
     ),
 ]
 _LabelColumn = Annotated[str, Setting(help="column of the class names", text=Text.NAME)]
@@ -76,19 +85,22 @@ _GroupColumn = Annotated[str | None, Setting(help=_GROUP_HELP, text=Text.NAME)]
 
 
 class DatasetSource(DatasetSection):
-    """A source of images: most list them first (`ListedSource`), others load them directly."""
+    """A source of examples: most list them (`ListedSource`), others have them at once."""
 
     @abstractmethod
     def dataset(self, *, demand: Demand, where: str, keep_val: bool) -> Dataset:
-        """Read the images with their test split; see `orchestrator.datasets.dataset`."""
+        """The examples, with their test split; see `orchestrator.datasets.dataset.read_dataset`."""
 
 
 class Listed(Protocol):
-    """A source whose images are listed before they are read."""
+    """What a source says of examples that are listed before they are read."""
 
     test: float | None
-    bits: int | None
     max_bad_fraction: float
+
+    @property
+    def value_bits(self) -> int | None:
+        """Bits that 16-bit grey pictures use, where the file says it."""
 
     def list_images(self, problems: Problems) -> Listing | None:
         """List the images; None if problems were added that make them unusable."""
@@ -98,12 +110,12 @@ class Listed(Protocol):
 
 
 class ListedSource(DatasetSource):
-    """A source that lists its images; hashing, splits, draws and checks are shared code.
+    """A source that lists its examples; hashing, splits, draws and checks are the same for all.
 
-    It has the keys `test`, `bits` and `max_bad_fraction`.
+    It has the keys `test` and `max_bad_fraction`, and `bits` if it may hold images.
     """
 
-    _NEEDED: ClassVar = ("test", "bits", "max_bad_fraction")
+    _NEEDED: ClassVar = ("test", "max_bad_fraction")
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -117,12 +129,18 @@ class ListedSource(DatasetSource):
         if missing:
             raise TypeError(f"{cls.__name__} lacks the keys {', '.join(missing)}")
 
+    @property
+    def value_bits(self) -> int | None:
+        """See `Listed`."""
+        bits: int | None = getattr(self, "bits", None)
+        return bits
+
     @abstractmethod
     def list_images(self, problems: Problems) -> Listing | None:
         """List the images; problems are added under ("dataset", KEY)."""
 
     def dataset(self: Listed, *, demand: Demand, where: str, keep_val: bool) -> Dataset:
-        """Read the images that are listed; see `DatasetSource`."""
+        """The examples as they are listed; see `DatasetSource`."""
         from orchestrator.datasets.dataset import read_listed
 
         return read_listed(self, demand=demand, where=where, keep_val=keep_val)
@@ -143,8 +161,26 @@ class DigitsSection(DatasetSource):
         return Dataset(images=digits.load(test=self.test, seed=demand.seed))
 
 
+class BankingSection(ListedSource):
+    """Ten intents of Banking77, questions of a bank's customers, split as the source does."""
+
+    source: Annotated[Literal["banking"], SourceName] = "banking"
+    test: TestShare = None
+    max_bad_fraction: MaxBad = 0.01
+
+    def list_images(self, problems: Problems) -> Listing:
+        """See `orchestrator.datasets.banking`."""
+        from orchestrator.datasets import banking
+
+        del problems
+        return banking.list_texts()
+
+
 class FolderSection(ListedSource):
-    """A folder with one folder per class, or with train, val and test folders of these."""
+    """A folder with a folder a class, or with train, val and test folders of these.
+
+    The files are images, or `.txt` files of one text each.
+    """
 
     source: Annotated[Literal["folder"], SourceName] = "folder"
     path: _Path
@@ -158,6 +194,7 @@ class FolderSection(ListedSource):
         ),
     ] = None
     group: Annotated[str | None, Setting(help=_GROUP_HELP, text=Text.PATTERN)] = None
+    encoding: _Encoding = None
     links: _Links = None
     bits: Bits = None
     max_bad_fraction: MaxBad = 0.01
@@ -166,14 +203,27 @@ class FolderSection(ListedSource):
         """See `orchestrator.datasets.folder`."""
         from orchestrator.datasets import folder
 
-        return folder.list_images(self, problems)
+        return folder.list_examples(self, problems)
 
 
 class TableSection(ListedSource):
-    """A CSV or Parquet file with one row per image; images are separate files."""
+    """A table with a row an example: the path of an image's file, or a text.
+
+    Attributes:
+        keys_of_images: keys that say nothing of texts.
+    """
+
+    keys_of_images: ClassVar = ("path_column", "root", "match", "links", "bits")
 
     source: Annotated[Literal["table"], SourceName] = "table"
     path: _Path
+    text_column: Annotated[
+        str | None,
+        Setting(
+            help="column of the texts; left out: the rows are images, each in a file of its own",
+            text=Text.COLUMN,
+        ),
+    ] = None
     path_column: Annotated[str, Setting(help="column of the images' paths", text=Text.NAME)] = (
         "path"
     )
@@ -196,16 +246,33 @@ class TableSection(ListedSource):
             words=("ending",),
         ),
     ] = None
+    encoding: _Encoding = None
     links: _Links = None
     test: TestShare = None
     bits: Bits = None
     max_bad_fraction: MaxBad = 0.01
 
+    @property
+    def modality(self) -> str:
+        """What the rows are."""
+        return "image" if self.text_column is None else "text"
+
+    @property
+    def content_key(self) -> str:
+        """The key that names the column of the images' paths, or of the texts."""
+        return "path_column" if self.text_column is None else "text_column"
+
     def list_images(self, problems: Problems) -> Listing | None:
         """See `orchestrator.datasets.table`."""
         from orchestrator.datasets import table
 
-        return table.list_images(self, problems)
+        return table.list_examples(self, problems)
+
+    def to_json(self) -> dict[str, Any]:
+        """The form of the file; what says nothing of the rows is left out."""
+        form = super().to_json()
+        unused = () if self.text_column is None else self.keys_of_images
+        return {key: value for key, value in form.items() if key not in unused}
 
 
 class ParquetSection(ListedSource):

@@ -1,126 +1,194 @@
-"""A CSV or Parquet table with one row per image: path and label, perhaps split and group."""
+"""A table with a row an example: an image's path or a text, a label, maybe split and group."""
 
 from __future__ import annotations
 
-import os
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from orchestrator.datasets import columns
-from orchestrator.datasets.files import (
-    FETCH,
-    FOLLOW,
-    Refusal,
-    Root,
-    file_reader,
-    is_image,
-    unfetched,
-)
+from orchestrator.datasets.files import Root, is_image, unfetched
 from orchestrator.datasets.listing import Listing, Note
-from orchestrator.datasets.name_keys import alike, escaped, likeness
+from orchestrator.datasets.name_keys import alike
+from orchestrator.datasets.nouns import an
 from orchestrator.datasets.sections import TableSection
-from orchestrator.datasets.table_file import TABLE_SUFFIXES, TABLES_ALLOWED, TableFile
-from orchestrator.datasets.table_paths import Speller, are_most, by_ending, remedies, spelled
+from orchestrator.datasets.table_file import open_table
+from orchestrator.datasets.table_images import images_at
+from orchestrator.datasets.table_parts import TablePart, table_parts
+from orchestrator.datasets.text_encoding import EncodingError, is_known
+from orchestrator.datasets.texts import texts_in_memory
 from orchestrator.space.problems import Problems, some
+from trainable.data.labelled_examples import Split
 from trainable.spec.refusals import shown
 
 _PATH = ("dataset", "path")
-_PATHS = ("dataset", "path_column")
-_MOST_SOUGHT = 5
-"""Largest number of paths for which similar files are searched."""
-_SAVE = "; save it in UTF-8"
-_WITH_ROOT = (Refusal.OUTSIDE, Refusal.LINKED)
-_ELSEWHERE = (Refusal.OUTSIDE, Refusal.MISSING)
-_WHAT_TO_DO = {Refusal.DEAD: FETCH, Refusal.LINKED: FOLLOW}
+_SPLIT = ("dataset", "split_column")
 
 
-def list_images(section: TableSection, problems: Problems) -> Listing | None:
-    """List the images that the table names; add problems if it is not usable."""
+@dataclass(frozen=True)
+class _Rows:
+    """The wanted columns of one part of a table.
+
+    Attributes:
+        part: which one.
+        table: the columns, by their names.
+        is_delimited: whether blanks around values may have been written for looks alone.
+        notes: what to know of how it was read.
+        where: what messages call it; empty where the table has no other part.
+    """
+
+    part: TablePart
+    table: pa.Table
+    is_delimited: bool
+    notes: Sequence[str]
+    where: str
+
+
+def list_examples(section: TableSection, problems: Problems) -> Listing | None:
+    """The images or texts of the table; what is wrong with it goes to the problems."""
     path = Path(section.path)
-    folder = Path(section.root) if section.root is not None else path.parent
+    folder = Path(section.root) if section.root is not None else _around(path)
     if section.root is not None and not folder.is_dir():
         problems.add(("dataset", "root"), f"{folder}: no such folder")
-    read = _read(path, section, problems)
-    if read is None:
+    _check_keys(section, problems)
+    rows = _read(path, section, problems) if is_known(section.encoding, problems) else None
+    if rows is None:
         return None
-    table, is_text = read
-    if not len(table):
+    if not any(len(one.table) for one in rows):
         problems.add(_PATH, f"{path} has no rows")
         return None
-    paths = _texts(table, section, "path_column", problems)
-    labels = _texts(table, section, "label_column", problems)
-    words = _texts(table, section, "split_column", problems)
-    groups = _texts(table, section, "group", problems)
-    splits = None if words is None else columns.splits(words, ("dataset", "split_column"), problems)
-    notes: list[Note] = []
-    if is_text:
+    values = _texts(rows, section, section.content_key, problems)
+    labels = _texts(rows, section, "label_column", problems)
+    groups = _texts(rows, section, "group", problems)
+    splits = _splits(rows, section, problems)
+    notes = [Note(f"{one.part.shown}: {note}") for one in rows for note in one.notes]
+    if all(one.is_delimited for one in rows):
         labels = _without_blanks(labels, section.label_column, notes, merging=False)
         groups = _without_blanks(groups, section.group, notes, merging=True)
-    if paths is not None and folder.is_dir():
+    contents = None
+    if values is not None and section.text_column is not None:
+        contents = texts_in_memory(_row_names(rows), values)
+    elif values is not None and folder.is_dir():
         root = Root(folder, follow=section.links is not None)
-        paths, notes_of_paths = _files_of(paths, section, root, problems)
-        notes += notes_of_paths
-    if len(problems) or paths is None or labels is None:
+        contents = images_at(values, section, root, problems)
+    if len(problems) or contents is None or labels is None:
         return None
     return Listing.of(
-        paths=paths,
+        paths=contents.paths,
         labels=labels,
         splits=splits,
         groups=groups,
-        read=file_reader(folder, paths),
-        notes=notes,
+        read=contents.read,
+        notes=(*notes, *contents.notes),
+        modality=contents.modality,
     )
 
 
-def _read(path: Path, section: TableSection, problems: Problems) -> tuple[pa.Table, bool] | None:
-    """Read the wanted columns, and return them with whether the table is a text file."""
-    wanted = {
-        key: getattr(section, key)
-        for key in ("path_column", "label_column", "split_column", "group")
-    }
+def _around(path: Path) -> Path:
+    """The folder of a table."""
+    return path if path.is_dir() else path.parent
+
+
+def _check_keys(section: TableSection, problems: Problems) -> None:
+    """Add problems of keys that do not go together."""
+    if section.text_column is None:
+        return
+    for key in section.keys_of_images:
+        if key in section.model_fields_set:
+            problems.add(
+                ("dataset", key), "is for images; leave it out, or leave out dataset.text_column"
+            )
+
+
+def _read(path: Path, section: TableSection, problems: Problems) -> list[_Rows] | None:
+    """The wanted columns of every part, or None with a problem."""
+    before = len(problems)
+    parts = table_parts(path, problems)
+    rows = [
+        found
+        for part in parts
+        if (found := _read_part(part, section, problems, alone=len(parts) == 1)) is not None
+    ]
+    return rows if len(problems) == before and rows else None
+
+
+def _read_part(
+    part: TablePart, section: TableSection, problems: Problems, *, alone: bool
+) -> _Rows | None:
+    path = part.path
+    keys = (section.content_key, "label_column", "split_column", "group")
+    wanted = {key: getattr(section, key) for key in keys}
     names = list(dict.fromkeys(name for name in wanted.values() if name is not None))
-    if path.is_dir():
-        problems.add(_PATH, f"{path} is a folder; allowed: a CSV or Parquet file")
-        return None
-    if path.suffix.lower() not in TABLE_SUFFIXES:
-        problems.add(_PATH, f"got {path}; allowed: {TABLES_ALLOWED}")
-        return None
     pointer = unfetched(path)
     if pointer is not None:
         problems.add(_PATH, f"{path} {pointer}")
         return None
     try:
-        table = TableFile(path, wanted=names)
+        table = open_table(path, wanted=names, encoding=section.encoding)
         if table.lacks_header and all(map(is_image, set(names) & set(table.names))):
             problems.add(
                 _PATH,
-                f"{path} begins with a row of an image, {some(table.names)}; write a line with the "
-                "names of the columns above it, such as path and label",
+                f"{path} begins with a row of {an(section.modality)}, {some(table.names)}; write a "
+                "line with the names of the columns above it, such as "
+                f"{section.content_key.removesuffix('_column')} and label",
             )
             return None
         if not columns.check_columns(list(wanted.items()), table.names, problems, where=str(path)):
             return None
-        return table.read(names), table.is_text
+        return _Rows(
+            part,
+            table.read(names),
+            table.is_delimited,
+            table.notes,
+            "" if alone else part.shown,
+        )
     except FileNotFoundError:
         problems.add(_PATH, f"{path}: no such file")
-    except UnicodeDecodeError:  # in names of columns; Arrow reports bad values itself
-        problems.add(_PATH, f"{path} cannot be read: the names of its columns are not UTF-8{_SAVE}")
+    except EncodingError as error:
+        problems.add(_PATH, f"{path} {error}")
     except (OSError, pa.ArrowException) as error:
-        told = " ".join(str(error).split())
-        problems.add(_PATH, f"{path} cannot be read: {told}{_SAVE if 'UTF8' in told else ''}")
+        problems.add(_PATH, f"{path} cannot be read: {' '.join(str(error).split())}")
     return None
 
 
 def _texts(
-    table: pa.Table, section: TableSection, key: str, problems: Problems
+    rows: Sequence[_Rows], section: TableSection, key: str, problems: Problems
 ) -> list[str] | None:
+    """The values of a column as text, part after part; None for no column, or with a problem."""
     name = getattr(section, key)
     if name is None:
         return None
-    names = columns.class_names(table.schema, name) if key == "label_column" else []
-    return columns.texts(table.column(name), ("dataset", key), problems, names=names)
+    found = [
+        columns.texts(
+            one.table.column(name),
+            ("dataset", key),
+            problems,
+            names=columns.class_names(one.table.schema, name) if key == "label_column" else [],
+            where=one.where,
+        )
+        for one in rows
+    ]
+    values = [value for part in found if part is not None for value in part]
+    return None if any(part is None for part in found) else values
+
+
+def _splits(rows: Sequence[_Rows], section: TableSection, problems: Problems) -> list[Split] | None:
+    """The split of each row, by its column or else by the names of the parts."""
+    if section.split_column is not None:
+        words = _texts(rows, section, "split_column", problems)
+        return None if words is None else columns.splits(words, _SPLIT, problems)
+    if any(one.part.split is None for one in rows):
+        return None
+    return [
+        one.part.split for one in rows if one.part.split is not None for _ in range(len(one.table))
+    ]
+
+
+def _row_names(rows: Sequence[_Rows]) -> list[str]:
+    """What messages and tables call each row: its file and its number, counted from 0."""
+    return [f"{one.part.shown}#{number}" for one in rows for number in range(len(one.table))]
 
 
 def _without_blanks(
@@ -144,88 +212,3 @@ def _without_blanks(
         Note(f"blanks around values of column {shown(column)}, taken off: such as {changed[0]!r}")
     )
     return [bare[value] for value in values]
-
-
-def _files_of(
-    paths: list[str], section: TableSection, root: Root, problems: Problems
-) -> tuple[list[str], list[Note]]:
-    """Return the paths of existing files, after corrections, and notes about these.
-
-    Adds problems for files that are missing, outside the root or in several rows.
-    """
-    mend = spelled if section.match is None else by_ending
-    paths, notes = mend(paths, list(_refused(paths, root)), root)
-    refused = _refused(paths, root)
-    by_reason: dict[Refusal, list[str]] = {}
-    for path in paths:
-        if path in refused:
-            by_reason.setdefault(refused[path], []).append(path)
-    elsewhere = [path for path, reason in refused.items() if reason in _ELSEWHERE]
-    told = [one.says(len(paths)) for one in remedies(paths, elsewhere, root)]
-    for reason, bad in by_reason.items():
-        where = f" {root.path}" if reason in _WITH_ROOT else ""
-        hints = [_WHAT_TO_DO[reason]] if reason in _WHAT_TO_DO else []
-        if reason in _ELSEWHERE:
-            twins = _twins(bad, root)
-            few = not are_most(len(elsewhere), len(paths))  # then similar files nearby explain more
-            hints += twins or told if few else told or twins
-            told = []
-        problems.add(
-            _PATHS,
-            "; ".join(
-                [
-                    f"{len(bad):,} of {len(paths):,} {reason}{where}: {some(bad)}",
-                    *(hints or [_advice(len(bad), len(paths), root)]),
-                ]
-            ),
-        )
-    return paths, notes + _check_twice(paths, root, problems)
-
-
-def _advice(num_bad: int, num_paths: int, root: Root) -> str:
-    """Return advice about paths that cannot be read for unknown reasons."""
-    if are_most(num_bad, num_paths):
-        return f"images are looked for in {root.path}; name another folder in dataset.root"
-    return (
-        f"put them into {root.path} and name them by their paths in it, or take their rows out of "
-        "the table"
-    )
-
-
-def _refused(paths: list[str], root: Root) -> dict[str, Refusal]:
-    """Return why paths cannot be read, for those that cannot, in their order."""
-    found = ((path, root.refusal(path)) for path in dict.fromkeys(paths))
-    return {path: reason for path, reason in found if reason is not None}
-
-
-def _check_twice(paths: list[str], root: Root, problems: Problems) -> list[Note]:
-    """Add a problem for files in several rows, and return a note of names that look alike."""
-    twice = [path for path, count in Counter(paths).items() if count > 1]
-    notes = []
-    for members in alike(paths, key=lambda path: likeness(os.path.normpath(path))):
-        if len({root.identity(path) for path in members}) < len(members):
-            twice += members
-        else:
-            notes.append(escaped(members))
-    if twice:
-        problems.add(
-            _PATHS, f"paths in several rows, though an image has one label: {escaped(twice)}"
-        )
-    if not notes:
-        return []
-    return [Note(f"paths that look alike, each with a file of its own: {len(notes):,}", (*notes,))]
-
-
-def _twins(paths: list[str], root: Root) -> list[str]:
-    """Return hints for a problem line: existing files that some of the paths may mean."""
-    speller = Speller(root)
-    found, several = [], []
-    for path in paths[:_MOST_SOUGHT]:
-        meant = speller.spell(path)
-        twin = root.twin(path.replace("\\", "/")) if meant is None else meant[0]
-        if twin is not None:
-            found.append(f"{twin!a} for {path!a}")
-        elif rivals := speller.rivals(path):
-            several.append(f"{some(rivals)} for {shown(path)}")
-    hints = [f"there are files that look alike: {', '.join(found)}"] if found else []
-    return hints + ([f"there are several files for one path: {several[0]}"] if several else [])

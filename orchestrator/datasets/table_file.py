@@ -1,157 +1,97 @@
-"""A CSV or Parquet file -> a table of text columns; the delimiter is detected."""
+"""One file of a table, whatever its format: names of columns, then the columns that are wanted."""
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
-from orchestrator.datasets.files import is_image
+from orchestrator.datasets.delimited_table import DelimitedTable
+from orchestrator.datasets.files import suffix_of
+from orchestrator.datasets.json_table import JsonTable
+from orchestrator.datasets.saved_dataset import SavedDataset, is_saved_dataset
 
+_DELIMITED = (".csv", ".tsv", ".txt")
+_JSON = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
-_TEXT = (".csv", ".tsv", ".txt")
-TABLE_SUFFIXES = (*_TEXT, *_PARQUET)
-"""Suffixes of table files, in lower case."""
-TABLES_ALLOWED = ".csv, .tsv, .txt or .parquet (save sheets as CSV)"
-
-_DELIMITERS = (",", ";", "\t", "|")
-_HEAD_BYTES = 2**16
-_FIRST_ROWS = 20
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
-"""The line before the header in which spreadsheets note the delimiter."""
+TABLE_SUFFIXES = (*_DELIMITED, *_JSON, *_PARQUET)
+"""Suffixes, in lower case, of the files that can be tables."""
+TABLES_ALLOWED = ".csv, .tsv, .txt, .jsonl, .json or .parquet (save sheets as CSV)"
 
 
-@dataclass(frozen=True)
-class _Form:
-    """The format of a text file.
+class TableFile(Protocol):
+    """A file with a row an example.
 
     Attributes:
-        delimiter: character between fields.
-        skipped: number of lines before the header.
-        encoding: Python's name of the encoding.
+        names: of all columns; those of a delimited file without the blanks around them.
+        is_delimited: whether blanks around a field may have been written for looks alone.
+        lacks_header: whether the first line, which should name the columns, is a row.
+        notes: what to know of how the file was read, one line each.
     """
 
-    delimiter: str
-    skipped: int
-    encoding: str
+    @property
+    def names(self) -> Sequence[str]:
+        """Of all columns."""
 
+    @property
+    def is_delimited(self) -> bool:
+        """Whether blanks around a field may have been written for looks alone."""
 
-class TableFile:
-    """A table file with a header and one row per image.
+    @property
+    def lacks_header(self) -> bool:
+        """Whether the first line, which should name the columns, is a row."""
 
-    Args:
-        path: path of the file, with one of `TABLE_SUFFIXES`.
-        wanted: columns that should be there; they help to detect the delimiter.
-
-    Attributes:
-        names: names of all columns; those of a text file without blanks around them.
-        is_text: whether it is a text file, where blanks around a field have no meaning.
-        lacks_header: whether the first line of a text file is a row: it has an image's file name.
-
-    Raises:
-        OSError: the file cannot be read.
-        UnicodeDecodeError: names of columns are in another encoding.
-        pa.ArrowException: the file is not a valid table.
-    """
-
-    def __init__(self, path: Path, *, wanted: Sequence[str] = ()) -> None:
-        self._path = path
-        self._form = None if path.suffix.lower() in _PARQUET else _form(path, wanted)
-        self.is_text = self._form is not None
-        if self._form is None:
-            self._stored: list[str] = pq.read_schema(path).names
-            self.names = self._stored
-        else:
-            with pyarrow.csv.open_csv(path, **self._options(self._form)) as opened:
-                self._stored = opened.schema.names
-            self.names = [name.strip() for name in self._stored]
-        self.lacks_header = self.is_text and any(map(is_image, self.names))
+    @property
+    def notes(self) -> Sequence[str]:
+        """What to know of how the file was read."""
 
     def read(self, columns: Sequence[str]) -> pa.Table:
-        """Read these columns, whose names are unique; from a text file as text, empty as null.
+        """These columns, of which there is one each; an empty field of a delimited file is null.
 
         Raises:
             OSError: the file cannot be read.
-            pa.ArrowException: the file is not a valid table.
+            EncodingError: it is in another encoding.
+            pa.ArrowException: the file is no such table.
         """
-        if self._form is None:
-            return pq.ParquetFile(self._path).read(columns=list(columns))
-        stored = [self._stored[self.names.index(name)] for name in columns]
-        table = pyarrow.csv.read_csv(
-            self._path,
-            **self._options(self._form),
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=stored,
-                column_types=dict.fromkeys(stored, pa.string()),
-                null_values=[""],
-                strings_can_be_null=True,
-            ),
-        )
-        return table.rename_columns(list(columns))
-
-    @staticmethod
-    def _options(form: _Form) -> dict[str, object]:
-        return {
-            "read_options": pyarrow.csv.ReadOptions(skip_rows=form.skipped, encoding=form.encoding),
-            "parse_options": pyarrow.csv.ParseOptions(
-                delimiter=form.delimiter, newlines_in_values=True
-            ),
-        }
 
 
-def _form(path: Path, wanted: Sequence[str]) -> _Form:
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    encoding = "utf8"
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-    text = head.decode("utf-16" if encoding == "utf-16" else "utf-8-sig", errors="replace")
-    noted = _SEPARATOR_LINE.match(text)
-    if noted is not None:
-        return _Form(noted[1], 1, encoding)
-    usual = "\t" if path.suffix.lower() == ".tsv" else ","
-    return _Form(delimiter_of(text, wanted=wanted, usual=usual), 0, encoding)
-
-
-def delimiter_of(text: str, *, wanted: Sequence[str] = (), usual: str = ",") -> str:
-    """Return the character that separates the fields of a table.
-
-    Candidates are compared by three criteria, in this order: the header has the wanted columns;
-    the first rows have as many fields as the header; there is more than one field. Among equal
-    candidates the usual one wins.
+def open_table(path: Path, *, wanted: Sequence[str] = (), encoding: str | None = None) -> TableFile:
+    """The table of a file with one of `TABLE_SUFFIXES`, or of a data set saved to a folder.
 
     Args:
-        text: the beginning of the file, header first.
-        wanted: columns that should be there.
-        usual: the delimiter if no other character fits better.
+        path: of the file or the folder.
+        wanted: columns that should be there; they help to tell what separates the fields.
+        encoding: of text files, as Python calls it; None for UTF-8, or what a byte order mark says.
+
+    Raises:
+        OSError: the file cannot be read.
+        EncodingError: it is in another encoding.
+        pa.ArrowException: the file is no such table.
     """
+    if is_saved_dataset(path):
+        return SavedDataset(path)
+    suffix = suffix_of(path.name)
+    if suffix in _PARQUET:
+        return _ParquetTable(path)
+    if suffix in _JSON:
+        return JsonTable(path, encoding=encoding)
+    return DelimitedTable(path, wanted=wanted, encoding=encoding)
 
-    def merits(delimiter: str) -> tuple[bool, bool, bool]:
-        rows = _first_rows(text, delimiter)
-        header = [name.strip() for name in rows[0]] if rows else []
-        several = len(header) > 1
-        alike = several and all(len(row) == len(header) for row in rows if row)
-        return several and set(wanted) <= set(header), alike, several
 
-    return max((usual, *_DELIMITERS), key=merits)
+class _ParquetTable:
+    """A Parquet file; see `TableFile`."""
 
+    is_delimited = False
+    lacks_header = False
+    notes: Sequence[str] = ()
 
-def _first_rows(text: str, delimiter: str) -> list[list[str]]:
-    """Return the fields of the header and the first rows; a last row that may be cut is dropped."""
-    rows: list[list[str]] = []
-    try:
-        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
-            rows.append(row)
-            if len(rows) > _FIRST_ROWS:
-                break
-    except csv.Error:  # a field is too long: the delimiter is wrong
-        return rows[:1]
-    return rows[:-1] if len(rows) > 1 and len(text) >= _HEAD_BYTES // 2 else rows
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.names: Sequence[str] = pq.read_schema(path).names
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """See `TableFile`."""
+        return pq.ParquetFile(self._path).read(columns=list(columns))

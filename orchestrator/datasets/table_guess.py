@@ -13,8 +13,9 @@ from orchestrator.datasets.files import Refusal, Root, is_image, suffix_of
 from orchestrator.datasets.name_keys import likeness
 from orchestrator.datasets.sections import TableSection
 from orchestrator.datasets.splits import split_of
-from orchestrator.datasets.table_file import TABLE_SUFFIXES, TableFile
+from orchestrator.datasets.table_file import TABLE_SUFFIXES, open_table
 from orchestrator.datasets.table_paths import remedies, spelled
+from orchestrator.datasets.text_encoding import EncodingError
 
 _PATH_NAMES = ("path", "filepath", "file", "filename", "imagepath", "image", "imageid", "id")
 _LABEL_NAMES = (
@@ -72,16 +73,16 @@ def _columns(path: Path) -> _Columns:
     if suffix_of(path.name) not in TABLE_SUFFIXES:
         return {}
     try:
-        file = TableFile(path)
+        file = open_table(path)
         if file.lacks_header:
             return {}
         names = [name for name in file.names if file.names.count(name) == 1]
         table = in_family(file.read(names))
-    except (OSError, UnicodeDecodeError, pa.ArrowException):
+    except (OSError, EncodingError, pa.ArrowException):
         return {}
     return {
         name: [
-            "" if value is None else str(value).strip() if file.is_text else str(value)
+            "" if value is None else str(value).strip() if file.is_delimited else str(value)
             for value in table.column(name).to_pylist()
         ]
         for name in names

@@ -1,4 +1,4 @@
-"""The split of each image: the data's own, or one drawn from content or groups alone."""
+"""Which split each example is in: the data's own, or one drawn from content or groups alone."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class SplitAssigner:
         self.is_own = share is None and bool((own == Split.TEST).any())
         self._share = DEFAULT_TEST_SHARE if share is None else share
         self._key = test_key(seed)
+        self._noun = listing.modality
         self._by_content = not self.is_own and listing.groups is None
         if self.is_own:
             self.split[own == Split.TEST] = Split.TEST
@@ -48,7 +49,12 @@ class SplitAssigner:
         self.notes = self._notes(own, grouped=listing.groups is not None, keep_val=keep_val)
 
     def place(self, row: int, digest: bytes) -> bool:
-        """Assign an image to its split; return whether that is not the pool."""
+        """Put an example into its split; whether that is another one than the pool.
+
+        Args:
+            row: of the example.
+            digest: equal for its copies.
+        """
         apart = self._apart
         if self._by_content and not apart[row]:
             apart[row] = content_uniform(digest, key=self._key) < self._share
@@ -60,12 +66,16 @@ class SplitAssigner:
         num_val, num_test = int((own == Split.VAL).sum()), int((own == Split.TEST).sum())
         by = "groups" if grouped else "content"
         notes = [
-            Note(f"test split: the data's own, {num_test:,} images")
+            Note(f"test split: the data's own, {num_test:,} {self._noun}s")
             if self.is_own
             else Note(f"test split: a share of {self._share:g}, drawn by {by} and seed")
         ]
         if num_test and not self.is_own:
-            notes.append(Note(f"the data's own test split, {num_test:,} images, joins the rest"))
+            notes.append(
+                Note(f"the data's own test split, {num_test:,} {self._noun}s, joins the rest")
+            )
         if num_val and not keep_val:
-            notes.append(Note(f"the data's own val split, {num_val:,} images, joins the pool"))
+            notes.append(
+                Note(f"the data's own val split, {num_val:,} {self._noun}s, joins the pool")
+            )
         return notes

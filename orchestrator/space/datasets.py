@@ -1,4 +1,4 @@
-"""`dataset:` of a search-space file: the source of labelled images, one section per source."""
+"""`dataset:` of a search-space file: where labelled examples come from, one section a source."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from trainable.registry import Registry, named
 from trainable.spec.settings import Setting, Text
 
 DEFAULT_TEST_SHARE = 0.2
-"""Share of images in the test split if neither the data nor the file give one."""
+"""Share of the examples in the test split where neither the data nor the file give one."""
 
 ALL_BITS = 16
 """Number of bits per value in the files of 16-bit images."""
 
 WHEREABOUTS = ("path", "root", "match", "links")
-"""Keys that locate the images; their contents have a fingerprint of their own."""
+"""Keys that say where the data lie; which they are, a fingerprint of their contents tells."""
 
-SourceName = Setting(help="where the images are from", text=Text.NAME)
+SourceName = Setting(help="where the labelled examples are from", text=Text.NAME)
 
 
 class DatasetSection(Section):
@@ -46,9 +46,10 @@ SOURCES: Registry[type[DatasetSection]] = registry_of(
     named(f"{_SECTIONS}:DatasetSource"),
     tag="source",
     group="sft_sweep.dataset_sources",
-    what="a source of images",
+    what="a data source",
     own={
         "digits": named(f"{_SECTIONS}:DigitsSection"),
+        "banking": named(f"{_SECTIONS}:BankingSection"),
         "folder": named(f"{_SECTIONS}:FolderSection"),
         "table": named(f"{_SECTIONS}:TableSection"),
         "parquet": named(f"{_SECTIONS}:ParquetSection"),

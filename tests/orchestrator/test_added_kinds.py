@@ -187,8 +187,8 @@ def test_a_bad_pruner_ends_in_one_message_that_names_its_package(
 
 
 def test_a_listed_source_without_the_keys_of_all_of_them_is_refused(add: Add) -> None:
-    add(KINDS.replace("    bits: Bits = None\n", ""))
-    with pytest.raises(PluginError, match=r"Squares lacks the keys bits$"):
+    add(KINDS.replace("    test: TestShare = None\n", ""))
+    with pytest.raises(PluginError, match=r"Squares lacks the keys test$"):
         space(dataset={"source": "squares"})
 
 

@@ -26,6 +26,7 @@ class Text(StrEnum):
     """Kinds of free text that a key accepts, as messages name them."""
 
     NAME = "text"
+    COLUMN = "the name of one column (pairs of texts are not supported yet)"
     PATH = "a path"
     PATTERN = "a regular expression"
 

@@ -83,24 +83,24 @@ def _list_classes(place: Path) -> Folder:
 
     path = str(place.absolute())
     problems = Problems(str(place), command="init")
-    listing = _checked(folder.list_images(FolderSection(path=path), problems), problems)
+    listing = _checked(folder.list_examples(FolderSection(path=path), problems), problems)
     if listing is not None:
         return _counted(listing, path=path)
     linked = FolderSection(path=path, links="follow")
     others = Problems(str(place), command="init")
-    listing = _checked(folder.list_images(linked, others), others)
+    listing = _checked(folder.list_examples(linked, others), others)
     if listing is not None:
         return replace(_counted(listing, path=path), keys={"links": "follow"})
     found = guess_table(place)
     if found is None:
         if place.is_file() and place.suffix.lower() in TABLE_SUFFIXES:
             others = Problems(str(place), command="init")
-            table.list_images(TableSection(path=path), others)
+            table.list_examples(TableSection(path=path), others)
             others.raise_if_any({})
         problems.raise_if_any({})
     assert found is not None
     problems = Problems(found.section.path, command="init")
-    listing = _checked(table.list_images(found.section, problems), problems)
+    listing = _checked(table.list_examples(found.section, problems), problems)
     problems.raise_if_any({})
     assert listing is not None
     keys = found.section.to_json()

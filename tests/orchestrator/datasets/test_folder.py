@@ -132,7 +132,7 @@ def test_what_is_no_folder_of_class_folders_says_what_is_due(tmp_path: Path) -> 
     write(tmp_path / "flat" / "a.png", encoded(0))
     for path, reason in (
         (tmp_path / "none", "no such folder"),
-        (file, "is a file (for a table of images: source: table); allowed: a folder"),
+        (file, "is a file (for a table: source: table); allowed: a folder"),
         (tmp_path / "empty", "is empty; allowed: one folder a class"),
         (tmp_path / "flat", "holds 'a.png', but no folders; allowed: one folder a class"),
     ):
@@ -245,7 +245,7 @@ def test_a_split_without_class_folders_is_named(tmp_path: Path) -> None:
     write(tmp_path / "test" / "a.png", encoded(9))
     (line,) = problems_of(section(tmp_path))
     assert line.startswith("dataset.path: 'test' holds no class folders; allowed: one folder a c")
-    assert line.endswith("Where its images have no labels, move it out of the folder")
+    assert line.endswith("Where these have no labels, move it out of the folder")
     (tmp_path / "test").rename(tmp_path.parent / f"{tmp_path.name}-unlabelled")
     assert dataset_of(section(tmp_path, test=0.5)).images.class_names == ("0", "1")
 

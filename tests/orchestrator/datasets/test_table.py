@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.datasets.delimited_table import delimiter_of
 from orchestrator.datasets.files import Root
 from orchestrator.datasets.path_suffixes import PathsBySuffix
 from orchestrator.datasets.sections import TableSection
-from orchestrator.datasets.table_file import delimiter_of
 from tests.orchestrator.datasets.conftest import (
     dataset_of,
     encoded,
@@ -185,14 +185,14 @@ def test_what_is_no_table_says_what_is_due(tmp_path: Path) -> None:
     torn = write(tmp_path / "torn.parquet", b"PAR1xx")
     for path, reason in (
         (tmp_path / "none.csv", "no such file"),
-        (tmp_path, "is a folder; allowed: a CSV or Parquet file"),
+        (tmp_path, "is a folder; allowed: a table; a folder with a table for each split"),
         (
             write(tmp_path / "labels.xlsx", b"PK"),
-            "allowed: .csv, .tsv, .txt or .parquet (save s",
+            "allowed: .csv, .tsv, .txt, .jsonl, .json or .parquet (save s",
         ),
         (rowless, "has no rows"),
         (ragged, "cannot be read: CSV parse error"),
-        (latin, "invalid UTF8 data; save it in UTF-8"),
+        (latin, "is no text in utf-8: byte 0xe9 at position 17, in line 2; say another"),
         (torn, "cannot be read: "),
         (write(tmp_path / "empty.csv", b""), "cannot be read: Empty CSV file"),
     ):

@@ -123,11 +123,14 @@ def test_no_baseline_is_an_answer(read: Read) -> None:
         ({"steps": 3}, "steps: unknown key here; did you mean training.steps?"),
         ({"hours": 3}, "hours: unknown key here; did you mean limits.hours?"),
         ({"label_column": "x"}, "label_column: unknown key here; did you mean dataset.label_col"),
-        ({"dataset": None}, "dataset.source: missing; allowed: one of digits, folder, table, "),
+        (
+            {"dataset": None},
+            "dataset.source: missing; allowed: one of digits, banking, folder, table, ",
+        ),
         ({"dataset": "digits"}, "dataset: got 'digits'; allowed: a mapping such as {source:"),
         (
             {"dataset": {"source": "digit"}},
-            "dataset.source: got 'digit'; allowed: one of digits, folder, table, parquet, "
+            "dataset.source: got 'digit'; allowed: one of digits, banking, folder, table, parquet, "
             "torchvision; did you mean digits?",
         ),
         (
