@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -14,3 +15,9 @@ class Method(StrEnum):
     """Logistic regression on the features of a frozen backbone."""
     PIXELS = "pixels"
     """Logistic regression on the pixels themselves, without a network."""
+    TFIDF = "tfidf"
+    """Logistic regression on tf-idf of word and character n-grams, without a network."""
+
+
+WITHOUT_BACKBONE: Mapping[str, Method] = {"image": Method.PIXELS, "text": Method.TFIDF}
+"""The method that uses no backbone, by modality."""

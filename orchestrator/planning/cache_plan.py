@@ -1,4 +1,4 @@
-"""The boundaries whose activations the feature cache stores, per backbone and image size."""
+"""The boundaries whose activations the feature cache stores, per backbone and input size."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from orchestrator.space import SearchSpace, short_names
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import CacheError
+from trainable.spec.settings import UNITS
 
 if TYPE_CHECKING:  # a file is checked without importing torch
     from trainable.backbones.cutting.boundaries import Boundary
@@ -21,32 +22,36 @@ class KeptBoundaries:
 
     Attributes:
         backbone: its short name.
-        image_size: side of the input images, in pixels.
+        size: side of the input images in pixels, or most tokens of a text.
         num_boundaries: boundaries of the backbone.
         kept: numbers of the stored boundaries, from 1, ascending.
         row_bytes: bytes of one image's activations, for each of `kept`.
         folder: folder of the cache; None if nothing is cached.
+        modality: what the backbone takes: `image` or `text`.
     """
 
     backbone: str
-    image_size: int
+    size: int
     num_boundaries: int
     kept: tuple[int, ...]
     row_bytes: tuple[int, ...]
     folder: str | None
+    modality: str = "image"
 
     @property
     def text(self) -> str:
         """One line that describes what is stored."""
-        about = f"{self.backbone} at {self.image_size} px: of {self.num_boundaries} boundaries"
+        size = f"{self.size} {UNITS[self.modality]}"
+        about = f"{self.backbone} at {size}: of {self.num_boundaries} boundaries"
         if self.folder is None:
             return f"{about} none is kept between trials"
         if not self.kept:
-            return f"{about} none is worth its bytes: prefixes are computed again from kept pixels"
+            inputs = "kept pixels" if self.modality == "image" else "tokens"
+            return f"{about} none is worth its bytes: prefixes are computed again from {inputs}"
         low, high = min(self.row_bytes) / 1024, max(self.row_bytes) / 1024
         return (
             f"{about} {_ranges(self.kept)} kept in {self.folder}, "
-            f"{low:,.1f} to {high:,.1f} KiB an image"
+            f"{low:,.1f} to {high:,.1f} KiB {'an image' if self.modality == 'image' else 'a text'}"
         )
 
 
@@ -71,10 +76,10 @@ def kept_boundaries(
     Args:
         space: the search space.
         images: images of the sweep; the cache holds rows for those that are read.
-        cuts: boundaries by backbone and image size in pixels.
+        cuts: boundaries by backbone and size.
 
     Returns:
-        One entry per backbone and image size; and the reason why the cache cannot be opened, or
+        One entry per backbone and size; and the reason why the cache cannot be opened, or
         None.
     """
     from trainable.features.cache import cache_levels, open_cache
@@ -94,7 +99,8 @@ def kept_boundaries(
         found.append(
             KeptBoundaries(
                 backbone=names[backbone],
-                image_size=size,
+                size=size,
+                modality=space.modality,
                 num_boundaries=len(places),
                 kept=tuple(number for number, _ in kept),
                 row_bytes=tuple(level.bytes for _, level in kept),

@@ -1,4 +1,4 @@
-"""The backbones of a sweep, and the image sizes and precisions at which each is run."""
+"""The backbones of a sweep, and the input sizes and precisions at which each is run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 from orchestrator.space import Axis, Choice, Domain, Range, SearchSpace, Value
 from orchestrator.space.grid import combinations, condition_values, representatives
+from trainable.spec.settings import SIZES
 from trainable.spec.trial_spec import TrialSpec
 
 MOST_SIZES = 8
-"""A stepped range with up to this many image sizes is planned in full, a longer one at its ends."""
+"""A stepped range with up to this many input sizes is planned in full, a longer one at its ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,17 +18,18 @@ class Inputs:
     """The settings that determine a backbone's features before any training.
 
     Attributes:
-        image_size: side in pixels; None for the size at which the weights were trained.
+        size: side of images in pixels, or most tokens of a text; None for the size at which the
+            weights were trained.
         precision: precision of the forward pass; may be `auto`.
     """
 
-    image_size: int | None
+    size: int | None
     precision: str
 
     @classmethod
-    def of(cls, spec: TrialSpec) -> Inputs:
+    def of(cls, spec: TrialSpec, *, modality: str) -> Inputs:
         """The inputs of a trial; `auto` is not resolved."""
-        return cls(image_size=_size(spec.image_size), precision=spec.precision)
+        return cls(size=_size(getattr(spec, SIZES[modality])), precision=spec.precision)
 
 
 def backbones(space: SearchSpace) -> list[str]:
@@ -39,45 +41,46 @@ def backbones(space: SearchSpace) -> list[str]:
 def inputs_of(space: SearchSpace) -> dict[str, list[Inputs]]:
     """The distinct inputs that trials of each backbone can have, given the axes' conditions.
 
-    A range of image sizes contributes every value if it has a step and at most `MOST_SIZES` values,
+    A range of sizes contributes every value if it has a step and at most `MOST_SIZES` values,
     otherwise its two ends.
     """
+    setting = SIZES[space.modality]
     found: dict[str, dict[Inputs, None]] = {backbone: {} for backbone in backbones(space)}
     for chosen in combinations(_deciding_axes(space)):
         values = {**space.training, **chosen}
         if "backbone" in values:
-            size, precision = _size(values["image_size"]), str(values["precision"])
-            found[str(values["backbone"])][Inputs(image_size=size, precision=precision)] = None
+            size, precision = _size(values[setting]), str(values["precision"])
+            found[str(values["backbone"])][Inputs(size=size, precision=precision)] = None
     return {backbone: list(inputs) for backbone, inputs in found.items()}
 
 
-def image_sizes(space: SearchSpace, backbone: str) -> list[int | None]:
-    """Image sizes among `inputs_of` a backbone, in pixels; None for the size of the weights."""
-    return list(dict.fromkeys(inputs.image_size for inputs in inputs_of(space)[backbone]))
+def input_sizes(space: SearchSpace, backbone: str) -> list[int | None]:
+    """Sizes among `inputs_of` a backbone; None for the size of the weights."""
+    return list(dict.fromkeys(inputs.size for inputs in inputs_of(space)[backbone]))
 
 
 def sizes_are_open(space: SearchSpace) -> bool:
-    """Whether trials can have image sizes that `inputs_of` does not list."""
-    axis = space.axes.get("image_size")
+    """Whether trials can have sizes that `inputs_of` does not list."""
+    axis = space.axes.get(SIZES[space.modality])
     return axis is not None and any(
         isinstance(domain, Range) and is_open(domain) for domain in axis.domains
     )
 
 
 def is_open(sizes: Range) -> bool:
-    """Whether `planned_sizes` leaves out some values of a range of image sizes."""
+    """Whether `planned_sizes` leaves out some values of a range of sizes."""
     count = sizes.num_values()
     return sizes.step is None or count is None or count > MOST_SIZES
 
 
 def planned_sizes(sizes: Range) -> tuple[Value, ...]:
-    """The image sizes to plan for: all values of the range, or its two ends if it is open."""
+    """The sizes to plan for: all values of the range, or its two ends if it is open."""
     return (sizes.low, sizes.high) if is_open(sizes) else tuple(sizes.each())
 
 
 def _deciding_axes(space: SearchSpace) -> tuple[Axis, ...]:
     """The axes that determine inputs, each reduced to the values that conditions distinguish."""
-    wanted = {"backbone", "image_size", "precision"} & set(space.axes)
+    wanted = {"backbone", SIZES[space.modality], "precision"} & set(space.axes)
     waiting = list(wanted)
     while waiting:
         parents = set(space.axes[waiting.pop()].parents) - wanted
@@ -98,7 +101,7 @@ def _deciding_axes(space: SearchSpace) -> tuple[Axis, ...]:
 
 
 def _narrowed(axis: str, domain: Domain, named: set[Value]) -> Domain:
-    """A finite domain: planned sizes for image sizes, one value per condition for other ranges.
+    """A finite domain: planned sizes for a size, one value per condition for other ranges.
 
     Args:
         axis: name of the axis.
@@ -107,7 +110,7 @@ def _narrowed(axis: str, domain: Domain, named: set[Value]) -> Domain:
     """
     if not isinstance(domain, Range):
         return domain
-    if axis == "image_size":
+    if axis in SIZES.values():
         return Choice(planned_sizes(domain))
     return Choice(tuple(value for value, _ in representatives(domain, named)))
 

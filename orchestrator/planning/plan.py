@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.methods import Method
+from orchestrator.methods import WITHOUT_BACKBONE, Method
 from orchestrator.planning.inputs import Inputs, inputs_of, sizes_are_open
 from orchestrator.space import Range, SearchSpace, Value, id_part, short_names
 from orchestrator.space.problems import space_error
@@ -14,6 +14,7 @@ from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset, validation_parts
 from trainable.errors import DataError
 from trainable.spec.refusals import shown
+from trainable.spec.settings import UNITS
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 
 
@@ -49,11 +50,11 @@ class Baseline:
 
     Attributes:
         study: name of the study.
-        method: `pixels` or `probe`.
-        backbone: the probed backbone, as the file spells it; None for pixels.
-        short_name: short name of the backbone; None for pixels, and in journals of version 0.1.0.
-        image_size: side of the input images in pixels; None for the size at which the weights were
-            trained, and for pixels, which have a fixed size.
+        method: `probe`, or one of `WITHOUT_BACKBONE`.
+        backbone: the probed backbone, as the file spells it; None without one.
+        short_name: short name of the backbone; None without one, and in journals of version 0.1.0.
+        size: side of the input images in pixels, or most tokens of a text; None for the size at
+            which the weights were trained, and without a backbone.
         precision: precision of the backbone's forward pass; may be `auto`.
         variant: suffix that distinguishes several probes of one backbone, such as `64px` or
             `96px-bf16`; None if there is only one.
@@ -63,7 +64,7 @@ class Baseline:
     method: str
     backbone: str | None
     short_name: str | None = None
-    image_size: int | None = None
+    size: int | None = None
     precision: str = "fp32"
     variant: str | None = None
 
@@ -184,16 +185,18 @@ def trials_per_study(space: SearchSpace) -> int:
 def baselines_of(space: SearchSpace, study: str) -> list[Baseline]:
     """The baselines of one study that are known before it starts.
 
-    These are one baseline on pixels, and one probe per backbone and `inputs_of` it; an open range
-    of image sizes has a probe at each end.
+    These are one baseline without a backbone, and one probe per backbone and `inputs_of` it; an
+    open range of sizes has a probe at each end.
     """
-    found: list[Baseline] = []
-    if Method.PIXELS in space.baselines:
-        found.append(Baseline(study=study, method=Method.PIXELS, backbone=None))
+    found = [
+        Baseline(study=study, method=method, backbone=None)
+        for method in WITHOUT_BACKBONE.values()
+        if method in space.baselines
+    ]
     if Method.PROBE in space.baselines:
         possible = inputs_of(space)
         found += [
-            _probe(study, backbone, inputs, possible)
+            _probe(study, backbone, inputs, possible, unit=UNITS[space.modality])
             for backbone, all_of_it in possible.items()
             for inputs in all_of_it
         ]
@@ -203,7 +206,7 @@ def baselines_of(space: SearchSpace, study: str) -> list[Baseline]:
 def most_baselines(space: SearchSpace, study: str) -> int:
     """Upper bound of a study's baselines: `baselines_of` it, and a late probe per finalist.
 
-    Finalists get late probes only if image sizes are open; see `sizes_are_open`.
+    Finalists get late probes only if sizes are open; see `sizes_are_open`.
     """
     late = Method.PROBE in space.baselines and sizes_are_open(space)
     finalists = min(space.finalists.count, trials_per_study(space)) if late else 0
@@ -211,29 +214,36 @@ def most_baselines(space: SearchSpace, study: str) -> int:
 
 
 def probe_beside(space: SearchSpace, study: str, trial: TrialSpec) -> Baseline | None:
-    """The probe with the backbone, image size and precision of a trial; None without probes."""
+    """The probe with the backbone, size and precision of a trial; None without probes."""
     if Method.PROBE not in space.baselines:
         return None
-    return _probe(study, trial.backbone, Inputs.of(trial), inputs_of(space))
+    inputs = Inputs.of(trial, modality=space.modality)
+    return _probe(study, trial.backbone, inputs, inputs_of(space), unit=UNITS[space.modality])
 
 
 def _probe(
-    study: str, backbone: str, inputs: Inputs, possible: Mapping[str, Sequence[Inputs]]
+    study: str,
+    backbone: str,
+    inputs: Inputs,
+    possible: Mapping[str, Sequence[Inputs]],
+    *,
+    unit: str,
 ) -> Baseline:
     """A probe; if its backbone has several inputs, `variant` names those that differ in the sweep.
 
     Args:
         study: name of the study.
         backbone: the probed backbone.
-        inputs: image size and precision of the probe.
+        inputs: size and precision of the probe.
         possible: `inputs_of` the search space.
+        unit: of the size.
     """
     variant = None
     if len(possible[backbone]) > 1:
         all_of_them = [one for several in possible.values() for one in several]
-        size = "auto" if inputs.image_size is None else inputs.image_size
+        size = "auto" if inputs.size is None else inputs.size
         parts = (
-            (f"{size}px", {one.image_size for one in all_of_them}),
+            (f"{size}{unit}", {one.size for one in all_of_them}),
             (inputs.precision, {one.precision for one in all_of_them}),
         )
         variant = "-".join(part for part, values in parts if len(values) > 1)
@@ -242,7 +252,7 @@ def _probe(
         method=Method.PROBE,
         backbone=backbone,
         short_name=short_names(possible)[backbone],
-        image_size=inputs.image_size,
+        size=inputs.size,
         precision=inputs.precision,
         variant=variant,
     )

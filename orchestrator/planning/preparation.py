@@ -12,7 +12,7 @@ from orchestrator.datasets.image_reader import Demand
 from orchestrator.datasets.listing import Note
 from orchestrator.errors import UsageError
 from orchestrator.planning.cache_plan import KeptBoundaries, kept_boundaries
-from orchestrator.planning.inputs import backbones, image_sizes
+from orchestrator.planning.inputs import backbones, input_sizes
 from orchestrator.planning.objective import decide_objective
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.planning.rehearsals import extreme_trials, problems_of
@@ -28,6 +28,7 @@ from orchestrator.space.problems import space_error
 from trainable import backbones as registry
 from trainable.backbones import Backbone, Weights, load_weights
 from trainable.data.labelled_examples import LabelledExamples
+from trainable.data.tokens import TokenTable
 from trainable.errors import BackboneError, SpecError
 from trainable.spec.augmentation import Augmentation
 
@@ -45,8 +46,8 @@ class Prepared:
         notes: notes for the user, mostly about the images.
         plan: the plan of the sweep.
         weights: weights by backbone.
-        graphs: serialized graphs by backbone and image size in pixels, for the worker processes;
-            see `Backbone`.
+        graphs: serialized graphs by backbone and size, for the worker processes; see `Backbone`.
+        tokens: tokens by backbone and most tokens of a text; see `Backbone`.
         kept: the boundaries that this machine's feature cache stores.
     """
 
@@ -56,6 +57,7 @@ class Prepared:
     plan: Plan
     weights: dict[str, Weights] = field(repr=False)
     graphs: dict[str, Mapping[int, bytes]] = field(repr=False)
+    tokens: dict[str, Mapping[int, TokenTable]] = field(repr=False)
     kept: list[KeptBoundaries] = field(repr=False)
 
 
@@ -117,12 +119,14 @@ def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Pre
     """
     dataset = _read_images(space, path)
     images, notes = dataset.images, dataset.notes
+    _check_kind(space, images, path=path)
     space, decision = decide_objective(space, images)
     if decision is not None:
         notes += (Note(decision),)
     plan = make_plan(space, images, where=str(path))
     weights: dict[str, Weights] = {}
     graphs: dict[str, Mapping[int, bytes]] = {}
+    tokens: dict[str, Mapping[int, TokenTable]] = {}
     cuts: dict[tuple[str, int], list[Boundary]] = {}
     trials = {} if begun else extreme_trials(space, plan.studies[-1].budget)
     problems: list[str] = []
@@ -130,8 +134,10 @@ def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Pre
         for name in backbones(space):
             weights[name] = load_weights(space.custom.get(name, name))
             built = Backbone(weights[name])
-            cuts |= {(name, size): found for size, found in _cuts(space, name, built).items()}
-            graphs[name] = built.graphs
+            found, told = _cuts(space, name, built, images)
+            cuts |= {(name, size): places for size, places in found.items()}
+            notes += told
+            graphs[name], tokens[name] = built.graphs, built.tokens
             problems += problems_of(
                 trials.get(name, []), built, space=space, plan=plan, num_classes=images.num_classes
             )
@@ -156,6 +162,7 @@ def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Pre
         plan=plan,
         weights=weights,
         graphs=graphs,
+        tokens=tokens,
         kept=kept,
     )
 
@@ -198,19 +205,39 @@ def _read_images(space: SearchSpace, path: Path, demand: Demand | None = None) -
     )
 
 
-def _cuts(space: SearchSpace, backbone: str, built: Backbone) -> dict[int, list[Boundary]]:
-    """The backbone's boundaries by image size in pixels, for every planned image size.
+def _cuts(
+    space: SearchSpace, backbone: str, built: Backbone, examples: LabelledExamples
+) -> tuple[dict[int, list[Boundary]], tuple[Note, ...]]:
+    """The backbone's boundaries by every planned size of its inputs, and notes about the examples.
 
     Raises:
         BackboneError: the backbone cannot be traced or cut at one of the sizes.
     """
     from trainable.backbones.cutting.boundaries import boundaries
+    from trainable.modalities import modality_of
 
-    found = {}
-    for given in image_sizes(space, backbone):
-        size = given or built.weights.preprocessing.size
+    modality = modality_of(examples, built.weights)
+    found: dict[int, list[Boundary]] = {}
+    notes: list[Note] = []
+    for given in input_sizes(space, backbone):
+        size = modality.size(built.weights, given)
         try:
+            notes += map(Note, modality.prepare(examples, built, size))
             found[size] = boundaries(built.traced(size))
         except BackboneError as error:
             raise BackboneError(f"{backbone}: {error}") from error
-    return found
+    return found, tuple(notes)
+
+
+def _check_kind(space: SearchSpace, examples: LabelledExamples, *, path: Path) -> None:
+    """Refuse examples of another kind than the backbones take.
+
+    Raises:
+        SpaceError: they are of another kind.
+    """
+    if examples.modality != space.modality:
+        raise space_error(
+            str(path),
+            f"dataset: got {examples.modality}s; {backbones(space)[0]} takes {space.modality}s. "
+            f"Choose backbones for {examples.modality}s: sft-sweep backbones lists them",
+        )

@@ -12,6 +12,7 @@ from orchestrator.space import Axis, Choice, Domain, Range, SearchSpace, Value
 from orchestrator.space.axes import matches
 from orchestrator.space.grid import combinations, condition_values, representatives
 from trainable.errors import BackboneError, SpecError
+from trainable.spec.settings import SIZES
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 
 if TYPE_CHECKING:  # a file is checked without importing torch
@@ -71,6 +72,7 @@ def problems_of(
     """
     from trainable.training.rehearsal import rehearse
 
+    size = SIZES[space.modality]
     num_train = max(study.labels_used for study in plan.studies)
     problems: dict[str, None] = {}
     hardest: dict[tuple[object, ...], tuple[int, TrialSpec]] = {}
@@ -83,7 +85,7 @@ def problems_of(
             )
         except BackboneError as error:  # planned sizes were checked before; this one was not
             problems[
-                f"search.image_size: got a range with {spec.image_size} in it; {error}. Give a "
+                f"search.{size}: got a range with {getattr(spec, size)} in it; {error}. Give a "
                 "list, or a step from one size that it takes to the next"
             ] = None
         else:
@@ -115,11 +117,9 @@ def _place(spec: TrialSpec, built: Backbone, num_train: int) -> tuple[tuple[obje
     from trainable.backbones.cutting.boundaries import boundaries
     from trainable.training.recipe import resolve_batch_size, resolve_batchnorm
     from trainable.training.rehearsal import MOST_IMAGES
-    from trainable.training.setup import num_frozen
+    from trainable.training.setup import num_frozen, resolved_size
 
-    size = spec.image_size
-    if isinstance(size, str):
-        size = built.weights.preprocessing.size
+    size = resolved_size(spec, built.weights)
     frozen = num_frozen(spec, len(boundaries(built.traced(size))))
     batch_size = min(resolve_batch_size(spec.batch_size, num_train), MOST_IMAGES)
     return (size, batch_size, resolve_batchnorm(spec.batchnorm, num_train)), frozen
@@ -128,13 +128,13 @@ def _place(spec: TrialSpec, built: Backbone, num_train: int) -> tuple[tuple[obje
 def _narrowed(axis: Axis, domain: Domain, named: dict[str, set[Value]]) -> Domain:
     """The values of a domain to rehearse, those that occur in conditions included."""
     patterns = named.get(axis.name, set())
-    if axis.name == "image_size" and isinstance(domain, Range):
+    if axis.name in SIZES.values() and isinstance(domain, Range):
         sizes = planned_sizes(domain)
         second = [int(domain.low + (domain.step or 1))] if is_open(domain) else []
         return Choice(tuple(dict.fromkeys([*sizes, *second])))
     if axis.name in _DECISIVE:
         return Choice(tuple(dict.fromkeys(_ends(domain, patterns))))
-    if axis.name in ("backbone", "train_blocks", "batchnorm", "image_size"):
+    if axis.name in ("backbone", "train_blocks", "batchnorm", *SIZES.values()):
         return domain
     if not patterns:
         return Choice((domain.low if isinstance(domain, Range) else next(domain.each()),))

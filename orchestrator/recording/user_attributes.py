@@ -21,7 +21,7 @@ from orchestrator.recording.optuna_internals import stored_attributes
 from orchestrator.space import SearchSpace, short_names
 from orchestrator.text import last_line
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.spec.settings import ADDED_SETTINGS
+from trainable.spec.settings import ADDED_SETTINGS, SIZES
 
 ABOUT, FINISHED, PLAN, FACTS, RUN = "about", "finished", "plan", "facts", "run"
 BACKBONE_NAMES = "backbone_names"
@@ -152,7 +152,7 @@ def baseline_task(baseline: Baseline, plan: StudyPlan, space: SearchSpace) -> di
         "objective": space.objective.value,
         "repeats": space.finalists.repeats,
         "seed": space.seed,
-        "image_size": baseline.image_size,
+        SIZES[space.modality]: baseline.size,
         "precision": baseline.precision,
     }
 

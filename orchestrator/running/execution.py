@@ -146,6 +146,7 @@ class SweepExecution:
             self._prepared.images,
             self._prepared.weights,
             self._prepared.graphs,
+            self._prepared.tokens,
             cache=self._space.cache,
             checkpoint_actor=checkpoint_actor,
             checkpoint_s=self._space.checkpoint_s,

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.space.checks import check_gpus, check_reports, check_sampler, check_training_axes
+from orchestrator.space.checks import (
+    check_gpus,
+    check_modality,
+    check_reports,
+    check_sampler,
+    check_training_axes,
+)
 from orchestrator.space.datasets import SOURCES
 from orchestrator.space.parse_axes import Registry
 from orchestrator.space.parse_sections import (
@@ -86,7 +92,13 @@ def build_space(
         PRUNERS, ("pruner",), given.get("pruner"), problems, tag="name", default="median"
     )
     finalists = read_section(FinalistsSection, ("finalists",), given.get("finalists"), problems)
-    baselines = read_baselines(("baselines",), given.get("baselines"), problems)
+    modality = check_modality(axes, given, registry, problems)
+    baselines = read_baselines(
+        ("baselines",),
+        given.get("baselines"),
+        problems,
+        modality=None if registry is None else modality,
+    )
     limits = read_section(LimitsSection, ("limits",), given.get("limits"), problems)
     resources = read_section(ResourcesSection, ("resources",), given.get("resources"), problems)
     check_training_axes(axes, given.get("training"), problems)

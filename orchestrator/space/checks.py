@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.space.axes import Axis, Range
+from orchestrator.space.parse_axes import Registry
 from orchestrator.space.problems import Problems
 from orchestrator.space.samplers import SamplerSection
 from orchestrator.space.sections import (
@@ -12,7 +13,9 @@ from orchestrator.space.sections import (
     ResourcesSection,
 )
 from trainable.spec.refusals import refusal, shown
-from trainable.spec.settings import SETTINGS, Value
+from trainable.spec.settings import DEFAULTS, SETTINGS, SIZES, Value
+
+_IMAGE = "image"
 
 
 def check_training_axes(
@@ -24,6 +27,43 @@ def check_training_axes(
     for name in given_training:
         if name in SETTINGS and name in axes and axes[name].always_applies:
             problems.add(("training", name), f"given as search.{name} too; give one of the two")
+
+
+def check_modality(
+    axes: Mapping[str, Axis],
+    given: Mapping[str, object],
+    registry: Registry | None,
+    problems: Problems,
+) -> str:
+    """Refuse backbones for different kinds of examples, and keys for another kind than theirs.
+
+    Args:
+        axes: the axes of the search space.
+        given: the file's content.
+        registry: registry of backbones; None checks nothing.
+        problems: takes what is wrong.
+
+    Returns:
+        The kind of example that the backbones take: `image` or `text`.
+    """
+    if registry is None or "backbone" not in axes or problems.concern(("search", "backbone")):
+        return _IMAGE
+    names = [str(name) for domain in axes["backbone"].domains for name in domain.each()]
+    modalities = {registry.modality_of_name(name): name for name in names}
+    if len(modalities) > 1:
+        shown_names = " and ".join(f"{name} for {kind}s" for kind, name in modalities.items())
+        problems.add(("search", "backbone"), f"got {shown_names}; a sweep has one kind of example")
+    (modality, backbone), *_ = modalities.items()
+    for kind, name in SIZES.items():
+        for section in ("search", "training"):
+            content = given.get(section)
+            if kind == modality or not isinstance(content, Mapping):
+                continue
+            if content.get(name, DEFAULTS[name]) != DEFAULTS[name]:
+                problems.add((section, name), f"is for {kind}s; {backbone} takes {modality}s")
+    if given.get("augment") is not None and modality != _IMAGE:
+        problems.add(("augment",), f"is for images; {backbone} takes {modality}s. Leave it out")
+    return modality
 
 
 def check_reports(

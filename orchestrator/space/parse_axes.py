@@ -31,6 +31,9 @@ class Registry(Protocol):
     def known_problem(self, backbone: str, /) -> str | None:
         """Return the problem with a backbone's name as one line, or None."""
 
+    def modality_of_name(self, backbone: str, /) -> str:
+        """Return the kind of example that a backbone takes, such as `image`."""
+
     def expand(self, pattern: str, /) -> Sequence[str]:
         """Return the backbones that a glob (`*`, `?`, `[`) matches; itself if none match."""
 

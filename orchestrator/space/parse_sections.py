@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from orchestrator.methods import Method
+from orchestrator.methods import WITHOUT_BACKBONE, Method
 from orchestrator.space.kinds import AnySection, one_of
 from orchestrator.space.problems import Problems, unknown
 from orchestrator.space.section import Section
@@ -18,7 +18,7 @@ from trainable.spec.refusals import KeyPath, refusal, shown, unknown_key
 from trainable.spec.settings import DEFAULTS, SETTINGS, Setting, Value
 from trainable.spec.validation import Validation
 
-BASELINES = (Method.PIXELS, Method.PROBE)
+BASELINES = (*WITHOUT_BACKBONE.values(), Method.PROBE)
 _Parsed = TypeVar("_Parsed")
 
 _PLAIN_LINE = re.compile(r"\w+(?P<keys>(\.\w+)*): (?P<text>.*)")
@@ -101,18 +101,34 @@ def read_augment(path: KeyPath, given: object, problems: Problems) -> Augmentati
     return _parsed(Augmentation.parse, path, given, problems)
 
 
-def read_baselines(path: KeyPath, given: object, problems: Problems) -> tuple[Method, ...]:
-    """Read the baselines, and return them in the order of `BASELINES`."""
+def default_baselines(modality: str) -> tuple[Method, ...]:
+    """Return the baselines of a sweep over one kind of example where the file names none."""
+    return WITHOUT_BACKBONE[modality], Method.PROBE
+
+
+def read_baselines(
+    path: KeyPath, given: object, problems: Problems, *, modality: str | None
+) -> tuple[Method, ...]:
+    """Read the baselines, and return them in the order of `BASELINES`.
+
+    Args:
+        path: of the section.
+        given: its content; None for the default.
+        problems: takes what is wrong.
+        modality: kind of the sweep's examples, `image` or `text`; None allows every baseline.
+    """
+    default = default_baselines(modality or "image")
+    choice = BASELINES if modality is None else default
     if given is None:
-        return BASELINES
-    allowed = f"a list of {', '.join(BASELINES)}, or [] to have no baselines"
+        return default
+    allowed = f"a list of {', '.join(choice)}, or [] to have no baselines"
     if not isinstance(given, list):
         problems.add(path, refusal(given, allowed))
-        return BASELINES
+        return default
     wanted: list[Method] = []
     for item in given:
-        if item not in BASELINES:
-            problems.add(path, refusal(item, allowed, BASELINES))
+        if item not in choice:
+            problems.add(path, refusal(item, allowed, choice))
         elif item in wanted:
             problems.add(path, f"got {shown(item)} twice; allowed: distinct baselines")
         else:

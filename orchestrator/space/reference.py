@@ -13,7 +13,7 @@ from orchestrator.space.axis_values import (
 )
 from orchestrator.space.datasets import SOURCES
 from orchestrator.space.kinds import one_of
-from orchestrator.space.parse_sections import BASELINES
+from orchestrator.space.parse_sections import BASELINES, default_baselines
 from orchestrator.space.pruners import PRUNERS
 from orchestrator.space.samplers import SAMPLERS
 from orchestrator.space.search_section import BUDGET_ALLOWED
@@ -65,8 +65,8 @@ def known_keys() -> list[KnownKey]:
         *_section("finalists.", FinalistsSection),
         KnownKey(
             "baselines",
-            f"a list of none, one or both of {', '.join(BASELINES)}",
-            f"[{', '.join(BASELINES)}]",
+            f"a list of some of {', '.join(BASELINES)}; pixels are for images, tfidf for texts",
+            f"[{', '.join(default_baselines('image'))}]",
             "what finalists are compared with",
         ),
         *_section("limits.", LimitsSection),

@@ -25,7 +25,14 @@ from orchestrator.space.sections import (
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.custom_backbone import CustomBackbone
 from trainable.spec.refusals import shown
-from trainable.spec.settings import DEFAULT_FREEZE_DEPTH, DEFAULT_LR, Value, without_added_defaults
+from trainable.spec.settings import (
+    DEFAULT_FREEZE_DEPTH,
+    DEFAULT_LR,
+    DEFAULTS,
+    FOR_TEXTS,
+    Value,
+    without_added_defaults,
+)
 from trainable.spec.trial_spec import CacheMode, LabelBudget, Metric, TrialSpec
 from trainable.spec.validation import Validation
 
@@ -83,6 +90,14 @@ class SearchSpace:
     checkpoint_s: float
     seed: int
 
+    @property
+    def modality(self) -> str:
+        """The kind of example that the backbones take: `image` or `text`."""
+        from trainable.backbones import modality_of_name  # slow, and most readers do not ask
+
+        names = (str(name) for domain in self.axes["backbone"].domains for name in domain.each())
+        return modality_of_name(next(names))
+
     def absolute(self) -> SearchSpace:
         """Return the space with absolute paths of images and weights."""
         return replace(
@@ -100,8 +115,8 @@ class SearchSpace:
     def to_json(self) -> dict[str, Any]:
         """Return plain values, every default included; `build_space` reads an equal space.
 
-        A training setting is left out if an axis always gives its value, and the objective while
-        it is open.
+        A training setting is left out if an axis always gives its value, or if it is for texts and
+        at its default; and the objective while it is open.
         """
         axes: dict[str, Any] = {name: axis.to_json() for name, axis in self.axes.items()}
         axes["backbone"] = self._spelled(axes["backbone"])
@@ -112,7 +127,8 @@ class SearchSpace:
             "training": {
                 name: value
                 for name, value in self.training.items()
-                if name not in self.axes or not self.axes[name].always_applies
+                if (name not in self.axes or not self.axes[name].always_applies)
+                and not (name in FOR_TEXTS and value == DEFAULTS[name])
             },
             **({"augment": self.augment.to_json()} if self.augment else {}),
             "validation": self.validation.to_json(),

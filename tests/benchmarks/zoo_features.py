@@ -18,7 +18,7 @@ from trainable.backbones.zoo import ENTRIES
 from trainable.data.labelled_examples import Split
 from trainable.data.subsets import draw_subset
 from trainable.spec.trial_spec import LabelBudget
-from trainable.training.baselines import baseline_features
+from trainable.training.baseline_features import BaselineFeatures, FrozenFeatures, PixelFeatures
 from trainable.training.logistic import fit_path
 
 LABELS_PER_CLASS = (1, 2, 5, 10, 20)
@@ -34,8 +34,12 @@ def main() -> None:
     print("| features | " + " | ".join(str(count) for count in LABELS_PER_CLASS) + " |")
     print("| --- |" + " ---: |" * len(LABELS_PER_CLASS))
     for name in [None, *ENTRIES]:
-        backbone = None if name is None else Backbone(load_weights(name))
-        features = baseline_features(images, everything, backbone)
+        made: BaselineFeatures = (
+            PixelFeatures(images, everything, device=torch.device("cpu"))
+            if name is None
+            else FrozenFeatures(images, Backbone(load_weights(name)))
+        )
+        features, _ = made.of(everything)(everything, everything[:0])
         cells = []
         for per_class in LABELS_PER_CLASS:
             right = 0.0

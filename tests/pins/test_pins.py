@@ -30,7 +30,7 @@ from trainable.backbones import Backbone
 from trainable.features import reader as features
 from trainable.modalities.image import inputs
 from trainable.spec.trial_spec import TrialSpec
-from trainable.training import baselines, optimizers, probe, recipe, scores
+from trainable.training import baseline_features, optimizers, probe, recipe, scores
 from trainable.training.checkpoint import Checkpoint
 from trainable.training.trial import Trial
 
@@ -113,7 +113,7 @@ def test_what_no_search_space_can_say_is_decided_as_before() -> None:
         "share of the images that tests": datasets.DEFAULT_TEST_SHARE,
         "most leaked": checks.MAX_LEAKED_FRACTION,
         "penalties of a baseline": probe.INVERSE_PENALTIES,
-        "most pixels of a baseline": baselines.MAX_PIXELS,
+        "most pixels of a baseline": baseline_features.MAX_PIXELS,
         "images per pass": (inputs.BATCH, features.GPU_BATCH),
         "largest gradient": recipe.CLIP_NORM,
         "momentum of sgd": optimizers.SGD_MOMENTUM,

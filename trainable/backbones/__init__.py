@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainable.backbones.naming import few
+from trainable.backbones.source import TextSource
 from trainable.backbones.sources import (
     CUSTOM,
     SOURCES,
@@ -24,6 +25,7 @@ from trainable.backbones.sources import (
     describe,
     expand,
     known_problem,
+    modality_of_name,
     names,
     source_of,
     source_of_name,
@@ -48,11 +50,13 @@ __all__ = [
     "expand",
     "known_problem",
     "load_weights",
+    "modality_of_name",
     "names",
     "network",
     "network_graph",
     "reachable",
     "shipped_modules",
+    "tokenizer_of",
     "trace_on_meta",
     "untrained",
 ]
@@ -163,6 +167,18 @@ class Backbone:
             SOURCES.check(self.weights.source)
         with custom_models.importable(self.weights) if own else nullcontext():
             return from_bytes(graph, self.weights.arrays, known=known)
+
+
+def tokenizer_of(weights: Weights) -> bytes:
+    """Content of the tokenizer.json that belongs to weights of a backbone for texts.
+
+    Raises:
+        BackboneError: there is none, or it is another one by now.
+    """
+    builder = builder_called(weights.source)
+    if not isinstance(builder, TextSource):
+        raise BackboneError(f"{weights.backbone}: {weights.source} has no tokenizers")
+    return builder.tokenizer_of(weights)
 
 
 def trace_on_meta(name: str, *, size: int) -> TracedBackbone:

@@ -47,6 +47,18 @@ class NetworkBuilder(Protocol):
 
 
 @runtime_checkable
+class TextSource(Protocol):
+    """What a source of backbones for texts has beside `BackboneSource`."""
+
+    def tokenizer_of(self, weights: Weights) -> bytes:
+        """Return the content of the tokenizer.json that belongs to weights of this source.
+
+        Raises:
+            BackboneError: its folder is gone, or the file is another one by now.
+        """
+
+
+@runtime_checkable
 class BackboneSource(NetworkBuilder, Protocol):
     """A source of named backbones.
 

@@ -113,6 +113,17 @@ def describe(name: str) -> BackboneInfo:
     return source_of_name(name).describe(name)
 
 
+def modality_of_name(name: str) -> str:
+    """Return the kind of example that a backbone takes: `image` or `text`.
+
+    Args:
+        name: `NAME[@WEIGHTS]`, or the name of a backbone of the user's own code, which takes
+            images.
+    """
+    source = source_of(name.partition("@")[0])
+    return str(getattr(source, "MODALITY", "image"))
+
+
 def without_weights(name: str) -> str:
     """Return the backbone with random weights, as a search space names it."""
     return name if source_of(name) is shipped else f"{name}@{RANDOM}"

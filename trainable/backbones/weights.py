@@ -11,14 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from trainable.errors import BackboneError
+from trainable.spec.settings import UNITS
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 RANDOM = "none"
 """Text after the @ for random weights."""
-
-_UNITS = {"image": "px", "text": "tokens"}
-"""Of the size of an input, by modality."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,7 @@ class BackboneInfo:
     @property
     def input(self) -> str:
         """The size of its input with the unit, such as `224 px`."""
-        return f"{self.input_size} {_UNITS[self.modality]}"
+        return f"{self.input_size} {UNITS[self.modality]}"
 
 
 def digest_of(arrays: Arrays) -> str:

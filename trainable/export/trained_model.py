@@ -29,7 +29,7 @@ from trainable.export.model_config import ModelConfig
 from trainable.features.cache import FeatureCache
 from trainable.modalities.image.preprocessing import decode, normalize
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
-from trainable.training.baselines import baseline_features
+from trainable.training.baseline_features import FrozenFeatures
 from trainable.training.logistic import fit_path
 from trainable.training.trial import Trial
 
@@ -140,15 +140,9 @@ def train_probe(
     size = image_size or backbone.weights.preprocessing.size
     traced = backbone.traced(size)
     indices = draw_subset(images, budget=budget, repeat=repeat, seed=seed)
-    features = baseline_features(
-        images,
-        indices,
-        backbone,
-        size=size,
-        precision=precision,
-        device=device,
-        cache=cache,
-    )
+    features = FrozenFeatures(
+        images, backbone, size=size, precision=precision, device=device, cache=cache
+    ).rows(indices)
     (classifier,) = fit_path(
         features,
         torch.from_numpy(images.labels[indices]).to(device),

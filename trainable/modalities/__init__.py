@@ -18,7 +18,13 @@ def _image() -> Modality:
     return IMAGE
 
 
-_MODALITIES: Mapping[str, Callable[[], Modality]] = {"image": _image}
+def _text() -> Modality:
+    from trainable.modalities.text.modality import TEXT
+
+    return TEXT
+
+
+_MODALITIES: Mapping[str, Callable[[], Modality]] = {"image": _image, "text": _text}
 
 
 def modality_called(name: str) -> Modality:

@@ -93,6 +93,21 @@ class Modality(Protocol):
     def size_text(self, size: int) -> str:
         """Return a size with its unit, for messages: `224 x 224 pixels`."""
 
+    def prepare(self, examples: LabelledExamples, backbone: Backbone, size: int) -> tuple[str, ...]:
+        """Do in the driver what other processes are spared: trace the backbone, tokenise texts.
+
+        Args:
+            examples: those that were read.
+            backbone: gets what is made.
+            size: of the inputs.
+
+        Returns:
+            What the user should know, a line each.
+
+        Raises:
+            BackboneError: the backbone cannot be traced, or does not fit examples of this size.
+        """
+
     def padded_sizes(
         self, examples: LabelledExamples, indices: Indices, backbone: Backbone, size: int
     ) -> Indices:

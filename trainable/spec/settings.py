@@ -268,6 +268,12 @@ SETTINGS: Mapping[str, Setting] = {
 }
 """The keys of `training:` in a search-space file; each can be an axis of `search:` instead."""
 
+SIZES: Mapping[str, str] = {"image": "image_size", "text": "max_length"}
+"""The setting that sizes a backbone's input, by modality; it says nothing of another one."""
+
+UNITS: Mapping[str, str] = {"image": "px", "text": "tokens"}
+"""The unit of that size, by modality."""
+
 DEFAULTS: Mapping[str, Value] = {
     name: setting.canonical(setting.default)
     for name, setting in SETTINGS.items()
@@ -275,7 +281,10 @@ DEFAULTS: Mapping[str, Value] = {
 }
 """Default value by key of `SETTINGS`."""
 
-ADDED_SETTINGS = ("interpolation", "max_length")
+FOR_TEXTS = ("max_length",)
+"""Keys of `SETTINGS` that say nothing of images."""
+
+ADDED_SETTINGS = ("interpolation", *FOR_TEXTS)
 """Keys of `SETTINGS` that version 0.1.0 did not have. At its default such a key is left out when
 settings are written or hashed, so that earlier records and hashes stay valid."""
 

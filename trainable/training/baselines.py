@@ -1,4 +1,4 @@
-"""Baselines for fine-tuning: logistic regression on frozen features, and on raw pixels.
+"""Baselines for fine-tuning: logistic regression on frozen features, or without a backbone.
 
 A probe is given what a trial at freeze depth 1 is given, of its image size and precision:
 
@@ -20,38 +20,33 @@ the trial's head slides over. A linear head gives the same logits either way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from trainable import device as devices
-from trainable.backbones import Backbone, Preprocessing
+from trainable.backbones import Backbone
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset, validation_parts
 from trainable.errors import DataError
 from trainable.features.cache import FeatureCache
-from trainable.features.input_reader import InputReader
 from trainable.features.reader import FeatureCounts
-from trainable.features.readers import FeatureReaders
 from trainable.micro_batches import memory_errors, nothing
-from trainable.modalities import modality_of
-from trainable.modalities.image.inputs import PixelInputs
-from trainable.modalities.image.preprocessing import smallest_side
 from trainable.spec.trial_spec import LabelBudget
 from trainable.spec.validation import Validation
-from trainable.training.probe import ProbeMemo, parts_of_draw, probe_of_draw
+from trainable.training.baseline_features import (
+    WITHOUT_BACKBONE,
+    BaselineFeatures,
+    FrozenFeatures,
+)
+from trainable.training.probe import Features, ProbeMemo, parts_of_draw, probe_of_draw
 from trainable.training.results import TestResult
 from trainable.training.scores import Scores
 
 Indices = npt.NDArray[np.int64]
-
-MAX_PIXELS = 32
-"""Longest side of the images that the `pixels` baseline sees."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,7 +60,7 @@ class BaselineResult:
         num_features: length of a feature vector.
         labels_used: examples drawn for repeat 0.
         folds: validation parts.
-        size: size of the inputs seen; of images their side in pixels.
+        size: size of the inputs seen, of images their side in pixels; None if it does not apply.
         precision: of the backbone's forward pass, `fp32` or `bf16`; pixels are fp32.
     """
 
@@ -75,7 +70,7 @@ class BaselineResult:
     num_features: int
     labels_used: int
     folds: int
-    size: int
+    size: int | None
     precision: str
 
 
@@ -100,13 +95,13 @@ def run_baseline(
 
     Args:
         images: pool and test examples.
-        backbone: whose last boundary gives the features; None for raw pixels.
+        backbone: whose last boundary gives the features; None for the features of
+            `WITHOUT_BACKBONE`.
         budget: labels for training and validation together.
         validation: the same as of the trials.
         repeats: draws tested.
         seed: of the sweep.
-        size: size of a backbone's input; None for its own. Pixels are taken at the smallest
-            image's side, at most `MAX_PIXELS`.
+        size: size of a backbone's input; None for its own.
         precision: of the backbone's forward pass, resolved as for trials.
         device: to compute on.
         cache: where a backbone's features are kept; None computes them here.
@@ -118,158 +113,66 @@ def run_baseline(
         DataError: the budget cannot pay for validation, or there is no test image.
         GpuMemoryError: the GPU's memory does not hold what cannot be cut into pieces.
     """
-    where = device or devices.default_device()
+    device = device or devices.default_device()
     draws = [
         draw_subset(images, budget=budget, repeat=repeat, seed=seed) for repeat in range(repeats)
     ]
     test = images.indices(Split.TEST)
     if not len(test):
-        raise DataError("there is no test image; a baseline is always scored on the test split")
+        noun = images.modality
+        raise DataError(f"there is no test {noun}; a baseline is always scored on the test split")
     _, folds = validation_parts(images, draws[0], validation=validation)
     looked_at = [parts_of_draw(images, draw, validation)[0] for draw in draws]
     touched = np.unique(np.concatenate([*looked_at, test]))
-    size = _seen_size(images, touched, backbone, size)
-    precision = "fp32" if backbone is None else devices.resolve_precision(precision, where)
-    inputs = _inputs(
-        images,
-        backbone,
-        size=size,
-        precision=precision,
-        device=where,
-        cache=cache,
-        counts=counts,
-        heartbeat=heartbeat,
+    made: BaselineFeatures = (
+        WITHOUT_BACKBONE[images.modality](
+            images, touched, device=device, cache=cache, heartbeat=heartbeat
+        )
+        if backbone is None
+        else FrozenFeatures(
+            images,
+            backbone,
+            size=size,
+            precision=precision,
+            device=device,
+            cache=cache,
+            counts=counts,
+            heartbeat=heartbeat,
+        )
     )
-    features = inputs.read(touched)
+    features = made.of(touched)
 
-    def at(indices: Indices) -> Tensor:
-        return features[torch.from_numpy(np.searchsorted(touched, indices)).to(where)]
+    def among(rows: Indices) -> Features:
+        places = np.searchsorted(touched, rows)
+        return lambda train, others: features(places[train], places[others])
 
     fitted = [
         probe_of_draw(
             images,
             draw,
             validation=validation,
-            features=at,
-            features_key=inputs.key,
+            features=among,
+            device=device,
+            features_key=made.key,
             memo=probes,
             heartbeat=heartbeat,
         )
         for draw in draws
     ]
-    unseen, labels = at(test), torch.from_numpy(images.labels[test])
-    tests = [
-        TestResult.of(probe.whole.to(where).log_probabilities(unseen).cpu(), labels)
-        for probe in fitted
-    ]
+    labels = torch.from_numpy(images.labels[test])
+    tests = []
+    for draw, probe in zip(draws, fitted, strict=True):
+        _, unseen = features(np.searchsorted(touched, draw), np.searchsorted(touched, test))
+        tests.append(TestResult.of(probe.whole.to(device).log_probabilities(unseen).cpu(), labels))
     scores = fitted[0].validation
     assert scores is not None  # of the folds above
     return BaselineResult(
         inverse_penalties=tuple(probe.inverse_penalty for probe in fitted),
         validation=scores,
         tests=tuple(tests),
-        num_features=features.shape[1],
+        num_features=fitted[0].whole.weight.shape[1],
         labels_used=len(draws[0]),
         folds=len(folds),
-        size=size,
-        precision=precision,
+        size=made.size,
+        precision=made.precision,
     )
-
-
-def baseline_features(
-    images: LabelledExamples,
-    indices: Indices,
-    backbone: Backbone | None,
-    *,
-    size: int | None = None,
-    precision: str = "auto",
-    device: torch.device | None = None,
-    cache: FeatureCache | None = None,
-    counts: FeatureCounts | None = None,
-    heartbeat: Callable[[], None] = nothing,
-) -> Tensor:
-    """Feature vectors of a baseline: inputs of a backbone's head, or pixels on the 0..1 scale.
-
-    Args:
-        images: where the encoded bytes lie.
-        indices: (M,) which of them.
-        backbone: None for pixels.
-        size: see `run_baseline`; it does not matter to pixels.
-        precision: see `run_baseline`.
-        device: to compute on.
-        cache: see `run_baseline`.
-        counts: see `run_baseline`.
-        heartbeat: see `run_baseline`.
-
-    Returns:
-        (M, D) floats.
-    """
-    device = device or devices.default_device()
-    return _inputs(
-        images,
-        backbone,
-        size=_seen_size(images, indices, backbone, size),
-        precision=devices.resolve_precision(precision, device),
-        device=device,
-        cache=cache,
-        counts=counts,
-        heartbeat=heartbeat,
-    ).read(indices)
-
-
-def _seen_size(
-    images: LabelledExamples,
-    indices: Indices,
-    backbone: Backbone | None,
-    size: int | None,
-) -> int:
-    if backbone is None:
-        return min(MAX_PIXELS, smallest_side(images, indices))
-    return modality_of(images, backbone.weights).size(backbone.weights, size)
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """Feature vectors of a baseline and where they come from.
-
-    Attributes:
-        read: gives the (M, D) floats of some images.
-        key: JSON values that they depend on, the content of the images aside.
-    """
-
-    read: Callable[[Indices], Tensor]
-    key: Mapping[str, Any]
-
-
-def _inputs(
-    images: LabelledExamples,
-    backbone: Backbone | None,
-    *,
-    size: int,
-    precision: str,
-    device: torch.device,
-    cache: FeatureCache | None,
-    counts: FeatureCounts | None,
-    heartbeat: Callable[[], None],
-) -> _Inputs:
-    """See `baseline_features`; size and precision are resolved."""
-    if backbone is None:
-        inputs = PixelInputs(images, Preprocessing(size, size))
-        pixels = InputReader(inputs, images.digests, cache=cache, heartbeat=heartbeat)
-
-        def read(indices: Indices) -> Tensor:
-            rows, _ = pixels.read(indices)
-            return torch.from_numpy(rows).to(device).flatten(1).float() / 255
-
-        return _Inputs(read, {"pixels": inputs.key})
-    reader = FeatureReaders(
-        images,
-        backbone,
-        size=size,
-        device=device,
-        precision=precision,
-        cache=cache,
-        counts=counts,
-        heartbeat=heartbeat,
-    )
-    return _Inputs(reader.head_inputs, reader.head_inputs_key)

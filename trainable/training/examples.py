@@ -41,6 +41,7 @@ class ExampleReader:
 
     Attributes:
         counts: what was asked for, and what it took.
+        device: as given.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class ExampleReader:
         self._backbone = backbone
         self._frozen = frozen
         self._size = size
-        self._device = device
+        self.device = device
         self._cache = cache
         self._heartbeat = heartbeat
         self._plain = self._reader()
@@ -94,7 +95,7 @@ class ExampleReader:
         """Rows in what `views` gave that show the examples at some positions of its indices."""
         views = self._spec.augment.views if self._spec.augment else 1
         rows = positions[:, None] * views + np.arange(views)
-        return torch.from_numpy(rows.ravel()).to(self._device)
+        return torch.from_numpy(rows.ravel()).to(self.device)
 
     def few_at_a_time(self, indices: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
         """The indices in pieces whose activations take little memory."""
@@ -103,8 +104,8 @@ class ExampleReader:
             yield indices[start : start + size]
 
     def _labelled_by(self, activations: Activations, indices: npt.NDArray[np.int64]) -> Examples:
-        labels = torch.from_numpy(self._labelled.labels[indices]).to(self._device)
-        devices.synchronize(self._device)
+        labels = torch.from_numpy(self._labelled.labels[indices]).to(self.device)
+        devices.synchronize(self.device)
         return Examples(activations, labels)
 
     def _reader(self, augmentation: Augmentation | None = None) -> FeatureReaders:
@@ -112,8 +113,8 @@ class ExampleReader:
             self._labelled,
             self._backbone,
             size=self._size,
-            device=self._device,
-            precision=devices.resolve_precision(self._spec.precision, self._device),
+            device=self.device,
+            precision=devices.resolve_precision(self._spec.precision, self.device),
             cache=self._cache,
             augmentation=augmentation,
             seed=self._spec.seed,

@@ -83,8 +83,13 @@ def parts_of_draw(
     return subset, []
 
 
+Features = Callable[[Indices, Indices], tuple[Tensor, Tensor]]
+"""(N, D) features of N training examples, and (M, D) features of M others. Both may depend on the
+training examples, as a vocabulary does, and on nothing of the others beside the example itself."""
+
+
 def fit_probe(
-    features: Tensor,
+    features: Features,
     labels: Tensor,
     *,
     folds: Sequence[Fold],
@@ -98,48 +103,69 @@ def fit_probe(
     penalty. Without folds it is `UNVALIDATED_PENALTY`.
 
     Args:
-        features: (N, D) floats, those of the draw first.
-        labels: (N,) int64 class ids, on the same device.
-        folds: validation parts, as positions among the rows.
-        num_drawn: how many of the rows are the draw.
+        features: gives the features of examples by their positions, those of the draw first.
+        labels: (N,) int64 class ids, on the device of the features.
+        folds: validation parts, as positions.
+        num_drawn: how many of the examples are the draw.
         num_classes: of the task.
         heartbeat: called now and then while there is progress, as a sign of life.
     """
 
-    def fit(rows: Tensor | slice, inverse_penalties: Sequence[float]) -> list[LinearClassifier]:
+    def fit(
+        rows: Tensor, positions: Indices, inverse_penalties: Sequence[float]
+    ) -> list[LinearClassifier]:
         return fit_path(
-            features[rows],
-            labels[rows],
+            rows,
+            labels[at(positions)],
             num_classes=num_classes,
             inverse_penalties=inverse_penalties,
             heartbeat=heartbeat,
         )
 
     def at(positions: Indices) -> Tensor:
-        return torch.from_numpy(positions).to(features.device)
+        return torch.from_numpy(positions).to(labels.device)
 
     inverse_penalty, scores = UNVALIDATED_PENALTY, None
     fitted: list[LinearClassifier] = []
     if folds:
-        paths = [fit(at(fold.train), INVERSE_PENALTIES) for fold in folds]
+        parts = [features(fold.train, fold.val) for fold in folds]
+        paths = [
+            fit(rows, fold.train, INVERSE_PENALTIES)
+            for (rows, _), fold in zip(parts, folds, strict=True)
+        ]
         truth = torch.cat([labels[at(fold.val)] for fold in folds]).cpu()
         tried = []
         for number in range(len(INVERSE_PENALTIES)):
             predictions = [
-                path[number].log_probabilities(features[at(fold.val)])
-                for path, fold in zip(paths, folds, strict=True)
+                path[number].log_probabilities(unseen)
+                for path, (_, unseen) in zip(paths, parts, strict=True)
             ]
             tried.append(score(torch.cat(predictions).cpu(), truth))
         best = min(range(len(tried)), key=lambda number: tried[number].log_loss)
         inverse_penalty, scores = INVERSE_PENALTIES[best], tried[best]
         fitted = [path[best] for path in paths]
-    (whole,) = fit(slice(num_drawn), [inverse_penalty])
+    drawn = np.arange(num_drawn)
+    rows, _ = features(drawn, drawn[:0])
+    (whole,) = fit(rows, drawn, [inverse_penalty])
     return Probe(
         inverse_penalty=inverse_penalty,
         validation=scores,
         folds=tuple(classifier.to("cpu") for classifier in fitted),
         whole=whole.to("cpu"),
     )
+
+
+def fixed(rows: Tensor) -> Features:
+    """Return features that do not depend on the training examples.
+
+    Args:
+        rows: (N, D) features of all examples.
+    """
+
+    def at(positions: Indices) -> Tensor:
+        return rows[torch.from_numpy(positions).to(rows.device)]
+
+    return lambda train, others: (at(train), at(others))
 
 
 class ProbeMemo:
@@ -174,7 +200,8 @@ def probe_of_draw(
     subset: Indices,
     *,
     validation: Validation,
-    features: Callable[[Indices], Tensor],
+    features: Callable[[Indices], Features],
+    device: torch.device,
     features_key: Mapping[str, Any],
     memo: ProbeMemo | None = None,
     heartbeat: Callable[[], None] = nothing,
@@ -185,7 +212,8 @@ def probe_of_draw(
         images: all images.
         subset: (M,) indices of the drawn subset.
         validation: where validation images come from; see `parts_of_draw`.
-        features: gives the (N, D) features of some images.
+        features: gives the features of some examples, by positions among these.
+        device: of the features.
         features_key: JSON values that features depend on, the content of the images aside.
         memo: where the probe is remembered; None fits it here.
         heartbeat: called now and then while there is progress, as a sign of life.
@@ -193,10 +221,9 @@ def probe_of_draw(
     rows, folds = parts_of_draw(images, subset, validation)
 
     def fit() -> Probe:
-        found = features(rows)
         return fit_probe(
-            found,
-            torch.from_numpy(images.labels[rows]).to(found.device),
+            features(rows),
+            torch.from_numpy(images.labels[rows]).to(device),
             folds=folds,
             num_drawn=len(subset),
             num_classes=images.num_classes,

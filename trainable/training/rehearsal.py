@@ -15,7 +15,7 @@ from trainable.micro_batches import Memory
 from trainable.modalities import modality_called
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.learner import Examples
-from trainable.training.setup import TrialSetup
+from trainable.training.setup import TrialSetup, resolved_size
 from trainable.training.suffix_learner import SuffixLearners
 
 MOST_IMAGES = 2
@@ -82,9 +82,8 @@ class _Rehearsal:
     ) -> None:
         self._backbone = backbone
         self._num_classes = num_classes
-        modality = modality_called(backbone.weights.modality)
-        size = modality.size(backbone.weights, getattr(spec, modality.setting))
-        self.size_text = modality.size_text(size)
+        size = resolved_size(spec, backbone.weights)
+        self.size_text = modality_called(backbone.weights.modality).size_text(size)
         self._size = size
         traced = backbone.traced(size)
         self._device = cheapest_device(traced.module, traced.inputs)

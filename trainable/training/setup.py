@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from trainable import device as devices
-from trainable.backbones import Backbone
+from trainable.backbones import Backbone, Weights
 from trainable.backbones.cutting.boundaries import boundaries, frozen_boundaries, parameter_depths
 from trainable.backbones.cutting.split import split
 from trainable.backbones.graphs.graph import independent_copy
@@ -46,6 +46,12 @@ def num_frozen(spec: TrialSpec, num_boundaries: int) -> int:
     )
 
 
+def resolved_size(spec: TrialSpec, weights: Weights) -> int:
+    """Return the size of a trial's inputs: of images their side in pixels; see `Modality`."""
+    modality = modality_called(weights.modality)
+    return modality.size(weights, getattr(spec, modality.setting))
+
+
 class TrialSetup:
     """A spec resolved on one backbone: the split, the learners, the settings.
 
@@ -72,7 +78,7 @@ class TrialSetup:
         self.spec = spec
         self.backbone = backbone
         self.modality = modality_called(backbone.weights.modality)
-        self.size = self.modality.size(backbone.weights, getattr(spec, self.modality.setting))
+        self.size = resolved_size(spec, backbone.weights)
         self._num_classes = num_classes
         self._device = device
         self._traced = backbone.traced(self.size)

@@ -11,6 +11,7 @@ import ray
 
 from trainable.backbones import Backbone, Weights
 from trainable.data.labelled_examples import LabelledExamples
+from trainable.data.tokens import TokenTable
 from trainable.errors import CacheError
 from trainable.features.cache import FeatureCache, open_cache
 from trainable.spec.trial_spec import CacheMode
@@ -24,7 +25,7 @@ class SharedObjects:
         images: reference to the images without their shards.
         shards: references to the shards, (bytes,) uint8 arrays of encoded images.
         weights: references to `Weights`, by backbone.
-        graphs: references to each backbone's graphs by image size; see `Backbone`.
+        graphs: references to each backbone's graphs by size, and its tokens; see `Backbone`.
         cache: mode of the feature cache.
         checkpoint_actor: handle of the actor that stores checkpoints and receives heartbeats.
         checkpoint_s: shortest time between two checkpoints, in seconds.
@@ -43,6 +44,7 @@ def put_objects(
     images: LabelledExamples,
     weights: dict[str, Weights],
     graphs: Mapping[str, Mapping[int, bytes]],
+    tokens: Mapping[str, Mapping[int, TokenTable]],
     *,
     cache: CacheMode,
     checkpoint_actor: Any,
@@ -53,7 +55,8 @@ def put_objects(
     Args:
         images: images of the sweep.
         weights: weights by backbone.
-        graphs: serialized graphs by backbone and image size in pixels.
+        graphs: serialized graphs by backbone and size.
+        tokens: tokens by backbone and most tokens of a text.
         cache: mode of the feature cache.
         checkpoint_actor: handle of the checkpoint actor.
         checkpoint_s: shortest time between two checkpoints, in seconds.
@@ -62,7 +65,7 @@ def put_objects(
         images=ray.put(replace(images, shards=())),
         shards=tuple(ray.put(shard) for shard in images.shards),
         weights={name: ray.put(one) for name, one in weights.items()},
-        graphs={name: ray.put(one) for name, one in graphs.items()},
+        graphs={name: ray.put((one, tokens[name])) for name, one in graphs.items()},
         cache=cache,
         checkpoint_actor=checkpoint_actor,
         checkpoint_s=checkpoint_s,
@@ -93,8 +96,10 @@ class ObjectStoreReader:
     def backbone(self, name: str) -> Backbone:
         """The backbone of this name, built at its first use."""
         if name not in self._backbones:
-            weights, graphs = ray.get([self._shared.weights[name], self._shared.graphs[name]])
-            self._backbones[name] = Backbone(weights, graphs)
+            weights, (graphs, tokens) = ray.get(
+                [self._shared.weights[name], self._shared.graphs[name]]
+            )
+            self._backbones[name] = Backbone(weights, graphs, tokens)
         return self._backbones[name]
 
     def cache(self) -> FeatureCache | None:

@@ -28,6 +28,7 @@ from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import CheckpointError, GpuMemoryError, TrainableError
 from trainable.features.cache import FeatureCache
 from trainable.features.reader import FeatureCounts
+from trainable.spec.settings import SIZES
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training.baselines import run_baseline
@@ -209,7 +210,7 @@ def _baseline(
         validation=Validation.parse(task["validation"]),
         repeats=task["repeats"],
         seed=task["seed"],
-        size=task["image_size"],
+        size=task[SIZES[images.modality]],
         precision=task["precision"],
         cache=attempt.cache,
         counts=attempt.counts,
@@ -223,7 +224,7 @@ def _baseline(
             "inverse_penalty": result.inverse_penalties[0],
             "inverse_penalties": list(result.inverse_penalties),
             "num_features": result.num_features,
-            "image_size": result.size,
+            SIZES[images.modality]: result.size,
             "precision": result.precision,
             "labels_used": result.labels_used,
             "num_classes": images.num_classes,

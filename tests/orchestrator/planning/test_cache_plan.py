@@ -84,7 +84,7 @@ def test_boundaries_far_apart_are_listed_and_none_is_said() -> None:
     def kept(*numbers: int) -> KeptBoundaries:
         return KeptBoundaries(
             backbone="net",
-            image_size=8,
+            size=8,
             num_boundaries=9,
             kept=numbers,
             row_bytes=tuple(1024 for _ in numbers),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.planning.inputs import Inputs, image_sizes, inputs_of, sizes_are_open
+from orchestrator.planning.inputs import Inputs, input_sizes, inputs_of, sizes_are_open
 from orchestrator.planning.plan import Baseline, baselines_of, most_baselines, probe_beside
 from orchestrator.running.broker.samplers import shuffled_grid
 from orchestrator.space import SearchSpace, parse_space
@@ -26,7 +26,7 @@ def _probes(space: SearchSpace) -> list[str]:
 def _seen(space: SearchSpace) -> set[tuple[Any, ...]]:
     """What trials can see, from every one that the space can have."""
     specs = [space.spec(params, space.label_budgets[0]) for params in shuffled_grid(space)]
-    return {(spec.backbone, Inputs.of(spec)) for spec in specs}
+    return {(spec.backbone, Inputs.of(spec, modality="image")) for spec in specs}
 
 
 SPACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -72,9 +72,7 @@ def test_there_is_a_probe_for_whatever_trials_can_see_and_for_nothing_else(name:
     search, top = SPACES[name]
     space = _space(search, **top)
     probes = [one for one in baselines_of(space, "b5") if one.method == "probe"]
-    seen = [
-        (one.backbone, Inputs(image_size=one.image_size, precision=one.precision)) for one in probes
-    ]
+    seen = [(one.backbone, Inputs(size=one.size, precision=one.precision)) for one in probes]
     assert set(seen) == _seen(space)
     assert len({one.trial_id for one in probes}) == len(set(seen)) == len(seen)
     assert most_baselines(space, "b5") == len(baselines_of(space, "b5"))
@@ -85,7 +83,7 @@ def test_there_is_a_probe_for_whatever_trials_can_see_and_for_nothing_else(name:
 )
 def test_every_probes_size_is_a_trials(search: dict[str, Any], sizes: set[int]) -> None:
     probes = [one for one in baselines_of(_space(search), "b5") if one.method == "probe"]
-    assert {one.image_size for one in probes} == sizes
+    assert {one.size for one in probes} == sizes
 
 
 @pytest.mark.parametrize(
@@ -138,7 +136,7 @@ def test_of_a_range_few_steps_or_its_ends_are_planned(
     domain: dict[str, Any], sizes: list[int], are_open: bool
 ) -> None:
     space = _space({"image_size": domain}, finalists={"count": 2})
-    assert image_sizes(space, "resnet_tiny") == sizes
+    assert input_sizes(space, "resnet_tiny") == sizes
     assert sizes_are_open(space) == are_open
     more = 2 if are_open else 0
     assert most_baselines(space, "b5") == 1 + len(sizes) + more
@@ -157,7 +155,7 @@ def test_the_probe_beside_a_trial_has_its_size_and_precision_and_the_id_of_a_pla
 
     beside = beside_trial_of(100)
     assert beside.trial_id == "b5-probe-resnet_tiny-100px-bf16"
-    assert (beside.image_size, beside.precision) == (100, "bf16")
+    assert (beside.size, beside.precision) == (100, "bf16")
     assert beside_trial_of(32) in baselines_of(space, "b5")
     no_probes = _space({"image_size": {"low": 32, "high": 512}}, baselines=["pixels"])
     spec = no_probes.spec({"backbone": "resnet_tiny", "lr": 0.1, "image_size": 100}, budget)
@@ -171,5 +169,5 @@ def test_a_condition_on_a_very_long_range_is_no_matter_of_its_length() -> None:
     }
     space = _space(axes, training={"image_size": 96, "reports": 1})
     assert inputs_of(space)["resnet_tiny"] == [
-        Inputs(image_size=size, precision="auto") for size in (32, 64, 96)
+        Inputs(size=size, precision="auto") for size in (32, 64, 96)
     ]

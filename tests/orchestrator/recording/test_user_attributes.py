@@ -104,7 +104,7 @@ def test_a_probe_among_several_is_told_what_it_sees_and_what_it_is_called() -> N
         study="t6",
         method="probe",
         backbone="tiny_strokes",
-        image_size=64,
+        size=64,
         precision="bf16",
         variant="64px-bf16",
     )

@@ -236,7 +236,10 @@ def test_no_baseline_is_an_answer(read: Read) -> None:
         ({"pruner": {"nmae": "none"}}, "pruner.nmae: unknown key; did you mean name?"),
         ({"finalists": {"repeats": 1}}, "finalists.repeats: got 1; allowed: a whole number from 2"),
         ({"finalists": {"count": None}}, "finalists.count: got nothing; allowed: a whole number"),
-        ({"baselines": ["probes"]}, "baselines: got 'probes'; allowed: a list of pixels, probe"),
+        (
+            {"baselines": ["probes"]},
+            "baselines: got 'probes'; allowed: a list of pixels, tfidf, probe",
+        ),
         ({"baselines": ["probe", "probe"]}, "baselines: got 'probe' twice; allowed: distinct"),
         ({"baselines": "probe"}, "baselines: got 'probe'; allowed: a list of pixels"),
         ({"baselines": [["probe"]]}, "baselines: got ['probe']; allowed: a list of pixels"),

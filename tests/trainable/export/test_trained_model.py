@@ -29,7 +29,8 @@ from trainable.export.written_model import Written, write_model
 from trainable.modalities.image.preprocessing import decode, normalize
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
-from trainable.training.baselines import baseline_features, run_baseline
+from trainable.training.baseline_features import FrozenFeatures
+from trainable.training.baselines import run_baseline
 from trainable.training.logistic import fit_path
 from trainable.training.trial import Trial
 
@@ -155,7 +156,7 @@ def test_a_probe_is_fitted_to_features_of_the_size_and_precision_asked_for(
     digit_images: LabelledExamples, strokes: Backbone, precision: str
 ) -> None:
     indices = draw_subset(digit_images, budget=LabelBudget(2), repeat=0, seed=0)
-    features = baseline_features(digit_images, indices, strokes, size=12, precision=precision)
+    features = FrozenFeatures(digit_images, strokes, size=12, precision=precision).rows(indices)
     (expected,) = fit_path(
         features,
         torch.from_numpy(digit_images.labels[indices]),

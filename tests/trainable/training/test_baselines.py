@@ -15,7 +15,8 @@ from trainable.modalities.image.preprocessing import decode
 from trainable.spec.trial_spec import LabelBudget
 from trainable.spec.validation import Validation
 from trainable.training import probe
-from trainable.training.baselines import BaselineResult, baseline_features, run_baseline
+from trainable.training.baseline_features import PixelFeatures
+from trainable.training.baselines import BaselineResult, run_baseline
 from trainable.training.logistic import fit_path
 from trainable.training.probe import INVERSE_PENALTIES, UNVALIDATED_PENALTY, probe_of_draw
 
@@ -113,7 +114,8 @@ def test_the_penalty_of_each_repeat_is_chosen_on_its_own_draw(
         digit_images,
         subset,
         validation=Validation(3),
-        features=lambda indices: baseline_features(digit_images, indices, None),
+        features=PixelFeatures(digit_images, subset, device=torch.device("cpu")).of,
+        device=torch.device("cpu"),
         features_key={},
     )
     assert three.inverse_penalties[2] == draws.inverse_penalty

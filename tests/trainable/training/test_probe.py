@@ -29,6 +29,7 @@ from trainable.training.probe import (
     Probe,
     ProbeMemo,
     fit_probe,
+    fixed,
     parts_of_draw,
     probe_of_draw,
 )
@@ -133,7 +134,8 @@ def probe_for(
         images,
         drawn(images, spec),
         validation=spec.validation,
-        features=reader.head_inputs,
+        features=lambda rows: fixed(reader.head_inputs(rows)),
+        device=torch.device("cpu"),
         features_key=reader.head_inputs_key,
         memo=memo,
     )
@@ -183,7 +185,7 @@ def test_the_penalty_has_the_lowest_log_loss_of_pooled_predictions_outside_the_f
         np.arange(60),
         validation=Validation(3),
     )
-    found = fit_probe(features, labels, folds=folds, num_drawn=60, num_classes=3)
+    found = fit_probe(fixed(features), labels, folds=folds, num_drawn=60, num_classes=3)
     truth = torch.cat([labels[fold.val] for fold in folds])
     losses, accuracies = {}, {}
     for penalty in INVERSE_PENALTIES:
@@ -282,7 +284,8 @@ def test_a_probe_of_other_labels_or_weights_is_fitted_anew(
             images,
             subset,
             validation=Validation(2),
-            features=reader.head_inputs,
+            features=lambda rows: fixed(reader.head_inputs(rows)),
+            device=torch.device("cpu"),
             features_key=key,
             memo=memo,
         )
@@ -295,7 +298,7 @@ def test_a_probe_of_other_labels_or_weights_is_fitted_anew(
 
 def test_the_memo_forgets_what_was_used_longest_ago() -> None:
     features, labels = random_rows(12)
-    probe = fit_probe(features, labels, folds=[], num_drawn=12, num_classes=3)
+    probe = fit_probe(fixed(features), labels, folds=[], num_drawn=12, num_classes=3)
     assert probe.num_bytes == 8 * (3 * 6 + 3)
     memo = ProbeMemo(2 * probe.num_bytes)
     fitted: list[str] = []
@@ -310,7 +313,7 @@ def test_the_memo_forgets_what_was_used_longest_ago() -> None:
 
 def test_the_memo_keeps_nothing_that_is_too_large_for_it() -> None:
     features, labels = random_rows(12)
-    probe = fit_probe(features, labels, folds=[], num_drawn=12, num_classes=3)
+    probe = fit_probe(fixed(features), labels, folds=[], num_drawn=12, num_classes=3)
     memo = ProbeMemo(probe.num_bytes - 1)
     assert memo.get("a", lambda: probe) is probe
     other = replace(probe)

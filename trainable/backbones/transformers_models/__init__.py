@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 NAME = "transformers"
 PREFIX = "transformers:"
+MODALITY = "text"
 
-_MODALITY = "text"
 _OLDEST = 5
 _INSTALL = "pip install 'sft-sweep[transformers]'"
 _REVISION_CHARACTERS = 12
@@ -96,7 +96,7 @@ def describe(name: str) -> BackboneInfo:
         cached=has_weights(folder.path),
         licence=card.licence,
         pretraining=card.pretraining,
-        modality=_MODALITY,
+        modality=MODALITY,
     )
 
 
@@ -124,7 +124,7 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
         pretraining=None if random else card.pretraining,
         args={"config": dict(folder.config)},
         notes=notes_of(folder),
-        modality=_MODALITY,
+        modality=MODALITY,
     )
 
 

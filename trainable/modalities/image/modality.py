@@ -29,6 +29,16 @@ class _Image:
         """Return `S x S pixels`."""
         return f"{size} x {size} pixels"
 
+    def prepare(self, examples: LabelledExamples, backbone: Backbone, size: int) -> tuple[str, ...]:
+        """Trace the backbone.
+
+        Raises:
+            BackboneError: it cannot be traced at this size.
+        """
+        del examples
+        backbone.traced(size)
+        return ()
+
     def padded_sizes(
         self, examples: LabelledExamples, indices: Indices, backbone: Backbone, size: int
     ) -> Indices:

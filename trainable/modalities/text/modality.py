@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from trainable.backbones import Backbone, Weights
+import numpy as np
+
+from trainable.backbones import Backbone, Weights, tokenizer_of
 from trainable.backbones.weights import TextPreprocessing
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.data.tokens import TokenTable
@@ -13,6 +16,13 @@ from trainable.modalities.modality import Indices, Inputs, Modality
 from trainable.modalities.text.buckets import padded_lengths
 from trainable.modalities.text.inputs import TextInputs
 from trainable.spec.augmentation import Augmentation
+from trainable.spec.settings import MOST_TOKENS
+
+if TYPE_CHECKING:
+    from trainable.modalities.text.tokenizing import TokenizedTexts
+
+MOST_LOST = 0.05
+"""Share of texts cut off, or of tokens unknown, above which there is a warning."""
 
 
 class _Text:
@@ -36,6 +46,25 @@ class _Text:
     def size_text(self, size: int) -> str:
         """Return `L tokens`."""
         return f"{size} tokens"
+
+    def prepare(self, examples: LabelledExamples, backbone: Backbone, size: int) -> tuple[str, ...]:
+        """Tokenise the texts that were read, and trace the backbone for each of their lengths.
+
+        Raises:
+            BackboneError: there is no tokenizer, or the backbone cannot be traced.
+        """
+        from trainable.modalities.text.tokenizing import TextTokenizer
+
+        read = np.flatnonzero(examples.is_read())
+        tokenizer = TextTokenizer(
+            tokenizer_of(backbone.weights), preprocessing_at(backbone.weights, size)
+        )
+        found = tokenizer.tokenize([examples.encoded(int(index)) for index in read])
+        backbone.tokens[size] = found.table
+        backbone.traced(size)
+        for length in np.unique(self.padded_sizes(examples, read, backbone, size)).tolist():
+            backbone.traced(length)
+        return _notes(found)
 
     def padded_sizes(
         self, examples: LabelledExamples, indices: Indices, backbone: Backbone, size: int
@@ -75,6 +104,20 @@ class _Text:
 
 
 TEXT: Modality = _Text()
+
+
+def _notes(found: TokenizedTexts) -> tuple[str, ...]:
+    """Return what share of the texts was cut off, and what share of the tokens is unknown."""
+    cut, unknown = float(found.truncated.mean()), float(found.unknown_share.mean())
+    line = (
+        f"{100 * cut:.1f} % of the texts have more than {found.max_length} tokens and are cut off; "
+        f"{100 * unknown:.1f} % of the tokens are unknown"
+    )
+    if cut > MOST_LOST and found.max_length < MOST_TOKENS:
+        line += ". Texts lose what tells them apart: a larger max_length keeps more of them"
+    if unknown > MOST_LOST:
+        line += ". The backbone was trained on texts of another kind or language"
+    return (line,)
 
 
 def preprocessing_at(weights: Weights, size: int) -> TextPreprocessing:

@@ -59,6 +59,7 @@ def _pack(*, stopping: bool = False) -> tuple[TrialResources, str]:
         images,
         weights,
         {"tiny_strokes": {}},
+        {"tiny_strokes": {}},
         cache=CacheMode.NEVER,
         checkpoint_actor=None,
         checkpoint_s=60,

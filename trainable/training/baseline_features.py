@@ -1,0 +1,188 @@
+"""Features of the baselines: frozen ones of a backbone, and those that need none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from trainable import device as devices
+from trainable.backbones import Backbone, Preprocessing
+from trainable.data.labelled_examples import LabelledExamples
+from trainable.features.cache import FeatureCache
+from trainable.features.input_reader import InputReader
+from trainable.features.reader import FeatureCounts, Indices
+from trainable.features.readers import FeatureReaders
+from trainable.micro_batches import nothing
+from trainable.modalities import modality_of
+from trainable.modalities.image.inputs import PixelInputs
+from trainable.modalities.image.preprocessing import smallest_side
+from trainable.modalities.text.decoding import decode_text
+from trainable.modalities.text.tfidf import tfidf_rows
+from trainable.training.probe import Features, fixed
+
+MAX_PIXELS = 32
+"""Longest side of the images that the `pixels` baseline sees."""
+
+
+class BaselineFeatures(Protocol):
+    """Feature vectors for a baseline.
+
+    Attributes:
+        size: size of the inputs that they are made of; None if it does not apply.
+        precision: of the backbone's forward pass, `fp32` or `bf16`; fp32 without a backbone.
+        key: JSON values that features depend on, apart from the examples' content.
+    """
+
+    size: int | None
+    precision: str
+    key: Mapping[str, Any]
+
+    def of(self, indices: Indices) -> Features:
+        """Return the features of some examples, by their positions among the indices.
+
+        Raises:
+            DataError: an example cannot be read; the message names its path.
+        """
+
+
+class FrozenFeatures:
+    """Inputs of a backbone's head; see `BaselineFeatures`.
+
+    Args:
+        examples: with their encoded bytes.
+        backbone: nothing of it is trained.
+        size: size of its input; None for its own.
+        precision: `fp32`, `bf16` or `auto`.
+        device: the device to compute on.
+        cache: the feature cache; None computes the features here.
+        counts: counters to add to; None for new ones.
+        heartbeat: called regularly while there is progress.
+    """
+
+    def __init__(
+        self,
+        examples: LabelledExamples,
+        backbone: Backbone,
+        *,
+        size: int | None = None,
+        precision: str = "auto",
+        device: torch.device | None = None,
+        cache: FeatureCache | None = None,
+        counts: FeatureCounts | None = None,
+        heartbeat: Callable[[], None] = nothing,
+    ) -> None:
+        device = device or devices.default_device()
+        size = modality_of(examples, backbone.weights).size(backbone.weights, size)
+        self.size: int | None = size
+        self.precision = devices.resolve_precision(precision, device)
+        self._reader = FeatureReaders(
+            examples,
+            backbone,
+            size=size,
+            device=device,
+            precision=self.precision,
+            cache=cache,
+            counts=counts,
+            heartbeat=heartbeat,
+        )
+        self.key: Mapping[str, Any] = self._reader.head_inputs_key
+
+    def rows(self, indices: Indices) -> Tensor:
+        """Return the (M, D) features of some examples."""
+        return self._reader.head_inputs(indices)
+
+    def of(self, indices: Indices) -> Features:
+        """See `BaselineFeatures`."""
+        return fixed(self.rows(indices))
+
+
+class PixelFeatures:
+    """Pixels on the 0..1 scale, at the smallest image's side, at most `MAX_PIXELS`.
+
+    Args:
+        images: with their encoded bytes.
+        touched: (M,) indices of all images that will be asked for.
+        device: where the features go.
+        cache: the feature cache; None decodes the images here.
+        heartbeat: called regularly while there is progress.
+    """
+
+    precision: str = "fp32"
+
+    def __init__(
+        self,
+        images: LabelledExamples,
+        touched: Indices,
+        *,
+        device: torch.device,
+        cache: FeatureCache | None = None,
+        heartbeat: Callable[[], None] = nothing,
+    ) -> None:
+        side = min(MAX_PIXELS, smallest_side(images, touched))
+        self.size: int | None = side
+        inputs = PixelInputs(images, Preprocessing(side, side))
+        self.key: Mapping[str, Any] = {"pixels": inputs.key}
+        self._device = device
+        self._reader = InputReader(inputs, images.digests, cache=cache, heartbeat=heartbeat)
+
+    def of(self, indices: Indices) -> Features:
+        """See `BaselineFeatures`."""
+        rows, _ = self._reader.read(indices)
+        return fixed(torch.from_numpy(rows).to(self._device).flatten(1).float() / 255)
+
+
+class TfidfFeatures:
+    """Tf-idf of texts, its vocabulary that of the training texts alone; see `BaselineFeatures`.
+
+    Args:
+        texts: with their encoded bytes.
+        touched: (M,) indices of all texts that will be asked for.
+        device: where the features go.
+        cache: not used: features depend on the training texts.
+        heartbeat: called once a vocabulary.
+    """
+
+    size: int | None = None
+    precision: str = "fp32"
+    key: Mapping[str, Any] = {"tfidf": 1}
+
+    def __init__(
+        self,
+        texts: LabelledExamples,
+        touched: Indices,
+        *,
+        device: torch.device,
+        cache: FeatureCache | None = None,
+        heartbeat: Callable[[], None] = nothing,
+    ) -> None:
+        del touched, cache
+        self._texts = texts
+        self._device = device
+        self._heartbeat = heartbeat
+
+    def of(self, indices: Indices) -> Features:
+        """See `BaselineFeatures`."""
+        texts = [decode_text(self._texts.encoded(int(index))) for index in indices]
+
+        def features(training: Indices, others: Indices) -> tuple[Tensor, Tensor]:
+            self._heartbeat()
+            fitted, unseen = tfidf_rows(
+                [texts[position] for position in training],
+                [texts[position] for position in others],
+            )
+            return (
+                torch.from_numpy(fitted).to(self._device),
+                torch.from_numpy(unseen).to(self._device),
+            )
+
+        return features
+
+
+WITHOUT_BACKBONE: Mapping[str, type[PixelFeatures] | type[TfidfFeatures]] = {
+    "image": PixelFeatures,
+    "text": TfidfFeatures,
+}
+"""Features of the baseline that uses no backbone, by modality."""
