@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -51,10 +53,11 @@ class SmallText(nn.Module):
         x = self.layers[0](x, seen)
         x = self.layers[1](self.between(x, mask), seen)
         weight = mask.unsqueeze(-1).to(x.dtype)
-        return (x * weight).sum(dim=1) / weight.sum(dim=1)
+        features: Tensor = (x * weight).sum(dim=1) / weight.sum(dim=1)
+        return features
 
 
-def small_text(kind: type[SmallText] = SmallText) -> SmallText:
+def small_text(kind: Callable[[], SmallText] = SmallText) -> SmallText:
     """A network in eval mode, with the same random weights every time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

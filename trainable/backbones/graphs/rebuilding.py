@@ -54,11 +54,11 @@ def writes_through_views(graph: fx.Graph) -> bool:
     """Whether a graph writes into memory that it reads under another name afterwards."""
     position = {node: i for i, node in enumerate(graph.nodes)}
     return any(
-        alias is not node.args[0]
+        alias is not node.all_input_nodes[0]
         and (alias.op != "call_function" or any(position[u] > position[node] for u in alias.users))
         for node in graph.nodes
         if _writes(node)
-        for alias in _aliases(node.args[0])
+        for alias in _aliases(node.all_input_nodes[0])
     )
 
 
@@ -162,7 +162,7 @@ class _Rebuilding:
         if from_content:
             self._content.add(copied)
         if _writes(node):
-            self._overwrite(self._copied[node.args[0]], copied)
+            self._overwrite(self._copied[node.all_input_nodes[0]], copied)
         return copied
 
     def _overwrite(self, old: Any, new: fx.Node) -> None:
