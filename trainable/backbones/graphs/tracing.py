@@ -13,15 +13,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from trainable.backbones.graphs.comparing import defaults, differing_constants, is_dropout
 from trainable.errors import BackboneError
 
 _RANDOM = ("dropout", "stochasticdepth", "stochastic_depth", "droppath", "drop_path")
 _FLAG = "training_flag"
-_CONSTANTS = (bool, int, float, str, type(None))
-_TWO_GRAPHS = (
-    "the backbone computes different graphs in train and eval mode, so that it cannot be cut; "
-    "switch auxiliary outputs off, or move the difference into a leaf module"
-)
 _CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -63,7 +59,8 @@ def traced_module(model: nn.Module, *, leaf_modules: LeafModules) -> fx.GraphMod
         BackboneError: the model cannot be traced; the message says where and what to do.
     """
     module = _symbolic_trace(model, training=False, leaf_modules=leaf_modules)
-    follow_training_flag(module, _symbolic_trace(model, training=True, leaf_modules=leaf_modules))
+    trained = _symbolic_trace(model, training=True, leaf_modules=leaf_modules)
+    follow_training_flag(module, trained, trained=False)
     module.eval()
     return module
 
@@ -165,87 +162,42 @@ def follow_device(graph: fx.Graph, given: fx.Node) -> None:
         node.kwargs = fx.node.map_aggregate(node.kwargs, follow)
 
 
-def follow_training_flag(module: fx.GraphModule, trained: fx.GraphModule) -> None:
+def follow_training_flag(module: fx.GraphModule, other: fx.GraphModule, *, trained: bool) -> None:
     """Let constants that differ between the graphs of eval and train mode follow the mode.
 
-    Calls that pass their input on count for nothing in the comparison: attention asks for
-    contiguous tensors in one mode only.
+    Of graphs of operators that of train mode is to be taken: in eval mode what uses the input of
+    dropout may as well use its output.
 
     Args:
-        module: the graph of eval mode; changed in place.
-        trained: the graph of train mode.
+        module: the graph of one mode; changed in place.
+        other: the graph of the other mode.
+        trained: whether `module` is that of train mode.
 
     Raises:
         BackboneError: the graphs differ in more than constants; `module` is as it was.
     """
-    nodes, others = _computing(module.graph), _computing(trained.graph)
-    if [(n.op, n.target) for n in nodes] != [(n.op, n.target) for n in others]:
-        raise BackboneError(_TWO_GRAPHS)
-    twin = dict(zip(others, nodes, strict=True))
-    differing: list[tuple[fx.Node, int | str, Any, Any]] = []
-    for node, other in zip(nodes, others, strict=True):
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), _computed)
-        trained_args, trained_kwargs = fx.node.map_arg(
-            (other.args, other.kwargs), lambda source: twin[_computed(source)]
-        )
-        args, trained_args = _with_defaults(node, args, trained_args)
-        if len(args) != len(trained_args) or kwargs.keys() != trained_kwargs.keys():
-            raise BackboneError(_TWO_GRAPHS)
-        places: list[tuple[int | str, Any, Any]]
-        places = [(i, args[i], trained_args[i]) for i in range(len(args))]
-        places += [(key, kwargs[key], trained_kwargs[key]) for key in kwargs]
-        for place, value, trained_value in places:
-            if value == trained_value:
-                continue
-            if not isinstance(value, _CONSTANTS) or not isinstance(trained_value, _CONSTANTS):
-                raise BackboneError(_TWO_GRAPHS)
-            differing.append((node, place, value, trained_value))
-    if not differing:
+    changes: list[tuple[fx.Node, int | str, tuple[Any, Any]]] = [
+        (node, place, (own, its) if trained else (its, own))
+        for node, place, own, its in differing_constants(module.graph, other.graph)
+    ]
+    dropout = [node for node in module.graph.nodes if is_dropout(node)]
+    changes += [(node, 2, (True, False)) for node in dropout if node.args[2] is True]
+    if not changes:
         return
     module.add_submodule(_FLAG, TrainingFlag())
     with module.graph.inserting_before(next(iter(module.graph.nodes))):
         flag = module.graph.call_module(_FLAG)
-    for node, place, value, trained_value in differing:
+    for node, place, (in_train, in_eval) in changes:
         follower = flag
-        if (value, trained_value) != (False, True):
+        if (in_train, in_eval) != (True, False):
             with module.graph.inserting_before(node):
-                follower = module.graph.call_function(_by_mode, (flag, trained_value, value))
+                follower = module.graph.call_function(_by_mode, (flag, in_train, in_eval))
         if isinstance(place, int):
-            missing = _defaults(node)[len(node.args) : place]
+            missing = defaults(node)[len(node.args) : place]
             node.args = (*node.args[:place], *missing, follower, *node.args[place + 1 :])
         else:
             node.update_kwarg(place, follower)
     module.recompile()
-
-
-def _with_defaults(
-    node: fx.Node, args: tuple[Any, ...], others: tuple[Any, ...]
-) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Arguments of two calls of an operator, equally many: defaults are added to the fewer ones."""
-    most = max(len(args), len(others))
-    defaults = _defaults(node)
-    return (
-        (*args, *defaults[len(args) : most]),
-        (*others, *defaults[len(others) : most]),
-    )
-
-
-def _defaults(node: fx.Node) -> list[Any]:
-    """Default of every argument that an operator takes; None stands for none, too."""
-    schema = getattr(node.target, "_schema", None)
-    return [] if schema is None else [argument.default_value for argument in schema.arguments]
-
-
-def _computing(graph: fx.Graph) -> list[fx.Node]:
-    """Nodes of a graph without those that pass their input on."""
-    return [node for node in graph.nodes if _computed(node) is node]
-
-
-def _computed(node: fx.Node) -> fx.Node:
-    """The node whose value another one passes on, or itself."""
-    while str(node.target).startswith("aten.contiguous."):
-        node = node.all_input_nodes[0]
-    return node
 
 
 def _by_mode(training: bool, in_train: Any, in_eval: Any) -> Any:

@@ -208,4 +208,5 @@ def _hand_over(source: nn.Module, target: nn.Module) -> None:
     for name, parameter in source.named_parameters(recurse=False):
         target.register_parameter(name, parameter)
     for name, buffer in source.named_buffers(recurse=False):
-        target.register_buffer(name, buffer)
+        saved = name not in source._non_persistent_buffers_set
+        target.register_buffer(name, buffer, persistent=saved)
