@@ -94,7 +94,7 @@ class PlainLoop:
     ) -> None:
         self._images = images
         self._backbone = backbone
-        self._preprocessing = backbone.weights.preprocessing.resized(image_size)
+        self._preprocessing = backbone.weights.image_preprocessing.resized(image_size)
         self._reader = FeatureReader(
             images, backbone, image_size=image_size, device=torch.device("cpu"), precision="fp32"
         )

@@ -222,7 +222,7 @@ def _cuts(space: SearchSpace, backbone: str, built: Backbone) -> dict[int, list[
 
     found = {}
     for given in image_sizes(space, backbone):
-        size = given or built.weights.preprocessing.image_size
+        size = given or built.weights.preprocessing.size
         try:
             found[size] = boundaries(built.traced(size))
         except BackboneError as error:

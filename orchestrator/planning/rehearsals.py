@@ -119,7 +119,7 @@ def _place(spec: TrialSpec, built: Backbone, num_train: int) -> tuple[tuple[obje
 
     size = spec.image_size
     if isinstance(size, str):
-        size = built.weights.preprocessing.image_size
+        size = built.weights.preprocessing.size
     frozen = num_frozen(spec, len(boundaries(built.traced(size))))
     batch_size = min(resolve_batch_size(spec.batch_size, num_train), MOST_IMAGES)
     return (size, batch_size, resolve_batchnorm(spec.batchnorm, num_train)), frozen

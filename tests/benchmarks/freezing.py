@@ -67,7 +67,7 @@ def main() -> None:
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for name in models:
         backbone = untrained(name)
-        size = backbone.weights.preprocessing.image_size
+        size = backbone.weights.preprocessing.size
         traced = backbone.traced(size)
         torch.manual_seed(0)
         images = torch.randn(given.batch, 3, size, size)

@@ -48,7 +48,7 @@ def describe(name: str) -> BackboneInfo:
         source=NAME,
         version=name,
         num_params=sum(parameter.numel() for parameter in zoo.build().parameters()),
-        image_size=zoo.IMAGE_SIZE,
+        input_size=zoo.IMAGE_SIZE,
         cached=True,
         licence=_LICENCE,
         pretraining=_pretraining(name),

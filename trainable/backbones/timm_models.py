@@ -105,7 +105,7 @@ def describe(name: str) -> BackboneInfo:
         source=NAME,
         version=config.tag or RANDOM,
         num_params=None,
-        image_size=int(config.input_size[-1]),
+        input_size=int(config.input_size[-1]),
         cached=cached(config) is not None,
         licence=config.license,
         pretraining=config.tag,

@@ -81,7 +81,7 @@ def describe(name: str) -> BackboneInfo:
         source=NAME,
         version=member.name,
         num_params=int(member.meta["num_params"]),
-        image_size=int(member.transforms().crop_size[0]),
+        input_size=int(member.transforms().crop_size[0]),
         cached=_cache_path(member).is_file(),
         licence=member.meta.get("license"),
         pretraining=_pretraining(member),

@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainable.errors import BackboneError
+
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 RANDOM = "none"
 """What stands after the @ for random weights."""
+
+_UNITS = {"image": "px", "text": "tokens"}
+"""Of the size of an input, by modality."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,11 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     squash: bool = False
 
+    @property
+    def size(self) -> int:
+        """The size of input that is meant where none is named."""
+        return self.image_size
+
     def resized(self, image_size: int) -> Preprocessing:
         """The same for another size of the square, cutting the same share of the image."""
         if image_size == self.image_size:
@@ -48,6 +58,36 @@ IMAGENET_PREPROCESSING = Preprocessing(image_size=224, resize_size=256)
 """What most networks trained on ImageNet were evaluated with."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextPreprocessing:
+    """Steps from a text to the vector that stands for it, as far as its folder decides them.
+
+    Attributes:
+        max_length: most tokens of a text, special ones included; what does not fit is cut off.
+        tokenizer: SHA-256 of the content of `tokenizer.json`, in hexadecimal.
+        pad_id: token that fills up short texts, on their right.
+        pooling: how the tokens' vectors become one: `mean`, `cls` (the first), `last` or `max`.
+        normalize: whether that vector is divided by its length.
+        prompt: stands before every text; empty for none.
+        lowercase: whether texts are put in lower case before the tokenizer sees them.
+        truncate: what is kept of a text that is too long: its `head`, or `head_tail`.
+    """
+
+    max_length: int
+    tokenizer: str
+    pad_id: int
+    pooling: str
+    normalize: bool
+    prompt: str = ""
+    lowercase: bool = False
+    truncate: str = "head"
+
+    @property
+    def size(self) -> int:
+        """The size of input that is meant where none is named."""
+        return self.max_length
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Weights:
     """A backbone with its weights, as plain arrays that can be mapped read-only.
@@ -58,26 +98,50 @@ class Weights:
         architecture: the name by which the source knows it.
         version: which weights these are, as tables show it: their name at the source, the path of a
             file as it was given, or `none` for random ones.
-        preprocessing: what they were trained on.
+        preprocessing: from an encoded example to what they were trained on.
         arrays: the state dict; entries of the head may be missing or of another shape.
         digest: SHA-256 of names and values.
         licence: of the weights, where it is known.
         pretraining: data they were trained on, where it is known.
-        args: what the source builds the architecture with, beside the image size.
+        args: what the source builds the architecture with, beside the size of its input.
         notes: what the user should know of how they were found in a file, a line each.
+        modality: what the backbone takes: `image` or `text`.
     """
 
     backbone: str
     source: str
     architecture: str
     version: str
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | TextPreprocessing
     arrays: Arrays
     digest: str
     licence: str | None = None
     pretraining: str | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    modality: str = "image"
+
+    @property
+    def image_preprocessing(self) -> Preprocessing:
+        """From an encoded image to what the backbone was trained on.
+
+        Raises:
+            BackboneError: it takes no images.
+        """
+        if not isinstance(self.preprocessing, Preprocessing):
+            raise BackboneError(f"{self.backbone} takes texts; allowed: a backbone of images")
+        return self.preprocessing
+
+    @property
+    def text_preprocessing(self) -> TextPreprocessing:
+        """From a text to what the backbone was trained on.
+
+        Raises:
+            BackboneError: it takes no texts.
+        """
+        if not isinstance(self.preprocessing, TextPreprocessing):
+            raise BackboneError(f"{self.backbone} takes images; allowed: a backbone of texts")
+        return self.preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,20 +153,28 @@ class BackboneInfo:
         source: which source of backbones has it.
         version: its default weights.
         num_params: of the network as it was pretrained, where that is known unbuilt.
-        image_size: side in pixels that it was made for.
+        input_size: side of a square image in pixels, or longest text in tokens, that it is used
+            with where no other is named.
         cached: whether the weights are on this machine.
         licence: of the weights, where it is known.
         pretraining: data they were trained on, where it is known.
+        modality: what it takes: `image` or `text`.
     """
 
     name: str
     source: str
     version: str
     num_params: int | None
-    image_size: int
+    input_size: int
     cached: bool
     licence: str | None
     pretraining: str | None
+    modality: str = "image"
+
+    @property
+    def input(self) -> str:
+        """The size of its input with the unit, such as `224 px`."""
+        return f"{self.input_size} {_UNITS[self.modality]}"
 
 
 def digest_of(arrays: Arrays) -> str:

@@ -137,7 +137,7 @@ def train_probe(
         ExportError: the backbone's classifier is not a linear layer on one feature vector.
     """
     device = device or devices.default_device()
-    size = image_size or backbone.weights.preprocessing.image_size
+    size = image_size or backbone.weights.preprocessing.size
     traced = backbone.traced(size)
     indices = draw_subset(images, budget=budget, repeat=repeat, seed=seed)
     features = baseline_features(
@@ -224,7 +224,7 @@ def _assemble(
         architecture=weights.architecture,
         version=weights.version,
         head=halves.head,
-        preprocessing=weights.preprocessing.resized(image_size),
+        preprocessing=weights.image_preprocessing.resized(image_size),
         class_names=images.class_names,
         args=weights.args,
         bare_logits=halves.bare_logits,
@@ -276,7 +276,7 @@ def _examples(
 ) -> Tensor:
     """Return (B, 3, S, S) float32 input from the first few of the images."""
     few = indices[np.arange(_COMPARED) % len(indices)]
-    preprocessing = backbone.weights.preprocessing.resized(image_size)
+    preprocessing = backbone.weights.image_preprocessing.resized(image_size)
     return normalize(decode(images, few, preprocessing), preprocessing)
 
 

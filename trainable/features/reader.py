@@ -98,7 +98,7 @@ class FeatureReader:
         self._images = images
         self._backbone = backbone
         self._traced = backbone.traced(image_size)
-        self._preprocessing = backbone.weights.preprocessing.resized(image_size)
+        self._preprocessing = backbone.weights.image_preprocessing.resized(image_size)
         self._device = device
         self._precision = precision
         self._cache = cache

@@ -222,7 +222,7 @@ def _seen_size(
 ) -> int:
     if backbone is None:
         return min(MAX_PIXELS, smallest_side(images, indices))
-    return image_size or backbone.weights.preprocessing.image_size
+    return image_size or backbone.weights.preprocessing.size
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class _Rehearsal:
         self._num_classes = num_classes
         size = spec.image_size
         if isinstance(size, str):
-            size = backbone.weights.preprocessing.image_size
+            size = backbone.weights.preprocessing.size
         self._size = size
         traced = backbone.traced(size)
         self._device = cheapest_device(traced.module, traced.inputs)

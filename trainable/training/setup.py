@@ -69,7 +69,7 @@ class TrialSetup:
         self.spec = spec
         self.backbone = backbone
         self.image_size = (
-            backbone.weights.preprocessing.image_size
+            backbone.weights.preprocessing.size
             if spec.image_size == "auto"
             else int(spec.image_size)
         )

@@ -74,7 +74,7 @@ def _counted(entry: BackboneInfo, counts: dict[str, int | None]) -> BackboneInfo
     from trainable.errors import BackboneError
 
     try:
-        found = boundaries(registry.trace_on_meta(entry.name, size=entry.image_size))
+        found = boundaries(registry.trace_on_meta(entry.name, size=entry.input_size))
     except BackboneError as error:  # a listing goes on
         print(f"{entry.name}: {error}", file=sys.stderr)
         return entry
@@ -101,7 +101,7 @@ def _show_list(entries: list[BackboneInfo], counts: dict[str, int | None]) -> No
             entry.source,
             entry.version,
             "" if entry.num_params is None else f"{entry.num_params:,}",
-            f"{entry.image_size} px",
+            entry.input,
             str(counts[entry.name] or ""),
             "yes" if entry.cached else "no",
             entry.pretraining or "",
@@ -115,7 +115,7 @@ def _boundaries(entry: BackboneInfo) -> list[dict[str, Any]]:
     from trainable import backbones as registry
     from trainable.backbones.cutting.boundaries import boundaries
 
-    traced = registry.trace_on_meta(entry.name, size=entry.image_size)
+    traced = registry.trace_on_meta(entry.name, size=entry.input_size)
     total_params = sum(parameter.numel() for parameter in traced.module.parameters())
     found = boundaries(traced)
     rows = []

@@ -39,7 +39,7 @@ def problem(name, wanted):
     return None if name in KNOWN and wanted in ("", "none") else "allowed: " + ", ".join(KNOWN)
 
 def describe(name):
-    return BackboneInfo(name=name, source="plain", version="none", num_params=None, image_size=8,
+    return BackboneInfo(name=name, source="plain", version="none", num_params=None, input_size=8,
                         cached=True, licence=None, pretraining=None)
 
 def load(name, wanted, backbone):

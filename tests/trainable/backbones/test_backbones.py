@@ -16,7 +16,7 @@ def build(weights: Weights) -> torch.nn.Module:
 def test_shipped_backbones_load_with_what_they_were_trained_on() -> None:
     weights = load_weights("tiny_strokes")
     assert (weights.backbone, weights.version) == ("tiny_strokes", "tiny_strokes")
-    assert weights.preprocessing.image_size == 8
+    assert weights.preprocessing.size == 8
     assert not any(name.startswith("head.") for name in weights.arrays)
 
 

@@ -87,7 +87,7 @@ def test_a_function_in_the_working_directory_builds_the_backbone(here: Path) -> 
     assert (sys.path, sys.meta_path) == (path, finders)
     assert (weights.backbone, weights.version) == ("mine", "as built")
     assert weights.arrays["0.weight"].shape == (10, 3, 3, 3)
-    assert weights.preprocessing.image_size == weights.preprocessing.resize_size == 8
+    assert weights.image_preprocessing.image_size == weights.image_preprocessing.resize_size == 8
     traced = Backbone(weights).traced(8)
     assert torch.equal(
         traced.module.get_parameter("0.weight"), torch.tensor(weights.arrays["0.weight"])
@@ -153,7 +153,7 @@ def test_a_graph_with_ones_own_layers_arrives_where_they_were_not_imported(
 
 
 def test_a_model_that_says_nothing_of_its_images_gets_imagenets(here: Path) -> None:
-    preprocessing = load_weights(custom("plain")).preprocessing
+    preprocessing = load_weights(custom("plain")).image_preprocessing
     assert (preprocessing.image_size, preprocessing.resize_size) == (224, 256)
     assert preprocessing.mean == (0.485, 0.456, 0.406)
 

@@ -19,7 +19,7 @@ FEWEST = 5
 @pytest.mark.parametrize("name", names())
 def test_every_backbone_of_the_shelf_has_boundaries_up_to_its_head(name: str) -> None:
     entry = describe(name)
-    traced = trace_on_meta(name, size=entry.image_size)
+    traced = trace_on_meta(name, size=entry.input_size)
     total = sum(parameter.numel() for parameter in traced.module.parameters())
     assert entry.num_params is not None
     assert total <= entry.num_params  # of inception_v3 with its auxiliary head, which is left out

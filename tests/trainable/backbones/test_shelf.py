@@ -71,7 +71,7 @@ def test_every_classification_model_of_torchvision_is_on_the_shelf() -> None:
         entry = describe(name)
         assert entry.num_params is not None
         assert entry.num_params > 1e6
-        assert entry.image_size >= 224
+        assert entry.input_size >= 224
         assert known_problem(f"{name}@{entry.version}") is None
 
 
@@ -125,7 +125,7 @@ def test_a_state_dict_in_the_hub_cache_is_loaded_by_the_real_path(cache: Path, n
     weights = load_weights(name)
     assert weights.version == f"{describe(name).version} (own file)"
     assert describe(name).cached
-    size = weights.preprocessing.image_size
+    size = weights.preprocessing.size
     images = torch.randn(2, 3, size, size)
     with torch.no_grad():
         traced = Backbone(weights).traced(size).module

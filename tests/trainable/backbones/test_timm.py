@@ -111,7 +111,7 @@ def test_without_timm_the_message_says_how_to_install_it(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("name", TESTED)
 def test_the_two_halves_are_the_model_to_the_bit(name: str) -> None:
     backbone = Backbone(load_weights(f"timm:{name}@none"))
-    size = backbone.weights.preprocessing.image_size
+    size = backbone.weights.preprocessing.size
     traced = backbone.traced(size)
     images = torch.randn(3, 3, size, size)
     model = made(name, seed=0, num_classes=10)

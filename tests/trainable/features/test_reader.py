@@ -53,7 +53,7 @@ def reader(images: LabelledExamples, backbone: Backbone, **options: Any) -> Feat
 def test_activations_are_what_the_prefix_makes_of_the_images(
     digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
-    preprocessing = strokes.weights.preprocessing
+    preprocessing = strokes.weights.image_preprocessing
     pixels = normalize(decode(digit_images, SOME, preprocessing), preprocessing)
     for frozen in (0, 3, 7):
         prefix = split(strokes.traced(8), frozen=frozen, num_classes=10).prefix
@@ -137,7 +137,7 @@ def test_pixels_are_decoded_once_whatever_is_asked_of_them(
 
 
 def rescaled(backbone: Backbone) -> Backbone:
-    preprocessing = replace(backbone.weights.preprocessing, mean=(0.1, 0.2, 0.3))
+    preprocessing = replace(backbone.weights.image_preprocessing, mean=(0.1, 0.2, 0.3))
     return Backbone(replace(backbone.weights, preprocessing=preprocessing))
 
 

@@ -110,7 +110,7 @@ def features_of(
     spec: TrialSpec,
     cache: FeatureCache | None = None,
 ) -> FeatureReader:
-    size = backbone.weights.preprocessing.image_size
+    size = backbone.weights.preprocessing.size
     return FeatureReader(
         images,
         backbone,

@@ -60,7 +60,7 @@ class Bench:
         return split(self.backbone.traced(8), frozen=frozen, num_classes=10)
 
     def examples(self, prefix: nn.Module) -> Examples:
-        values = prefix(normalize(self.pixels, self.backbone.weights.preprocessing))
+        values = prefix(normalize(self.pixels, self.backbone.weights.image_preprocessing))
         return Examples(values, self.labels)
 
     def learner(
