@@ -1,0 +1,1 @@
+"""Texts: decoded, tokenised, padded by length."""
