@@ -35,6 +35,12 @@ def _timm() -> BackboneSource:
     return timm_models
 
 
+def _transformers() -> BackboneSource:
+    from trainable.backbones import transformers_models
+
+    return transformers_models
+
+
 def _problem(name: str, found: object) -> str | None:
     if name == CUSTOM:
         return "this name is taken; rename it"
@@ -49,7 +55,12 @@ def _problem(name: str, found: object) -> str | None:
 SOURCES: Registry[BackboneSource] = Registry(
     "sft_sweep.backbone_sources",
     what="a source of backbones",
-    own={"shipped": _shipped, "torchvision": _torchvision, "timm": _timm},
+    own={
+        "shipped": _shipped,
+        "torchvision": _torchvision,
+        "timm": _timm,
+        "transformers": _transformers,
+    },
     problem=_problem,
 )
 """By the name that weights give their source; asked for names in this order, ours first."""
@@ -59,12 +70,15 @@ def names(pattern: str = "*") -> list[str]:
     """The known names that match a glob pattern, shipped ones first.
 
     Those of a source with a prefix, such as timm's more than a thousand, are asked for by patterns
-    that begin with it.
+    that begin with it. A name that no list has, such as that of a folder, stands for itself.
     """
     prefixed = [s for s in SOURCES.values() if s.PREFIX and pattern.startswith(s.PREFIX)]
     asked = prefixed or [source for source in SOURCES.values() if not source.PREFIX]
     every = [name for source in asked for name in source.names()]
-    return [name for name in every if fnmatch.fnmatchcase(name, pattern)]
+    found = [name for name in every if fnmatch.fnmatchcase(name, pattern)]
+    if not found and any(source.problem(pattern, "") is None for source in prefixed):
+        return [pattern]
+    return found
 
 
 def expand(pattern: str) -> list[str]:
