@@ -59,7 +59,8 @@ def names() -> list[str]:
     """The models of texts in the hub's cache; none where transformers is not installed."""
     if _installation_problem() is not None:
         return []
-    return [PREFIX + repository for repository in hub.cached_repositories()]
+    cached = [PREFIX + repository for repository in hub.cached_repositories()]
+    return [name for name in cached if problem(name, "") is None]
 
 
 def problem(name: str, wanted: str) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 from trainable.backbones import tokenizer_files
 from trainable.backbones.naming import few
 from trainable.backbones.transformers_models.folder import ModelFolder
+from trainable.backbones.transformers_models.silence import quiet
 from trainable.backbones.weights import TextPreprocessing
 from trainable.errors import BackboneError
 
@@ -66,9 +67,13 @@ def notes_of(folder: ModelFolder) -> tuple[str, ...]:
     return (f"passed over behind the model, as a head is trained instead: {few(left_out)}",)
 
 
-def positions_of(folder: ModelFolder) -> int | None:
-    """Most tokens that the model has positions for, as its configuration says; None for any."""
-    found = getattr(config_of(folder.config).get_text_config(), "max_position_embeddings", None)
+def positions_of(config: Any) -> int | None:
+    """Rows of a model's table of positions, or the most that it was made for; None for any number.
+
+    Args:
+        config: as transformers has it.
+    """
+    found = getattr(config.get_text_config(), "max_position_embeddings", None)
     return found if isinstance(found, int) and found > 0 else None
 
 
@@ -82,7 +87,8 @@ def config_of(config: Mapping[str, Any]) -> Any:
 
     rest = {name: value for name, value in config.items() if name != "model_type"}
     try:
-        return AutoConfig.for_model(config["model_type"], **rest)
+        with quiet():
+            return AutoConfig.for_model(config["model_type"], **rest)
     except Exception as error:  # each configuration checks its values in its own way
         raise BackboneError(f"config.json: {error}") from error
 
@@ -145,7 +151,7 @@ def _max_length(folder: ModelFolder, limits: Mapping[str, Any]) -> int:
     given = (
         folder.json("tokenizer_config.json").get("model_max_length"),
         limits.get("max_seq_length"),
-        positions_of(folder),
+        positions_of(config_of(folder.config)),
         DEFAULT_MAX_LENGTH,
     )
     return int(min(n for n in given if isinstance(n, int | float) and n > 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -160,10 +161,10 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
 def _check_tokenizer(path: Path, config: Mapping[str, Any]) -> str:
     """SHA-256 of a tokenizer that can be read and belongs to the model."""
     file = path / tokenizer_files.NAME
-    content = file.read_bytes()
     try:
-        highest = tokenizer_files.highest_id(tokenizer_files.read_tokenizer(content))
-    except BackboneError as error:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        highest = _highest_id(file, digest)
+    except (OSError, BackboneError) as error:
         raise BackboneError(f"{path}: {error}") from None
     known = config.get("vocab_size")
     if isinstance(known, int) and highest >= known:
@@ -171,7 +172,14 @@ def _check_tokenizer(path: Path, config: Mapping[str, Any]) -> str:
             f"{file}: it gives tokens up to {highest:,}, and the model knows {known:,}; it is the "
             "tokenizer of another model"
         )
-    return hashlib.sha256(content).hexdigest()
+    return digest
+
+
+@functools.lru_cache(maxsize=32)
+def _highest_id(file: Path, digest: str) -> int:
+    """The highest token of a tokenizer with this digest; large ones take a second to read."""
+    del digest
+    return tokenizer_files.highest_id(tokenizer_files.read_tokenizer(file.read_bytes()))
 
 
 def _without_tokenizer(path: Path, place: str, *, of_hub: bool) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainable.backbones.naming import printable
-from trainable.backbones.transformers_models.conventions import config_of
+from trainable.backbones.transformers_models.conventions import config_of, positions_of
+from trainable.backbones.transformers_models.silence import quiet
 from trainable.errors import BackboneError
 
 _RANDOM_SEED = 0
@@ -137,38 +137,25 @@ def encoder_of(whole: Any, *, name: str) -> nn.Module:
 
 
 def _check_size(model: Any, size: int, *, name: str) -> None:
-    """Refuse texts that are longer than a model's table of positions.
+    """Refuse texts that are longer than a model's positions reach.
 
     Raises:
         BackboneError: they are.
     """
-    given = getattr(model.config, "max_position_embeddings", None)
-    tables = [
-        layer
+    positions = positions_of(model.config)
+    if positions is None:
+        return
+    # A table with a row for padding counts its positions from the row behind that.
+    skipped = [
+        1 + layer.padding_idx
         for layer in model.modules()
-        if isinstance(layer, nn.Embedding) and layer.num_embeddings == given
+        if isinstance(layer, nn.Embedding)
+        and layer.num_embeddings == positions
+        and layer.padding_idx is not None
     ]
-    for table in tables:
-        # A table with a row for padding counts its positions from the row behind that.
-        allowed = table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
-        if size > allowed:
-            raise BackboneError(
-                f"{name}: max_length: got {size}; allowed: at most {allowed}, as many positions as "
-                "the model has"
-            )
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep from stderr what transformers tells and draws while a model is built or loaded."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    allowed = positions - max(skipped, default=0)
+    if size > allowed:
+        raise BackboneError(
+            f"{name}: max_length: got {size}; allowed: at most {allowed}, as many positions as the "
+            "model has"
+        )

@@ -288,6 +288,14 @@ def test_a_model_in_the_hubs_cache_is_used_without_a_network(hub: Path, bert: Pa
     assert weights.version == "0123456789ab"
     assert weights.digest == load_weights(f"{PREFIX}{bert}").digest
     assert describe(f"{PREFIX}somebody/bert").cached
+
+
+def test_models_in_the_hubs_cache_are_listed_unless_they_cannot_be_used(
+    hub: Path, bert: Path
+) -> None:
+    put(hub, "somebody/bert", bert)
+    change_json(put(hub, "somebody/unknown", bert) / "config.json", model_type="newest_bert")
+    (put(hub, "somebody/tokenless", bert) / "tokenizer.json").unlink()
     assert names(f"{PREFIX}*") == [f"{PREFIX}somebody/bert"]
 
 
