@@ -14,7 +14,7 @@ from trainable.backbones import tokenizer_files
 from trainable.backbones.naming import few
 from trainable.backbones.transformers_models.folder import ModelFolder
 from trainable.backbones.transformers_models.silence import quiet
-from trainable.backbones.weights import TextPreprocessing
+from trainable.backbones.weights import POOLINGS, TextPreprocessing
 from trainable.errors import BackboneError
 
 DEFAULT_MAX_LENGTH = 256
@@ -42,14 +42,13 @@ def preprocessing_of(folder: ModelFolder) -> TextPreprocessing:
     Raises:
         BackboneError: a file is damaged, or asks for a pooling that there is not.
     """
-    kinds = _modules(folder)
     limits = _sentence_limits(folder)
     return TextPreprocessing(
         max_length=_max_length(folder, limits),
         tokenizer=folder.tokenizer,
         pad_id=_pad_id(folder),
-        pooling=_pooling(folder, kinds),
-        normalize="Normalize" in kinds,
+        pooling=_pooling(folder),
+        normalize="Normalize" in _modules(folder),
         prompt=_prompt(folder),
         lowercase=bool(limits.get("do_lower_case")),
     )
@@ -62,9 +61,12 @@ def notes_of(folder: ModelFolder) -> tuple[str, ...]:
         for kind in _modules(folder)
         if kind not in ("Transformer", "Pooling", "Normalize", "Dropout")
     ]
-    if not left_out:
-        return ()
-    return (f"passed over behind the model, as a head is trained instead: {few(left_out)}",)
+    notes = []
+    if left_out:
+        notes.append(f"passed over behind the model, as a head is trained instead: {few(left_out)}")
+    if _pooling_config(folder).get("include_prompt") is False and _prompt(folder):
+        notes.append("the tokens of the prompt are pooled, too, which the folder leaves out")
+    return tuple(notes)
 
 
 def positions_of(config: Any) -> int | None:
@@ -111,24 +113,34 @@ def _modules(folder: ModelFolder) -> dict[str, str]:
         raise BackboneError(f"{path}: damaged: {type(error).__name__}: {error}") from None
 
 
-def _pooling(folder: ModelFolder, kinds: Mapping[str, str]) -> str:
-    name = f"{kinds.get('Pooling', _POOLING)}/config.json"
-    config = folder.json(name)
+def _pooling_file(folder: ModelFolder) -> str:
+    return f"{_modules(folder).get('Pooling', _POOLING)}/config.json"
+
+
+def _pooling_config(folder: ModelFolder) -> dict[str, Any]:
+    return folder.json(_pooling_file(folder))
+
+
+def _pooling(folder: ModelFolder) -> str:
+    config = _pooling_config(folder)
     if not config:
         return "last" if _is_causal(folder) else "mean"
-    given = config.get("pooling_mode")
-    modes = [given] if isinstance(given, str) else list(given or ())
+    newer = config.get("pooling_mode", [])
+    modes = [str(mode) for mode in (newer if isinstance(newer, list) else [newer])]
     modes += [
         mode.removeprefix(_OLD_MODE)
         for mode, wanted in config.items()
         if mode.startswith(_OLD_MODE) and wanted is True
     ]
-    if len(modes) == 1 and modes[0] in _MODES:
-        return _MODES[modes[0]]
-    raise BackboneError(
-        f"{folder.path / name}: got {' and '.join(map(str, modes)) or 'no pooling'}; allowed: one "
-        f"of {', '.join(dict.fromkeys(_MODES.values()))}"
-    )
+    found = {_MODES.get(mode) for mode in modes}
+    pooling = found.pop() if len(found) == 1 else None
+    if pooling is None:
+        given = " and ".join(modes) or "no pooling"
+        raise BackboneError(
+            f"{folder.path / _pooling_file(folder)}: got {given}; allowed: one of "
+            f"{', '.join(POOLINGS)}"
+        )
+    return pooling
 
 
 def _is_causal(folder: ModelFolder) -> bool:

@@ -24,14 +24,14 @@ class TextEncoder(nn.Module):
 
     Args:
         model: of transformers; takes tokens and a mask, gives one vector a token.
-        pooling: how they become one, a name of `POOLINGS`.
+        pooling: how they become one, of `trainable.backbones.weights.POOLINGS`.
         normalize: whether the pooled vector is divided by its length.
     """
 
     def __init__(self, model: nn.Module, *, pooling: str, normalize: bool) -> None:
         super().__init__()
         self.model = model
-        self._pool = POOLINGS[pooling]
+        self._pool = POOLERS[pooling]
         self._normalize = normalize
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def _max(states: Tensor, mask: Tensor) -> Tensor:
     return states.masked_fill(mask.unsqueeze(-1) == 0, lowest).amax(1)
 
 
-POOLINGS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+POOLERS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mean": _mean,
     "cls": _first,
     "last": _last,
