@@ -184,9 +184,20 @@ def test_files_of_weights_that_an_index_names_and_that_are_not_there(bert: Path)
 
 
 def test_damaged_weights(bert: Path) -> None:
-    (bert / "model.safetensors").write_bytes(b"\x00" * 100)
+    (bert / "model.safetensors").write_bytes((bert / "model.safetensors").read_bytes()[:2000])
     with pytest.raises(BackboneError, match="bert: the weights cannot be read: "):
         load_weights(f"{PREFIX}{bert}")
+
+
+def test_weights_that_are_something_else(bert: Path) -> None:
+    torch.save({}, bert / "model.safetensors")
+    assert "model.safetensors: refused: a pickle, no safetensors" in problem_of(bert)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_clone_whose_large_files_were_not_fetched(bert: Path, file: str) -> None:
+    (bert / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    assert f"{file}: refused: this is a pointer of Git LFS, not the file itself" in problem_of(bert)
 
 
 def test_weights_of_a_smaller_model(bert: Path) -> None:
