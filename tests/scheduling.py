@@ -35,6 +35,7 @@ SHARED = {
     ),
     "one running cluster": ("tests/orchestrator/running/ray_tune/",),
     "one sweep to disturb": ("tests/integration/faults/",),
+    "an import of transformers": ("tests/trainable/backbones/transformers_models/",),
 }
 """Files, or folders of files, by what their tests share."""
 

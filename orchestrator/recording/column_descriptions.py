@@ -103,7 +103,9 @@ _TRIALS: Mapping[str, ColumnDescription] = {
         "null otherwise"
     ),
     "attempt": ColumnDescription("number of the last attempt, from 0"),
-    "weights": ColumnDescription("the weights: torchvision's name, timm's tag or a file's path"),
+    "weights": ColumnDescription(
+        "the weights: torchvision's name, timm's tag, the hub's revision, or a path"
+    ),
     "boundary": ColumnDescription(
         "graph node after which the backbone is cut; null where nothing is frozen"
     ),

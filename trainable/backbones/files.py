@@ -98,6 +98,34 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def check_safetensors(path: Path) -> None:
+    """Refuse a file that is none of safetensors, by its first bytes.
+
+    Raises:
+        BackboneError: it cannot be read, or is something else.
+    """
+    begin = read_begin(path)
+    if not _is_safetensors(begin):
+        raise BackboneError(f"{path}: {_other_form(begin) or 'refused: a pickle, no safetensors'}")
+
+
+def read_begin(path: Path) -> bytes:
+    """The first bytes of a file, enough to know many forms by.
+
+    Raises:
+        BackboneError: it cannot be read, or is known not to be the file that it stands for.
+    """
+    try:
+        with path.open("rb") as file:
+            begin = file.read(_BEGIN_BYTES)
+    except OSError as error:
+        raise BackboneError(f"{path}: cannot be read: {error.strerror}") from None
+    form = _known_form(begin)
+    if form is not None:
+        raise BackboneError(f"{path}: {form}")
+    return begin
+
+
 def to_array(tensor: torch.Tensor) -> npt.NDArray[np.generic]:
     """Return the tensor as a contiguous array; floats of any width become float32."""
     tensor = tensor.detach().cpu()
@@ -139,18 +167,26 @@ def _is_safetensors(begin: bytes) -> bool:
 
 
 def _other_form(begin: bytes) -> str | None:
-    """Return the problem with a format other than torch's and safetensors', or None."""
-    if not begin:
-        return "damaged: the file is empty"
-    for pattern, what in _OTHER_FORMS:
-        if re.match(pattern, begin, re.IGNORECASE):
-            return f"refused: this is {what}"
+    """Name of a known file format other than torch's and safetensors', or None."""
+    form = _known_form(begin)
+    if form is not None:
+        return form
     if not begin.startswith((b"PK", b"\x80")):
         shown = shortened(begin[:24].decode("ascii", "backslashreplace"))
         return (
             f'damaged or no file of weights: it begins with "{shown}"; allowed: what torch.save '
             "or safetensors write"
         )
+    return None
+
+
+def _known_form(begin: bytes) -> str | None:
+    """What a file is that holds nothing of use, by how it begins, or None."""
+    if not begin:
+        return "damaged: the file is empty"
+    for pattern, what in _OTHER_FORMS:
+        if re.match(pattern, begin, re.IGNORECASE):
+            return f"refused: this is {what}"
     return None
 
 

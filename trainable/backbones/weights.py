@@ -56,6 +56,14 @@ IMAGENET_PREPROCESSING = Preprocessing(image_size=224, resize_size=256)
 """Preprocessing with which most networks trained on ImageNet were evaluated."""
 
 
+POOLINGS = ("mean", "cls", "last", "max")
+"""How the vectors of a text's tokens become one: their mean, the first or last of them, or the
+largest value of each feature."""
+
+TRUNCATIONS = ("head", "head_tail")
+"""What is kept of a text that is too long: its beginning, or its beginning and its end."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextPreprocessing:
     """Steps from a text to the vector that stands for it, as far as its folder decides them.
@@ -64,11 +72,11 @@ class TextPreprocessing:
         max_length: most tokens of a text, special ones included; what does not fit is cut off.
         tokenizer: SHA-256 of the content of `tokenizer.json`, in hexadecimal.
         pad_id: token that fills up short texts, on their right.
-        pooling: how the tokens' vectors become one: `mean`, `cls` (the first), `last` or `max`.
+        pooling: how the tokens' vectors become one, of `POOLINGS`.
         normalize: whether that vector is divided by its length.
         prompt: stands before every text; empty for none.
         lowercase: whether texts are put in lower case before the tokenizer sees them.
-        truncate: what is kept of a text that is too long: its `head`, or `head_tail`.
+        truncate: what is kept of a text that is too long, of `TRUNCATIONS`.
     """
 
     max_length: int

@@ -60,6 +60,7 @@ def backbones(
         print(f"boundaries are counted for {MOST_TRACED} backbones at most: narrow the pattern")
     if pattern == "*":
         print("timm's, where it is installed: sft-sweep backbones 'timm:*'")
+        print("of transformers, in the hub's cache: sft-sweep backbones 'transformers:*'")
     return 0
 
 

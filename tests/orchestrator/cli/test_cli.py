@@ -229,9 +229,11 @@ def test_backbones_lists_the_shelf(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["name"] for row in rows] == ["tiny_strokes", "tiny_fractals", "tiny_untrained"]
     assert rows[0]["num_boundaries"] == 7
     assert rows[0]["num_params"] == 177_322
+    assert (rows[0]["input_size"], rows[0]["modality"]) == (8, "image")
     assert run(["backbones", "resnet*"]) == 0
     out = capsys.readouterr().out
     assert "25,557,032" in out
+    assert "224 px" in out
     assert "IMAGENET1K_V2" in out
     assert run(["backbones", "resnt50"]) == 2
     assert "did you mean resnet50" in capsys.readouterr().err

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +62,15 @@ def test_a_table_is_the_same_in_another_process(table: TokenTable) -> None:
     table.rows(digests_of("a"))
     copy = pickle.loads(pickle.dumps(table))
     assert copy.padded(digests_of("a", "c"), 3).tolist() == [[2, 7, 3], [2, 3, 1]]
+
+
+def test_workers_look_tokens_up_without_the_libraries_that_made_them() -> None:
+    code = (
+        "import sys; from trainable.modalities.text import buckets, tokens; "
+        "print(sorted({'torch', 'tokenizers', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_mask_is_1_at_tokens_and_0_at_padding() -> None:

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 NAME = "transformers"
 PREFIX = "transformers:"
-MODALITY = "text"
 
+MODALITY = "text"
 _OLDEST = 5
 _INSTALL = "pip install 'sft-sweep[transformers]'"
 _REVISION_CHARACTERS = 12
@@ -59,7 +59,8 @@ def names() -> list[str]:
     """The models of texts in the hub's cache; none where transformers is not installed."""
     if _installation_problem() is not None:
         return []
-    return [PREFIX + repository for repository in hub.cached_repositories()]
+    cached = [PREFIX + repository for repository in hub.cached_repositories()]
+    return [name for name in cached if problem(name, "") is None]
 
 
 def problem(name: str, wanted: str) -> str | None:

@@ -13,7 +13,8 @@ from typing import Any
 from trainable.backbones import tokenizer_files
 from trainable.backbones.naming import few
 from trainable.backbones.transformers_models.folder import ModelFolder
-from trainable.backbones.weights import TextPreprocessing
+from trainable.backbones.transformers_models.silence import quiet
+from trainable.backbones.weights import POOLINGS, TextPreprocessing
 from trainable.errors import BackboneError
 
 DEFAULT_MAX_LENGTH = 256
@@ -41,14 +42,13 @@ def preprocessing_of(folder: ModelFolder) -> TextPreprocessing:
     Raises:
         BackboneError: a file is damaged, or asks for a pooling that there is not.
     """
-    kinds = _modules(folder)
     limits = _sentence_limits(folder)
     return TextPreprocessing(
         max_length=_max_length(folder, limits),
         tokenizer=folder.tokenizer,
         pad_id=_pad_id(folder),
-        pooling=_pooling(folder, kinds),
-        normalize="Normalize" in kinds,
+        pooling=_pooling(folder),
+        normalize="Normalize" in _modules(folder),
         prompt=_prompt(folder),
         lowercase=bool(limits.get("do_lower_case")),
     )
@@ -61,14 +61,21 @@ def notes_of(folder: ModelFolder) -> tuple[str, ...]:
         for kind in _modules(folder)
         if kind not in ("Transformer", "Pooling", "Normalize", "Dropout")
     ]
-    if not left_out:
-        return ()
-    return (f"passed over behind the model, as a head is trained instead: {few(left_out)}",)
+    notes = []
+    if left_out:
+        notes.append(f"passed over behind the model, as a head is trained instead: {few(left_out)}")
+    if _pooling_config(folder).get("include_prompt") is False and _prompt(folder):
+        notes.append("the tokens of the prompt are pooled, too, which the folder leaves out")
+    return tuple(notes)
 
 
-def positions_of(folder: ModelFolder) -> int | None:
-    """Most tokens that the model has positions for, as its configuration says; None for any."""
-    found = getattr(config_of(folder.config).get_text_config(), "max_position_embeddings", None)
+def positions_of(config: Any) -> int | None:
+    """Rows of a model's table of positions, or the most that it was made for; None for any number.
+
+    Args:
+        config: as transformers has it.
+    """
+    found = getattr(config.get_text_config(), "max_position_embeddings", None)
     return found if isinstance(found, int) and found > 0 else None
 
 
@@ -82,7 +89,8 @@ def config_of(config: Mapping[str, Any]) -> Any:
 
     rest = {name: value for name, value in config.items() if name != "model_type"}
     try:
-        return AutoConfig.for_model(config["model_type"], **rest)
+        with quiet():
+            return AutoConfig.for_model(config["model_type"], **rest)
     except Exception as error:  # each configuration checks its values in its own way
         raise BackboneError(f"config.json: {error}") from error
 
@@ -105,24 +113,34 @@ def _modules(folder: ModelFolder) -> dict[str, str]:
         raise BackboneError(f"{path}: damaged: {type(error).__name__}: {error}") from None
 
 
-def _pooling(folder: ModelFolder, kinds: Mapping[str, str]) -> str:
-    name = f"{kinds.get('Pooling', _POOLING)}/config.json"
-    config = folder.json(name)
+def _pooling_file(folder: ModelFolder) -> str:
+    return f"{_modules(folder).get('Pooling', _POOLING)}/config.json"
+
+
+def _pooling_config(folder: ModelFolder) -> dict[str, Any]:
+    return folder.json(_pooling_file(folder))
+
+
+def _pooling(folder: ModelFolder) -> str:
+    config = _pooling_config(folder)
     if not config:
         return "last" if _is_causal(folder) else "mean"
-    given = config.get("pooling_mode")
-    modes = [given] if isinstance(given, str) else list(given or ())
+    newer = config.get("pooling_mode", [])
+    modes = [str(mode) for mode in (newer if isinstance(newer, list) else [newer])]
     modes += [
         mode.removeprefix(_OLD_MODE)
         for mode, wanted in config.items()
         if mode.startswith(_OLD_MODE) and wanted is True
     ]
-    if len(modes) == 1 and modes[0] in _MODES:
-        return _MODES[modes[0]]
-    raise BackboneError(
-        f"{folder.path / name}: got {' and '.join(map(str, modes)) or 'no pooling'}; allowed: one "
-        f"of {', '.join(dict.fromkeys(_MODES.values()))}"
-    )
+    found = {_MODES.get(mode) for mode in modes}
+    pooling = found.pop() if len(found) == 1 else None
+    if pooling is None:
+        given = " and ".join(modes) or "no pooling"
+        raise BackboneError(
+            f"{folder.path / _pooling_file(folder)}: got {given}; allowed: one of "
+            f"{', '.join(POOLINGS)}"
+        )
+    return pooling
 
 
 def _is_causal(folder: ModelFolder) -> bool:
@@ -145,7 +163,7 @@ def _max_length(folder: ModelFolder, limits: Mapping[str, Any]) -> int:
     given = (
         folder.json("tokenizer_config.json").get("model_max_length"),
         limits.get("max_seq_length"),
-        positions_of(folder),
+        positions_of(config_of(folder.config)),
         DEFAULT_MAX_LENGTH,
     )
     return int(min(n for n in given if isinstance(n, int | float) and n > 0))

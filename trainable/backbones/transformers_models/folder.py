@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -83,23 +84,31 @@ def read_folder(path: Path, *, place: str, revision: str | None = None) -> Model
 
 
 def has_weights(path: Path) -> bool:
-    """Whether a folder has all files of its weights in the form of safetensors."""
-    if (path / WHOLE).is_file():
-        return True
-    if not (path / _INDEX).is_file():
-        return False
-    files = _read_json(path / _INDEX).get("weight_map", {}).values()
-    return bool(files) and all((path / str(file)).is_file() for file in files)
+    """Whether a folder has all files of its weights, by their names."""
+    files = _weight_files(path)
+    return bool(files) and all(file.is_file() for file in files)
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """The one file, or those that the index names; none where there is neither."""
+    if (path / WHOLE).is_file() or not (path / _INDEX).is_file():
+        return [path / WHOLE]
+    named = _read_json(path / _INDEX).get("weight_map")
+    return sorted({path / str(file) for file in dict(named or {}).values()})
 
 
 def check_weights(folder: ModelFolder) -> None:
     """Refuse a folder without weights that can be read.
 
     Raises:
-        BackboneError: it has none, or none but pickles.
+        BackboneError: it has none, or none but pickles, or other files under their names.
     """
+    from trainable.backbones.files import check_safetensors
+
     path = folder.path
     if has_weights(path):
+        for file in _weight_files(path):
+            check_safetensors(file)
         return
     if (path / _INDEX).is_file():
         raise BackboneError(f"{path}: files of weights that {_INDEX} names are missing; copy them")
@@ -160,9 +169,9 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
 def _check_tokenizer(path: Path, config: Mapping[str, Any]) -> str:
     """SHA-256 of a tokenizer that can be read and belongs to the model."""
     file = path / tokenizer_files.NAME
-    content = file.read_bytes()
+    digest = hashlib.sha256(_read(file)).hexdigest()
     try:
-        highest = tokenizer_files.highest_id(tokenizer_files.read_tokenizer(content))
+        highest = _highest_id(file, digest)
     except BackboneError as error:
         raise BackboneError(f"{path}: {error}") from None
     known = config.get("vocab_size")
@@ -171,7 +180,14 @@ def _check_tokenizer(path: Path, config: Mapping[str, Any]) -> str:
             f"{file}: it gives tokens up to {highest:,}, and the model knows {known:,}; it is the "
             "tokenizer of another model"
         )
-    return hashlib.sha256(content).hexdigest()
+    return digest
+
+
+@functools.lru_cache(maxsize=32)
+def _highest_id(file: Path, digest: str) -> int:
+    """The highest token of a tokenizer with this digest; large ones take a second to read."""
+    del digest
+    return tokenizer_files.highest_id(tokenizer_files.read_tokenizer(file.read_bytes()))
 
 
 def _without_tokenizer(path: Path, place: str, *, of_hub: bool) -> str:
@@ -203,10 +219,17 @@ def _found(path: Path, patterns: tuple[str, ...]) -> list[str]:
     return sorted({file.name for pattern in patterns for file in path.glob(pattern)})
 
 
+def _read(path: Path) -> bytes:
+    from trainable.backbones.files import read_begin
+
+    read_begin(path)
+    return path.read_bytes()
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(_read(path))
+    except ValueError as error:
         raise BackboneError(f"{path}: damaged: {error}") from None
     if not isinstance(content, dict):
         raise BackboneError(f"{path}: damaged: got {type(content).__name__}; allowed: a mapping")

@@ -7,8 +7,13 @@ from pathlib import Path
 
 from trainable.backbones import tokenizer_files
 from trainable.backbones.naming import shortened
-from trainable.backbones.transformers_models.folder import CONFIG, WHOLE, conversion, has_weights
-from trainable.backbones.transformers_models.folder import WEIGHTS as _WEIGHTS
+from trainable.backbones.transformers_models.folder import (
+    CONFIG,
+    WEIGHTS,
+    WHOLE,
+    conversion,
+    has_weights,
+)
 from trainable.errors import BackboneError
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -33,18 +38,14 @@ def is_repository(place: str) -> bool:
 
 def cached_repositories() -> list[str]:
     """Names of the models in the cache that have what a text backbone needs beside weights."""
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE)
     found = sorted(
         path.name.removeprefix(_FOLDER_PREFIX).replace("--", "/")
         for path in folder.glob(f"{_FOLDER_PREFIX}*")
     )
-    return [
-        name
-        for name in found
-        if all(isinstance(try_to_load_from_cache(name, file), str) for file in _NEEDED)
-    ]
+    return [name for name in found if cached(name) is not None]
 
 
 def snapshot(repository: str, *, weights: bool) -> Path:
@@ -65,7 +66,7 @@ def snapshot(repository: str, *, weights: bool) -> Path:
     there = cached(repository)
     if there is not None and (has_weights(there) or not weights):
         return there
-    patterns = [*_DESCRIPTION, *(_WEIGHTS if weights else ())]
+    patterns = [*_DESCRIPTION, *(WEIGHTS if weights else ())]
     try:
         found = Path(snapshot_download(repository, allow_patterns=patterns))
     except GatedRepoError:

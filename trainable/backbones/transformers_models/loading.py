@@ -18,8 +18,8 @@ from trainable.backbones.transformers_models.network import (
     TextEncoder,
     encoder_of,
     prepared_config,
-    quiet,
 )
+from trainable.backbones.transformers_models.silence import quiet
 from trainable.backbones.weights import Arrays
 from trainable.errors import BackboneError
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainable.backbones.naming import shortened
-from trainable.backbones.transformers_models.conventions import config_of
+from trainable.backbones.transformers_models.conventions import config_of, positions_of
+from trainable.backbones.transformers_models.silence import quiet
 from trainable.errors import BackboneError
 
 _RANDOM_SEED = 0
@@ -24,14 +24,14 @@ class TextEncoder(nn.Module):
 
     Args:
         model: of transformers; takes tokens and a mask, gives one vector a token.
-        pooling: how they become one, a name of `POOLINGS`.
+        pooling: how they become one, of `trainable.backbones.weights.POOLINGS`.
         normalize: whether the pooled vector is divided by its length.
     """
 
     def __init__(self, model: nn.Module, *, pooling: str, normalize: bool) -> None:
         super().__init__()
         self.model = model
-        self._pool = POOLINGS[pooling]
+        self._pool = POOLERS[pooling]
         self._normalize = normalize
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def _max(states: Tensor, mask: Tensor) -> Tensor:
     return states.masked_fill(mask.unsqueeze(-1) == 0, lowest).amax(1)
 
 
-POOLINGS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+POOLERS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mean": _mean,
     "cls": _first,
     "last": _last,
@@ -137,38 +137,25 @@ def encoder_of(whole: Any, *, name: str) -> nn.Module:
 
 
 def _check_size(model: Any, size: int, *, name: str) -> None:
-    """Refuse texts that are longer than a model's table of positions.
+    """Refuse texts that are longer than a model's positions reach.
 
     Raises:
         BackboneError: they are.
     """
-    given = getattr(model.config, "max_position_embeddings", None)
-    tables = [
-        layer
+    positions = positions_of(model.config)
+    if positions is None:
+        return
+    # A table with a row for padding counts its positions from the row behind that.
+    skipped = [
+        1 + layer.padding_idx
         for layer in model.modules()
-        if isinstance(layer, nn.Embedding) and layer.num_embeddings == given
+        if isinstance(layer, nn.Embedding)
+        and layer.num_embeddings == positions
+        and layer.padding_idx is not None
     ]
-    for table in tables:
-        # A table with a row for padding counts its positions from the row behind that.
-        allowed = table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
-        if size > allowed:
-            raise BackboneError(
-                f"{name}: max_length: got {size}; allowed: at most {allowed}, as many positions as "
-                "the model has"
-            )
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep from stderr what transformers tells and draws while a model is built or loaded."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    allowed = positions - max(skipped, default=0)
+    if size > allowed:
+        raise BackboneError(
+            f"{name}: max_length: got {size}; allowed: at most {allowed}, as many positions as the "
+            "model has"
+        )

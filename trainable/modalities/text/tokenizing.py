@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 _TEXTS_AT_A_TIME = 4096
 """What the library hands over of a text takes a hundred times the memory of its tokens."""
 
-_HEAD_SHARE = 4
-"""`head_tail` keeps one token in four from the beginning, the rest from the end: 128 and 382 of 510
-(Sun et al. 2019, How to Fine-Tune BERT for Text Classification, section 5.3.1)."""
+_HEAD_SHARE = {"head": 1.0, "head_tail": 0.25}
+"""Share of the kept tokens, behind the prompt, that are a text's beginning; the rest is its end.
+128 and 382 of 510 are what Sun et al. 2019 (How to Fine-Tune BERT for Text Classification, section
+5.3.1) found best."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -83,6 +84,7 @@ class TextTokenizer:
         self._tokenizer: Any = read_tokenizer(content)
         self._unknown = unknown_id(content, self._tokenizer)
         self._num_prompt = self._count_prompt()
+        self._head_share = _HEAD_SHARE[preprocessing.truncate]
 
     def tokenize(self, encoded: Sequence[bytes]) -> TokenizedTexts:
         """The tokens of texts; exact copies become one row of the table.
@@ -129,9 +131,7 @@ class TextTokenizer:
         """Places of the tokens that a text is cut down to; special tokens and the prompt stay."""
         own = np.flatnonzero(~special)
         room = self._how.max_length - int(special.sum())
-        head = room
-        if self._how.truncate == "head_tail":
-            head = self._num_prompt + (room - self._num_prompt) // _HEAD_SHARE
+        head = self._num_prompt + int((room - self._num_prompt) * self._head_share)
         kept = np.concatenate([np.flatnonzero(special), own[:head], own[len(own) - room + head :]])
         return np.sort(kept)
 

@@ -62,10 +62,11 @@ def test_sentence_transformers_files_say_how_vectors_are_pooled(
 
 def test_the_newer_form_of_the_pooling_is_read_too(bert: Path) -> None:
     as_sentence_model(bert)
-    write_json(
-        bert / "1_Pooling" / "config.json", {"pooling_mode": "cls", "embedding_dimension": 16}
-    )
+    file = bert / "1_Pooling" / "config.json"
+    write_json(file, {"pooling_mode": "cls", "embedding_dimension": 16})
     assert preprocessing_of(bert).pooling == "cls"
+    write_json(file, {"pooling_mode": ["lasttoken"], "pooling_mode_lasttoken": True})
+    assert preprocessing_of(bert).pooling == "last"
 
 
 def test_the_list_of_modules_says_where_the_pooling_is(bert: Path) -> None:
@@ -135,6 +136,18 @@ def test_padding_is_the_tokenizers_where_the_model_has_none(
     text = (bert / "config.json").read_text().replace('"pad_token_id": 0', '"pad_token_id": null')
     (bert / "config.json").write_text(text)
     assert preprocessing_of(bert).pad_id == expected
+
+
+def test_a_prompt_that_the_folder_does_not_pool_is_told(bert: Path) -> None:
+    as_sentence_model(bert)
+    change_json(bert / "1_Pooling" / "config.json", include_prompt=False)
+    assert load_weights(f"{PREFIX}{bert}@none").notes == ()
+    write_json(
+        bert / "config_sentence_transformers.json",
+        {"prompts": {"query": "query: "}, "default_prompt_name": "query"},
+    )
+    (note,) = load_weights(f"{PREFIX}{bert}@none").notes
+    assert note == "the tokens of the prompt are pooled, too, which the folder leaves out"
 
 
 def test_what_stands_behind_the_pooling_is_passed_over_and_told(bert: Path) -> None:

@@ -184,9 +184,20 @@ def test_files_of_weights_that_an_index_names_and_that_are_not_there(bert: Path)
 
 
 def test_damaged_weights(bert: Path) -> None:
-    (bert / "model.safetensors").write_bytes(b"\x00" * 100)
+    (bert / "model.safetensors").write_bytes((bert / "model.safetensors").read_bytes()[:2000])
     with pytest.raises(BackboneError, match="bert: the weights cannot be read: "):
         load_weights(f"{PREFIX}{bert}")
+
+
+def test_weights_that_are_something_else(bert: Path) -> None:
+    torch.save({}, bert / "model.safetensors")
+    assert "model.safetensors: refused: a pickle, no safetensors" in problem_of(bert)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_clone_whose_large_files_were_not_fetched(bert: Path, file: str) -> None:
+    (bert / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    assert f"{file}: refused: this is a pointer of Git LFS, not the file itself" in problem_of(bert)
 
 
 def test_weights_of_a_smaller_model(bert: Path) -> None:
@@ -220,7 +231,7 @@ def test_weights_of_another_family(bert: Path) -> None:
 def test_a_pooling_that_there_is_not(bert: Path) -> None:
     as_sentence_model(bert, pooling="mean_sqrt_len_tokens")
     assert (
-        "1_Pooling/config.json: got mean_sqrt_len_tokens; allowed: one of mean, cls, max, last"
+        "1_Pooling/config.json: got mean_sqrt_len_tokens; allowed: one of mean, cls, last, max"
     ) in problem_of(bert)
 
 
@@ -288,6 +299,14 @@ def test_a_model_in_the_hubs_cache_is_used_without_a_network(hub: Path, bert: Pa
     assert weights.version == "0123456789ab"
     assert weights.digest == load_weights(f"{PREFIX}{bert}").digest
     assert describe(f"{PREFIX}somebody/bert").cached
+
+
+def test_models_in_the_hubs_cache_are_listed_unless_they_cannot_be_used(
+    hub: Path, bert: Path
+) -> None:
+    put(hub, "somebody/bert", bert)
+    change_json(put(hub, "somebody/unknown", bert) / "config.json", model_type="newest_bert")
+    (put(hub, "somebody/tokenless", bert) / "tokenizer.json").unlink()
     assert names(f"{PREFIX}*") == [f"{PREFIX}somebody/bert"]
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from tests.builders.text_models import LINES, as_sentence_model, save_text_model, write_json
 from trainable.backbones import describe, expand, known_problem, load_weights, names
 from trainable.backbones import transformers_models as source
-from trainable.backbones.weights import Weights
+from trainable.backbones.weights import POOLINGS, Weights
 from trainable.data.tokens import mask_of
 from trainable.errors import BackboneError
 from trainable.modalities.text.tokenizing import TextTokenizer
@@ -109,11 +109,11 @@ def test_the_folders_own_pooling_is_used_and_its_normalisation(bert: Path, pooli
 
 
 def test_the_gradient_of_last_pooling_reaches_the_last_tokens_alone() -> None:
-    from trainable.backbones.transformers_models.network import POOLINGS
+    from trainable.backbones.transformers_models.network import POOLERS
 
     states = torch.randn(2, 4, 3, requires_grad=True)
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
-    (gradient,) = torch.autograd.grad(POOLINGS["last"](states, mask).sum(), states)
+    (gradient,) = torch.autograd.grad(POOLERS["last"](states, mask).sum(), states)
     assert gradient[:, :, 0].tolist() == [[0, 1, 0, 0], [0, 0, 0, 1]]
 
 
@@ -179,6 +179,15 @@ def test_weights_of_a_model_with_a_head_and_older_names_are_translated(bert: Pat
     }
 
 
+def test_weights_in_several_files_are_read(bert: Path) -> None:
+    expected = load_weights(name_of(bert))
+    model = transformers.AutoModel.from_pretrained(bert)
+    (bert / "model.safetensors").unlink()
+    model.save_pretrained(bert, max_shard_size="8KB")
+    assert len(list(bert.glob("model-*.safetensors"))) > 1
+    assert load_weights(name_of(bert)).digest == expected.digest
+
+
 def test_half_precision_becomes_single(bert: Path) -> None:
     file = bert / "model.safetensors"
     state = {name: tensor.bfloat16() for name, tensor in load_file(file).items()}
@@ -228,6 +237,12 @@ def test_texts_longer_than_the_models_positions_are_refused(
     filled(weights, size=most)
     with pytest.raises(BackboneError, match=f"got {most + 1}; allowed: at most {most}"):
         source.build(weights, size=most + 1)
+
+
+def test_there_is_a_way_of_pooling_for_each_of_their_names() -> None:
+    from trainable.backbones.transformers_models.network import POOLERS
+
+    assert sorted(POOLERS) == sorted(POOLINGS)
 
 
 def test_nothing_heavy_is_imported_to_know_whose_a_name_is() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.builders.text_models import LINES, word_tokenizer
-from trainable.backbones.weights import TextPreprocessing
+from trainable.backbones.weights import TRUNCATIONS, TextPreprocessing
 from trainable.errors import BackboneError, DataError
 from trainable.modalities.text.tokenizing import TextTokenizer, TokenizedTexts
 
@@ -16,6 +16,12 @@ pytest.importorskip("tokenizers")
 
 CLS, SEP = 2, 3
 LONG = " ".join(LINES)
+
+
+def test_every_way_of_truncating_is_known(words: Any) -> None:
+    for truncate in TRUNCATIONS:
+        found = tokenize(words, LONG, max_length=10, truncate=truncate)
+        assert len(tokens_of(found)) == 10
 
 
 @pytest.fixture(scope="module")
