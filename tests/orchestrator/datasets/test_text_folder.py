@@ -91,7 +91,7 @@ def test_texts_that_cannot_be_used_are_left_out_or_refused(tmp_path: Path) -> No
 
 def test_an_unknown_encoding_is_told_with_all_else(tmp_path: Path) -> None:
     write_texts(tmp_path)
-    encoding, group = problems_of(section(tmp_path, encoding="hex", group="q(.)"))
+    group, encoding = problems_of(section(tmp_path, encoding="hex", group="q(.)"))
     assert encoding.startswith("dataset.encoding: got 'hex'; allowed: an encoding that Python")
     assert group.startswith("dataset.group: got 'q(.)', which gives 20 of 20 texts no group")
 
