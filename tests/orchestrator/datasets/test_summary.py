@@ -154,7 +154,7 @@ def test_data_of_a_folder_names_the_command_that_writes_its_file(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["data", str(photos)]) == 2
-    assert f"write one for its images with: sft-sweep init {photos}" in capsys.readouterr().err
+    assert f"write one for it with: sft-sweep init {photos}" in capsys.readouterr().err
 
 
 def test_init_follows_links_where_a_folder_has_no_other_images(

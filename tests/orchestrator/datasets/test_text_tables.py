@@ -168,6 +168,14 @@ def test_raw_quotation_marks_of_a_tsv_file_join_no_lines(tmp_path: Path) -> None
     assert "sms.tsv: quotation marks are parts of the fields" in notes_of(dataset)
 
 
+def test_raw_quotation_marks_that_would_close_join_no_lines(tmp_path: Path) -> None:
+    lines = [f"{'ham' if number % 2 else 'spam'}\tmessage {number}" for number in range(24)]
+    lines[3] = 'ham\t"one opens'
+    lines[7] = 'ham\tone closes"'
+    path = write(tmp_path / "sms.tsv", "\n".join(["label\ttext", *lines]).encode())
+    assert len(dataset_of(section(path)).images) == 24
+
+
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])
 def test_quoted_fields_of_several_lines_are_one_text(tmp_path: Path, delimiter: str) -> None:
     texts = [f'He said "{number}"{delimiter}\nthen left' for number in range(24)]
