@@ -132,6 +132,9 @@ def _likely(columns: _Columns, likelihood: _Likelihood) -> list[str]:
 
 
 def _path_likelihood(name: str, values: Sequence[str]) -> tuple[int, int] | None:
+    """Paths differ from each other, for an image has one label."""
+    if 2 * len(set(values)) <= len(values):
+        return None
     share = sum(is_image(value) for value in values) / max(1, len(values))
     rank = _rank(name, _PATH_NAMES)
     return None if share <= 0.5 and rank == len(_PATH_NAMES) else (int(share <= 0.5), rank)

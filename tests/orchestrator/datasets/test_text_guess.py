@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.cli.main import run
 from orchestrator.datasets.sections import FolderSection, TableSection
-from orchestrator.datasets.table_guess import guess_texts
+from orchestrator.datasets.table_guess import guess_table, guess_texts
 from orchestrator.space import parse_space
 from tests.orchestrator.datasets.conftest import write
 
@@ -39,6 +39,11 @@ def test_tables_of_splits_are_taken_together(tmp_path: Path) -> None:
     found = guess_texts(tmp_path)
     assert found is not None
     assert found.section.path == str(tmp_path)
+
+
+def test_a_column_that_repeats_itself_is_none_of_paths(tmp_path: Path) -> None:
+    write(tmp_path / "7.png", b"x")
+    assert guess_table(write_rows(tmp_path / "t.csv", ("id", "text", "label"))) is None
 
 
 def test_a_table_without_texts_is_none_of_texts(tmp_path: Path) -> None:
