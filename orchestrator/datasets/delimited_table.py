@@ -142,19 +142,21 @@ def _form(text: str, *, usual: str, wanted: Sequence[str]) -> _Form:
 def _is_quoted(text: str, delimiter: str, *, skipped: int) -> bool:
     """Whether quotation marks enclose fields, rather than being characters of a text.
 
-    They are characters where every line is a row of as many fields as the header, and rows of
-    quoted fields, each quoted as it should be, are not as regular.
+    They are characters where every line is a row of as many fields as the header, and quoted
+    fields would not be quoted as they should be. Between tabs they are, too, where they would join
+    such lines: unless some are doubled, as they are within quoted fields alone.
     """
     if '"' not in text:
         return True
     lines = [line for line in _lines(text)[skipped:] if line]
     if not lines or {line.count(delimiter) for line in lines} != {lines[0].count(delimiter)}:
         return True
-    rows = csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter, strict=True)
     try:
-        return len({len(row) for row in rows}) == 1
+        rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter, strict=True))
     except csv.Error:
         return False
+    joined = len(rows) < len(lines) and '""' not in text
+    return len({len(row) for row in rows}) == 1 and not (joined and delimiter == "\t")
 
 
 def _header_recurs(text: str, form: _Form) -> bool:

@@ -7,8 +7,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from PIL.Image import Image
+
 from orchestrator.datasets import texts
+from orchestrator.datasets.contact_sheet import contact_sheet
 from orchestrator.datasets.image_checker import ImageChecker
+from orchestrator.datasets.listing import Ints
+from orchestrator.datasets.looks import Looks, look_at_images, look_at_texts
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.modalities.image.decoding import ValueRange
 
 
@@ -30,6 +36,8 @@ class ExampleKind:
             where copies are equal in every byte, and are looked for alone.
         copies: what messages call copies.
         preview: encoded bytes -> what messages show of them; None where they show paths alone.
+        look: measures the examples of these rows.
+        sheet: draws some of the examples of these rows; None where they are no pictures.
     """
 
     checker: Callable[
@@ -38,6 +46,8 @@ class ExampleKind:
     copy_digest: Callable[[bytes], bytes] | None
     copies: str
     preview: Callable[[bytes], str] | None
+    look: Callable[[LabelledExamples, Ints], Looks]
+    sheet: Callable[[LabelledExamples, Ints], Image] | None
 
 
 EXAMPLE_KINDS: Mapping[str, ExampleKind] = {
@@ -46,12 +56,16 @@ EXAMPLE_KINDS: Mapping[str, ExampleKind] = {
         copy_digest=None,
         copies="exact copies",
         preview=None,
+        look=look_at_images,
+        sheet=contact_sheet,
     ),
     "text": ExampleKind(
         checker=texts.TextChecker,
         copy_digest=texts.copy_digest,
         copies="copies",
         preview=texts.preview,
+        look=look_at_texts,
+        sheet=None,
     ),
 }
 """The kinds of examples that sources can list, by modality."""

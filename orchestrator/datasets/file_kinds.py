@@ -9,7 +9,7 @@ from pathlib import PurePath
 from orchestrator.datasets.files import is_image, suffix_of
 from orchestrator.space.problems import some
 
-MOST_STRAY_FRACTION = 0.1
+MOST_STRAY_FRACTION = 1 / 3
 """Share of the files that may be of another kind, such as a `readme.txt` in each class folder."""
 
 

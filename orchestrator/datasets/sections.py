@@ -9,7 +9,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
-from orchestrator.space import ALL_BITS, DEFAULT_TEST_SHARE, DatasetSection
+from orchestrator.datasets.section_keys import (
+    GROUP_HELP,
+    Bits,
+    DataPath,
+    Encoding,
+    GroupColumn,
+    LabelColumn,
+    Links,
+    MaxBad,
+    SplitColumn,
+    TestShare,
+)
+from orchestrator.space import DatasetSection
 from orchestrator.space.datasets import SourceName
 from trainable.spec.settings import Setting, Text
 
@@ -18,70 +30,6 @@ if TYPE_CHECKING:
     from orchestrator.datasets.image_reader import Demand
     from orchestrator.datasets.listing import Listing
     from orchestrator.space.problems import Problems
-
-TestShare = Annotated[
-    float | None,
-    Setting(
-        help="share of the examples kept for the test set, drawn by their content; left out: the "
-        f"data's own test split, or {DEFAULT_TEST_SHARE} where there is none",
-        low=0,
-        low_excluded=True,
-        high=1,
-        high_excluded=True,
-    ),
-]
-MaxBad = Annotated[
-    float,
-    Setting(
-        help="share of the examples that may be broken; they are skipped and listed",
-        low=0,
-        high=1,
-    ),
-]
-Bits = Annotated[
-    int | None,
-    Setting(
-        help="bits that 16-bit grey pictures use, such as 12 for values of 0 to 4095; left out: "
-        "the range of values in the pool where that is less than half of all, else 16",
-        low=1,
-        high=ALL_BITS,
-        integer=True,
-    ),
-]
-_Links = Annotated[
-    Literal["follow"] | None,
-    Setting(
-        help="whether links may lead out of the folder, as those of hub caches, DVC and git-annex "
-        "do: follow; left out: such links are refused",
-        words=("follow",),
-    ),
-]
-_Path = Annotated[
-    str,
-    Setting(
-        help="the folder of class folders; the table, the folder of one table a split or of a data "
-        "set saved by Hugging Face; or the Parquet file or folder of Parquet files",
-        text=Text.PATH,
-    ),
-]
-_Encoding = Annotated[
-    str | None,
-    Setting(
-        help="encoding of text files, such as latin-1; left out: utf-8, or what a byte order mark "
-        "says",
-        text=Text.NAME,
-    ),
-]
-_LabelColumn = Annotated[str, Setting(help="column of the class names", text=Text.NAME)]
-_SplitColumn = Annotated[
-    str | None,
-    Setting(help="column that says train, val or test; left out: none", text=Text.NAME),
-]
-_GROUP_HELP = (
-    "what no split may separate, such as a patient: a column of a table, or a regular expression "
-    "on paths below the folder (its first group, or all it matches); left out: nothing"
-)
-_GroupColumn = Annotated[str | None, Setting(help=_GROUP_HELP, text=Text.NAME)]
 
 
 class DatasetSource(DatasetSection):
@@ -183,7 +131,7 @@ class FolderSection(ListedSource):
     """
 
     source: Annotated[Literal["folder"], SourceName] = "folder"
-    path: _Path
+    path: DataPath
     test: TestShare = None
     layout: Annotated[
         Literal["classes"] | None,
@@ -193,9 +141,9 @@ class FolderSection(ListedSource):
             words=("classes",),
         ),
     ] = None
-    group: Annotated[str | None, Setting(help=_GROUP_HELP, text=Text.PATTERN)] = None
-    encoding: _Encoding = None
-    links: _Links = None
+    group: Annotated[str | None, Setting(help=GROUP_HELP, text=Text.PATTERN)] = None
+    encoding: Encoding = None
+    links: Links = None
     bits: Bits = None
     max_bad_fraction: MaxBad = 0.01
 
@@ -216,7 +164,7 @@ class TableSection(ListedSource):
     keys_of_images: ClassVar = ("path_column", "root", "match", "links", "bits")
 
     source: Annotated[Literal["table"], SourceName] = "table"
-    path: _Path
+    path: DataPath
     text_column: Annotated[
         str | None,
         Setting(
@@ -227,9 +175,9 @@ class TableSection(ListedSource):
     path_column: Annotated[str, Setting(help="column of the images' paths", text=Text.NAME)] = (
         "path"
     )
-    label_column: _LabelColumn = "label"
-    split_column: _SplitColumn = None
-    group: _GroupColumn = None
+    label_column: LabelColumn = "label"
+    split_column: SplitColumn = None
+    group: GroupColumn = None
     root: Annotated[
         str | None,
         Setting(
@@ -246,8 +194,8 @@ class TableSection(ListedSource):
             words=("ending",),
         ),
     ] = None
-    encoding: _Encoding = None
-    links: _Links = None
+    encoding: Encoding = None
+    links: Links = None
     test: TestShare = None
     bits: Bits = None
     max_bad_fraction: MaxBad = 0.01
@@ -279,14 +227,14 @@ class ParquetSection(ListedSource):
     """Parquet files with one row per image; a column has its encoded bytes."""
 
     source: Annotated[Literal["parquet"], SourceName] = "parquet"
-    path: _Path
+    path: DataPath
     image_column: Annotated[
         str, Setting(help="column of the encoded images, binary or {bytes, path}", text=Text.NAME)
     ] = "image"
-    label_column: _LabelColumn = "label"
-    split_column: _SplitColumn = None
-    group: _GroupColumn = None
-    links: _Links = None
+    label_column: LabelColumn = "label"
+    split_column: SplitColumn = None
+    group: GroupColumn = None
+    links: Links = None
     test: TestShare = None
     bits: Bits = None
     max_bad_fraction: MaxBad = 0.01

@@ -6,17 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from orchestrator.datasets.dataset import Dataset
+from orchestrator.datasets.example_kinds import EXAMPLE_KINDS
 from orchestrator.datasets.listing import Note
-from orchestrator.datasets.near_duplicates import near_duplicates, thumbnails
+from orchestrator.datasets.looks import Looks
 from orchestrator.statistics.test_set import TestSet
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.modalities.image.decoding import encoded_size
-
-MOST_COMPARED = 20_000
-"""Largest number of images that are searched for near duplicates; the first ones are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +20,11 @@ class ClassCounts:
     """Number of images of one class.
 
     Attributes:
-        name: name of the class.
-        pool: images that label budgets are drawn from.
-        val: images of the data's own validation split, if that is kept apart.
-        test: images of the test split.
-        groups: groups among all of these; None if the data have no groups.
+        name: of the class.
+        pool: examples that label budgets are drawn from.
+        val: examples of the data's own validation split, where that is kept apart.
+        test: examples of the test split.
+        groups: groups among all of these; None where every example stands alone.
     """
 
     name: str
@@ -43,28 +39,28 @@ class DatasetSummary:
     """Summary of a data set.
 
     Attributes:
-        classes: counts per class, in the order of their ids.
-        num_images: images that are not known to be broken.
-        num_read: images that some trial or finalist can use; sizes and near duplicates are theirs.
-        widths: smallest, median and largest, in pixels.
-        heights: smallest, median and largest, in pixels.
-        near_duplicates: pairs of paths of images that look the same.
-        notes: findings while reading.
-        test: size and resolution of the test set; None if it is empty.
+        modality: `image` or `text`.
+        classes: in the order of their ids.
+        num_images: all that are sound as far as is known.
+        num_read: those that some trial or finalist can touch; what is measured is theirs.
+        looks: what is measured.
+        notes: what came up while reading.
+        test: what the test set can tell; None where it is empty.
     """
 
+    modality: str
     classes: tuple[ClassCounts, ...]
     num_images: int
     num_read: int
-    widths: tuple[int, int, int]
-    heights: tuple[int, int, int]
-    near_duplicates: tuple[tuple[str, str], ...]
+    looks: Looks
     notes: tuple[Note, ...]
     test: TestSet | None
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict of JSON values."""
         data = asdict(self)
+        del data["looks"]
+        data |= self.looks.to_json()
         if self.test is not None:
             data["test"]["smallest_difference"] = self.test.smallest_difference
         return data
@@ -77,24 +73,16 @@ def summarize_dataset(dataset: Dataset) -> DatasetSummary:
         dataset: the data set as a sweep reads it.
 
     Raises:
-        DataError: an image cannot be decoded.
+        DataError: an example cannot be decoded.
     """
     images = dataset.images
-    read = np.flatnonzero(images.shard_of >= 0)
-    sizes = np.asarray([encoded_size(images.encoded(int(i))) for i in read]).reshape(-1, 2)
-    compared = read[:MOST_COMPARED]
-    pairs = near_duplicates(thumbnails(images, compared))
+    read = np.flatnonzero(images.is_read()).astype(np.int64)
     return DatasetSummary(
+        modality=images.modality,
         classes=tuple(_counts(images, label) for label in range(images.num_classes)),
         num_images=len(images),
         num_read=len(read),
-        widths=_spread(sizes[:, 0]),
-        heights=_spread(sizes[:, 1]),
-        near_duplicates=tuple(
-            (images.paths[compared[a]], images.paths[compared[b]])
-            for a, b in pairs
-            if not np.array_equal(images.digests[compared[a]], images.digests[compared[b]])
-        ),
+        looks=EXAMPLE_KINDS[images.modality].look(images, read),
         notes=dataset.notes,
         test=_test_set(images),
     )
@@ -107,12 +95,6 @@ def _counts(images: LabelledExamples, label: int) -> ClassCounts:
     )
     groups = None if images.groups is None else len(np.unique(images.groups[members]))
     return ClassCounts(name=images.class_names[label], pool=pool, val=val, test=test, groups=groups)
-
-
-def _spread(values: npt.NDArray[np.int64]) -> tuple[int, int, int]:
-    if not len(values):
-        return (0, 0, 0)
-    return int(values.min()), int(np.median(values)), int(values.max())
 
 
 def _test_set(images: LabelledExamples) -> TestSet | None:

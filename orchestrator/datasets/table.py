@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from orchestrator.datasets import columns
 from orchestrator.datasets.files import Root, is_image, unfetched
+from orchestrator.datasets.label_names import note_names_beside
 from orchestrator.datasets.listing import Listing, Note
 from orchestrator.datasets.name_keys import alike
 from orchestrator.datasets.nouns import an
@@ -75,6 +76,7 @@ def list_examples(section: TableSection, problems: Problems) -> Listing | None:
         contents = images_at(values, section, root, problems)
     if len(problems) or contents is None or labels is None:
         return None
+    notes += note_names_beside(rows[0].part.path, section, sorted(set(labels)))
     return Listing.of(
         paths=contents.paths,
         labels=labels,

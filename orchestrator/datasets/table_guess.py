@@ -1,4 +1,4 @@
-"""Detection of a table of images in a folder, and of the roles of its columns."""
+"""A table in a folder, and what its columns are, as far as names and values tell."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ from orchestrator.datasets.name_keys import likeness
 from orchestrator.datasets.sections import TableSection
 from orchestrator.datasets.splits import split_of
 from orchestrator.datasets.table_file import TABLE_SUFFIXES, open_table
+from orchestrator.datasets.table_parts import table_parts
 from orchestrator.datasets.table_paths import remedies, spelled
 from orchestrator.datasets.text_encoding import EncodingError
+from orchestrator.space.problems import Problems
 
 _PATH_NAMES = ("path", "filepath", "file", "filename", "imagepath", "image", "imageid", "id")
 _LABEL_NAMES = (
     *("label", "labels", "class", "classname", "labelname", "category", "target"),
     *("species", "diagnosis", "dx", "breed", "y"),
 )
-"""Usual names of columns, without blanks and underscores, the likeliest first."""
+_TEXT_NAMES = (
+    *("text", "sentence", "question", "utterance", "query", "message", "review", "comment"),
+    *("content", "body", "document", "description", "title"),
+)
+"""What columns are called, without blanks and underscores, the likeliest first."""
+_LEAST_WORDS = 2
+"""Words in the mean value of a column of texts that is called otherwise."""
 
 _Columns = Mapping[str, list[str]]
 _Likelihood = Callable[[str, Sequence[str]], tuple[int, int] | None]
@@ -30,7 +38,7 @@ _Likelihood = Callable[[str, Sequence[str]], tuple[int, int] | None]
 
 
 class Guess(NamedTuple):
-    """A table whose paths lead to images.
+    """A table of images or texts.
 
     Attributes:
         section: `dataset:` for it.
@@ -58,6 +66,31 @@ def guess_table(place: Path) -> Guess | None:
     return None
 
 
+def guess_texts(place: Path) -> Guess | None:
+    """The first table at a place that has a column of texts and one of their classes, or None.
+
+    Args:
+        place: the file of a table; a folder with one in it, or in a folder inside, or with a table
+            for each split; or a data set that Hugging Face saved.
+    """
+    whole = [place] if place.is_dir() and table_parts(place, Problems(str(place))) else []
+    for path in (*whole, *_tables(place)):
+        parts = table_parts(path, Problems(str(path)))
+        columns = _columns(parts[0].path) if parts else {}
+        for text_column in _likely(columns, _text_likelihood):
+            others = {name: values for name, values in columns.items() if name != text_column}
+            labels = _likely(others, _label_likelihood)
+            if labels:
+                section = TableSection(
+                    path=str(path.absolute()),
+                    text_column=text_column,
+                    label_column=labels[0],
+                    split_column=_split_column(others),
+                )
+                return Guess(section, tuple(labels[1:]))
+    return None
+
+
 def _tables(place: Path) -> Iterator[Path]:
     if place.is_file():
         yield place
@@ -69,8 +102,8 @@ def _tables(place: Path) -> Iterator[Path]:
 
 
 def _columns(path: Path) -> _Columns:
-    """Return the columns of text and whole numbers as text; empty if this is not a table."""
-    if suffix_of(path.name) not in TABLE_SUFFIXES:
+    """The columns of text and whole numbers, as text; none where this is no table."""
+    if path.is_file() and suffix_of(path.name) not in TABLE_SUFFIXES:
         return {}
     try:
         file = open_table(path)
@@ -99,9 +132,28 @@ def _likely(columns: _Columns, likelihood: _Likelihood) -> list[str]:
 
 
 def _path_likelihood(name: str, values: Sequence[str]) -> tuple[int, int] | None:
+    """Paths differ from each other, for an image has one label."""
+    if 2 * len(set(values)) <= len(values):
+        return None
     share = sum(is_image(value) for value in values) / max(1, len(values))
     rank = _rank(name, _PATH_NAMES)
     return None if share <= 0.5 and rank == len(_PATH_NAMES) else (int(share <= 0.5), rank)
+
+
+def _text_likelihood(name: str, values: Sequence[str]) -> tuple[int, int] | None:
+    """Texts differ from each other; the longest are the likeliest, after what names tell."""
+    num_words = sum(len(value.split()) for value in values)
+    rank = _rank(name, _TEXT_NAMES)
+    if 2 * len(set(values)) <= len(values) or any(map(is_image, values)):
+        return None
+    if rank == len(_TEXT_NAMES) and num_words < _LEAST_WORDS * len(values):
+        return None
+    return rank, -num_words
+
+
+def _split_column(columns: _Columns) -> str | None:
+    """The column whose values all name splits."""
+    return next((name for name, values in columns.items() if _names_splits(values)), None)
 
 
 def _label_likelihood(name: str, values: Sequence[str]) -> tuple[int, int] | None:
@@ -136,14 +188,13 @@ def _with_paths(path: Path, columns: _Columns, path_column: str, within: Path) -
         if not found:
             return None
         keys = found[0].keys()
-    splits = [name for name, values in others.items() if _names_splits(values)]
     if not labels:
         return None
     section = TableSection(
         path=str(path.absolute()),
         path_column=path_column,
         label_column=labels[0],
-        split_column=splits[0] if splits else None,
+        split_column=_split_column(others),
     )
     return Guess(section.model_copy(update=keys), tuple(labels[1:]))
 

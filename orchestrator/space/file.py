@@ -46,7 +46,7 @@ def load_space(
     except IsADirectoryError:
         raise space_error(
             where,
-            "is a folder; name the search-space file in it, or write one for its images with: "
+            "is a folder; name the search-space file in it, or write one for it with: "
             f"sft-sweep init {shlex.quote(where)}",
         ) from None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A first search-space file for a folder of images, with comments and budgets to suit the data."""
+"""A first search-space file for a data set: commented, and sized to what lies there."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from orchestrator.errors import UsageError
 from orchestrator.space import DEFAULT_TEST_SHARE
 
 BUDGETS = (2, 5, 10, 20, 50)
-"""Label budgets to try, as far as there are enough images."""
+"""Label budgets that are asked about where there are examples enough."""
 
 ON_GPU = ("resnet50", "convnext_tiny", "vit_b_16")
 ON_CPU = ("mobilenet_v3_small", "resnet18")
 """Backbones of torchvision that suit the device, the preferred ones first."""
+
+FOR_TEXTS = ("transformers:sentence-transformers/all-MiniLM-L6-v2",)
+"""Backbones for texts."""
 
 WITHOUT_WEIGHTS = "tiny_strokes"
 """A backbone that is always available, though made for small drawings."""
@@ -27,12 +30,13 @@ class Folder:
     """The data that a file is written for.
 
     Attributes:
-        path: absolute path of the folder of class folders, or of the table.
-        counts: images outside the data's own test split, by class.
+        path: of the folder of class folders, or of the table; absolute.
+        counts: examples outside the data's own test split, by class.
         own_test: whether the data have a test split of their own.
-        source: value of `dataset.source`.
-        keys: other keys of `dataset:`, without source, path and test.
-        other_labels: other columns of a table that may hold the classes.
+        source: of `dataset:`.
+        keys: of `dataset:`, beside source, path and test.
+        other_labels: columns of a table that may hold the classes instead.
+        modality: `image` or `text`.
     """
 
     path: str
@@ -41,12 +45,45 @@ class Folder:
     source: str = "folder"
     keys: Mapping[str, str] = field(default_factory=dict)
     other_labels: Sequence[str] = ()
+    modality: str = "image"
 
     @property
     def available(self) -> int:
-        """Images of the smallest class for label budgets, after a test share is taken off."""
+        """Examples of the smallest class that budgets can draw on, less a share for the test."""
         smallest = min(self.counts.values())
         return smallest if self.own_test else int(smallest * (1 - DEFAULT_TEST_SHARE))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recipe:
+    """What a file says for examples of one modality.
+
+    Attributes:
+        lr: the range of learning rates.
+        augment: the lines about random views of training examples.
+        baselines: what finalists are compared with.
+    """
+
+    lr: str
+    augment: tuple[str, ...]
+    baselines: tuple[str, ...]
+
+
+_RECIPES = {
+    "image": _Recipe(
+        lr="{low: 1.0e-4, high: 1.0e-3, log: true}",
+        augment=(
+            "# random views of training images; without horizontal_flip where left is not right",
+            "augment: {ops: [horizontal_flip, {resized_crop: {scale: [0.5, 1.0]}}], views: 8}",
+        ),
+        baselines=("pixels", "probe"),
+    ),
+    "text": _Recipe(
+        lr="{low: 1.0e-5, high: 1.0e-3, log: true}",
+        augment=(),
+        baselines=("probe",),
+    ),
+}
 
 
 def template_text(
@@ -62,14 +99,15 @@ def template_text(
         gpu: whether this machine has a GPU.
 
     Raises:
-        UsageError: the smallest class has too few images for any budget.
+        UsageError: the smallest class has too few examples for any budget.
     """
+    noun, recipe = folder.modality, _RECIPES[folder.modality]
     budgets = [budget for budget in BUDGETS if budget <= folder.available]
     if not budgets:
         smallest = min(folder.counts, key=lambda each: folder.counts[each])
         raise UsageError(
-            f"{folder.path}: class {smallest!r} has {folder.counts[smallest]} images; a label "
-            f"budget of {BUDGETS[0]} needs {BUDGETS[0]} outside the test split. Add images, or "
+            f"{folder.path}: class {smallest!r} has {folder.counts[smallest]} {noun}s; a label "
+            f"budget of {BUDGETS[0]} needs {BUDGETS[0]} outside the test split. Add {noun}s, or "
             "take the class away"
         )
     names = [json.dumps(each, ensure_ascii=False) for each in folder.counts]
@@ -77,10 +115,10 @@ def template_text(
     counts = folder.counts.values()
     lines = [
         f"# {len(names)} classes: {shown}",
-        f"# {sum(counts):,} images outside a test split of their own; the smallest class has "
+        f"# {sum(counts):,} {noun}s outside a test split of their own; the smallest class has "
         f"{min(counts)}, the largest {max(counts)}"
         if folder.own_test
-        else f"# {sum(counts):,} images; the smallest class has {min(counts)}, the largest "
+        else f"# {sum(counts):,} {noun}s; the smallest class has {min(counts)}, the largest "
         f"{max(counts)}",
         f"name: {name}",
         "dataset:",
@@ -109,17 +147,16 @@ def template_text(
         "  freeze_depth: {low: 0.0, high: 0.75, step: 0.25}"
         if gpu
         else "  freeze_depth: [0.25, 0.5, 0.75]  # without a GPU not all of it can be trained",
-        "  lr: {low: 1.0e-4, high: 1.0e-3, log: true}",
+        f"  lr: {recipe.lr}",
         f"  label_budget: [{', '.join(map(str, budgets))}]  # labels per class; one study each",
         f"training: {{steps: {200 if gpu else 120}, reports: 4, batch_size: 32}}",
-        "# random views of training images; without horizontal_flip where left is not right",
-        "augment: {ops: [horizontal_flip, {resized_crop: {scale: [0.5, 1.0]}}], views: 8}",
+        *recipe.augment,
         "validation: {folds: 3}  # paid from inside the label budget",
         "# objective: {metric: accuracy}  # left out: balanced_accuracy where the commonest class",
-        "#   of the test images has more than 1.5 times its share under balance, else accuracy",
+        f"#   of the test {noun}s has more than 1.5 times its share under balance, else accuracy",
         f"trials: {24 if gpu else 12}  # per label budget",
         "finalists: {count: 3, repeats: 5}",
-        "baselines: [pixels, probe]",
+        f"baselines: [{', '.join(recipe.baselines)}]",
         "limits: {hours: 2}  # ends cleanly, finalists scored",
         "seed: 0",
     ]

@@ -53,9 +53,17 @@ class TestSet:
 
     @property
     def text(self) -> str:
-        """One line that describes the test set."""
+        """One line that describes the test set of images."""
+        return self.described("image")
+
+    def described(self, noun: str) -> str:
+        """One line that describes the test set.
+
+        Args:
+            noun: what one of its examples is.
+        """
         return (
-            f"{self.num_images} test image{'' if self.num_images == 1 else 's'}; guessing reaches "
+            f"{self.num_images} test {noun}{'' if self.num_images == 1 else 's'}; guessing reaches "
             f"{100 * self.chance:.1f} %, always the commonest class {100 * self.majority:.1f} %"
         )
 

@@ -200,7 +200,11 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def _permuted_classes(images: LabelledExamples, *, repeat: int, seed: int) -> list[Indices]:
-    """For each class its pool images, ordered by a keyed hash of their content."""
+    """For each class its pool images, ordered by a keyed hash of their content.
+
+    An exact copy has the rank of the first; where groups keep copies together, it comes after all
+    images that are no copies, for labels of one group cannot both train and validate.
+    """
     keyed = hashlib.blake2b(key=f"draw/{seed}/{repeat}".encode(), digest_size=8)
     pool = images.indices(Split.POOL)
     ranks = []
@@ -208,7 +212,12 @@ def _permuted_classes(images: LabelledExamples, *, repeat: int, seed: int) -> li
         one = keyed.copy()
         one.update(digest)
         ranks.append(one.digest())
-    order = pool[np.argsort(np.frombuffer(b"".join(ranks), dtype=">u8"), kind="stable")]
+    numbers = np.frombuffer(b"".join(ranks), dtype=">u8")
+    ascending = np.argsort(numbers, kind="stable")
+    order = pool[ascending]
+    if images.groups is not None:
+        copies = _copy_numbers(numbers[ascending], images.labels[order])
+        order = order[np.argsort(copies, kind="stable")]
     labels = images.labels[order]
     ends = np.cumsum(np.bincount(labels, minlength=images.num_classes))[:-1]
     members = np.split(order[np.argsort(labels, kind="stable")], ends)
@@ -216,6 +225,22 @@ def _permuted_classes(images: LabelledExamples, *, repeat: int, seed: int) -> li
     if empty:
         raise DataError(f"no labelled image outside the test split for: {', '.join(empty)}")
     return members
+
+
+def _copy_numbers(ascending: npt.NDArray[np.uint64], labels: Indices) -> Indices:
+    """(M,) how many rows of the same rank and class come before each row.
+
+    Args:
+        ascending: (M,) ranks.
+        labels: (M,) class ids.
+    """
+    rows = np.lexsort((labels, ascending))
+    same = (ascending[rows][1:] == ascending[rows][:-1]) & (labels[rows][1:] == labels[rows][:-1])
+    starts = np.flatnonzero(np.concatenate([[True], ~same]))
+    sizes = np.diff(starts, append=len(rows))
+    numbers = np.empty(len(rows), dtype=np.int64)
+    numbers[rows] = np.arange(len(rows)) - np.repeat(starts, sizes)
+    return numbers
 
 
 def _counts(sizes: list[int], budget: LabelBudget) -> list[int]:

@@ -1,4 +1,4 @@
-"""`sft-sweep data`: summarize the images of a search-space file."""
+"""`sft-sweep data`: summarize the data of a search-space file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import typer
 from orchestrator.cli.arguments import Json, Overrides, Space
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from orchestrator.datasets.summary import DatasetSummary
-    from trainable.data.labelled_examples import LabelledExamples
 
 
 def data(
@@ -26,7 +27,7 @@ def data(
     overrides: Overrides = None,
     json: Json = False,
 ) -> int:
-    r"""Show a file's images: classes, sizes, splits, groups, duplicates, broken files.
+    r"""Show a file's images or texts: classes, sizes, splits, groups, copies, broken files.
 
     \b
     Examples:
@@ -34,17 +35,27 @@ def data(
       sft-sweep data photos.yaml --sheet photos.png
       sft-sweep data search_spaces/photos.yaml --set dataset.path=my_photos
     """
+    import numpy as np
+
+    from orchestrator.datasets.example_kinds import EXAMPLE_KINDS
     from orchestrator.datasets.summary import summarize_dataset
+    from orchestrator.errors import UsageError
     from orchestrator.planning.preparation import read_data
 
     dataset = read_data(space, overrides=overrides or [])
+    draw = EXAMPLE_KINDS[dataset.images.modality].sheet
+    if sheet is not None and draw is None:
+        raise UsageError(
+            f"--sheet {sheet}: draws images, and these are {dataset.images.modality}s; leave it "
+            "out, some of them are listed with the classes"
+        )
     found = summarize_dataset(dataset)
     if json:
         print(jsonlib.dumps(found.to_json()))
     else:
         _show(found)
-    if sheet is not None:
-        _draw(dataset.images, sheet)
+    if sheet is not None and draw is not None:
+        _write(draw(dataset.images, np.flatnonzero(dataset.images.is_read())), sheet)
     return 0
 
 
@@ -54,48 +65,44 @@ def _show(found: DatasetSummary) -> None:
 
     from orchestrator.api.progress_lines import MOST_DETAILS
     from orchestrator.cli.output.render import print_rich
-    from orchestrator.datasets.listing import Note
     from orchestrator.text import plural, printable
 
-    grouped = any(one.groups is not None for one in found.classes)
+    counted = [one for one in found.classes if one.groups is not None]
+    grouped = any(one.groups != one.pool + one.val + one.test for one in counted)
+    shown = found.looks.examples
     apart = any(one.val for one in found.classes)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("class")
     for name in ["pool"] + ["val"] * apart + ["test"] + ["groups"] * grouped:
         table.add_column(name, justify="right")
-    for one in found.classes:
+    if shown:
+        table.add_column("for example", no_wrap=True, overflow="ellipsis")
+    for number, one in enumerate(found.classes):
         counts = [one.pool] + [one.val] * apart + [one.test] + [one.groups or 0] * grouped
-        table.add_row(printable(one.name), *(f"{count:,}" for count in counts))
+        example = [printable(text) for text in shown[number][:1]] if shown else []
+        table.add_row(printable(one.name), *(f"{count:,}" for count in counts), *example)
     print_rich(table)
     print(
-        f"{plural(found.num_images, 'image')} in {len(found.classes):,} classes; "
+        f"{plural(found.num_images, found.modality)} in {len(found.classes):,} classes; "
         f"{found.num_read:,} of them can be touched and were checked"
     )
-    widths, heights = (" / ".join(map(str, part)) for part in (found.widths, found.heights))
-    print(f"pixels, smallest / median / largest: {widths} wide, {heights} high")
+    for line in found.looks.lines():
+        print(line)
     if found.test is not None:
         points = 100 * found.test.smallest_difference
         print(
-            f"{found.test.text}. Two configurations that disagree on one image in ten are told "
-            f"apart from about {points:.1f} points"
+            f"{found.test.described(found.modality)}. Two configurations that disagree on one "
+            f"{found.modality} in ten are told apart from about {points:.1f} points"
         )
-    notes = list(found.notes)
-    pairs = tuple(f"{first} ~ {second}" for first, second in found.near_duplicates)
-    if pairs:
-        notes.append(Note(f"{plural(len(pairs), 'pair')} of pictures look the same", pairs))
-    for note in notes:
+    for note in (*found.notes, *found.looks.notes()):
         for line in note.lines(MOST_DETAILS):
             print(printable(line))
 
 
-def _draw(images: LabelledExamples, sheet: Path) -> None:
-    import numpy as np
-
-    from orchestrator.datasets.contact_sheet import contact_sheet
+def _write(drawing: Image, sheet: Path) -> None:
     from orchestrator.errors import UsageError
     from trainable.atomic_files import atomic_write
 
-    drawing = contact_sheet(images, np.flatnonzero(images.shard_of >= 0))
     try:
         with atomic_write(sheet) as sink:
             drawing.save(sink, "PNG")

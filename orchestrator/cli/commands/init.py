@@ -1,4 +1,4 @@
-"""`sft-sweep init`: write a first search-space file for a folder or a table of images."""
+"""`sft-sweep init`: write a first search-space file for a folder or a table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def init(
         Path,
         typer.Argument(
             metavar="FOLDER",
-            help="A folder with a folder of images per class, or with a table of images.",
+            help="A folder with a folder of images or texts per class, or with a table of them.",
         ),
     ],
     *,
@@ -35,7 +35,7 @@ def init(
         typer.Option("-o", "--out", metavar="FILE", help="Where to write; left out: stdout."),
     ] = None,
 ) -> int:
-    r"""Write a commented search-space file for a folder or a table of images.
+    r"""Write a commented search-space file for a folder or a table of images or texts.
 
     \b
     Examples:
@@ -51,8 +51,10 @@ def init(
         raise UsageError(f"{out}: exists; name another file, or delete it first")
     found = _list_classes(folder)
     gpu = default_device().type == "cuda"
-    backbones, missing = _choose_backbones(gpu=gpu)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "images"
+    backbones, missing = _CHOICES[found.modality](gpu=gpu)
+    name = (
+        re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or f"{found.modality}s"
+    )
     text = template_text(found, name=name[:100], backbones=backbones, missing=missing, gpu=gpu)
     if out is None:
         print(text, end="")
@@ -62,7 +64,7 @@ def init(
             sink.write(text)
     except OSError as error:
         raise UsageError(f"{out}: cannot be written: {error.strerror or error}") from error
-    print(f"written: {out}. Look at the images with: sft-sweep data {out}", file=sys.stderr)
+    print(f"written: {out}. Look at the data with: sft-sweep data {out}", file=sys.stderr)
     print(f"Start with: sft-sweep launch {out}", file=sys.stderr)
     return 0
 
@@ -70,7 +72,7 @@ def init(
 def _list_classes(place: Path) -> Folder:
     """The classes and counts of class folders or, if there are none, of a table.
 
-    Class folders behind links are found, too. Images are not opened.
+    Class folders behind links are found, too. Files of images and texts are not opened.
 
     Raises:
         SpaceError: neither class folders nor a table can be read.
@@ -78,7 +80,7 @@ def _list_classes(place: Path) -> Folder:
     from orchestrator.datasets import folder, table
     from orchestrator.datasets.sections import FolderSection, TableSection
     from orchestrator.datasets.table_file import TABLE_SUFFIXES
-    from orchestrator.datasets.table_guess import guess_table
+    from orchestrator.datasets.table_guess import guess_table, guess_texts
     from orchestrator.space.problems import Problems
 
     path = str(place.absolute())
@@ -91,7 +93,7 @@ def _list_classes(place: Path) -> Folder:
     listing = _checked(folder.list_examples(linked, others), others)
     if listing is not None:
         return replace(_counted(listing, path=path), keys={"links": "follow"})
-    found = guess_table(place)
+    found = guess_table(place) or guess_texts(place)
     if found is None:
         if place.is_file() and place.suffix.lower() in TABLE_SUFFIXES:
             others = Problems(str(place), command="init")
@@ -136,10 +138,11 @@ def _counted(listing: Listing, *, path: str) -> Folder:
         path=path,
         counts=dict(zip(listing.class_names, counts, strict=True)),
         own_test=own_test,
+        modality=listing.modality,
     )
 
 
-def _choose_backbones(*, gpu: bool) -> tuple[list[str], list[str]]:
+def _backbones_of_images(*, gpu: bool) -> tuple[list[str], list[str]]:
     """Backbones suited to the device, in two lists: weights available, and unavailable.
 
     Weights are available if they are cached or their server answers. Without any, the first list
@@ -153,3 +156,14 @@ def _choose_backbones(*, gpu: bool) -> tuple[list[str], list[str]]:
     available = [name for name in wanted if online or describe(name).cached]
     missing = [name for name in wanted if name not in available]
     return available or [WITHOUT_WEIGHTS], missing
+
+
+def _backbones_of_texts(*, gpu: bool) -> tuple[list[str], list[str]]:
+    """A small encoder of sentences, on every device; see `_backbones_of_images`."""
+    from orchestrator.space.template import FOR_TEXTS
+
+    del gpu
+    return list(FOR_TEXTS), []
+
+
+_CHOICES = {"image": _backbones_of_images, "text": _backbones_of_texts}

@@ -154,7 +154,7 @@ def test_data_of_a_folder_names_the_command_that_writes_its_file(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["data", str(photos)]) == 2
-    assert f"write one for its images with: sft-sweep init {photos}" in capsys.readouterr().err
+    assert f"write one for it with: sft-sweep init {photos}" in capsys.readouterr().err
 
 
 def test_init_follows_links_where_a_folder_has_no_other_images(
@@ -170,3 +170,58 @@ def test_init_follows_links_where_a_folder_has_no_other_images(
     assert run(["init", str(linked), "-o", str(path)]) == 0
     assert '  links: "follow"\n' in path.read_text()
     assert run(["validate", str(path)]) == 0
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    """A table of texts of two classes, thirty each, one of them twice, and one with both labels."""
+    rows = [f"{'Why ' * (n % 5 + 1)}number {n}?\t{'ab'[n % 2]}" for n in range(60)]
+    path = tmp_path / "questions.tsv"
+    path.write_text("\n".join(["text\tlabel", *rows, rows[1], f"{rows[0][:-1]}b"]))
+    return path
+
+
+@pytest.fixture
+def text_space(questions: Path) -> Path:
+    path = questions.parent / "questions.yaml"
+    path.write_text(
+        f"dataset: {{source: table, path: '{questions}', text_column: text, test: 0.3}}\n"
+        "search: {backbone: tiny_strokes, label_budget: [2, all]}\n"
+    )
+    return path
+
+
+def test_texts_are_counted_and_measured(
+    text_space: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["data", str(text_space), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["modality"] == "text"
+    assert [one["pool"] + one["test"] for one in found["classes"]] == [30, 32]
+    assert found["words"] == [3, 4, 5, 6, 7]
+    assert found["characters"][0] == len("Why number 0?")
+    assert [len(of_class) for of_class in found["examples"]] == [3, 3]
+    assert "near_duplicates" not in found
+
+
+def test_texts_read_as_their_numbers_say(
+    text_space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["data", str(text_space)]) == 0
+    out = capsys.readouterr().out
+    assert "62 texts in 2 classes" in out
+    assert "3 / 4 / 5 / 6 / 7 words" in out
+    assert "for example" in out
+    assert "groups" in out
+    assert "Why" in out
+    assert "texts with copies in another class: 1" in out
+    assert "one text in ten" in out
+
+
+def test_a_sheet_of_texts_is_refused(
+    text_space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = tmp_path / "sheet.png"
+    assert run(["data", str(text_space), "--sheet", str(sheet)]) == 2
+    assert "draws images, and these are texts" in capsys.readouterr().err
+    assert not sheet.exists()

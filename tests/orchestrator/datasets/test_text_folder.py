@@ -42,11 +42,11 @@ def test_texts_in_folders_of_splits_keep_their_splits(tmp_path: Path) -> None:
 
 def test_images_and_texts_that_may_both_be_meant_are_refused(tmp_path: Path) -> None:
     write_digits(tmp_path)
-    for number in range(10):
+    for number in range(11):
         write(tmp_path / "0" / f"text{number}.txt", b"x")
     (line,) = problems_of(section(tmp_path))
     assert line.startswith(f"dataset.path: {tmp_path} holds 20 images, such as '0/")
-    assert "and 10 texts, such as '0/text0.txt'; allowed: one of the two" in line
+    assert "and 11 texts, such as '0/text0.txt'; allowed: one of the two" in line
 
 
 @pytest.mark.parametrize("stray", ["0/readme.txt", "1/notes.txt"])
@@ -91,7 +91,7 @@ def test_texts_that_cannot_be_used_are_left_out_or_refused(tmp_path: Path) -> No
 
 def test_an_unknown_encoding_is_told_with_all_else(tmp_path: Path) -> None:
     write_texts(tmp_path)
-    encoding, group = problems_of(section(tmp_path, encoding="hex", group="q(.)"))
+    group, encoding = problems_of(section(tmp_path, encoding="hex", group="q(.)"))
     assert encoding.startswith("dataset.encoding: got 'hex'; allowed: an encoding that Python")
     assert group.startswith("dataset.group: got 'q(.)', which gives 20 of 20 texts no group")
 

@@ -107,6 +107,24 @@ def test_labels_that_look_like_missing_values_stay_text(tmp_path: Path) -> None:
         assert found.class_names == tuple(sorted(labels))
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_column_of_names_beside_class_ids_is_noted(tmp_path: Path, kind: str) -> None:
+    rows = questions(labels=[0, 1, 2], intent=["late", "lost", "paid"], length=["x", "y"])
+    dataset = dataset_of(section(write_table(tmp_path, kind, rows)))
+    assert dataset.images.class_names == ("0", "1", "2")
+    assert (
+        "classes are the numbers of column 'label'; column 'intent' has one name for each: for "
+        "names say dataset.label_column: intent"
+    ) in notes_of(dataset)
+
+
+def test_no_column_is_taken_for_names_that_does_not_tell_classes_apart(tmp_path: Path) -> None:
+    rows = questions(labels=[0, 1], topic=["a", "a", "b"], code=["3", "4"])
+    assert "one name for each" not in notes_of(
+        dataset_of(section(write_table(tmp_path, "csv", rows)))
+    )
+
+
 def test_class_names_of_a_saved_data_set_are_read(tmp_path: Path) -> None:
     features = {"label": {"names": ["ham", "spam"], "_type": "ClassLabel"}}
     table = pa.Table.from_pylist(questions(labels=[0, 1])).replace_schema_metadata(
@@ -166,6 +184,14 @@ def test_raw_quotation_marks_of_a_tsv_file_join_no_lines(tmp_path: Path) -> None
     dataset = dataset_of(section(path))
     assert texts_of(dataset.images) == [line.partition("\t")[2] for line in lines]
     assert "sms.tsv: quotation marks are parts of the fields" in notes_of(dataset)
+
+
+def test_raw_quotation_marks_that_would_close_join_no_lines(tmp_path: Path) -> None:
+    lines = [f"{'ham' if number % 2 else 'spam'}\tmessage {number}" for number in range(24)]
+    lines[3] = 'ham\t"one opens'
+    lines[7] = 'ham\tone closes"'
+    path = write(tmp_path / "sms.tsv", "\n".join(["label\ttext", *lines]).encode())
+    assert len(dataset_of(section(path)).images) == 24
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])

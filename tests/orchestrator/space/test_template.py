@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.recipes import CURRENT
-from orchestrator.datasets.sections import FolderSection
+from orchestrator.datasets.sections import FolderSection, TableSection
 from orchestrator.errors import UsageError
 from orchestrator.space import SearchSpace, parse_space
 from orchestrator.space.axes import Range
-from orchestrator.space.template import Folder, template_text
+from orchestrator.space.template import FOR_TEXTS, Folder, template_text
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.trial_spec import LabelBudget
 
@@ -85,3 +85,22 @@ def test_class_names_and_paths_cannot_break_the_file() -> None:
 def test_a_class_too_small_for_any_budget_is_named() -> None:
     with pytest.raises(UsageError, match="class 'dogs' has 2 images; a label budget of 2 needs 2"):
         read(folder(cats=40, dogs=2))
+
+
+def test_a_file_for_texts_names_an_encoder_and_no_views_of_images() -> None:
+    texts = Folder(
+        path="/data/questions.csv",
+        counts={"a": 40, "b": 30},
+        own_test=False,
+        source="table",
+        keys={"text_column": "question", "label_column": "intent"},
+        modality="text",
+    )
+    text = template_text(texts, name="questions", backbones=FOR_TEXTS, missing=[], gpu=False)
+    space = parse_space(text, where="questions.yaml")
+    assert isinstance(space.dataset, TableSection)
+    assert (space.dataset.text_column, space.dataset.label_column) == ("question", "intent")
+    assert space.augment is None
+    assert space.baselines == ("probe",)
+    assert "# 70 texts; the smallest class has 30" in text
+    assert "image" not in text

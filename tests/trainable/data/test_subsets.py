@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -153,3 +155,27 @@ def test_budget_without_budgets_or_repeats_draws_all_or_none() -> None:
     images = made([0, 0, 1])
     assert drawable(images, budgets=[LabelBudget()], repeats=0, seed=0).tolist() == [0, 1, 2]
     assert drawable(images, budgets=[LabelBudget(1)], repeats=0, seed=0).tolist() == []
+
+
+def test_copies_are_drawn_last_where_groups_hold_them_together() -> None:
+    """Else the copies of one text would follow each other, and two labels be of one group."""
+    contents = [f"text {number // 3}" for number in range(30)]
+    texts = LabelledExamples.from_bytes(
+        (content.encode() for content in contents),
+        labels=[number // 15 for number in range(30)],
+        split=[Split.POOL] * 30,
+        class_names=["a", "b"],
+        paths=[str(number) for number in range(30)],
+        groups=[number // 3 for number in range(30)],
+    )
+    for repeat in range(10):
+        drawn = draw_subset(texts, budget=LabelBudget(5), repeat=repeat, seed=0)
+        assert len({contents[row] for row in drawn}) == 10
+        more = draw_subset(texts, budget=LabelBudget(8), repeat=repeat, seed=0)
+        assert set(drawn) < set(more)
+    everything = draw_subset(texts, budget=LabelBudget(), repeat=0, seed=0)
+    assert sorted(everything.tolist()) == list(range(30))
+    alone = draw_subset(
+        dataclasses.replace(texts, groups=None), budget=LabelBudget(3), repeat=0, seed=0
+    )
+    assert len({contents[row] for row in alone}) == 2
