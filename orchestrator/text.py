@@ -76,6 +76,18 @@ def _is_share(metric: str | None) -> bool:
     return Metric(metric or Metric.ACCURACY).is_share
 
 
+WITHOUT_BACKBONE_TEXT: Mapping[str, str] = {
+    Method.PIXELS: "raw pixels",
+    Method.TFIDF: "tf-idf of the texts",
+}
+"""How the baselines without a backbone are called in sentences, by method."""
+
+
+def noun_of(row: Mapping[str, Any]) -> str:
+    """What one example of a row's sweep is called: `image`, or `text`."""
+    return str(row.get("modality") or "image")
+
+
 def configuration(row: Mapping[str, Any], *, with_size: bool = False) -> str:
     """A short description of a configuration: backbone, freeze depth and learning rate.
 
@@ -86,8 +98,8 @@ def configuration(row: Mapping[str, Any], *, with_size: bool = False) -> str:
     size = []
     if with_size and row["image_size"] is not None:
         size.append(f"image size {row['image_size']}")
-    if row["method"] == Method.PIXELS:
-        return "raw pixels"
+    if row["method"] in WITHOUT_BACKBONE_TEXT:
+        return WITHOUT_BACKBONE_TEXT[row["method"]]
     if row["method"] == Method.PROBE:
         return ", ".join([f"linear probe on {row['backbone']}", *size])
     parts = [str(row["backbone"])]

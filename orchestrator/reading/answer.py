@@ -19,7 +19,7 @@ from orchestrator.reading.phrases import (
 from orchestrator.reading.probe_comparison import compare_with_probe
 from orchestrator.recording.leaderboard import recommended_rows
 from orchestrator.statistics.intervals import Interval, separate_difference
-from orchestrator.text import configuration, metric_name, score_with_unit
+from orchestrator.text import configuration, metric_name, noun_of, score_with_unit
 from trainable.spec.trial_spec import Metric
 
 Row = Mapping[str, Any]
@@ -40,7 +40,7 @@ def answer(
 
     Args:
         rows: rows of the leaderboard, in its order.
-        num_test: number of test images; None if unknown.
+        num_test: number of test examples; None if unknown.
         run: the sweep directory, as the user would type it.
         report: the HTML file in it; None if there is none.
 
@@ -54,7 +54,7 @@ def answer(
     if not chosen:
         return [
             "No trial completed, so there is nothing to recommend.",
-            *_raw_pixels(rows),
+            *_without_backbone(rows),
             where,
             f"Next: sft-sweep status {shlex.quote(run)} says why; "
             f"sft-sweep resume {shlex.quote(run)} tries again",
@@ -97,7 +97,7 @@ def _test_score(pick: Row, *, num_test: int | None) -> str:
     if pick["test_score"] is None:
         if pick["val_objective"] is None:
             return "no test score, so how good it is remains open"
-        images = "" if pick["num_val"] is None else f" ({counted(pick['num_val'], 'image')})"
+        images = "" if pick["num_val"] is None else f" ({counted(pick['num_val'], noun_of(pick))})"
         return (
             f"{name}{score_with_unit(pick['val_objective'], metric)} in validation{images}, which "
             "flatters the best of many; no finalist was scored on the test set"
@@ -107,7 +107,7 @@ def _test_score(pick: Row, *, num_test: int | None) -> str:
         counted(pick["repeats"], "repeat") + (" of the seed alone" if _takes_all(pick) else ""),
     ]
     if num_test is not None:
-        details.append(counted(num_test, "test image"))
+        details.append(counted(num_test, f"test {noun_of(pick)}"))
     value = score_with_unit(pick["test_score"], metric)
     return f"{name}{value} on the test set ({', '.join(details)})"
 
@@ -164,8 +164,8 @@ def _budget_step(fewer: Row, more: Row) -> str:
     )
 
 
-def _raw_pixels(rows: Sequence[Row]) -> list[str]:
-    """Return one line about raw pixels at the largest budget where they were tested."""
+def _without_backbone(rows: Sequence[Row]) -> list[str]:
+    """Return one line about the baseline without a backbone, at the largest budget tested."""
     scored = [row for row in rows if row["test_score"] is not None]
     if not scored:
         return []

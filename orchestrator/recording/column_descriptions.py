@@ -50,9 +50,10 @@ _SHARED: Mapping[str, ColumnDescription] = {
     ),
     "study": ColumnDescription("the study of the label budget, such as `b5`"),
     "method": ColumnDescription(
-        "`finetune`, `probe` (a linear probe) or `pixels` (logistic regression on raw pixels)"
+        "`finetune`, `probe` (a linear probe), `pixels` (logistic regression on raw pixels) or "
+        "`tfidf` (the same on tf-idf of texts)"
     ),
-    "backbone": ColumnDescription("the backbone's short name; null for raw pixels"),
+    "backbone": ColumnDescription("the backbone's short name; null for baselines without one"),
     "freeze_depth": ColumnDescription(
         "share of the backbone's boundaries that are frozen: 0 trains everything, 1 the new head "
         "alone",
@@ -72,6 +73,9 @@ _SHARED: Mapping[str, ColumnDescription] = {
     ),
     "image_size": ColumnDescription(
         "side of the images that the network sees; null in tables of 0.1.0", PIXELS
+    ),
+    "modality": ColumnDescription(
+        "kind of the examples: `image` or `text`; null in tables before version 2"
     ),
     "val_objective": ColumnDescription(
         "the objective of the last report, on the pooled out-of-fold predictions; what ranks",
@@ -197,7 +201,7 @@ _PREDICTIONS: Mapping[str, ColumnDescription] = {
 
 _LEADERBOARD: Mapping[str, ColumnDescription] = {
     "rank": ColumnDescription(
-        "position within the study by validation, from 1; null for raw pixels"
+        "position within the study by validation, from 1; null for baselines without one"
     ),
     "test_accuracy": ColumnDescription(
         "accuracy on the test set, mean over repeats; null where the row is no finalist", SHARE

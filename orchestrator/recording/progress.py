@@ -152,8 +152,7 @@ def _measure_one(space: SearchSpace, name: str, study: optuna.Study) -> StudyPro
 
 def _baselines_before_0_2(space: SearchSpace) -> int:
     """Return the number of baselines of a study of 0.1.0, which did not record it."""
-    each = {Method.PIXELS: 1, Method.PROBE: len(backbones(space))}
-    return sum(each[method] for method in space.baselines)
+    return sum(len(backbones(space)) if method == Method.PROBE else 1 for method in space.baselines)
 
 
 def _updates(trial: FrozenTrial, most_steps: int) -> tuple[float, float, float]:

@@ -180,6 +180,7 @@ class StudyRows:
             "objective": self._about["objective"],
             "seed": self._about["seed"],
             "schema_version": SCHEMA_VERSION,
+            "modality": self._about.get("modality"),
         }
 
 

@@ -8,14 +8,14 @@ import pyarrow as pa
 
 from orchestrator.recording.column_descriptions import COLUMN_DESCRIPTIONS, TABLE_DESCRIPTIONS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the columns below. Columns are only ever added, so older files stay readable."""
 
 VERSION_KEY = b"schema_version"
 """Key of a file's metadata. Files of 0.1.0 have none, which counts as version 0."""
 
 SINCE: Mapping[str, Mapping[str, int]] = {
-    "trials": {"image_size": 1, "gain_over_start": 1},
+    "trials": {"image_size": 1, "gain_over_start": 1, "modality": 2},
     "finals": {"metric": 1, "test_score": 1},
     "leaderboard": {
         "image_size": 1,
@@ -23,6 +23,7 @@ SINCE: Mapping[str, Mapping[str, int]] = {
         "test_score": 1,
         "gain_over_start": 1,
         "head_init": 1,
+        "modality": 2,
     },
 }
 """First schema version of a column, by table and column; 0 for columns that are not listed."""
@@ -91,6 +92,7 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "micro_batches": _COUNT,
         "image_size": _COUNT,
         "gain_over_start": _REAL,
+        "modality": _TEXT,
     },
     "curves": {
         "sweep_id": _TEXT,
@@ -156,6 +158,7 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "test_score": _REAL,
         "gain_over_start": _REAL,
         "head_init": _TEXT,
+        "modality": _TEXT,
     },
 }
 

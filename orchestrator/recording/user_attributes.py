@@ -195,6 +195,7 @@ def about_study(plan: StudyPlan, space: SearchSpace, images: LabelledExamples) -
         "label_budget": plan.labels_per_class,
         "labels_used": plan.labels_used,
         "num_classes": images.num_classes,
+        "modality": images.modality,
         "objective": space.objective.value,
         "selection": _selection(space, images),
         "most_baselines": plan.most_baselines,

@@ -7,9 +7,16 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 ADDED_SINCE_0_1_0 = {
-    "trials": ("image_size", "gain_over_start"),
+    "trials": ("image_size", "gain_over_start", "modality"),
     "finals": ("metric", "test_score"),
-    "leaderboard": ("image_size", "metric", "test_score", "gain_over_start", "head_init"),
+    "leaderboard": (
+        "image_size",
+        "metric",
+        "test_score",
+        "gain_over_start",
+        "head_init",
+        "modality",
+    ),
 }
 """Columns that tables of 0.1.0 lack."""
 

@@ -11,6 +11,7 @@ from orchestrator.cli.output.escaping import csv_cell, markdown_cell
 from orchestrator.cli.output.render import data_stdout, output_width, print_rich
 from orchestrator.text import (
     metric_name,
+    noun_of,
     number,
     percent,
     printable,
@@ -90,7 +91,7 @@ def print_table(rows: Sequence[Row], *, top: int, test_sets: Sequence[TestSet | 
         images = " or ".join(str(test_set.num_images) for test_set in known)
         print(
             "val % of a winner is optimistic: it is the best of many; a test score is not.\n"
-            f"tied: cannot be told apart from rank 1 with {images} test images."
+            f"tied: cannot be told apart from rank 1 with {images} test {noun_of(rows[0])}s."
         )
 
 

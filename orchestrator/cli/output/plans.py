@@ -122,8 +122,10 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
         )
     print(class_line(prepared.images.class_names))
     print(f"backbones: {', '.join(short_names(backbones(space)).values())}")
-    print(f"axes: {', '.join(space.varies) or 'none'}; {plural(plan.num_test, 'test image')}")
+    tested = plural(plan.num_test, f"test {space.modality}")
+    print(f"axes: {', '.join(space.varies) or 'none'}; {tested}")
     print(f"objective: {space.objective.value}")
     for one in prepared.kept:
         print(one.text)
-    print(f"at most {plan.most_updates:,} updates; the images and weights are there")
+    there = f"the {space.modality}s and weights are there"
+    print(f"at most {plan.most_updates:,} updates; {there}")

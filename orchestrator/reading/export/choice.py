@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import UsageError
-from orchestrator.methods import Method
 from orchestrator.planning.work import State
 from orchestrator.reading.loading import load_run
 from orchestrator.recording.leaderboard import recommended_rows
 from orchestrator.recording.sweep_directory import Run
-from orchestrator.text import configuration
+from orchestrator.text import WITHOUT_BACKBONE_TEXT, configuration
 
 Row = Mapping[str, Any]
 
@@ -95,8 +94,8 @@ def _named(trial_id: str, trials: Mapping[str, Row], run: Run) -> Row:
         return trial
     if trial is None:
         problem = "no such trial, or one that has not settled"
-    elif trial["method"] == Method.PIXELS:
-        problem = "raw pixels are classified without a network"
+    elif trial["method"] in WITHOUT_BACKBONE_TEXT:
+        problem = f"{WITHOUT_BACKBONE_TEXT[trial['method']]} are classified without a network"
     elif trial["state"] == State.PRUNED:
         why = f" ({trial['failure']})" if trial["failure"] else ""
         problem = f"it was pruned{why}, so that nothing is known of it at its last step"
@@ -126,7 +125,7 @@ def _best(board: Sequence[Row], budget: str | None, run: Run) -> Row:
 
 def _is_exportable(trial: Row) -> bool:
     complete: bool = trial["state"] == State.COMPLETE
-    return complete and trial["method"] != Method.PIXELS
+    return complete and trial["method"] not in WITHOUT_BACKBONE_TEXT
 
 
 def _listed(allowed: Sequence[str], run: Run) -> str:

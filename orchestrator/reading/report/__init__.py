@@ -19,7 +19,7 @@ from orchestrator.reading.report import charts, trial_charts
 from orchestrator.reading.report.contents import Row, Series, Study, series, spent, studies
 from orchestrator.reading.report.importance import importances
 from orchestrator.reading.report.page import Page, render
-from orchestrator.reading.report.thumbnails import thumbnails
+from orchestrator.reading.report.thumbnails import beginnings, thumbnails
 from orchestrator.reading.report.winner import Winner, winner
 from orchestrator.recording import user_attributes
 from orchestrator.recording.leaderboard import recommended_rows
@@ -66,7 +66,10 @@ def _page(run: Run, images: LabelledExamples | None) -> Page:
     budgets = studies(tables["trials"], tables["curves"], maximize=metric.maximize)
     recommended = recommended_rows(rows)
     best = winner(recommended[-1], tables["predictions"]) if recommended else None
-    pictures, note = _pictures(run, images, best)
+    noun = next(filter(None, tables["trials"]["modality"].to_pylist()), "image")
+    examples, note = _examples(run, images, best, noun=noun)
+    wrong = {mistake.image_id for mistake in best.mistakes} if best else set()
+    is_text = noun == "text"
     found = series(rows)
     return Page(
         sweep_id=str(manifest["sweep_id"]),
@@ -88,7 +91,9 @@ def _page(run: Run, images: LabelledExamples | None) -> Page:
             if len(budget.curves) < budget.num_curves
         ],
         winner=best,
-        thumbnails=pictures,
+        thumbnails=thumbnails(examples, wrong) if examples and not is_text else {},
+        texts=beginnings(examples, wrong) if examples and is_text else {},
+        noun=noun,
         thumbnail_note=note,
         spent=spent(tables["trials"], tables["finals"]),
         savings=measure_savings(journal.values()).text,
@@ -149,19 +154,19 @@ def _figures(
     }
 
 
-def _pictures(
-    run: Run, images: LabelledExamples | None, best: Winner | None
-) -> tuple[dict[str, str], str | None]:
-    """Return thumbnails of the winner's mistakes, and a note if there are none."""
+def _examples(
+    run: Run, images: LabelledExamples | None, best: Winner | None, *, noun: str
+) -> tuple[LabelledExamples | None, str | None]:
+    """Return the examples to show the winner's mistakes of, and a note if they are gone."""
     if best is None or not best.mistakes:
-        return {}, None
+        return None, None
     if images is None:
         try:
             images = read_data(run.space).images
         except (SweepError, TrainableError, OSError) as error:
             reason = str(error).splitlines()[0]
-            return {}, f"Without pictures: the images cannot be read any more ({reason})."
-    return thumbnails(images, {mistake.image_id for mistake in best.mistakes}), None
+            return None, f"Without the {noun}s: they cannot be read any more ({reason})."
+    return images, None
 
 
 def _protocol(
@@ -180,9 +185,9 @@ def _protocol(
         ("Repeats", _repeats(finals)),
         (
             "Intervals",
-            "95 %, over fresh draws of labels and fresh test images; differences are paired by "
-            "repeat and image. They hold for the configuration that was chosen, and say nothing of "
-            "whether another choice would have been better; they are not adjusted for comparing "
+            "95 %, over fresh draws of labels and fresh test examples; differences are paired "
+            "by repeat and example. They hold for the configuration that was chosen, and say nothing "
+            "of whether another choice would have been better; they are not adjusted for comparing "
             "several rows",
         ),
         ("Classes", _values(trials, "num_classes")),

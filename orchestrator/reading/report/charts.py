@@ -14,14 +14,18 @@ from orchestrator.methods import Method
 from orchestrator.reading.report.contents import Series
 from orchestrator.reading.report.importance import Importance
 from orchestrator.reading.report.winner import Winner
-from orchestrator.text import metric_name, printable
+from orchestrator.text import WITHOUT_BACKBONE_TEXT, metric_name, printable
 from trainable.spec.trial_spec import Metric
 
 Figure = dict[str, Any]
 
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "pentagon")
-_DASHES: Mapping[str, str] = {Method.FINETUNE: "solid", Method.PROBE: "dash", Method.PIXELS: "dot"}
+_DASHES: Mapping[str, str] = {
+    Method.FINETUNE: "solid",
+    Method.PROBE: "dash",
+    **dict.fromkeys(WITHOUT_BACKBONE_TEXT, "dot"),
+}
 GREY = "#8a8a8a"
 _MOST_CLASSES = 40
 _MOST_NUMBERED = 15
@@ -69,7 +73,7 @@ def efficiency(found: Sequence[Series], looks: Looks, metric: Metric) -> Figure:
         names: Mapping[str, str] = {
             Method.FINETUNE: f"{one.backbone}, fine-tuned",
             Method.PROBE: f"{one.backbone}, linear probe",
-            Method.PIXELS: "raw pixels",
+            **WITHOUT_BACKBONE_TEXT,
         }
         traces.append(
             {

@@ -145,13 +145,14 @@ def series(rows: Iterable[Row]) -> list[Series]:
         rows: rows of the leaderboard, in its order.
 
     Returns:
-        Fine-tuned backbones first, then probes, then pixels; each in the order of the rows.
+        Fine-tuned backbones first, then probes, then baselines without a backbone; each in the
+        order of the rows.
     """
     found: dict[tuple[str, str | None], dict[str, Row]] = defaultdict(dict)
     for row in rows:
         if row["test_score"] is not None:
             found[row["method"], row["backbone"]].setdefault(row["study"], row)
-    order: dict[str, int] = {Method.FINETUNE: 0, Method.PROBE: 1, Method.PIXELS: 2}
+    order: dict[str, int] = {Method.FINETUNE: 0, Method.PROBE: 1}
     return [
         Series(method=method, backbone=backbone, points=list(points.values()))
         for (method, backbone), points in sorted(

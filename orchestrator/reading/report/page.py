@@ -34,7 +34,9 @@ class Page:
         curve_notes: notes about learning curves that are left out.
         winner: test answers of the recommended configuration, if it was scored there.
         thumbnails: `data:` URLs of thumbnails by image id.
-        thumbnail_note: why there are none, or None.
+        texts: beginnings of texts by their id.
+        thumbnail_note: why there are neither, or None.
+        noun: what one example is called.
         spent: cost of each budget.
         savings: savings by shared computation, in words.
         protocol: names and values that describe the measurement.
@@ -51,7 +53,9 @@ class Page:
     curve_notes: Sequence[str]
     winner: Winner | None
     thumbnails: Mapping[str, str] = field(repr=False)
+    texts: Mapping[str, str] = field(repr=False)
     thumbnail_note: str | None
+    noun: str
     spent: Sequence[Spent]
     savings: str
     protocol: Sequence[tuple[str, str]]

@@ -1,4 +1,4 @@
-"""Thumbnails of images as `data:` URLs."""
+"""What the report shows of examples: thumbnails of images as `data:` URLs, beginnings of texts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,30 @@ from orchestrator.datasets.thumbnails import tile
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import DataError
 from trainable.modalities.image.decoding import decode_image
+from trainable.modalities.text.decoding import decode_text
 
 SIDE = 96
 """Side of each thumbnail, in pixels."""
+
+
+MOST_CHARACTERS = 300
+"""Characters that are shown of a text."""
+
+
+def beginnings(texts: LabelledExamples, ids: Collection[str]) -> dict[str, str]:
+    """Return the beginnings of test texts by id.
+
+    Args:
+        texts: texts of the sweep.
+        ids: ids in the table of predictions.
+    """
+    found: dict[str, str] = {}
+    for index, text_id in enumerate(texts.image_ids()):
+        if text_id in ids and texts.split[index] == Split.TEST:
+            text = decode_text(texts.encoded(index))
+            cut = "..." if len(text) > MOST_CHARACTERS else ""
+            found[text_id] = text[:MOST_CHARACTERS] + cut
+    return found
 
 
 def thumbnails(images: LabelledExamples, image_ids: Collection[str]) -> dict[str, str]:

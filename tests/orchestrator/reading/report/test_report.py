@@ -141,7 +141,7 @@ def test_of_many_curves_the_best_and_some_others_are_drawn(tmp_path: Path) -> No
 
 def test_without_its_images_a_report_says_why_it_has_no_pictures(tmp_path: Path) -> None:
     text = report_of(write_sweep(tmp_path / "run"))
-    assert "Without pictures: the images cannot be read any more" in text
+    assert "Without the images: they cannot be read any more" in text
     assert "space.yaml" in text
 
 
