@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.csv
 
 from orchestrator.datasets.files import is_image
-from orchestrator.datasets.text_encoding import EncodingError, decoded
+from orchestrator.datasets.text_encoding import decoded
+from trainable.errors import DataError
 
 _DELIMITERS = (",", ";", "\t", "|")
 _HEAD_CHARS = 2**16
@@ -55,7 +56,7 @@ class DelimitedTable:
 
     Raises:
         OSError: the file cannot be read.
-        EncodingError: names of columns are in another encoding.
+        DataError: names of columns are in another encoding.
         pa.ArrowException: the file is no such table.
     """
 
@@ -65,11 +66,11 @@ class DelimitedTable:
         self, path: Path, *, wanted: Sequence[str] = (), encoding: str | None = None
     ) -> None:
         content = path.read_bytes()
-        self._problem: EncodingError | None = None
+        self._problem: DataError | None = None
         try:
             text = decoded(content, encoding)
             content = text.encode()
-        except EncodingError as error:  # perhaps in a column that nobody wants
+        except DataError as error:  # perhaps in a column that nobody wants
             if encoding is not None:
                 raise
             self._problem = error
@@ -83,7 +84,7 @@ class DelimitedTable:
             with pyarrow.csv.open_csv(pa.BufferReader(content), **self._options()) as opened:
                 self._stored: list[str] = opened.schema.names
         except UnicodeDecodeError:
-            raise self._problem or EncodingError("has columns whose names are no text") from None
+            raise self._problem or DataError("has columns whose names are no text") from None
         self.names: Sequence[str] = [name.strip() for name in self._stored]
         self.lacks_header = any(map(is_image, self.names)) or (
             not set(wanted) & set(self.names) and _header_recurs(text, self._form)

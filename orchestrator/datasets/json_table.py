@@ -24,7 +24,7 @@ class JsonTable:
 
     Raises:
         OSError: the file cannot be read.
-        EncodingError: it is in another encoding.
+        DataError: it is in another encoding.
         pa.ArrowInvalid: it holds no such objects.
     """
 

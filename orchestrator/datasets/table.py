@@ -18,10 +18,11 @@ from orchestrator.datasets.sections import TableSection
 from orchestrator.datasets.table_file import open_table
 from orchestrator.datasets.table_images import images_at
 from orchestrator.datasets.table_parts import TablePart, table_parts
-from orchestrator.datasets.text_encoding import EncodingError, is_known
+from orchestrator.datasets.text_encoding import is_known
 from orchestrator.datasets.texts import texts_in_memory
 from orchestrator.space.problems import Problems, some
 from trainable.data.labelled_examples import Split
+from trainable.errors import DataError
 from trainable.spec.refusals import shown
 
 _PATH = ("dataset", "path")
@@ -148,7 +149,7 @@ def _read_part(
         )
     except FileNotFoundError:
         problems.add(_PATH, f"{path}: no such file")
-    except EncodingError as error:
+    except DataError as error:
         problems.add(_PATH, f"{path} {error}")
     except (OSError, pa.ArrowException) as error:
         problems.add(_PATH, f"{path} cannot be read: {' '.join(str(error).split())}")

@@ -53,7 +53,7 @@ class TableFile(Protocol):
 
         Raises:
             OSError: the file cannot be read.
-            EncodingError: it is in another encoding.
+            DataError: it is in another encoding.
             pa.ArrowException: the file is no such table.
         """
 
@@ -68,7 +68,7 @@ def open_table(path: Path, *, wanted: Sequence[str] = (), encoding: str | None =
 
     Raises:
         OSError: the file cannot be read.
-        EncodingError: it is in another encoding.
+        DataError: it is in another encoding.
         pa.ArrowException: the file is no such table.
     """
     if is_saved_dataset(path):

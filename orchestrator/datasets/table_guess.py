@@ -16,8 +16,8 @@ from orchestrator.datasets.splits import split_of
 from orchestrator.datasets.table_file import TABLE_SUFFIXES, open_table
 from orchestrator.datasets.table_parts import table_parts
 from orchestrator.datasets.table_paths import remedies, spelled
-from orchestrator.datasets.text_encoding import EncodingError
 from orchestrator.space.problems import Problems
+from trainable.errors import DataError
 
 _PATH_NAMES = ("path", "filepath", "file", "filename", "imagepath", "image", "imageid", "id")
 _LABEL_NAMES = (
@@ -111,7 +111,7 @@ def _columns(path: Path) -> _Columns:
             return {}
         names = [name for name in file.names if file.names.count(name) == 1]
         table = in_family(file.read(names))
-    except (OSError, EncodingError, pa.ArrowException):
+    except (OSError, DataError, pa.ArrowException):
         return {}
     return {
         name: [

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from orchestrator.datasets.listing import Contents, Ints, Read
 from orchestrator.datasets.name_keys import likeness
-from orchestrator.datasets.text_encoding import EncodingError, decoded
+from orchestrator.datasets.text_encoding import decoded
 from trainable.errors import DataError
+from trainable.modalities.text.decoding import check_text
 
 MOST_SHOWN_CHARS = 80
 """Characters of a text that messages show."""
@@ -61,7 +62,7 @@ def preview(encoded: bytes, *, most: int = MOST_SHOWN_CHARS) -> str:
 def _recoded(content: bytes, encoding: str | None) -> bytes | DataError:
     try:
         return _encoded(decoded(content, encoding))
-    except EncodingError as error:
+    except DataError as error:
         return DataError(str(error))
 
 
@@ -76,7 +77,7 @@ class TextChecker:
     """Reports texts that cannot be used; the counterpart of `ImageChecker`.
 
     Args:
-        report: called with row and reason of each blank text.
+        report: called with row and reason of each text that holds nothing to read.
         measured: of images; not called.
     """
 
@@ -95,5 +96,8 @@ class TextChecker:
     def add(self, row: int, content: bytes, *, check: bool, measure: bool) -> None:
         """Check a text."""
         del measure
-        if check and not content.decode().strip():
-            self._report(row, "the text is blank")
+        try:
+            if check:
+                check_text(content)
+        except DataError as error:
+            self._report(row, str(error))

@@ -1,4 +1,4 @@
-"""Absolute paths for backbones with weight files, valid from every directory."""
+"""Absolute paths for backbones with weight files or folders, valid from every directory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator.space.axes import Axis, Case, Choice, Condition, Domain, Fixed, Range, matches
 from trainable.spec.settings import Value
-from trainable.spec.weight_paths import is_path
+from trainable.spec.weight_paths import is_path, split_folder
 
 
 def absolute_path(path: str) -> str:
@@ -22,15 +22,21 @@ def absolute_path(path: str) -> str:
 
 
 def absolute_backbone(backbone: str) -> str:
-    """Return `NAME[@WEIGHTS]` with the path of a weight file made absolute."""
+    """Return `NAME[@WEIGHTS]` with the path of a weight file, or of a folder, made absolute."""
     name, at, weights = backbone.partition("@")
+    source, folder = split_folder(name)
+    if folder:
+        return source + absolute_path(folder) + at + weights
     return name + at + absolute_path(weights) if is_path(weights) else backbone
 
 
 def relative_backbone(backbone: str) -> str:
-    """Return `NAME@WEIGHTS` with a weight file below this directory as a relative path."""
+    """Return `NAME[@WEIGHTS]` with a file or folder below this directory as a relative path."""
     name, at, weights = backbone.partition("@")
     here = Path.cwd()
+    source, folder = split_folder(name)
+    if folder and Path(folder).is_relative_to(here):
+        return f"{source}./{Path(folder).relative_to(here)}{at}{weights}"
     if not is_path(weights) or not Path(weights).is_relative_to(here):
         return backbone
     return name + at + str(Path(weights).relative_to(here))

@@ -1,6 +1,7 @@
 """Short backbone names for display, unique within a sweep.
 
-A search-space file names a backbone `NAME[@WEIGHTS]`, and WEIGHTS may be the long path of a file.
+A search-space file names a backbone `NAME[@WEIGHTS]`, and WEIGHTS may be the long path of a file,
+or NAME end in that of a folder.
 The file, specs and the journal's parameters keep the full spelling; the path is in the column
 `weights`.
 """
@@ -11,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from urllib.parse import quote
+
+from trainable.spec.weight_paths import split_folder
 
 
 def short_names(backbones: Iterable[str]) -> dict[str, str]:
@@ -48,9 +51,14 @@ def id_part(name: str) -> str:
 def _choices(backbone: str) -> Iterator[str]:
     """Yield the possible names of a backbone, shortest first; the last is always unique."""
     name, at, weights = backbone.partition("@")
-    parts = PurePath(weights).parts if "/" in weights else ()
+    source, folder = split_folder(name)
+    if folder:
+        before, path, after = source, folder, at + weights
+    else:
+        before, path, after = name + at, weights, ""
+    parts = PurePath(path).parts if "/" in path else ()
     for count in range(1, len(parts) + 1):
-        yield name + at + str(PurePath(*parts[-count:]))
+        yield before + str(PurePath(*parts[-count:])) + after
     if not parts:
         yield backbone
     yield quote(backbone, safe="@:")

@@ -192,7 +192,7 @@ def test_what_is_no_table_says_what_is_due(tmp_path: Path) -> None:
         ),
         (rowless, "has no rows"),
         (ragged, "cannot be read: CSV parse error"),
-        (latin, "is no text in utf-8: byte 0xe9 at position 17, in line 2; say another"),
+        (latin, "cannot be decoded: byte 0xe9 at position 17 (line 2) is not utf-8; write"),
         (torn, "cannot be read: "),
         (write(tmp_path / "empty.csv", b""), "cannot be read: Empty CSV file"),
     ):

@@ -78,11 +78,17 @@ def test_texts_that_cannot_be_used_are_left_out_or_refused(tmp_path: Path) -> No
     write(tmp_path / "a" / "00.txt", b"fine\nna\xefve")
     write(tmp_path / "a" / "01.txt", b" \n")
     write(tmp_path / "a" / "02.txt", b"")
+    write(tmp_path / "a" / "03.txt", "\u200b\ufeff".encode())
+    write(tmp_path / "a" / "04.txt", b"a\0b")
     (line,) = problems_of(section(tmp_path))
-    assert line.startswith("dataset.max_bad_fraction: got 0.01; 3 of 20 texts cannot be used")
-    assert "a/00.txt: is no text in utf-8: byte 0xef at position 7, in line 2; say another" in line
+    assert line.startswith("dataset.max_bad_fraction: got 0.01; 5 of 20 texts cannot be used")
+    assert (
+        "a/00.txt: cannot be decoded: byte 0xef at position 7 (line 2) is not utf-8; write" in line
+    )
     assert "a/01.txt: the text is blank" in line
     assert "a/02.txt: the file is empty" in line
+    assert "a/03.txt: the text is blank" in line
+    assert "a/04.txt: cannot be decoded: a NUL character at position 1" in line
     dataset = dataset_of(section(tmp_path, max_bad_fraction=0.5, encoding="latin-1"))
     assert "a/01.txt" not in dataset.images.paths
     texts = [dataset.images.encoded(row).decode() for row in range(len(dataset.images))]

@@ -243,8 +243,8 @@ def test_bytes_in_another_encoding_are_told_with_line_and_position(tmp_path: Pat
     path = write(tmp_path / "t.csv", b"text,label\nfine,a\nna\xefve,b\n")
     (line,) = problems_of(section(path))
     assert line == (
-        f"dataset.path: {path} is no text in utf-8: byte 0xef at position 20, in line 3; say "
-        "another dataset.encoding, such as latin-1 or cp1252, or save the file in UTF-8"
+        f"dataset.path: {path} cannot be decoded: byte 0xef at position 20 (line 3) is not utf-8; "
+        "write its encoding, such as encoding: cp1252 or latin-1, or save it in UTF-8"
     )
     lines = problems_of(section(path, encoding="latin-7x"))
     assert lines[0].startswith("dataset.encoding: got 'latin-7x'; allowed: an encoding that Python")

@@ -17,6 +17,9 @@ from orchestrator.space import id_part, short_names
         ("resnet50@weights/long/path/my.safetensors", "resnet50@my.safetensors"),
         ("timm:vit_tiny@/abs/path/x.safetensors", "timm:vit_tiny@x.safetensors"),
         ("timm:vit_tiny.tag", "timm:vit_tiny.tag"),
+        ("transformers:/long/path/to/minilm", "transformers:minilm"),
+        ("transformers:./models/minilm@none", "transformers:minilm@none"),
+        ("transformers:org/minilm@none", "transformers:org/minilm@none"),
         ("my own", "my own"),
     ],
 )
