@@ -54,7 +54,6 @@ __all__ = [
     "names",
     "network",
     "network_graph",
-    "reachable",
     "shipped_modules",
     "tokenizer_of",
     "trace_on_meta",
@@ -283,13 +282,6 @@ def shipped_modules(backbone: CustomBackbone) -> list[ModuleType]:
     from trainable.backbones import custom_models
 
     return custom_models.shipped_modules(backbone)
-
-
-def reachable(*, timeout_s: float) -> bool:
-    """Return whether torchvision's weights can be downloaded, tested within `timeout_s` seconds."""
-    from trainable.backbones import torchvision_models
-
-    return torchvision_models.reachable(timeout_s=timeout_s)
 
 
 def _copy_into(model: nn.Module, weights: Weights, arrays: Arrays, *, head: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
-import importlib
 import importlib.util
 import logging
 import math
@@ -24,7 +23,6 @@ from trainable.backbones import coverage
 from trainable.backbones.files import read_state_dict, to_array
 from trainable.backbones.fitting import Fit, misfit
 from trainable.backbones.graphs import graph
-from trainable.backbones.graphs.graph import TracedBackbone
 from trainable.backbones.graphs.tracing import LeafModules
 from trainable.backbones.hub import cached, fetch
 from trainable.backbones.naming import shortened
@@ -157,7 +155,7 @@ def adapt(weights: Weights, model: nn.Module, *, size: int) -> Arrays:
     return _fit(weights.architecture, weights.arrays, image_size=size).arrays
 
 
-def trace(model: nn.Module, *, size: int) -> TracedBackbone:
+def trace(model: nn.Module, *, size: int) -> graph.TracedBackbone:
     """The graph, with what timm itself keeps torch.fx from looking into as single nodes."""
     timm = _timm()
     leaf_modules = LeafModules(

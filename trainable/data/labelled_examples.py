@@ -19,15 +19,7 @@ from trainable.errors import DataError
 
 _FORMAT = 2
 _UNREAD = -1
-_NOT_OURS = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    zipfile.BadZipFile,
-)
+_NOT_OURS = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile)
 
 
 class Split(IntEnum):

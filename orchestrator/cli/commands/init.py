@@ -149,7 +149,8 @@ def _backbones_of_images(*, gpu: bool) -> tuple[list[str], list[str]]:
     names `WITHOUT_WEIGHTS` instead.
     """
     from orchestrator.space.template import ON_CPU, ON_GPU, WITHOUT_WEIGHTS
-    from trainable.backbones import describe, reachable
+    from trainable.backbones import describe
+    from trainable.backbones.torchvision_models import reachable
 
     wanted = ON_GPU if gpu else ON_CPU
     online = reachable(timeout_s=CONNECT_TIMEOUT_S)

@@ -186,9 +186,9 @@ def _protocol(
         (
             "Intervals",
             "95 %, over fresh draws of labels and fresh test examples; differences are paired "
-            "by repeat and example. They hold for the configuration that was chosen, and say nothing "
-            "of whether another choice would have been better; they are not adjusted for comparing "
-            "several rows",
+            "by repeat and example. They hold for the configuration that was chosen, and say "
+            "nothing of whether another choice would have been better; they are not adjusted for "
+            "comparing several rows",
         ),
         ("Classes", _values(trials, "num_classes")),
         ("Labels used", _values(trials, "labels_used")),
