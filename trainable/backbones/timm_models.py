@@ -158,11 +158,8 @@ def adapt(weights: Weights, model: nn.Module, *, size: int) -> Arrays:
 def trace(model: nn.Module, *, size: int) -> graph.TracedBackbone:
     """The graph, with what timm itself keeps torch.fx from looking into as single nodes."""
     timm = _timm()
-    leaf_modules = LeafModules(
-        modules=tuple(timm.layers.get_notrace_modules()),
-        functions=tuple(timm.layers.get_notrace_functions()),
-        version=timm.__version__,
-    )
+    modules, functions = timm.layers.get_notrace_modules(), timm.layers.get_notrace_functions()
+    leaf_modules = LeafModules(tuple(modules), tuple(functions), timm.__version__)
     return graph.trace(model, image_size=size, leaf_modules=leaf_modules)
 
 

@@ -142,20 +142,28 @@ def _silence() -> Iterator[None]:
 
 def _sizes(program: ExportedProgram, size: int) -> range:
     """Lengths that a program computes right: those that take the branches it was exported with."""
-    least, most = size, size
+    least, most = 2, _MOST
     for node in _inputs(program.graph, program.graph_signature.user_inputs):
-        batch, length = node.meta["val"].shape
-        if isinstance(batch, int):
+        batch, length = (_bounds(program, size) for size in node.meta["val"].shape)
+        if batch is None:
             raise BackboneError(
                 "the backbone cannot be followed by torch.export: it computes something else for "
                 "every number of texts"
             )
-        if isinstance(length, int):
+        if length is None:
             return range(size, size + 1)
-        bounds = program.range_constraints[length.node.expr]
-        least = max(2, int(bounds.lower))
-        most = int(bounds.upper) if bounds.upper < _MOST else _MOST
+        least, most = max(least, length[0]), min(most, length[1])
     return range(least, most + 1)
+
+
+def _bounds(program: ExportedProgram, size: int | torch.SymInt) -> tuple[int, int] | None:
+    """Least and largest value of a size; None where a program is made for one value alone."""
+    if isinstance(size, int):
+        return None
+    bounds = program.range_constraints.get(size.node.expr)
+    if bounds is None:
+        return None
+    return int(bounds.lower), int(bounds.upper) if bounds.upper < _MOST else _MOST
 
 
 def _inputs(graph: fx.Graph, names: Iterable[Any]) -> list[fx.Node]:

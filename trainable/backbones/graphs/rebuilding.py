@@ -53,13 +53,27 @@ def rebuilt(lifted: fx.GraphModule, model: nn.Module, names: tuple[str, ...]) ->
 def writes_through_views(graph: fx.Graph) -> bool:
     """Whether a graph writes into memory that it reads under another name afterwards."""
     position = {node: i for i, node in enumerate(graph.nodes)}
+
+    def is_read_after(alias: fx.Node, write: fx.Node) -> bool:
+        if _written(alias) is _written(write):
+            return False
+        return alias.op != "call_function" or any(
+            position[user] > position[write] for user in alias.users
+        )
+
     return any(
-        alias is not node.all_input_nodes[0]
-        and (alias.op != "call_function" or any(position[u] > position[node] for u in alias.users))
+        is_read_after(alias, node)
         for node in graph.nodes
         if _writes(node)
-        for alias in _aliases(node.all_input_nodes[0])
+        for alias in _aliases(node)
     )
+
+
+def _written(node: fx.Node) -> fx.Node:
+    """The node whose value others wrote into to get this one's."""
+    while _writes(node):
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _aliases(node: fx.Node) -> set[fx.Node]:
