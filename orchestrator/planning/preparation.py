@@ -222,7 +222,8 @@ def _cuts(
     for given in input_sizes(space, backbone):
         size = modality.size(built.weights, given)
         try:
-            notes += map(Note, modality.prepare(examples, built, size))
+            told = modality.prepare(examples, built, size)
+            notes += (Note(f"{relative_backbone(backbone)}: {line}") for line in told)
             found[size] = boundaries(built.traced(size))
         except BackboneError as error:
             raise BackboneError(f"{backbone}: {error}") from error

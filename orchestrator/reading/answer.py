@@ -61,13 +61,14 @@ def answer(
         ]
     pick = chosen[-1]
     study = [row for row in rows if row["study"] == pick["study"]]
+    can_export = noun_of(pick) == "image"
     return [
         _recommend(pick, study, num_test=num_test, is_last=rows[-1]["study"] == pick["study"]),
         compare_with_probe(pick, study),
         _more_labels(chosen),
         where,
-        f"Next: sft-sweep leaderboard {shlex.quote(run)} for more ranks, "
-        f"sft-sweep export {shlex.quote(run)} -o DIR for the model",
+        f"Next: sft-sweep leaderboard {shlex.quote(run)} for more ranks"
+        + (f", sft-sweep export {shlex.quote(run)} -o DIR for the model" if can_export else ""),
     ]
 
 

@@ -23,6 +23,9 @@ PROGRAM = "sft-sweep"
 VERSIONED = (PROGRAM, "torch", "torchvision", "timm", "numpy", "pillow", "optuna")
 """Packages whose versions can change results."""
 
+VERSIONED_FOR_TEXTS = ("transformers", "tokenizers")
+"""Packages whose versions can change the results of a sweep over texts."""
+
 MOST_LISTED = 10
 """Differences listed in a message."""
 
@@ -38,13 +41,19 @@ def provenance(prepared: Prepared) -> dict[str, Any]:
         "dataset_fingerprint": prepared.images.fingerprint(),
         "images": _describe(prepared.images),
         "weights": {name: weights.digest for name, weights in prepared.weights.items()},
-        "result_versions": result_versions(),
+        "result_versions": result_versions()
+        | (text_versions() if prepared.space.modality == "text" else {}),
     }
 
 
 def result_versions() -> dict[str, str | None]:
     """Installed versions of `VERSIONED`; None for a package that is not installed."""
     return {name: _version(name) for name in VERSIONED}
+
+
+def text_versions() -> dict[str, str | None]:
+    """Installed versions of `VERSIONED_FOR_TEXTS`; None for a package that is not installed."""
+    return {name: _version(name) for name in VERSIONED_FOR_TEXTS}
 
 
 def check_release(run: Run, manifest: Mapping[str, Any]) -> None:
@@ -88,7 +97,7 @@ def check_space(run: Run, manifest: Mapping[str, Any], space: SearchSpace) -> No
 
 
 def check_versions(run: Run, manifest: Mapping[str, Any], *, accept: bool) -> None:
-    """Check that the sweep last ran with the installed versions of `VERSIONED`.
+    """Check that the sweep last ran with the installed versions of packages.
 
     Args:
         run: the sweep.
@@ -98,7 +107,11 @@ def check_versions(run: Run, manifest: Mapping[str, Any], *, accept: bool) -> No
     Raises:
         UsageError: versions differ and that is not accepted.
     """
-    found = differences(manifest.get("result_versions"), result_versions())
+    before = manifest.get("result_versions")
+    now = result_versions()
+    if isinstance(before, Mapping) and before.keys() & set(VERSIONED_FOR_TEXTS):
+        now |= text_versions()
+    found = differences(before, now)
     if found and not accept:
         raise _refusal(run.manifest, found, advice="or accept this with: --accept-changes")
 

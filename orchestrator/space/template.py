@@ -81,7 +81,7 @@ _RECIPES = {
     "text": _Recipe(
         lr="{low: 1.0e-5, high: 1.0e-3, log: true}",
         augment=(),
-        baselines=("probe",),
+        baselines=("tfidf", "probe"),
     ),
 }
 

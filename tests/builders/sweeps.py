@@ -36,7 +36,7 @@ def sweep_in_process(space: Path, root: Path) -> Path:
 
     @cache
     def backbone(name: str) -> Backbone:
-        return Backbone(prepared.weights[name], prepared.graphs[name])
+        return Backbone(prepared.weights[name], prepared.graphs[name], prepared.tokens[name])
 
     run, journal = begin(root, prepared)
     torch.set_num_threads(1)

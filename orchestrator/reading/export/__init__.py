@@ -108,6 +108,11 @@ def export(
     check_target(out)
     choice = choose(run, trial_id=trial_id, budget=budget)
     space, manifest = load_space(run.space), run.read_manifest()
+    if space.modality != "image":
+        raise UsageError(
+            f"{run.path}: a network for {space.modality}s cannot be exported yet, only one for "
+            f"images; {run.path / 'trials.parquet'} has the settings of every trial"
+        )
     listener.print_message(choice.text)
     weights = _read_weights(run, space, choice)
     images = _read_images(run, space, labels, repeat, str(manifest.get("dataset_fingerprint")))

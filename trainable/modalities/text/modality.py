@@ -55,6 +55,8 @@ class _Text:
         """
         from trainable.modalities.text.tokenizing import TextTokenizer
 
+        if size > backbone.weights.text_preprocessing.max_length:
+            backbone.model(size)  # refuses more tokens than it has positions for
         read = np.flatnonzero(examples.is_read())
         tokenizer = TextTokenizer(
             tokenizer_of(backbone.weights), preprocessing_at(backbone.weights, size)

@@ -1,0 +1,235 @@
+"""Whole sweeps over texts: from a table and a folder with an encoder to answer and report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from orchestrator.errors import SpaceError, UsageError
+from orchestrator.reading.export import Listener, export
+from orchestrator.reading.outcome import conclude
+from orchestrator.recording.sweep_directory import Run
+from orchestrator.recording.tables import read_table
+from tests.builders.prepared import prepare
+from tests.builders.sweeps import sweep_in_process
+from tests.builders.text_models import LINES, as_sentence_model, save_text_model
+from trainable.backbones import Backbone
+from trainable.data.subsets import draw_subset
+from trainable.features.readers import FeatureReaders
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
+from trainable.training.trial import Trial
+
+pytest.importorskip("transformers")
+
+WORDS = sorted({word for line in LINES for word in line.split()} - {"card", "account"})
+SETTINGS: dict[str, Any] = {
+    "name": "questions",
+    "dataset": {
+        "source": "table",
+        "path": "questions.csv",
+        "text_column": "text",
+        "label_column": "label",
+        "test": 0.4,
+    },
+    "search": {
+        "backbone": ["transformers:./model"],
+        "freeze_depth": [0.5, 1.0],
+        "lr": [0.01],
+        "label_budget": [6],
+    },
+    "training": {"steps": 4, "reports": 1},
+    "validation": {"folds": 2},
+    "trials": 2,
+    "sampler": {"name": "grid"},
+    "pruner": {"name": "none"},
+    "finalists": {"count": 2, "repeats": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny encoder, a table of questions, and a search space for both."""
+    folder = tmp_path_factory.mktemp("home")
+    as_sentence_model(save_text_model(folder / "model"))
+    draw = random.Random(0)
+    with (folder / "questions.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["text", "label"])
+        for number in range(80):
+            label = ("card", "account")[number % 2]
+            words = draw.choices(WORDS, k=draw.choice((3, 6, 19, 40)))
+            table.writerow([" ".join([*words, label, str(number)]), label])
+    return folder
+
+
+def space(home: Path, **changed: Any) -> Path:
+    path = home / "space.yaml"
+    path.write_text(yaml.safe_dump(SETTINGS | changed))
+    return path
+
+
+@pytest.fixture(scope="module")
+def swept(home: Path) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        return sweep_in_process(space(home), home / "runs")
+
+
+def test_tables_say_that_examples_are_texts(swept: Path) -> None:
+    trials = read_table(swept, "trials").to_pylist()
+    assert {row["method"] for row in trials} == {"finetune", "probe", "tfidf"}
+    assert {row["state"] for row in trials} == {"complete"}
+    assert {row["modality"] for row in trials} == {"text"}
+    assert {row["image_size"] for row in trials} == {None}
+    assert {row["backbone"] for row in trials} == {"transformers:model", None}
+    board = read_table(swept, "leaderboard").to_pylist()
+    assert {row["modality"] for row in board} == {"text"}
+    (tfidf,) = (row for row in board if row["method"] == "tfidf")
+    assert tfidf["rank"] is None
+    assert tfidf["test_score"] > 0.8  # the label is a word of the text
+
+
+def test_the_head_alone_starts_as_the_probe(swept: Path) -> None:
+    trials = {row["trial_id"]: row for row in read_table(swept, "trials").to_pylist()}
+    curves = read_table(swept, "curves").to_pylist()
+    (probe,) = (row for row in trials.values() if row["method"] == "probe")
+    starts = [row for row in curves if row["report"] == 0]
+    assert len(starts) == 2
+    for row in starts:
+        assert row["val_loss"] == pytest.approx(probe["val_loss"], abs=1e-6)
+
+
+def test_answer_and_report_speak_of_texts(swept: Path) -> None:
+    run = Run(swept)
+    outcome = conclude(run, images=None, interrupted=False)
+    text = "\n".join(outcome.answer)
+    assert "30 test texts" in text
+    assert "image" not in text
+    assert "<q>" in run.report.read_text()
+
+
+def test_a_network_for_texts_is_not_exported_yet(swept: Path, tmp_path: Path) -> None:
+    listener = Listener(print_message=lambda _: None, watch=lambda *_: None)
+    with pytest.raises(UsageError, match="a network for texts cannot be exported yet"):
+        export(Run(swept), out=tmp_path / "out", listener=listener)
+
+
+def test_cached_features_change_no_score(
+    home: Path, swept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    again = sweep_in_process(space(home, cache="never"), home / "uncached")
+    for table in ("curves", "predictions"):
+        one, other = (read_table(path, table).to_pylist() for path in (swept, again))
+        for row in (*one, *other):
+            row.pop("sweep_id")
+            row.pop("elapsed_s", None)
+        assert one == other
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"training": {"image_size": 64}}, "training.image_size: is for images"),
+        ({"augment": {"ops": ["horizontal_flip"]}}, "augment: is for images"),
+        ({"baselines": ["pixels"]}, "baselines: got 'pixels'; allowed: a list of tfidf, probe"),
+        ({"dataset": {"source": "digits"}}, "dataset: got images; transformers:.* takes texts"),
+        (
+            {
+                "search": {
+                    **SETTINGS["search"],
+                    "backbone": ["tiny_strokes", "transformers:./model"],
+                }
+            },
+            "got tiny_strokes for images and transformers:./model for texts",
+        ),
+        (
+            {"search": SETTINGS["search"] | {"max_length": [16, 400]}},
+            "model: texts of 400 tokens|400",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_anything_starts(
+    home: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(home)
+    with pytest.raises((SpaceError, UsageError), match=message):
+        prepare(space(home, **changed))
+
+
+def test_a_row_of_features_is_the_same_whatever_its_companions(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.chdir(home)
+    prepared = prepare(space(home))
+    ((name, weights),) = prepared.weights.items()
+    backbone = Backbone(weights, prepared.graphs[name], prepared.tokens[name])
+    readers = FeatureReaders(
+        prepared.images, backbone, size=24, device=torch.device("cpu"), precision="fp32"
+    )
+    read = np.flatnonzero(prepared.images.is_read())
+    together = readers.read(read, frozen=2)
+    mixed = np.random.default_rng(0).permutation(len(read))
+    for position in mixed[:12]:
+        alone = readers.read(read[[position]], frozen=2)
+        rows = together.at(torch.tensor([position]))
+        assert all(map(torch.equal, alone.inputs(), rows.inputs()))
+
+
+IN_A_WORKER = """
+import json, pickle, sys
+spec, examples, weights, graphs, tokens = pickle.load(sys.stdin.buffer)
+from trainable.backbones import Backbone
+from trainable.training.trial import Trial
+losses = [r.val_loss for r in Trial(spec, examples, Backbone(weights, graphs, tokens)).reports()]
+heavy = {"transformers", "tokenizers", "sympy", "torch._dynamo", "torchvision"} & set(sys.modules)
+print(json.dumps([losses, sorted(heavy)]))
+"""
+
+
+def test_workers_train_without_libraries_of_texts(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    prepared = prepare(space(home))
+    ((name, weights),) = prepared.weights.items()
+    spec = TrialSpec(
+        backbone=name,
+        freeze_depth=0.5,
+        lr=0.01,
+        label_budget=LabelBudget(6),
+        steps=4,
+        reports=1,
+        validation=Validation(2),
+    )
+    subset = draw_subset(prepared.images, budget=spec.label_budget, repeat=0, seed=0)
+    content = pickle.dumps(
+        (
+            spec,
+            prepared.images.at(subset),
+            weights,
+            dict(prepared.graphs[name]),
+            dict(prepared.tokens[name]),
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_WORKER], input=content, capture_output=True, check=True
+    )
+    backbone = Backbone(weights, prepared.graphs[name], prepared.tokens[name])
+    trial = Trial(spec, prepared.images.at(subset), backbone)
+    losses, heavy = json.loads(done.stdout)
+    assert heavy == []
+    assert losses == pytest.approx([report.val_loss for report in trial.reports()], rel=1e-5)
