@@ -17,7 +17,7 @@ from orchestrator.datasets.checks import (
 from orchestrator.datasets.image_reader import Demand, Reading, touch_all_drawn
 from orchestrator.datasets.listing import Listing, Note
 from orchestrator.datasets.sections import DatasetSource, Listed
-from orchestrator.datasets.test_split import SplitAssigner
+from orchestrator.datasets.split_assigner import SplitAssigner
 from orchestrator.space import ALL_BITS, DatasetSection
 from orchestrator.space.problems import Problems
 from trainable.data.labelled_examples import LabelledExamples, Split

@@ -22,7 +22,7 @@ from orchestrator.datasets.section_keys import (
     TestShare,
 )
 from orchestrator.space import DatasetSection
-from orchestrator.space.datasets import SourceName
+from orchestrator.space.dataset_sources import SourceName
 from trainable.spec.settings import Setting, Text
 
 if TYPE_CHECKING:

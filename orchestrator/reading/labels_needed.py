@@ -25,7 +25,7 @@ from orchestrator.reading.learning_curve import (
     labels_of_means,
 )
 from orchestrator.recording.leaderboard import Row, recommended_rows
-from orchestrator.recording.scoring import Scores, score_finalists, seen_in_all
+from orchestrator.recording.scoring import TestScores, score_finalists, seen_in_all
 from trainable.spec.trial_spec import Metric
 
 
@@ -165,7 +165,7 @@ def _tested(rows: Sequence[Row]) -> list[Row]:
     return [budgets[labels] for labels in sorted(budgets)]
 
 
-def _aligned(curve: Sequence[Row], scores: Mapping[str, Scores]) -> CurveAnswers | None:
+def _aligned(curve: Sequence[Row], scores: Mapping[str, TestScores]) -> CurveAnswers | None:
     """Return the answers of the budgets that can be compared; None if there are none."""
     kept = [row for row in curve if row["trial_id"] in scores]
     if not kept:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from orchestrator.methods import Method
 from orchestrator.recording.ranking import Standing
-from orchestrator.recording.scoring import Scores, score_finalists
+from orchestrator.recording.scoring import TestScores, score_finalists
 from orchestrator.recording.table_schemas import SCHEMAS
 from trainable.spec.trial_spec import Metric
 
@@ -116,7 +116,7 @@ _USED = [
 ]
 
 
-def _study_rows(trials: Sequence[Row], scores: Mapping[str, Scores], metric: Metric) -> list[Row]:
+def _study_rows(trials: Sequence[Row], scores: Mapping[str, TestScores], metric: Metric) -> list[Row]:
     """Return the finished rows of one study: ranked configurations, then raw pixels."""
 
     def by_standing(trial: Row) -> tuple[Any, ...]:
@@ -164,7 +164,7 @@ def _budget(trials: Iterable[Row]) -> float:
 
 
 def _row(
-    trial: Row, rank: int | None, metric: Metric, scores: Scores | None, best: Scores | None
+    trial: Row, rank: int | None, metric: Metric, scores: TestScores | None, best: TestScores | None
 ) -> Row:
     """Return one leaderboard row."""
     test = scores.interval() if scores else None

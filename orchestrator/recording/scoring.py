@@ -1,4 +1,4 @@
-"""Scores of finalists and baselines on the test set, by the metric of their sweep."""
+"""TestScores of finalists and baselines on the test set, by the metric of their sweep."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SMALLEST_PROBABILITY = float(np.finfo(np.float32).smallest_subnormal)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scores:
+class TestScores:
     """Answers of one finalist or baseline for the test images of its sweep.
 
     Attributes:
@@ -48,7 +48,7 @@ class Scores:
         """Return the share of right answers, on the images of `interval`."""
         return float(self.right[:, seen_in_all(self.values)].mean())
 
-    def minus(self, other: Scores) -> Interval | None:
+    def minus(self, other: TestScores) -> Interval | None:
         """Return the paired difference to `other`; None if they share no repeat or image."""
         _, mine, theirs = np.intersect1d(self.repeats, other.repeats, return_indices=True)
         a, b = self.values[mine], other.values[theirs]
@@ -74,7 +74,7 @@ def seen_in_all(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(~np.isnan(values).any(axis=0))
 
 
-def score_finalists(finals: pa.Table, predictions: pa.Table, metric: Metric) -> dict[str, Scores]:
+def score_finalists(finals: pa.Table, predictions: pa.Table, metric: Metric) -> dict[str, TestScores]:
     """Return the scores of every finalist and baseline in both tables, by trial id.
 
     Args:
@@ -105,7 +105,7 @@ def score_finalists(finals: pa.Table, predictions: pa.Table, metric: Metric) -> 
         if (trial_id, number) in wanted:
             members.setdefault(trial_id, []).append((number, position))
     return {
-        trial_id: Scores(
+        trial_id: TestScores(
             metric=metric,
             repeats=np.array([number for number, _ in found], dtype=np.int64),
             values=values[[position for _, position in found]],

@@ -3,7 +3,7 @@
 from orchestrator.space.absolute_paths import relative_backbone
 from orchestrator.space.axes import Axis, Case, Choice, Condition, Domain, Fixed, Range
 from orchestrator.space.backbone_names import id_part, short_names
-from orchestrator.space.datasets import (
+from orchestrator.space.dataset_sources import (
     ALL_BITS,
     DEFAULT_TEST_SHARE,
     SOURCES,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.space.checks import (
+from orchestrator.space.cross_checks import (
     check_gpus,
     check_modality,
     check_reports,
     check_sampler,
     check_training_axes,
 )
-from orchestrator.space.datasets import SOURCES
+from orchestrator.space.dataset_sources import SOURCES
 from orchestrator.space.parse_axes import Registry
 from orchestrator.space.parse_sections import (
     read_augment,

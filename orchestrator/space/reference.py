@@ -11,7 +11,7 @@ from orchestrator.space.axis_values import (
     BLOCKS_ALLOWED,
     BLOCKS_HELP,
 )
-from orchestrator.space.datasets import SOURCES
+from orchestrator.space.dataset_sources import SOURCES
 from orchestrator.space.kinds import one_of
 from orchestrator.space.parse_sections import BASELINES, default_baselines
 from orchestrator.space.pruners import PRUNERS

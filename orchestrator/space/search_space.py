@@ -13,7 +13,7 @@ from orchestrator.methods import Method
 from orchestrator.space.absolute_paths import absolute_axes, absolute_path
 from orchestrator.space.axes import Axis, Fixed
 from orchestrator.space.axis_values import FREEZING, canonical_axis_value
-from orchestrator.space.datasets import WHEREABOUTS, DatasetSection
+from orchestrator.space.dataset_sources import WHEREABOUTS, DatasetSection
 from orchestrator.space.grid import combinations, num_combinations
 from orchestrator.space.pruners import PrunerSection
 from orchestrator.space.samplers import SamplerSection

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from orchestrator.space.axis_values import AXIS_NAMES
-from orchestrator.space.datasets import SOURCES
+from orchestrator.space.dataset_sources import SOURCES
 from orchestrator.space.problems import Problems, unknown
 from orchestrator.space.section import Section
 from orchestrator.space.sections import (

@@ -29,7 +29,7 @@ KINDS = '''
 from typing import Annotated, Literal
 
 from orchestrator.datasets.sections import Bits, ListedSource, MaxBad, TestShare
-from orchestrator.space.datasets import SourceName
+from orchestrator.space.dataset_sources import SourceName
 from orchestrator.space.pruners import PrunerName, PrunerSection
 from orchestrator.space.samplers import SamplerName, SamplerSection
 from trainable.spec.settings import Setting

@@ -22,7 +22,7 @@ from orchestrator.recording.table_schemas import KEYS
 from orchestrator.recording.tables import read_table
 from orchestrator.running.broker import sampler_kinds
 from orchestrator.running.worker.checkpoints import CheckpointFolder
-from orchestrator.space import datasets
+from orchestrator.space import dataset_sources
 from orchestrator.statistics import intervals
 from tests.pins import computed
 from tests.pins.computed import FIXTURES, NAMES, OF_FIXTURE, PINS
@@ -110,7 +110,7 @@ def test_what_no_search_space_can_say_is_decided_as_before() -> None:
         "confidence": intervals.CONFIDENCE,
         "most skew": objective.MOST_SKEW,
         "settled trials before TPE models them": sampler_kinds.TPE_STARTUP_TRIALS,
-        "share of the images that tests": datasets.DEFAULT_TEST_SHARE,
+        "share of the images that tests": dataset_sources.DEFAULT_TEST_SHARE,
         "most leaked": checks.MAX_LEAKED_FRACTION,
         "penalties of a baseline": probe.INVERSE_PENALTIES,
         "most pixels of a baseline": baseline_features.MAX_PIXELS,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orchestrator.datasets.image_reader import Demand, Reading, touch_all_drawn
 from orchestrator.datasets.listing import Ints, Listing
-from orchestrator.datasets.test_split import SplitAssigner
+from orchestrator.datasets.split_assigner import SplitAssigner
 from tests.orchestrator.datasets.conftest import encoded
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset
