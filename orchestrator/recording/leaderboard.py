@@ -116,7 +116,9 @@ _USED = [
 ]
 
 
-def _study_rows(trials: Sequence[Row], scores: Mapping[str, TestScores], metric: Metric) -> list[Row]:
+def _study_rows(
+    trials: Sequence[Row], scores: Mapping[str, TestScores], metric: Metric
+) -> list[Row]:
     """Return the finished rows of one study: ranked configurations, then raw pixels."""
 
     def by_standing(trial: Row) -> tuple[Any, ...]:

@@ -74,7 +74,9 @@ def seen_in_all(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(~np.isnan(values).any(axis=0))
 
 
-def score_finalists(finals: pa.Table, predictions: pa.Table, metric: Metric) -> dict[str, TestScores]:
+def score_finalists(
+    finals: pa.Table, predictions: pa.Table, metric: Metric
+) -> dict[str, TestScores]:
     """Return the scores of every finalist and baseline in both tables, by trial id.
 
     Args:
