@@ -139,7 +139,7 @@ MORE_FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "yoso": ("yoso", {"use_expectation": True}),
 }
 
-WITHOUT_DROPOUT = frozenset({"ibert"})
+WITHOUT_DROPOUT = frozenset({"ibert", "mamba"})
 """Those whose train mode is another graph."""
 
 

@@ -90,7 +90,8 @@ def _aliases(node: fx.Node) -> set[fx.Node]:
 
 def in_full_precision(operation: Any, *args: Any, **kwargs: Any) -> Any:
     """Call an operator on tensors as if there were no autocast."""
-    kind = args[0].device.type
+    values = [each for given in args for each in (given if isinstance(given, list) else [given])]
+    kind = next(value.device.type for value in values if isinstance(value, Tensor))
     if not torch.amp.is_autocast_available(kind):
         return operation(*args, **kwargs)
     with torch.autocast(kind, enabled=False):
