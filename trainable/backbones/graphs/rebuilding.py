@@ -224,7 +224,8 @@ class _Rebuilding:
     def _note_sizes(self, value: Any, copied: fx.Node) -> None:
         """Remember which sizes a tensor has that does not depend on the content input."""
         if isinstance(value, Tensor):
-            for dimension, size in enumerate(value.shape):
+            sizes: tuple[Any, ...] = tuple(value.shape)  # whole numbers, symbolic ones among them
+            for dimension, size in enumerate(sizes):
                 if isinstance(size, torch.SymInt):
                     self._dimensions.setdefault(size.node.expr, (copied, dimension))
 
