@@ -104,7 +104,6 @@ MORE_FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ibert": ("ibert", {"pad_token_id": 1, "bos_token_id": 0}),
     "layoutlm": ("layoutlm", {}),
     "llama": ("llama", _GROUPED),
-    "longformer": ("longformer", {"attention_window": 8, "pad_token_id": 1}),
     "mamba": ("mamba", {"state_size": 4}),
     "megatron-bert": ("megatron-bert", {}),
     "mistral": ("mistral", _GROUPED),
@@ -122,24 +121,35 @@ MORE_FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "phi": ("phi", {}),
     "qwen2": ("qwen2", _GROUPED),
     "qwen3": ("qwen3", _GROUPED),
-    "reformer": ("reformer", {}),
     "rembert": ("rembert", {"input_embedding_size": 16, "output_embedding_size": 16}),
     "roberta-prelayernorm": ("roberta-prelayernorm", {"pad_token_id": 1, "bos_token_id": 0}),
     "roformer": ("roformer", {"embedding_size": 16}),
     "splinter": ("splinter", {}),
     "squeezebert": ("squeezebert", {"embedding_size": 32}),
     "starcoder2": ("starcoder2", _GROUPED),
-    "stablelm": ("stablelm", {}),
+    "stablelm": ("stablelm", {"num_key_value_heads": 4}),
     "umt5": ("umt5", {"d_kv": 8, "d_ff": 48}),
     "xglm": ("xglm", {"d_model": 32, "ffn_dim": 48, "attention_heads": 4, "num_layers": 2}),
     "xlm": ("xlm", {"emb_dim": 32, "n_heads": 4, "n_layers": 2, "pad_index": 2}),
     "xlm-roberta": ("xlm-roberta", {"pad_token_id": 1, "bos_token_id": 0}),
     "xlm-roberta-xl": ("xlm-roberta-xl", {"pad_token_id": 1, "bos_token_id": 0}),
-    "xlnet": ("xlnet", {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48}),
+    "xlnet": ("xlnet", {"d_head": 8, "d_inner": 48, "max_position_embeddings": None}),
     "yoso": ("yoso", {"use_expectation": True}),
 }
 
-WITHOUT_DROPOUT = frozenset({"ibert"})
+REFUSED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "longformer": ("longformer", {"attention_window": 8, "pad_token_id": 1}),
+    "reformer": (
+        "reformer",
+        {"axial_pos_embds_dim": [16, 16], "axial_pos_shape": [4, 6], "is_decoder": True},
+    ),
+}
+"""Those that torch.export cannot follow."""
+
+OWN_BACKWARD = frozenset({"yoso"})
+"""Those whose gradients are no derivatives, but computed by rules of their own."""
+
+WITHOUT_DROPOUT = frozenset({"ibert", "mamba", "xlnet"})
 """Those whose train mode is another graph."""
 
 
@@ -175,7 +185,7 @@ def built(family: str) -> nn.Module:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
 
-    kind, options = {**FAMILIES, **MORE_FAMILIES}[family]
+    kind, options = {**FAMILIES, **MORE_FAMILIES, **REFUSED}[family]
     attention = options.get("attn_implementation")
     options = {name: value for name, value in {**_SMALL, **options}.items() if value is not None}
     config = AutoConfig.for_model(kind, **options)

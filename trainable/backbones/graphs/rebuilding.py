@@ -39,7 +39,7 @@ def rebuilt(lifted: fx.GraphModule, model: nn.Module, names: tuple[str, ...]) ->
     Args:
         lifted: what `ExportedProgram.module` gives.
         model: what was exported.
-        names: of the inputs, content first; the last one's shape gives all sizes.
+        names: of the inputs, content first; the last one has the sizes of the first.
 
     Raises:
         BackboneError: something depends on more than shapes of the content input, or is computed by
@@ -90,7 +90,8 @@ def _aliases(node: fx.Node) -> set[fx.Node]:
 
 def in_full_precision(operation: Any, *args: Any, **kwargs: Any) -> Any:
     """Call an operator on tensors as if there were no autocast."""
-    kind = args[0].device.type
+    values = [each for given in args for each in (given if isinstance(given, list) else [given])]
+    kind = next(value.device.type for value in values if isinstance(value, Tensor))
     if not torch.amp.is_autocast_available(kind):
         return operation(*args, **kwargs)
     with torch.autocast(kind, enabled=False):
@@ -111,14 +112,13 @@ class _Rebuilding:
         self._attributes: dict[str, fx.Node] = {}
         self._copied: dict[fx.Node, Any] = {}  # numbers and tuples of nodes are values, too
         self._content = set[fx.Node]()
-        self._dimensions: dict[Any, int] = {}
-        self._sizes: dict[int, fx.Node] = {}
+        self._dimensions: dict[Any, tuple[fx.Node, int]] = {}
+        self._sizes: dict[Any, fx.Node] = {}
         given = [node for node in lifted.graph.nodes if node.op == "placeholder"]
         for node, name in zip(given, names, strict=True):
             self._last = self._copied[node] = self._graph.placeholder(name)
-            for dimension, size in enumerate(node.meta["val"].shape):
-                if isinstance(size, torch.SymInt):
-                    self._dimensions[size.node.expr] = dimension
+        for node in given:  # the content input has the sizes of the last side input
+            self._note_sizes(node.meta["val"], self._last)
         self._content.add(self._copied[given[0]])
 
     def copy_all(self) -> None:
@@ -175,6 +175,8 @@ class _Rebuilding:
         }
         if from_content:
             self._content.add(copied)
+        else:
+            self._note_sizes(node.meta["val"], copied)
         if _writes(node):
             self._overwrite(self._copied[node.all_input_nodes[0]], copied)
         return copied
@@ -203,21 +205,29 @@ class _Rebuilding:
         return self._attributes[name]
 
     def _of_shapes(self, node: fx.Node) -> Any:
-        """A number that comes from the content input, by shapes of the last side input."""
+        """A number that comes from the content input, by shapes of what does not."""
         value = node.meta["val"]
         if isinstance(value, bool | int | float):
             return value
-        dimension = self._dimensions.get(value.node.expr)
-        if dimension is None:
+        size = value.node.expr
+        if size not in self._dimensions:
             raise BackboneError(
                 "the backbone cannot be cut: it computes with a number that comes from the values "
-                f"or from inner shapes of its input ({value.node.expr})"
+                f"or from inner shapes of its input ({size})"
             )
-        if dimension not in self._sizes:
-            self._sizes[dimension] = self._graph.call_function(
-                torch.ops.aten.sym_size.int, (self._last, dimension)
+        if size not in self._sizes:
+            self._sizes[size] = self._graph.call_function(
+                torch.ops.aten.sym_size.int, self._dimensions[size]
             )
-        return self._sizes[dimension]
+        return self._sizes[size]
+
+    def _note_sizes(self, value: Any, copied: fx.Node) -> None:
+        """Remember which sizes a tensor has that does not depend on the content input."""
+        if isinstance(value, Tensor):
+            sizes: tuple[Any, ...] = tuple(value.shape)  # whole numbers, symbolic ones among them
+            for dimension, size in enumerate(sizes):
+                if isinstance(size, torch.SymInt):
+                    self._dimensions.setdefault(size.node.expr, (copied, dimension))
 
     def _inlined(self, node: fx.Node) -> tuple[Any, ...]:
         """The outputs of a block, such as one without gradients, its nodes copied one by one."""

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from trainable.backbones.cutting.boundaries import boundaries, parameter_depths
 from trainable.backbones.cutting.split import SplitBackbone, frozen_between, split
+from trainable.backbones.graphs.exporting import export
 from trainable.backbones.graphs.graph import resized
 from trainable.backbones.graphs.inputs import TokenInputs
+from trainable.errors import BackboneError
 
 pytest.importorskip("transformers")
 
@@ -19,8 +21,11 @@ from tests.trainable.text_families import (
     FAMILIES,
     LENGTH,
     MORE_FAMILIES,
+    OWN_BACKWARD,
+    REFUSED,
     WITHOUT_DROPOUT,
     TextCase,
+    built,
     text_case,
     texts,
 )
@@ -74,6 +79,8 @@ def test_between_two_boundaries_lies_what_leads_from_one_to_the_other(case: Text
 
 
 def test_the_trained_part_gets_the_gradients_that_it_gets_in_the_model(case: TextCase) -> None:
+    if case.family in OWN_BACKWARD:
+        pytest.skip("its gradients are no derivatives of what it computes")
     tokens, mask = texts(5, LENGTH)
     model = copy.deepcopy(case.model).requires_grad_()
     case.head(model(tokens, mask)).square().sum().backward()
@@ -132,3 +139,11 @@ def test_facts_of_other_lengths_have_the_same_boundaries(case: TextCase) -> None
             assert [cut.node for cut in boundaries(other)] == [
                 cut.node for cut in boundaries(case.traced)
             ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", REFUSED)
+def test_a_family_that_cannot_be_followed_is_refused_in_a_sentence(family: str) -> None:
+    with pytest.raises(BackboneError, match=r"cannot be followed by torch\.export: ") as caught:
+        export(built(family), size=LENGTH)
+    assert "\n" not in str(caught.value)
