@@ -125,7 +125,8 @@ def _trial(
         "num_val": budget * num_classes,
         "duration_s": float(rng.uniform(0.5, 20.0)),
         "seed": 0,
-        "schema_version": 1,
+        "schema_version": 2,
+        "modality": "image",
     }
 
 

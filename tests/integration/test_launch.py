@@ -51,7 +51,7 @@ def test_launch_ends_with_a_row_for_every_trial_and_baseline(small_sweep: Launch
         for rest in ("pixels", *(f"probe-{name}" for name in zoo.ENTRIES))
     )
     assert set(trials.state) <= {"complete", "pruned"}
-    assert trials.schema_version.eq(1).all()
+    assert trials.schema_version.eq(2).all()
 
 
 @pytest.mark.parametrize("name", [name for name in KEYS if name != "leaderboard"])

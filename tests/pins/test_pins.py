@@ -46,9 +46,13 @@ pins: dict[str, Any] = json.loads(PINS.read_text(encoding="utf-8"))
 
 
 def committed(name: str, table: str) -> list[Row]:
-    """The rows of a fixture, without this version's reader."""
+    """The rows of a fixture, without this version's reader, and without the version they are of."""
     rows: list[Row] = pq.read_table(FIXTURES / name / f"{table}.parquet").to_pylist()
-    return rows
+    return [without_version(row) for row in rows]
+
+
+def without_version(row: Row) -> Row:
+    return {column: value for column, value in row.items() if column != "schema_version"}
 
 
 def made_again(name: str, table: str, folder: Path) -> list[Row]:
@@ -60,7 +64,7 @@ def made_again(name: str, table: str, folder: Path) -> list[Row]:
     rebuild(path, Run(path).sweep_id)
     columns = pq.read_schema(FIXTURES / name / f"{table}.parquet").names
     rows: list[Row] = read_table(path, table).select(columns).to_pylist()
-    return rows
+    return [without_version(row) for row in rows]
 
 
 def by_key(table: str, rows: list[Row]) -> dict[tuple[Any, ...], Row]:

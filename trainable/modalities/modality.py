@@ -12,15 +12,17 @@ beside it. Images have one padded size, the side of the square that the network 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from trainable.backbones import Backbone, Weights
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.spec.augmentation import Augmentation
+
+if TYPE_CHECKING:  # texts are read, and search-space files checked, without importing torch
+    from torch import Tensor
 
 Indices = npt.NDArray[np.int64]
 

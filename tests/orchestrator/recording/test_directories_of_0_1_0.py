@@ -58,8 +58,9 @@ def rows_by_key(table: str, rows: list[Row]) -> dict[tuple[Any, ...], Row]:
 
 
 def as_written(rows: list[Row], like: list[Row]) -> list[Row]:
-    """Rows in the columns that 0.1.0 knew."""
-    return [{column: row[column] for column in like[0]} for row in rows]
+    """Rows in the columns that 0.1.0 knew, and of its version."""
+    version = {key: like[0][key] for key in ("schema_version",) if key in like[0]}
+    return [{column: row[column] for column in like[0]} | version for row in rows]
 
 
 def test_there_is_a_directory_of_every_kind() -> None:

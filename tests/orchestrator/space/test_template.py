@@ -101,6 +101,6 @@ def test_a_file_for_texts_names_an_encoder_and_no_views_of_images() -> None:
     assert isinstance(space.dataset, TableSection)
     assert (space.dataset.text_column, space.dataset.label_column) == ("question", "intent")
     assert space.augment is None
-    assert space.baselines == ("probe",)
+    assert space.baselines == ("tfidf", "probe")
     assert "# 70 texts; the smallest class has 30" in text
     assert "image" not in text

@@ -66,7 +66,8 @@ def test_a_table_is_the_same_in_another_process(table: TokenTable) -> None:
 
 def test_workers_look_tokens_up_without_the_libraries_that_made_them() -> None:
     code = (
-        "import sys; from trainable.modalities.text import buckets, tokens; "
+        "import sys; from trainable.data import tokens; "
+        "from trainable.modalities.text import buckets; "
         "print(sorted({'torch', 'tokenizers', 'transformers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
