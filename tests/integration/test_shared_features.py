@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.cli.main import run as run_cli
 from orchestrator.recording.tables import read_table
+from tests.builders.sweeps import sweep_in_process
 from trainable.features.store import FOLDER_VARIABLE, FeatureStore
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ SPACE = (
 MEASURED = ["sweep_id", "host", "started_at", "finished_at", "peak_memory_bytes"]
 
 
-def scores(launched: Launched) -> pd.DataFrame:
+def scores(path: Path) -> pd.DataFrame:
     """Everything in the trials table that the cache may not change."""
-    table = read_table(launched.path, "trials").to_pandas().sort_values("trial_id")
+    table = read_table(path, "trials").to_pandas().sort_values("trial_id")
     times = [column for column in table if column.endswith("_s") or column.startswith("cache_")]
     return table.drop(columns=[*times, *MEASURED]).reset_index(drop=True)
 
@@ -46,26 +47,23 @@ def scores(launched: Launched) -> pd.DataFrame:
 def launched(
     launch_in: Callable[..., Launched], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Launched]:
-    """The same sweep without a folder to keep anything in, with an empty one, and once more."""
+    """The same sweep with an empty folder to keep features in, and once more."""
     before = os.environ[FOLDER_VARIABLE]
-    no_folder = tmp_path_factory.mktemp("none") / "file"
-    no_folder.write_text("")
-    folder = tmp_path_factory.mktemp("store")
-    found = {}
     try:
-        for name, place in (("none", no_folder), ("cold", folder), ("warm", folder)):
-            os.environ[FOLDER_VARIABLE] = str(place)
-            found[name] = launch_in(*SPACE)
+        os.environ[FOLDER_VARIABLE] = str(tmp_path_factory.mktemp("store"))
+        return {name: launch_in(*SPACE) for name in ("cold", "warm")}
     finally:
         os.environ[FOLDER_VARIABLE] = before
-    return found
 
 
-def test_the_store_changes_no_score(launched: dict[str, Launched]) -> None:
+def test_the_store_changes_no_score(launched: dict[str, Launched], tmp_path: Path) -> None:
+    """Nor do processes: the sweep without a store runs in this one."""
+    space = (launched["cold"].path / "space.yaml").read_text()
+    assert "cache: always" in space
+    (tmp_path / "space.yaml").write_text(space.replace("cache: always", "cache: never"))
+    without = scores(sweep_in_process(tmp_path / "space.yaml", tmp_path / "runs"))
     for name in ("cold", "warm"):
-        pd.testing.assert_frame_equal(
-            scores(launched["none"]), scores(launched[name]), check_exact=True
-        )
+        pd.testing.assert_frame_equal(without, scores(launched[name].path), check_exact=True)
 
 
 def test_a_second_sweep_computes_no_feature_again(launched: dict[str, Launched]) -> None:
@@ -82,11 +80,16 @@ def test_a_second_sweep_computes_no_feature_again(launched: dict[str, Launched])
     assert networks.cache_misses.eq(0).all()
 
 
-def test_a_folder_that_is_none_is_told_and_the_sweep_goes_on(launched: dict[str, Launched]) -> None:
-    assert launched["none"].code == 0
-    assert launched["none"].messages.count("features are not kept: ") == 1
-    assert FOLDER_VARIABLE in launched["none"].messages
-    saved = launched["none"].output["savings"]
+def test_a_folder_that_is_none_is_told_and_the_sweep_goes_on(
+    launch_in: Callable[..., Launched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "file"))
+    one = launch_in(*SPACE, "trials=1", "search.backbone=[tiny_strokes]", "baselines=[]")
+    assert one.code == 0
+    assert one.messages.count("features are not kept: ") == 1
+    assert FOLDER_VARIABLE in one.messages
+    saved = one.output["savings"]
     assert saved["hits"] == 0
     assert saved["computed_flops"] == saved["asked_flops"] > 0
 

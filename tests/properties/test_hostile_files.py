@@ -24,7 +24,7 @@ from tests.orchestrator.datasets.conftest import encoded, write
 
 LAWS = settings(
     deadline=None,
-    max_examples=120,
+    max_examples=50,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -138,6 +138,7 @@ def test_a_sweep_speaks_the_mode_of_its_cluster_or_says_what_to_do(
                 expect(kind, user, address, env, out=out, alone=alone)
 
 
+@pytest.mark.faults
 def test_a_user_with_a_token_runs_a_sweep_on_an_open_cluster_of_several_nodes(
     tmp_path: Path, alone: Path
 ) -> None:

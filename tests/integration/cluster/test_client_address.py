@@ -28,6 +28,7 @@ def behind() -> Iterator[tuple[Head, str]]:
         yield found, f"ray://127.0.0.1:{port}"
 
 
+@pytest.mark.faults
 def test_a_sweep_runs_on_the_cluster_behind_its_client_server(
     behind: tuple[Head, str], tmp_path: Path
 ) -> None:
