@@ -15,6 +15,8 @@ from tests.integration.conftest import LOWDATA, TIMEOUT_S
 from tests.integration.faults.clusters import Head, head
 from tests.integration.faults.sweeps import settled, start
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(scope="module")
 def behind() -> Iterator[tuple[Head, str]]:
@@ -28,7 +30,6 @@ def behind() -> Iterator[tuple[Head, str]]:
         yield found, f"ray://127.0.0.1:{port}"
 
 
-@pytest.mark.faults
 def test_a_sweep_runs_on_the_cluster_behind_its_client_server(
     behind: tuple[Head, str], tmp_path: Path
 ) -> None:

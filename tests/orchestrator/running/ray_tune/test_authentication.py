@@ -110,6 +110,7 @@ def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClu
         running.communicate("\n", timeout=60)
 
 
+@pytest.mark.faults
 def test_a_local_cluster_listens_on_loopback_alone_and_wants_the_token_of_its_user(
     local_cluster: LocalCluster, tmp_path: Path
 ) -> None:
@@ -158,6 +159,7 @@ def test_processes_of_a_local_cluster_have_the_priority_of_the_one_that_started_
     assert niceness == {os.getpriority(os.PRIO_PROCESS, local_cluster.pid)}
 
 
+@pytest.mark.faults
 def test_an_open_cluster_is_told_from_one_that_asks_for_a_token(tmp_path: Path) -> None:
     warned = {}
     for mode in ("token", "disabled"):
