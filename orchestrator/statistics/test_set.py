@@ -51,11 +51,6 @@ class TestSet:
         z = 1.96
         return min(1.0, math.sqrt(_DISAGREEMENT * z**2 / (self.num_images + z**2)))
 
-    @property
-    def text(self) -> str:
-        """One line that describes the test set of images."""
-        return self.described("image")
-
     def described(self, noun: str) -> str:
         """One line that describes the test set.
 

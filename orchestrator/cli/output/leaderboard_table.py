@@ -72,7 +72,7 @@ def print_table(rows: Sequence[Row], *, top: int, test_sets: Sequence[TestSet | 
             names.remove(name)
     known = list(dict.fromkeys(test_set for test_set in test_sets if test_set is not None))
     for test_set in known:
-        print(test_set.text)
+        print(test_set.described(noun_of(rows[0])))
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in names:
         justify: JustifyMethod = "left" if name in _LEFT else "right"

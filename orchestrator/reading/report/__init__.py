@@ -81,7 +81,7 @@ def _page(run: Run, images: LabelledExamples | None) -> Page:
             run=str(run.path),
         ),
         series=found,
-        test_set=test_set.text if test_set else None,
+        test_set=test_set.described(noun) if test_set else None,
         metric=metric,
         leaderboard=[(budget.label, _shown(rows, budget)) for budget in budgets],
         curve_notes=[
@@ -97,7 +97,7 @@ def _page(run: Run, images: LabelledExamples | None) -> Page:
         thumbnail_note=note,
         spent=spent(tables["trials"], tables["finals"]),
         savings=measure_savings(journal.values()).text,
-        protocol=_protocol(manifest, tables, metric, test_set),
+        protocol=_protocol(manifest, tables, metric, test_set, noun=noun),
         figures=_figures(budgets, found, journal, best, metric),
     )
 
@@ -174,6 +174,8 @@ def _protocol(
     tables: Mapping[str, pa.Table],
     metric: Metric,
     test_set: TestSet | None,
+    *,
+    noun: str,
 ) -> list[tuple[str, str]]:
     """Return names and values that describe how the sweep was measured."""
     trials, finals = tables["trials"], tables["finals"]
@@ -181,7 +183,7 @@ def _protocol(
     entries = [
         ("Ranked by", f"{metric.value.replace('_', ' ')} in validation"),
         ("Validation", _values(trials, "selection")),
-        ("Test set", test_set.text if test_set else "nothing was scored on it"),
+        ("Test set", test_set.described(noun) if test_set else "nothing was scored on it"),
         ("Repeats", _repeats(finals)),
         (
             "Intervals",

@@ -36,7 +36,7 @@ def test_each_image_of_the_test_set_counts_once() -> None:
     found = find_test_set(trials(4), predictions([0, 0, 0, 1, 2], trials=("b2-0001", "b5-0002")))
     assert found is not None
     assert (found.num_images, found.chance, found.majority) == (5, 0.25, 0.6)
-    assert found.text == (
+    assert found.described("image") == (
         "5 test images; guessing reaches 25.0 %, always the commonest class 60.0 %"
     )
 
