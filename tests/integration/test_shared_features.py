@@ -80,6 +80,7 @@ def test_a_second_sweep_computes_no_feature_again(launched: dict[str, Launched])
     assert networks.cache_misses.eq(0).all()
 
 
+@pytest.mark.faults
 def test_a_folder_that_is_none_is_told_and_the_sweep_goes_on(
     launch_in: Callable[..., Launched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
