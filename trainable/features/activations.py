@@ -41,11 +41,6 @@ class Activations:
         return len(self._row_of)
 
     @property
-    def device(self) -> torch.device:
-        """Where the tensors lie."""
-        return self._groups[0][0].device
-
-    @property
     def dense(self) -> Tensor:
         """(N, *shape) activations; all examples have the same shape at this boundary."""
         if len(self._groups) == 1:

@@ -15,7 +15,7 @@ from trainable.micro_batches import nothing
 from trainable.modalities import Inputs
 from trainable.spec.trial_spec import CacheMode
 
-CHUNK = 256
+_CHUNK = 256
 """Examples whose rows are made at a time."""
 
 Indices = npt.NDArray[np.int64]
@@ -72,8 +72,8 @@ class InputReader:
         )
 
     def _made(self, indices: Indices) -> Iterator[Rows]:
-        for start in range(0, len(indices), CHUNK):
-            yield self._inputs.rows(indices[start : start + CHUNK])
+        for start in range(0, len(indices), _CHUNK):
+            yield self._inputs.rows(indices[start : start + _CHUNK])
             self._heartbeat()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from trainable.backbones import Backbone
 from trainable.data.labelled_examples import LabelledExamples
-from trainable.features.activations import Activations
+from trainable.features.activations import Activations, Group
 from trainable.features.reader import FeatureCounts, FeatureReader, Indices
 from trainable.modalities import modality_of
 
@@ -68,19 +69,9 @@ class FeatureReaders:
         Raises:
             DataError: an example cannot be read; the message names its path.
         """
-        sizes = self._padded_sizes(indices)
-        found = np.unique(sizes)
-        groups = []
-        rows = np.empty(len(indices), dtype=np.int64)
-        for size in found.tolist() or [self._size]:
-            here = sizes == size
-            reader = self._reader(size)
-            groups.append((reader.read(indices[here], frozen=frozen), *reader.side(indices[here])))
-            rows[here] = np.arange(here.sum())
-        if len(groups) == 1:
-            return Activations(groups)
-        group_of = torch.from_numpy(np.searchsorted(found, sizes)).to(self._device)
-        return Activations(groups, group_of, torch.from_numpy(rows).to(self._device))
+        return self._collected(
+            indices, lambda reader, some: (reader.read(some, frozen=frozen), *reader.side(some))
+        )
 
     def read_views(self, indices: Indices, *, frozen: int) -> Activations:
         """Return the activations of all views of M examples, one example after another.
@@ -96,24 +87,29 @@ class FeatureReaders:
 
     def head_inputs(self, indices: Indices) -> Tensor:
         """Return (M, D) inputs of the head; see `FeatureReader.head_inputs`."""
-        sizes = self._padded_sizes(indices)
-        found = np.unique(sizes).tolist() or [self._size]
-        parts = {size: self._reader(size).head_inputs(indices[sizes == size]) for size in found}
-        if len(parts) == 1:
-            return parts[found[0]]
-        first = parts[found[0]]
-        rows = first.new_empty((len(indices), first.shape[1]))
-        for size, part in parts.items():
-            rows[torch.from_numpy(sizes == size).to(self._device)] = part
-        return rows
+        return self._collected(indices, lambda reader, some: (reader.head_inputs(some),)).dense
 
     @property
     def head_inputs_key(self) -> dict[str, Any]:
         """See `FeatureReader.head_inputs_key`."""
         return self._reader(self._size).head_inputs_key
 
-    def _padded_sizes(self, indices: Indices) -> Indices:
-        return self._modality.padded_sizes(self._examples, indices, self._backbone, self._size)
+    def _collected(
+        self, indices: Indices, read: Callable[[FeatureReader, Indices], Group]
+    ) -> Activations:
+        """Read examples one padded size after another, and keep their order."""
+        sizes = self._modality.padded_sizes(self._examples, indices, self._backbone, self._size)
+        found = np.unique(sizes)
+        groups = []
+        rows = np.empty(len(indices), dtype=np.int64)
+        for size in found.tolist() or [self._size]:
+            here = sizes == size
+            groups.append(read(self._reader(size), indices[here]))
+            rows[here] = np.arange(here.sum())
+        if len(groups) == 1:
+            return Activations(groups)
+        group_of = torch.from_numpy(np.searchsorted(found, sizes)).to(self._device)
+        return Activations(groups, group_of, torch.from_numpy(rows).to(self._device))
 
     def _reader(self, padded_size: int) -> FeatureReader:
         if padded_size not in self._readers:

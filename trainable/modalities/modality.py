@@ -76,12 +76,11 @@ class Modality(Protocol):
     Attributes:
         name: as weights and labelled examples have it.
         setting: name of the setting of a trial that sizes its inputs.
-        noun, nouns: what one example and several are called.
+        nouns: what examples are called.
     """
 
     name: str
     setting: str
-    noun: str
     nouns: str
 
     def size(self, weights: Weights, given: int | str | None) -> int:

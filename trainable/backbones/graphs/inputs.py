@@ -8,6 +8,8 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from trainable.spec.settings import SIZES
+
 
 class GraphInputs(Protocol):
     """The inputs of a graph for examples of one size; `str` names the examples."""
@@ -44,7 +46,7 @@ class ImageInputs:
     @property
     def setting(self) -> str:
         """Name of the setting that decides the size."""
-        return "image_size"
+        return SIZES["image"]
 
     @property
     def positions(self) -> int:
@@ -78,7 +80,7 @@ class TokenInputs:
     @property
     def setting(self) -> str:
         """Name of the setting that decides the size."""
-        return "max_length"
+        return SIZES["text"]
 
     @property
     def positions(self) -> int:

@@ -9,14 +9,14 @@ from trainable.data.labelled_examples import LabelledExamples
 from trainable.modalities.image.inputs import PixelInputs
 from trainable.modalities.modality import Indices, Inputs, Modality
 from trainable.spec.augmentation import Augmentation
+from trainable.spec.settings import SIZES
 
 
 class _Image:
     """See `Modality`."""
 
     name = "image"
-    setting = "image_size"
-    noun = "image"
+    setting = SIZES["image"]
     nouns = "images"
 
     def size(self, weights: Weights, given: int | str | None) -> int:

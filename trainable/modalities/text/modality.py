@@ -16,7 +16,7 @@ from trainable.modalities.modality import Indices, Inputs, Modality
 from trainable.modalities.text.buckets import padded_lengths
 from trainable.modalities.text.inputs import TextInputs
 from trainable.spec.augmentation import Augmentation
-from trainable.spec.settings import MOST_TOKENS
+from trainable.spec.settings import MOST_TOKENS, SIZES
 
 if TYPE_CHECKING:
     from trainable.modalities.text.tokenizing import TokenizedTexts
@@ -29,8 +29,7 @@ class _Text:
     """See `Modality`."""
 
     name = "text"
-    setting = "max_length"
-    noun = "text"
+    setting = SIZES["text"]
     nouns = "texts"
 
     def size(self, weights: Weights, given: int | str | None) -> int:
