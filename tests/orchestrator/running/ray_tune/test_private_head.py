@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import subprocess
 import sys
@@ -9,10 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 
 from orchestrator.running.ray_tune import private_head as starting
 from orchestrator.running.ray_tune.private_head import SHARED_ONLY, private_head
-from orchestrator.running.ray_tune.ray_internals import Node
+from orchestrator.running.ray_tune.ray_internals import Node, ray_utils
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +32,28 @@ def test_a_version_of_ray_without_such_a_service_starts_as_it_would(
         assert not hasattr(Node, "start_monitor")
         assert all(vars(Node)[name] is not method for name, method in others.items())
     assert {name: vars(Node)[name] for name in others} == others
+
+
+def test_libraries_of_the_dashboard_are_imported_only_where_one_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lacking = ImportError("no such library")
+    monkeypatch.setattr(ray_utils, "get_dashboard_dependency_error", lambda: lacking)
+    with private_head():
+        assert ray_utils.get_dashboard_dependency_error() is None
+        monkeypatch.setattr(starting, "_DASHBOARD", ("pydantic", "not_installed.exporter"))
+        assert ray_utils.get_dashboard_dependency_error() is lacking
+
+
+def test_the_libraries_of_the_dashboard_are_those_that_ray_looks_for() -> None:
+    looked_for = Path(ray.__file__).parent / "dashboard" / "optional_deps.py"
+    imports = [
+        node
+        for node in ast.walk(ast.parse(looked_for.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import)
+    ]
+    names = {alias.name for node in imports for alias in node.names}
+    assert names - {"aiohttp.web", "opentelemetry"} == set(starting._DASHBOARD)
 
 
 def test_a_start_that_is_interrupted_ends_what_was_begun_and_what_that_has_started(
