@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.methods import Method
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 
 def printable(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.statistics.intervals import Interval
 from orchestrator.text import configuration, difference_unit, score
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 Row = Mapping[str, Any]
 

@@ -77,6 +77,13 @@ _SHARED: Mapping[str, ColumnDescription] = {
     "modality": ColumnDescription(
         "kind of the examples: `image` or `text`; null in tables before version 2"
     ),
+    "task": ColumnDescription(
+        "what the labels are: `classification`; null in tables before version 3"
+    ),
+    "val_score": ColumnDescription("`val_objective` under the name that all tasks share"),
+    "budget_unit": ColumnDescription(
+        "what `label_budget` counts: `labels per class`; null in tables before version 3"
+    ),
     "val_objective": ColumnDescription(
         "the objective of the last report, on the pooled out-of-fold predictions; what ranks",
         OBJECTIVE_UNIT,
@@ -197,6 +204,9 @@ _PREDICTIONS: Mapping[str, ColumnDescription] = {
     "predicted": ColumnDescription("the class with the highest probability"),
     "probability": ColumnDescription("of the predicted class", SHARE),
     "label_probability": ColumnDescription("of the true class", SHARE),
+    "probabilities": ColumnDescription(
+        "of every class by its name, where the objective needs them (`auroc`), else null", SHARE
+    ),
 }
 
 _LEADERBOARD: Mapping[str, ColumnDescription] = {

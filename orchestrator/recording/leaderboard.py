@@ -17,7 +17,7 @@ from orchestrator.methods import Method
 from orchestrator.recording.ranking import Standing
 from orchestrator.recording.scoring import TestScores, score_finalists
 from orchestrator.recording.table_schemas import SCHEMAS
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 Row = dict[str, Any]
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from optuna.trial import FrozenTrial, TrialState
 
@@ -17,7 +18,7 @@ from orchestrator.recording import user_attributes
 from orchestrator.recording.array_text import from_text
 from orchestrator.recording.leaderboard import image_size_in
 from orchestrator.recording.table_schemas import SCHEMA_VERSION, SCHEMAS
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 Row = dict[str, Any]
 
@@ -60,6 +61,7 @@ class StudyRows:
         return {
             **_columns("trials", facts),
             **_columns("trials", report),
+            "val_score": report.get("val_objective"),
             **self._common(run),
             "trial_id": user_attributes.trial_id(self._study, trial.number),
             "state": _STATES[trial.state].value,
@@ -109,6 +111,7 @@ class StudyRows:
                 "spec": _json(task | {name: result[name] for name in _RESOLVED if name in result}),
                 "folds": result["folds"],
                 "val_objective": scores[self._about["objective"]],
+                "val_score": scores[self._about["objective"]],
                 "val_accuracy": scores["accuracy"],
                 "val_balanced_accuracy": scores["balanced_accuracy"],
                 "val_loss": scores["log_loss"],
@@ -157,6 +160,7 @@ class StudyRows:
             "predicted": pa.array(names[from_text(test["predicted"])], pa.string()),
             "probability": pa.array(from_text(test["probability"]), pa.float64()),
             "label_probability": pa.array(from_text(test["label_probability"]), pa.float64()),
+            "probabilities": _by_class(test.get("probabilities"), names, count),
         }
         return pa.table(columns, schema=SCHEMAS["predictions"])
 
@@ -181,7 +185,25 @@ class StudyRows:
             "seed": self._about["seed"],
             "schema_version": SCHEMA_VERSION,
             "modality": self._about.get("modality"),
+            "task": self._about.get("task"),
+            "budget_unit": self._about.get("budget_unit"),
         }
+
+
+def _by_class(recorded: str | None, names: npt.NDArray[np.object_], count: int) -> pa.Array:
+    """Return (N,) maps from class to probability; nulls if none were recorded.
+
+    Args:
+        recorded: text of N x C probabilities, or None.
+        names: (C,) names of the classes.
+        count: N.
+    """
+    kind = SCHEMAS["predictions"].field("probabilities").type
+    if recorded is None:
+        return pa.nulls(count, kind)
+    offsets = np.arange(count + 1, dtype=np.int32) * len(names)
+    keys = pa.array(np.tile(names, count), pa.string())
+    return pa.MapArray.from_arrays(offsets, keys, pa.array(from_text(recorded), pa.float32()))
 
 
 def gain_over_start(trial: FrozenTrial, objective: Metric) -> float | None:

@@ -8,15 +8,23 @@ import pyarrow as pa
 
 from orchestrator.recording.column_descriptions import COLUMN_DESCRIPTIONS, TABLE_DESCRIPTIONS
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the columns below. Columns are only ever added, so older files stay readable."""
 
 VERSION_KEY = b"schema_version"
 """Key of a file's metadata. Files of 0.1.0 have none, which counts as version 0."""
 
 SINCE: Mapping[str, Mapping[str, int]] = {
-    "trials": {"image_size": 1, "gain_over_start": 1, "modality": 2},
+    "trials": {
+        "image_size": 1,
+        "gain_over_start": 1,
+        "modality": 2,
+        "task": 3,
+        "val_score": 3,
+        "budget_unit": 3,
+    },
     "finals": {"metric": 1, "test_score": 1},
+    "predictions": {"probabilities": 3},
     "leaderboard": {
         "image_size": 1,
         "metric": 1,
@@ -24,6 +32,9 @@ SINCE: Mapping[str, Mapping[str, int]] = {
         "gain_over_start": 1,
         "head_init": 1,
         "modality": 2,
+        "task": 3,
+        "val_score": 3,
+        "budget_unit": 3,
     },
 }
 """First schema version of a column, by table and column; 0 for columns that are not listed."""
@@ -39,6 +50,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 
 _TEXT, _COUNT, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _TIME = pa.timestamp("us", tz="UTC")
+_BY_CLASS = pa.map_(pa.string(), pa.float32())
 
 _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
     "trials": {
@@ -93,6 +105,9 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "image_size": _COUNT,
         "gain_over_start": _REAL,
         "modality": _TEXT,
+        "task": _TEXT,
+        "val_score": _REAL,
+        "budget_unit": _TEXT,
     },
     "curves": {
         "sweep_id": _TEXT,
@@ -129,6 +144,7 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "predicted": _TEXT,
         "probability": _REAL,
         "label_probability": _REAL,
+        "probabilities": _BY_CLASS,
     },
     "leaderboard": {
         "label_budget": _REAL,
@@ -159,6 +175,9 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "gain_over_start": _REAL,
         "head_init": _TEXT,
         "modality": _TEXT,
+        "task": _TEXT,
+        "val_score": _REAL,
+        "budget_unit": _TEXT,
     },
 }
 

@@ -26,6 +26,12 @@ from trainable.spec.settings import ADDED_SETTINGS, SIZES
 ABOUT, FINISHED, PLAN, FACTS, RUN = "about", "finished", "plan", "facts", "run"
 BACKBONE_NAMES = "backbone_names"
 """Key of `about`: short names by backbone. Journals of 0.1.0 lack it and show backbones in full."""
+CLASSIFICATION = "classification"
+"""The task of a sweep: what its labels are."""
+
+LABELS_PER_CLASS = "labels per class"
+"""What the label budgets of a classification count."""
+
 _FINAL, _BASELINE, _LOSS = "final/", "baseline/", "loss/"
 
 
@@ -196,6 +202,8 @@ def about_study(plan: StudyPlan, space: SearchSpace, images: LabelledExamples) -
         "labels_used": plan.labels_used,
         "num_classes": images.num_classes,
         "modality": images.modality,
+        "task": CLASSIFICATION,
+        "budget_unit": LABELS_PER_CLASS,
         "objective": space.objective.value,
         "selection": _selection(space, images),
         "most_baselines": plan.most_baselines,

@@ -24,6 +24,7 @@ from orchestrator.space.sections import (
 )
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.custom_backbone import CustomBackbone
+from trainable.spec.metrics import Metric
 from trainable.spec.refusals import shown
 from trainable.spec.settings import (
     DEFAULT_FREEZE_DEPTH,
@@ -33,7 +34,7 @@ from trainable.spec.settings import (
     Value,
     without_added_defaults,
 )
-from trainable.spec.trial_spec import CacheMode, LabelBudget, Metric, TrialSpec
+from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 
 CONDUCT = ("limits", "resources", "cache", "checkpoint_s")

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from orchestrator.space.section import Section
+from trainable.spec.metrics import Metric
 from trainable.spec.settings import SEED, Setting
-from trainable.spec.trial_spec import CacheMode, Metric
+from trainable.spec.trial_spec import CacheMode
 
 
 class ObjectiveSection(Section):

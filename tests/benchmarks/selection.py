@@ -41,7 +41,8 @@ from orchestrator.running.broker.samplers import make_sampler, suggest
 from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import Backbone, load_weights
 from trainable.data.labelled_examples import LabelledExamples
-from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
+from trainable.spec.metrics import Metric
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.training.learner import DivergedError
 from trainable.training.trial import Trial
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from trainable.errors import SpecError
 from trainable.spec.augmentation import Augmentation
+from trainable.spec.metrics import Metric
 from trainable.spec.settings import (
     CHOICES,
     DEFAULTS,
@@ -19,24 +20,6 @@ from trainable.spec.settings import (
     without_added_defaults,
 )
 from trainable.spec.validation import Validation
-
-
-class Metric(StrEnum):
-    """The metric that trials are ranked by."""
-
-    ACCURACY = "accuracy"
-    BALANCED_ACCURACY = "balanced_accuracy"
-    LOG_LOSS = "log_loss"
-
-    @property
-    def maximize(self) -> bool:
-        """Whether larger is better."""
-        return self is not Metric.LOG_LOSS
-
-    @property
-    def is_share(self) -> bool:
-        """Whether it lies in 0..1; otherwise it is a loss in nats, 0 or more."""
-        return self is not Metric.LOG_LOSS
 
 
 class CacheMode(StrEnum):

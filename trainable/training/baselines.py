@@ -89,6 +89,7 @@ def run_baseline(
     cache: FeatureCache | None = None,
     counts: FeatureCounts | None = None,
     probes: ProbeMemo | None = None,
+    all_probabilities: bool = False,
     heartbeat: Callable[[], None] = nothing,
 ) -> BaselineResult:
     """Fit and test a probe on every repeat's draw; its C is chosen inside the draw.
@@ -107,6 +108,7 @@ def run_baseline(
         cache: where a backbone's features are kept; None computes them here.
         counts: adds up what that takes.
         probes: remembers the probes of a backbone for trials; None fits them for this alone.
+        all_probabilities: whether the results have the probabilities of all classes.
         heartbeat: called now and then while there is progress, as a sign of life.
 
     Raises:
@@ -163,7 +165,8 @@ def run_baseline(
     tests = []
     for draw, probe in zip(draws, fitted, strict=True):
         _, unseen = features(np.searchsorted(touched, draw), np.searchsorted(touched, test))
-        tests.append(TestResult.of(probe.whole.to(device).log_probabilities(unseen).cpu(), labels))
+        predictions = probe.whole.to(device).log_probabilities(unseen).cpu()
+        tests.append(TestResult.of(predictions, labels, all_probabilities=all_probabilities))
     scores = fitted[0].validation
     assert scores is not None  # of the folds above
     return BaselineResult(

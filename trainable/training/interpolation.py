@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 from trainable.training.scores import calibrated_log_loss, score
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -221,7 +221,11 @@ class Trial:
                 self._clock.lap("features_s")
                 predictions += learners.log_probabilities([unseen.activations])
                 self._clock.lap("train_s")
-        return TestResult.of(torch.cat(predictions), torch.from_numpy(self._images.labels[test]))
+        return TestResult.of(
+            torch.cat(predictions),
+            torch.from_numpy(self._images.labels[test]),
+            all_probabilities=self._setup.spec.objective.needs_all_probabilities,
+        )
 
     def fit(self, watch: Callable[[int], object] | None = None) -> Fitted:
         """Train as `refit` does and return the trained network; no test image is read.

@@ -28,6 +28,7 @@ from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import CheckpointError, GpuMemoryError, TrainableError
 from trainable.features.cache import FeatureCache
 from trainable.features.reader import FeatureCounts
+from trainable.spec.metrics import Metric
 from trainable.spec.settings import SIZES
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
@@ -215,6 +216,7 @@ def _baseline(
         cache=attempt.cache,
         counts=attempt.counts,
         probes=attempt.probes,
+        all_probabilities=Metric(task["objective"]).needs_all_probabilities,
         heartbeat=attempt.checkpoint_store.heartbeat,
     )
     yield Event(
@@ -237,10 +239,12 @@ def _baseline(
 
 
 def result_json(result: TestResult) -> dict[str, Any]:
-    """A test result as JSON values; arrays as text."""
+    """A test result as JSON values; arrays as text, those of two dimensions row by row."""
+    of_all = result.probabilities
     return {
         "scores": asdict(result.scores),
         "predicted": to_text(result.predicted.astype(np.int32)),
         "probability": to_text(result.probability),
         "label_probability": to_text(result.label_probability),
+        **({} if of_all is None else {"probabilities": to_text(of_all.ravel())}),
     }

@@ -26,7 +26,7 @@ from orchestrator.recording.tables import read_table, write_table
 from orchestrator.running.broker.broker import DONE, Broker
 from orchestrator.space import parse_space
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 REPORTS, NUM_TEST, REPEATS = 3, 6, 2
 SPACE = parse_space(

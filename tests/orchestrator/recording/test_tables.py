@@ -59,7 +59,11 @@ ADDED = {
         "image_size",
         "gain_over_start",
         "modality",
+        "task",
+        "val_score",
+        "budget_unit",
     ],
+    "predictions": ["probabilities"],
     "finals": ["metric", "test_score"],
     "leaderboard": [
         "image_size",
@@ -68,6 +72,9 @@ ADDED = {
         "gain_over_start",
         "head_init",
         "modality",
+        "task",
+        "val_score",
+        "budget_unit",
     ],
 }
 

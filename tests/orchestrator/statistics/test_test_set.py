@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from orchestrator.recording.table_schemas import SCHEMAS
-from orchestrator.statistics.intervals import difference_interval
 from orchestrator.statistics.test_set import TestSet, find_test_set
+from tests.builders.outcomes import difference_of
 
 
 def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
@@ -61,7 +61,7 @@ def test_the_smallest_difference_is_where_the_paired_interval_leaves_zero(num_im
         one, other = np.ones((1, num_images)), np.ones((1, num_images))
         other[0, :wins] = 0
         one[0, wins:disagreeing] = 0
-        return not difference_interval(one, other).holds_zero
+        return not difference_of(one, other).holds_zero
 
     assert differs(1.2 * smallest + 2 / num_images)
     assert not differs(0.8 * smallest - 2 / num_images)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainable.errors import BackboneError, DataError, SpecError, TrainableError
+from trainable.spec.metrics import Metric
 from trainable.spec.settings import SETTINGS
-from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training.learner import DivergedError
 

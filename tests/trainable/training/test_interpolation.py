@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 from trainable.training.interpolation import WeightPath, best_share
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])

@@ -17,7 +17,8 @@ from trainable.errors import DataError, SpecError
 from trainable.modalities.image import inputs
 from trainable.modalities.image.preprocessing import decode
 from trainable.spec.augmentation import Augmentation
-from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
+from trainable.spec.metrics import Metric
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training import probe, setup, trial, validation
 from trainable.training.interpolation import SHARES

@@ -23,7 +23,7 @@ from orchestrator.running.broker.pruners import make_pruner
 from orchestrator.running.broker.samplers import make_sampler, suggest
 from orchestrator.space import SearchSpace, parse_space
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 REPORTS = 4
 """Of a trial, its start included."""

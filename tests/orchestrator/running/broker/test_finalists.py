@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from orchestrator.recording.ranking import Standing
 from orchestrator.recording.user_attributes import last_report
 from orchestrator.running.broker.finalists import choose_finalists, probe_standings, standing
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 HEAD = 9
 """Boundaries of every backbone: with so many frozen the head alone learns."""
