@@ -205,7 +205,7 @@ _PREDICTIONS: Mapping[str, ColumnDescription] = {
     "probability": ColumnDescription("of the predicted class", SHARE),
     "label_probability": ColumnDescription("of the true class", SHARE),
     "probabilities": ColumnDescription(
-        "of every class by its name, where the objective needs them (`auroc`), else null", SHARE
+        "of every class, where the objective needs them (`auroc`), else null", SHARE
     ),
 }
 

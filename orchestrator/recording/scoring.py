@@ -242,13 +242,12 @@ def _all_probabilities(
     column = predictions["probabilities"].combine_chunks()
     complete = np.asarray(column.is_valid())
     present = column.drop_null()
-    keys = pc.index_in(present.keys, value_set=pa.array(names, pa.string())).to_numpy(
-        zero_copy_only=False
-    )
-    rows = np.repeat(np.arange(len(present)), np.diff(present.offsets.to_numpy()))
+    rows, pairs = pc.list_parent_indices(present).to_numpy(), pc.list_flatten(present)
+    places = pc.index_in(pairs.field("class"), value_set=pa.array(names, pa.string()))
+    wanted = np.asarray(places.is_valid())
     found = np.zeros((len(present), len(names)), dtype=np.float32)
-    wanted = ~np.isnan(keys.astype(np.float64))
-    found[rows[wanted], keys[wanted].astype(np.int64)] = present.items.to_numpy()[wanted]
+    probabilities = pairs.field("probability").to_numpy()
+    found[rows[wanted], places.drop_null().to_numpy()] = probabilities[wanted]
     return complete, found
 
 

@@ -191,7 +191,7 @@ class StudyRows:
 
 
 def _by_class(recorded: str | None, names: npt.NDArray[np.object_], count: int) -> pa.Array:
-    """Return (N,) maps from class to probability; nulls if none were recorded.
+    """Return (N,) lists of a class and its probability; nulls if none were recorded.
 
     Args:
         recorded: text of N x C probabilities, or None.
@@ -202,8 +202,12 @@ def _by_class(recorded: str | None, names: npt.NDArray[np.object_], count: int) 
     if recorded is None:
         return pa.nulls(count, kind)
     offsets = np.arange(count + 1, dtype=np.int32) * len(names)
-    keys = pa.array(np.tile(names, count), pa.string())
-    return pa.MapArray.from_arrays(offsets, keys, pa.array(from_text(recorded), pa.float32()))
+    columns = [
+        pa.array(np.tile(names, count), pa.string()),
+        pa.array(from_text(recorded), pa.float64()),
+    ]
+    pairs = pa.StructArray.from_arrays(columns, fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(offsets, pairs, type=kind)
 
 
 def gain_over_start(trial: FrozenTrial, objective: Metric) -> float | None:

@@ -50,7 +50,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 
 _TEXT, _COUNT, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _TIME = pa.timestamp("us", tz="UTC")
-_BY_CLASS = pa.map_(pa.string(), pa.float32())
+_BY_CLASS = pa.list_(pa.struct({"class": pa.string(), "probability": pa.float64()}))
 
 _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
     "trials": {

@@ -198,5 +198,6 @@ def _predictions(
         "predicted": pa.array(names[predicted]),
         "probability": pa.array(sure),
         "label_probability": pa.array(np.where(wrong, 1 - sure, sure)),
+        "probabilities": pa.nulls(num_test),
     }
     return pa.table(columns, schema=SCHEMAS["predictions"])

@@ -43,7 +43,7 @@ def score(rows: list[dict[str, Any]], metric: str) -> float:
                 labels, predicted, labels=sorted(set(labels)), average="macro", zero_division=0
             )
         )
-    given = [dict(row["probabilities"]) for row in rows]
+    given = [{one["class"]: one["probability"] for one in row["probabilities"]} for row in rows]
     assert all(sum(one.values()) == pytest.approx(1, abs=1e-5) for one in given)
     areas = [
         roc_auc_score([label == name for label in labels], [one[name] for one in given])

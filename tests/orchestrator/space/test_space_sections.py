@@ -213,7 +213,7 @@ def test_no_baseline_is_an_answer(read: Read) -> None:
         (
             {"objective": {"metric": "acuracy"}},
             "objective.metric: got 'acuracy'; allowed: one of accuracy, balanced_accuracy, "
-            "log_loss; did you mean accuracy?",
+            "macro_f1, auroc, log_loss; did you mean accuracy?",
         ),
         (
             {"sampler": {"name": "tpee"}},
