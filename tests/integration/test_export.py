@@ -102,7 +102,7 @@ def test_a_finalist_exported_predicts_what_it_predicted(
 
 
 def test_onnx_agrees_on_all_test_images(exported: Path, images: LabelledExamples) -> None:
-    how = read_about(exported).preprocessing
+    how = read_about(exported).image_preprocessing
     pixels = decode(images, images.indices(Split.TEST), how)
     session = onnxruntime.InferenceSession(
         exported / "model.onnx", providers=["CPUExecutionProvider"]

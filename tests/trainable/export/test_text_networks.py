@@ -1,0 +1,387 @@
+"""Exports of networks for texts: every form of them, and reading them back."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.builders.text_models import LINES, as_sentence_model, save_text_model
+from trainable.backbones import Backbone, load_weights
+from trainable.data.labelled_examples import LabelledExamples, Split
+from trainable.errors import BackboneError, ExportError
+from trainable.export import written_model
+from trainable.export.exchange_formats import ONNX_FILE, TORCH_FILE
+from trainable.export.exported_model import ExportedModel
+from trainable.export.model_config import ModelConfig, read_about
+from trainable.export.trained_model import TrainedModel, train_configuration, train_probe
+from trainable.export.written_model import Written, write_model
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
+from trainable.training.baselines import run_baseline
+from trainable.training.trial import Trial
+
+pytest.importorskip("transformers")
+
+WORDS = sorted({word for line in LINES for word in line.split()} - {"card", "account"})
+NAMES = ("card", "account")
+LONG = "where is my card " * 30
+
+
+def labelled_texts(number: int = 40) -> LabelledExamples:
+    """Texts of several lengths, some too long, that hold the word of their class."""
+    draw = random.Random(0)
+    texts = []
+    for row in range(number):
+        words = draw.choices(WORDS, k=draw.choice((3, 6, 14, 40)))
+        texts.append(" ".join([NAMES[row % 2], *words]))
+    return LabelledExamples.from_bytes(
+        [text.encode() for text in texts],
+        labels=[row % 2 for row in range(number)],
+        split=[Split.TEST if row >= 24 else Split.POOL for row in range(number)],
+        class_names=NAMES,
+        paths=[f"row {row}" for row in range(number)],
+        modality="text",
+    )
+
+
+def spec_of(backbone: str, **changed: Any) -> TrialSpec:
+    settings: dict[str, Any] = {
+        "backbone": backbone,
+        "lr": 1e-2,
+        "label_budget": LabelBudget(8),
+        "freeze_depth": 0.5,
+        "validation": Validation(2),
+        "steps": 3,
+        "reports": 1,
+        "interpolation": 1.0,
+    }
+    return TrialSpec(**{**settings, **changed})
+
+
+def texts_of(examples: LabelledExamples, split: Split) -> list[str]:
+    return [examples.encoded(int(index)).decode() for index in examples.indices(split)]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A network for texts and what was written of it."""
+
+    examples: LabelledExamples
+    spec: TrialSpec
+    backbone: Backbone
+    model: TrainedModel
+    written: Written
+    folder: Path
+
+
+def exported_from(model: Path, folder: Path, **changed: Any) -> Exported:
+    examples = labelled_texts()
+    backbone = Backbone(load_weights(f"transformers:{model}"))
+    spec = spec_of(backbone.weights.backbone, **changed)
+    trained = train_configuration(spec, examples, backbone)
+    folder.mkdir()
+    return Exported(examples, spec, backbone, trained, write_model(trained, folder), folder)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A tiny encoder of sentences, its second half fine-tuned, in all its forms."""
+    home = tmp_path_factory.mktemp("bert")
+    as_sentence_model(save_text_model(home / "model"))
+    return exported_from(home / "model", home / "export")
+
+
+@pytest.fixture(scope="module")
+def albert(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A tiny encoder whose layers share their parameters, the second one fine-tuned."""
+    home = tmp_path_factory.mktemp("albert")
+    save_text_model(home / "model", "albert", embedding_size=16)
+    return exported_from(home / "model", home / "export", freeze_depth=None, frozen_blocks=2)
+
+
+@pytest.fixture
+def copied(bert: Exported, tmp_path: Path) -> Path:
+    """A copy of the folder, to be damaged."""
+    return Path(shutil.copytree(bert.folder, tmp_path / "copy"))
+
+
+def batches_of(exported: Exported) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Inputs of several numbers and lengths, padded and not."""
+    draw = torch.Generator().manual_seed(0)
+    found = []
+    for number, length in ((1, 5), (2, 24), (7, 13), (3, 3)):
+        tokens = torch.randint(4, 20, (number, length), generator=draw)
+        lengths = torch.randint(1, length + 1, (number, 1), generator=draw)
+        lengths[0] = length
+        mask = (torch.arange(length) < lengths).long()
+        found.append((tokens * mask, mask))
+    return found
+
+
+def test_the_folder_has_every_file(bert: Exported) -> None:
+    names = {path.name for path in bert.folder.iterdir()}
+    assert names == {
+        *("model.json", "tokenizer.json", "network.json", "network.safetensors"),
+        *("config.json", "model.safetensors", "head.safetensors", TORCH_FILE, ONNX_FILE),
+    } - ({"network.safetensors"} - names)
+    assert [one.problem for one in bert.written.portable] == [None, None]
+    home = Path(bert.backbone.weights.architecture.partition(":")[2])
+    assert (bert.folder / "tokenizer.json").read_bytes() == (home / "tokenizer.json").read_bytes()
+
+
+def test_it_predicts_what_the_refitted_trial_predicts(bert: Exported) -> None:
+    expected = Trial(bert.spec, bert.examples, bert.backbone).refit()
+    texts = texts_of(bert.examples, Split.TEST)
+    found = list(ExportedModel.load(bert.folder).predict(texts))
+    assert [one.example for one in found] == texts
+    assert [one.ranked()[0][0] for one in found] == expected.predicted.tolist()
+    shares = [one.ranked()[0][1] for one in found]
+    assert shares == pytest.approx(expected.probability.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("form", [TORCH_FILE, ONNX_FILE])
+def test_portable_forms_agree_for_any_number_and_length_of_texts(
+    bert: Exported, albert: Exported, form: str
+) -> None:
+    for exported in (bert, albert):
+        assert exported.written.has(form)
+        run: Callable[..., Any]
+        if form == TORCH_FILE:
+            run = torch.export.load(exported.folder / form).module()
+        else:
+            session = onnxruntime.InferenceSession(exported.folder / form)
+            assert [(one.name, one.shape) for one in session.get_inputs()] == [
+                ("tokens", ["batch", "length"]),
+                ("mask", ["batch", "length"]),
+            ]
+
+            def run(
+                tokens: torch.Tensor, mask: torch.Tensor, session: Any = session
+            ) -> torch.Tensor:
+                given = {"tokens": tokens.numpy(), "mask": mask.numpy()}
+                return torch.from_numpy(session.run(["logits"], given)[0])
+
+        for batch in batches_of(exported):
+            with torch.no_grad():
+                assert torch.allclose(run(*batch), exported.model.network(*batch), atol=1e-5)
+
+
+def test_padding_changes_nothing(bert: Exported) -> None:
+    model = ExportedModel.load(bert.folder)
+    text = "please top up my card"
+    (alone,) = model.predict([text])
+    beside = list(model.predict([LONG, text, "card"]))[1]
+    assert beside.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
+
+
+def test_transformers_loads_the_encoder_without_a_warning(
+    bert: Exported, caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers import AutoModel
+
+    assert bert.written.library.options == {"auto_class": "AutoModel"}
+    encoder, told = AutoModel.from_pretrained(bert.folder, output_loading_info=True)
+    assert not any(told[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert caplog.records == []
+    assert encoder.dtype == torch.float32
+    head = load_file(bert.folder / "head.safetensors")
+    for tokens, mask in batches_of(bert):
+        with torch.no_grad():
+            states = encoder.eval()(input_ids=tokens, attention_mask=mask).last_hidden_state
+            expected = bert.model.network(tokens, mask)
+        pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        pooled = torch.nn.functional.normalize(pooled, dim=1)
+        found = torch.nn.functional.linear(pooled, head["weight"], head["bias"])
+        assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_the_encoder_holds_what_was_trained(bert: Exported) -> None:
+    before = bert.backbone.weights.arrays
+    after = load_file(bert.folder / "model.safetensors")
+    changed = {
+        name for name, value in after.items() if not np.array_equal(value, before[f"model.{name}"])
+    }
+    assert any(name.startswith("encoder.layer.1.") for name in changed)
+    assert not any(name.startswith("embeddings.") for name in changed)
+
+
+def test_shared_parameters_of_which_one_part_trained_its_own_leave_transformers_out(
+    albert: Exported,
+) -> None:
+    assert albert.model.about.on_both_sides
+    assert albert.written.library.options is None
+    assert "its own: model.encoder" in str(albert.written.library.problem)
+    names = {path.name for path in albert.folder.iterdir()}
+    assert "config.json" not in names
+    assert "model.safetensors" not in names
+    expected = Trial(albert.spec, albert.examples, albert.backbone).refit()
+    found = ExportedModel.load(albert.folder).predict(texts_of(albert.examples, Split.TEST))
+    shares = [one.ranked()[0][1] for one in found]
+    assert shares == pytest.approx(expected.probability.tolist(), abs=1e-5)
+
+
+def test_a_probe_becomes_the_head(bert: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
+    budget = LabelBudget(6)
+    expected = run_baseline(
+        bert.examples,
+        backbone=bert.backbone,
+        budget=budget,
+        validation=Validation(2),
+        repeats=1,
+        seed=0,
+    )
+    model = train_probe(
+        bert.examples,
+        bert.backbone,
+        budget=budget,
+        inverse_penalty=expected.inverse_penalties[0],
+        repeat=0,
+        seed=0,
+    )
+    folder = bert.folder.parent / "probe"
+    folder.mkdir()
+    assert write_model(model, folder).library.options == {"auto_class": "AutoModel"}
+    found = ExportedModel.load(folder).predict(texts_of(bert.examples, Split.TEST))
+    shares = [one.ranked()[0][1] for one in found]
+    assert shares == pytest.approx(expected.tests[0].probability.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "config", "auto_class"),
+    [
+        pytest.param(
+            "gpt2",
+            {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64},
+            "AutoModel",
+            marks=pytest.mark.slow,
+        ),
+        (
+            "t5",
+            {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2},
+            "AutoModelForTextEncoding",
+        ),
+    ],
+)
+def test_other_architectures_are_written_for_transformers_too(
+    model_type: str,
+    config: dict[str, Any],
+    auto_class: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
+    save_text_model(tmp_path / "model", model_type, **config)
+    exported = exported_from(tmp_path / "model", tmp_path / "export", freeze_depth=1.0)
+    assert exported.written.library.problem is None
+    assert exported.written.library.options == {"auto_class": auto_class}
+
+
+def test_the_description_is_read_back(bert: Exported) -> None:
+    about = read_about(bert.folder)
+    assert about == bert.model.about
+    assert about.modality == "text"
+    assert about.backbone == "transformers:model"
+    assert about.text_preprocessing.max_length == 24
+    assert ModelConfig.from_json(json.loads(json.dumps(about.to_json()))) == about
+    with pytest.raises(ExportError, match="transformers:model: this network takes texts, not"):
+        _ = about.image_preprocessing
+
+
+def test_no_path_of_this_machine_is_in_any_file(bert: Exported) -> None:
+    own = str(bert.folder.parent).encode()
+    for path in bert.folder.iterdir():
+        assert own not in path.read_bytes(), path.name
+
+
+def test_texts_that_are_too_long_are_cut_and_told_and_blank_ones_refused(bert: Exported) -> None:
+    model = ExportedModel.load(bert.folder)
+    long, blank, half, good = model.predict([LONG, " \t", "\ud800", "my card"])
+    assert long.note == "122 tokens, cut to 24"
+    assert blank.problem == "the text is blank: it holds nothing but white space"
+    assert half.problem == "cannot be read: no text ('\\ud800')"
+    assert (good.problem, good.note) == (None, None)
+    assert list(model.predict([])) == []
+
+
+IN_A_PROCESS = """
+import json, sys
+from pathlib import Path
+from trainable.export.exported_model import ExportedModel
+(found,) = ExportedModel.load(Path(sys.argv[1])).predict([sys.argv[2]])
+heavy = {"transformers", "sympy", "torch._dynamo", "huggingface_hub"} & set(sys.modules)
+print(json.dumps([found.probabilities, sorted(heavy)]))
+"""
+
+
+def test_predictions_need_the_folder_and_no_library_of_models(bert: Exported) -> None:
+    text = "where is my card"
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_PROCESS, str(bert.folder), text],
+        capture_output=True,
+        check=True,
+    )
+    shares, heavy = json.loads(done.stdout)
+    (here,) = ExportedModel.load(bert.folder).predict([text])
+    assert shares == pytest.approx(here.probabilities, abs=1e-6)
+    assert heavy == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer.json", None, r"tokenizer\.json: no such file; export the network again"),
+        ("tokenizer.json", b"{}", "got one with SHA-256 44136fa355b3678a"),
+        ("head.safetensors", None, r"head\.safetensors: no such file; export the network again"),
+        ("head.safetensors", b"x" * 99, "weights are damaged"),
+        ("network.json", None, r"network\.json: no such file; export the network again"),
+        ("network.json", b"[]", r"network\.json: cannot be read"),
+        ("network.json", b'{"parts": [{"tensors": {"a": ["/etc/passwd", "b"]}}]}', "allowed: mod"),
+        (
+            "network.json",
+            b'{"parts": [{"inputs": [], "tensors": {}, "output": null, "steps": '
+            b'[{"name": "a", "call": "aten.from_file.default", "args": ["x"], "kwargs": {}}]}]}',
+            r"a step calls 'aten\.from_file\.default'",
+        ),
+    ],
+)
+def test_missing_and_damaged_files_are_told(
+    copied: Path, name: str, content: bytes | None, message: str
+) -> None:
+    (copied / name).unlink()
+    if content is not None:
+        (copied / name).write_bytes(content)
+    with pytest.raises(ExportError, match=message):
+        ExportedModel.load(copied)
+
+
+def test_weights_of_another_shape_are_refused_when_they_are_used(copied: Path) -> None:
+    save_file({"weight": torch.zeros(2, 16)}, copied / "head.safetensors")
+    with pytest.raises(ExportError, match=r"network\.json: cannot be read: 'bias'"):
+        ExportedModel.load(copied)
+
+
+def test_a_tokenizer_that_changed_since_the_sweep_is_refused(
+    bert: Exported, tmp_path: Path
+) -> None:
+    tokenizer = Path(bert.backbone.weights.architecture.partition(":")[2]) / "tokenizer.json"
+    before = tokenizer.read_bytes()
+    tokenizer.write_bytes(before + b"\n")
+    try:
+        with pytest.raises(BackboneError, match=r"its tokenizer\.json is another one"):
+            write_model(bert.model, tmp_path)
+    finally:
+        tokenizer.write_bytes(before)

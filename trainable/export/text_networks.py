@@ -1,0 +1,276 @@
+"""Exports of networks for texts: a graph that PyTorch computes, and an encoder for transformers.
+
+The graph is the frozen and the trained part, one behind the other, as they were trained. The
+encoder with its trained weights is written for transformers where it has them all. Both read the
+same files of weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, fx, nn
+
+from trainable.backbones import tokenizer_files, tokenizer_of, transformers_models
+from trainable.backbones.graphs.graph import independent_copy
+from trainable.backbones.graphs.steps import StepsModule, to_steps
+from trainable.backbones.transformers_models.folder import CONFIG
+from trainable.backbones.transformers_models.saving import (
+    SavedEncoder,
+    load_encoder,
+    save_encoder,
+)
+from trainable.errors import BackboneError, ExportError
+from trainable.export.exchange_formats import NetworkInput, difference
+from trainable.export.model_config import WEIGHTS_FILE, ModelConfig
+from trainable.export.network_kinds import (
+    InputReader,
+    LibraryForm,
+    NetworkKind,
+    TrainedHalves,
+)
+from trainable.export.text_reader import TextReader
+from trainable.modalities.text.modality import preprocessing_at
+
+if TYPE_CHECKING:
+    from trainable.backbones.transformers_models.network import TextEncoder
+    from trainable.export.trained_model import TrainedModel
+
+GRAPH_FILE = "network.json"
+HEAD_FILE = "head.safetensors"
+REST_FILE = "network.safetensors"
+TOKENIZER_FILE = tokenizer_files.NAME
+
+_WEIGHT_FILES = (WEIGHTS_FILE, HEAD_FILE, REST_FILE)
+_LENGTH = {1: "length"}
+
+
+class TextNetwork(nn.Module):
+    """(N, L) tokens and their (N, L) mask -> (N, C) logits, part behind part.
+
+    Args:
+        parts: modules of content and mask; the content of each is the value of the one before.
+    """
+
+    def __init__(self, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The logits; see the class."""
+        content = tokens
+        for part in self.parts:
+            content = part(content, mask)
+        return content
+
+
+class _Text:
+    """See `NetworkKind`."""
+
+    inputs: tuple[NetworkInput, ...] = (
+        NetworkInput("tokens", _LENGTH),
+        NetworkInput("mask", _LENGTH),
+    )
+
+    def describe(self, trained: TrainedHalves) -> ModelConfig:
+        """Return the content of `model.json`, where a folder of a model has its last name alone."""
+        weights = trained.backbone.weights
+        return ModelConfig(
+            backbone=_without_folders(weights.backbone),
+            source=weights.source,
+            architecture=_without_folders(weights.architecture),
+            version=Path(weights.version).name,
+            head=trained.split.head,
+            preprocessing=preprocessing_at(weights, trained.size),
+            class_names=trained.examples.class_names,
+            on_both_sides=trained.split.on_both_sides,
+        )
+
+    def network(self, trained: TrainedHalves) -> nn.Module:
+        """Return the graph, its frozen part behind its trained one.
+
+        Raises:
+            ExportError: the graph is right for texts of one length alone.
+        """
+        if len(trained.split.traced.sizes) == 1:
+            raise ExportError(
+                f"{trained.backbone.weights.backbone}: it is another graph for every length of "
+                "text, and cannot be exported. Choose a trial with another backbone"
+            )
+        prefix = independent_copy(trained.split.prefix.module).cpu()
+        network = TextNetwork([prefix, trained.suffix])
+        return network.eval().requires_grad_(requires_grad=False)
+
+    def write(self, model: TrainedModel, folder: Path) -> LibraryForm:
+        """Write the tokenizer, the graph, its weights, and the encoder for transformers.
+
+        Raises:
+            ExportError: the graph cannot be written.
+            BackboneError: the tokenizer is gone, or another one by now.
+            OSError: the folder cannot be written.
+        """
+        (folder / TOKENIZER_FILE).write_bytes(tokenizer_of(model.trained.backbone.weights))
+        parts = _parts_of(model.network)
+        keys: dict[tuple[int, str], tuple[str, str]] = {}
+        try:
+            saved = _write_encoder(model, folder)
+            keys = _shared_keys(saved, parts, head=model.about.head)
+            library = LibraryForm(options={"auto_class": saved.auto_class})
+        except (BackboneError, ExportError) as error:
+            for name in (WEIGHTS_FILE, HEAD_FILE, CONFIG):
+                (folder / name).unlink(missing_ok=True)
+            library = LibraryForm(problem=str(error))
+        _write_graph(parts, keys, folder, backbone=model.about.backbone)
+        return library
+
+    def load(self, about: ModelConfig, folder: Path) -> nn.Module:
+        """Return the graph; no library of texts is imported.
+
+        Raises:
+            ExportError: a file is missing or damaged.
+        """
+        del about
+        path = folder / GRAPH_FILE
+        try:
+            written = json.loads(path.read_text(encoding="utf-8"))
+            parts = [_read_part(one, folder) for one in written["parts"]]
+        except FileNotFoundError as error:
+            raise ExportError(f"{error.filename}: no such file; export the network again") from None
+        except SafetensorError as error:
+            raise ExportError(f"{folder}: weights are damaged: {error}") from None
+        except (KeyError, OSError, RecursionError, TypeError, ValueError, BackboneError) as error:
+            raise ExportError(f"{path}: cannot be read: {error}") from None
+        return TextNetwork(parts).eval()
+
+    def reader(self, about: ModelConfig, folder: Path) -> InputReader:
+        """Return what tokenises texts.
+
+        Raises:
+            ExportError: the tokenizer is missing, or another one.
+        """
+        return TextReader(about, folder)
+
+
+def _without_folders(name: str) -> str:
+    """A backbone's name without the folders above one that it names: `transformers:model`."""
+    source, colon, place = name.partition(":")
+    return source + colon + Path(place).name if Path(place).is_absolute() else name
+
+
+def _parts_of(network: nn.Module) -> list[fx.GraphModule]:
+    assert isinstance(network, TextNetwork)
+    return [part for part in network.parts if isinstance(part, fx.GraphModule)]
+
+
+def _write_encoder(model: TrainedModel, folder: Path) -> SavedEncoder:
+    """Write the encoder and the head for transformers, and compare what it loads.
+
+    Raises:
+        BackboneError: transformers has no class for the encoder.
+        ExportError: its encoder is not the one that was trained.
+    """
+    about, weights = model.about, model.trained.backbone.weights
+    if about.source != transformers_models.NAME:
+        raise ExportError(f"its network is of another library ({about.source})")
+    if about.on_both_sides:
+        raise ExportError(
+            "transformers has one place for parameters of which the frozen part has the pretrained "
+            f"values and the trained part its own: {', '.join(about.on_both_sides[:3])}"
+        )
+    encoder: TextEncoder = model.trained.backbone.model(model.trained.size)  # type: ignore[assignment]
+    suffix = model.trained.suffix
+    head = suffix.get_submodule(about.head)
+    assert isinstance(head, nn.Linear)
+    _copy_trained(suffix, encoder, head=about.head)
+    saved = save_encoder(encoder, weights.args["config"], folder)
+    tensors = {"weight": head.weight.detach().clone(), "bias": head.bias.detach().clone()}
+    (folder / HEAD_FILE).write_bytes(save(tensors, metadata={"format": "pt"}))
+    how = about.text_preprocessing
+    loaded = load_encoder(folder, saved.auto_class, pooling=how.pooling, normalize=how.normalize)
+    with torch.no_grad():
+        for batch in model.batches:
+            difference(head(loaded(*batch)), model.network(*batch))
+    return saved
+
+
+def _copy_trained(suffix: fx.GraphModule, encoder: nn.Module, *, head: str) -> None:
+    """Copy trained parameters and buffers into the encoder's own code.
+
+    Raises:
+        ExportError: the code has no place for one.
+    """
+    places: dict[str, Tensor] = dict((*encoder.named_parameters(), *encoder.named_buffers()))
+    for name, value in suffix.named_parameters():
+        if not name.startswith(f"{head}."):
+            if name not in places:
+                raise ExportError(f"transformers' own code has no place for {name}")
+            places[name].data.copy_(value)
+    for name, buffer in suffix.named_buffers():
+        if name in places:
+            places[name].data.copy_(buffer)
+
+
+def _shared_keys(
+    saved: SavedEncoder, parts: Sequence[fx.GraphModule], *, head: str
+) -> dict[tuple[int, str], tuple[str, str]]:
+    """File and name of the tensors of parts that are written for transformers."""
+    found = {
+        (part, name): (WEIGHTS_FILE, key)
+        for part in range(len(parts))
+        for name, key in saved.keys.items()
+    }
+    last = len(parts) - 1
+    return found | {(last, f"{head}.{name}"): (HEAD_FILE, name) for name in ("weight", "bias")}
+
+
+def _write_graph(
+    parts: Sequence[fx.GraphModule],
+    keys: Mapping[tuple[int, str], tuple[str, str]],
+    folder: Path,
+    *,
+    backbone: str,
+) -> None:
+    """Write the graph, and those of its tensors that are in no file yet.
+
+    Raises:
+        ExportError: the graph cannot be written.
+    """
+    rest: dict[str, Tensor] = {}
+    written = []
+    for number, part in enumerate(parts):
+        tensors = dict((*part.named_parameters(), *part.named_buffers()))
+        try:
+            steps = to_steps(part)
+        except BackboneError as error:
+            raise ExportError(f"{backbone}: its graph cannot be written: {error}") from error
+        places = {}
+        for name in steps["tensors"]:
+            places[name] = keys.get((number, name), (REST_FILE, f"{number}.{name}"))
+            if places[name][0] == REST_FILE:
+                rest[places[name][1]] = tensors[name].detach().contiguous().clone()
+        written.append(steps | {"tensors": places})
+    (folder / GRAPH_FILE).write_text(json.dumps({"parts": written}) + "\n", encoding="utf-8")
+    if rest:
+        (folder / REST_FILE).write_bytes(save(rest, metadata={"format": "pt"}))
+
+
+def _read_part(written: Mapping[str, Any], folder: Path) -> StepsModule:
+    """One part of the graph with its tensors; errors are those of `json`, files and mappings."""
+    places = {str(name): (str(file), str(key)) for name, (file, key) in written["tensors"].items()}
+    files = {file for file, _ in places.values()}
+    if not files <= set(_WEIGHT_FILES):
+        raise ValueError(f"got weights in {sorted(files)}; allowed: {', '.join(_WEIGHT_FILES)}")
+    for file in files:
+        (folder / file).stat()  # what load_file raises for a missing file does not name it
+    stored = {file: load_file(folder / file) for file in files}
+    tensors = {name: stored[file][key] for name, (file, key) in places.items()}
+    return StepsModule({**written, "tensors": list(tensors)}, tensors)
+
+
+TEXT: NetworkKind = _Text()
