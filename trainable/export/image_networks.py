@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from trainable import backbones as registry
-from trainable.backbones import Weights, torchvision_models
+from trainable.backbones import Backbone, Weights, torchvision_models
 from trainable.backbones.cutting.split import new_head, split
 from trainable.backbones.weights import RANDOM
 from trainable.errors import BackboneError, DataError, ExportError
@@ -36,6 +36,10 @@ class _Image:
     """See `NetworkKind`."""
 
     inputs: tuple[NetworkInput, ...] = (NetworkInput("images"),)
+
+    def check(self, backbone: Backbone, size: int) -> None:
+        """Refuse nothing: a form that cannot be written is left out."""
+        del backbone, size
 
     def describe(self, trained: TrainedHalves) -> ModelConfig:
         """Return the content of `model.json`."""

@@ -91,6 +91,17 @@ class NetworkKind(Protocol):
 
     inputs: tuple[NetworkInput, ...]
 
+    def check(self, backbone: Backbone, size: int) -> None:
+        """Refuse, before it is trained, a backbone whose network cannot be written.
+
+        Args:
+            backbone: prepared for its examples.
+            size: of its input; see `Modality`.
+
+        Raises:
+            ExportError: it cannot be written.
+        """
+
     def describe(self, trained: TrainedHalves) -> ModelConfig:
         """Return the content of `model.json`."""
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, fx, nn
 
-from trainable.backbones import tokenizer_files, tokenizer_of, transformers_models
+from trainable.backbones import Backbone, tokenizer_files, tokenizer_of, transformers_models
 from trainable.backbones.graphs.graph import independent_copy
 from trainable.backbones.graphs.steps import StepsModule, to_steps
 from trainable.backbones.transformers_models.folder import CONFIG
@@ -36,6 +36,7 @@ from trainable.export.network_kinds import (
     TrainedHalves,
 )
 from trainable.export.text_reader import TextReader
+from trainable.modalities.text.buckets import bucket_lengths
 from trainable.modalities.text.modality import preprocessing_at
 
 if TYPE_CHECKING:
@@ -78,6 +79,19 @@ class _Text:
         NetworkInput("mask", _LENGTH),
     )
 
+    def check(self, backbone: Backbone, size: int) -> None:
+        """Refuse a backbone that is another graph for some lengths of texts.
+
+        Raises:
+            ExportError: it is.
+        """
+        sizes = backbone.traced(size).sizes
+        if not all(length in sizes for length in bucket_lengths(size)):
+            raise ExportError(
+                f"{backbone.weights.backbone}: it is another graph for other lengths of texts, and "
+                "cannot be exported. Choose a trial with another backbone"
+            )
+
     def describe(self, trained: TrainedHalves) -> ModelConfig:
         """Return the content of `model.json`, where a folder of a model has its last name alone."""
         weights = trained.backbone.weights
@@ -93,16 +107,7 @@ class _Text:
         )
 
     def network(self, trained: TrainedHalves) -> nn.Module:
-        """Return the graph, its frozen part behind its trained one.
-
-        Raises:
-            ExportError: the graph is right for texts of one length alone.
-        """
-        if len(trained.split.traced.sizes) == 1:
-            raise ExportError(
-                f"{trained.backbone.weights.backbone}: it is another graph for every length of "
-                "text, and cannot be exported. Choose a trial with another backbone"
-            )
+        """Return the graph, its trained part behind its frozen one."""
         prefix = independent_copy(trained.split.prefix.module).cpu()
         network = TextNetwork([prefix, trained.suffix])
         return network.eval().requires_grad_(requires_grad=False)

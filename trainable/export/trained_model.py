@@ -81,11 +81,13 @@ def train_configuration(
     Raises:
         SpecError, DataError, BackboneError: the configuration cannot be run.
         DivergedError: the training diverged.
-        ExportError: the network's own code gives other logits than the graph that was trained.
+        ExportError: the network cannot be written, or its own code gives other logits than the
+            graph that was trained.
     """
     modality = modality_of(examples, backbone.weights)
     size = resolved_size(spec, backbone.weights)
     modality.prepare(examples, backbone, size)
+    network_kind(modality.name).check(backbone, size)
     fitted = Trial(spec, examples, backbone, device=device, cache=cache).fit(watch)
     suffix, prefix = fitted.suffix.cpu(), _on_processor(fitted.split.prefix)
     batches = _batches(modality, examples, fitted.indices, backbone, size=size)
@@ -130,12 +132,14 @@ def train_probe(
         cache: the feature cache; None computes the features here.
 
     Raises:
-        ExportError: the backbone's classifier is not a linear layer on one feature vector.
+        ExportError: the network cannot be written, or the backbone's classifier is not a linear
+            layer on one feature vector.
     """
     device = device or devices.default_device()
     modality = modality_of(examples, backbone.weights)
     size = modality.size(backbone.weights, size)
     modality.prepare(examples, backbone, size)
+    network_kind(modality.name).check(backbone, size)
     traced = backbone.traced(size)
     indices = draw_subset(examples, budget=budget, repeat=repeat, seed=seed)
     features = FrozenFeatures(

@@ -99,9 +99,9 @@ def predict(
     from trainable.export.exported_model import ExportedModel
     from trainable.export.model_config import read_about
 
-    modality = read_about(folder).modality
+    kind = _KINDS[read_about(folder).modality]
     asked = _Asked(examples or [], file=file, text_column=text_column, encoding=encoding)
-    given = _GIVEN[modality](asked)
+    given = kind.given(asked)
     model = ExportedModel.load(folder, trust_code=trust_code)
     found = list(model.predict([one.example for one in given]))
     for one, prediction in zip(given, found, strict=True):
@@ -110,15 +110,10 @@ def predict(
             print(printable(f"{one.name}: {told}"), file=sys.stderr)
     names = model.about.class_names
     if json:
-        key = _KEYS[modality]
-        print(jsonlib.dumps([_as_json(one, names, top, key=key) for one in found]))
+        print(jsonlib.dumps([_as_json(one, names, top, key=kind.key) for one in found]))
     else:
-        _show(found, names, DEFAULT_TOP if top is None else top, noun=modality)
+        _show(found, names, DEFAULT_TOP if top is None else top, kind=kind)
     return SOME_FAILED if any(one.problem is not None for one in found) else 0
-
-
-_KEYS: Mapping[str, str] = {"image": "path", "text": "text"}
-"""Key in JSON of an example as it was given, by modality."""
 
 
 @dataclass(frozen=True)
@@ -213,8 +208,35 @@ def _is_file(text: str) -> bool:
         return False
 
 
-_GIVEN: Mapping[str, Callable[[_Asked], list[_Named]]] = {"image": _images, "text": _texts}
-"""What reads the examples that a command line names, by modality."""
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """How examples of one modality are named and shown.
+
+    Attributes:
+        given: reads those that the command line names.
+        noun: what one is called.
+        key: its key in JSON.
+        most_characters: so many of it are shown in the table; None for all.
+    """
+
+    given: Callable[[_Asked], list[_Named]]
+    noun: str
+    key: str
+    most_characters: int | None = None
+
+    def shown(self, example: Given) -> str:
+        """Return an example as the table shows it."""
+        from orchestrator.text import printable
+
+        text = printable(str(example))
+        most = self.most_characters
+        return text if most is None or len(text) <= most else f"{text[: most - 3]}..."
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "image": _Kind(given=_images, noun="image", key="path"),
+    "text": _Kind(given=_texts, noun="text", key="text", most_characters=80),
+}
 
 
 def _as_json(one: Prediction, names: Sequence[str], top: int | None, *, key: str) -> dict[str, Any]:
@@ -228,7 +250,7 @@ def _as_json(one: Prediction, names: Sequence[str], top: int | None, *, key: str
     return {**given, **note, "classes": classes}
 
 
-def _show(found: Sequence[Prediction], names: Sequence[str], top: int, *, noun: str) -> None:
+def _show(found: Sequence[Prediction], names: Sequence[str], top: int, *, kind: _Kind) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -239,11 +261,11 @@ def _show(found: Sequence[Prediction], names: Sequence[str], top: int, *, noun: 
     if not classified:
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(noun)
+    table.add_column(kind.noun)
     table.add_column("class")
     table.add_column("probability", justify="right")
     for one in classified:
         for place, (number, share) in enumerate(one.ranked()[:top]):
-            example = "" if place else printable(str(one.example))
+            example = "" if place else kind.shown(one.example)
             table.add_row(example, printable(names[number]), f"{share:.4f}")
     print_rich(table)

@@ -125,7 +125,7 @@ def _facts(card: Card) -> list[tuple[str, object]]:
     network = sum(parameter.numel() for parameter in card.model.network.parameters())
     facts: list[tuple[str, object]] = [
         ("backbone", trial["backbone"]),
-        ("pretrained weights", weights.version),
+        ("pretrained weights", card.model.about.version),
         ("pretrained on", weights.pretraining or "unknown"),
         ("licence of the pretrained weights", weights.licence or "unknown"),
         ("parameters", f"{network:,}"),

@@ -54,12 +54,12 @@ class _Text:
         how = about.text_preprocessing
         before = f"Put the prompt {escaped(repr(how.prompt))} before it. " if how.prompt else ""
         lower = " and put it in lower case" if how.lowercase else ""
-        kept = {"head": "its beginning", "head_tail": "its beginning and its end"}[how.truncate]
+        kept = {"head": "the beginning", "head_tail": "the beginning and the end"}[how.truncate]
         divided = ", divided by its length" if how.normalize else ""
         return [
             f"1. {before}Take white space off both ends of the text{lower}.",
-            f"2. Tokenise it with `tokenizer.json` (SHA-256 {how.tokenizer}). Of more than "
-            f"{how.max_length} tokens keep {kept}, and all special tokens.",
+            f"2. Tokenise it with `tokenizer.json` (SHA-256 {how.tokenizer}). Of a text with more "
+            f"than {how.max_length} tokens keep {kept}, and all special tokens.",
             f"3. In a batch, fill up shorter texts on their right with token {how.pad_id}, and "
             "tell the network by a mask: 1 for tokens, 0 for padding.",
             f"4. What reaches the classifier of a text is {_POOLED[how.pooling]}{divided}.",

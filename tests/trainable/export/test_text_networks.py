@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.builders.text_models import LINES, as_sentence_model, save_text_model
 from trainable.backbones import Backbone, load_weights
+from trainable.backbones.graphs.graph import TracedBackbone
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import BackboneError, ExportError
 from trainable.export import written_model
@@ -304,6 +306,31 @@ def test_other_architectures_are_written_for_transformers_too(
     exported = exported_from(tmp_path / "model", tmp_path / "export", freeze_depth=1.0)
     assert exported.written.library.problem is None
     assert exported.written.library.options == {"auto_class": auto_class}
+
+
+def test_a_backbone_with_another_graph_for_every_length_is_refused_before_it_is_trained(
+    bert: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced = bert.backbone.traced
+
+    def of_one_length(size: int) -> TracedBackbone:
+        return replace(traced(size), sizes=range(size, size + 1))
+
+    monkeypatch.setattr(bert.backbone, "traced", of_one_length)
+    monkeypatch.setattr(Trial, "fit", lambda *_: pytest.fail("it was trained"))
+    with pytest.raises(ExportError, match="it is another graph for other lengths of texts"):
+        train_configuration(bert.spec, bert.examples, bert.backbone)
+
+
+def test_without_the_library_of_tokenizers_the_extra_is_named(
+    bert: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    message = (
+        r"tokenizers is not installed; install it with: pip install 'sft-sweep\[transformers\]'"
+    )
+    with pytest.raises(ExportError, match=message):
+        ExportedModel.load(bert.folder)
 
 
 def test_the_description_is_read_back(bert: Exported) -> None:

@@ -170,7 +170,8 @@ def _operator(name: str) -> Callable[..., Any] | None:
     if not name.startswith(_OPERATORS) or kind in _REFUSED:
         return None
     found = getattr(getattr(torch.ops.aten, kind, None), overload, None)
-    return found if isinstance(found, torch._ops.OpOverload) else None
+    # No overload is named by less than its whole name.
+    return found if isinstance(found, torch._ops.OpOverload) and str(found) == name else None
 
 
 @dataclass(frozen=True)
