@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -355,7 +356,10 @@ def test_texts_are_arguments_lines_or_a_column(
 
 
 def test_what_is_no_text_is_told_in_a_sentence(
-    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    exported: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = tmp_path / "lines.csv"
     file.write_bytes(b"text\nmy card\n\xff\n")
@@ -366,8 +370,12 @@ def test_what_is_no_text_is_told_in_a_sentence(
         ("--file", str(file)): "byte 0xff at position 13",
         ("--file", str(file), "my card"): "--file: texts are given, too",
         ("--text-column", "text", "my card"): "--text-column: there is no table",
+        ("-", "my card"): "-: stands for standard input; give it alone",
         ("--file", str(file), "--encoding", "latin-3000"): "--encoding latin-3000: got no encoding",
     }.items():
         assert message in predicted(capsys, exported, *options, code=2)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    message = predicted(capsys, exported, code=2)
+    assert "EXAMPLE...: got nothing; this network takes texts: write some" in message
     given = predicted(capsys, exported, " ", "my card", code=3)
     assert given[0] == {"text": " ", "error": "the text is blank: it holds nothing but white space"}

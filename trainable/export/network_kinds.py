@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from torch import Tensor, fx, nn
 
@@ -14,6 +14,8 @@ from trainable.backbones.cutting.split import SplitBackbone
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.export.exchange_formats import Batch, NetworkInput
 from trainable.export.model_config import ModelConfig
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from trainable.export.trained_model import TrainedModel
@@ -156,7 +158,7 @@ def network_kind(modality: str) -> NetworkKind:
     return _KINDS[modality]()
 
 
-def in_pieces(given: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def in_pieces(given: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Yield the examples, at most `size` at a time."""
     for start in range(0, len(given), size):
         yield given[start : start + size]

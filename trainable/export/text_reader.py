@@ -15,12 +15,16 @@ from trainable.data.tokens import mask_of
 from trainable.errors import BackboneError, ExportError
 from trainable.export.exchange_formats import Batch
 from trainable.export.model_config import ModelConfig
-from trainable.export.network_kinds import ReadExamples
+from trainable.export.network_kinds import ReadExamples, in_pieces
 from trainable.modalities.text.buckets import padded_lengths
 from trainable.modalities.text.decoding import is_blank
 from trainable.modalities.text.tokenizing import TextTokenizer, TokenizedTexts
 
 BLANK = "the text is blank: it holds nothing but white space"
+
+
+BATCH = 32
+"""Most texts of a batch."""
 
 
 class TextReader:
@@ -86,10 +90,10 @@ class TextReader:
         padded = padded_lengths(lengths, max_length=self._max_length)
         batches: list[tuple[Sequence[int], Batch]] = []
         for length in np.unique(padded).tolist():
-            chosen = np.flatnonzero(padded == length)
-            tokens = torch.from_numpy(found.table.padded(digests[chosen], length)).long()
-            mask = torch.from_numpy(mask_of(lengths[chosen], length))
-            batches.append(([places[one] for one in chosen.tolist()], (tokens, mask)))
+            for chosen in in_pieces(np.flatnonzero(padded == length).tolist(), BATCH):
+                tokens = torch.from_numpy(found.table.padded(digests[chosen], length)).long()
+                mask = torch.from_numpy(mask_of(lengths[chosen], length))
+                batches.append(([places[one] for one in chosen], (tokens, mask)))
         return batches
 
 

@@ -29,8 +29,9 @@ from trainable.training.logistic import fit_path
 from trainable.training.setup import resolved_size
 from trainable.training.trial import Trial
 
-_COMPARED = 4
-"""Number of examples of each batch that every form of the network is compared on."""
+_COMPARED = 3
+"""Number of examples of each batch that every form of the network is compared on; no text may be so
+short, for torch.export takes equal sizes of an input for one."""
 
 Watch = Callable[[int], object]
 """Called regularly with the number of updates made so far."""

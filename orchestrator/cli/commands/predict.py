@@ -165,6 +165,8 @@ def _texts(asked: _Asked) -> list[_Named]:
 
     if asked.file is not None and asked.examples:
         raise UsageError("--file: texts are given, too; give the one or the others")
+    if _STDIN in asked.examples and len(asked.examples) > 1:
+        raise UsageError(f"{_STDIN}: stands for standard input; give it alone")
     if asked.text_column is not None and asked.file is None:
         raise UsageError("--text-column: there is no table; name it with --file")
     if asked.file is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from orchestrator.reading.export.card_kinds import card_kind
 from orchestrator.reading.export.text_use import use_lines
 from tests.builders.text_models import LINES, save_text_model
 from tests.orchestrator.reading.export.test_export_use import python_of
@@ -30,6 +31,18 @@ pytest.importorskip("transformers")
 
 WORDS = sorted({word for line in LINES for word in line.split()})
 NAMES = ("<b>", "it's")
+PREPROCESSING = TextPreprocessing(
+    max_length=24, tokenizer="0", pad_id=0, pooling="mean", normalize=False
+)
+ABOUT = ModelConfig(
+    backbone="transformers:model",
+    source="transformers",
+    architecture="transformers:model",
+    version="model",
+    head="head",
+    preprocessing=PREPROCESSING,
+    class_names=NAMES,
+)
 TEXTS = ["Where is my card", " " + "please top up my account " * 9, "how"]
 
 
@@ -131,21 +144,32 @@ def test_the_lines_of_a_card_need_torch_alone_where_transformers_cannot_load_the
         assert row == pytest.approx(share, abs=1e-5)
 
 
+def test_the_card_names_parameters_that_have_two_values() -> None:
+    about = replace(ABOUT, on_both_sides=("model.encoder.weight",))
+    facts = dict(card_kind("text").facts(about))
+    (name,) = (fact for fact in facts if "two values" in fact)
+    assert facts[name] == "model.encoder.weight"
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"prompt": "query: "}, "1. Put the prompt &#39;query&#58; &#39; before it. Take white"),
+        ({"lowercase": True}, "off both ends of the text and put it in lower case."),
+        ({"truncate": "head_tail"}, "keep the beginning and the end, and all special tokens."),
+        ({"pad_id": 7}, "on their right with token 7"),
+        ({"pooling": "last", "normalize": True}, "the vector of its last token, divided by its"),
+    ],
+)
+def test_the_card_says_how_texts_are_prepared(changed: dict[str, Any], line: str) -> None:
+    about = replace(ABOUT, preprocessing=replace(PREPROCESSING, **changed))
+    assert line in "\n".join(card_kind("text").preprocessing(about))
+
+
 def test_no_lines_are_promised_where_there_is_no_form_for_them() -> None:
-    about = ModelConfig(
-        backbone="transformers:model",
-        source="transformers",
-        architecture="transformers:model",
-        version="model",
-        head="head",
-        preprocessing=TextPreprocessing(
-            max_length=24, tokenizer="0", pad_id=0, pooling="mean", normalize=False
-        ),
-        class_names=NAMES,
-    )
     missing = ExchangeForms(TORCH_FILE, "cannot be written")
     written = Written(library=LibraryForm(problem="no class"), portable=(missing,))
-    text = "\n".join(use_lines(about, written))
+    text = "\n".join(use_lines(ABOUT, written))
     assert "```python" not in text
     assert "transformers cannot load this network: no class." in text
     assert "| `model.pt2` | not there: cannot be written |" in text
