@@ -278,15 +278,11 @@ def test_a_probe_becomes_the_head(bert: Exported, monkeypatch: pytest.MonkeyPatc
     assert shares == pytest.approx(expected.tests[0].probability.tolist(), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_type", "config", "auto_class"),
     [
-        pytest.param(
-            "gpt2",
-            {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64},
-            "AutoModel",
-            marks=pytest.mark.slow,
-        ),
+        ("gpt2", {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}, "AutoModel"),
         (
             "t5",
             {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2},
