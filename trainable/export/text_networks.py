@@ -7,19 +7,16 @@ same files of weights.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, fx, nn
 
 from trainable.backbones import Backbone, tokenizer_files, tokenizer_of, transformers_models
 from trainable.backbones.graphs.graph import independent_copy
-from trainable.backbones.graphs.steps import StepsModule, to_steps
 from trainable.backbones.transformers_models.folder import CONFIG
 from trainable.backbones.transformers_models.saving import (
     SavedEncoder,
@@ -28,6 +25,7 @@ from trainable.backbones.transformers_models.saving import (
 )
 from trainable.errors import BackboneError, ExportError
 from trainable.export.exchange_formats import NetworkInput, difference
+from trainable.export.graph_files import HEAD_FILE, Places, read_graph, write_graph
 from trainable.export.model_config import WEIGHTS_FILE, ModelConfig
 from trainable.export.network_kinds import (
     InputReader,
@@ -43,12 +41,8 @@ if TYPE_CHECKING:
     from trainable.backbones.transformers_models.network import TextEncoder
     from trainable.export.trained_model import TrainedModel
 
-GRAPH_FILE = "network.json"
-HEAD_FILE = "head.safetensors"
-REST_FILE = "network.safetensors"
 TOKENIZER_FILE = tokenizer_files.NAME
 
-_WEIGHT_FILES = (WEIGHTS_FILE, HEAD_FILE, REST_FILE)
 _LENGTH = {1: "length"}
 
 
@@ -122,16 +116,21 @@ class _Text:
         """
         (folder / TOKENIZER_FILE).write_bytes(tokenizer_of(model.trained.backbone.weights))
         parts = _parts_of(model.network)
-        keys: dict[tuple[int, str], tuple[str, str]] = {}
+        places: Places = {}
         try:
             saved = _write_encoder(model, folder)
-            keys = _shared_keys(saved, parts, head=model.about.head)
+            places = _shared_places(saved, parts, head=model.about.head)
             library = LibraryForm(options={"auto_class": saved.auto_class})
         except (BackboneError, ExportError) as error:
             for name in (WEIGHTS_FILE, HEAD_FILE, CONFIG):
                 (folder / name).unlink(missing_ok=True)
             library = LibraryForm(problem=str(error))
-        _write_graph(parts, keys, folder, backbone=model.about.backbone)
+        try:
+            write_graph(parts, places, folder)
+        except BackboneError as error:
+            raise ExportError(
+                f"{model.about.backbone}: its graph cannot be written: {error}"
+            ) from error
         return library
 
     def load(self, about: ModelConfig, folder: Path) -> nn.Module:
@@ -141,17 +140,7 @@ class _Text:
             ExportError: a file is missing or damaged.
         """
         del about
-        path = folder / GRAPH_FILE
-        try:
-            written = json.loads(path.read_text(encoding="utf-8"))
-            parts = [_read_part(one, folder) for one in written["parts"]]
-        except FileNotFoundError as error:
-            raise ExportError(f"{error.filename}: no such file; export the network again") from None
-        except SafetensorError as error:
-            raise ExportError(f"{folder}: weights are damaged: {error}") from None
-        except (KeyError, OSError, RecursionError, TypeError, ValueError, BackboneError) as error:
-            raise ExportError(f"{path}: cannot be read: {error}") from None
-        return TextNetwork(parts).eval()
+        return TextNetwork(read_graph(folder)).eval()
 
     def reader(self, about: ModelConfig, folder: Path) -> InputReader:
         """Return what tokenises texts.
@@ -221,10 +210,8 @@ def _copy_trained(suffix: fx.GraphModule, encoder: nn.Module, *, head: str) -> N
             places[name].data.copy_(buffer)
 
 
-def _shared_keys(
-    saved: SavedEncoder, parts: Sequence[fx.GraphModule], *, head: str
-) -> dict[tuple[int, str], tuple[str, str]]:
-    """File and name of the tensors of parts that are written for transformers."""
+def _shared_places(saved: SavedEncoder, parts: Sequence[fx.GraphModule], *, head: str) -> Places:
+    """Places of the tensors of parts that are written for transformers."""
     found = {
         (part, name): (WEIGHTS_FILE, key)
         for part in range(len(parts))
@@ -232,50 +219,6 @@ def _shared_keys(
     }
     last = len(parts) - 1
     return found | {(last, f"{head}.{name}"): (HEAD_FILE, name) for name in ("weight", "bias")}
-
-
-def _write_graph(
-    parts: Sequence[fx.GraphModule],
-    keys: Mapping[tuple[int, str], tuple[str, str]],
-    folder: Path,
-    *,
-    backbone: str,
-) -> None:
-    """Write the graph, and those of its tensors that are in no file yet.
-
-    Raises:
-        ExportError: the graph cannot be written.
-    """
-    rest: dict[str, Tensor] = {}
-    written = []
-    for number, part in enumerate(parts):
-        tensors = dict((*part.named_parameters(), *part.named_buffers()))
-        try:
-            steps = to_steps(part)
-        except BackboneError as error:
-            raise ExportError(f"{backbone}: its graph cannot be written: {error}") from error
-        places = {}
-        for name in steps["tensors"]:
-            places[name] = keys.get((number, name), (REST_FILE, f"{number}.{name}"))
-            if places[name][0] == REST_FILE:
-                rest[places[name][1]] = tensors[name].detach().contiguous().clone()
-        written.append(steps | {"tensors": places})
-    (folder / GRAPH_FILE).write_text(json.dumps({"parts": written}) + "\n", encoding="utf-8")
-    if rest:
-        (folder / REST_FILE).write_bytes(save(rest, metadata={"format": "pt"}))
-
-
-def _read_part(written: Mapping[str, Any], folder: Path) -> StepsModule:
-    """One part of the graph with its tensors; errors are those of `json`, files and mappings."""
-    places = {str(name): (str(file), str(key)) for name, (file, key) in written["tensors"].items()}
-    files = {file for file, _ in places.values()}
-    if not files <= set(_WEIGHT_FILES):
-        raise ValueError(f"got weights in {sorted(files)}; allowed: {', '.join(_WEIGHT_FILES)}")
-    for file in files:
-        (folder / file).stat()  # what load_file raises for a missing file does not name it
-    stored = {file: load_file(folder / file) for file in files}
-    tensors = {name: stored[file][key] for name, (file, key) in places.items()}
-    return StepsModule({**written, "tensors": list(tensors)}, tensors)
 
 
 TEXT: NetworkKind = _Text()

@@ -6,8 +6,9 @@ from orchestrator.reading.export.file_table import file_table
 from orchestrator.reading.export.markdown import escaped
 from trainable.backbones.weights import TextPreprocessing
 from trainable.export.exchange_formats import ONNX_FILE, TORCH_FILE
+from trainable.export.graph_files import GRAPH_FILE, HEAD_FILE, REST_FILE
 from trainable.export.model_config import ModelConfig
-from trainable.export.text_networks import GRAPH_FILE, HEAD_FILE, REST_FILE, TOKENIZER_FILE
+from trainable.export.text_networks import TOKENIZER_FILE
 from trainable.export.written_model import Written
 from trainable.modalities.text.tokenizing import HEAD_SHARE
 

@@ -365,7 +365,11 @@ def test_texts_that_are_too_long_are_cut_and_told_and_blank_ones_refused(bert: E
         ("head.safetensors", b"x" * 99, "weights are damaged"),
         ("network.json", None, r"network\.json: no such file; export the network again"),
         ("network.json", b"[]", r"network\.json: cannot be read"),
-        ("network.json", b'{"parts": [{"tensors": {"a": ["/etc/passwd", "b"]}}]}', "allowed: mod"),
+        (
+            "network.json",
+            b'{"parts": [{"tensors": {"a": {"file": "/etc/passwd", "key": "b"}}}]}',
+            "allowed: mod",
+        ),
         (
             "network.json",
             b'{"parts": [{"inputs": [], "tensors": {}, "output": null, "steps": '
@@ -384,9 +388,21 @@ def test_missing_and_damaged_files_are_told(
         ExportedModel.load(copied)
 
 
-def test_weights_of_another_shape_are_refused_when_they_are_used(copied: Path) -> None:
-    save_file({"weight": torch.zeros(2, 16)}, copied / "head.safetensors")
-    with pytest.raises(ExportError, match=r"network\.json: cannot be read: 'bias'"):
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ({"weight": torch.zeros(2, 16)}, r"network\.json: cannot be read: 'bias'"),
+        (
+            {"weight": torch.zeros(3, 16), "bias": torch.zeros(2)},
+            r"head\.safetensors: weight is \[3, 16\] instead of \[2, 16\]",
+        ),
+    ],
+)
+def test_weights_of_another_network_are_refused(
+    copied: Path, head: dict[str, torch.Tensor], message: str
+) -> None:
+    save_file(head, copied / "head.safetensors")
+    with pytest.raises(ExportError, match=message):
         ExportedModel.load(copied)
 
 
