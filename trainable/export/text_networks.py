@@ -97,7 +97,7 @@ class _Text:
             head=trained.split.head,
             preprocessing=preprocessing_at(weights, trained.size),
             class_names=trained.examples.class_names,
-            on_both_sides=trained.split.on_both_sides,
+            on_both_sides=_with_two_values(trained),
         )
 
     def network(self, trained: TrainedHalves) -> nn.Module:
@@ -155,6 +155,16 @@ def _without_folders(name: str) -> str:
     """A backbone's name without the folders above one that it names: `transformers:model`."""
     source, colon, place = name.partition(":")
     return source + colon + Path(place).name if Path(place).is_absolute() else name
+
+
+def _with_two_values(trained: TrainedHalves) -> tuple[str, ...]:
+    """Names of parameters that both parts use, and that the trained one has changed."""
+    before = trained.split.traced.module
+    return tuple(
+        name
+        for name in trained.split.on_both_sides
+        if not torch.equal(trained.suffix.get_parameter(name), before.get_parameter(name).cpu())
+    )
 
 
 def _parts_of(network: nn.Module) -> list[fx.GraphModule]:

@@ -26,6 +26,7 @@ _ENCODER_FILES = {
 }
 _REST_FILES = {REST_FILE: "all weights of the network"}
 
+_TOKENIZERS = "from tokenizers import Tokenizer\n"
 _START = """\
 folder = Path(".")  # where this card lies
 about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
@@ -69,8 +70,13 @@ def _python(about: ModelConfig, written: Written) -> list[str]:
     how = about.text_preprocessing
     if written.library.options is not None:
         auto_class = str(written.library.options["auto_class"])
-        lines += ["Without sft-sweep, with transformers alone:"]
-        imports = f"from safetensors.torch import load_file\n{_TOKENIZERS}{_FROM}{auto_class}\n"
+        lines += [
+            "Without sft-sweep, with transformers alone, which brings tokenizers and safetensors:"
+        ]
+        imports = (
+            f"from safetensors.torch import load_file\n{_TOKENIZERS}"
+            f"from transformers import {auto_class}\n"
+        )
         load = (
             f"encoder = {auto_class}.from_pretrained(folder).eval()\n"
             f'head = load_file(folder / "{HEAD_FILE}")\n'
@@ -93,10 +99,6 @@ def _python(about: ModelConfig, written: Written) -> list[str]:
         f"def classify(texts):\n{_indented(_tokens(how) + run)}\n\n{_PRINT}"
     )
     return [*lines, "", "```python", *code.rstrip("\n").split("\n"), "```"]
-
-
-_TOKENIZERS = "from tokenizers import Tokenizer\n"
-_FROM = "from transformers import "
 
 
 def _run_encoder(how: TextPreprocessing) -> str:

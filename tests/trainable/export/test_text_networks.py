@@ -251,6 +251,13 @@ def test_shared_parameters_of_which_one_part_trained_its_own_leave_transformers_
     assert shares == pytest.approx(expected.probability.tolist(), abs=1e-5)
 
 
+def test_shared_parameters_that_no_training_changed_have_one_value(albert: Exported) -> None:
+    trained = albert.model.trained
+    assert trained.split.on_both_sides
+    untrained = replace(trained, suffix=trained.split.suffix)
+    assert TEXT.describe(untrained).on_both_sides == ()
+
+
 def test_a_probe_becomes_the_head(bert: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
     budget = LabelBudget(6)
