@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from orchestrator.reading.export.file_table import file_table
 from orchestrator.reading.export.markdown import escaped
 from trainable.backbones.weights import TextPreprocessing
@@ -26,7 +28,6 @@ _ENCODER_FILES = {
 }
 _REST_FILES = {REST_FILE: "all weights of the network"}
 
-_TOKENIZERS = "from tokenizers import Tokenizer\n"
 _START = """\
 folder = Path(".")  # where this card lies
 about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
@@ -64,41 +65,67 @@ def use_lines(about: ModelConfig, written: Written) -> list[str]:
 
 
 def _python(about: ModelConfig, written: Written) -> list[str]:
-    lines = []
-    if written.library.problem is not None:
-        lines = [f"transformers cannot load this network: {escaped(written.library.problem)}.", ""]
-    how = about.text_preprocessing
-    if written.library.options is not None:
-        auto_class = str(written.library.options["auto_class"])
-        lines += [
-            "Without sft-sweep, with transformers alone, which brings tokenizers and safetensors:"
-        ]
-        imports = (
-            f"from safetensors.torch import load_file\n{_TOKENIZERS}"
-            f"from transformers import {auto_class}\n"
-        )
-        load = (
-            f"encoder = {auto_class}.from_pretrained(folder).eval()\n"
-            f'head = load_file(folder / "{HEAD_FILE}")\n'
-        )
-        run = _run_encoder(how)
-    elif written.has(TORCH_FILE):
-        lines += ["Without sft-sweep, with torch and tokenizers alone:"]
-        imports = _TOKENIZERS
-        load = f'model = torch.export.load(folder / "{TORCH_FILE}").module()\n'
-        run = "return model(tokens, mask)\n"
-    else:
+    problem, how = written.library.problem, about.text_preprocessing
+    told = []
+    if problem is not None:
+        told = [f"transformers cannot load this network: {escaped(problem)}.", ""]
+    form = _form(how, written)
+    if form is None:
         return [
-            *lines,
+            *told,
             "`sft-sweep predict` computes it, and in Python "
             "`trainable.export.exported_model.ExportedModel.load(Path(DIR))`.",
         ]
     code = (
-        f"import json\nimport sys\nfrom pathlib import Path\n\nimport torch\n{imports}\n"
-        f"{_START}{load}{_tokenizer(how)}\n\n"
-        f"def classify(texts):\n{_indented(_tokens(how) + run)}\n\n{_PRINT}"
+        f"import json\nimport sys\nfrom pathlib import Path\n\nimport torch\n{form.imports}\n"
+        f"{_START}{form.load}{_tokenizer(how)}\n\n"
+        f"def classify(texts):\n{_indented(_tokens(how) + form.run)}\n\n{_PRINT}"
     )
-    return [*lines, "", "```python", *code.rstrip("\n").split("\n"), "```"]
+    return [
+        *told,
+        f"Without sft-sweep, with {form.needs}:",
+        *("", "```python", *code.rstrip("\n").split("\n"), "```"),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Form:
+    """Code for one form of a network.
+
+    Attributes:
+        needs: libraries, in words.
+        imports: of those beside torch.
+        load: makes the network from `folder`.
+        run: returns logits of `tokens` and `mask`.
+    """
+
+    needs: str
+    imports: str
+    load: str
+    run: str
+
+
+def _form(how: TextPreprocessing, written: Written) -> _Form | None:
+    """The form that needs least; None if no library alone has the network."""
+    tokenizers = "from tokenizers import Tokenizer\n"
+    if written.library.options is not None:
+        auto_class = str(written.library.options["auto_class"])
+        return _Form(
+            needs="transformers alone, which brings tokenizers and safetensors",
+            imports=f"from safetensors.torch import load_file\n{tokenizers}"
+            f"from transformers import {auto_class}\n",
+            load=f"encoder = {auto_class}.from_pretrained(folder).eval()\n"
+            f'head = load_file(folder / "{HEAD_FILE}")\n',
+            run=_run_encoder(how),
+        )
+    if written.has(TORCH_FILE):
+        return _Form(
+            needs="torch and tokenizers alone",
+            imports=tokenizers,
+            load=f'model = torch.export.load(folder / "{TORCH_FILE}").module()\n',
+            run="return model(tokens, mask)\n",
+        )
+    return None
 
 
 def _run_encoder(how: TextPreprocessing) -> str:
