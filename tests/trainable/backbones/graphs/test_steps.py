@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from tests.trainable.small_text import small_text
+from tests.trainable.text_families import FAMILIES, LENGTH, MORE_FAMILIES, text_case, texts
 from trainable.backbones.cutting.boundaries import boundaries
 from trainable.backbones.cutting.split import split
 from trainable.backbones.graphs.exporting import export
@@ -62,6 +63,20 @@ def test_a_graph_that_is_written_and_read_computes_the_same_to_the_bit(
             between = halves.prefix(tokens, mask)
             assert torch.equal(prefix_again(tokens, mask), between)
             assert torch.equal(suffix_again(between, mask), suffix(between, mask))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [*FAMILIES, *MORE_FAMILIES])
+def test_every_family_is_written_and_read(family: str) -> None:
+    pytest.importorskip("transformers")
+    traced = text_case(family).traced
+    halves = split(traced, frozen=len(boundaries(traced)) // 2, num_classes=3)
+    again = [written_and_read(part) for part in (halves.prefix.module, halves.suffix.eval())]
+    tokens, mask = texts(2, LENGTH)
+    with torch.no_grad():
+        expected = halves.prefix(tokens, mask)
+        assert torch.equal(again[0](tokens, mask), expected)
+        assert torch.equal(again[1](expected, mask), halves.suffix(expected, mask))
 
 
 def test_steps_keep_no_value_longer_than_it_is_needed() -> None:
