@@ -9,14 +9,16 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
+from orchestrator.cli.main import run as command
 from orchestrator.errors import SpaceError, UsageError
-from orchestrator.reading.export import Listener, export
+from orchestrator.planning.preparation import read_data
 from orchestrator.reading.outcome import conclude
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.recording.tables import read_table
@@ -25,6 +27,8 @@ from tests.builders.sweeps import sweep_in_process
 from tests.builders.text_models import LINES, as_sentence_model, save_text_model
 from trainable.backbones import Backbone
 from trainable.data.subsets import draw_subset
+from trainable.export import written_model
+from trainable.export.exported_model import ExportedModel
 from trainable.features.readers import FeatureReaders
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
@@ -117,12 +121,6 @@ def test_answer_and_report_speak_of_texts(swept: Path) -> None:
     assert "30 test texts" in text
     assert "image" not in text
     assert "<q>" in run.report.read_text()
-
-
-def test_a_network_for_texts_is_not_exported_yet(swept: Path, tmp_path: Path) -> None:
-    listener = Listener(print_message=lambda _: None, watch=lambda *_: None)
-    with pytest.raises(UsageError, match="a network for texts cannot be exported yet"):
-        export(Run(swept), out=tmp_path / "out", listener=listener)
 
 
 def test_cached_features_change_no_score(
@@ -233,3 +231,151 @@ def test_workers_train_without_libraries_of_texts(
     losses, heavy = json.loads(done.stdout)
     assert heavy == []
     assert losses == pytest.approx([report.val_loss for report in trial.reports()], rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def exported(home: Path, swept: Path) -> Path:
+    """The best fine-tuned trial as its finalist of repeat 1 was, without the portable forms."""
+    rows = read_table(swept, "leaderboard").to_pylist()
+    (trial, *_) = (row["trial_id"] for row in rows if row["method"] == "finetune")
+    out = home / "exported"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
+        options = ["--trial", trial, "--labels", "budget", "--repeat", "1"]
+        assert command(["export", str(swept), *options, "-o", str(out)]) == 0
+    return out
+
+
+def test_an_exported_finalist_predicts_what_it_predicted(swept: Path, exported: Path) -> None:
+    examples = read_data(Run(swept).space).images
+    text_of = {
+        one: examples.encoded(index).decode()
+        for index, one in enumerate(examples.image_ids())
+        if examples.is_read()[index]
+    }
+    card = (exported / "README.md").read_text()
+    said = [
+        row
+        for row in read_table(swept, "predictions").to_pylist()
+        if f"trial {row['trial_id']} was taken" in card and row["repeat"] == 1
+    ]
+    assert len(said) == 30
+    model = ExportedModel.load(exported)
+    found = model.predict([text_of[row["image_id"]] for row in said])
+    for row, one in zip(said, found, strict=True):
+        number, share = one.ranked()[0]
+        assert share == pytest.approx(row["probability"], abs=1e-5)
+        assert model.about.class_names[number] == row["predicted"]
+
+
+def test_the_card_of_a_network_for_texts_speaks_of_texts(swept: Path, exported: Path) -> None:
+    text = (exported / "README.md").read_text()
+    _, metadata, card = text.split("---\n", 2)
+    assert yaml.safe_load(metadata) == {
+        "pipeline_tag": "text-classification",
+        "library_name": "transformers",
+        "tags": ["sft-sweep"],
+    }
+    assert "image" not in card
+    assert "A network that sorts texts into 2 classes" in card
+    assert "| input | texts of at most 24 tokens |" in card
+    assert "the mean of the vectors of its tokens, divided by its length" in card
+    assert "30 test texts" in card
+    board = read_table(swept, "leaderboard").to_pylist()
+    (row, *_) = (row for row in board if row["method"] == "finetune")
+    assert f"**{100 * row['test_score']:.1f} %**" in card
+    low, high = (f"{100 * row[name]:.1f}" for name in ("test_ci_low", "test_ci_high"))
+    assert f"(95 % interval {low} to {high} %)" in card
+
+
+PREDICT_ALONE = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {
+            *("ray", "optuna", "pyarrow", "duckdb", "transformers", "huggingface_hub", "sympy")
+        }:
+            raise ImportError(f"{name} is not here")
+sys.meta_path.insert(0, Blocker())
+from orchestrator.cli import main
+sys.exit(main())
+"""
+
+
+def test_predict_needs_no_library_but_torch_and_tokenizers(exported: Path, tmp_path: Path) -> None:
+    lines = "my card\u0085please\n\nwhere is my account\r\n" + "card " * 40 + "\n"
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT_ALONE, "predict", str(exported), "--json"],
+        input=lines.encode(),
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.stderr.decode().splitlines() == [
+        "standard input, line 2: the text is blank: it holds nothing but white space",
+        "standard input, line 4: 42 tokens, cut to 24",
+    ]
+    assert done.returncode == 3
+    found = json.loads(done.stdout)
+    texts = ["my card\u0085please", "", "where is my account", "card " * 40]
+    assert [one["text"] for one in found] == texts
+    assert found[1] == {"text": "", "error": "the text is blank: it holds nothing but white space"}
+    assert found[3]["note"] == "42 tokens, cut to 24"
+    for one, expected in zip(found, ExportedModel.load(exported).predict(texts), strict=True):
+        shares = [entry["probability"] for entry in one.get("classes", [])]
+        assert shares == pytest.approx([share for _, share in expected.ranked()], abs=1e-6)
+
+
+def predicted(
+    capsys: pytest.CaptureFixture[str], exported: Path, *options: str, code: int = 0
+) -> Any:
+    """What predict prints as JSON; its message where it fails."""
+    assert command(["predict", str(exported), *options, "--json"]) == code
+    shown = capsys.readouterr()
+    return json.loads(shown.out) if shown.out else shown.err
+
+
+def test_texts_are_arguments_lines_or_a_column(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ["my c\u00e4rd", "an account"]
+    asked = predicted(capsys, exported, *texts)
+    assert [one["text"] for one in asked] == texts
+    lines = tmp_path / "lines.txt"
+    lines.write_bytes("\n".join(texts).encode("latin-1"))
+    given = ["--file", str(lines), "--encoding", "latin-1"]
+    assert predicted(capsys, exported, *given) == asked
+    for name, content in {
+        "table.csv": "question;n\n" + "".join(f"{text};1\n" for text in texts),
+        "table.jsonl": "".join(json.dumps({"question": text}) + "\n" for text in texts),
+    }.items():
+        table = tmp_path / name
+        table.write_text(content)
+        given = ["--file", str(table), "--text-column", "question"]
+        assert predicted(capsys, exported, *given) == asked
+
+
+def test_what_is_no_text_is_told_in_a_sentence(
+    exported: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "lines.csv"
+    file.write_bytes(b"text\nmy card\n\xff\n")
+    for options, message in {
+        (str(file),): f"{file}: is a file; this network takes texts",
+        ("--file", str(tmp_path / "no.txt")): "no.txt: cannot be read: No such file",
+        ("--file", str(file), "--text-column", "question"): "no column 'question' in",
+        ("--file", str(file)): "byte 0xff at position 13",
+        ("--file", str(file), "my card"): "--file: texts are given, too",
+        ("--text-column", "text", "my card"): "--text-column: there is no table",
+        ("-", "my card"): "-: stands for standard input; give it alone",
+        ("--file", str(file), "--encoding", "latin-3000"): "--encoding latin-3000: got no encoding",
+    }.items():
+        assert message in predicted(capsys, exported, *options, code=2)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    message = predicted(capsys, exported, code=2)
+    assert "EXAMPLE...: got nothing; this network takes texts: write some" in message
+    given = predicted(capsys, exported, " ", "my card", code=3)
+    assert given[0] == {"text": " ", "error": "the text is blank: it holds nothing but white space"}

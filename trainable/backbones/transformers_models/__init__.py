@@ -170,6 +170,15 @@ def tokenizer_of(weights: Weights) -> bytes:
     return folder.read_tokenizer()
 
 
+def repository_of(weights: Weights) -> str | None:
+    """The name on the Hugging Face hub of the model that weights of this source are of.
+
+    None for those of a folder, and for random weights.
+    """
+    place = weights.architecture.removeprefix(PREFIX)
+    return None if weights.version in (RANDOM, place) else place
+
+
 def _installation_problem() -> str | None:
     if importlib.util.find_spec("transformers") is None:
         return f"transformers is not installed; install it with: {_INSTALL}"
