@@ -1,23 +1,25 @@
-"""Whether intervals hold the truth as often as they say, in simulated sweeps of a known truth.
+"""Coverage of confidence intervals in simulated sweeps whose true accuracy is known.
 
     python tests/benchmarks/coverage.py [--simulations 2000] [--quick]
 
-Every simulation makes new images of four classes, Gaussian clouds: a pool of 80 a class and a test
-set of 80 in all. Two configurations see each image through noise of their own, which is equally
-strong, so neither is better: whatever tells them apart is wrong. Both fit logistic regression by a
-few steps of gradient descent, as trials do, in 5 repeats: each draws fresh labels (nested over
-budgets, the same for both configurations) and batches. With `all` labels nothing is left to draw
-but the batches.
+Every simulation draws new images of four classes, which are Gaussian clouds: a pool of 80 images
+per class, and a test set of 80 images in total. Two configurations see each image through noise of
+their own. The noise is equally strong, so neither configuration is better, and a statistic that
+tells them apart is wrong. Both fit logistic regression by a few steps of gradient descent, as
+trials do, in 5 repeats. Each repeat draws fresh labels (nested over budgets, and the same for both
+configurations) and fresh batches. With `all` labels, only the batches are drawn.
 
-The truth is the accuracy to be expected of fresh labels and fresh test images, from simulations
-apart from those it judges. With test images of all classes alike that is the balanced accuracy,
-too, which is measured on a test set of 5, 15, 25 and 35 images of the four classes. Prints one
-table, a row for each metric, budget and difficulty:
+The true accuracy is the expected accuracy over fresh labels and fresh test images. It is estimated
+from other simulations than those that it judges. If all classes have equally many test images, it
+is also the true balanced accuracy, which is measured on a test set of 5, 15, 25 and 35 images of
+the four classes. The program prints one table with a row for each metric, budget and difficulty:
 
-- holds the truth: share of intervals around the test accuracy that do; 95 % is meant.
-- false "differs": share of simulations that call the two configurations different; 5 % is meant.
-- both by `orchestrator.statistics.intervals`, and by Student's t over the repeats, which is what a
-  mean and deviation of five runs invite one to do.
+- holds the truth: fraction of intervals around the test accuracy that contain the true accuracy;
+  the nominal value is 95 %.
+- false "differs": fraction of simulations that call the two configurations different; the nominal
+  value is 5 %.
+- Both are computed by `orchestrator.statistics.intervals`, and by Student's t over the repeats, the
+  usual analysis of a mean and deviation of five runs.
 """
 
 from __future__ import annotations
@@ -39,15 +41,15 @@ POOL_PER_CLASS = 80
 NUM_TEST = 80
 NUM_REPEATS = 5
 BUDGETS = (5, 20, POOL_PER_CLASS)
-"""Labels per class; the last is all of them."""
+"""Labels per class; the last budget takes all labels."""
 SEPARATIONS = (1.7, 2.3, 3.3)
-"""Of the classes' means from the origin, in standard deviations of a class."""
+"""Distances of the class means from the origin, in standard deviations of a class."""
 
 UNEVEN = np.repeat(np.arange(NUM_CLASSES), [5, 15, 25, 35])
-"""(80,) labels of a test set whose commonest class has 7 times the images of its rarest."""
+"""(80,) labels of a test set whose commonest class has 7 times as many images as its rarest."""
 
 _OWN_NOISE = 0.3
-"""Share of a class's variance that each configuration sees for itself."""
+"""Variance of each configuration's own noise, as a fraction of a class's variance."""
 _STEPS = 40
 _BATCH = 16
 _RATE = 0.3
@@ -66,9 +68,9 @@ def sweeps(
     num_repeats: int = NUM_REPEATS,
     classes: Indices | None = None,
 ) -> Iterator[Mapping[int, Answers]]:
-    """Sweeps over new images; for every budget (2, num_repeats, num_test) right answers.
+    """Yield sweeps over new images: for every budget, (2, num_repeats, num_test) right answers.
 
-    Test images are of these `classes`, or of classes drawn at random.
+    Test images have the given `classes`, or else classes drawn at random.
     """
     pool_labels = np.repeat(np.arange(NUM_CLASSES), POOL_PER_CLASS)
     for _ in range(num_sweeps):
@@ -89,7 +91,7 @@ def sweeps(
 
 
 def _seen(rng: np.random.Generator, labels: Indices, separation: float) -> Floats:
-    """(2, N, F + 1) images as the two configurations see them, and a constant one."""
+    """(2, N, F + 1) images as the two configurations see them, with a constant feature 1."""
     common = rng.standard_normal((len(labels), NUM_FEATURES)) * math.sqrt(1 - _OWN_NOISE)
     own = rng.standard_normal((2, *common.shape)) * math.sqrt(_OWN_NOISE)
     seen = separation * np.eye(NUM_CLASSES, NUM_FEATURES)[labels] + common + own
@@ -111,7 +113,7 @@ def _fitted(rng: np.random.Generator, pool: Floats, labels: Indices, drawn: Indi
 
 
 def true_accuracy(*, separation: float, num_sweeps: int) -> dict[int, float]:
-    """By budget the accuracy over fresh labels and fresh test images, of either configuration."""
+    """Expected accuracy over fresh labels and test images for each budget, equal for both."""
     rng = np.random.default_rng([1, round(1000 * separation)])
     right = dict.fromkeys(BUDGETS, 0.0)
     for answers in sweeps(
@@ -123,10 +125,10 @@ def true_accuracy(*, separation: float, num_sweeps: int) -> dict[int, float]:
 
 
 class Shares(NamedTuple):
-    """How often something was so, of all sweeps of one budget, or 0 and 1 of one sweep.
+    """Frequencies of outcomes over all sweeps of one budget; 0 or 1 for a single sweep.
 
     Attributes:
-        held: the interval held the truth.
+        held: the interval contained the true accuracy.
         differs: two equal configurations were called different.
         naive_held: as `held`, by Student's t over repeats.
         naive_differs: as `differs`, by the paired t over repeats.
@@ -139,9 +141,9 @@ class Shares(NamedTuple):
 
 
 def judged(correct: Answers, *, truth: float, classes: Indices | None = None) -> Shares:
-    """What the intervals of (2, R, N) answers of two equal configurations say.
+    """The outcomes for (2, R, N) answers of two equal configurations.
 
-    They are of the balanced accuracy where the `classes` of the images are given.
+    If the `classes` of the images are given, intervals are those of the balanced accuracy.
     """
     one, other = correct
     interval = score_interval(one, classes=classes)
@@ -155,7 +157,7 @@ def judged(correct: Answers, *, truth: float, classes: Indices | None = None) ->
 
 
 def _t_holds(values: Floats, truth: float) -> bool:
-    """Whether the t interval of the mean of (R,) values holds the truth."""
+    """Whether the t interval of the mean of (R,) values contains the true value."""
     error = values.std(ddof=1) / math.sqrt(len(values))
     return bool(abs(values.mean() - truth) <= student.ppf(0.975, len(values) - 1) * error + 1e-12)
 
@@ -163,7 +165,7 @@ def _t_holds(values: Floats, truth: float) -> bool:
 def simulated(
     *, separation: float, num_sweeps: int, num_for_truth: int, classes: Indices | None = None
 ) -> dict[int, tuple[float, Shares]]:
-    """By budget the truth and what became of the intervals; see `judged` for `classes`."""
+    """The true accuracy and the outcomes for each budget; see `judged` for `classes`."""
     truth = true_accuracy(separation=separation, num_sweeps=num_for_truth)
     verdicts: dict[int, list[Shares]] = {budget: [] for budget in BUDGETS}
     rng = np.random.default_rng([2, round(1000 * separation)])
