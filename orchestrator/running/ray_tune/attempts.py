@@ -172,7 +172,7 @@ class Attempts(NotPickled):
             raise NotStartedError(
                 f"no process for trials has started ({self._num_not_started} tried): "
                 f"{loss.reason}\nProcesses cannot reach this machine, or lack a package. Find out "
-                "which with: sft-sweep doctor, and for a cluster with --address"
+                "which with: sft-sweep doctor (for a cluster: sft-sweep doctor --address ADDRESS)"
             )
 
     def requeue(self, work_id: str) -> bool:
