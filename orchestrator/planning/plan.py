@@ -229,14 +229,14 @@ def _probe(
     *,
     unit: str,
 ) -> Baseline:
-    """A probe; if its backbone has several inputs, `variant` names those that differ in the sweep.
+    """A probe; `variant` has its size or precision if they differ between probes of a backbone.
 
     Args:
         study: name of the study.
         backbone: the probed backbone.
         inputs: size and precision of the probe.
         possible: `inputs_of` the search space.
-        unit: of the size.
+        unit: unit of the size, for `variant`.
     """
     variant = None
     if len(possible[backbone]) > 1:

@@ -62,15 +62,15 @@ class Prepared:
 
 
 def read_space(given: Path | Mapping[str, object], overrides: Overrides = ()) -> SearchSpace:
-    """The search space that is asked for, its paths absolute; nothing that it names is read.
+    """The search space of a file or mapping, with absolute paths; no images or weights are read.
 
     Args:
-        given: a search-space file, or a mapping with its keys.
-        overrides: of its keys; see `load_space`.
+        given: path of a search-space file, or a mapping with the keys of such a file.
+        overrides: overrides of its keys; see `load_space`.
 
     Raises:
-        SpaceError: with every problem of it.
-        UsageError: a transform cannot be made.
+        SpaceError: the search space is invalid; the message lists every problem.
+        UsageError: a transform cannot be constructed.
     """
     if isinstance(given, Path):
         return read_written_space(given, overrides).absolute()
@@ -79,7 +79,11 @@ def read_space(given: Path | Mapping[str, object], overrides: Overrides = ()) ->
 
 
 def read_written_space(path: Path, overrides: Overrides = ()) -> SearchSpace:
-    """The search space of a file with its paths as they stand there, as a sweep's journal has them.
+    """The search space of a file, with paths as written there and as a sweep's journal has them.
+
+    Args:
+        path: path of the file.
+        overrides: overrides of its keys; see `load_space`.
 
     Raises:
         SpaceError: the file is invalid; the message lists every problem.
@@ -89,10 +93,10 @@ def read_written_space(path: Path, overrides: Overrides = ()) -> SearchSpace:
 
 
 def _with_known_ops(space: SearchSpace, *, where: str) -> SearchSpace:
-    """The search space, once its transforms have been made.
+    """The search space, after a check that its transforms can be constructed.
 
     Raises:
-        UsageError: one cannot be made.
+        UsageError: a transform cannot be constructed; the message names all such transforms.
     """
     if space.augment is not None:
         from trainable.modalities.image.views import check_ops
@@ -108,9 +112,9 @@ def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Pre
     """Read and check the images and weights of a search space.
 
     Args:
-        space: what is asked.
-        path: of its file, or `NO_FILE`, for messages.
-        begun: whether a sweep of it is there already; it goes on, whichever of its trials fail.
+        space: the search space.
+        path: path of its file, or `NO_FILE`; for messages.
+        begun: whether a sweep over it has begun, which then goes on without a rehearsal of trials.
 
     Raises:
         SpaceError: the images are invalid, or trials cannot run with some settings; the message
@@ -231,10 +235,10 @@ def _cuts(
 
 
 def _check_kind(space: SearchSpace, examples: LabelledExamples, *, path: Path) -> None:
-    """Refuse examples of another kind than the backbones take.
+    """Make sure that the backbones take the modality of the examples.
 
     Raises:
-        SpaceError: they are of another kind.
+        SpaceError: they take the other modality.
     """
     if examples.modality != space.modality:
         raise space_error(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # a file is checked without importing torch
     from trainable.backbones import Backbone
 
 _DECISIVE = ("batch_size", "freeze_depth", "frozen_blocks")
-"""Axes on which the trials at the ends fail if any trial fails."""
+"""Axes on which a trial at one of the ends fails if any trial fails."""
 
 
 def extreme_trials(space: SearchSpace, budget: LabelBudget) -> dict[str, list[TrialSpec]]:
@@ -60,15 +60,15 @@ def problems_of(
 ) -> list[str]:
     """The problems that keep trials of one backbone from running, each headed by its key.
 
-    Trials with equal image size, batch size and BatchNorm mode share one rehearsal: that of the
-    least frozen.
+    Of all trials with equal image size, batch size and BatchNorm mode, only the one that freezes
+    the least is rehearsed.
 
     Args:
         trials: trials of one backbone; see `extreme_trials`.
         built: the backbone.
         space: the search space of the trials.
         plan: plan of the sweep.
-        num_classes: classes of its images.
+        num_classes: number of classes of the images.
     """
     from trainable.training.rehearsal import rehearse
 

@@ -1,23 +1,26 @@
-"""Whether intervals hold the truth as often as they say, in simulated sweeps of a known truth.
+"""Coverage of confidence intervals in simulated sweeps whose true accuracy is known.
 
     python tests/benchmarks/coverage.py [--simulations 2000] [--quick]
 
-Every simulation makes new images of four classes, Gaussian clouds: a pool of 80 a class and a test
-set of 80 in all. Two configurations see each image through noise of their own, which is equally
-strong, so neither is better: whatever tells them apart is wrong. Both fit logistic regression by a
-few steps of gradient descent, as trials do, in 5 repeats: each draws fresh labels (nested over
-budgets, the same for both configurations) and batches. With `all` labels nothing is left to draw
-but the batches.
+Every simulation draws new images of four classes, which are Gaussian clouds: a pool of 80 images
+per class, and a test set of 80 images in total. Two configurations see each image through noise of
+their own. The noise is equally strong, so neither configuration is better, and a statistic that
+tells them apart is wrong. Both fit logistic regression by a few steps of gradient descent, as
+trials do, in 5 repeats. Each repeat draws fresh labels (nested over budgets, and the same for both
+configurations) and fresh batches. With `all` labels, only the batches are drawn.
 
-The truth is the score to be expected of fresh labels and fresh test images, from simulations apart
-from those it judges, with five times the test images. Accuracy is measured on test images of
-classes drawn at random, the other metrics on a test set of 5, 15, 25 and 35 images of the four
-classes. Prints one table, a row for each metric, budget and difficulty:
+The true score is the expected score over fresh labels and fresh test images. It is estimated from
+other simulations than those that it judges, with five times as many test images. Accuracy is
+measured on test images of classes drawn at random, the other metrics on a test set of 5, 15, 25 and
+35 images of the four classes. The program prints one table with a row for each metric, budget and
+difficulty:
 
-- holds the truth: share of intervals around the test score that do; 95 % is meant.
-- false "differs": share of simulations that call the two configurations different; 5 % is meant.
-- both by `orchestrator.statistics.intervals`, and by Student's t over the repeats, which is what a
-  mean and deviation of five runs invite one to do.
+- holds the truth: fraction of intervals around the test score that contain the true score; the
+  nominal value is 95 %.
+- false "differs": fraction of simulations that call the two configurations different; the nominal
+  value is 5 %.
+- Both are computed by `orchestrator.statistics.intervals`, and by Student's t over the repeats, the
+  usual analysis of a mean and deviation of five runs.
 """
 
 from __future__ import annotations
@@ -44,17 +47,17 @@ POOL_PER_CLASS = 80
 NUM_TEST = 80
 NUM_REPEATS = 5
 BUDGETS = (5, 20, POOL_PER_CLASS)
-"""Labels per class; the last is all of them."""
+"""Labels per class; the last budget takes all labels."""
 SEPARATIONS = (1.7, 2.3, 3.3)
-"""Of the classes' means from the origin, in standard deviations of a class."""
+"""Distances of the class means from the origin, in standard deviations of a class."""
 
 UNEVEN = np.repeat(np.arange(NUM_CLASSES), [5, 15, 25, 35])
-"""(80,) labels of a test set whose commonest class has 7 times the images of its rarest."""
+"""(80,) labels of a test set whose commonest class has 7 times as many images as its rarest."""
 
 SHARES = tuple(metric for metric in Metric if metric.is_share)
 _TIMES_FOR_TRUTH = 5
 _OWN_NOISE = 0.3
-"""Share of a class's variance that each configuration sees for itself."""
+"""Variance of each configuration's own noise, as a fraction of a class's variance."""
 _STEPS = 40
 _BATCH = 16
 _RATE = 0.3
@@ -97,9 +100,9 @@ def sweeps(
     num_repeats: int = NUM_REPEATS,
     classes: Indices | None = None,
 ) -> Iterator[Mapping[int, tuple[Answers, Answers]]]:
-    """Sweeps over new images; for every budget the answers of the two configurations.
+    """Yield sweeps over new images: for every budget, the answers of the two configurations.
 
-    Test images are of these `classes`, or of `num_test` classes drawn at random.
+    Test images have the given `classes`, or else `num_test` classes drawn at random.
     """
     pool_labels = np.repeat(np.arange(NUM_CLASSES), POOL_PER_CLASS)
     for _ in range(num_sweeps):
@@ -120,7 +123,7 @@ def sweeps(
 
 
 def _seen(rng: np.random.Generator, labels: Indices, separation: float) -> Floats:
-    """(2, N, F + 1) images as the two configurations see them, and a constant one."""
+    """(2, N, F + 1) images as the two configurations see them, with a constant feature 1."""
     common = rng.standard_normal((len(labels), NUM_FEATURES)) * math.sqrt(1 - _OWN_NOISE)
     own = rng.standard_normal((2, *common.shape)) * math.sqrt(_OWN_NOISE)
     seen = separation * np.eye(NUM_CLASSES, NUM_FEATURES)[labels] + common + own
@@ -144,7 +147,7 @@ def _fitted(rng: np.random.Generator, pool: Floats, labels: Indices, drawn: Indi
 def true_scores(
     metric: Metric, *, separation: float, num_sweeps: int, classes: Indices | None
 ) -> dict[int, float]:
-    """By budget the score over fresh labels and fresh test images, of either configuration."""
+    """Expected score over fresh labels and test images for each budget, equal for both."""
     rng = np.random.default_rng([1, round(1000 * separation)])
     many = None if classes is None else np.tile(classes, _TIMES_FOR_TRUTH)
     found = dict.fromkeys(BUDGETS, 0.0)
@@ -163,10 +166,10 @@ def true_scores(
 
 
 class Shares(NamedTuple):
-    """How often something was so, of all sweeps of one budget, or 0 and 1 of one sweep.
+    """Frequencies of outcomes over all sweeps of one budget; 0 or 1 for a single sweep.
 
     Attributes:
-        held: the interval held the truth.
+        held: the interval contained the true accuracy.
         differs: two equal configurations were called different.
         naive_held: as `held`, by Student's t over repeats.
         naive_differs: as `differs`, by the paired t over repeats.
@@ -179,7 +182,7 @@ class Shares(NamedTuple):
 
 
 def judged(both: tuple[Answers, Answers], metric: Metric, *, truth: float) -> Shares:
-    """What the intervals of the answers of two equal configurations say."""
+    """The verdicts of the intervals of two equal configurations."""
     one, other = (answers.outcomes(metric) for answers in both)
     interval = score_interval(one)
     return Shares(
@@ -191,7 +194,7 @@ def judged(both: tuple[Answers, Answers], metric: Metric, *, truth: float) -> Sh
 
 
 def _t_holds(values: Floats, truth: float) -> bool:
-    """Whether the t interval of the mean of (R,) values holds the truth."""
+    """Whether the t interval of the mean of (R,) values contains the true value."""
     error = values.std(ddof=1) / math.sqrt(len(values))
     return bool(abs(values.mean() - truth) <= student.ppf(0.975, len(values) - 1) * error + 1e-12)
 

@@ -1,7 +1,7 @@
-"""Whole sweeps in this process: what a launch does, without a cluster and processes of its own.
+"""Whole sweeps in this process: what a launch does, without a cluster or other processes.
 
-For what is asked of a sweep's results. What is about processes, signals, Ray or the command line
-launches one in earnest (`tests/integration/conftest.py`).
+Tests of a sweep's results use them. Tests of processes, signals, Ray or the command line launch a
+real sweep (`tests/integration/conftest.py`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from trainable.training.probe import ProbeMemo
 
 
 def sweep_in_process(space: Path, root: Path) -> Path:
-    """Run a sweep to its end, one piece of work at a time, on one thread; its directory.
+    """Run a sweep, one piece of work at a time in one thread; return its directory.
 
     Args:
         space: search-space file.
-        root: where the directory is made.
+        root: folder in which the directory is made.
     """
     prepared = prepare(space)
     images, threads, probes = prepared.images, torch.get_num_threads(), ProbeMemo()
@@ -51,7 +51,7 @@ def sweep_in_process(space: Path, root: Path) -> Path:
                     cache=lambda: kept,
                     probes=probes,
                 )
-                # As Tune does: what is stopped hears nothing more of the work.
+                # As with Tune, stopped work sends no further events.
                 any(broker.observe(work.work_id, event) for event in events)
                 broker.settle(work.work_id)
             assert work == DONE

@@ -1,4 +1,4 @@
-"""Start of a private cluster's head: on loopback alone, without the services of shared ones."""
+"""Start of a private cluster's head, on loopback alone and without services of shared clusters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DASHBOARD = (
     "prometheus_client",
     "pydantic",
 )
-"""These libraries."""
+"""Libraries that Ray's dashboard needs."""
 
 
 @contextlib.contextmanager
@@ -65,9 +65,9 @@ def _replacing(
     """Replace a function of Ray within the block, if it exists.
 
     Args:
-        owner: its class or module.
+        owner: class or module of the function.
         name: name of the function.
-        by: returns the replacement, given the function.
+        by: takes the function; returns its replacement.
     """
     function = getattr(owner, name, None)
     if function is None:
@@ -85,9 +85,13 @@ def _start_nothing(node: Node, **_: Any) -> None:
 
 
 def _looking(importing: Callable[[], ImportError | None]) -> Callable[[], ImportError | None]:
-    """The function `_LOOKING`, which imports only where a library is missing.
+    """A replacement of Ray's `_LOOKING`, which imports nothing if all libraries are installed.
 
-    The imports are of no use to the driver and take a tenth of its time until the first trial.
+    The driver does not use the imported libraries, and the imports take a tenth of its time until
+    the first trial.
+
+    Args:
+        importing: Ray's function, which is called only if a library is missing.
     """
 
     def looking() -> ImportError | None:
@@ -99,7 +103,7 @@ def _looking(importing: Callable[[], ImportError | None]) -> Callable[[], Import
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of a package that it would lie in
+    except ModuleNotFoundError:  # its parent package is missing
         return False
 
 
@@ -118,7 +122,7 @@ def _end(node: Node) -> None:
 
 
 def _recording(start: Callable[..., Any], started: list[Node]) -> Callable[..., Any]:
-    """The method, wrapped to append its node to `started` before the call."""
+    """A wrapper of Ray's method that appends the node to `started` before the call."""
 
     def recording(node: Node, *args: Any, **kwargs: Any) -> Any:
         started.append(node)

@@ -40,6 +40,7 @@ from trainable.training.results import Report, TestResult
 from trainable.training.trial import Trial
 
 TRACEBACK_LINES = 15
+"""Last lines of a traceback that an event has."""
 
 PROCESS_BROKEN = "process_broken"
 """Key in the run of an event: whether the process is unusable, as after a CUDA error."""

@@ -41,13 +41,13 @@ def test_each_image_of_the_test_set_counts_once() -> None:
     )
 
 
-def test_without_the_number_of_classes_those_seen_are_counted() -> None:
+def test_without_the_number_of_classes_those_with_test_images_are_counted() -> None:
     found = find_test_set(trials(None), predictions([0, 1, 1]))
     assert found is not None
     assert found.chance == pytest.approx(1 / 2)
 
 
-def test_a_sweep_without_predictions_has_nothing_to_tell() -> None:
+def test_a_sweep_without_predictions_has_no_test_set() -> None:
     assert find_test_set(trials(4), SCHEMAS["predictions"].empty_table()) is None
 
 

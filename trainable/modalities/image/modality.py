@@ -1,4 +1,4 @@
-"""Images as a modality: one padded size, the side of the square that the backbone sees."""
+"""Images as a modality: every image has the padded size of the network's square input."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Image:
         """Trace the backbone.
 
         Raises:
-            BackboneError: it cannot be traced at this size.
+            BackboneError: the backbone cannot be traced at this size.
         """
         del examples
         backbone.traced(size)
@@ -56,7 +56,7 @@ class _Image:
         augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> Inputs:
-        """Return pixels, or views, of `padded_size` x `padded_size`."""
+        """Return images or views of `padded_size` x `padded_size` pixels."""
         del size
         preprocessing = backbone.weights.image_preprocessing.resized(padded_size)
         return PixelInputs(examples, preprocessing, augmentation=augmentation, seed=seed)

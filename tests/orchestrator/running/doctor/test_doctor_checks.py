@@ -36,7 +36,7 @@ CLUSTER = ClusterFacts(address="10.0.0.1:6379", openness=None, nodes=(NODE, NODE
 
 
 def unwell(checks: list[Check]) -> list[tuple[str, Level, str]]:
-    """All that is not fine."""
+    """Warnings and problems among some checks."""
     return [(one.what, one.level, one.found) for one in checks if one.level is not Level.OK]
 
 
@@ -74,7 +74,7 @@ def test_a_machine_in_order_is_fine_throughout() -> None:
         ({"token_mode": 0o644}, "token", Level.WARNING, "mode 0644, others may read it; chmod 600"),
     ],
 )
-def test_what_is_amiss_is_told_with_what_to_do(
+def test_problems_of_a_machine_are_reported_with_advice(
     changes: dict[str, object], what: str, level: Level, advice: str
 ) -> None:
     ((found, its_level, told),) = unwell(check_machine(replace(FINE, **changes)))  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ def test_what_is_amiss_is_told_with_what_to_do(
         (GIB // 2, True, Level.WARNING, "little"),
     ],
 )
-def test_a_place_without_room_is_told(
+def test_a_folder_without_free_space_is_a_problem(
     free_bytes: int, writable: bool, level: Level, told: str
 ) -> None:
     place = Place(name="sweeps", path=Path("runs"), free_bytes=free_bytes, writable=writable)
@@ -128,7 +128,7 @@ def test_a_node_whose_processes_do_not_reach_this_machine_is_a_problem() -> None
     assert unwell(checks) == [("processes of 10.0.0.3", Level.PROBLEM, "open its ports")]
 
 
-def test_an_open_cluster_one_without_cpus_and_a_small_store_are_told() -> None:
+def test_an_open_cluster_one_without_cpus_and_a_small_object_store_are_reported() -> None:
     weak = replace(NODE, cpus=0, object_store_bytes=1e8)
     checks = check_cluster(ClusterFacts(address="a:1", openness="open!", nodes=(weak,)), own=OWN)
     assert [(what, level) for what, level, _ in unwell(checks)] == [
