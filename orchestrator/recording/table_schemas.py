@@ -14,8 +14,10 @@ SCHEMA_VERSION = 2
 VERSION_KEY = b"schema_version"
 """Key of a file's metadata. Files of 0.1.0 have none, which counts as version 0."""
 
+_OF_TEXTS = {"max_length": 2, "truncate": 2, "prompt": 2, "pooling": 2}
+
 SINCE: Mapping[str, Mapping[str, int]] = {
-    "trials": {"image_size": 1, "gain_over_start": 1, "modality": 2},
+    "trials": {"image_size": 1, "gain_over_start": 1, "modality": 2, **_OF_TEXTS},
     "finals": {"metric": 1, "test_score": 1},
     "leaderboard": {
         "image_size": 1,
@@ -24,6 +26,7 @@ SINCE: Mapping[str, Mapping[str, int]] = {
         "gain_over_start": 1,
         "head_init": 1,
         "modality": 2,
+        **_OF_TEXTS,
     },
 }
 """First schema version of a column, by table and column; 0 for columns that are not listed."""
@@ -93,6 +96,10 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "image_size": _COUNT,
         "gain_over_start": _REAL,
         "modality": _TEXT,
+        "max_length": _COUNT,
+        "truncate": _TEXT,
+        "prompt": _TEXT,
+        "pooling": _TEXT,
     },
     "curves": {
         "sweep_id": _TEXT,
@@ -159,6 +166,10 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "gain_over_start": _REAL,
         "head_init": _TEXT,
         "modality": _TEXT,
+        "max_length": _COUNT,
+        "truncate": _TEXT,
+        "prompt": _TEXT,
+        "pooling": _TEXT,
     },
 }
 

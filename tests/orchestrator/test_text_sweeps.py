@@ -18,6 +18,7 @@ import yaml
 from orchestrator.errors import SpaceError, UsageError
 from orchestrator.reading.export import Listener, export
 from orchestrator.reading.outcome import conclude
+from orchestrator.recording.leaderboard import own_probe
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.recording.tables import read_table
 from tests.builders.prepared import prepare
@@ -161,6 +162,112 @@ def test_cached_features_change_no_score(
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_starts(
+    home: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(home)
+    with pytest.raises((SpaceError, UsageError), match=message):
+        prepare(space(home, **changed))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_length", 64),
+        ("truncate", "head_tail"),
+        ("prompt", "query: "),
+        ("pooling", "cls"),
+        ("dropout", 0.1),
+    ],
+)
+def test_settings_of_texts_are_refused_for_images(
+    home: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: Any
+) -> None:
+    monkeypatch.chdir(home)
+    search = SETTINGS["search"] | {"backbone": ["tiny_strokes"]}
+    images = {"dataset": {"source": "digits"}}
+    message = f"{key}: is for texts; tiny_strokes takes images"
+    with pytest.raises(SpaceError, match=f"training.{message}"):
+        prepare(space(home, **images, search=search, training={key: value}))
+    with pytest.raises(SpaceError, match=f"search.{message}"):
+        prepare(space(home, **images, search=search | {key: [value]}))
+
+
+@pytest.fixture(scope="module")
+def read_in_two_ways(home: Path) -> Path:
+    """A sweep over poolings and dropout, with a prompt of its own and both ends of long texts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        path = space(
+            home,
+            search=SETTINGS["search"]
+            | {"freeze_depth": 0.5, "pooling": ["auto", "cls"], "dropout": [0.0, 0.3]},
+            training={
+                "steps": 2,
+                "reports": 1,
+                "prompt": "my card ",
+                "truncate": "head_tail",
+                "max_length": 16,
+            },
+            trials=4,
+            baselines=["probe"],
+            finalists={"count": 1, "repeats": 1},
+        )
+        return sweep_in_process(path, home / "ways")
+
+
+def test_each_pooling_has_a_probe_and_its_columns(read_in_two_ways: Path) -> None:
+    rows = read_table(read_in_two_ways, "trials").to_pylist()
+    assert {row["state"] for row in rows} == {"complete"}
+    for row in rows:
+        read = (row["max_length"], row["truncate"], row["prompt"])
+        assert read == (16, "head_tail", "my card ")
+    probes = [row for row in rows if row["method"] == "probe"]
+    assert [row["trial_id"] for row in probes] == [
+        "b6-probe-transformers:model-auto",
+        "b6-probe-transformers:model-cls",
+    ]
+    assert [row["pooling"] for row in probes] == ["mean", "cls"]
+    tuned = [row for row in rows if row["method"] == "finetune"]
+    assert sorted((row["pooling"], json.loads(row["spec"])["dropout"]) for row in tuned) == [
+        ("cls", 0.0),
+        ("cls", 0.3),
+        ("mean", 0.0),
+        ("mean", 0.3),
+    ]
+    curves = read_table(read_in_two_ways, "curves").to_pylist()
+    losses = {row["trial_id"]: row["val_loss"] for row in curves if row["report"] == 0}
+    for probe in probes:  # where trials start
+        starts = [losses[row["trial_id"]] for row in tuned if row["pooling"] == probe["pooling"]]
+        assert starts == pytest.approx([probe["val_loss"]] * 2, abs=1e-6)
+    assert probes[0]["val_loss"] != pytest.approx(probes[1]["val_loss"], abs=1e-4)
+    ends = {row["trial_id"]: row["train_loss"] for row in curves if row["report"] == 1}
+    assert len(set(ends.values())) == 4  # dropout changes training, and so does pooling
+
+
+def test_the_probe_beside_a_configuration_pools_as_it_does(read_in_two_ways: Path) -> None:
+    board = read_table(read_in_two_ways, "leaderboard").to_pylist()
+    for row in board:
+        probe = own_probe(row, board)
+        assert probe is not None
+        assert probe["pooling"] == row["pooling"]
+    text = "\n".join(conclude(Run(read_in_two_ways), images=None, interrupted=False).answer)
+    assert "pooling mean" in text or "pooling cls" in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"training": {"pooling": "median"}}, "training.pooling: got 'median'; allowed: one of"),
+        ({"training": {"dropout": 1.0}}, "training.dropout: got 1.0; allowed: a number from 0 and"),
+        ({"training": {"truncate": "tail"}}, "training.truncate: got 'tail'; allowed: one of head"),
+        ({"training": {"prompt": 3}}, 'training.prompt: got 3; allowed: auto or text, "" for none'),
+        (
+            {"training": {"prompt": "card " * 30}},
+            "max_length: got 24; the prompt and 2 special tokens take 32",
+        ),
+    ],
+)
+def test_ways_to_read_texts_that_there_are_not_are_refused(
     home: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], message: str
 ) -> None:
     monkeypatch.chdir(home)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.planning.inputs import Inputs, input_sizes, inputs_of, sizes_are_open
+from orchestrator.planning.inputs import Inputs, inputs_of, sizes_are_open
 from orchestrator.planning.plan import Baseline, baselines_of, most_baselines, probe_beside
 from orchestrator.running.broker.samplers import shuffled_grid
 from orchestrator.space import SearchSpace, parse_space
@@ -136,7 +136,7 @@ def test_of_a_range_few_steps_or_its_ends_are_planned(
     domain: dict[str, Any], sizes: list[int], are_open: bool
 ) -> None:
     space = _space({"image_size": domain}, finalists={"count": 2})
-    assert input_sizes(space, "resnet_tiny") == sizes
+    assert [inputs.size for inputs in inputs_of(space)["resnet_tiny"]] == sizes
     assert sizes_are_open(space) == are_open
     more = 2 if are_open else 0
     assert most_baselines(space, "b5") == 1 + len(sizes) + more

@@ -13,14 +13,9 @@ half-written, and a file that is evicted stays valid for whom it is mapped.
 
 from __future__ import annotations
 
+from trainable.cache_folder import FOLDER_VARIABLE, default_folder
 from trainable.features.store.collection import Collection
-from trainable.features.store.feature_store import (
-    FOLDER_VARIABLE,
-    SIZE_VARIABLE,
-    FeatureStore,
-    StoreInfo,
-    default_folder,
-)
+from trainable.features.store.feature_store import SIZE_VARIABLE, FeatureStore, StoreInfo
 
 __all__ = [
     "FOLDER_VARIABLE",
