@@ -11,6 +11,10 @@ from trainable.errors import CacheError
 FOLDER_VARIABLE = "SFT_SWEEP_CACHE"
 """Environment variable that names the folder."""
 
+GRAPHS, GRAPH_SUFFIX = "graphs-1", ".graph"
+"""Folder of exported graphs in it, and what their names end in. The number is raised whenever files
+would come to mean another thing."""
+
 
 def default_folder() -> Path:
     """`SFT_SWEEP_CACHE`, else `sft-sweep` below the user's cache folder.

@@ -51,6 +51,7 @@ def _filled(name: str, index: int) -> dict[str, Any]:
     return {field.name: values[field.type] for field in SCHEMAS[name]}
 
 
+OF_TEXTS = ["max_length", "truncate", "prompt", "pooling"]
 ADDED = {
     "trials": [
         "cache_hits",
@@ -59,6 +60,7 @@ ADDED = {
         "image_size",
         "gain_over_start",
         "modality",
+        *OF_TEXTS,
     ],
     "finals": ["metric", "test_score"],
     "leaderboard": [
@@ -68,6 +70,7 @@ ADDED = {
         "gain_over_start",
         "head_init",
         "modality",
+        *OF_TEXTS,
     ],
 }
 

@@ -26,14 +26,8 @@ from trainable.atomic_files import atomic_write
 from trainable.backbones.graphs.graph import TracedBackbone
 from trainable.backbones.graphs.pickling import Arrays
 from trainable.backbones.graphs.transport import from_bytes, to_bytes
-from trainable.cache_folder import default_folder, make_private
+from trainable.cache_folder import GRAPH_SUFFIX, GRAPHS, default_folder, make_private
 from trainable.errors import CacheError
-
-FOLDER = "graphs-1"
-"""In the folder of the cache. Its number is raised whenever files would come to mean another
-thing."""
-
-SUFFIX = ".graph"
 
 _MAGIC = b"sftgraph1"
 _HASH_BYTES = hashlib.sha256().digest_size
@@ -55,13 +49,13 @@ class KeptGraph:
             "code": _own_code(),
         }
         text = json.dumps(whole, sort_keys=True, default=str)
-        self._name = f"{hashlib.sha256(text.encode()).hexdigest()}{SUFFIX}"
+        self._name = f"{hashlib.sha256(text.encode()).hexdigest()}{GRAPH_SUFFIX}"
         self._arrays = arrays
 
     def read(self) -> TracedBackbone | None:
         """The graph in eval mode; None if it is not there, or damaged."""
         try:
-            path = make_private(default_folder(), FOLDER) / self._name
+            path = make_private(default_folder(), GRAPHS) / self._name
             found = path.read_bytes()
         except (CacheError, OSError):
             return None
@@ -82,7 +76,7 @@ class KeptGraph:
         if content is None:
             return
         with contextlib.suppress(CacheError, OSError):
-            path = make_private(default_folder(), FOLDER) / self._name
+            path = make_private(default_folder(), GRAPHS) / self._name
             with atomic_write(path, durable=False) as sink:
                 sink.write(_MAGIC + hashlib.sha256(content).digest() + content)
 

@@ -17,8 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainable.backbones.graphs import graph_cache
-from trainable.cache_folder import default_folder, make_private, unusable
+from trainable.cache_folder import (
+    GRAPH_SUFFIX,
+    GRAPHS,
+    default_folder,
+    make_private,
+    unusable,
+)
 from trainable.errors import CacheError
 from trainable.features.store.collection import Collection
 from trainable.features.store.row_files import SUFFIX, TEMPORARY
@@ -42,7 +47,7 @@ class StoreInfo:
         folder: where it is.
         collections: number of them.
         files: number of files of rows.
-        graphs: number of exported graphs; see `graph_cache`.
+        graphs: number of exported graphs of backbones.
         bytes: of both.
         max_bytes: it may take.
     """
@@ -70,7 +75,7 @@ class FeatureStore:
     def __init__(self, folder: Path | None = None, *, max_bytes: int | None = None) -> None:
         self.folder = folder or default_folder()
         self._root = make_private(self.folder, _VERSION)
-        self._graphs = self.folder / graph_cache.FOLDER
+        self._graphs = self.folder / GRAPHS
         try:
             free = shutil.disk_usage(self._root).free
         except OSError as error:
@@ -105,7 +110,7 @@ class FeatureStore:
     def info(self) -> StoreInfo:
         """Current contents."""
         files = self._files()
-        graphs = [path for path, _, _ in files if path.suffix == graph_cache.SUFFIX]
+        graphs = [path for path, _, _ in files if path.suffix == GRAPH_SUFFIX]
         return StoreInfo(
             folder=self.folder,
             collections=len({path.parent for path, _, _ in files} - {self._graphs}),
@@ -154,7 +159,7 @@ class FeatureStore:
         for path in (*self._root.glob("*/*"), *self._graphs.glob("*")):
             with contextlib.suppress(OSError):
                 about = path.stat()
-                if path.suffix in (SUFFIX, graph_cache.SUFFIX):
+                if path.suffix in (SUFFIX, GRAPH_SUFFIX):
                     found.append((path, about.st_size, about.st_mtime))
                 elif path.suffix == TEMPORARY and about.st_mtime < time.time() - _STALE_S:
                     path.unlink()

@@ -17,6 +17,7 @@ from trainable.backbones.cutting.boundaries import boundaries
 from trainable.backbones.cutting.split import split
 from trainable.backbones.graphs import exporting, graph_cache
 from trainable.backbones.graphs.graph import TracedBackbone
+from trainable.cache_folder import GRAPHS
 from trainable.features.feature_keys import graph_digest
 from trainable.features.store import FOLDER_VARIABLE, FeatureStore
 
@@ -37,7 +38,7 @@ def kept(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> tuple[by
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(FOLDER_VARIABLE, str(folder))
         Backbone(weights).traced(16)
-    (file,) = (folder / graph_cache.FOLDER).iterdir()
+    (file,) = (folder / GRAPHS).iterdir()
     return file.read_bytes(), file.name
 
 
@@ -46,7 +47,7 @@ def file(kept: tuple[bytes, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """That file in a cache of the test's own."""
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     content, name = kept
-    path = tmp_path / graph_cache.FOLDER / name
+    path = tmp_path / GRAPHS / name
     path.parent.mkdir()
     path.write_bytes(content)
     return path
