@@ -17,7 +17,7 @@ from orchestrator.methods import Method
 from orchestrator.recording.ranking import Standing
 from orchestrator.recording.scoring import TestScores, score_finalists
 from orchestrator.recording.table_schemas import SCHEMAS
-from trainable.spec.settings import DEFAULTS, INPUTS, READINGS, SIZES
+from trainable.spec.settings import AUTO, DEFAULTS, INPUTS, READINGS, SIZES
 from trainable.spec.trial_spec import Metric
 
 Row = dict[str, Any]
@@ -223,7 +223,7 @@ def text_inputs_in(spec: Mapping[str, Any]) -> dict[str, Any]:
 
     None where that is not resolved, or the examples are no texts.
     """
-    found = {name: spec.get(name) for name in (SIZES["text"], *READINGS["text"])}
-    if not isinstance(found[SIZES["text"]], int):
-        return dict.fromkeys(found)
-    return found
+    size = SIZES["text"]
+    found = {name: spec.get(name, DEFAULTS[name]) for name in (size, *READINGS["text"])}
+    known = isinstance(found[size], int)
+    return {name: value if known and value != AUTO else None for name, value in found.items()}

@@ -94,8 +94,15 @@ def test_tables_say_that_examples_are_texts(swept: Path) -> None:
     assert {row["modality"] for row in trials} == {"text"}
     assert {row["image_size"] for row in trials} == {None}
     assert {row["backbone"] for row in trials} == {"transformers:model", None}
+    read = {
+        tuple(row[name] for name in ("max_length", "truncate", "prompt", "pooling"))
+        for row in trials
+        if row["method"] != "tfidf"
+    }
+    assert read == {(24, "head", "", "mean")}
     board = read_table(swept, "leaderboard").to_pylist()
     assert {row["modality"] for row in board} == {"text"}
+    assert all(own_probe(row, board) for row in board if row["method"] != "tfidf")
     (tfidf,) = (row for row in board if row["method"] == "tfidf")
     assert tfidf["rank"] is None
     assert tfidf["test_score"] > 0.8  # the label is a word of the text

@@ -156,6 +156,8 @@ def _device() -> str:
 
 def _texts() -> TextFacts:
     packages = dict(_packages(extra=TEXT_EXTRA))
+    if TEXT_EXTRA not in packages:  # the metadata are of an installation older than this code
+        packages[TEXT_EXTRA] = Requirement(TEXT_EXTRA), _version(TEXT_EXTRA)
     if importlib.util.find_spec("huggingface_hub") is None:
         return TextFacts(packages=packages, hub=None, models=0)
     from huggingface_hub import constants
@@ -177,12 +179,16 @@ def _packages(*, extra: str = "") -> list[tuple[str, tuple[Requirement, str | No
         if extra:
             needed = not needed and marker is not None and marker.evaluate({"extra": extra})
         if needed:
-            try:
-                version = metadata.version(requirement.name)
-            except metadata.PackageNotFoundError:
-                version = None
-            found.append((requirement.name, (requirement, version)))
+            found.append((requirement.name, (requirement, _version(requirement.name))))
     return found
+
+
+def _version(package: str) -> str | None:
+    """The installed version of a package; None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _place(name: str, path: Path) -> Place:
