@@ -122,7 +122,7 @@ def test_a_damaged_file_is_made_anew(weights: Weights, file: Path, exports: list
 
 def place(weights: Weights) -> graph_cache.KeptGraph:
     key = transformers_models.graph_key(weights, size=16)
-    return graph_cache.KeptGraph(key | {"weights": weights.digest}, weights.arrays)
+    return graph_cache.KeptGraph({**key, "weights": weights.digest}, weights.arrays)
 
 
 def test_what_a_graph_depends_on_is_in_its_name(
