@@ -282,6 +282,19 @@ def test_ways_to_read_texts_that_there_are_not_are_refused(
         prepare(space(home, **changed))
 
 
+def test_dropout_of_a_backbone_without_is_refused_before_anything_starts(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    save_text_model(home / "plain", "llama", num_hidden_layers=1)
+    search = SETTINGS["search"] | {"backbone": ["transformers:./plain"]}
+    message = "got 0.1; allowed: auto or 0, as this backbone has no dropout .transformers:.*plain"
+    with pytest.raises(SpaceError, match=f"search.dropout: {message}"):
+        prepare(space(home, search=search | {"dropout": [0.0, 0.1]}))
+    with pytest.raises(SpaceError, match=f"training.dropout: {message}"):
+        prepare(space(home, search=search, training={"dropout": 0.1}))
+
+
 def test_a_row_of_features_is_the_same_whatever_its_companions(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

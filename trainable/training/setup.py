@@ -69,12 +69,12 @@ def check_dropout(spec: TrialSpec, traced: TracedBackbone) -> None:
     if spec.dropout == AUTO or not float(spec.dropout):
         return
     if traced.without_dropout:
-        reason = "trains without dropout, as what it computes in training is another graph"
+        reason = "trains without dropout: what it computes in training is another graph"
     elif not has_dropout(traced.module):
         reason = "has no dropout"
     else:
         return
-    raise SpecError(f"dropout: got {spec.dropout}; {spec.backbone} {reason}. Allowed: auto or 0")
+    raise SpecError(f"dropout: got {spec.dropout}; allowed: auto or 0, as this backbone {reason}")
 
 
 class TrialSetup:

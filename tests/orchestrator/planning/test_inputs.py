@@ -171,3 +171,40 @@ def test_a_condition_on_a_very_long_range_is_no_matter_of_its_length() -> None:
     assert inputs_of(space)["resnet_tiny"] == [
         Inputs(size=size, precision="auto") for size in (32, 64, 96)
     ]
+
+
+def test_each_way_to_read_texts_has_a_probe_of_its_own() -> None:
+    search = {
+        "backbone": "transformers:org/name",
+        "pooling": {"cases": [{"when": {"max_length": 64}, "values": ["auto", "cls"]}]},
+        "max_length": ["auto", 64],
+        "prompt": ["", "query: "],
+        "dropout": [0.0, 0.1],
+    }
+    space = _space(search, training={"truncate": "head_tail"}, baselines=["probe"])
+    assert sorted(_probes(space)) == [
+        "b5-probe-transformers:org-name-64tokens-prompt1-auto",
+        "b5-probe-transformers:org-name-64tokens-prompt1-cls",
+        "b5-probe-transformers:org-name-64tokens-prompt2-auto",
+        "b5-probe-transformers:org-name-64tokens-prompt2-cls",
+        "b5-probe-transformers:org-name-autotokens-prompt1-auto",
+        "b5-probe-transformers:org-name-autotokens-prompt2-auto",
+    ]
+    found = {
+        (one.size, *dict(one.reading).values()) for one in baselines_of(space, "b5") if one.reading
+    }
+    assert (64, "head_tail", "query: ", "cls") in found
+    trial = space.spec(
+        {
+            "backbone": "transformers:org/name",
+            "lr": 0.1,
+            "max_length": 64,
+            "pooling": "cls",
+            "prompt": "",
+            "dropout": 0.1,
+        },
+        space.label_budgets[0],
+    )
+    beside = probe_beside(space, "b5", trial)
+    assert beside is not None
+    assert beside.trial_id == "b5-probe-transformers:org-name-64tokens-prompt1-cls"
