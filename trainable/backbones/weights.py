@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +30,7 @@ class Preprocessing:
         mean: mean of each of the three channels, on the 0..1 scale.
         std: standard deviation of each of the three channels, on the 0..1 scale.
         squash: whether both sides become `resize_size`, whatever the image's proportions.
-        pooling: none; what a network does with the parts of an image is its own.
     """
-
-    pooling: ClassVar[str] = ""
 
     image_size: int
     resize_size: int
@@ -46,6 +43,11 @@ class Preprocessing:
     def size(self) -> int:
         """The size of input that is meant where none is named."""
         return self.image_size
+
+    @property
+    def pooling(self) -> str:
+        """None: what a network does with the parts of an image is its own."""
+        return ""
 
     def resized(self, image_size: int) -> Preprocessing:
         """Return the same for another image size, which keeps the same share of the image."""
