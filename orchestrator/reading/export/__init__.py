@@ -26,6 +26,7 @@ from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import BackboneError
 from trainable.export.trained_model import TrainedModel, train_configuration, train_probe
 from trainable.export.written_model import write_model
+from trainable.modalities import modality_called
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.training.learner import DivergedError
 
@@ -222,7 +223,8 @@ def _train(
     repeat: int,
     listener: Listener,
 ) -> TrainedModel:
-    task, backbone = json.loads(choice.trial["spec"]), Backbone(weights)
+    task = json.loads(choice.trial["spec"])
+    backbone = modality_called(weights.modality).reading(Backbone(weights), task)
     measured = LabelBudget.parse(task["label_budget"])
     budget = measured if labels is Labels.BUDGET else LabelBudget()
     if choice.trial["method"] == Method.PROBE:
