@@ -40,7 +40,7 @@ def bert(weights: Weights) -> Backbone:
 
 @pytest.fixture(scope="module")
 def albert(folder: Path) -> Backbone:
-    save_text_model(folder / "albert", "albert", embedding_size=8, num_hidden_layers=3)
+    save_text_model(folder / "albert", "albert", embedding_size=8)
     return Backbone(load_weights(f"transformers:{folder / 'albert'}"))
 
 
