@@ -12,7 +12,7 @@ from orchestrator.datasets.image_reader import Demand
 from orchestrator.datasets.listing import Note
 from orchestrator.errors import UsageError
 from orchestrator.planning.cache_plan import KeptBoundaries, kept_boundaries
-from orchestrator.planning.inputs import backbones, input_sizes
+from orchestrator.planning.inputs import backbones, inputs_of
 from orchestrator.planning.objective import decide_objective
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.planning.rehearsals import extreme_trials, problems_of
@@ -27,6 +27,8 @@ from orchestrator.space import (
 from orchestrator.space.problems import space_error
 from trainable import backbones as registry
 from trainable.backbones import Backbone, Weights, load_weights
+from trainable.backbones.backbone import Form
+from trainable.backbones.weights import TextPreprocessing
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.data.tokens import TokenTable
 from trainable.errors import BackboneError, SpecError
@@ -46,8 +48,8 @@ class Prepared:
         notes: notes for the user, mostly about the images.
         plan: the plan of the sweep.
         weights: weights by backbone.
-        graphs: serialized graphs by backbone and size, for the worker processes; see `Backbone`.
-        tokens: tokens by backbone and most tokens of a text; see `Backbone`.
+        graphs: serialized graphs by backbone, for the worker processes; see `Backbone`.
+        tokens: tokens of texts by backbone; see `Backbone`.
         kept: the boundaries that this machine's feature cache stores.
     """
 
@@ -56,8 +58,8 @@ class Prepared:
     notes: tuple[Note, ...]
     plan: Plan
     weights: dict[str, Weights] = field(repr=False)
-    graphs: dict[str, Mapping[int, bytes]] = field(repr=False)
-    tokens: dict[str, Mapping[int, TokenTable]] = field(repr=False)
+    graphs: dict[str, Mapping[Form, bytes]] = field(repr=False)
+    tokens: dict[str, Mapping[TextPreprocessing, TokenTable]] = field(repr=False)
     kept: list[KeptBoundaries] = field(repr=False)
 
 
@@ -129,8 +131,8 @@ def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Pre
         notes += (Note(decision),)
     plan = make_plan(space, images, where=str(path))
     weights: dict[str, Weights] = {}
-    graphs: dict[str, Mapping[int, bytes]] = {}
-    tokens: dict[str, Mapping[int, TokenTable]] = {}
+    graphs: dict[str, Mapping[Form, bytes]] = {}
+    tokens: dict[str, Mapping[TextPreprocessing, TokenTable]] = {}
     cuts: dict[tuple[str, int], list[Boundary]] = {}
     trials = {} if begun else extreme_trials(space, plan.studies[-1].budget)
     problems: list[str] = []
@@ -222,16 +224,17 @@ def _cuts(
 
     modality = modality_of(examples, built.weights)
     found: dict[int, list[Boundary]] = {}
-    notes: list[Note] = []
-    for given in input_sizes(space, backbone):
-        size = modality.size(built.weights, given)
+    notes: dict[str, None] = {}
+    for inputs in inputs_of(space)[backbone]:
+        reading = modality.reading(built, dict(inputs.reading))
+        size = modality.size(reading.weights, inputs.size)
         try:
-            told = modality.prepare(examples, built, size)
-            notes += (Note(f"{relative_backbone(backbone)}: {line}") for line in told)
-            found[size] = boundaries(built.traced(size))
+            told = modality.prepare(examples, reading, size)
+            found.setdefault(size, boundaries(reading.traced(size)))
         except BackboneError as error:
             raise BackboneError(f"{backbone}: {error}") from error
-    return found, tuple(notes)
+        notes |= dict.fromkeys(f"{relative_backbone(backbone)}: {line}" for line in told)
+    return found, tuple(Note(line) for line in notes)
 
 
 def _check_kind(space: SearchSpace, examples: LabelledExamples, *, path: Path) -> None:

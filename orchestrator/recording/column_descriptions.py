@@ -84,6 +84,17 @@ _SHARED: Mapping[str, ColumnDescription] = {
     "budget_unit": ColumnDescription(
         "what `label_budget` counts: `labels per class`; null in tables before version 3"
     ),
+    "max_length": ColumnDescription(
+        "most tokens of a text that the network sees; null for images and tf-idf", "tokens"
+    ),
+    "truncate": ColumnDescription(
+        "what is kept of a longer text: `head` or `head_tail`; null for images and tf-idf"
+    ),
+    "prompt": ColumnDescription("stands before every text; null for images and tf-idf"),
+    "pooling": ColumnDescription(
+        "how the vectors of a text's tokens become one: `mean`, `cls`, `last` or `max`; null for "
+        "images and tf-idf"
+    ),
     "val_objective": ColumnDescription(
         "the objective of the last report, on the pooled out-of-fold predictions; what ranks",
         OBJECTIVE_UNIT,

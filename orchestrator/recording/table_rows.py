@@ -16,9 +16,10 @@ from orchestrator.methods import Method
 from orchestrator.planning.work import START, State
 from orchestrator.recording import user_attributes
 from orchestrator.recording.array_text import from_text
-from orchestrator.recording.leaderboard import image_size_in
+from orchestrator.recording.leaderboard import image_size_in, text_inputs_in
 from orchestrator.recording.table_schemas import SCHEMA_VERSION, SCHEMAS
 from trainable.spec.metrics import Metric
+from trainable.spec.settings import INPUTS
 
 Row = dict[str, Any]
 
@@ -27,7 +28,7 @@ _STATES = {
     TrialState.PRUNED: State.PRUNED,
     TrialState.FAIL: State.FAILED,
 }
-_RESOLVED = ("image_size", "precision", "inverse_penalties")
+_RESOLVED = (*INPUTS, "precision", "inverse_penalties")
 """Resolved settings in a baseline's result; version 0.1.0 did not record them."""
 
 
@@ -72,6 +73,7 @@ class StudyRows:
             "params": _json(plan["params"]),
             "spec": _json(spec),
             "image_size": image_size_in(spec),
+            **text_inputs_in(spec),
             "reports": len(trial.intermediate_values),
             "steps": report.get("step"),
             "gain_over_start": gain_over_start(trial, Metric(self._about["objective"])),
@@ -104,11 +106,13 @@ class StudyRows:
         }
         if result is not None:
             scores = result["validation"]
+            resolved = {name: result[name] for name in _RESOLVED if name in result}
             row |= {
                 "weights": result["weights"],
                 "trainable_params": (result["num_features"] + 1) * result["num_classes"],
                 "params": _json({"inverse_penalty": result["inverse_penalty"]}),
-                "spec": _json(task | {name: result[name] for name in _RESOLVED if name in result}),
+                "spec": _json(task | resolved),
+                **text_inputs_in(resolved),
                 "folds": result["folds"],
                 "val_objective": scores[self._about["objective"]],
                 "val_score": scores[self._about["objective"]],

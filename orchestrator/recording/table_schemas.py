@@ -14,6 +14,8 @@ SCHEMA_VERSION = 3
 VERSION_KEY = b"schema_version"
 """Key of a file's metadata. Files of 0.1.0 have none, which counts as version 0."""
 
+_OF_TEXTS = {"max_length": 3, "truncate": 3, "prompt": 3, "pooling": 3}
+
 SINCE: Mapping[str, Mapping[str, int]] = {
     "trials": {
         "image_size": 1,
@@ -22,6 +24,7 @@ SINCE: Mapping[str, Mapping[str, int]] = {
         "task": 3,
         "val_score": 3,
         "budget_unit": 3,
+        **_OF_TEXTS,
     },
     "finals": {"metric": 1, "test_score": 1},
     "predictions": {"probabilities": 3},
@@ -35,6 +38,7 @@ SINCE: Mapping[str, Mapping[str, int]] = {
         "task": 3,
         "val_score": 3,
         "budget_unit": 3,
+        **_OF_TEXTS,
     },
 }
 """First schema version of a column, by table and column; 0 for columns that are not listed."""
@@ -108,6 +112,10 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "task": _TEXT,
         "val_score": _REAL,
         "budget_unit": _TEXT,
+        "max_length": _COUNT,
+        "truncate": _TEXT,
+        "prompt": _TEXT,
+        "pooling": _TEXT,
     },
     "curves": {
         "sweep_id": _TEXT,
@@ -178,6 +186,10 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "task": _TEXT,
         "val_score": _REAL,
         "budget_unit": _TEXT,
+        "max_length": _COUNT,
+        "truncate": _TEXT,
+        "prompt": _TEXT,
+        "pooling": _TEXT,
     },
 }
 

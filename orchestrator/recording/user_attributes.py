@@ -21,7 +21,7 @@ from orchestrator.recording.optuna_internals import stored_attributes
 from orchestrator.space import SearchSpace, short_names
 from orchestrator.text import last_line
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.spec.settings import ADDED_SETTINGS, SIZES
+from trainable.spec.settings import ADDED_SETTINGS, SIZES, without_added_defaults
 
 ABOUT, FINISHED, PLAN, FACTS, RUN = "about", "finished", "plan", "facts", "run"
 BACKBONE_NAMES = "backbone_names"
@@ -146,8 +146,8 @@ def result_key(work: Work) -> str:
 def baseline_task(baseline: Baseline, plan: StudyPlan, space: SearchSpace) -> dict[str, Any]:
     """Return the task of a baseline, as its worker gets it.
 
-    It has a `variant` if its backbone has several probes. Version 0.1.0 had no `variant` and no
-    `precision`, which was fp32.
+    It has a `variant` if its backbone has several probes, and how the backbone reads its input as
+    far as that is not as usual. Version 0.1.0 had no `variant` and no `precision`, which was fp32.
     """
     return {
         "method": baseline.method,
@@ -160,6 +160,7 @@ def baseline_task(baseline: Baseline, plan: StudyPlan, space: SearchSpace) -> di
         "seed": space.seed,
         SIZES[space.modality]: baseline.size,
         "precision": baseline.precision,
+        **without_added_defaults(dict(baseline.reading)),
     }
 
 

@@ -26,12 +26,12 @@ from trainable.spec.augmentation import Augmentation
 from trainable.spec.custom_backbone import CustomBackbone
 from trainable.spec.metrics import Metric
 from trainable.spec.refusals import shown
+from trainable.spec.setting import Value
 from trainable.spec.settings import (
     DEFAULT_FREEZE_DEPTH,
     DEFAULT_LR,
     DEFAULTS,
     FOR_TEXTS,
-    Value,
     without_added_defaults,
 )
 from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from orchestrator.space.section import Section
 from trainable.spec.metrics import Metric
-from trainable.spec.settings import SEED, Setting
+from trainable.spec.setting import Setting
+from trainable.spec.settings import SEED
 from trainable.spec.trial_spec import CacheMode
 
 

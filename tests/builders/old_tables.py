@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+_OF_TEXTS = ("max_length", "truncate", "prompt", "pooling")
 ADDED_SINCE_0_1_0 = {
-    "trials": ("image_size", "gain_over_start", "modality"),
+    "trials": ("image_size", "gain_over_start", "modality", *_OF_TEXTS),
     "finals": ("metric", "test_score"),
     "leaderboard": (
         "image_size",
@@ -16,6 +17,7 @@ ADDED_SINCE_0_1_0 = {
         "gain_over_start",
         "head_init",
         "modality",
+        *_OF_TEXTS,
     ),
 }
 """Columns that tables of 0.1.0 lack."""

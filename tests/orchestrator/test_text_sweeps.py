@@ -20,6 +20,7 @@ from orchestrator.cli.main import run as command
 from orchestrator.errors import SpaceError, UsageError
 from orchestrator.planning.preparation import read_data
 from orchestrator.reading.outcome import conclude
+from orchestrator.recording.leaderboard import own_probe
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.recording.tables import read_table
 from tests.builders.prepared import prepare
@@ -97,8 +98,15 @@ def test_tables_say_that_examples_are_texts(swept: Path) -> None:
     assert {row["modality"] for row in trials} == {"text"}
     assert {row["image_size"] for row in trials} == {None}
     assert {row["backbone"] for row in trials} == {"transformers:model", None}
+    read = {
+        tuple(row[name] for name in ("max_length", "truncate", "prompt", "pooling"))
+        for row in trials
+        if row["method"] != "tfidf"
+    }
+    assert read == {(24, "head", "", "mean")}
     board = read_table(swept, "leaderboard").to_pylist()
     assert {row["modality"] for row in board} == {"text"}
+    assert all(own_probe(row, board) for row in board if row["method"] != "tfidf")
     (tfidf,) = (row for row in board if row["method"] == "tfidf")
     assert tfidf["rank"] is None
     assert tfidf["test_score"] > 0.8  # the label is a word of the text
@@ -164,6 +172,125 @@ def test_what_does_not_go_together_is_refused_before_anything_starts(
     monkeypatch.chdir(home)
     with pytest.raises((SpaceError, UsageError), match=message):
         prepare(space(home, **changed))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_length", 64),
+        ("truncate", "head_tail"),
+        ("prompt", "query: "),
+        ("pooling", "cls"),
+        ("dropout", 0.1),
+    ],
+)
+def test_settings_of_texts_are_refused_for_images(
+    home: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: Any
+) -> None:
+    monkeypatch.chdir(home)
+    search = SETTINGS["search"] | {"backbone": ["tiny_strokes"]}
+    images = {"dataset": {"source": "digits"}}
+    message = f"{key}: is for texts; tiny_strokes takes images"
+    with pytest.raises(SpaceError, match=f"training.{message}"):
+        prepare(space(home, **images, search=search, training={key: value}))
+    with pytest.raises(SpaceError, match=f"search.{message}"):
+        prepare(space(home, **images, search=search | {key: [value]}))
+
+
+@pytest.fixture(scope="module")
+def read_in_two_ways(home: Path) -> Path:
+    """A sweep over poolings and dropout, with a prompt of its own and both ends of long texts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        path = space(
+            home,
+            search=SETTINGS["search"]
+            | {"freeze_depth": 0.5, "pooling": ["auto", "cls"], "dropout": [0.0, 0.3]},
+            training={
+                "steps": 2,
+                "reports": 1,
+                "prompt": "my card ",
+                "truncate": "head_tail",
+                "max_length": 16,
+            },
+            trials=4,
+            baselines=["probe"],
+            finalists={"count": 1, "repeats": 2},
+        )
+        return sweep_in_process(path, home / "ways")
+
+
+def test_each_pooling_has_a_probe_and_its_columns(read_in_two_ways: Path) -> None:
+    rows = read_table(read_in_two_ways, "trials").to_pylist()
+    assert {row["state"] for row in rows} == {"complete"}
+    for row in rows:
+        read = (row["max_length"], row["truncate"], row["prompt"])
+        assert read == (16, "head_tail", "my card ")
+    probes = [row for row in rows if row["method"] == "probe"]
+    assert [row["trial_id"] for row in probes] == [
+        "b6-probe-transformers:model-auto",
+        "b6-probe-transformers:model-cls",
+    ]
+    assert [row["pooling"] for row in probes] == ["mean", "cls"]
+    tuned = [row for row in rows if row["method"] == "finetune"]
+    assert sorted((row["pooling"], json.loads(row["spec"])["dropout"]) for row in tuned) == [
+        ("cls", 0.0),
+        ("cls", 0.3),
+        ("mean", 0.0),
+        ("mean", 0.3),
+    ]
+    curves = read_table(read_in_two_ways, "curves").to_pylist()
+    losses = {row["trial_id"]: row["val_loss"] for row in curves if row["report"] == 0}
+    for probe in probes:  # where trials start
+        starts = [losses[row["trial_id"]] for row in tuned if row["pooling"] == probe["pooling"]]
+        assert starts == pytest.approx([probe["val_loss"]] * 2, abs=1e-6)
+    assert probes[0]["val_loss"] != pytest.approx(probes[1]["val_loss"], abs=1e-4)
+    ends = {row["trial_id"]: row["train_loss"] for row in curves if row["report"] == 1}
+    assert len(set(ends.values())) == 4  # dropout changes training, and so does pooling
+
+
+def test_the_probe_beside_a_configuration_pools_as_it_does(read_in_two_ways: Path) -> None:
+    board = read_table(read_in_two_ways, "leaderboard").to_pylist()
+    for row in board:
+        probe = own_probe(row, board)
+        assert probe is not None
+        assert probe["pooling"] == row["pooling"]
+    text = "\n".join(conclude(Run(read_in_two_ways), images=None, interrupted=False).answer)
+    assert "pooling mean" in text or "pooling cls" in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"training": {"pooling": "median"}}, "training.pooling: got 'median'; allowed: one of"),
+        ({"training": {"dropout": 1.0}}, "training.dropout: got 1.0; allowed: a number from 0 and"),
+        ({"training": {"truncate": "tail"}}, "training.truncate: got 'tail'; allowed: one of head"),
+        ({"training": {"prompt": 3}}, 'training.prompt: got 3; allowed: auto or text, "" for none'),
+        (
+            {"training": {"prompt": "card " * 30}},
+            "max_length: got 24; the prompt and 2 special tokens take 32",
+        ),
+    ],
+)
+def test_ways_to_read_texts_that_there_are_not_are_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(home)
+    with pytest.raises((SpaceError, UsageError), match=message):
+        prepare(space(home, **changed))
+
+
+def test_dropout_of_a_backbone_without_is_refused_before_anything_starts(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    save_text_model(home / "plain", "llama", num_hidden_layers=1)
+    search = SETTINGS["search"] | {"backbone": ["transformers:./plain"]}
+    message = "got 0.1; allowed: auto or 0, as this backbone has no dropout .transformers:.*plain"
+    with pytest.raises(SpaceError, match=f"search.dropout: {message}"):
+        prepare(space(home, search=search | {"dropout": [0.0, 0.1]}))
+    with pytest.raises(SpaceError, match=f"training.dropout: {message}"):
+        prepare(space(home, search=search, training={"dropout": 0.1}))
 
 
 def test_a_row_of_features_is_the_same_whatever_its_companions(

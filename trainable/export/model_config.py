@@ -11,9 +11,10 @@ from typing import Any
 from PIL import Image
 
 from trainable.backbones import Preprocessing
-from trainable.backbones.weights import POOLINGS, TRUNCATIONS, TextPreprocessing
+from trainable.backbones.weights import TextPreprocessing
 from trainable.errors import ExportError
 from trainable.modalities.image.decoding import ValueRange
+from trainable.spec.settings import POOLINGS, TRUNCATIONS
 
 ABOUT_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"

@@ -26,7 +26,7 @@ from trainable.modalities import Modality, modality_of
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.training.baseline_features import FrozenFeatures
 from trainable.training.logistic import fit_path
-from trainable.training.setup import resolved_size
+from trainable.training.setup import reading_backbone, resolved_size
 from trainable.training.trial import Trial
 
 _COMPARED = 3
@@ -85,6 +85,7 @@ def train_configuration(
         ExportError: the network cannot be written, or its own code gives other logits than the
             graph that was trained.
     """
+    backbone = reading_backbone(spec, backbone)
     modality = modality_of(examples, backbone.weights)
     size = resolved_size(spec, backbone.weights)
     modality.prepare(examples, backbone, size)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -103,14 +104,16 @@ class FeatureReader:
         self._precision = precision
         self._cache = cache
         self._augmentation = augmentation
-        self._inputs = modality_of(examples, backbone.weights).inputs(
+        self._padded_size = padded_size
+        self._inputs_of = partial(
+            modality_of(examples, backbone.weights).inputs,
             examples,
-            backbone,
             padded_size=padded_size,
             size=size,
             augmentation=augmentation,
             seed=seed,
         )
+        self._inputs = self._inputs_of(backbone)
         self._input_reader = InputReader(
             self._inputs, examples.digests, cache=cache, heartbeat=heartbeat
         )
@@ -272,11 +275,14 @@ class FeatureReader:
         return self._collections[level]
 
     def _key(self, level: int) -> dict[str, Any]:
+        node = self._cuts[level - 1].node
+        owner = self._backbone.naming(node, self._padded_size)
+        inputs = self._inputs if owner is self._backbone else self._inputs_of(owner)
         return feature_key(
-            self._backbone.weights,
-            self._traced,
-            content=self._inputs.content_key,
-            boundary=self._cuts[level - 1].node,
+            owner.weights,
+            owner.traced(self._padded_size),
+            content=inputs.content_key,
+            boundary=node,
             precision=self._precision,
             device=self._device,
             batch=self._batch,

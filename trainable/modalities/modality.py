@@ -83,6 +83,17 @@ class Modality(Protocol):
     setting: str
     nouns: str
 
+    def reading(self, backbone: Backbone, given: Mapping[str, Any]) -> Backbone:
+        """Return a backbone that reads its examples as settings say.
+
+        Args:
+            backbone: as it was loaded.
+            given: value by name, of some of `READINGS`; `auto` or a missing one for its own.
+        """
+
+    def resolved(self, weights: Weights) -> Mapping[str, Any]:
+        """Return the settings `READINGS` of a backbone's weights, without any `auto`."""
+
     def size(self, weights: Weights, given: int | str | None) -> int:
         """Return the size of a backbone's input.
 

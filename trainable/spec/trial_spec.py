@@ -10,12 +10,12 @@ from typing import Any
 from trainable.errors import SpecError
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.metrics import Metric
+from trainable.spec.setting import Setting
 from trainable.spec.settings import (
     CHOICES,
     DEFAULTS,
     SEED,
     SETTINGS,
-    Setting,
     block_range,
     without_added_defaults,
 )
@@ -145,6 +145,10 @@ class TrialSpec:
     trainable: str = _setting("trainable")
     image_size: int | str = _setting("image_size")
     max_length: int | str = _setting("max_length")
+    truncate: str = _setting("truncate")
+    prompt: str = _setting("prompt")
+    pooling: str = _setting("pooling")
+    dropout: float | str = _setting("dropout")
     precision: str = _setting("precision")
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from trainable.micro_batches import Memory
 from trainable.modalities import modality_called
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.learner import Examples
-from trainable.training.setup import TrialSetup, resolved_size
+from trainable.training.setup import TrialSetup, reading_backbone, resolved_size
 from trainable.training.suffix_learner import SuffixLearners
 
 MOST_IMAGES = 2
@@ -79,7 +79,7 @@ class _Rehearsal:
     def __init__(
         self, spec: TrialSpec, backbone: Backbone, *, num_train: int, num_classes: int
     ) -> None:
-        self._backbone = backbone
+        self._backbone = backbone = reading_backbone(spec, backbone)
         self._num_classes = num_classes
         size = resolved_size(spec, backbone.weights)
         self.size_text = modality_called(backbone.weights.modality).size_text(size)

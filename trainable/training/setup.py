@@ -13,11 +13,13 @@ from trainable import device as devices
 from trainable.backbones import Backbone, Weights
 from trainable.backbones.cutting.boundaries import boundaries, frozen_boundaries, parameter_depths
 from trainable.backbones.cutting.split import split
-from trainable.backbones.graphs.graph import independent_copy
+from trainable.backbones.graphs.dropout import has_dropout, set_dropout
+from trainable.backbones.graphs.graph import TracedBackbone, independent_copy
 from trainable.data.subsets import Fold
+from trainable.errors import SpecError
 from trainable.micro_batches import Memory
 from trainable.modalities import modality_called
-from trainable.spec.settings import block_range
+from trainable.spec.settings import AUTO, block_range
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.head_learner import HeadLearners, is_bare_head
 from trainable.training.learner import Examples
@@ -52,6 +54,29 @@ def resolved_size(spec: TrialSpec, weights: Weights) -> int:
     return modality.size(weights, getattr(spec, modality.setting))
 
 
+def reading_backbone(spec: TrialSpec, backbone: Backbone) -> Backbone:
+    """The backbone as a trial reads its examples with it; see `Modality.reading`."""
+    modality = modality_called(backbone.weights.modality)
+    return modality.reading(backbone, vars(spec))
+
+
+def check_dropout(spec: TrialSpec, traced: TracedBackbone) -> None:
+    """Refuse a rate of dropout that the backbone has no dropout for.
+
+    Raises:
+        SpecError: it has none, or trains without.
+    """
+    if spec.dropout == AUTO or not float(spec.dropout):
+        return
+    if traced.without_dropout:
+        reason = "trains without dropout: what it computes in training is another graph"
+    elif not has_dropout(traced.module):
+        reason = "has no dropout"
+    else:
+        return
+    raise SpecError(f"dropout: got {spec.dropout}; allowed: auto or 0, as this backbone {reason}")
+
+
 class TrialSetup:
     """A spec applied to its backbone: the split, the resolved settings and the learners.
 
@@ -63,7 +88,7 @@ class TrialSetup:
 
     Attributes:
         spec: as given.
-        backbone: as given.
+        backbone: as given, reading its examples as the spec says.
         modality: modality of the backbone.
         size: size of the backbone's input; see `Modality`.
         split: the backbone, cut into prefix and suffix, with a new head.
@@ -76,16 +101,23 @@ class TrialSetup:
         self, spec: TrialSpec, backbone: Backbone, *, num_classes: int, device: torch.device
     ) -> None:
         self.spec = spec
-        self.backbone = backbone
+        self.backbone = backbone = reading_backbone(spec, backbone)
         self.modality = modality_called(backbone.weights.modality)
         self.size = resolved_size(spec, backbone.weights)
         self._num_classes = num_classes
         self._device = device
         self._traced = backbone.traced(self.size)
+        check_dropout(spec, self._traced)
         self._boundaries = boundaries(self._traced)
         frozen = num_frozen(spec, len(self._boundaries))
         self.split = split(self._traced, frozen=frozen, num_classes=num_classes)
-        self._depths = parameter_depths(self._traced)
+        if spec.dropout != AUTO:
+            set_dropout(self.split.suffix, float(spec.dropout))
+        # What layers share is no farther from the head than the first of them that trains.
+        farthest = len(self._boundaries) - frozen
+        self._depths = {
+            name: min(depth, farthest) for name, depth in parameter_depths(self._traced).items()
+        }
         self._learning = learning_parameters(
             spec,
             self.split.suffix,
@@ -104,6 +136,7 @@ class TrialSetup:
             "batchnorm": resolve_batchnorm(self.spec.batchnorm, num_train),
             "head_init": resolve_head_init(self.spec.head_init),
             self.modality.setting: self.size,
+            **self.modality.resolved(self.backbone.weights),
             "precision": devices.resolve_precision(self.spec.precision, self._device),
         }
         return replace(self.spec, **resolved)

@@ -96,7 +96,7 @@ class Trial:
         self._reader = ExampleReader(
             spec,
             images,
-            backbone,
+            self._setup.backbone,
             frozen=self._setup.split.frozen,
             size=self._setup.size,
             device=self._device,

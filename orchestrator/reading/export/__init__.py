@@ -27,6 +27,7 @@ from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import BackboneError
 from trainable.export.trained_model import TrainedModel, train_configuration, train_probe
 from trainable.export.written_model import write_model
+from trainable.modalities import modality_called
 from trainable.spec.settings import SIZES
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.training.learner import DivergedError
@@ -226,14 +227,15 @@ def _train(
     repeat: int,
     listener: Listener,
 ) -> TrainedModel:
-    task, backbone = json.loads(choice.trial["spec"]), Backbone(weights)
+    task = json.loads(choice.trial["spec"])
+    backbone = Backbone(weights)
     measured = LabelBudget.parse(task["label_budget"])
     budget = measured if labels is Labels.BUDGET else LabelBudget()
     if choice.trial["method"] == Method.PROBE:
         listener.print_message("fitting the probe")
         return train_probe(
             examples,
-            backbone,
+            modality_called(weights.modality).reading(backbone, task),
             budget=budget,
             inverse_penalty=_measured_penalty(choice, task, repeat),
             repeat=repeat,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from orchestrator.space.pruners import PrunerName, PrunerSection
-from trainable.spec.settings import Setting
+from trainable.spec.setting import Setting
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner

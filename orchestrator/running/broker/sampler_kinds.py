@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from orchestrator.space.samplers import SamplerName, SamplerSection
-from trainable.spec.settings import Setting
+from trainable.spec.setting import Setting
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler

@@ -28,8 +28,8 @@ from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import CheckpointError, GpuMemoryError, TrainableError
 from trainable.features.cache import FeatureCache
 from trainable.features.reader import FeatureCounts
+from trainable.modalities import modality_called
 from trainable.spec.metrics import Metric
-from trainable.spec.settings import SIZES
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training.baselines import run_baseline
@@ -204,7 +204,8 @@ def _baseline(
     work: Work, images: LabelledExamples, backbone: Callable[[str], Backbone], attempt: _Attempt
 ) -> Iterator[Event]:
     task = work.task
-    network = None if task["backbone"] is None else backbone(task["backbone"])
+    modality, name = modality_called(images.modality), task["backbone"]
+    network = None if name is None else modality.reading(backbone(name), task)
     result = run_baseline(
         images,
         backbone=network,
@@ -212,7 +213,7 @@ def _baseline(
         validation=Validation.parse(task["validation"]),
         repeats=task["repeats"],
         seed=task["seed"],
-        size=task[SIZES[images.modality]],
+        size=task[modality.setting],
         precision=task["precision"],
         cache=attempt.cache,
         counts=attempt.counts,
@@ -227,7 +228,8 @@ def _baseline(
             "inverse_penalty": result.inverse_penalties[0],
             "inverse_penalties": list(result.inverse_penalties),
             "num_features": result.num_features,
-            SIZES[images.modality]: result.size,
+            modality.setting: result.size,
+            **(modality.resolved(network.weights) if network else {}),
             "precision": result.precision,
             "labels_used": result.labels_used,
             "num_classes": images.num_classes,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.planning.inputs import Inputs, input_sizes, inputs_of, sizes_are_open
+from orchestrator.planning.inputs import Inputs, inputs_of, sizes_are_open
 from orchestrator.planning.plan import Baseline, baselines_of, most_baselines, probe_beside
 from orchestrator.running.broker.samplers import shuffled_grid
 from orchestrator.space import SearchSpace, parse_space
@@ -136,7 +136,7 @@ def test_a_range_of_few_sizes_is_planned_in_full_and_a_longer_one_at_its_ends(
     domain: dict[str, Any], sizes: list[int], are_open: bool
 ) -> None:
     space = _space({"image_size": domain}, finalists={"count": 2})
-    assert input_sizes(space, "resnet_tiny") == sizes
+    assert [inputs.size for inputs in inputs_of(space)["resnet_tiny"]] == sizes
     assert sizes_are_open(space) == are_open
     more = 2 if are_open else 0
     assert most_baselines(space, "b5") == 1 + len(sizes) + more
@@ -171,3 +171,40 @@ def test_a_condition_on_a_very_long_range_does_not_enumerate_it() -> None:
     assert inputs_of(space)["resnet_tiny"] == [
         Inputs(size=size, precision="auto") for size in (32, 64, 96)
     ]
+
+
+def test_each_way_to_read_texts_has_a_probe_of_its_own() -> None:
+    search = {
+        "backbone": "transformers:org/name",
+        "pooling": {"cases": [{"when": {"max_length": 64}, "values": ["auto", "cls"]}]},
+        "max_length": ["auto", 64],
+        "prompt": ["", "query: "],
+        "dropout": [0.0, 0.1],
+    }
+    space = _space(search, training={"truncate": "head_tail"}, baselines=["probe"])
+    assert sorted(_probes(space)) == [
+        "b5-probe-transformers:org-name-64tokens-prompt1-auto",
+        "b5-probe-transformers:org-name-64tokens-prompt1-cls",
+        "b5-probe-transformers:org-name-64tokens-prompt2-auto",
+        "b5-probe-transformers:org-name-64tokens-prompt2-cls",
+        "b5-probe-transformers:org-name-autotokens-prompt1-auto",
+        "b5-probe-transformers:org-name-autotokens-prompt2-auto",
+    ]
+    found = {
+        (one.size, *dict(one.reading).values()) for one in baselines_of(space, "b5") if one.reading
+    }
+    assert (64, "head_tail", "query: ", "cls") in found
+    trial = space.spec(
+        {
+            "backbone": "transformers:org/name",
+            "lr": 0.1,
+            "max_length": 64,
+            "pooling": "cls",
+            "prompt": "",
+            "dropout": 0.1,
+        },
+        space.label_budgets[0],
+    )
+    beside = probe_beside(space, "b5", trial)
+    assert beside is not None
+    assert beside.trial_id == "b5-probe-transformers:org-name-64tokens-prompt1-cls"

@@ -350,7 +350,8 @@ def test_a_complete_trial_has_every_column_of_the_contract(swept: Swept) -> None
     ]
     assert complete
     for row in complete:
-        assert {column for column, value in row.items() if value is None} == {"failure"}
+        missing = {column for column, value in row.items() if value is None}
+        assert missing == {"failure", "max_length", "truncate", "prompt", "pooling"}  # of images
         spec = json.loads(row["spec"])
         assert spec["batch_size"] == 16  # resolved, not `auto`
         assert (row["backbone"], row["lr"]) == (spec["backbone"], spec["lr"])

@@ -56,6 +56,7 @@ def _filled(name: str, index: int) -> dict[str, Any]:
     return {field.name: values[field.type] for field in SCHEMAS[name]}
 
 
+OF_TEXTS = ["max_length", "truncate", "prompt", "pooling"]
 ADDED = {
     "trials": [
         "cache_hits",
@@ -67,6 +68,7 @@ ADDED = {
         "task",
         "val_score",
         "budget_unit",
+        *OF_TEXTS,
     ],
     "predictions": ["probabilities"],
     "finals": ["metric", "test_score"],
@@ -80,6 +82,7 @@ ADDED = {
         "task",
         "val_score",
         "budget_unit",
+        *OF_TEXTS,
     ],
 }
 

@@ -91,7 +91,7 @@ def test_a_row_does_not_depend_on_other_images_or_its_place_among_them(
     size = case.size
     weights = replace(load_weights("tiny_strokes"), preprocessing=Preprocessing(size, size))
     backbone = Backbone(weights)
-    backbone._traced[size] = case.traced
+    backbone._traced["", size] = case.traced
     rows = np.arange(image_inputs.BATCH + 9, dtype=np.int64)
     for frozen in sorted({1, len(boundaries(backbone.traced(size)))}):
         together = reader(digit_images, backbone, size=size).read(rows, frozen=frozen)

@@ -46,7 +46,7 @@ def try_out(backbone: Backbone, num_train: int = 30, **settings: Any) -> None:
 def backbone_of(model: nn.Module, size: int) -> Backbone:
     """A backbone with this model as its network, at one image size."""
     found = Backbone(load_weights("tiny_untrained"))
-    found._traced[size] = trace(model.eval(), image_size=size)
+    found._traced["", size] = trace(model.eval(), image_size=size)
     return found
 
 
@@ -106,7 +106,7 @@ def test_a_rehearsal_fails_where_a_trial_does(
 
 def test_every_family_can_be_trained_and_is_left_as_it_was(case: Case) -> None:
     backbone = Backbone(load_weights("tiny_untrained"))
-    backbone._traced[case.size] = case.traced
+    backbone._traced["", case.size] = case.traced
     before = {name: tensor.clone() for name, tensor in case.model.state_dict().items()}
     state = torch.get_rng_state()
     try_out(backbone, freeze_depth=0.0, image_size=case.size, batchnorm="train", batch_size=2)

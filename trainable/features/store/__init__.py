@@ -13,14 +13,9 @@ name, and readers can go on using a file that was evicted.
 
 from __future__ import annotations
 
+from trainable.cache_folder import FOLDER_VARIABLE, default_folder
 from trainable.features.store.collection import Collection
-from trainable.features.store.feature_store import (
-    FOLDER_VARIABLE,
-    SIZE_VARIABLE,
-    FeatureStore,
-    StoreInfo,
-    default_folder,
-)
+from trainable.features.store.feature_store import SIZE_VARIABLE, FeatureStore, StoreInfo
 
 __all__ = [
     "FOLDER_VARIABLE",

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import shutil
-import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +17,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainable.cache_folder import (
+    GRAPH_SUFFIX,
+    GRAPHS,
+    default_folder,
+    make_private,
+    unusable,
+)
 from trainable.errors import CacheError
 from trainable.features.store.collection import Collection
 from trainable.features.store.row_files import SUFFIX, TEMPORARY
 
-FOLDER_VARIABLE = "SFT_SWEEP_CACHE"
-"""Environment variable with the folder of the store."""
 SIZE_VARIABLE = "SFT_SWEEP_CACHE_GIB"
 """Environment variable with the size limit of the store, in GiB."""
 
@@ -45,29 +49,17 @@ class StoreInfo:
         folder: folder of the store.
         collections: number of collections.
         files: number of files of rows.
-        bytes: bytes of these files.
+        graphs: number of exported graphs of backbones.
+        bytes: bytes of these files and graphs.
         max_bytes: size limit.
     """
 
     folder: Path
     collections: int
     files: int
+    graphs: int
     bytes: int
     max_bytes: int
-
-
-def default_folder() -> Path:
-    """Return `SFT_SWEEP_CACHE`, or else `sft-sweep` below the user's cache folder.
-
-    Raises:
-        CacheError: the user's home folder is unknown.
-    """
-    given = os.environ.get(FOLDER_VARIABLE)
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    try:
-        return Path(given).expanduser() if given else Path(base).expanduser() / "sft-sweep"
-    except RuntimeError as error:
-        raise CacheError(f"no folder for the cache: {error}; set {FOLDER_VARIABLE}") from error
 
 
 class FeatureStore:
@@ -85,21 +77,12 @@ class FeatureStore:
 
     def __init__(self, folder: Path | None = None, *, max_bytes: int | None = None) -> None:
         self.folder = folder or default_folder()
-        self._root = self.folder / _VERSION
+        self._root = make_private(self.folder, _VERSION)
+        self._graphs = self.folder / GRAPHS
         try:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for path in (self.folder, self._root):
-                found = path.stat()
-                if found.st_uid != os.geteuid():
-                    raise CacheError(f"{path}: belongs to another user; set {FOLDER_VARIABLE}")
-                if stat.S_IMODE(found.st_mode) & 0o077:
-                    path.chmod(0o700)
             free = shutil.disk_usage(self._root).free
         except OSError as error:
-            raise CacheError(
-                f"{self.folder}: cannot be used as a cache: {error.strerror or error}; set "
-                f"{FOLDER_VARIABLE} to another folder"
-            ) from error
+            raise unusable(self.folder, error) from error
         self.max_bytes = max_bytes if max_bytes is not None else _default_bytes(free)
         self.warning = (
             f"{self.folder}: features are computed again and not kept: the disk is full"
@@ -130,10 +113,12 @@ class FeatureStore:
     def info(self) -> StoreInfo:
         """Return the current contents of the store."""
         files = self._files()
+        graphs = [path for path, _, _ in files if path.suffix == GRAPH_SUFFIX]
         return StoreInfo(
             folder=self.folder,
-            collections=len({path.parent for path, _, _ in files}),
-            files=len(files),
+            collections=len({path.parent for path, _, _ in files} - {self._graphs}),
+            files=len(files) - len(graphs),
+            graphs=len(graphs),
             bytes=sum(size for _, size, _ in files),
             max_bytes=self.max_bytes,
         )
@@ -149,7 +134,7 @@ class FeatureStore:
         """
         freed = self.info().bytes
         self._collections.clear()
-        for path in self._root.iterdir():
+        for path in (*self._root.iterdir(), *self._graphs.glob("*")):
             try:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             except FileNotFoundError:
@@ -172,12 +157,12 @@ class FeatureStore:
                 return
 
     def _files(self) -> list[tuple[Path, int, float]]:
-        """Return path, bytes and last use of every file of rows; remove stale temporary files."""
+        """Return path, bytes and last use of every file; remove stale temporary files."""
         found = []
-        for path in self._root.glob("*/*"):
+        for path in (*self._root.glob("*/*"), *self._graphs.glob("*")):
             with contextlib.suppress(OSError):
                 about = path.stat()
-                if path.suffix == SUFFIX:
+                if path.suffix in (SUFFIX, GRAPH_SUFFIX):
                     found.append((path, about.st_size, about.st_mtime))
                 elif path.suffix == TEMPORARY and about.st_mtime < time.time() - _STALE_S:
                     path.unlink()

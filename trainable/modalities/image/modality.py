@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from trainable.backbones import Backbone, Weights
@@ -18,6 +21,16 @@ class _Image:
     name = "image"
     setting = SIZES["image"]
     nouns = "images"
+
+    def reading(self, backbone: Backbone, given: Mapping[str, Any]) -> Backbone:
+        """Return the backbone: there is one way."""
+        del given
+        return backbone
+
+    def resolved(self, weights: Weights) -> Mapping[str, Any]:
+        """Return nothing: there is one way."""
+        del weights
+        return {}
 
     def size(self, weights: Weights, given: int | str | None) -> int:
         """Return the side of the backbone's input, in pixels."""

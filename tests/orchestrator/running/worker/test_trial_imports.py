@@ -22,7 +22,7 @@ from trainable.spec.validation import Validation
 
 images, weights, graphs = pickle.loads(Path(sys.argv[1]).read_bytes())
 (name,) = weights
-(size,) = graphs[name]
+((_, size),) = graphs[name]
 backbone = Backbone(weights[name], graphs[name])
 for optimizer in ("adamw", "sgd"):
     spec = TrialSpec(
