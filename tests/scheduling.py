@@ -35,7 +35,10 @@ SHARED = {
     ),
     "one running cluster": ("tests/orchestrator/running/ray_tune/",),
     "one sweep to disturb": ("tests/integration/faults/",),
-    "an import of transformers": ("tests/trainable/backbones/transformers_models/",),
+    "an import of transformers": (
+        "tests/trainable/backbones/transformers_models/",
+        "tests/trainable/training/test_text_trials.py",
+    ),
 }
 """Files, or folders of files, by what their tests share."""
 

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import pickle
-import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-import yaml
 
 from orchestrator.errors import SpaceError, UsageError
 from orchestrator.reading.export import Listener, export
 from orchestrator.reading.outcome import conclude
 from orchestrator.recording.sweep_directory import Run
+from orchestrator.recording.table_schemas import KEYS
 from orchestrator.recording.tables import read_table
 from tests.builders.prepared import prepare
 from tests.builders.sweeps import sweep_in_process
-from tests.builders.text_models import LINES, as_sentence_model, save_text_model
+from tests.builders.text_sweeps import (
+    SETTINGS,
+    Question,
+    questions,
+    write_home,
+    write_questions,
+    write_space,
+)
 from trainable.backbones import Backbone
+from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset
 from trainable.features.readers import FeatureReaders
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
@@ -32,58 +40,20 @@ from trainable.training.trial import Trial
 
 pytest.importorskip("transformers")
 
-WORDS = sorted({word for line in LINES for word in line.split()} - {"card", "account"})
-SETTINGS: dict[str, Any] = {
-    "name": "questions",
-    "dataset": {
-        "source": "table",
-        "path": "questions.csv",
-        "text_column": "text",
-        "label_column": "label",
-        "test": 0.4,
-    },
-    "search": {
-        "backbone": ["transformers:./model"],
-        "freeze_depth": [0.5, 1.0],
-        "lr": [0.01],
-        "label_budget": [6],
-    },
-    "training": {"steps": 4, "reports": 1},
-    "validation": {"folds": 2},
-    "trials": 2,
-    "sampler": {"name": "grid"},
-    "pruner": {"name": "none"},
-    "finalists": {"count": 2, "repeats": 2},
-}
+MEASURED = {"sweep_id", "elapsed_s", "started_at", "finished_at", "host", "peak_memory_bytes"}
+"""Columns that differ from sweep to sweep; so do those of times and of the cache."""
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny encoder, a table of questions, and a search space for both."""
-    folder = tmp_path_factory.mktemp("home")
-    as_sentence_model(save_text_model(folder / "model"))
-    draw = random.Random(0)
-    with (folder / "questions.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["text", "label"])
-        for number in range(80):
-            label = ("card", "account")[number % 2]
-            words = draw.choices(WORDS, k=draw.choice((3, 6, 19, 40)))
-            table.writerow([" ".join([*words, label, str(number)]), label])
-    return folder
-
-
-def space(home: Path, **changed: Any) -> Path:
-    path = home / "space.yaml"
-    path.write_text(yaml.safe_dump(SETTINGS | changed))
-    return path
+    return write_home(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
 def swept(home: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        return sweep_in_process(space(home), home / "runs")
+        return sweep_in_process(write_space(home), home / "runs")
 
 
 def test_tables_say_that_examples_are_texts(swept: Path) -> None:
@@ -105,7 +75,7 @@ def test_the_head_alone_starts_as_the_probe(swept: Path) -> None:
     curves = read_table(swept, "curves").to_pylist()
     (probe,) = (row for row in trials.values() if row["method"] == "probe")
     starts = [row for row in curves if row["report"] == 0]
-    assert len(starts) == 2
+    assert len(starts) == 3
     for row in starts:
         assert row["val_loss"] == pytest.approx(probe["val_loss"], abs=1e-6)
 
@@ -125,17 +95,80 @@ def test_a_network_for_texts_is_not_exported_yet(swept: Path, tmp_path: Path) ->
         export(Run(swept), out=tmp_path / "out", listener=listener)
 
 
-def test_cached_features_change_no_score(
-    home: Path, swept: Path, monkeypatch: pytest.MonkeyPatch
+def rows_of(path: Path, table: str) -> list[dict[str, Any]]:
+    """What came out of a sweep, in the order of its keys."""
+    rows = read_table(path, table).to_pylist()
+    kept = [
+        {
+            name: value
+            for name, value in row.items()
+            if name not in MEASURED and not name.endswith("_s") and not name.startswith("cache_")
+        }
+        for row in rows
+    ]
+    return sorted(kept, key=lambda row: [row[key] for key in KEYS[table] if key in row])
+
+
+@pytest.mark.parametrize(
+    ("cache", "slots"), [("never", 1), ("always", 2)], ids=["uncached", "two slots"]
+)
+def test_neither_cache_nor_slots_change_a_number(
+    home: Path, swept: Path, monkeypatch: pytest.MonkeyPatch, cache: str, slots: int
 ) -> None:
+    assert any(row["cache_hits"] for row in read_table(swept, "trials").to_pylist())
     monkeypatch.chdir(home)
-    again = sweep_in_process(space(home, cache="never"), home / "uncached")
-    for table in ("curves", "predictions"):
-        one, other = (read_table(path, table).to_pylist() for path in (swept, again))
-        for row in (*one, *other):
-            row.pop("sweep_id")
-            row.pop("elapsed_s", None)
-        assert one == other
+    space = write_space(home, cache=cache)
+    again = sweep_in_process(space, home / f"{cache}-{slots}", slots=slots)
+    for table in ("trials", "curves", "finals", "predictions", "leaderboard"):
+        assert rows_of(again, table) == rows_of(swept, table)
+
+
+def test_labels_outside_the_budget_do_not_reach_its_trials(
+    home: Path, swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").symlink_to(home / "model")
+    write_questions(tmp_path, questions())
+    space = write_space(tmp_path)
+    changed = scrambled_outside(prepare(space).images)
+    assert sum(one != other for one, other in zip(changed, questions(), strict=True)) > 10
+    write_questions(tmp_path, changed)
+    other = sweep_in_process(space, tmp_path / "runs")
+    assert without_later_draws(rows_of(other, "trials")) == without_later_draws(
+        rows_of(swept, "trials")
+    )
+    assert rows_of(other, "curves") == rows_of(swept, "curves")
+
+
+def scrambled_outside(images: LabelledExamples) -> list[Question]:
+    """The questions with other labels outside the budget, where that leaves the draw the same."""
+    rows = questions()
+    row_of = {text: row for row, (text, _, _) in enumerate(rows)}
+    labels = images.labels.copy()
+
+    def drawn() -> npt.NDArray[np.int64]:
+        some = replace(images, labels=labels)
+        return draw_subset(some, budget=LabelBudget(6), repeat=0, seed=0)
+
+    held = drawn()
+    for index in np.setdiff1d(images.indices(Split.POOL), held):
+        labels[index] = 1 - labels[index]
+        if not np.array_equal(drawn(), held):
+            labels[index] = 1 - labels[index]
+            continue
+        text, _, split = rows[row := row_of[images.encoded(int(index)).decode()]]
+        rows[row] = (text, images.class_names[labels[index]], split)
+    return rows
+
+
+def without_later_draws(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the penalties of baselines on later draws, which hold other texts."""
+    found = []
+    for row in rows:
+        spec = json.loads(row["spec"])
+        penalties = spec.get("inverse_penalties", [])[:1]
+        found.append({**row, "spec": spec | {"inverse_penalties": penalties}})
+    return found
 
 
 @pytest.mark.parametrize(
@@ -165,7 +198,7 @@ def test_what_does_not_go_together_is_refused_before_anything_starts(
 ) -> None:
     monkeypatch.chdir(home)
     with pytest.raises((SpaceError, UsageError), match=message):
-        prepare(space(home, **changed))
+        prepare(write_space(home, **changed))
 
 
 def test_a_row_of_features_is_the_same_whatever_its_companions(
@@ -174,7 +207,7 @@ def test_a_row_of_features_is_the_same_whatever_its_companions(
     import torch
 
     monkeypatch.chdir(home)
-    prepared = prepare(space(home))
+    prepared = prepare(write_space(home))
     ((name, weights),) = prepared.weights.items()
     backbone = Backbone(weights, prepared.graphs[name], prepared.tokens[name])
     readers = FeatureReaders(
@@ -204,7 +237,7 @@ def test_workers_train_without_libraries_of_texts(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(home)
-    prepared = prepare(space(home))
+    prepared = prepare(write_space(home))
     ((name, weights),) = prepared.weights.items()
     spec = TrialSpec(
         backbone=name,

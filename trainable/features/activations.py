@@ -76,9 +76,12 @@ class Activations:
             batch.append(collated)
         return tuple(batch)
 
-    def in_order_of_size(self) -> Tensor:
-        """Return (N,) positions that bring examples of one padded size together, stably."""
-        return torch.argsort(self._group_of, stable=True)
+    def by_size(self) -> list[Tensor]:
+        """Positions of the examples of each padded size, together all of them, each in order."""
+        return [
+            torch.nonzero(self._group_of == number).flatten()
+            for number in torch.unique(self._group_of).tolist()
+        ]
 
 
 def _padded(tensor: Tensor, shape: Sequence[int]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, fx, nn
@@ -185,20 +186,26 @@ class SuffixLearner(Learner):
     def log_probabilities(self, activations: Activations) -> Tensor:
         """(N, C) float64 on the CPU, in eval mode; those of one padded size are computed together.
 
+        So an example's predictions do not depend on longer ones beside it, and take no padding.
+
         Raises:
             DivergedError: a prediction is not finite.
         """
         self.suffix.eval()
-        order = activations.in_order_of_size()
+        groups = activations.by_size()
 
-        def predict(rows: slice) -> Tensor:
-            logits = self.suffix(*activations.at(order[rows]).inputs())
+        def predict(positions: Tensor, rows: slice) -> Tensor:
+            logits = self.suffix(*activations.at(positions[rows]).inputs())
             return functional.log_softmax(logits.double(), dim=1).cpu()
 
+        parts = []
         with torch.inference_mode(), autocast(self.spec.precision, self._device):
-            parts = self._memory.evaluation.over(len(activations), most=EVALUATED, attempt=predict)
+            for positions in groups:
+                parts += self._memory.evaluation.over(
+                    len(positions), most=EVALUATED, attempt=partial(predict, positions)
+                )
         result = torch.empty_like(found := torch.cat(parts))
-        result[order.cpu()] = found
+        result[torch.cat(groups).cpu()] = found
         if not bool(result.isfinite().all()):
             raise DivergedError(f"a prediction at step {self.step} is no finite number")
         return result

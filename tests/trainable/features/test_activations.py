@@ -60,7 +60,9 @@ def test_examples_of_one_shape_are_dense_whatever_their_padded_size() -> None:
     assert whole.at(torch.tensor([2, 1])).dense.tolist() == [[3.0], [2.0]]
 
 
-def test_order_of_size_keeps_examples_of_one_size_in_their_order() -> None:
-    assert ragged().in_order_of_size().tolist() == [0, 2, 1]
-    assert ragged().at(torch.tensor([1, 2, 0])).in_order_of_size().tolist() == [1, 2, 0]
+def test_examples_of_one_size_are_found_in_their_order() -> None:
+    assert [one.tolist() for one in ragged().by_size()] == [[0, 2], [1]]
+    some = ragged().at(torch.tensor([1, 2, 0]))
+    assert [one.tolist() for one in some.by_size()] == [[1, 2], [0]]
+    assert [one.tolist() for one in some.at(torch.tensor([1])).by_size()] == [[0]]
     assert len(ragged().at(torch.tensor([1, 2]))) == 2
