@@ -33,6 +33,7 @@ from tests.builders.text_sweeps import (
 from trainable.backbones import Backbone
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset
+from trainable.features.activations import Activations
 from trainable.features.readers import FeatureReaders
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
@@ -210,14 +211,18 @@ def test_a_row_of_features_is_the_same_whatever_its_companions(
     prepared = prepare(write_space(home))
     ((name, weights),) = prepared.weights.items()
     backbone = Backbone(weights, prepared.graphs[name], prepared.tokens[name])
-    readers = FeatureReaders(
-        prepared.images, backbone, size=24, device=torch.device("cpu"), precision="fp32"
-    )
+
+    def features(rows: npt.NDArray[np.int64]) -> Activations:
+        readers = FeatureReaders(
+            prepared.images, backbone, size=24, device=torch.device("cpu"), precision="fp32"
+        )
+        return readers.read(rows, frozen=2)
+
     read = np.flatnonzero(prepared.images.is_read())
-    together = readers.read(read, frozen=2)
+    together = features(read)
     mixed = np.random.default_rng(0).permutation(len(read))
     for position in mixed[:12]:
-        alone = readers.read(read[[position]], frozen=2)
+        alone = features(read[[position]])
         rows = together.at(torch.tensor([position]))
         assert all(map(torch.equal, alone.inputs(), rows.inputs()))
 

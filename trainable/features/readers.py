@@ -51,6 +51,7 @@ class FeatureReaders:
             size=size,
             device=device,
             counts=counts or FeatureCounts(),
+            prefixes={},
             **options,
         )
         self._readers: dict[int, FeatureReader] = {}
