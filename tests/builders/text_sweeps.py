@@ -58,13 +58,13 @@ def questions() -> list[Question]:
 def write_home(folder: Path) -> Path:
     """Write encoder and questions; the folder, in which sweeps over them have to run."""
     as_sentence_model(save_text_model(folder / "model"))
-    write_questions(folder, questions())
+    write_questions(folder / "questions.csv", questions())
     return folder
 
 
-def write_questions(folder: Path, rows: Sequence[Question]) -> None:
-    """Write the table that `SETTINGS` name."""
-    with (folder / "questions.csv").open("w", newline="") as file:
+def write_questions(path: Path, rows: Sequence[Question]) -> None:
+    """Write a table as `SETTINGS` name it."""
+    with path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["text", "label", "split"])
         table.writerows(rows)

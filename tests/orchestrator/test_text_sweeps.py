@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from orchestrator.datasets.sections import TableSection
 from orchestrator.errors import SpaceError, UsageError
 from orchestrator.reading.export import Listener, export
 from orchestrator.reading.outcome import conclude
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.recording.table_schemas import KEYS
 from orchestrator.recording.tables import read_table
-from tests.builders.prepared import prepare
+from tests.builders.prepared import load_images, prepare
 from tests.builders.sweeps import sweep_in_process
 from tests.builders.text_sweeps import (
     SETTINGS,
@@ -110,31 +111,27 @@ def rows_of(path: Path, table: str) -> list[dict[str, Any]]:
     return sorted(kept, key=lambda row: [row[key] for key in KEYS[table] if key in row])
 
 
-@pytest.mark.parametrize(
-    ("cache", "slots"), [("never", 1), ("always", 2)], ids=["uncached", "two slots"]
-)
 def test_neither_cache_nor_slots_change_a_number(
-    home: Path, swept: Path, monkeypatch: pytest.MonkeyPatch, cache: str, slots: int
+    home: Path, swept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert any(row["cache_hits"] for row in read_table(swept, "trials").to_pylist())
     monkeypatch.chdir(home)
-    space = write_space(home, cache=cache)
-    again = sweep_in_process(space, home / f"{cache}-{slots}", slots=slots)
+    again = sweep_in_process(write_space(home, cache="never"), home / "uncached", slots=2)
+    assert not any(row["cache_hits"] for row in read_table(again, "trials").to_pylist())
     for table in ("trials", "curves", "finals", "predictions", "leaderboard"):
         assert rows_of(again, table) == rows_of(swept, table)
 
 
 def test_labels_outside_the_budget_do_not_reach_its_trials(
-    home: Path, swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, swept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "model").symlink_to(home / "model")
-    write_questions(tmp_path, questions())
-    space = write_space(tmp_path)
-    changed = scrambled_outside(prepare(space).images)
+    monkeypatch.chdir(home)
+    dataset = SETTINGS["dataset"]
+    changed = scrambled_outside(load_images(TableSection.model_validate(dataset), seed=0))
     assert sum(one != other for one, other in zip(changed, questions(), strict=True)) > 10
-    write_questions(tmp_path, changed)
-    other = sweep_in_process(space, tmp_path / "runs")
+    write_questions(home / "scrambled.csv", changed)
+    space = write_space(home, dataset=dataset | {"path": "scrambled.csv"})
+    other = sweep_in_process(space, home / "scrambled")
     assert without_later_draws(rows_of(other, "trials")) == without_later_draws(
         rows_of(swept, "trials")
     )
