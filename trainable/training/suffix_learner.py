@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
@@ -14,6 +15,7 @@ from trainable.device import autocast, random_state
 from trainable.errors import CheckpointError
 from trainable.features.activations import Activations
 from trainable.micro_batches import Memory, memory_errors, nothing
+from trainable.modalities.text.buckets import PASS_TOKENS
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.checkpoint import Checkpoint
 from trainable.training.learner import DivergedError, Examples, Learner, drawn_rows
@@ -157,8 +159,8 @@ class SuffixLearner(Learner):
         torch.manual_seed(derive_seed("noise", *place))
         before = None if self.step else random_state(self._device)
         total = torch.zeros((), dtype=torch.float64, device=self._device)
-        for start in range(0, len(rows), size):
-            batch = self.examples.at(rows[start : start + size])
+        for part in self._parts(rows, size):
+            batch = self.examples.at(rows[part])
             with autocast(self.spec.precision, self._device):
                 logits = self.suffix(*batch.activations.inputs())
             losses = functional.cross_entropy(
@@ -167,13 +169,24 @@ class SuffixLearner(Learner):
                 label_smoothing=self.spec.label_smoothing,
                 reduction="none",
             )
-            loss = losses @ weights[start : start + size]
+            loss = losses @ weights[part]
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         if before is not None:
             unmoved = torch.equal(before, random_state(self._device))
             self._each_once = self._divisible and unmoved
         return total
+
+    def _parts(self, rows: Tensor, size: int) -> list[Tensor]:
+        """Positions among the rows of an update that are computed together.
+
+        Examples that differ in size are computed in parts of similar size, where nothing needs the
+        whole batch and passes are cheap.
+        """
+        cheap = self._divisible and self._device.type == "cpu"
+        batch = self.examples.activations.at(rows)
+        parts = batch.in_parts(pass_size=PASS_TOKENS if cheap else math.inf)
+        return [piece for part in parts for piece in part.split(size)]
 
     def _knows_the_batch(self) -> bool:
         """Whether the computation uses statistics of the batch."""
