@@ -10,10 +10,13 @@ that `pip install --target FOLDER --no-deps accelerate` wrote, for an environmen
 `depths` has trials of depth 0.5, 0.75 and 1; `heads` as many of depth 1 alone. Both contestants run
 the same trials with the same updates, batch sizes, rates, texts and evaluations, and freeze the
 same parameters; two trials at a time with one thread each. `ours, whole recipe` does more than that
-for each trial (`RECIPES`). `trials` runs from the first trial asked
-for to the end of the last one, processes of trials included; `all` from the start of the program,
-so with its imports, with what is read and prepared, and with the start of Ray. Contestants take
-turns, each in a process of its own, ours with an empty feature store; medians count.
+for each trial (`RECIPES`). Contestants take turns, each in a process of its own, ours with an empty
+feature store; medians count.
+
+`trials` runs from the first trial asked for to the end of the last one, processes of trials
+included; `all` from the start of the program, so with its imports, with what is read and prepared,
+and with the start of Ray. `processors` are the seconds that its processes computed in that time,
+which other programs on the machine disturb less.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from tests.benchmarks.sharing import ours
 from tests.benchmarks.sharing.clock import Measured
 from tests.benchmarks.sharing.fresh import STORE
 from tests.benchmarks.sharing.work import mean
+from tests.benchmarks.start import SCAN_S, ProcessTree
 from tests.benchmarks.text_trainer import baseline
 from tests.benchmarks.text_trainer.work import Task, Work, write_work
 from tests.builders.text_models import save_text_model
@@ -46,6 +50,7 @@ from tests.builders.text_models import save_text_model
 GRIDS = {"depths": (0.5, 0.75, 1.0), "heads": (1.0,)}
 TARGETS = {"depths": 2.5, "heads": 20.0}
 BASELINE = "Trainer"
+RESULT = "result: "
 ROOT = Path(__file__).parents[3]
 
 
@@ -55,12 +60,14 @@ class Run:
 
     Attributes:
         all_s: seconds of its process.
+        cpu_s: processor seconds of its process and of all that came of it.
         trials_s: seconds of its trials.
         accuracy: see `Measured`.
         by_depth: mean seconds of a trial, without the start of its process.
     """
 
     all_s: float
+    cpu_s: float
     trials_s: float
     accuracy: float
     by_depth: dict[str, float]
@@ -91,19 +98,30 @@ def run_fresh(name: str, path: Path, *, accelerate: str | None) -> Run:
     """
     seen = [str(ROOT), *([accelerate] if accelerate and name == BASELINE else [])]
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as store:
-        ended = subprocess.run(
+    with (
+        tempfile.TemporaryDirectory() as store,
+        tempfile.TemporaryFile("w+") as printed,
+        subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.text_trainer", "--run", name, str(path)],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(seen), STORE: store},
-            capture_output=True,
-            text=True,
-        )
-    if ended.returncode:
-        raise RuntimeError(f"{name}:\n{(ended.stdout + ended.stderr)[-4000:]}")
-    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        tree = ProcessTree(process.pid)
+        while process.poll() is None:
+            tree.scan()
+            time.sleep(SCAN_S)
+        printed.seek(0)
+        lines = printed.read().splitlines()
+    results = [line.removeprefix(RESULT) for line in lines if line.startswith(RESULT)]
+    if process.returncode or not results:
+        raise RuntimeError("\n".join([f"{name}:", *lines[-60:]]))
+    found: dict[str, Any] = json.loads(results[-1])
     run = Run(
         all_s=time.perf_counter() - start,
+        cpu_s=sum(tree.by_process().values()),
         trials_s=found["measured"]["seconds"],
         accuracy=found["measured"]["accuracy"],
         by_depth=found["by_depth"],
@@ -119,19 +137,21 @@ def show(grid: str, task: Task, runs: dict[str, list[Run]]) -> None:
         f"\n{task.num_trials} trials of {task.steps} updates of {task.batch_size} texts, "
         f"{task.reports + 1} evaluations, {task.labels} labels a class, depths {depths}:\n"
     )
-    print("| contestant | trials, s | to ours | target | all, s | to ours | accuracy held out |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    trials_s, all_s = (
-        {name: statistics.median(getattr(one, what) for one in of) for name, of in runs.items()}
-        for what in ("trials_s", "all_s")
+    print(
+        "| contestant | trials, s | to ours | target | all, s | to ours | processors, s | to ours "
+        "| accuracy held out |"
     )
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name, found in runs.items():
-        target = f"{TARGETS[grid]:g}" if name == BASELINE else ""
-        print(
-            f"| {name} | {trials_s[name]:.1f} | {trials_s[name] / trials_s['ours']:.2f} | {target} "
-            f"| {all_s[name]:.1f} | {all_s[name] / all_s['ours']:.2f} "
-            f"| {mean(one.accuracy for one in found):.1%} |"
-        )
+        columns = [f"{name}"]
+        for what in ("trials_s", "all_s", "cpu_s"):
+            its, ours_s = (
+                statistics.median(getattr(one, what) for one in runs[who]) for who in (name, "ours")
+            )
+            columns += [f"{its:.1f}", f"{its / ours_s:.2f}"]
+        columns.insert(3, f"{TARGETS[grid]:g}" if name == BASELINE else "")
+        columns.append(f"{mean(one.accuracy for one in found):.1%}")
+        print(f"| {' | '.join(columns)} |")
     print("\n| depth | updates | Trainer, s a trial | ours, s a trial | ratio |")
     print("| ---: | ---: | ---: | ---: | ---: |")
     for depth in task.depths:
@@ -166,7 +186,7 @@ def main() -> None:
     if given.run:
         name, path = given.run
         measured, by_depth = CONTESTANTS[name](Path(path))
-        print(json.dumps({"measured": asdict(measured), "by_depth": by_depth}))
+        print(RESULT + json.dumps({"measured": asdict(measured), "by_depth": by_depth}))
         return
     if given.quick:
         given.labels, given.lrs, given.steps, given.reports = 4, 1, 4, 2
