@@ -1,7 +1,7 @@
 """How many tokens are computed for each token of a text, padding and filled passes included.
 
     python -m tests.benchmarks.text_rows MODEL [--table FILE.csv --text-column text
-        --label-column label] [--draws 50]
+        --label-column label] [--draws 50] [--quick]
 
 MODEL is a folder or a name on the hub, as behind `transformers:`; its tokenizer counts, and nothing
 is computed with it. Texts are the shipped questions, or those of a table. Each row of the table is
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from orchestrator.datasets.sections import BankingSection, TableSection
 from orchestrator.space import DatasetSection
 from tests.builders.counted_rows import computed_of
 from tests.builders.prepared import load_images
+from tests.builders.text_models import save_text_model
 from trainable.backbones import Backbone, load_weights
 from trainable.modalities import modality_of
 
@@ -27,14 +30,25 @@ DRAWN = (20, 50, 100, 400, 1000)
 
 
 def main() -> None:
-    """Print the table."""
+    """Read the arguments and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("model", help="folder, or name on the hub")
+    parser.add_argument("model", nargs="?", help="folder, or name on the hub")
     parser.add_argument("--table", metavar="FILE")
     parser.add_argument("--text-column", default="text")
     parser.add_argument("--label-column", default="label")
     parser.add_argument("--draws", type=int, default=50)
+    parser.add_argument("--quick", action="store_true", help="a tiny model, few draws")
     given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if given.quick:
+            given.draws, given.model = 2, str(save_text_model(Path(folder) / "model"))
+        elif given.model is None:
+            parser.error("name a model, or take --quick")
+        show(given)
+
+
+def show(given: argparse.Namespace) -> None:
+    """Print the table of what the arguments ask for."""
     section: DatasetSection = BankingSection()
     if given.table:
         section = TableSection(
