@@ -186,7 +186,7 @@ class SuffixLearner(Learner):
         cheap = self._divisible and self._device.type == "cpu"
         batch = self.examples.activations.at(rows)
         parts = batch.in_parts(pass_size=PASS_TOKENS if cheap else math.inf)
-        return [piece for part in parts for piece in part.split(size)]
+        return [part[start : start + size] for part in parts for start in range(0, len(part), size)]
 
     def _knows_the_batch(self) -> bool:
         """Whether the computation uses statistics of the batch."""

@@ -96,9 +96,10 @@ class Work:
     def load(cls, path: Path) -> Work:
         """The work written by `save`."""
         data: dict[str, Any] = json.loads(path.read_text())
-        task = {key: tuple(v) if isinstance(v, list) else v for key, v in data["task"].items()}
+        task: dict[str, Any] = data["task"]
+        lists = {name: tuple(task[name]) for name in ("depths", "lrs")}
         return cls(
-            task=Task(**task),
+            task=Task(**(task | lists)),
             model=data["model"],
             spaces=data["spaces"],
             frozen={float(depth): tuple(names) for depth, names in data["frozen"].items()},

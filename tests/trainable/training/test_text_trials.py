@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from tests.trainable.training.test_trial import rows_of, shuffled_labels
 from trainable.backbones import Backbone, load_weights
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset
+from trainable.features.activations import Activations
 from trainable.features.readers import FeatureReaders
 from trainable.micro_batches import Memory
 from trainable.modalities import modality_of
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
-from trainable.training import trial
+from trainable.training import suffix_learner, trial
 from trainable.training.learner import Examples
 from trainable.training.setup import TrialSetup
 from trainable.training.trial import Trial
@@ -59,8 +61,12 @@ def texts() -> LabelledExamples:
 def encoder(texts: LabelledExamples, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     """A tiny BERT with dropout that has read the texts."""
     pytest.importorskip("transformers")
-    folder = save_text_model(tmp_path_factory.mktemp("encoder") / "model")
-    backbone = Backbone(load_weights(f"transformers:{folder}"))
+    return encoder_of(texts, tmp_path_factory.mktemp("encoder"))
+
+
+def encoder_of(texts: LabelledExamples, folder: Path, **config: float) -> Backbone:
+    save_text_model(folder / "model", **config)
+    backbone = Backbone(load_weights(f"transformers:{folder / 'model'}"))
     modality = modality_of(texts, backbone.weights)
     modality.prepare(texts, backbone, modality.size(backbone.weights, "auto"))
     return backbone
@@ -194,3 +200,25 @@ def test_predictions_of_a_text_do_not_depend_on_longer_ones_beside_it(
     for positions in sizes:
         (alone,) = learner.log_probabilities([together.at(positions)])
         assert torch.equal(alone, predicted[positions])
+
+
+def test_an_update_in_parts_of_similar_length_is_that_of_the_whole_batch(
+    texts: LabelledExamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    still = encoder_of(texts, tmp_path, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    in_parts, numbers_of_parts = Activations.in_parts, list[int]()
+
+    def watched(self: Activations, *, pass_size: float) -> list[torch.Tensor]:
+        parts = in_parts(self, pass_size=pass_size)
+        numbers_of_parts.append(len(parts))
+        return parts
+
+    monkeypatch.setattr(Activations, "in_parts", watched)
+    losses = []
+    for pass_tokens in (1, math.inf):
+        monkeypatch.setattr(suffix_learner, "PASS_TOKENS", pass_tokens)
+        losses.append([report["val_loss"] for report in run(texts, still)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert min(numbers_of_parts[:6]) > 1
+    assert set(numbers_of_parts[6:]) == {1}
