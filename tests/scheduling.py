@@ -34,7 +34,10 @@ SHARED = {
     ),
     "one running cluster": ("tests/orchestrator/running/ray_tune/",),
     "one sweep to disturb": ("tests/integration/faults/",),
-    "an import of transformers": ("tests/trainable/backbones/transformers_models/",),
+    "an import of transformers": (
+        "tests/trainable/backbones/transformers_models/",
+        "tests/trainable/training/test_text_trials.py",
+    ),
 }
 """Shared fixture -> files, or folders of files, whose tests share it."""
 

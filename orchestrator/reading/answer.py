@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from orchestrator.methods import Method
+from orchestrator.methods import WITHOUT_BACKBONE, Method
 from orchestrator.reading.phrases import (
     at_budget,
     budget_label,
@@ -84,6 +84,7 @@ def _recommend(pick: Row, study: Sequence[Row], *, num_test: int | None, is_last
     if pick["method"] == "probe":
         parts += _without_fine_tuning(pick, study)
     parts += _ties(pick, study)
+    parts += _beaten_without_backbone(study)
     if not is_last:
         parts.append("no trial completed at a larger budget")
     if _is_small(pick):
@@ -139,6 +140,19 @@ def _ties(pick: Row, study: Sequence[Row]) -> list[str]:
     if not tested:
         return []
     return [f"cannot be told apart from {sum(tested)} of {counted(len(tested), 'other')} tested"]
+
+
+def _beaten_without_backbone(study: Sequence[Row]) -> list[str]:
+    """Return a clause about a baseline without a backbone that is better on the test set."""
+    clauses = []
+    for row in study:
+        if row["method"] not in WITHOUT_BACKBONE.values() or row["diff_to_best"] is None:
+            continue
+        lead = Interval(row["diff_to_best"], row["diff_ci_low"], row["diff_ci_high"])
+        if lead.low > 0 if Metric(row["metric"]).maximize else lead.high < 0:
+            gain = difference_with_interval(lead, row["metric"])
+            clauses.append(f"but {configuration(row)}, without any backbone: {gain}")
+    return clauses
 
 
 def _more_labels(chosen: Sequence[Row]) -> str:

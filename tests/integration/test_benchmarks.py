@@ -21,12 +21,18 @@ QUICK = {
     "sharing": ("--quick", "--cases", "equal", "limit", "--depths", "head"),
     "slots": ("--quick",),
     "start": ("--quick", "--baseline", "HEAD"),
+    "text_rows": ("--quick",),
+    "text_trainer": ("--quick",),
     "trial_profile": ("--backbone", "tiny_strokes", "--image-size", "8", "--steps", "4"),
 }
+NEEDED = {"text_rows": ["transformers"], "text_trainer": ["transformers", "accelerate"]}
+"""What some of them import and a contributor may lack."""
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_it_prints_its_table(name: str) -> None:
+    for package in NEEDED.get(name, ()):
+        pytest.importorskip(package)
     done = finished(
         [sys.executable, "-m", f"tests.benchmarks.{name}", *QUICK[name]], cwd=REPOSITORY
     )

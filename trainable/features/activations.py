@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -22,6 +23,7 @@ class Activations:
         groups: tensors on one device, in the order of the examples; at least one group.
         group_of: (N,) int64 group of each example; None if there is one group.
         row_of: (N,) int64 row of each example within its group; None if there is one group.
+        sizes: padded size of each group, ascending; None if there is one group.
     """
 
     def __init__(
@@ -29,8 +31,10 @@ class Activations:
         groups: Sequence[Group],
         group_of: Tensor | None = None,
         row_of: Tensor | None = None,
+        sizes: Sequence[int] | None = None,
     ) -> None:
         self._groups = tuple(groups)
+        self._sizes = (0,) if sizes is None else tuple(sizes)
         count, device = len(groups[0][0]), groups[0][0].device
         self._group_of = (
             torch.zeros(count, dtype=torch.int64, device=device) if group_of is None else group_of
@@ -54,7 +58,9 @@ class Activations:
 
     def at(self, positions: Tensor) -> Activations:
         """Return the examples at some positions, in the order given; they share the tensors."""
-        return Activations(self._groups, self._group_of[positions], self._row_of[positions])
+        return Activations(
+            self._groups, self._group_of[positions], self._row_of[positions], self._sizes
+        )
 
     def inputs(self) -> Group:
         """Collate all examples into a batch of new tensors, which in-place layers may overwrite.
@@ -76,9 +82,40 @@ class Activations:
             batch.append(collated)
         return tuple(batch)
 
-    def in_order_of_size(self) -> Tensor:
-        """Return (N,) positions sorted by padded size; examples of one size keep their order."""
-        return torch.argsort(self._group_of, stable=True)
+    def by_size(self) -> list[Tensor]:
+        """Positions of the examples of each padded size, together all of them, each in order."""
+        if len(self._groups) == 1:
+            return [self._all()]
+        return [
+            torch.nonzero(self._group_of == number).flatten()
+            for number in torch.unique(self._group_of).tolist()
+        ]
+
+    def in_parts(self, *, pass_size: float) -> list[Tensor]:
+        """Positions of the examples in the parts that take the least time, smaller sizes first.
+
+        A part of neighbouring sizes is one batch. It takes what its examples would if all had its
+        largest size, and what examples of `pass_size` together take, whatever is in it.
+
+        Args:
+            pass_size: of a batch; infinite keeps all examples together.
+        """
+        if len(self._groups) == 1 or math.isinf(pass_size):
+            return [self._all()]
+        groups = self.by_size()
+        numbers = torch.unique(self._group_of).tolist()
+        cheapest: list[tuple[float, list[Tensor]]] = [(0.0, [])]
+        for stop, number in enumerate(numbers, start=1):
+            ways = []
+            for start, (cost, parts) in enumerate(cheapest):
+                part = torch.cat(groups[start:stop])
+                added = pass_size + len(part) * self._sizes[number]
+                ways.append((cost + added, [*parts, part]))
+            cheapest.append(min(ways, key=lambda way: way[0]))
+        return cheapest[-1][1]
+
+    def _all(self) -> Tensor:
+        return torch.arange(len(self), device=self._group_of.device)
 
 
 def _padded(tensor: Tensor, shape: Sequence[int]) -> Tensor:

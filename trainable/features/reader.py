@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from trainable.backbones import Backbone
 from trainable.backbones.cutting.boundaries import boundaries
@@ -44,6 +44,9 @@ _CHUNK = 256
 
 Indices = npt.NDArray[np.int64]
 Rows = npt.NDArray[Any]
+
+Prefixes = dict[tuple[fx.GraphModule, int, int], FrozenPrefix]
+"""By the whole backbone, and the levels that they lead from and to."""
 
 
 @dataclass(kw_only=True)
@@ -77,6 +80,8 @@ class FeatureReader:
         augmentation: views to read instead of the examples themselves; None for the examples.
         seed: seed of the views.
         counts: counters that this reader adds to; None for its own.
+        prefixes: made so far, which readers of one backbone share where its graph is the same for
+            their sizes; None for its own.
         heartbeat: called after every chunk of examples that was read or passed through a prefix.
     """
 
@@ -93,9 +98,11 @@ class FeatureReader:
         augmentation: Augmentation | None = None,
         seed: int = 0,
         counts: FeatureCounts | None = None,
+        prefixes: Prefixes | None = None,
         heartbeat: Callable[[], None] = nothing,
     ) -> None:
         self.counts = counts or FeatureCounts()
+        self._prefixes = {} if prefixes is None else prefixes
         self._digests = examples.digests
         self._backbone = backbone
         padded_size = padded_size or size
@@ -250,8 +257,12 @@ class FeatureReader:
         return out.reshape(*per_example, *self._shape(level))
 
     def _between(self, base: int, level: int) -> FrozenPrefix:
-        start = self._cuts[base - 1] if base else None
-        return frozen_between(self._traced, start, self._cuts[level - 1]).to(self._device)
+        key = self._traced.module, base, level
+        if key not in self._prefixes:
+            start = self._cuts[base - 1] if base else None
+            prefix = frozen_between(self._traced, start, self._cuts[level - 1])
+            self._prefixes[key] = prefix.to(self._device)
+        return self._prefixes[key]
 
     def _shape(self, level: int) -> tuple[int, ...]:
         if level:

@@ -51,6 +51,7 @@ class FeatureReaders:
             size=size,
             device=device,
             counts=counts or FeatureCounts(),
+            prefixes={},
             **options,
         )
         self._readers: dict[int, FeatureReader] = {}
@@ -109,7 +110,8 @@ class FeatureReaders:
         if len(groups) == 1:
             return Activations(groups)
         group_of = torch.from_numpy(np.searchsorted(found, sizes)).to(self._device)
-        return Activations(groups, group_of, torch.from_numpy(rows).to(self._device))
+        row_of = torch.from_numpy(rows).to(self._device)
+        return Activations(groups, group_of, row_of, found.tolist())
 
     def _reader(self, padded_size: int) -> FeatureReader:
         if padded_size not in self._readers:

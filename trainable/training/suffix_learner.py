@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,6 +15,7 @@ from trainable.device import autocast, random_state
 from trainable.errors import CheckpointError
 from trainable.features.activations import Activations
 from trainable.micro_batches import Memory, memory_errors, nothing
+from trainable.modalities.text.buckets import PASS_TOKENS
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.checkpoint import Checkpoint
 from trainable.training.learner import DivergedError, Examples, Learner, drawn_rows
@@ -156,8 +159,8 @@ class SuffixLearner(Learner):
         torch.manual_seed(derive_seed("noise", *place))
         before = None if self.step else random_state(self._device)
         total = torch.zeros((), dtype=torch.float64, device=self._device)
-        for start in range(0, len(rows), size):
-            batch = self.examples.at(rows[start : start + size])
+        for part in self._parts(rows, size):
+            batch = self.examples.at(rows[part])
             with autocast(self.spec.precision, self._device):
                 logits = self.suffix(*batch.activations.inputs())
             losses = functional.cross_entropy(
@@ -166,13 +169,24 @@ class SuffixLearner(Learner):
                 label_smoothing=self.spec.label_smoothing,
                 reduction="none",
             )
-            loss = losses @ weights[start : start + size]
+            loss = losses @ weights[part]
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         if before is not None:
             unmoved = torch.equal(before, random_state(self._device))
             self._each_once = self._divisible and unmoved
         return total
+
+    def _parts(self, rows: Tensor, size: int) -> list[Tensor]:
+        """Positions among the rows of an update that are computed together.
+
+        Examples that differ in size are computed in parts of similar size, where nothing needs the
+        whole batch and passes are cheap.
+        """
+        cheap = self._divisible and self._device.type == "cpu"
+        batch = self.examples.activations.at(rows)
+        parts = batch.in_parts(pass_size=PASS_TOKENS if cheap else math.inf)
+        return [part[start : start + size] for part in parts for start in range(0, len(part), size)]
 
     def _knows_the_batch(self) -> bool:
         """Whether a BatchNorm layer of the suffix uses batch statistics."""
@@ -187,20 +201,26 @@ class SuffixLearner(Learner):
 
         The suffix is in eval mode. Examples are sorted by padded size first, which saves padding.
 
+        So an example's predictions do not depend on longer ones beside it, and take no padding.
+
         Raises:
             DivergedError: a prediction is not finite.
         """
         self.suffix.eval()
-        order = activations.in_order_of_size()
+        groups = activations.by_size()
 
-        def predict(rows: slice) -> Tensor:
-            logits = self.suffix(*activations.at(order[rows]).inputs())
+        def predict(positions: Tensor, rows: slice) -> Tensor:
+            logits = self.suffix(*activations.at(positions[rows]).inputs())
             return functional.log_softmax(logits.double(), dim=1).cpu()
 
+        parts = []
         with torch.inference_mode(), autocast(self.spec.precision, self._device):
-            parts = self._memory.evaluation.over(len(activations), most=EVALUATED, attempt=predict)
+            for positions in groups:
+                parts += self._memory.evaluation.over(
+                    len(positions), most=EVALUATED, attempt=partial(predict, positions)
+                )
         result = torch.empty_like(found := torch.cat(parts))
-        result[order.cpu()] = found
+        result[torch.cat(groups).cpu()] = found
         if not bool(result.isfinite().all()):
             raise DivergedError(f"a prediction at step {self.step} is no finite number")
         return result

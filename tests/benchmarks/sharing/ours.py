@@ -6,6 +6,7 @@ import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from orchestrator.planning.preparation import Prepared
@@ -43,8 +44,22 @@ class TrialsBroker(Broker):
 def run_trials(path: Path) -> Measured:
     """Run the trials of a work file without finals; can be called once per process."""
     work = Work.load(path)
+    measured, _ = run_space(work.space, num_trials=len(work.trials))
+    return measured
+
+
+def run_space(space: Path, *, num_trials: int) -> tuple[Measured, list[dict[str, Any]]]:
+    """The trials of a search-space file, without finals; once a process.
+
+    Args:
+        space: the file.
+        num_trials: that it comes to.
+
+    Returns:
+        What was measured, and the rows of the table of trials.
+    """
     start = time.perf_counter()
-    prepared = prepare(work.space)
+    prepared = prepare(space)
     before_s = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder:
         with (
@@ -54,19 +69,20 @@ def run_trials(path: Path) -> Measured:
             outcome = _launch(prepared, Path(folder))
         trials = read_table(outcome.run.path, "trials").to_pylist()
         finals = read_table(outcome.run.path, "finals").num_rows
-    if len(trials) != len(work.trials) or outcome.failures or finals:
+    if len(trials) != num_trials or outcome.failures or finals:
         raise RuntimeError(
             f"{outcome.failures} failures, {len(trials)} trials and {finals} finals instead of "
-            f"{len(work.trials)} trials"
+            f"{num_trials} trials"
         )
     assert TrialsBroker.began_at is not None
-    return Measured(
+    measured = Measured(
         seconds=TrialsBroker.ended_at - TrialsBroker.began_at,
         before_s=before_s,
         accuracy=mean(trial["val_accuracy"] for trial in trials),
         features_s=sum(trial["features_s"] for trial in trials),
         peak_memory_bytes=max(trial["peak_memory_bytes"] for trial in trials),
     )
+    return measured, trials
 
 
 def run_protocol(path: Path) -> Measured:

@@ -434,6 +434,24 @@ def test_raw_pixels_stand_in_where_no_trial_completed() -> None:
     assert len(_answer([_pixels("b5", test=None)])) == 3
 
 
+def test_a_baseline_without_a_backbone_that_is_better_is_named_in_the_recommendation() -> None:
+    better = _pixels("b5") | _tested((1.0, 0.99, 1.0), (0.164, 0.041, 0.45))
+    for rank_1 in (_ranked("b5"), _probe("b5", 1)):
+        words = "but raw pixels, without any backbone: +16.4 points (4.1 to 45.0)"
+        assert words in _answer([rank_1, better])[0]
+    level = _pixels("b5") | _tested((0.98, 0.97, 0.99), (0.01, -0.01, 0.02))
+    for baseline in (level, _pixels("b5"), _pixels("b5", test=None)):
+        assert "without any backbone" not in _answer([_ranked("b5"), baseline])[0]
+
+
+def test_a_baseline_without_a_backbone_is_better_where_its_loss_is_less() -> None:
+    loss = {"metric": "log_loss"}
+    for diff, is_told in (((-0.3, -0.4, -0.2), True), ((0.3, 0.2, 0.4), False)):
+        baseline = _pixels("b5") | _tested((0.2, 0.1, 0.3), diff) | loss
+        found = _answer([_ranked("b5") | loss, baseline])[0]
+        assert ("but raw pixels, without any backbone: -0.300 nats" in found) is is_told
+
+
 @pytest.mark.parametrize("rows", [[], [_ranked("b5")]])
 def test_commands_quote_a_folder_with_spaces(rows: list[Row]) -> None:
     lines = _answer(rows, run="my runs/low data")

@@ -1,5 +1,7 @@
 """Activations of several sizes are collated into batches that depend on their own rows alone."""
 
+import math
+
 import pytest
 import torch
 
@@ -18,6 +20,7 @@ def ragged() -> Activations:
         ],
         torch.tensor([0, 1, 0]),
         torch.tensor([0, 0, 1]),
+        sizes=(3, 5),
     )
 
 
@@ -60,7 +63,42 @@ def test_examples_of_one_shape_are_dense_whatever_their_padded_size() -> None:
     assert whole.at(torch.tensor([2, 1])).dense.tolist() == [[3.0], [2.0]]
 
 
-def test_order_of_size_keeps_examples_of_one_size_in_their_order() -> None:
-    assert ragged().in_order_of_size().tolist() == [0, 2, 1]
-    assert ragged().at(torch.tensor([1, 2, 0])).in_order_of_size().tolist() == [1, 2, 0]
+def test_examples_of_one_size_are_found_in_their_order() -> None:
+    assert [one.tolist() for one in ragged().by_size()] == [[0, 2], [1]]
+    some = ragged().at(torch.tensor([1, 2, 0]))
+    assert [one.tolist() for one in some.by_size()] == [[1, 2], [0]]
+    assert [one.tolist() for one in some.at(torch.tensor([1])).by_size()] == [[0]]
     assert len(ragged().at(torch.tensor([1, 2]))) == 2
+
+
+@pytest.mark.parametrize(
+    ("pass_size", "parts"),
+    [(3, [[0, 2], [1]]), (5, [[0, 2, 1]]), (math.inf, [[0, 1, 2]])],
+    ids=["cheap passes", "dear passes", "one pass"],
+)
+def test_sizes_are_computed_apart_where_padding_costs_more_than_another_pass(
+    pass_size: float, parts: list[list[int]]
+) -> None:
+    """Together three examples of size 5; apart two of size 3, one of size 5, and a pass more."""
+    assert [one.tolist() for one in ragged().in_parts(pass_size=pass_size)] == parts
+
+
+def test_no_other_parts_of_neighbouring_sizes_take_less_time() -> None:
+    sizes, counts, pass_size = (2, 3, 7, 8, 30), (9, 1, 4, 2, 1), 10
+    groups = [(torch.zeros(n, 1),) for n in counts]
+    group_of = torch.repeat_interleave(torch.arange(5), torch.tensor(counts))
+    row_of = torch.cat([torch.arange(n) for n in counts])
+    whole = Activations(groups, group_of, row_of, sizes)
+
+    def cost(parts: list[list[int]]) -> int:
+        return sum(pass_size + sum(counts[k] for k in part) * sizes[part[-1]] for part in parts)
+
+    def ways(of: list[int]) -> list[list[list[int]]]:
+        if not of:
+            return [[]]
+        return [[of[:n], *rest] for n in range(1, len(of) + 1) for rest in ways(of[n:])]
+
+    found = whole.in_parts(pass_size=pass_size)
+    assert sorted(torch.cat(found).tolist()) == list(range(17))
+    as_groups = [torch.unique(group_of[part]).tolist() for part in found]
+    assert cost(as_groups) == min(cost(way) for way in ways(list(range(5))))

@@ -15,10 +15,7 @@ from trainable.backbones.weights import TextPreprocessing
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.data.tokens import TokenTable, mask_of
 from trainable.modalities.modality import Indices
-
-BATCH = 4
-"""Texts per forward pass on a CPU; part of every feature key. Few texts of a draw share a length,
-and a pass that is not full computes copies."""
+from trainable.modalities.text.buckets import texts_a_pass
 
 _FORMAT = 1
 """Raised whenever the same key would come to mean other tokens."""
@@ -37,7 +34,6 @@ class TextInputs:
     dtype: npt.DTypeLike = np.int32
     stored = False  # they are in memory
     row_s = 0.0
-    batch = BATCH
 
     def __init__(
         self,
@@ -50,6 +46,7 @@ class TextInputs:
         self._digests = texts.digests
         self._tokens = tokens
         self._length = length
+        self.batch = texts_a_pass(length)
         self.shape: tuple[int, ...] = (length,)
         self.key: Mapping[str, Any] = {
             "format": _FORMAT,

@@ -17,14 +17,14 @@ def test_every_text_fits_its_bucket_and_no_smaller_one(max_length: int) -> None:
 
 
 def test_the_longest_text_decides_the_last_bucket() -> None:
-    assert bucket_lengths(40) == (16, 24, 32, 40)
-    assert bucket_lengths(32) == (16, 24, 32)
+    assert bucket_lengths(40) == (12, 16, 20, 24, 32, 40)
+    assert bucket_lengths(32) == (12, 16, 20, 24, 32)
 
 
 def test_a_bucket_does_not_depend_on_the_other_texts() -> None:
     together = padded_lengths(np.array([3, 17, 200, 256]), max_length=256)
     alone = [padded_lengths(np.array([n]), max_length=256)[0] for n in (3, 17, 200, 256)]
-    assert together.tolist() == alone == [16, 24, 256, 256]
+    assert together.tolist() == alone == [12, 20, 256, 256]
 
 
 def test_padding_costs_little_over_the_tokens_themselves() -> None:
