@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from orchestrator.recording.leaderboard import build_leaderboard
-from orchestrator.recording.table_schemas import SCHEMAS
+from orchestrator.recording.table_schemas import SCHEMA_VERSION, SCHEMAS
 from orchestrator.recording.tables import write_table
 
 Row = dict[str, Any]
@@ -125,7 +125,7 @@ def _trial(
         "num_val": budget * num_classes,
         "duration_s": float(rng.uniform(0.5, 20.0)),
         "seed": 0,
-        "schema_version": 2,
+        "schema_version": SCHEMA_VERSION,
         "modality": "image",
     }
 

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from orchestrator.cli.main import run as run_cli
 from orchestrator.recording.projection import rebuild
-from orchestrator.recording.table_schemas import KEYS, SCHEMAS
+from orchestrator.recording.table_schemas import KEYS, SCHEMA_VERSION, SCHEMAS
 from orchestrator.recording.tables import read_table
 from trainable.backbones import zoo
 
@@ -51,7 +51,7 @@ def test_launch_ends_with_a_row_for_every_trial_and_baseline(small_sweep: Launch
         for rest in ("pixels", *(f"probe-{name}" for name in zoo.ENTRIES))
     )
     assert set(trials.state) <= {"complete", "pruned"}
-    assert trials.schema_version.eq(2).all()
+    assert trials.schema_version.eq(SCHEMA_VERSION).all()
 
 
 @pytest.mark.parametrize("name", [name for name in KEYS if name != "leaderboard"])
