@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from benchmarks.recipes import TRIALS, best_of, hits_of
 from orchestrator.statistics.intervals import Interval, difference_interval
+from orchestrator.statistics.outcomes import mean_outcomes
 
 Result = Mapping[str, Any]
 Hits = npt.NDArray[np.bool_]
@@ -85,7 +86,7 @@ def gain(hits: Hits | None, other: Hits | None) -> Interval | None:
     if hits is None or other is None:
         return None
     draws = min(len(hits), len(other))
-    found = difference_interval(hits[:draws].astype(float), other[:draws].astype(float))
+    found = difference_interval(mean_outcomes(hits[:draws]), mean_outcomes(other[:draws]))
     return Interval(*(100 * value for value in found))
 
 

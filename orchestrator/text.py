@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.methods import Method
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 
 def printable(text: str) -> str:
@@ -88,26 +88,39 @@ def noun_of(row: Mapping[str, Any]) -> str:
     return str(row.get("modality") or "image")
 
 
-def configuration(row: Mapping[str, Any], *, with_size: bool = False) -> str:
+_INPUTS: Mapping[str, str] = {
+    "image_size": "image size {}",
+    "max_length": "at most {} tokens",
+    "truncate": "truncate {}",
+    "prompt": "prompt {!r}",
+    "pooling": "pooling {}",
+}
+"""How sentences tell what a network sees, by column."""
+
+
+def differing_inputs(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns in which rows differ of what their network sees; unknown values aside."""
+    return [name for name in _INPUTS if len({row.get(name) for row in rows} - {None}) > 1]
+
+
+def configuration(row: Mapping[str, Any], *, inputs: Sequence[str] = ()) -> str:
     """A short description of a configuration: backbone, freeze depth and learning rate.
 
     Args:
         row: row of the trials table or the leaderboard; a fine-tuned trial or a baseline.
-        with_size: whether to add the image size, if it is known.
+        inputs: columns of `differing_inputs` to add, as far as they are known.
     """
-    size = []
-    if with_size and row["image_size"] is not None:
-        size.append(f"image size {row['image_size']}")
+    seen = [_INPUTS[name].format(row[name]) for name in inputs if row[name] is not None]
     if row["method"] in WITHOUT_BACKBONE_TEXT:
         return WITHOUT_BACKBONE_TEXT[row["method"]]
     if row["method"] == Method.PROBE:
-        return ", ".join([f"linear probe on {row['backbone']}", *size])
+        return ", ".join([f"linear probe on {row['backbone']}", *seen])
     parts = [str(row["backbone"])]
     if row["freeze_depth"] is not None:
         parts.append(f"freeze depth {row['freeze_depth']:.3g}")
     if row["lr"] is not None:
         parts.append(f"lr {row['lr']:.2g}")
-    return ", ".join(parts + size)
+    return ", ".join(parts + seen)
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Environment and fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-# Before torch is imported: tests run side by side, and threads of several processes that wait for
-# each other on the same cores take many times as long. Trials set their own number.
+# This has to happen before torch is imported. Test processes run side by side, and if each had
+# several threads, these would wait for each other on the same cores. Trials set their own number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from trainable.features.store import FOLDER_VARIABLE
@@ -19,7 +19,7 @@ pytest_plugins = ["tests.scheduling"]
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A store of features of this run's own, for this process and those it starts."""
+    """A feature store for this test run alone, also for processes that it starts."""
     before = os.environ.get(FOLDER_VARIABLE)
     folder = tmp_path_factory.mktemp("cache")
     os.environ[FOLDER_VARIABLE] = str(folder)

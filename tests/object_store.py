@@ -1,4 +1,4 @@
-"""An S3 server of this process's own, on the loopback interface, reached over real HTTP."""
+"""An S3 server in a process of its own, reached over real HTTP on the loopback interface."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CREDENTIALS = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "NO_PROXY": "127.0.0.1",
 }
-"""Environment variables of a client; the server takes any."""
+"""Environment variables of a client; the server accepts any credentials."""
 
 
 _SERVER = """
@@ -31,12 +31,12 @@ server.start()
 print("http://{}:{}".format(*server.get_host_and_port()), flush=True)
 sys.stdin.read()
 """
-"""In a process of its own: the sockets of its threads are left to Python's collector."""
+"""Program of the server. It is a process of its own, because its threads leave sockets open."""
 
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """The endpoint, `http://127.0.0.1:port`, of a server with one empty bucket."""
+    """Run a server with one empty bucket; yield its endpoint, `http://127.0.0.1:port`."""
     command = [sys.executable, "-W", "ignore", "-c", _SERVER]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -51,14 +51,14 @@ def serving() -> Iterator[str]:
 
 
 def ask(url: str, method: str, body: bytes | None = None) -> None:
-    """Ask the server for something."""
+    """Send a request to the server."""
     with urlopen(Request(url, data=body, method=method, headers={"Content-Type": "text/plain"})):
         pass
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """Of a server that the tests of a module share."""
+    """Endpoint of a server that the tests of a module share."""
     pytest.importorskip("moto.server")
     with serving() as found:
         yield found

@@ -1,9 +1,8 @@
-"""Which tests run in one process, in which order, and how long they took.
+"""Distribution of tests to processes, their order, and their timings.
 
-Tests of a file run in one process, one after the other, and so do those of all files that share
-something dear, such as a running cluster or a finished sweep: it is made once. Groups start in the
-order of how long they took before, longest first, so that no process is left alone with a long one
-at the end.
+A group of tests runs in one process. A group has the tests of one file, or of several files that
+share an expensive fixture, such as a running cluster or a finished sweep, which is then made once.
+Groups that took longest before start first, so that no long group runs alone at the end.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from xdist.workermanage import WorkerController
 from orchestrator.processors import usable_processors
 
 TIMINGS = Path(__file__).with_name("timings.json")
-"""Seconds by file, of those that take longer; `pytest --timings` writes it anew."""
+"""Seconds by file, without short files; `pytest --timings` writes it again."""
 
 LONG_S = 1.0
-"""Files that take less than this many seconds do not matter to the order."""
+"""Files that take fewer seconds are not listed and come last."""
 
 SHARED = {
     "one small sweep": (
@@ -40,11 +39,11 @@ SHARED = {
         "tests/trainable/training/test_text_trials.py",
     ),
 }
-"""Files, or folders of files, by what their tests share."""
+"""Shared fixture -> files, or folders of files, whose tests share it."""
 
 
 def group_of(nodeid: str) -> str:
-    """The group of a test: what its file shares with others, else the file."""
+    """The group of a test: the fixture that its file shares with others, or else the file."""
     file = nodeid.partition("::")[0]
     for name, places in SHARED.items():
         if file.startswith(places):
@@ -53,14 +52,14 @@ def group_of(nodeid: str) -> str:
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Gives whole groups to processes, in the order in which they were collected."""
+    """Gives whole groups to processes, in the order of collection."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than processors: while one waits for a cluster, the others compute."""
+    """One more than processors, because others compute while one process waits for a cluster."""
     return usable_processors() + 1
 
 
@@ -79,14 +78,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take the time, where asked to; in the process that starts the others."""
+    """Measure times if asked to, in the process that starts the others."""
     if config.getoption("--timings") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Timings(), "timings")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the groups in order, longest first, and leave the order within each as it is."""
+    """Sort the groups, longest first; the order within a group stays."""
     seconds: dict[str, float] = defaultdict(float)
     known: dict[str, float] = json.loads(TIMINGS.read_text()) if TIMINGS.is_file() else {}
     for file, taken in known.items():
@@ -102,7 +101,7 @@ def _group(item: pytest.Item) -> str:
 
 
 class _Timings:
-    """Adds up what tests took, by file and by process."""
+    """Sums of the seconds that tests took, by file and by process."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -112,16 +111,16 @@ class _Timings:
         self._ready_s: dict[str, float] = {}
 
     def pytest_testnodeready(self, node: WorkerController) -> None:
-        """Note that a process is about to run tests."""
+        """Record when a process begins to run tests."""
         self._ready_s[node.gateway.id] = time.monotonic() - self._start
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Add what one phase of a test took."""
+        """Add the seconds of one phase of a test."""
         self._by_test[report.nodeid] += report.duration
         self._by_process[getattr(report, "worker_id", "master")] += report.duration
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the table, and write the file."""
+        """Print the table, and write the timings to their file."""
         wall_s = time.monotonic() - self._start
         by_file: dict[str, float] = defaultdict(float)
         for nodeid, taken in self._by_test.items():
@@ -148,5 +147,5 @@ class _Timings:
 
 
 def _ray_sessions() -> set[str]:
-    """Names of the folders that clusters have made for themselves."""
+    """Names of the session folders that clusters have made."""
     return {path.name for path in Path(tempfile.gettempdir(), "ray").glob("session_2*")}

@@ -1,4 +1,4 @@
-"""Disks of a few megabytes, to be filled."""
+"""File systems of a few megabytes, which tests fill."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 PAGE = 4096
-"""Bytes that a file takes at the least."""
+"""Smallest number of bytes that a file takes."""
 
 
 @contextmanager
 def small_disk(path: Path, size_bytes: int) -> Iterator[Path]:
-    """A file system in memory of this size, or the test is skipped."""
+    """Mount a file system of this size in memory; skip the test if that is not allowed."""
     path.mkdir()
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "none", str(path)],
@@ -32,5 +32,5 @@ def small_disk(path: Path, size_bytes: int) -> Iterator[Path]:
 
 
 def resize(path: Path, size_bytes: int) -> None:
-    """Give a disk another size."""
+    """Change the size of a mounted file system."""
     subprocess.run(["mount", "-o", f"remount,size={size_bytes}", str(path)], check=True)

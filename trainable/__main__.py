@@ -1,6 +1,7 @@
 """Run one trial without a sweep: `python -m trainable spec.json images.npz`.
 
-Prints one JSON line a report on stdout. Exit code 2 for a bad file, 3 where training diverged.
+Prints one line of JSON per report on stdout. The exit code is 2 if a file is invalid or the trial
+cannot be run, and 3 if training diverged.
 """
 
 from __future__ import annotations

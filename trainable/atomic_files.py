@@ -1,11 +1,11 @@
-"""Atomic writing of files: whole, or not at all.
+"""Atomic writing of files: a file is written as a whole or not at all.
 
-What is written goes into a temporary file beside its place, whose name begins with a dot, and takes
-that place by one rename. So a reader sees the old file or the new one, never a part, and whatever
-fails leaves the old one as it was.
+Content goes into a temporary file beside the target, with a name that begins with a dot, and one
+rename puts it in the target's place. Readers therefore see the old file or the new one, never a
+part of it, and a failure leaves the old file unchanged.
 
-Every point at which a death would leave files in a state of their own is a call of `step`, here and
-in the modules that append or remove. Tests go through all of them, as the code itself names them.
+Wherever the death of the process would leave files in a distinct state, the code calls `failpoint`,
+here and in the modules that append to or remove files. Tests end a process at each of these points.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ _observer: Callable[[str], None] | None = None
 
 
 def failpoint(name: str) -> None:
-    """Pass a point that a death may fall on; does nothing unless steps are observed."""
+    """Mark a point at which tests may end the process; does nothing unless a test observes it."""
     if _observer is not None:
         _observer(name)
 
 
 @contextmanager
 def observing_failpoints(observer: Callable[[str], None]) -> Iterator[None]:
-    """Let a test count the steps of this process, or end it at one of them."""
+    """Call `observer` with the name of every failpoint, for the duration of the block.
+
+    A test can count the failpoints, or raise or end the process at one of them.
+    """
     global _observer
     before, _observer = _observer, observer
     try:
@@ -41,13 +44,18 @@ def observing_failpoints(observer: Callable[[str], None]) -> Iterator[None]:
 
 
 def append(file: IO[bytes], content: bytes, name: str) -> None:
-    """Hand all of `content` to the kernel, at the end of an unbuffered file.
+    """Write all of `content` to the end of an unbuffered file.
+
+    Args:
+        file: a file that is open for appending, without a buffer.
+        content: the bytes to append.
+        name: name of the file, for failpoints.
 
     Raises:
-        OSError: there is no room; a part may be in the file.
+        OSError: the disk is full; the file may have a part of `content`.
     """
     failpoint(f"{name}: to be appended")
-    left = content  # in a single call, which is the least likely to be cut in two
+    left = content  # one call is the least likely to write only a part
     while left:
         left = left[file.write(left) :]
         failpoint(f"{name}: {'partly appended' if left else 'appended'}")
@@ -62,25 +70,26 @@ def atomic_write(
     durable: bool = True,
     check: Callable[[Path], None] | None = None,
 ) -> Iterator[IO[Any]]:
-    """A file to write to, which is at `path` once the block has ended well.
+    """Open a temporary file that replaces `path` when the block ends without an exception.
 
-    Writers of the same path do not disturb each other: the last one stays. A link is followed. A
-    device or a pipe has no place to take and is written to as it comes.
+    Several processes may write the same path at once; the last one wins. A symbolic link is
+    followed. A device or a pipe cannot be replaced and is written to directly.
 
     Args:
-        path: of the file; its folder has to exist.
+        path: path of the file; its folder has to exist.
         mode: `w` for text in UTF-8, `wb` for bytes.
         newline: as for `open`.
-        durable: outlives a power cut once the block is left; what can be made again need not.
-        check: called with the temporary file when all of it is on disk; what it raises keeps the
-            file from taking its place.
+        durable: whether the file survives a power cut once the block has ended; content that can be
+            computed again does not need that.
+        check: called with the path of the complete temporary file; if it raises, `path` is not
+            replaced.
 
     Yields:
-        The file, open for writing.
+        The temporary file, open for writing.
 
     Raises:
-        OSError: there is no room, or the folder is missing or may not be written. The block's own
-            exceptions come out, too. In both cases the temporary file is gone.
+        OSError: the disk is full, or the folder is missing or cannot be written. Exceptions of the
+            block and of `check` are raised too. The temporary file is removed in all cases.
     """
     encoding = "utf-8" if mode == "w" else None
     if path.exists() and not (path.is_file() or path.is_dir()):
@@ -99,7 +108,7 @@ def atomic_write(
                 os.fsync(sink.fileno())
             if check is not None:
                 check(temporary)
-            # Within the block: the file is locked until it has left its temporary name.
+            # The rename comes before the file is closed, because closing releases its lock.
             temporary.replace(path)
         failpoint(f"{path.name}: in its place")
     except BaseException:
@@ -111,20 +120,20 @@ def atomic_write(
 
 
 def _open_temporary(path: Path) -> tuple[int, Path]:
-    """An empty file beside `path` that no other writer has, open and locked.
+    """Open and lock an empty temporary file beside `path` that no other writer uses.
 
-    It has the same name each time, so that what a death leaves is overwritten and not collected;
-    another one where a second writer is at work at the same time.
+    Its name is always the same, so that leftovers of processes that died are overwritten and do not
+    pile up. Only while another writer holds that file, the name is a random one.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The writer before may have renamed it between the two calls.
+        # Another writer may have renamed the file between the two calls.
         if os.path.samestat(os.fstat(handle), temporary.stat()):
             os.ftruncate(handle, 0)
             return handle, temporary
-    except OSError:  # held, renamed, or a file system without locks
+    except OSError:  # locked, renamed, or on a file system without locks
         pass
     os.close(handle)
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
@@ -133,8 +142,8 @@ def _open_temporary(path: Path) -> tuple[int, Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make what was renamed in a folder outlive a power cut, where the file system can."""
-    # Some file systems refuse to sync a folder. The rename stands all the same.
+    """Make renames in a folder survive a power cut, if the file system supports that."""
+    # Some file systems refuse to sync a folder; the rename itself has succeeded.
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -145,13 +154,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def unwritable(folder: Path) -> str | None:
-    """Reason why nothing can be created in a folder, existing or not yet; None if it can."""
+    """Reason why no file can be created in a folder, which may not exist yet; None if one can."""
     existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
         return f"{existing} is no directory"
-    try:  # the mode bits do not say it all: not to root, and not of every file system
+    try:  # mode bits do not apply to root, nor on every file system
         with tempfile.TemporaryDirectory(prefix=".sft-sweep-", dir=existing):
             return None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Device, precision and memory of the computation."""
+"""Device, precision, threads and memory of computations."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import torch
 
 
 def default_device() -> torch.device:
-    """The GPU that is visible to this process, else the CPU."""
+    """The first GPU that is visible to this process, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def num_gpus() -> int:
-    """GPUs that are visible to this process."""
+    """Number of GPUs that are visible to this process."""
     return torch.cuda.device_count()
 
 
 def describe(device: torch.device) -> str:
-    """Name of the device as tables show it."""
+    """Name of a device, as tables show it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """`fp32` or `bf16` for the setting `precision`, `auto` included."""
+    """`fp32` or `bf16` for the setting `precision`, which may be `auto`."""
     if precision != "auto":
         return precision
     return "bf16" if device.type == "cuda" else "fp32"
 
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """The context of a forward pass in the resolved precision."""
+    """Context manager for a forward pass in a precision, `fp32` or `bf16`."""
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
@@ -41,7 +41,7 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute in one thread, as pays where there is little to compute."""
+    """Compute in one thread during the block, which is fastest for small computations."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -51,26 +51,26 @@ def one_thread() -> Iterator[None]:
 
 
 def random_state(device: torch.device) -> torch.Tensor:
-    """State of the generator that random layers on the device draw from."""
+    """State of the random number generator that layers on a device use."""
     if device.type == "cuda":
         return torch.cuda.get_rng_state(device)
     return torch.get_rng_state()
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for queued work, so that a clock read afterwards counts it."""
+    """Wait until a device has done all queued work, so that clocks measure that work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start a new measurement of `peak_memory_bytes`, where the device can."""
+    """Restart the measurement of `peak_memory_bytes` on a GPU; a CPU has no such reset."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Most memory held: on a GPU since the last reset, on a CPU by this process so far."""
+    """Peak memory in bytes: of a GPU since the last reset, of a CPU since this process began."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -78,25 +78,25 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def limit_memory(share: float) -> None:
-    """Let this process have no more than a share of its GPU's memory, where it has no whole GPU.
+    """Limit this process to a share of its GPU's memory; a share of 1 or 0 sets no limit.
 
-    Beyond it, its allocations fail as on a smaller GPU, and those of its neighbours do not.
+    Allocations above the limit fail as on a smaller GPU, and do not disturb other processes.
     """
     if 0 < share < 1 and torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(share)
 
 
 def held_memory() -> tuple[int, int]:
-    """Bytes held of the first GPU by all of its processes, and its bytes in all.
+    """Bytes of the first GPU's memory that all its processes hold, and its bytes in total.
 
     Raises:
-        RuntimeError: there is none.
+        RuntimeError: there is no GPU.
     """
     free, total = torch.cuda.mem_get_info(0)
     return total - free, total
 
 
 def release_memory(device: torch.device) -> None:
-    """Give cached memory back, so that the next trial of this process starts alike."""
+    """Release PyTorch's cached GPU memory, so that every trial of a process starts alike."""
     if device.type == "cuda":
         torch.cuda.empty_cache()

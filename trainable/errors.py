@@ -1,32 +1,32 @@
-"""The exceptions of `trainable`: each says where, what was given, what is allowed.
+"""The exceptions of `trainable`. Messages say where, what was given, and what is allowed.
 
-All of them carry their whole message as the single argument, so that they survive pickling on
+The whole message is the only argument of each exception, so that exceptions survive pickling on
 their way through Ray.
 """
 
 
 class TrainableError(Exception):
-    """Anything that `trainable` refuses; the message is meant for the user."""
+    """Base class of all refusals of `trainable`; the message is meant for the user."""
 
 
 class SpecError(TrainableError):
-    """A trial's configuration is not one that can be run."""
+    """A trial cannot be run with its configuration."""
 
 
 class DataError(TrainableError):
-    """The labelled images cannot serve the purpose they were given for."""
+    """Labelled examples are damaged, or do not suffice for a computation."""
 
 
 class CacheError(TrainableError):
-    """The folder of stored features cannot be used."""
+    """The folder of the feature cache cannot be used."""
 
 
 class ExportError(TrainableError):
-    """A trained network cannot be written for use elsewhere, or what was written be read."""
+    """A trained network cannot be exported, or an exported network cannot be read."""
 
 
 class PluginError(TrainableError):
-    """What another package adds cannot be used, or is not installed on this machine."""
+    """An entry of another package cannot be used, or is not installed on this machine."""
 
 
 class BackboneError(TrainableError):
@@ -34,8 +34,8 @@ class BackboneError(TrainableError):
 
 
 class CheckpointError(TrainableError):
-    """A checkpoint is damaged, or of something else than what is to go on from it."""
+    """A checkpoint is damaged, or belongs to another training than the one to resume."""
 
 
 class GpuMemoryError(TrainableError):
-    """The GPU's memory does not hold what cannot be cut into smaller pieces."""
+    """The GPU's memory is too small for work that cannot be cut into smaller micro-batches."""

@@ -1,4 +1,4 @@
-"""Micro-batches that fit into the GPU's memory, found by halving."""
+"""Micro-batches that fit into the GPU's memory; their size is found by halving."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ ADVICE = (
     "try a smaller image_size, a deeper freeze_depth, or precision: bf16; where BatchNorm is in "
     "train mode, a smaller batch_size or batchnorm: eval"
 )
-"""What takes less memory; the end of every message."""
+"""Settings that take less memory, named at the end of every message."""
 
 _Result = TypeVar("_Result")
 
 
 def nothing() -> None:
-    """Do nothing: for those who listen to no sign of life."""
+    """Do nothing; the default heartbeat."""
 
 
 class MicroBatches:
-    """Does work on rows, in smaller and smaller pieces where memory runs out.
+    """Does work on rows in micro-batches, and halves their size when memory runs out.
 
-    What did not fit once is not tried again: `rows` stays.
+    A size that did not fit is not tried again.
 
     Args:
-        device: whose memory it is.
-        what: the work, for messages.
-        heartbeat: called after every piece that was done, as a sign of life.
+        device: the device whose memory is used.
+        what: name of the work, for messages.
+        heartbeat: called after every micro-batch, as a sign of life.
 
     Attributes:
-        rows: most rows at a time; None while memory has not run out.
+        rows: most rows in a micro-batch; None until memory has run out.
     """
 
     def __init__(
@@ -47,21 +47,21 @@ class MicroBatches:
         self._heartbeat = heartbeat
 
     def limited(self, most: int) -> int:
-        """Rows at a time, `most` or what is known to fit."""
+        """Number of rows in a micro-batch: `most`, or fewer if memory has run out before."""
         return most if self.rows is None else min(most, self.rows)
 
     def fit(
         self, most: int, attempt: Callable[[int], _Result], *, divisible: bool = True
     ) -> _Result:
-        """Result of `attempt` for the first number of rows that fits: `most`, then its halves.
+        """Return the result of `attempt` for the largest size of micro-batches that fits.
 
         Args:
-            most: rows at a time to begin with.
-            attempt: takes the number of rows at a time. It starts anew whenever it is called.
-            divisible: whether fewer rows at a time give the same result.
+            most: size to try first; its halves follow.
+            attempt: takes a size; does all of the work from its beginning.
+            divisible: whether smaller micro-batches give the same result.
 
         Raises:
-            GpuMemoryError: nothing smaller can be tried.
+            GpuMemoryError: one row does not fit, or the work is not divisible.
         """
         while True:
             size = self.limited(most)
@@ -69,7 +69,7 @@ class MicroBatches:
                 result = attempt(size)
                 self._heartbeat()
                 return result
-            # The traceback, which kept what was half computed, is gone by here.
+            # Outside `suppress`, no traceback keeps the tensors of the failed attempt alive.
             if size <= 1 or not divisible:
                 raise GpuMemoryError(
                     f"{self._what}: {size} {'row does' if size == 1 else 'rows do'} not fit into "
@@ -79,7 +79,12 @@ class MicroBatches:
             self.rows = -(-size // 2)
 
     def over(self, count: int, *, most: int, attempt: Callable[[slice], _Result]) -> list[_Result]:
-        """Results of `attempt` for consecutive micro-batches that together cover rows 0 to `count`.
+        """Return results of `attempt` for consecutive micro-batches that cover rows 0 to `count`.
+
+        Args:
+            count: number of rows.
+            most: most rows in a micro-batch.
+            attempt: takes the rows of a micro-batch.
 
         Raises:
             GpuMemoryError: one row does not fit.
@@ -100,13 +105,13 @@ class Memory:
     """Micro-batch sizes of one trial, found by halving.
 
     Args:
-        device: whose memory it is.
+        device: the device whose memory is used.
         heartbeat: see `MicroBatches`.
 
     Attributes:
         heartbeat: as given, for other work of the trial.
-        updates: of the batch of an update.
-        evaluation: of what is predicted.
+        updates: micro-batches of updates.
+        evaluation: micro-batches of predictions.
     """
 
     def __init__(self, device: torch.device, *, heartbeat: Callable[[], None] = nothing) -> None:
@@ -117,10 +122,13 @@ class Memory:
 
 @contextlib.contextmanager
 def memory_errors(what: str) -> Iterator[None]:
-    """Turn running out of memory into a `GpuMemoryError` that says what to do.
+    """Turn an out-of-memory error of PyTorch into a `GpuMemoryError` that says what to do.
+
+    Args:
+        what: name of the work, for the message.
 
     Raises:
-        GpuMemoryError: memory ran out inside.
+        GpuMemoryError: memory ran out in the block.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""What can be named, by its name: our own, and what other installed packages add.
+"""Registries: entries by name, our own and those that other installed packages add.
 
-Another package adds to a registry by an entry point of its group. Every process, on every machine,
-finds entry points by itself among the packages that are installed there.
+Another package adds an entry to a registry by an entry point of the registry's group. Every process
+finds the entry points of the packages that are installed on its own machine.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ _ANYWHERE = "a package"
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Entries by name, ours first; each is loaded when it is asked for, never before.
+    """Entries by name, our own first; an entry is loaded only when it is asked for.
 
     Args:
-        group: of the entry points by which other packages add to it.
-        what: what one entry is, with its article, for messages: `a pruner`.
-        own: our entries, by name: what loads them.
-        problem: what is wrong with what an entry point gave, from its name and that; else None.
+        group: group of the entry points by which other packages add entries.
+        what: kind of the entries with its article, for messages, such as `a pruner`.
+        own: our entries: name -> function that loads the entry.
+        problem: takes the name and the loaded object of an entry point; returns what is wrong with
+            the object, or None.
     """
 
     def __init__(
@@ -43,19 +44,19 @@ class Registry(Mapping[str, T], Generic[T]):
         self._problem = problem
 
     def __getitem__(self, name: str) -> T:
-        """The entry of this name.
+        """Load the entry of this name.
 
         Raises:
-            PluginError: no installed package has it, or the one that has cannot be used.
+            PluginError: no installed package has such an entry, or the entry cannot be used.
         """
         self.check(name)
         return self._own[name]() if name in self._own else self._loaded(self._added()[name])
 
     def check(self, name: str) -> None:
-        """Load nothing, but make sure that an installed package has the entry.
+        """Make sure that an installed package has the entry, without loading it.
 
         Raises:
-            PluginError: none has.
+            PluginError: no installed package has it.
         """
         if name not in self:
             raise PluginError(
@@ -74,10 +75,10 @@ class Registry(Mapping[str, T], Generic[T]):
         return name in self._added() or name in self._own
 
     def _added(self) -> Mapping[str, EntryPoint]:
-        """The entry points of other packages, by name.
+        """Return the entry points of other packages, by name.
 
         Raises:
-            PluginError: two things have one name.
+            PluginError: two entries have the same name.
         """
         added: dict[str, EntryPoint] = {}
         for point in _installed(self._group, tuple(sys.path)):
@@ -111,14 +112,20 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def named(value: str) -> Callable[[], Any]:
-    """What loads `package.module:name`, written as entry points are."""
+    """Return a function that loads `package.module:name`, the notation of entry points."""
     return EntryPoint(name=value, value=value, group="").load
 
 
 @functools.lru_cache(maxsize=16)
 def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """The entry points of a group, sorted by name; a place on two paths counts once."""
-    del path  # what is found depends on it
+    """Return the entry points of a group, sorted by name and without duplicates.
+
+    Args:
+        group: the group.
+        path: `sys.path`. It is part of the cache's key, because what is installed depends on it; a
+            folder may be on it twice.
+    """
+    del path
     found = {
         (point.name, point.value, _package(point)): point for point in entry_points(group=group)
     }

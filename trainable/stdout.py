@@ -13,7 +13,7 @@ _STDOUT, _STDERR = 1, 2
 
 
 class _Stderr:
-    """`sys.stderr` as it is whenever it is used: a progress view puts itself in its place."""
+    """The current `sys.stderr` at every use, because a progress view may replace it meanwhile."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stderr, name)
@@ -21,13 +21,13 @@ class _Stderr:
 
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Send to stderr what is printed on stdout.
+    """Send everything to stderr that is printed on stdout during the block.
 
-    That holds for `print`, for code without Python, and for processes that are started meanwhile,
-    for as long as they run. Programs read what a command prints on stdout, so that nothing but its
-    result may stand there.
+    This covers `print`, compiled code, and processes that are started during the block, for as long
+    as they run. Other programs read a command's stdout, which may therefore have nothing but the
+    command's result.
     """
-    if sys.stderr is None:  # closed by whoever started this process
+    if sys.stderr is None:  # the parent process closed it
         with open(os.devnull, "w") as nowhere, _printing_to(nowhere, nowhere.fileno()):  # noqa: PTH123
             yield
     else:
@@ -39,7 +39,7 @@ def stdout_to_stderr() -> Iterator[None]:
 def _printing_to(stream: IO[str], descriptor: int) -> Iterator[None]:
     try:
         kept = os.dup(_STDOUT)
-    except OSError:  # closed, too
+    except OSError:  # the parent process closed stdout
         kept = None
     os.dup2(descriptor, _STDOUT)
     try:

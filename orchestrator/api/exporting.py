@@ -48,8 +48,8 @@ def export(
         repeat: which draw of labels, and with it the training seed.
 
     Raises:
-        UsageError: there is no such sweep or configuration, the images or weights have changed, or
-            the folder cannot be used.
+        UsageError: there is no such sweep or configuration, the examples or weights have changed,
+            the network cannot be written, or the folder cannot be used.
         StorageError: the folder cannot be written.
     """
     if labels not in list(Labels):

@@ -17,7 +17,7 @@ from orchestrator.recording.time_left import TimeLeft
 from orchestrator.space import SearchSpace
 from orchestrator.text import duration, number, percent, plural, printable_lines
 from orchestrator.throttle import Throttled
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 if TYPE_CHECKING:
     from orchestrator.planning.plan import Plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from orchestrator.space import ALL_BITS, DEFAULT_TEST_SHARE
-from trainable.spec.settings import Setting, Text
+from trainable.spec.setting import Setting, Text
 
 TestShare = Annotated[
     float | None,

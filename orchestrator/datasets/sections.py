@@ -23,7 +23,7 @@ from orchestrator.datasets.section_keys import (
 )
 from orchestrator.space import DatasetSection
 from orchestrator.space.dataset_sources import SourceName
-from trainable.spec.settings import Setting, Text
+from trainable.spec.setting import Setting, Text
 
 if TYPE_CHECKING:
     from orchestrator.datasets.dataset import Dataset

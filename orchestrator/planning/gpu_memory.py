@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from orchestrator.planning.inputs import backbones
 from orchestrator.planning.plan import Plan
 from orchestrator.space import Domain, Range, SearchSpace, Value
+from trainable.spec.settings import SIZES
 from trainable.spec.trial_spec import TrialSpec
 
 ROOM = 0.85
@@ -17,7 +18,7 @@ differences between trials and for fragmentation."""
 MOST_PER_GPU = 16
 """Most trials on one GPU, however little memory they use: they share its compute."""
 
-_LEAST, _MOST = ("freeze_depth", "frozen_blocks"), ("batch_size", "image_size")
+_LEAST, _MOST = ("freeze_depth", "frozen_blocks"), ("batch_size", *SIZES.values())
 """Axes whose smallest, and axes whose largest value uses the most memory."""
 
 

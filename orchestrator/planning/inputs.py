@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from orchestrator.space import Axis, Choice, Domain, Range, SearchSpace, Value
 from orchestrator.space.grid import combinations, condition_values, representatives
-from trainable.spec.settings import SIZES
+from trainable.spec.settings import READINGS, SIZES
 from trainable.spec.trial_spec import TrialSpec
 
 MOST_SIZES = 8
@@ -21,15 +23,26 @@ class Inputs:
         size: side of images in pixels, or most tokens of a text; None for the size at which the
             weights were trained.
         precision: precision of the forward pass; may be `auto`.
+        reading: name and value of each of `READINGS`, in their order; may be `auto`.
     """
 
     size: int | None
     precision: str
+    reading: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, spec: TrialSpec, *, modality: str) -> Inputs:
         """The inputs of a trial; `auto` is not resolved."""
-        return cls(size=_size(getattr(spec, SIZES[modality])), precision=spec.precision)
+        return cls.among(vars(spec), modality=modality)
+
+    @classmethod
+    def among(cls, values: Mapping[str, Any], *, modality: str) -> Inputs:
+        """The inputs among the settings of a trial."""
+        return cls(
+            size=_size(values[SIZES[modality]]),
+            precision=str(values["precision"]),
+            reading=tuple((name, str(values[name])) for name in READINGS[modality]),
+        )
 
 
 def backbones(space: SearchSpace) -> list[str]:
@@ -44,19 +57,13 @@ def inputs_of(space: SearchSpace) -> dict[str, list[Inputs]]:
     A range of sizes contributes every value if it has a step and at most `MOST_SIZES` values,
     otherwise its two ends.
     """
-    setting = SIZES[space.modality]
+    modality = space.modality
     found: dict[str, dict[Inputs, None]] = {backbone: {} for backbone in backbones(space)}
     for chosen in combinations(_deciding_axes(space)):
         values = {**space.training, **chosen}
         if "backbone" in values:
-            size, precision = _size(values[setting]), str(values["precision"])
-            found[str(values["backbone"])][Inputs(size=size, precision=precision)] = None
+            found[str(values["backbone"])][Inputs.among(values, modality=modality)] = None
     return {backbone: list(inputs) for backbone, inputs in found.items()}
-
-
-def input_sizes(space: SearchSpace, backbone: str) -> list[int | None]:
-    """Sizes among `inputs_of` a backbone; None for the size of the weights."""
-    return list(dict.fromkeys(inputs.size for inputs in inputs_of(space)[backbone]))
 
 
 def sizes_are_open(space: SearchSpace) -> bool:
@@ -80,7 +87,8 @@ def planned_sizes(sizes: Range) -> tuple[Value, ...]:
 
 def _deciding_axes(space: SearchSpace) -> tuple[Axis, ...]:
     """The axes that determine inputs, each reduced to the values that conditions distinguish."""
-    wanted = {"backbone", SIZES[space.modality], "precision"} & set(space.axes)
+    modality = space.modality
+    wanted = {"backbone", SIZES[modality], "precision", *READINGS[modality]} & set(space.axes)
     waiting = list(wanted)
     while waiting:
         parents = set(space.axes[waiting.pop()].parents) - wanted

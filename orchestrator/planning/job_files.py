@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from orchestrator.errors import UsageError
 from orchestrator.planning.inputs import backbones
 from orchestrator.space import SearchSpace
-from trainable.spec.settings import Text
+from trainable.spec.setting import Text
 from trainable.spec.weight_paths import split_part
 
 MOST_BYTES = 500 * 2**20

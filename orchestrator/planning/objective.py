@@ -10,7 +10,7 @@ import numpy as np
 
 from orchestrator.space import SearchSpace
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 MOST_SKEW = Fraction(3, 2)
 """Accuracy is the default objective up to this ratio of the commonest class's share to its share

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.methods import WITHOUT_BACKBONE, Method
@@ -14,7 +14,7 @@ from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset, validation_parts
 from trainable.errors import DataError
 from trainable.spec.refusals import shown
-from trainable.spec.settings import UNITS
+from trainable.spec.settings import SETTINGS, UNITS
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 
 
@@ -56,8 +56,9 @@ class Baseline:
         size: side of the input images in pixels, or most tokens of a text; None for the size at
             which the weights were trained, and without a backbone.
         precision: precision of the backbone's forward pass; may be `auto`.
-        variant: suffix that distinguishes several probes of one backbone, such as `64px` or
-            `96px-bf16`; None if there is only one.
+        reading: how the backbone reads its input, by the names of `READINGS`; may be `auto`.
+        variant: suffix that distinguishes several probes of one backbone, such as `64px`,
+            `96px-bf16` or `cls`; None if there is only one.
     """
 
     study: str
@@ -66,6 +67,7 @@ class Baseline:
     short_name: str | None = None
     size: int | None = None
     precision: str = "fp32"
+    reading: tuple[tuple[str, str], ...] = ()
     variant: str | None = None
 
     @property
@@ -229,23 +231,26 @@ def _probe(
     *,
     unit: str,
 ) -> Baseline:
-    """A probe; if its backbone has several inputs, `variant` names those that differ in the sweep.
+    """A probe; `variant` has its size or precision if they differ between probes of a backbone.
 
     Args:
         study: name of the study.
         backbone: the probed backbone.
         inputs: size and precision of the probe.
         possible: `inputs_of` the search space.
-        unit: of the size.
+        unit: unit of the size, for `variant`.
     """
     variant = None
     if len(possible[backbone]) > 1:
         all_of_them = [one for several in possible.values() for one in several]
         size = "auto" if inputs.size is None else inputs.size
-        parts = (
+        parts: list[tuple[str, Collection[object]]] = [
             (f"{size}{unit}", {one.size for one in all_of_them}),
             (inputs.precision, {one.precision for one in all_of_them}),
-        )
+        ]
+        for name, value in inputs.reading:
+            values = list(dict.fromkeys(dict(one.reading)[name] for one in all_of_them))
+            parts.append((_reading_part(name, value, values), values))
         variant = "-".join(part for part, values in parts if len(values) > 1)
     return Baseline(
         study=study,
@@ -254,8 +259,15 @@ def _probe(
         short_name=short_names(possible)[backbone],
         size=inputs.size,
         precision=inputs.precision,
+        reading=inputs.reading,
         variant=variant,
     )
+
+
+def _reading_part(name: str, value: str, values: Sequence[str]) -> str:
+    """How ids of probes name a value of a setting; texts that anybody may write by their number."""
+    setting = SETTINGS[name]
+    return value if setting.text is None else f"{name}{values.index(value) + 1}"
 
 
 def largest_value(space: SearchSpace, key: str) -> int:

@@ -12,7 +12,7 @@ from orchestrator.datasets.image_reader import Demand
 from orchestrator.datasets.listing import Note
 from orchestrator.errors import UsageError
 from orchestrator.planning.cache_plan import KeptBoundaries, kept_boundaries
-from orchestrator.planning.inputs import backbones, input_sizes
+from orchestrator.planning.inputs import backbones, inputs_of
 from orchestrator.planning.objective import decide_objective
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.planning.rehearsals import extreme_trials, problems_of
@@ -27,6 +27,8 @@ from orchestrator.space import (
 from orchestrator.space.problems import space_error
 from trainable import backbones as registry
 from trainable.backbones import Backbone, Weights, load_weights
+from trainable.backbones.backbone import Form
+from trainable.backbones.weights import TextPreprocessing
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.data.tokens import TokenTable
 from trainable.errors import BackboneError, SpecError
@@ -46,8 +48,8 @@ class Prepared:
         notes: notes for the user, mostly about the images.
         plan: the plan of the sweep.
         weights: weights by backbone.
-        graphs: serialized graphs by backbone and size, for the worker processes; see `Backbone`.
-        tokens: tokens by backbone and most tokens of a text; see `Backbone`.
+        graphs: serialized graphs by backbone, for the worker processes; see `Backbone`.
+        tokens: tokens of texts by backbone; see `Backbone`.
         kept: the boundaries that this machine's feature cache stores.
     """
 
@@ -56,21 +58,21 @@ class Prepared:
     notes: tuple[Note, ...]
     plan: Plan
     weights: dict[str, Weights] = field(repr=False)
-    graphs: dict[str, Mapping[int, bytes]] = field(repr=False)
-    tokens: dict[str, Mapping[int, TokenTable]] = field(repr=False)
+    graphs: dict[str, Mapping[Form, bytes]] = field(repr=False)
+    tokens: dict[str, Mapping[TextPreprocessing, TokenTable]] = field(repr=False)
     kept: list[KeptBoundaries] = field(repr=False)
 
 
 def read_space(given: Path | Mapping[str, object], overrides: Overrides = ()) -> SearchSpace:
-    """The search space that is asked for, its paths absolute; nothing that it names is read.
+    """The search space of a file or mapping, with absolute paths; no images or weights are read.
 
     Args:
-        given: a search-space file, or a mapping with its keys.
-        overrides: of its keys; see `load_space`.
+        given: path of a search-space file, or a mapping with the keys of such a file.
+        overrides: overrides of its keys; see `load_space`.
 
     Raises:
-        SpaceError: with every problem of it.
-        UsageError: a transform cannot be made.
+        SpaceError: the search space is invalid; the message lists every problem.
+        UsageError: a transform cannot be constructed.
     """
     if isinstance(given, Path):
         return read_written_space(given, overrides).absolute()
@@ -79,7 +81,11 @@ def read_space(given: Path | Mapping[str, object], overrides: Overrides = ()) ->
 
 
 def read_written_space(path: Path, overrides: Overrides = ()) -> SearchSpace:
-    """The search space of a file with its paths as they stand there, as a sweep's journal has them.
+    """The search space of a file, with paths as written there and as a sweep's journal has them.
+
+    Args:
+        path: path of the file.
+        overrides: overrides of its keys; see `load_space`.
 
     Raises:
         SpaceError: the file is invalid; the message lists every problem.
@@ -89,10 +95,10 @@ def read_written_space(path: Path, overrides: Overrides = ()) -> SearchSpace:
 
 
 def _with_known_ops(space: SearchSpace, *, where: str) -> SearchSpace:
-    """The search space, once its transforms have been made.
+    """The search space, after a check that its transforms can be constructed.
 
     Raises:
-        UsageError: one cannot be made.
+        UsageError: a transform cannot be constructed; the message names all such transforms.
     """
     if space.augment is not None:
         from trainable.modalities.image.views import check_ops
@@ -108,9 +114,9 @@ def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Pre
     """Read and check the images and weights of a search space.
 
     Args:
-        space: what is asked.
-        path: of its file, or `NO_FILE`, for messages.
-        begun: whether a sweep of it is there already; it goes on, whichever of its trials fail.
+        space: the search space.
+        path: path of its file, or `NO_FILE`; for messages.
+        begun: whether a sweep over it has begun, which then goes on without a rehearsal of trials.
 
     Raises:
         SpaceError: the images are invalid, or trials cannot run with some settings; the message
@@ -125,8 +131,8 @@ def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Pre
         notes += (Note(decision),)
     plan = make_plan(space, images, where=str(path))
     weights: dict[str, Weights] = {}
-    graphs: dict[str, Mapping[int, bytes]] = {}
-    tokens: dict[str, Mapping[int, TokenTable]] = {}
+    graphs: dict[str, Mapping[Form, bytes]] = {}
+    tokens: dict[str, Mapping[TextPreprocessing, TokenTable]] = {}
     cuts: dict[tuple[str, int], list[Boundary]] = {}
     trials = {} if begun else extreme_trials(space, plan.studies[-1].budget)
     problems: list[str] = []
@@ -218,23 +224,24 @@ def _cuts(
 
     modality = modality_of(examples, built.weights)
     found: dict[int, list[Boundary]] = {}
-    notes: list[Note] = []
-    for given in input_sizes(space, backbone):
-        size = modality.size(built.weights, given)
+    notes: dict[str, None] = {}
+    for inputs in inputs_of(space)[backbone]:
+        reading = modality.reading(built, dict(inputs.reading))
+        size = modality.size(reading.weights, inputs.size)
         try:
-            told = modality.prepare(examples, built, size)
-            notes += (Note(f"{relative_backbone(backbone)}: {line}") for line in told)
-            found[size] = boundaries(built.traced(size))
+            told = modality.prepare(examples, reading, size)
+            found.setdefault(size, boundaries(reading.traced(size)))
         except BackboneError as error:
             raise BackboneError(f"{backbone}: {error}") from error
-    return found, tuple(notes)
+        notes |= dict.fromkeys(f"{relative_backbone(backbone)}: {line}" for line in told)
+    return found, tuple(Note(line) for line in notes)
 
 
 def _check_kind(space: SearchSpace, examples: LabelledExamples, *, path: Path) -> None:
-    """Refuse examples of another kind than the backbones take.
+    """Make sure that the backbones take the modality of the examples.
 
     Raises:
-        SpaceError: they are of another kind.
+        SpaceError: they take the other modality.
     """
     if examples.modality != space.modality:
         raise space_error(

@@ -18,16 +18,19 @@ from trainable.spec.trial_spec import LabelBudget, TrialSpec
 if TYPE_CHECKING:  # a file is checked without importing torch
     from trainable.backbones import Backbone
 
-_DECISIVE = ("batch_size", "freeze_depth", "frozen_blocks")
-"""Axes on which the trials at the ends fail if any trial fails."""
+_DECISIVE = ("batch_size", "freeze_depth", "frozen_blocks", "dropout")
+"""Axes on which a trial at one of the ends fails if any trial fails."""
+
+_EVERY_VALUE = ("backbone", "train_blocks", "batchnorm", "pooling", *SIZES.values())
+"""Axes of which each value may be the one that fails."""
 
 
 def extreme_trials(space: SearchSpace, budget: LabelBudget) -> dict[str, list[TrialSpec]]:
     """The extreme trials by backbone: if any trial of the space fails, one of these fails.
 
-    They combine, as the axes' conditions allow: both ends of batch size, of freeze depth and of
-    frozen blocks; both ends of image size, and the second smallest size if the range is open;
-    every value of `train_blocks` and `batchnorm`. Every other axis has one value.
+    They combine, as the axes' conditions allow: both ends of batch size, of freeze depth, of frozen
+    blocks and of dropout; both ends of image size, and the second smallest size if the range is
+    open; every value of `train_blocks`, `batchnorm` and `pooling`. Every other axis has one value.
 
     Args:
         space: the search space.
@@ -60,15 +63,15 @@ def problems_of(
 ) -> list[str]:
     """The problems that keep trials of one backbone from running, each headed by its key.
 
-    Trials with equal image size, batch size and BatchNorm mode share one rehearsal: that of the
-    least frozen.
+    Of all trials with equal image size, pooling, batch size and BatchNorm mode, only the one that
+    freezes the least is rehearsed.
 
     Args:
         trials: trials of one backbone; see `extreme_trials`.
         built: the backbone.
         space: the search space of the trials.
         plan: plan of the sweep.
-        num_classes: classes of its images.
+        num_classes: number of classes of the images.
     """
     from trainable.training.rehearsal import rehearse
 
@@ -80,9 +83,10 @@ def problems_of(
         try:
             place, frozen = _place(spec, built, num_train)
         except SpecError as error:
-            problems[f"search.{error} ({spec.backbone}). Ask less of it, in a case of its own"] = (
-                None
-            )
+            problems[
+                f"{_section(error, space)}.{error} ({spec.backbone}). Ask less of it, in a case of "
+                "its own"
+            ] = None
         except BackboneError as error:  # planned sizes were checked before; this one was not
             problems[
                 f"search.{size}: got a range with {getattr(spec, size)} in it; {error}. Give a "
@@ -95,11 +99,15 @@ def problems_of(
         try:
             rehearse(spec, built, num_train=num_train, num_classes=num_classes)
         except SpecError as error:
-            key = str(error).partition(":")[0]
-            problems[f"{'search' if key in space.axes else 'training'}.{error}"] = None
+            problems[f"{_section(error, space)}.{error}"] = None
         except BackboneError as error:
             problems[f"search.backbone: {error}"] = None
     return list(problems)
+
+
+def _section(error: SpecError, space: SearchSpace) -> str:
+    """The section of the file that an error is about; its message begins with the key."""
+    return "search" if str(error).partition(":")[0] in space.axes else "training"
 
 
 def _place(spec: TrialSpec, built: Backbone, num_train: int) -> tuple[tuple[object, ...], int]:
@@ -111,18 +119,28 @@ def _place(spec: TrialSpec, built: Backbone, num_train: int) -> tuple[tuple[obje
         num_train: largest number of training images.
 
     Raises:
-        SpecError: the backbone has fewer blocks than the trial freezes or trains.
+        SpecError: the backbone has fewer blocks than the trial freezes or trains, or none of the
+            dropout that is asked for.
         BackboneError: the backbone cannot take images of this size.
     """
     from trainable.backbones.cutting.boundaries import boundaries
     from trainable.training.recipe import resolve_batch_size, resolve_batchnorm
     from trainable.training.rehearsal import MOST_IMAGES
-    from trainable.training.setup import num_frozen, resolved_size
+    from trainable.training.setup import (
+        check_dropout,
+        num_frozen,
+        reading_backbone,
+        resolved_size,
+    )
 
-    size = resolved_size(spec, built.weights)
-    frozen = num_frozen(spec, len(boundaries(built.traced(size))))
+    reading = reading_backbone(spec, built)
+    size = resolved_size(spec, reading.weights)
+    traced = reading.traced(size)
+    check_dropout(spec, traced)
+    frozen = num_frozen(spec, len(boundaries(traced)))
     batch_size = min(resolve_batch_size(spec.batch_size, num_train), MOST_IMAGES)
-    return (size, batch_size, resolve_batchnorm(spec.batchnorm, num_train)), frozen
+    batchnorm = resolve_batchnorm(spec.batchnorm, num_train)
+    return (size, reading.weights.preprocessing.pooling, batch_size, batchnorm), frozen
 
 
 def _narrowed(axis: Axis, domain: Domain, named: dict[str, set[Value]]) -> Domain:
@@ -134,7 +152,7 @@ def _narrowed(axis: Axis, domain: Domain, named: dict[str, set[Value]]) -> Domai
         return Choice(tuple(dict.fromkeys([*sizes, *second])))
     if axis.name in _DECISIVE:
         return Choice(tuple(dict.fromkeys(_ends(domain, patterns))))
-    if axis.name in ("backbone", "train_blocks", "batchnorm", *SIZES.values()):
+    if axis.name in _EVERY_VALUE:
         return domain
     if not patterns:
         return Choice((domain.low if isinstance(domain, Range) else next(domain.each()),))

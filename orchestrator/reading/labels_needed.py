@@ -26,7 +26,7 @@ from orchestrator.reading.learning_curve import (
 )
 from orchestrator.recording.leaderboard import Row, recommended_rows
 from orchestrator.recording.scoring import TestScores, score_finalists, seen_in_all
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ def find_labels_needed(
                     repeat: labels_of_means(means, labels, target=target)
                     for repeat, means in zip(aligned.repeats, by_repeat, strict=True)
                 },
-                num_images=aligned.values.shape[2],
+                num_images=aligned.num_images,
                 curve=[
                     Point(
                         label_budget=row["label_budget"],
@@ -172,9 +172,8 @@ def _aligned(curve: Sequence[Row], scores: Mapping[str, TestScores]) -> CurveAns
         return None
     found = [scores[row["trial_id"]] for row in kept]
     repeats = reduce(np.intersect1d, [one.repeats for one in found])
-    values = np.stack([one.values[np.isin(one.repeats, repeats)] for one in found])
-    seen = seen_in_all(values.reshape(-1, values.shape[2]))
-    if not values.size or not seen.any():
+    seen = seen_in_all(found, repeats)
+    if not repeats.size or not seen.any():
         # The last budget may have begun just now and share no repeat with the others yet.
         return _aligned(curve[:-1], scores)
-    return CurveAnswers(kept, repeats.tolist(), values[:, :, seen], found[0].classes(seen))
+    return CurveAnswers(kept, repeats.tolist(), [one.outcomes(repeats, seen) for one in found])

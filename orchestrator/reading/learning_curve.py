@@ -15,7 +15,7 @@ repeats would give intervals that are too narrow: there are usually five of them
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from orchestrator.recording.leaderboard import Row
-from orchestrator.statistics.intervals import pseudo_values, score_interval
+from orchestrator.statistics.intervals import score_interval
+from orchestrator.statistics.outcomes import Outcomes, averaged
 
 _ROUNDING = 1e-12
 """Largest difference between scores that count as equal."""
@@ -69,18 +70,21 @@ class CurveAnswers:
     Attributes:
         rows: K rows of the leaderboard, one per budget.
         repeats: numbers of the R repeats that all budgets have.
-        values: (K, R, N) answers in 0..1 per budget, repeat and image that all of them predicted.
-        classes: (N,) class ids if the score is a mean over classes, else None.
+        outcomes: K outcomes of the N images that all of them predicted, of a share.
     """
 
     rows: list[Row]
     repeats: list[int]
-    values: NDArray[np.float64]
-    classes: NDArray[np.int64] | None
+    outcomes: list[Outcomes]
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+        return int(self.outcomes[0].values.shape[1])
 
     def means(self) -> NDArray[np.float64]:
         """Return (K, R) scores per budget and repeat."""
-        return np.stack([pseudo_values(one, self.classes).mean(axis=1) for one in self.values])
+        return np.stack([one.scores for one in self.outcomes])
 
 
 def labels_at(
@@ -94,8 +98,8 @@ def labels_at(
         target: score, 0..1.
     """
     fit = isotonic_regression(aligned.means().mean(axis=1))
-    pooled = _pool(aligned.values, fit.blocks)
-    ends = [score_interval(values, classes=aligned.classes) for values in pooled]
+    pooled = _pool(aligned.outcomes, fit.blocks)
+    ends = [score_interval(outcomes) for outcomes in pooled]
 
     def meeting(name: str) -> Callable[[int], float]:
         """Return a function that finds where an end of the interval equals the target."""
@@ -104,8 +108,8 @@ def labels_at(
             below, above = 0.0, 1.0
             for _ in range(_BISECTIONS):
                 middle = (below + above) / 2
-                mixed = (1 - middle) * pooled[before] + middle * pooled[before + 1]
-                if getattr(score_interval(mixed, classes=aligned.classes), name) < target:
+                mixed = pooled[before].mixed(pooled[before + 1], middle)
+                if getattr(score_interval(mixed), name) < target:
                     below = middle
                 else:
                     above = middle
@@ -123,19 +127,16 @@ def labels_at(
     )
 
 
-def _pool(values: NDArray[np.float64], blocks: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return `values` averaged over the neighbouring budgets of each block.
+def _pool(outcomes: Sequence[Outcomes], blocks: NDArray[np.int64]) -> list[Outcomes]:
+    """Return the outcomes averaged over the neighbouring budgets of each block.
 
     Args:
-        values: (K, R, N) answers per budget, repeat and image.
+        outcomes: K outcomes, one per budget.
         blocks: first budget of each block, then K.
     """
-    return np.concatenate(
-        [
-            np.broadcast_to(values[a:b].mean(axis=0), (b - a, *values.shape[1:]))
-            for a, b in pairwise(blocks)
-        ]
-    )
+    return [
+        pooled for a, b in pairwise(blocks) for pooled in [averaged(outcomes[a:b])] * int(b - a)
+    ]
 
 
 def labels_of_means(

@@ -23,7 +23,7 @@ from orchestrator.recording.stores import Place, locate
 from orchestrator.recording.sweep_directory import Run, find_run
 from orchestrator.recording.table_schemas import SCHEMAS
 from orchestrator.recording.tables import conform, read_table, table_path, write_table
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 if TYPE_CHECKING:
     import pandas as pd

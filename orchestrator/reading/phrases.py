@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.statistics.intervals import Interval
-from orchestrator.text import configuration, difference_unit, score
-from trainable.spec.trial_spec import Metric
+from orchestrator.text import configuration, difference_unit, differing_inputs, score
+from trainable.spec.metrics import Metric
 
 Row = Mapping[str, Any]
 
@@ -15,14 +15,15 @@ Row = Mapping[str, Any]
 def named(row: Row, study: Sequence[Row]) -> str:
     """Return a configuration in words.
 
-    The image size is included if the backbone was tried at several sizes.
+    What the network sees is included as far as the backbone was tried with several, such as sizes
+    of images.
 
     Args:
         row: row of the configuration.
         study: rows of the leaderboard at its label budget.
     """
-    sizes = {other["image_size"] for other in study if other["backbone"] == row["backbone"]}
-    return configuration(row, with_size=len(sizes - {None}) > 1)
+    alike = [other for other in study if other["backbone"] == row["backbone"]]
+    return configuration(row, inputs=differing_inputs(alike))
 
 
 def interval_ends(row: Row) -> str:

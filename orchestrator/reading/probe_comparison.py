@@ -10,7 +10,7 @@ from orchestrator.reading.phrases import difference_with_interval, interval_ends
 from orchestrator.recording.leaderboard import own_probe, recommended_rows
 from orchestrator.statistics.intervals import Interval
 from orchestrator.text import difference_unit, score_difference, score_with_unit
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 Row = Mapping[str, Any]
 

@@ -17,7 +17,7 @@ from orchestrator.recording.progress import StudyProgress, measure
 from orchestrator.recording.state import SweepState, begun_studies, state_of
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.space import SearchSpace, load_space
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 
 @dataclass(frozen=True)

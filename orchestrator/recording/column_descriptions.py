@@ -77,6 +77,24 @@ _SHARED: Mapping[str, ColumnDescription] = {
     "modality": ColumnDescription(
         "kind of the examples: `image` or `text`; null in tables before version 2"
     ),
+    "task": ColumnDescription(
+        "what the labels are: `classification`; null in tables before version 3"
+    ),
+    "val_score": ColumnDescription("`val_objective` under the name that all tasks share"),
+    "budget_unit": ColumnDescription(
+        "what `label_budget` counts: `labels per class`; null in tables before version 3"
+    ),
+    "max_length": ColumnDescription(
+        "most tokens of a text that the network sees; null for images and tf-idf", "tokens"
+    ),
+    "truncate": ColumnDescription(
+        "what is kept of a longer text: `head` or `head_tail`; null for images and tf-idf"
+    ),
+    "prompt": ColumnDescription("stands before every text; null for images and tf-idf"),
+    "pooling": ColumnDescription(
+        "how the vectors of a text's tokens become one: `mean`, `cls`, `last` or `max`; null for "
+        "images and tf-idf"
+    ),
     "val_objective": ColumnDescription(
         "the objective of the last report, on the pooled out-of-fold predictions; what ranks",
         OBJECTIVE_UNIT,
@@ -197,6 +215,9 @@ _PREDICTIONS: Mapping[str, ColumnDescription] = {
     "predicted": ColumnDescription("the class with the highest probability"),
     "probability": ColumnDescription("of the predicted class", SHARE),
     "label_probability": ColumnDescription("of the true class", SHARE),
+    "probabilities": ColumnDescription(
+        "of every class, where the objective needs them (`auroc`), else null", SHARE
+    ),
 }
 
 _LEADERBOARD: Mapping[str, ColumnDescription] = {

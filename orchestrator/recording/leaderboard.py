@@ -17,7 +17,8 @@ from orchestrator.methods import Method
 from orchestrator.recording.ranking import Standing
 from orchestrator.recording.scoring import TestScores, score_finalists
 from orchestrator.recording.table_schemas import SCHEMAS
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
+from trainable.spec.settings import AUTO, DEFAULTS, INPUTS, READINGS, SIZES
 
 Row = dict[str, Any]
 
@@ -87,7 +88,7 @@ def recommended_rows(rows: Iterable[Mapping[str, Any]], *, method: str | None = 
 
 
 def own_probe(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Row | None:
-    """Return the linear probe with the backbone and image size of a configuration, or None.
+    """Return the linear probe on what a configuration sees, or None.
 
     Args:
         row: the configuration, a row of a leaderboard.
@@ -101,13 +102,17 @@ def own_probe(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> Row 
 
 
 def _sees_the_same(row: Mapping[str, Any], probe: Mapping[str, Any]) -> bool:
-    """Return whether a probe uses images of the same size as a configuration.
+    """Return whether a probe uses inputs of the size and kind of a configuration's.
 
-    A probe of unknown size used that of the backbone's weights, which is what `auto` means.
+    What is not known of a probe was the default of its backbone, which is what `auto` means.
     """
-    if probe["image_size"] is None:
-        return bool(json.loads(row["params"] or "{}").get("image_size", "auto") == "auto")
-    return bool(probe["image_size"] == row["image_size"])
+    params = json.loads(row["params"] or "{}")
+    return all(
+        params.get(name, DEFAULTS[name]) == DEFAULTS[name]
+        if probe.get(name) is None
+        else probe[name] == row[name]
+        for name in INPUTS
+    )
 
 
 _USED = [
@@ -211,3 +216,14 @@ def image_size_in(spec: Mapping[str, Any]) -> int | None:
     """
     size = spec.get("image_size")
     return size if isinstance(size, int) else None
+
+
+def text_inputs_in(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how texts are read in the resolved spec of a trial or baseline, by column.
+
+    None where that is not resolved, or the examples are no texts.
+    """
+    size = SIZES["text"]
+    found = {name: spec.get(name, DEFAULTS[name]) for name in (size, *READINGS["text"])}
+    known = isinstance(found[size], int)
+    return {name: value if known and value != AUTO else None for name, value in found.items()}

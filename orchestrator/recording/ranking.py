@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from optuna.trial import FrozenTrial, TrialState
 
@@ -15,9 +16,10 @@ from orchestrator.methods import Method
 from orchestrator.planning.work import START, State
 from orchestrator.recording import user_attributes
 from orchestrator.recording.array_text import from_text
-from orchestrator.recording.leaderboard import image_size_in
+from orchestrator.recording.leaderboard import image_size_in, text_inputs_in
 from orchestrator.recording.table_schemas import SCHEMA_VERSION, SCHEMAS
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
+from trainable.spec.settings import INPUTS
 
 Row = dict[str, Any]
 
@@ -26,7 +28,7 @@ _STATES = {
     TrialState.PRUNED: State.PRUNED,
     TrialState.FAIL: State.FAILED,
 }
-_RESOLVED = ("image_size", "precision", "inverse_penalties")
+_RESOLVED = (*INPUTS, "precision", "inverse_penalties")
 """Resolved settings in a baseline's result; version 0.1.0 did not record them."""
 
 
@@ -60,6 +62,7 @@ class StudyRows:
         return {
             **_columns("trials", facts),
             **_columns("trials", report),
+            "val_score": report.get("val_objective"),
             **self._common(run),
             "trial_id": user_attributes.trial_id(self._study, trial.number),
             "state": _STATES[trial.state].value,
@@ -70,6 +73,7 @@ class StudyRows:
             "params": _json(plan["params"]),
             "spec": _json(spec),
             "image_size": image_size_in(spec),
+            **text_inputs_in(spec),
             "reports": len(trial.intermediate_values),
             "steps": report.get("step"),
             "gain_over_start": gain_over_start(trial, Metric(self._about["objective"])),
@@ -102,13 +106,16 @@ class StudyRows:
         }
         if result is not None:
             scores = result["validation"]
+            resolved = {name: result[name] for name in _RESOLVED if name in result}
             row |= {
                 "weights": result["weights"],
                 "trainable_params": (result["num_features"] + 1) * result["num_classes"],
                 "params": _json({"inverse_penalty": result["inverse_penalty"]}),
-                "spec": _json(task | {name: result[name] for name in _RESOLVED if name in result}),
+                "spec": _json(task | resolved),
+                **text_inputs_in(resolved),
                 "folds": result["folds"],
                 "val_objective": scores[self._about["objective"]],
+                "val_score": scores[self._about["objective"]],
                 "val_accuracy": scores["accuracy"],
                 "val_balanced_accuracy": scores["balanced_accuracy"],
                 "val_loss": scores["log_loss"],
@@ -157,6 +164,7 @@ class StudyRows:
             "predicted": pa.array(names[from_text(test["predicted"])], pa.string()),
             "probability": pa.array(from_text(test["probability"]), pa.float64()),
             "label_probability": pa.array(from_text(test["label_probability"]), pa.float64()),
+            "probabilities": _by_class(test.get("probabilities"), names, count),
         }
         return pa.table(columns, schema=SCHEMAS["predictions"])
 
@@ -181,7 +189,29 @@ class StudyRows:
             "seed": self._about["seed"],
             "schema_version": SCHEMA_VERSION,
             "modality": self._about.get("modality"),
+            "task": self._about.get("task"),
+            "budget_unit": self._about.get("budget_unit"),
         }
+
+
+def _by_class(recorded: str | None, names: npt.NDArray[np.object_], count: int) -> pa.Array:
+    """Return (N,) lists of a class and its probability; nulls if none were recorded.
+
+    Args:
+        recorded: text of N x C probabilities, or None.
+        names: (C,) names of the classes.
+        count: N.
+    """
+    kind = SCHEMAS["predictions"].field("probabilities").type
+    if recorded is None:
+        return pa.nulls(count, kind)
+    offsets = np.arange(count + 1, dtype=np.int32) * len(names)
+    columns = [
+        pa.array(np.tile(names, count), pa.string()),
+        pa.array(from_text(recorded), pa.float64()),
+    ]
+    pairs = pa.StructArray.from_arrays(columns, fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(offsets, pairs, type=kind)
 
 
 def gain_over_start(trial: FrozenTrial, objective: Metric) -> float | None:

@@ -8,15 +8,26 @@ import pyarrow as pa
 
 from orchestrator.recording.column_descriptions import COLUMN_DESCRIPTIONS, TABLE_DESCRIPTIONS
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the columns below. Columns are only ever added, so older files stay readable."""
 
 VERSION_KEY = b"schema_version"
 """Key of a file's metadata. Files of 0.1.0 have none, which counts as version 0."""
 
+_OF_TEXTS = {"max_length": 3, "truncate": 3, "prompt": 3, "pooling": 3}
+
 SINCE: Mapping[str, Mapping[str, int]] = {
-    "trials": {"image_size": 1, "gain_over_start": 1, "modality": 2},
+    "trials": {
+        "image_size": 1,
+        "gain_over_start": 1,
+        "modality": 2,
+        "task": 3,
+        "val_score": 3,
+        "budget_unit": 3,
+        **_OF_TEXTS,
+    },
     "finals": {"metric": 1, "test_score": 1},
+    "predictions": {"probabilities": 3},
     "leaderboard": {
         "image_size": 1,
         "metric": 1,
@@ -24,6 +35,10 @@ SINCE: Mapping[str, Mapping[str, int]] = {
         "gain_over_start": 1,
         "head_init": 1,
         "modality": 2,
+        "task": 3,
+        "val_score": 3,
+        "budget_unit": 3,
+        **_OF_TEXTS,
     },
 }
 """First schema version of a column, by table and column; 0 for columns that are not listed."""
@@ -39,6 +54,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 
 _TEXT, _COUNT, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _TIME = pa.timestamp("us", tz="UTC")
+_BY_CLASS = pa.list_(pa.struct({"class": pa.string(), "probability": pa.float64()}))
 
 _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
     "trials": {
@@ -93,6 +109,13 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "image_size": _COUNT,
         "gain_over_start": _REAL,
         "modality": _TEXT,
+        "task": _TEXT,
+        "val_score": _REAL,
+        "budget_unit": _TEXT,
+        "max_length": _COUNT,
+        "truncate": _TEXT,
+        "prompt": _TEXT,
+        "pooling": _TEXT,
     },
     "curves": {
         "sweep_id": _TEXT,
@@ -129,6 +152,7 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "predicted": _TEXT,
         "probability": _REAL,
         "label_probability": _REAL,
+        "probabilities": _BY_CLASS,
     },
     "leaderboard": {
         "label_budget": _REAL,
@@ -159,6 +183,13 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "gain_over_start": _REAL,
         "head_init": _TEXT,
         "modality": _TEXT,
+        "task": _TEXT,
+        "val_score": _REAL,
+        "budget_unit": _TEXT,
+        "max_length": _COUNT,
+        "truncate": _TEXT,
+        "prompt": _TEXT,
+        "pooling": _TEXT,
     },
 }
 

@@ -21,11 +21,17 @@ from orchestrator.recording.optuna_internals import stored_attributes
 from orchestrator.space import SearchSpace, short_names
 from orchestrator.text import last_line
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.spec.settings import ADDED_SETTINGS, SIZES
+from trainable.spec.settings import ADDED_SETTINGS, SIZES, without_added_defaults
 
 ABOUT, FINISHED, PLAN, FACTS, RUN = "about", "finished", "plan", "facts", "run"
 BACKBONE_NAMES = "backbone_names"
 """Key of `about`: short names by backbone. Journals of 0.1.0 lack it and show backbones in full."""
+CLASSIFICATION = "classification"
+"""The task of a sweep: what its labels are."""
+
+LABELS_PER_CLASS = "labels per class"
+"""What the label budgets of a classification count."""
+
 _FINAL, _BASELINE, _LOSS = "final/", "baseline/", "loss/"
 
 
@@ -140,8 +146,8 @@ def result_key(work: Work) -> str:
 def baseline_task(baseline: Baseline, plan: StudyPlan, space: SearchSpace) -> dict[str, Any]:
     """Return the task of a baseline, as its worker gets it.
 
-    It has a `variant` if its backbone has several probes. Version 0.1.0 had no `variant` and no
-    `precision`, which was fp32.
+    It has a `variant` if its backbone has several probes, and how the backbone reads its input as
+    far as that is not as usual. Version 0.1.0 had no `variant` and no `precision`, which was fp32.
     """
     return {
         "method": baseline.method,
@@ -154,6 +160,7 @@ def baseline_task(baseline: Baseline, plan: StudyPlan, space: SearchSpace) -> di
         "seed": space.seed,
         SIZES[space.modality]: baseline.size,
         "precision": baseline.precision,
+        **without_added_defaults(dict(baseline.reading)),
     }
 
 
@@ -196,6 +203,8 @@ def about_study(plan: StudyPlan, space: SearchSpace, images: LabelledExamples) -
         "labels_used": plan.labels_used,
         "num_classes": images.num_classes,
         "modality": images.modality,
+        "task": CLASSIFICATION,
+        "budget_unit": LABELS_PER_CLASS,
         "objective": space.objective.value,
         "selection": _selection(space, images),
         "most_baselines": plan.most_baselines,

@@ -109,7 +109,8 @@ class SweepExecution:
         ):
             if self._journal.mended_bytes:
                 _log.warning(
-                    "%s: dropped a record or an ask that a death cut short", self._run.journal
+                    "%s: dropped a last record or ask that an earlier run left incomplete",
+                    self._run.journal,
                 )
             checkpoint_actor, shared = self._share()
             self._pack_gpus(shared)

@@ -73,8 +73,8 @@ def check_release(run: Run, manifest: Mapping[str, Any]) -> None:
         return
     raise UsageError(
         f"{run.given}: a sweep of {PROGRAM} {before}, and this is {now}. What trials compute and "
-        f"how they are ranked changed between the two, so its results would be a mixture: that is "
-        f"refused, with --accept-changes, too.\n"
+        f"how they are ranked changed between the two, so its results would be a mixture. That is "
+        f"refused even with --accept-changes.\n"
         f"It can be read as it is: {PROGRAM} leaderboard, report, query and export take it.\n"
         f"To finish it, use {PROGRAM} {before}; or start a new sweep over the same space with: "
         f"{PROGRAM} launch {shlex.quote(str(run.space))}"

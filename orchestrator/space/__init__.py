@@ -18,7 +18,7 @@ from orchestrator.space.samplers import SAMPLERS, SamplerSection
 from orchestrator.space.search_space import SearchSpace
 from orchestrator.space.sections import FinalistsSection, LimitsSection, ResourcesSection
 from orchestrator.space.yaml_text import Overrides
-from trainable.spec.settings import Value
+from trainable.spec.setting import Value
 
 __all__ = [
     "ALL_BITS",

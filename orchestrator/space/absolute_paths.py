@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.space.axes import Axis, Case, Choice, Condition, Domain, Fixed, Range, matches
-from trainable.spec.settings import Value
+from trainable.spec.setting import Value
 from trainable.spec.weight_paths import is_path, split_folder
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from trainable.spec.settings import Value
+from trainable.spec.setting import Value
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trainable.spec.refusals import refusal
-from trainable.spec.settings import CHOICES, SETTINGS, Setting, Value, block_range
+from trainable.spec.setting import Setting, Value
+from trainable.spec.settings import CHOICES, SETTINGS, block_range
 
 AXIS_SETTINGS: Mapping[str, Setting] = {**CHOICES, **SETTINGS}
 """The axes that take numbers or words from a list."""

@@ -34,7 +34,7 @@ from orchestrator.space.sections import (
     ResourcesSection,
 )
 from orchestrator.space.top_level import check_top_keys, homes, read_name
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 
 def build_space(

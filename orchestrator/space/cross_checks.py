@@ -13,7 +13,8 @@ from orchestrator.space.sections import (
     ResourcesSection,
 )
 from trainable.spec.refusals import refusal, shown
-from trainable.spec.settings import DEFAULTS, SETTINGS, SIZES, Value
+from trainable.spec.setting import Value
+from trainable.spec.settings import DEFAULTS, FOR_IMAGES, FOR_TEXTS, SETTINGS
 
 _IMAGE = "image"
 
@@ -54,13 +55,14 @@ def check_modality(
         shown_names = " and ".join(f"{name} for {kind}s" for kind, name in modalities.items())
         problems.add(("search", "backbone"), f"got {shown_names}; a sweep has one kind of example")
     (modality, backbone), *_ = modalities.items()
-    for kind, name in SIZES.items():
+    for kind, settings in (("image", FOR_IMAGES), ("text", FOR_TEXTS)):
         for section in ("search", "training"):
             content = given.get(section)
             if kind == modality or not isinstance(content, Mapping):
                 continue
-            if content.get(name, DEFAULTS[name]) != DEFAULTS[name]:
-                problems.add((section, name), f"is for {kind}s; {backbone} takes {modality}s")
+            for name in settings:
+                if content.get(name, DEFAULTS[name]) != DEFAULTS[name]:
+                    problems.add((section, name), f"is for {kind}s; {backbone} takes {modality}s")
     if given.get("augment") is not None and modality != _IMAGE:
         problems.add(("augment",), f"is for images; {backbone} takes {modality}s. Leave it out")
     return modality

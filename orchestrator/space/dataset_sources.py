@@ -8,7 +8,7 @@ from orchestrator.space.absolute_paths import absolute_path
 from orchestrator.space.kinds import registry_of
 from orchestrator.space.section import Section
 from trainable.registry import Registry, named
-from trainable.spec.settings import Setting, Text
+from trainable.spec.setting import Setting, Text
 
 DEFAULT_TEST_SHARE = 0.2
 """Share of the examples in the test split where neither the data nor the file give one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.space.axes import Axis, Domain, Range, matches
-from trainable.spec.settings import Value
+from trainable.spec.setting import Value
 
 
 def combinations(

@@ -22,7 +22,8 @@ from orchestrator.space.problems import Problems, unknown
 from trainable.errors import SpecError
 from trainable.spec.custom_backbone import CustomBackbone
 from trainable.spec.refusals import KeyPath, refusal, shown
-from trainable.spec.settings import Setting, Value, block_range, finite_number
+from trainable.spec.setting import Setting, Value, finite_number
+from trainable.spec.settings import block_range
 
 
 class Registry(Protocol):

@@ -8,7 +8,7 @@ from orchestrator.space.axes import Condition
 from orchestrator.space.axis_values import AXIS_NAMES, AXIS_SETTINGS
 from orchestrator.space.problems import Problems
 from trainable.spec.refusals import KeyPath, did_you_mean, refusal
-from trainable.spec.settings import Value, finite_number
+from trainable.spec.setting import Value, finite_number
 
 
 def read_conditions(

@@ -15,7 +15,8 @@ from orchestrator.space.section import Section
 from trainable.errors import SpecError
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.refusals import KeyPath, refusal, shown, unknown_key
-from trainable.spec.settings import DEFAULTS, SETTINGS, Setting, Value
+from trainable.spec.setting import Setting, Value
+from trainable.spec.settings import DEFAULTS, SETTINGS
 from trainable.spec.validation import Validation
 
 BASELINES = (*WITHOUT_BACKBONE.values(), Method.PROBE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from orchestrator.space.kinds import registry_of
 from orchestrator.space.section import Section
 from trainable.registry import Registry, named
-from trainable.spec.settings import Setting, Text
+from trainable.spec.setting import Setting, Text
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler

@@ -12,7 +12,8 @@ from orchestrator.space.problems import Problems, unknown
 from trainable.errors import SpecError
 from trainable.spec.custom_backbone import CustomBackbone
 from trainable.spec.refusals import KeyPath, refusal, shown
-from trainable.spec.settings import DEFAULT_FREEZE_DEPTH, DEFAULT_LR, finite_number
+from trainable.spec.setting import finite_number
+from trainable.spec.settings import DEFAULT_FREEZE_DEPTH, DEFAULT_LR
 from trainable.spec.trial_spec import LabelBudget
 from trainable.spec.validation import Validation
 

@@ -24,16 +24,17 @@ from orchestrator.space.sections import (
 )
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.custom_backbone import CustomBackbone
+from trainable.spec.metrics import Metric
 from trainable.spec.refusals import shown
+from trainable.spec.setting import Value
 from trainable.spec.settings import (
     DEFAULT_FREEZE_DEPTH,
     DEFAULT_LR,
     DEFAULTS,
     FOR_TEXTS,
-    Value,
     without_added_defaults,
 )
-from trainable.spec.trial_spec import CacheMode, LabelBudget, Metric, TrialSpec
+from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 
 CONDUCT = ("limits", "resources", "cache", "checkpoint_s")

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
-from trainable.spec.settings import Setting
+from trainable.spec.setting import Setting
 
 
 class Section(BaseModel):

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from orchestrator.space.section import Section
-from trainable.spec.settings import SEED, Setting
-from trainable.spec.trial_spec import CacheMode, Metric
+from trainable.spec.metrics import Metric
+from trainable.spec.setting import Setting
+from trainable.spec.settings import SEED
+from trainable.spec.trial_spec import CacheMode
 
 
 class ObjectiveSection(Section):

@@ -11,20 +11,20 @@ single cells (Cameron, Gelbach and Miller 2011, J. Business & Economic Statistic
 crossed random effects Owen 2007, Annals of Applied Statistics 1:386). It is slightly too large and
 never negative. Degrees of freedom follow Satterthwaite (1946, Biometrics Bulletin 2:110).
 
-The means are those of leave-one-image-out pseudo-values (Tukey 1958, Annals of Mathematical
-Statistics 29:614). For a mean over images the pseudo-values are the values themselves; for a mean
-over classes (balanced accuracy) an image weighs more the fewer images its class has.
+The means are those of leave-one-image-out pseudo-values, so that scores that are no mean over
+images have intervals of the same kind; see `orchestrator.statistics.outcomes`.
 """
 
 from __future__ import annotations
 
 import math
-from enum import Enum
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from orchestrator.statistics.outcomes import Outcomes, Scale
 
 CONFIDENCE = 0.95
 """Nominal coverage of the intervals."""
@@ -33,22 +33,6 @@ _QUANTILE = (1 + CONFIDENCE) / 2
 _Z2 = NormalDist().inv_cdf(_QUANTILE) ** 2
 _NO_VARIANCE = 1e-24
 """Variances up to this are rounding errors and count as zero."""
-
-_ROUNDING = 1e-9
-"""Tolerance for values outside their range."""
-
-
-class Scale(Enum):
-    """The range of a score: (lowest, highest) value."""
-
-    SHARE = (0.0, 1.0)
-    LOSS = (0.0, math.inf)
-
-    @property
-    def width(self) -> float:
-        """Highest minus lowest value."""
-        low, high = self.value
-        return high - low
 
 
 class Interval(NamedTuple):
@@ -69,12 +53,7 @@ class Interval(NamedTuple):
         return Interval(-self.mean, -self.high, -self.low)
 
 
-def score_interval(
-    values: NDArray[np.generic],
-    *,
-    classes: NDArray[np.int64] | None = None,
-    scale: Scale = Scale.SHARE,
-) -> Interval:
+def score_interval(outcomes: Outcomes) -> Interval:
     """The mean score with its confidence interval over new label draws and new test images.
 
     The interval of a fraction is symmetric on the logit scale (Brown, Cai and DasGupta 2001,
@@ -87,60 +66,54 @@ def score_interval(
     that draw alone. With one image the variance over images is left out likewise.
 
     Args:
-        values: (R, N) per repeat and test image, such as 0 (wrong) and 1 (right).
-        classes: (N,) int64 class ids for a mean over the class means (balanced accuracy); None for
-            the mean over images.
-        scale: range of the values.
+        outcomes: of the test images in every repeat.
 
     Raises:
-        ValueError: the matrix is empty, not two-dimensional, or a value lies outside the range.
+        ValueError: there are none, or a value lies outside the range.
     """
     from scipy.special import expit, logit  # slow to import; no trial needs it
 
-    found = _checked(values, scale)
-    pseudo = pseudo_values(found, classes)
-    mean = low = high = float(pseudo.mean())
-    half = _half_width(pseudo, _unseen_variance(found, classes, scale.width))
+    _check(outcomes)
+    scale, num_images = outcomes.scale, outcomes.pseudo.shape[1]
+    mean = low = high = float(outcomes.pseudo.mean())
+    unseen = _unseen_variance(outcomes.values, outcomes.classes, scale.width)
+    half = _half_width(outcomes.pseudo, unseen)
     if scale is Scale.LOSS:
         shift = half / mean if mean > 0 else 0.0
         return Interval(mean, mean * math.exp(-shift), mean * math.exp(shift))
     if 0 < mean < 1:
         shift = half / (mean * (1 - mean))
         low, high = (float(expit(logit(mean) + sign * shift)) for sign in (-1, 1))
-    open_share = _open_share(pseudo.shape[1], classes)
+    open_share = _open_share(num_images, outcomes.classes)
     return Interval(mean, min(low, 1 - open_share), max(high, open_share))
 
 
-def difference_interval(
-    values: NDArray[np.generic],
-    other: NDArray[np.generic],
-    *,
-    classes: NDArray[np.int64] | None = None,
-    scale: Scale = Scale.SHARE,
-) -> Interval:
-    """The score of `values` minus that of `other`, paired by repeat and image.
+def difference_interval(outcomes: Outcomes, other: Outcomes) -> Interval:
+    """The score of `outcomes` minus that of `other`, paired by repeat and image.
 
     Effects common to both (a lucky draw, a hard image) cancel, so this interval is narrower than
-    the two separate intervals suggest. If all values are equal, the difference is exactly zero.
+    the two separate intervals suggest. If all outcomes are equal, the difference is exactly zero.
 
     Args:
-        values: (R, N) per repeat and test image.
-        other: (R, N) for the same repeats and images in the same order.
-        classes: see `score_interval`.
-        scale: see `score_interval`.
+        outcomes: of the test images in every repeat.
+        other: of the same repeats and images in the same order, by the same metric.
 
     Raises:
         ValueError: the shapes differ, or see `score_interval`.
     """
-    if values.shape != other.shape:
-        raise ValueError(f"paired values: got shapes {values.shape} and {other.shape}")
-    difference = _checked(values, scale) - _checked(other, scale)
-    if not difference.any():
+    if outcomes.pseudo.shape != other.pseudo.shape:
+        raise ValueError(
+            f"paired values: got shapes {outcomes.pseudo.shape} and {other.pseudo.shape}"
+        )
+    _check(outcomes)
+    _check(other)
+    scale, classes, num_images = outcomes.scale, outcomes.classes, outcomes.pseudo.shape[1]
+    values, pseudo = outcomes.values - other.values, outcomes.pseudo - other.pseudo
+    if not values.any() and not pseudo.any():
         return Interval(0.0, 0.0, 0.0)
-    pseudo = pseudo_values(difference, classes)
     mean = float(pseudo.mean())
-    half = _half_width(pseudo, _unseen_variance(difference, classes, 2 * scale.width))
-    limit = 1 - 2 * _open_share(pseudo.shape[1], classes) if scale is Scale.SHARE else math.inf
+    half = _half_width(pseudo, _unseen_variance(values, classes, 2 * scale.width))
+    limit = 1 - 2 * _open_share(num_images, classes) if scale is Scale.SHARE else math.inf
     low = max(-scale.width, min(mean - half, limit))
     return Interval(mean, low, min(scale.width, max(mean + half, -limit)))
 
@@ -159,44 +132,18 @@ def separate_difference(interval: Interval, other: Interval) -> Interval:
     )
 
 
-def pseudo_values(
-    values: NDArray[np.float64], classes: NDArray[np.int64] | None
-) -> NDArray[np.float64]:
-    """(R, N) leave-one-image-out pseudo-values of each repeat's score; their means are the scores.
-
-    With N images, K classes, and n_c images of mean r_c in class c, leaving out image i of class c
-    changes the mean over classes by (x_i - r_c) / (K (n_c - 1)); its pseudo-value is the score plus
-    N - 1 times that change. The number of classes stays K: the only image of a class is never left
-    out, and its pseudo-value is the score.
-
-    Args:
-        values: (R, N) float64 per repeat and image.
-        classes: (N,) int64 class ids for a mean over class means; None for a mean over images.
-    """
-    if classes is None:
-        return values
-    _, of_image, counts = np.unique(classes, return_inverse=True, return_counts=True)
-    means = np.stack([np.bincount(of_image, weights=line) for line in values]) / counts
-    weights = (len(classes) - 1) / (len(counts) * np.maximum(counts - 1, 1))
-    deviations: NDArray[np.float64] = (values - means[:, of_image]) * weights[of_image]
-    found: NDArray[np.float64] = means.mean(axis=1, keepdims=True) + deviations
-    return found
-
-
-def _checked(values: NDArray[np.generic], scale: Scale) -> NDArray[np.float64]:
-    """`values` as float64.
+def _check(outcomes: Outcomes) -> None:
+    """Refuse outcomes that are not what they should be.
 
     Raises:
-        ValueError: the shape or a value is invalid; see `score_interval`.
+        ValueError: there are none, or a value lies outside the range.
     """
-    found = np.asarray(values, dtype=np.float64)
-    low, high = scale.value
-    inside = np.isfinite(found) & (found >= low - _ROUNDING) & (found <= high + _ROUNDING)
-    if found.ndim != 2 or found.size == 0 or not inside.all():
+    if not outcomes.is_valid:
+        low, high = outcomes.scale.value
         raise ValueError(
-            f"values: got shape {found.shape}; allowed: (R, N) numbers from {low:g} to {high:g}"
+            f"values: got shape {outcomes.values.shape}; allowed: (R, N) numbers from {low:g} to "
+            f"{high:g}"
         )
-    return found
 
 
 def _unseen_variance(
@@ -243,18 +190,18 @@ def _open_share(num_images: int, classes: NDArray[np.int64] | None) -> float:
     return _Z2 / (worth + _Z2)
 
 
-def _half_width(values: NDArray[np.float64], unseen: float) -> float:
+def _half_width(pseudo: NDArray[np.float64], unseen: float) -> float:
     """Half the width of the t interval of the mean; 0 if all values are equal.
 
     Args:
-        values: (R, N) float64 per repeat and image.
+        pseudo: (R, N) pseudo-values per repeat and image.
         unseen: added to the variance over images; see `_unseen_variance`.
     """
     from scipy.special import stdtrit
 
-    num_repeats, num_images = values.shape
-    of_repeats = _variance_of_mean(values.mean(axis=1))
-    of_images = _variance_of_mean(values.mean(axis=0)) + unseen
+    num_repeats, num_images = pseudo.shape
+    of_repeats = _variance_of_mean(pseudo.mean(axis=1))
+    of_images = _variance_of_mean(pseudo.mean(axis=0)) + unseen
     variance = of_repeats + of_images
     if variance > _NO_VARIANCE:
         freedom = variance**2 / (
@@ -263,7 +210,7 @@ def _half_width(values: NDArray[np.float64], unseen: float) -> float:
     else:
         # If values differ only within repeats and images, as in a Latin square, all means are
         # equal. The variance of the cells over N is then an upper bound: that of identical repeats.
-        variance = float(values.var()) / num_images
+        variance = float(pseudo.var()) / num_images
         freedom = max(1, num_images - 1)
     return float(stdtrit(freedom, _QUANTILE)) * math.sqrt(variance)
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _DISAGREEMENT = 0.1
+"""Assumed fraction of test images on which the predictions of two configurations differ."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class TestSet:
     def smallest_difference(self) -> float:
         """The smallest difference in accuracy that this test set can resolve, in 0..1.
 
-        It is the d of a paired comparison at 95 % in which two configurations disagree on one image
-        in ten: d equals 1.96 standard errors, d^2 = 1.96^2 (1/10 - d^2) / n. The variance between
-        repeats makes it larger.
+        In a paired comparison of two configurations that disagree on one image in ten, this
+        difference d equals 1.96 standard errors: d^2 = 1.96^2 (1/10 - d^2) / n. Variance between
+        repeats makes the smallest difference larger.
         """
         z = 1.96
         return min(1.0, math.sqrt(_DISAGREEMENT * z**2 / (self.num_images + z**2)))
@@ -55,7 +56,7 @@ class TestSet:
         """One line that describes the test set.
 
         Args:
-            noun: what one of its examples is.
+            noun: word for one example, such as `image`.
         """
         return (
             f"{self.num_images} test {noun}{'' if self.num_images == 1 else 's'}; guessing reaches "

@@ -1,23 +1,26 @@
-"""Whether intervals hold the truth as often as they say, in simulated sweeps of a known truth.
+"""Coverage of confidence intervals in simulated sweeps whose true accuracy is known.
 
     python tests/benchmarks/coverage.py [--simulations 2000] [--quick]
 
-Every simulation makes new images of four classes, Gaussian clouds: a pool of 80 a class and a test
-set of 80 in all. Two configurations see each image through noise of their own, which is equally
-strong, so neither is better: whatever tells them apart is wrong. Both fit logistic regression by a
-few steps of gradient descent, as trials do, in 5 repeats: each draws fresh labels (nested over
-budgets, the same for both configurations) and batches. With `all` labels nothing is left to draw
-but the batches.
+Every simulation draws new images of four classes, which are Gaussian clouds: a pool of 80 images
+per class, and a test set of 80 images in total. Two configurations see each image through noise of
+their own. The noise is equally strong, so neither configuration is better, and a statistic that
+tells them apart is wrong. Both fit logistic regression by a few steps of gradient descent, as
+trials do, in 5 repeats. Each repeat draws fresh labels (nested over budgets, and the same for both
+configurations) and fresh batches. With `all` labels, only the batches are drawn.
 
-The truth is the accuracy to be expected of fresh labels and fresh test images, from simulations
-apart from those it judges. With test images of all classes alike that is the balanced accuracy,
-too, which is measured on a test set of 5, 15, 25 and 35 images of the four classes. Prints one
-table, a row for each metric, budget and difficulty:
+The true score is the expected score over fresh labels and fresh test images. It is estimated from
+other simulations than those that it judges, with five times as many test images. Accuracy is
+measured on test images of classes drawn at random, the other metrics on a test set of 5, 15, 25 and
+35 images of the four classes. The program prints one table with a row for each metric, budget and
+difficulty:
 
-- holds the truth: share of intervals around the test accuracy that do; 95 % is meant.
-- false "differs": share of simulations that call the two configurations different; 5 % is meant.
-- both by `orchestrator.statistics.intervals`, and by Student's t over the repeats, which is what a
-  mean and deviation of five runs invite one to do.
+- holds the truth: fraction of intervals around the test score that contain the true score; the
+  nominal value is 95 %.
+- false "differs": fraction of simulations that call the two configurations different; the nominal
+  value is 5 %.
+- Both are computed by `orchestrator.statistics.intervals`, and by Student's t over the repeats, the
+  usual analysis of a mean and deviation of five runs.
 """
 
 from __future__ import annotations
@@ -25,13 +28,18 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 from scipy.stats import t as student
 
-from orchestrator.statistics.intervals import difference_interval, pseudo_values, score_interval
+from orchestrator.recording.scoring import OUTCOMES, TestAnswers
+from orchestrator.statistics.intervals import difference_interval, score_interval
+from orchestrator.statistics.outcomes import Outcomes
+from trainable.spec.metrics import Metric
 
 NUM_CLASSES = 4
 NUM_FEATURES = 8
@@ -39,22 +47,48 @@ POOL_PER_CLASS = 80
 NUM_TEST = 80
 NUM_REPEATS = 5
 BUDGETS = (5, 20, POOL_PER_CLASS)
-"""Labels per class; the last is all of them."""
+"""Labels per class; the last budget takes all labels."""
 SEPARATIONS = (1.7, 2.3, 3.3)
-"""Of the classes' means from the origin, in standard deviations of a class."""
+"""Distances of the class means from the origin, in standard deviations of a class."""
 
 UNEVEN = np.repeat(np.arange(NUM_CLASSES), [5, 15, 25, 35])
-"""(80,) labels of a test set whose commonest class has 7 times the images of its rarest."""
+"""(80,) labels of a test set whose commonest class has 7 times as many images as its rarest."""
 
+SHARES = tuple(metric for metric in Metric if metric.is_share)
+_TIMES_FOR_TRUTH = 5
 _OWN_NOISE = 0.3
-"""Share of a class's variance that each configuration sees for itself."""
+"""Variance of each configuration's own noise, as a fraction of a class's variance."""
 _STEPS = 40
 _BATCH = 16
 _RATE = 0.3
 
-Answers = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
+
+
+class Answers(NamedTuple):
+    """Answers of one configuration on one label budget.
+
+    Attributes:
+        labels: (N,) class ids of the test images.
+        probabilities: (R, N, C) of the classes.
+    """
+
+    labels: Indices
+    probabilities: Floats
+
+    def outcomes(self, metric: Metric) -> Outcomes:
+        """What the test images contribute to a metric."""
+        num_repeats, num_images, _ = self.probabilities.shape
+        answers = TestAnswers(
+            repeats=np.arange(num_repeats),
+            known=np.ones((num_repeats, num_images), dtype=np.bool_),
+            predicted=self.probabilities.argmax(axis=2),
+            label_probability=self.probabilities[:, np.arange(num_images), self.labels],
+            probabilities=self.probabilities.astype(np.float32),
+            labels=self.labels,
+        )
+        return OUTCOMES[metric](answers)
 
 
 def sweeps(
@@ -65,10 +99,10 @@ def sweeps(
     num_test: int = NUM_TEST,
     num_repeats: int = NUM_REPEATS,
     classes: Indices | None = None,
-) -> Iterator[Mapping[int, Answers]]:
-    """Sweeps over new images; for every budget (2, num_repeats, num_test) right answers.
+) -> Iterator[Mapping[int, tuple[Answers, Answers]]]:
+    """Yield sweeps over new images: for every budget, the answers of the two configurations.
 
-    Test images are of these `classes`, or of classes drawn at random.
+    Test images have the given `classes`, or else `num_test` classes drawn at random.
     """
     pool_labels = np.repeat(np.arange(NUM_CLASSES), POOL_PER_CLASS)
     for _ in range(num_sweeps):
@@ -83,13 +117,13 @@ def sweeps(
         for budget in BUDGETS:
             drawn = order[:, :, :budget].reshape(num_repeats, -1)
             weight = _fitted(rng, pool, pool_labels, drawn)
-            predicted = (test[:, None] @ weight).argmax(axis=3)
-            answers[budget] = predicted == test_labels
+            one, other = softmax(test[:, None] @ weight, axis=3)
+            answers[budget] = Answers(test_labels, one), Answers(test_labels, other)
         yield answers
 
 
 def _seen(rng: np.random.Generator, labels: Indices, separation: float) -> Floats:
-    """(2, N, F + 1) images as the two configurations see them, and a constant one."""
+    """(2, N, F + 1) images as the two configurations see them, with a constant feature 1."""
     common = rng.standard_normal((len(labels), NUM_FEATURES)) * math.sqrt(1 - _OWN_NOISE)
     own = rng.standard_normal((2, *common.shape)) * math.sqrt(_OWN_NOISE)
     seen = separation * np.eye(NUM_CLASSES, NUM_FEATURES)[labels] + common + own
@@ -110,23 +144,32 @@ def _fitted(rng: np.random.Generator, pool: Floats, labels: Indices, drawn: Indi
     return weight
 
 
-def true_accuracy(*, separation: float, num_sweeps: int) -> dict[int, float]:
-    """By budget the accuracy over fresh labels and fresh test images, of either configuration."""
+def true_scores(
+    metric: Metric, *, separation: float, num_sweeps: int, classes: Indices | None
+) -> dict[int, float]:
+    """Expected score over fresh labels and test images for each budget, equal for both."""
     rng = np.random.default_rng([1, round(1000 * separation)])
-    right = dict.fromkeys(BUDGETS, 0.0)
+    many = None if classes is None else np.tile(classes, _TIMES_FOR_TRUTH)
+    found = dict.fromkeys(BUDGETS, 0.0)
     for answers in sweeps(
-        rng, separation=separation, num_sweeps=num_sweeps, num_test=400, num_repeats=1
+        rng,
+        separation=separation,
+        num_sweeps=num_sweeps,
+        num_test=_TIMES_FOR_TRUTH * NUM_TEST,
+        num_repeats=1,
+        classes=many,
     ):
-        for budget, correct in answers.items():
-            right[budget] += float(correct.mean()) / num_sweeps
-    return right
+        for budget, both in answers.items():
+            scores = [float(one.outcomes(metric).scores.mean()) for one in both]
+            found[budget] += sum(scores) / 2 / num_sweeps
+    return found
 
 
 class Shares(NamedTuple):
-    """How often something was so, of all sweeps of one budget, or 0 and 1 of one sweep.
+    """Frequencies of outcomes over all sweeps of one budget; 0 or 1 for a single sweep.
 
     Attributes:
-        held: the interval held the truth.
+        held: the interval contained the true accuracy.
         differs: two equal configurations were called different.
         naive_held: as `held`, by Student's t over repeats.
         naive_differs: as `differs`, by the paired t over repeats.
@@ -138,38 +181,35 @@ class Shares(NamedTuple):
     naive_differs: float
 
 
-def judged(correct: Answers, *, truth: float, classes: Indices | None = None) -> Shares:
-    """What the intervals of (2, R, N) answers of two equal configurations say.
-
-    They are of the balanced accuracy where the `classes` of the images are given.
-    """
-    one, other = correct
-    interval = score_interval(one, classes=classes)
-    means = np.stack([pseudo_values(each.astype(float), classes).mean(axis=1) for each in correct])
+def judged(both: tuple[Answers, Answers], metric: Metric, *, truth: float) -> Shares:
+    """The verdicts of the intervals of two equal configurations."""
+    one, other = (answers.outcomes(metric) for answers in both)
+    interval = score_interval(one)
     return Shares(
         held=interval.low <= truth <= interval.high,
-        differs=not difference_interval(one, other, classes=classes).holds_zero,
-        naive_held=_t_holds(means[0], truth),
-        naive_differs=not _t_holds(means[0] - means[1], 0.0),
+        differs=not difference_interval(one, other).holds_zero,
+        naive_held=_t_holds(one.scores, truth),
+        naive_differs=not _t_holds(one.scores - other.scores, 0.0),
     )
 
 
 def _t_holds(values: Floats, truth: float) -> bool:
-    """Whether the t interval of the mean of (R,) values holds the truth."""
+    """Whether the t interval of the mean of (R,) values contains the true value."""
     error = values.std(ddof=1) / math.sqrt(len(values))
     return bool(abs(values.mean() - truth) <= student.ppf(0.975, len(values) - 1) * error + 1e-12)
 
 
 def simulated(
-    *, separation: float, num_sweeps: int, num_for_truth: int, classes: Indices | None = None
+    metric: Metric, *, separation: float, num_sweeps: int, num_for_truth: int
 ) -> dict[int, tuple[float, Shares]]:
-    """By budget the truth and what became of the intervals; see `judged` for `classes`."""
-    truth = true_accuracy(separation=separation, num_sweeps=num_for_truth)
+    """By budget the truth and what became of the intervals."""
+    classes = None if metric is Metric.ACCURACY else UNEVEN
+    truth = true_scores(metric, separation=separation, num_sweeps=num_for_truth, classes=classes)
     verdicts: dict[int, list[Shares]] = {budget: [] for budget in BUDGETS}
     rng = np.random.default_rng([2, round(1000 * separation)])
     for answers in sweeps(rng, separation=separation, num_sweeps=num_sweeps, classes=classes):
-        for budget, correct in answers.items():
-            verdicts[budget].append(judged(correct, truth=truth[budget], classes=classes))
+        for budget, both in answers.items():
+            verdicts[budget].append(judged(both, metric, truth=truth[budget]))
     return {
         budget: (truth[budget], Shares(*(float(share) for share in np.mean(each, axis=0))))
         for budget, each in verdicts.items()
@@ -190,20 +230,13 @@ def main() -> None:
         '| false "differs" | paired t over repeats |'
     )
     print("| --- |" + " ---: |" * 6, flush=True)
-    for metric, classes, separation in (
-        (metric, classes, separation)
-        for metric, classes in (("accuracy", None), ("balanced accuracy", UNEVEN))
-        for separation in SEPARATIONS
-    ):
+    for metric, separation in product(SHARES, SEPARATIONS):
         results = simulated(
-            separation=separation,
-            num_sweeps=num_sweeps,
-            num_for_truth=2 * num_sweeps,
-            classes=classes,
+            metric, separation=separation, num_sweeps=num_sweeps, num_for_truth=2 * num_sweeps
         )
         for budget, (truth, shares) in results.items():
             cells = [
-                metric,
+                metric.replace("_", " "),
                 "all" if budget == POOL_PER_CLASS else str(budget),
                 f"{100 * truth:.1f} %",
                 *(

@@ -1,10 +1,11 @@
-"""What a training step costs at each freeze depth, on activations that were computed before.
+"""Cost of a training step at each freeze depth, on activations that were computed before.
 
     python tests/benchmarks/freezing.py [--batch 8] [--quick]
 
-Prints one table: the time of a step (forward, backward, optimizer) of the suffix, the median of
-several, and the memory it holds for that: tensors kept for the backward pass, gradients, and the
-optimizer's state. Random weights, each model's own image size; depth 0 is the named baseline.
+The program prints one table. It has the median time of a step of the suffix (forward, backward and
+optimizer), and the memory that a step needs: tensors kept for the backward pass, gradients, and the
+optimizer's state. Weights are random, and images have each model's own size. Other depths are
+compared with depth 0.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ NUM_CLASSES = 10
 
 
 def step_cost(halves: SplitBackbone, images: torch.Tensor, *, steps: int) -> tuple[float, int]:
-    """Median seconds of a step, and bytes held for it at most."""
+    """Median seconds of a step, and the peak of the bytes that it needs."""
     activations = halves.prefix(images)
     labels = torch.arange(len(images)) % NUM_CLASSES
     suffix = halves.suffix.eval()
@@ -40,7 +41,7 @@ def step_cost(halves: SplitBackbone, images: torch.Tensor, *, steps: int) -> tup
         return tensor
 
     seconds = []
-    for _ in range(steps + 1):  # the first is not counted: it makes the optimizer's state
+    for _ in range(steps + 1):  # the first step creates the optimizer's state and is not timed
         held.clear()
         start = time.perf_counter()
         with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
@@ -49,7 +50,7 @@ def step_cost(halves: SplitBackbone, images: torch.Tensor, *, steps: int) -> tup
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         seconds.append(time.perf_counter() - start)
-    for parameter in suffix.parameters():  # kept anyway, whatever is trained
+    for parameter in suffix.parameters():  # parameters are in memory whatever is trained
         held.pop(parameter.untyped_storage().data_ptr(), None)
     trained = sum(p.numel() * p.element_size() for p in suffix.parameters() if p.grad is not None)
     return statistics.median(seconds[1:]), sum(held.values()) + 3 * trained

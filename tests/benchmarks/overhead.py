@@ -1,12 +1,12 @@
-"""What a trial costs beyond its own work: this program beside a bare loop of Ray Tune.
+"""Overhead of a trial beyond its own work: this program against a bare loop of Ray Tune.
 
     python tests/benchmarks/overhead.py [--trials 100 1000] [--reports 1 5]
         [--sampler tpe] [--profile] [--quick]
 
-Trials do nothing but report. Both loops have two slots, reused actors and the same settings of
-Tune. A trial's share is the time from the first settled trial to the last, by the trials in
-between, so that starting Ray and its actors does not count. The program's share covers the study
-broker, the journal on disk and the tables, written every five seconds as in a sweep.
+Trials only report. Both loops have two slots, reused actors and the same settings of Tune. The time
+of a trial is the time from the first settled trial to the last, divided by the number of trials in
+between, so that the start of Ray and its actors does not count. This program's time includes the
+broker, the journal on disk, and the tables, which are written every five seconds as in a sweep.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from orchestrator.throttle import Throttled
 from trainable.data.labelled_examples import LabelledExamples, Split
 
 SLOTS = 2
-NUM_TEST = 797  # as many as the digits have
+NUM_TEST = 797  # as in the digits
 TARGET_S = 0.15
 
 SPACE = """
@@ -66,10 +66,10 @@ baselines: []
 
 
 class NoOpActor(SweepActor):
-    """Reports what costs nothing to work out, in the form in which fine-tuning reports."""
+    """Reports made-up scores at once, in the form in which fine-tuning reports."""
 
     def events(self, work: Work) -> Iterator[Event]:
-        """One event a report; finals come to nothing."""
+        """Yield one event per report; finals have no result."""
         if work.kind is not Kind.TRIAL:
             yield Event(run={"duration_s": 0.0}, done=True)
             return
@@ -111,63 +111,63 @@ class NoOpActor(SweepActor):
 
 
 class TimedBroker(Broker):
-    """Notes when each trial settled; not finals, which follow them."""
+    """Records when each trial settled; finals are not recorded."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.settled_at: list[float] = []
 
     def settle(self, work_id: str, *, loss: Loss | None = None) -> None:
-        """Settle and note the time."""
+        """Settle a piece of work and record the time."""
         super().settle(work_id, loss=loss)
         if "/" not in work_id:
             self.settled_at.append(time.perf_counter())
 
 
 class BareTrainable(tune.Trainable):
-    """The same trial without anything around it."""
+    """The same trial, without this program."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Begin."""
+        """Start the first trial."""
         self._number = 0
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin again in the same process."""
+        """Start the next trial in the same process."""
         self._number = 0
         return True
 
     def step(self) -> dict[str, Any]:
-        """One report."""
+        """Return one report."""
         self._number += 1
         return {"score": 0.5, "done": self._number > self.config["reports"]}
 
 
 class SettledTimes(Callback):
-    """Notes when each Tune trial was complete."""
+    """Records when each Tune trial was complete."""
 
     def __init__(self) -> None:
         self.settled_at: list[float] = []
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """Note the time."""
+        """Record the time."""
         self.settled_at.append(time.perf_counter())
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds a trial, and where in the broker they went."""
+    """Seconds per trial, and the seconds of each of the broker's calls."""
 
     per_trial_s: float
     broker: Seconds
 
 
 def per_trial(settled_at: list[float]) -> float:
-    """Seconds from one settled trial to the next, on average."""
+    """Mean seconds from one settled trial to the next."""
     return (settled_at[-1] - settled_at[0]) / (len(settled_at) - 1)
 
 
 def run_program(*, trials: int, reports: int, sampler: str) -> Measured:
-    """A sweep of trials that do nothing, as `orchestrator.running.launch` runs it."""
+    """Run a sweep of trials that only report, as `orchestrator.running.launch` does."""
     images = make_images()
     text = SPACE.format(trials=trials, reports=reports, sampler=sampler)
     space = parse_space(text, where="overhead")
@@ -198,16 +198,17 @@ def run_program(*, trials: int, reports: int, sampler: str) -> Measured:
 
 
 def run_bare(*, trials: int, reports: int) -> float:
-    """Seconds a trial of Tune's own random search."""
+    """Mean seconds per trial of Tune's own random search."""
     return per_trial(bare_settled_at(BareTrainable, trials=trials, slots=SLOTS, reports=reports))
 
 
 def bare_settled_at(
     trainable: type[tune.Trainable], *, trials: int, slots: int, **config: Any
 ) -> list[float]:
-    """When each trial of Tune's own random search was complete.
+    """Times at which the trials of Tune's own random search were complete.
 
-    `run_work` has set Tune's variables, but for this one: all trials would wait for actors.
+    `run_work` has set Tune's environment variables. One of them is changed here, because with it
+    Tune would create all trials at once, and they would wait for actors.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
     times = SettledTimes()
@@ -242,7 +243,7 @@ def make_images() -> LabelledExamples:
 
 @contextlib.contextmanager
 def profiled(on: bool) -> Iterator[None]:
-    """Prints where the driver spends its time, where asked to."""
+    """Profile the block if asked to, and print where the driver spends its time."""
     if not on:
         yield
         return
@@ -253,7 +254,7 @@ def profiled(on: bool) -> Iterator[None]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--reports", type=int, nargs="+", default=[1, 5])
@@ -268,7 +269,7 @@ def main() -> None:
     )
     print("| ---: |" + " ---: |" * 7)
     shares: dict[int, list[float]] = {}
-    rows = []  # what is printed while a cluster is there goes to stderr
+    rows = []  # printed last, because a running cluster sends stdout to stderr
     with cluster(LOCAL, num_cpus=SLOTS):
         for reports in options.reports:
             for trials in counts:

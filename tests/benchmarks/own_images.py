@@ -1,10 +1,11 @@
-"""What a sweep's start costs over a large folder of small images: time, memory, decoding.
+"""Cost of a sweep's start on a large folder of small images: time, memory and decoding.
 
     python tests/benchmarks/own_images.py [--images 100000] [--side 64] [--format JPEG]
 
-Makes a folder of JPEG or PNG files, cut out of scikit-learn's two photos, in a temporary directory
-and prints one row a case. Each case runs in a process of its own, so that memory is its own; `read
-once` is a plain loop that reads every file and drops it.
+The program makes a folder of JPEG or PNG files in a temporary directory, cropped from
+scikit-learn's two photos, and prints one row per case. Each case runs in a process of its own, so
+that its memory can be measured. `read once` is a plain loop that reads every file and drops its
+content.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CASES = {
 
 
 def make_folder(root: Path, *, num_images: int, side: int, classes: int, kind: str) -> int:
-    """A folder a class with so many files in all; their bytes together."""
+    """Make one folder per class, with `num_images` files in all; return the sum of their bytes."""
     rng = np.random.default_rng(0)
     photos = load_sample_images().images
     total = 0
@@ -55,7 +56,7 @@ def make_folder(root: Path, *, num_images: int, side: int, classes: int, kind: s
 
 
 def read_once(root: Path) -> None:
-    """Read every file and drop it."""
+    """Read every file and drop its content."""
     for folder in sorted(root.iterdir()):
         for path in sorted(folder.iterdir()):
             with path.open("rb") as file:
@@ -63,7 +64,7 @@ def read_once(root: Path) -> None:
 
 
 def resident_bytes(field: str) -> int:
-    """`VmRSS` or `VmHWM` of this process."""
+    """`VmRSS` or `VmHWM` of this process, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) * 1024

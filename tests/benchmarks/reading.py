@@ -1,10 +1,11 @@
-"""How long a large sweep takes to read: the commands that look at one of 10,000 trials.
+"""Duration of the commands that read a large sweep, of 10,000 trials by default.
 
     python -m tests.benchmarks.reading [--trials 10000]
 
-The sweep is one of the digits over four budgets, 5 reports a trial, 3 finalists and 4 baselines a
-budget, 5 repeats each. Its scores are made up; the broker, the journal and the tables are the real
-ones. Times are of the second of two runs in one process, so that they hold no imports.
+The sweep is over the digits and has four budgets, 5 reports per trial, and 3 finalists and 4
+baselines per budget with 5 repeats each. Its scores are made up; the broker, the journal and the
+tables are real. Each command runs twice in one process, and the second run is timed, so that
+imports do not count.
 """
 
 from __future__ import annotations
@@ -67,11 +68,11 @@ COMMANDS: dict[str, list[str]] = {
     "report": ["report"],
     "status": ["status"],
 }
-"""What is timed, without the directory; a further command is a further line."""
+"""Arguments of the commands that are timed, without the directory."""
 
 
 def main() -> None:
-    """Make up a sweep and print a table of times."""
+    """Make a sweep and print a table of times."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=10_000)
     given = parser.parse_args()
@@ -90,7 +91,7 @@ def main() -> None:
 
 
 def _time(arguments: list[str]) -> tuple[float, int]:
-    """Seconds that a command takes, and the characters it writes."""
+    """Seconds that a command takes, and the number of characters that it prints."""
     sink = io.StringIO()
     start = time.perf_counter()
     with contextlib.redirect_stdout(sink):
@@ -101,7 +102,7 @@ def _time(arguments: list[str]) -> tuple[float, int]:
 
 
 def make_sweep(directory: Path, *, trials: int) -> None:
-    """A finished sweep directory with so many trials, as if they had been run."""
+    """Make the directory of a finished sweep with this number of trials."""
     directory.mkdir(parents=True)
     sweep = Run(directory)
     space = parse_space(SPACE.format(reports=REPORTS, trials=trials // 4), where="benchmark")
@@ -123,7 +124,7 @@ def make_sweep(directory: Path, *, trials: int) -> None:
 
 
 def _events(work: Work, labels: npt.NDArray[np.int64], rng: np.random.Generator) -> Iterator[Event]:
-    """What an actor would say of a piece of work that came to some scores."""
+    """Yield the events that an actor would send about a piece of work with made-up scores."""
     now = datetime.now(tz=UTC).isoformat()
     about: dict[str, Any] = {
         "duration_s": float(rng.uniform(0.2, 10)),

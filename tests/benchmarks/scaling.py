@@ -1,15 +1,16 @@
-"""Trials a second on clusters of simulated nodes: this program beside a bare loop of Ray Tune.
+"""Trials per second on clusters of simulated nodes: this program against a loop of Ray Tune.
 
     python -m tests.benchmarks.scaling [--nodes 1 2 4 8] [--trials-per-slot 30] [--sleep-s 1]
         [--sampler random] [--quick]
     python -m tests.benchmarks.scaling --nodes 8 --trials-per-slot 625    # 10,000 on 16 slots
 
-A trial sleeps and reports once, so that slots may be more than processors. Each node has two
-slots, and Ray's own processes. Both loops reuse actors; the program keeps its journal on disk and
-writes its tables as in a sweep. Counted is the rate from the moment when a tenth of the trials has
-settled to the moment when nine tenths have: starting actors and the last round do not count. The
-ideal is one trial a slot in the time that it sleeps. The driver's processor time, the broker's
-share of it and the journal are what the plan in cluster/README.md rests on.
+A trial sleeps and reports once, so that there may be more slots than processors. Each node has two
+slots, and its own processes of Ray. Both loops reuse actors. This program keeps its journal on disk
+and writes its tables, as in a sweep. The rate is measured from the time when a tenth of the trials
+has settled to the time when nine tenths have, so that neither the start of actors nor the last
+round counts. In the ideal case, each slot does one trial in the time that a trial sleeps. The plan
+in cluster/README.md is based on the driver's processor time, the broker's part of it, and the size
+of the journal.
 """
 
 from __future__ import annotations
@@ -65,15 +66,15 @@ baselines: []
 
 
 class SleepyActor(NoOpActor):
-    """Sleeps before the last thing that it says."""
+    """Sleeps before its last event."""
 
     def setup(self, config: dict[str, Any], sleep_s: float = 0.0) -> None:
-        """Take up the first piece of work."""
+        """Start the first piece of work."""
         self._sleep_s = sleep_s
         super().setup(config)
 
     def events(self, work: Work) -> Iterator[Event]:
-        """The events of an actor that does nothing, later."""
+        """Yield the events of `NoOpActor`, with a delay before the last one."""
         for event in super().events(work):
             if event.done:
                 time.sleep(self._sleep_s)
@@ -81,30 +82,30 @@ class SleepyActor(NoOpActor):
 
 
 class BareSleeper(tune.Trainable):
-    """The same trial without anything around it."""
+    """The same trial, without this program."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Begin."""
+        """Start the first trial."""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin again in the same process."""
+        """Start the next trial in the same process."""
         return True
 
     def step(self) -> dict[str, Any]:
-        """Sleep, and report."""
+        """Sleep, then return a report."""
         time.sleep(self.config["sleep_s"])
         return {"score": 0.5, "done": True}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a loop did.
+    """Measurements of one loop.
 
     Attributes:
-        per_s: trials a second, sustained.
-        cpu_ms: processor time of the driver a trial.
-        broker_ms: of it, the broker's.
-        journal_bytes: a trial.
+        per_s: sustained trials per second.
+        cpu_ms: processor time of the driver per trial, in milliseconds.
+        broker_ms: the part of `cpu_ms` that the broker takes.
+        journal_bytes: bytes of the journal per trial.
     """
 
     per_s: float
@@ -114,13 +115,13 @@ class Measured:
 
 
 def sustained(settled_at: list[float]) -> float:
-    """Trials a second, but for the first and the last tenth."""
+    """Trials per second, without the first and the last tenth of the trials."""
     first, last = len(settled_at) // 10, len(settled_at) * 9 // 10
     return (last - first) / (settled_at[last] - settled_at[first])
 
 
 def run_program(*, trials: int, slots: int, sleep_s: float, sampler: str) -> Measured:
-    """A sweep of sleeping trials, as `orchestrator.running.execution` runs it."""
+    """Run a sweep of sleeping trials, as `orchestrator.running.execution` does."""
     images = make_images()
     space = parse_space(SPACE.format(trials=trials, sampler=sampler), where="scaling")
     plan = make_plan(space, images, where="scaling")
@@ -158,7 +159,7 @@ def run_program(*, trials: int, slots: int, sleep_s: float, sampler: str) -> Mea
 
 
 def run_bare(*, trials: int, slots: int, sleep_s: float) -> Measured:
-    """Tune's own random search."""
+    """Run Tune's own random search."""
     cpu = time.process_time()
     settled_at = bare_settled_at(BareSleeper, trials=trials, slots=slots, sleep_s=sleep_s)
     return Measured(per_s=sustained(settled_at), cpu_ms=1000 * (time.process_time() - cpu) / trials)
@@ -166,7 +167,7 @@ def run_bare(*, trials: int, slots: int, sleep_s: float) -> Measured:
 
 @contextmanager
 def nodes(count: int) -> Iterator[None]:
-    """This process joined to a cluster of so many simulated nodes, and a head without slots."""
+    """Join this process to a cluster of `count` simulated nodes and a head without slots."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     head = {"num_cpus": 0, "include_dashboard": False}
     made = Cluster(initialize_head=True, head_node_args=head)
@@ -182,7 +183,7 @@ def nodes(count: int) -> Iterator[None]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--trials-per-slot", type=int, default=30)
@@ -206,7 +207,7 @@ def main() -> None:
             )
             print(
                 f"{count} nodes: program {program.per_s:.2f}/s, {program.cpu_ms:.0f} ms a trial",
-                file=sys.stderr,  # half of a long run, should the other one not come to its end
+                file=sys.stderr,  # keeps one half of a long run if the other half fails
             )
             bare = run_bare(trials=trials, slots=slots, sleep_s=options.sleep_s)
         ratios.append(bare.per_s / program.per_s)

@@ -1,23 +1,28 @@
-"""What choosing by validation costs on few labels, and what the default pruner throws away.
+"""Cost of selection by validation on few labels, and good trials that the default pruner stops.
 
     python tests/benchmarks/selection.py [--labels 2 5 10 20] [--draws 0 1] [--out FILE] [--quick]
     python tests/benchmarks/selection.py --read FILE...
 
-The space of `search_spaces/lowdata.yaml` on the embedded digits, sampled at random and run without
-pruning, one trial after the other on one thread: 12 minutes of processor time a draw. Every
-configuration is validated on each draw of labels and refitted on each; the mean of the refits is
-its test accuracy. `--read` joins what several runs wrote. Prints one table:
+The program samples configurations of `search_spaces/lowdata.yaml` at random and trains them on the
+embedded digits without pruning, one after another in one thread, which takes 12 minutes of
+processor time per draw. Every configuration is validated and refitted on each draw of labels; the
+mean over the refits is its test accuracy. `--read` joins the files of several runs. It prints one
+table:
 
-- choice costs: test accuracy of the best configuration less that of the one that ranks first by
-  validation, in points, mean over draws; next to it the same for a configuration picked blindly.
-- rank correlation: Spearman's, of validation with test, mean over draws; and the same among the
-  configurations of one backbone, mean over backbones, which is harder: one of the two is untrained.
-- stopped: how often the pruner ends a trial that would have come out among the first three, or
-  first, by its last validation score. The recorded reports are replayed through an Optuna study in
-  random orders, one trial at a time.
-- updates saved: by those stops.
+- choice costs: test accuracy of the best configuration minus that of the configuration with the
+    best
+  validation score, in points, mean over draws; next to it the same for a configuration chosen at
+  random.
+- rank correlation: Spearman's correlation of validation and test accuracy, mean over draws; next to
+  it the same among the configurations of one backbone, mean over backbones. The latter is harder,
+  because one of the two backbones is untrained and easy to tell apart.
+- stopped: how often the pruner stops a trial that would have ranked among the first three, or
+    first,
+  by its last validation score. The recorded reports are replayed through an Optuna study in random
+  orders, one trial at a time.
+- updates saved: fraction of updates that pruning saves.
 
-A configuration that diverges ranks last in validation, and has no right answer in the test.
+A configuration that diverges ranks last in validation and counts as wrong on every test image.
 """
 
 from __future__ import annotations
@@ -41,7 +46,8 @@ from orchestrator.running.broker.samplers import make_sampler, suggest
 from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import Backbone, load_weights
 from trainable.data.labelled_examples import LabelledExamples
-from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
+from trainable.spec.metrics import Metric
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.training.learner import DivergedError
 from trainable.training.trial import Trial
 
@@ -55,9 +61,10 @@ class Outcome:
     """One configuration on one draw of labels.
 
     Attributes:
-        accuracy: of validation, at each report from the start on; fewer where it diverged.
-        log_loss: of validation, at each report.
-        test_accuracy: of a refit on the whole budget.
+        accuracy: validation accuracy at each report, the start included; a configuration that
+            diverged has fewer reports.
+        log_loss: validation log loss at each report.
+        test_accuracy: test accuracy of a refit on the whole budget.
     """
 
     accuracy: Sequence[float]
@@ -65,11 +72,11 @@ class Outcome:
     test_accuracy: float
 
     def curve(self, metric: Metric) -> Sequence[float]:
-        """The reports that a pruner would see."""
+        """Objective values at all reports, as a pruner sees them."""
         return self.accuracy if metric is Metric.ACCURACY else self.log_loss
 
     def order(self, metric: Metric, *, reports: int) -> tuple[float, float]:
-        """Sorts the best first, as a sweep does: ties in accuracy go to the lower loss."""
+        """Sort key that puts the best first, as a sweep does; the lower loss breaks ties."""
         if len(self.log_loss) <= reports:
             return float("inf"), float("inf")
         loss = self.log_loss[-1]
@@ -77,11 +84,11 @@ class Outcome:
 
 
 Draws = Sequence[Sequence[Outcome]]
-"""For every draw of labels the outcomes of all configurations, in the same order."""
+"""Outcomes of all configurations for every draw of labels, always in the same order."""
 
 
 def sampled(space: SearchSpace, *, labels: int, count: int) -> list[TrialSpec]:
-    """The first configurations that a random sweep would ask for."""
+    """The first configurations that a random sweep asks for."""
     study = optuna.create_study()
     specs = []
     for number in range(count):
@@ -106,7 +113,7 @@ def outcome(spec: TrialSpec, images: LabelledExamples, backbone: Backbone) -> Ou
 def replayed(
     curves: Sequence[Sequence[float]], space: SearchSpace, *, maximize: bool, order: Sequence[int]
 ) -> dict[int, int]:
-    """The trials that the pruner stops when they come in this order, with the report it stops at.
+    """Trials that the pruner stops if they run in this order, with the report that each stops at.
 
     As in a sweep, a trial is never stopped at its last report.
     """
@@ -134,7 +141,7 @@ def replayed(
 def row(
     labels: int, draws: Draws, metric: Metric, space: SearchSpace, *, num_replays: int
 ) -> list[str]:
-    """The cells of one budget and one objective."""
+    """The table's cells for one budget and one objective."""
     reports = int(space.training["reports"])
     tests = np.mean([[each.test_accuracy for each in draw] for draw in draws], axis=0)
     names = np.array([s.backbone for s in sampled(space, labels=labels, count=len(draws[0]))])
@@ -181,7 +188,7 @@ def measured(space: SearchSpace, *, labels: int, repeats: Sequence[int]) -> Draw
 
 
 def recorded(paths: Sequence[Path]) -> dict[int, Draws]:
-    """What earlier runs wrote, by labels per class; draws of several files are joined."""
+    """Outcomes in the files of earlier runs, by labels per class; draws of all files are joined."""
     found: dict[int, list[list[Outcome]]] = {}
     for path in paths:
         for labels, draws in json.loads(path.read_text()).items():

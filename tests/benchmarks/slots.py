@@ -1,10 +1,10 @@
-"""How busy the slots of a sweep are: trials that only sleep, on few and on many slots.
+"""Utilisation of a sweep's slots, with trials that only sleep, on few and on many slots.
 
     python tests/benchmarks/slots.py [--slots 2 8] [--quick]
 
-Sleeping needs no processor, so eight slots fit on any machine. Counted is the time from the moment
-when all actors are up to the last start of a trial: seconds slept in it, by slots times seconds.
-A trial sleeps before each of its two reports.
+Sleeping needs no processor, so that eight slots fit on any machine. The utilisation is the time
+that trials slept, divided by slots times seconds, from the time when all actors have started to the
+start of the last trial. A trial sleeps before each of its two reports.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ baselines: []
 
 
 class SleepyActor(SweepActor):
-    """Sleeps as long as the weight decay of the trial says, in equal parts before its reports."""
+    """Sleeps for as many seconds as the trial's weight decay, in equal parts before its reports."""
 
     def events(self, work: Work) -> Iterator[Event]:
-        """One event a report; finals come to nothing."""
+        """Yield one event per report; finals have no result."""
         if work.kind is not Kind.TRIAL:
             yield Event(run={}, done=True)
             return
@@ -76,7 +76,7 @@ class SleepyActor(SweepActor):
 
 
 def busy_share(*, slots: int, sleep_s: float, trials: int) -> tuple[float, int, float]:
-    """Share of slot-time slept once all actors are up, how many there were, seconds until then."""
+    """Utilisation once all actors have started, number of actors, and seconds until then."""
     images = make_images()
     space = parse_space(SPACE.format(trials=trials, sleep_s=sleep_s), where="slots")
     plan = make_plan(space, images, where="slots")
@@ -118,18 +118,18 @@ def make_images() -> LabelledExamples:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--slots", type=int, nargs="+", default=[2, 8])
     parser.add_argument("--quick", action="store_true", help="few and short trials only")
     options = parser.parse_args()
     print("| slots | trial sleeps, s | trials | processes | all up after, s | busy |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: |")
-    shares, rows = [], []  # what is printed while a cluster is there goes to stderr
+    shares, rows = [], []  # printed last, because a running cluster sends stdout to stderr
     for slots in options.slots:
         with cluster(LOCAL, num_cpus=slots):
             for sleep_s in (0.5,) if options.quick else (0.5, 2.0):
-                # The actors of eight slots start one after the other, for some ten seconds.
+                # Eight actors start one after another, which takes about ten seconds.
                 trials = slots * (6 if options.quick else round(30 / sleep_s**0.5))
                 share, processes, up_s = busy_share(slots=slots, sleep_s=sleep_s, trials=trials)
                 shares.append(share)

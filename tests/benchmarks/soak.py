@@ -1,12 +1,11 @@
-"""What a sweep comes to whose driver and workers are killed again and again.
+"""Soak test of a sweep whose driver and workers are killed again and again.
 
     python -m tests.benchmarks.soak [--kills 50] [--seed 0]
 
-The same sweep runs twice, one trial at a time: undisturbed; then with kill -9 for its driver or
-for all its workers at random moments, taken up again each time. Both have to come to the same
-trials with the same scores, no key may be there twice, no row may get lost, and no trial may be run
-again once it has finished. Exits with 1 where that is not so. It takes about twenty minutes on
-two processors.
+The same sweep runs twice, one trial at a time: first undisturbed, then with a kill -9 of its driver
+or of all its workers at random times, after each of which it is resumed. Both runs must have the
+same trials with the same scores, no duplicate keys and no lost rows, and no finished trial may run
+again. Otherwise the exit code is 1. The program takes about twenty minutes on two processors.
 """
 
 from __future__ import annotations
@@ -41,30 +40,30 @@ OVERRIDES = (
 )
 
 WORKER_KILLS = 2
-"""Most kills of workers in one life of the driver: a third one may exhaust a trial's attempts."""
+"""Most kills of workers per life of the driver; a third could exhaust the attempts of a trial."""
 
 START_S = 60.0
-"""Longest time that a driver takes until its first worker is up, in seconds."""
+"""Longest time that a driver takes until its first worker runs, in seconds."""
 
 LIFE_S = (0.5, 12.0)
-"""From one kill to the next, least and most, in seconds; a worker imports for the first few."""
+"""Shortest and longest time between two kills, in seconds; imports take a worker's first few."""
 
 END_S = 1800.0
-"""Longest time that a sweep may take to its end, in seconds."""
+"""Longest time that a whole sweep may take, in seconds."""
 
 Rows = dict[str, Any]
 
 
 @dataclass
 class Toll:
-    """What was done to the sweep, and what was found on the way.
+    """Kills of a sweep, and observations between them.
 
     Attributes:
-        drivers: kills of the driver.
-        workers: kills of the workers.
-        lives: launches and resumes.
-        finished: of each trial that had finished at some kill, when that was.
-        problems: what ought not to be.
+        drivers: number of kills of the driver.
+        workers: number of kills of the workers.
+        lives: number of launches and resumes.
+        finished: outcome of each piece of work that had finished by the latest kill.
+        problems: violations that were found.
     """
 
     drivers: int = 0
@@ -75,11 +74,11 @@ class Toll:
 
     @property
     def kills(self) -> int:
-        """All of them."""
+        """Number of all kills."""
         return self.drivers + self.workers
 
     def look(self, path: Path) -> None:
-        """Hold what has finished by now against what had finished before."""
+        """Note a problem for all work that had finished before and has run again or is lost."""
         now = finished(path)
         for key, run in self.finished.items():
             if now.get(key) != run:
@@ -88,7 +87,7 @@ class Toll:
 
 
 def finished(path: Path) -> dict[str, Rows]:
-    """How each trial, final and baseline that is over went, as the journal has it."""
+    """Outcomes of all finished trials, finals and baselines in the journal."""
     found: dict[str, Rows] = {}
     for name, study in load_studies(path).items():
         for trial in study.get_trials(deepcopy=False):
@@ -100,7 +99,7 @@ def finished(path: Path) -> dict[str, Rows]:
 
 
 def disturb(out: Path, *, kills: int, chance: random.Random) -> tuple[Path, Toll]:
-    """A sweep that is killed so many times, then left alone until it is done."""
+    """Kill a sweep `kills` times, then let it finish."""
     toll = Toll()
     sweep = sweeps.start(out, *OVERRIDES)
     sweep.wait_until(lambda path: (path / "manifest.json").is_file())
@@ -127,9 +126,9 @@ def disturb(out: Path, *, kills: int, chance: random.Random) -> tuple[Path, Toll
 
 
 def live(sweep: sweeps.Sweep, path: Path, toll: Toll, *, kills: int, chance: random.Random) -> None:
-    """One life of the driver: its start, some work, and kills of its workers on the way.
+    """Run one life of the driver: its start, some work, and kills of its workers meanwhile.
 
-    One life in five ends while it starts.
+    One life in five ends while the driver starts.
     """
     short = chance.random() < 0.2
     until = time.monotonic() + (chance.uniform(1.0, 8.0) if short else START_S)
@@ -150,7 +149,7 @@ def live(sweep: sweeps.Sweep, path: Path, toll: Toll, *, kills: int, chance: ran
 
 
 def main() -> None:
-    """Run both, and print what was found."""
+    """Run both sweeps, and print the comparison."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -1,18 +1,18 @@
-"""How soon a sweep trains: from the command to the first update of the first trial.
+"""Time that a sweep takes from its command to the first update of the first trial.
 
     python -m tests.benchmarks.start [--baseline COMMIT] [--runs 5] [--quick] [--delays 50]
 
-One trial of one step with one report is launched from `search_spaces/lowdata.yaml`, in turn by this
-tree and by a worktree of the baseline commit, on the machine as it is and beside two processes that
-do nothing but count. The first update has been made when the journal holds the first report, which
-both trees write at once. Processor seconds are those of the command and of all processes that come
-of it, until then. The first launch of each tree is not counted: it fills caches.
+This tree and a worktree of the baseline commit take turns to launch one trial of one step with one
+report from `search_spaces/lowdata.yaml`, on the idle machine and while two other processes run busy
+loops. The first update has been made when the journal has the first report, which both trees write
+at once. Processor seconds are those of the command and of all its descendants until then. The first
+launch of each tree fills caches and is not counted.
 
-Each launch is told of on stderr as it ends; the table, of medians, is on stdout.
+The program prints each launch on stderr as it ends, and a table of medians on stdout.
 
-With `--delays`, so many launches of this tree follow whose parts are delayed at random, reading
-beside Ray, Ray beside reading; every other one gets a Ctrl-C at random. Each has to end with 0 or
-130, and to leave no process behind and no directory without a manifest.
+With `--delays N`, N launches of this tree follow in which reading and the start of Ray, which run
+side by side, are delayed at random. Every other one gets a Ctrl-C at a random time. Each launch has
+to end with exit code 0 or 130, without leaving a process or a directory without a manifest behind.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ ENDED_AFTER_S = 60.0
 
 @dataclass(frozen=True)
 class Start:
-    """What one launch took until its first update.
+    """Times of one launch until its first update.
 
     Attributes:
-        wall_s: seconds.
-        cpu_s: processor seconds of all its processes.
-        by_process: the same by what the processes are called.
+        wall_s: seconds of wall-clock time.
+        cpu_s: processor seconds of all processes.
+        by_process: processor seconds by name of process.
     """
 
     wall_s: float
@@ -97,19 +97,19 @@ class Start:
 
 @dataclass
 class ProcessTree:
-    """Processor seconds of a process and of all that came of it, those that have ended included.
+    """Processor seconds of a process and all its descendants, including those that have ended.
 
-    What a process used between the last scan and its end is lost.
+    The time that a process used between the last scan and its end is lost.
 
     Args:
-        root: its id.
+        root: id of the process.
     """
 
     root: int
     _seen: dict[tuple[int, int], tuple[str, int]] = field(default_factory=dict)
 
     def scan(self) -> None:
-        """Look at all processes of the machine."""
+        """Read the times of all processes of the machine."""
         stats = {stat.pid: stat for stat in map(_read_stat, Path("/proc").glob("[0-9]*")) if stat}
         known = {pid for pid, _ in self._seen} | {self.root}
         for pid, stat in sorted(stats.items(), key=lambda item: item[1].began):
@@ -119,7 +119,7 @@ class ProcessTree:
 
     @property
     def alive(self) -> dict[int, str]:
-        """Names by id of the processes that have not ended, the root left out."""
+        """Names by id of the descendants that have not ended."""
         return {
             pid: stat.name
             for pid, began in self._seen
@@ -129,7 +129,7 @@ class ProcessTree:
         }
 
     def by_process(self) -> dict[str, float]:
-        """Seconds by name."""
+        """Processor seconds by name of process."""
         found: dict[str, float] = {}
         for name, ticks in self._seen.values():
             found[name] = found.get(name, 0.0) + ticks / TICKS_PER_S
@@ -138,7 +138,7 @@ class ProcessTree:
 
 @dataclass(frozen=True)
 class Stat:
-    """What the kernel says of a process; `began` tells it from others that had its id."""
+    """The kernel's facts about a process; `began` tells it from earlier processes with its id."""
 
     pid: int
     name: str
@@ -148,7 +148,7 @@ class Stat:
 
 
 def _read_stat(folder: Path) -> Stat | None:
-    """What there is to know of a process; None where it has ended."""
+    """The facts about a process; None if it has ended."""
     try:
         text = (folder / "stat").read_text()
         arguments = (folder / "cmdline").read_text().split("\0")
@@ -168,12 +168,12 @@ def _read_stat(folder: Path) -> Stat | None:
 
 
 def launch(tree: Path, out: Path, *command: str) -> tuple[subprocess.Popen[bytes], Path]:
-    """A launch by the code of a tree, and what it prints.
+    """Start a launch with the code of a tree; its output is captured.
 
     Args:
-        tree: the code.
-        out: where sweeps are made.
-        command: Python's own arguments before those of the launch.
+        tree: root folder of the code.
+        out: folder in which sweep directories are made.
+        command: arguments for Python before those of the launch.
     """
     out.mkdir(parents=True)
     messages = out / "messages.txt"
@@ -223,11 +223,14 @@ def measure(tree: Path, out: Path) -> Start:
 
 
 def disturb(out: Path, *, seed: int) -> str | None:
-    """Launch with random delays, and with a Ctrl-C where the seed is odd; what went wrong, or None.
+    """Launch with random delays, and with a Ctrl-C if the seed is odd; return what went wrong.
 
     Args:
-        out: where sweeps are made.
-        seed: of the delays.
+        out: folder in which sweep directories are made.
+        seed: seed of the delays.
+
+    Returns:
+        A description of the problem, or None.
     """
     process, messages = launch(REPOSITORY, out, DELAYED, str(seed))
     try:
@@ -239,7 +242,7 @@ def disturb(out: Path, *, seed: int) -> str | None:
 def _end_of(
     process: subprocess.Popen[bytes], messages: Path, out: Path, *, seed: int
 ) -> str | None:
-    """Wait for a disturbed launch; what went wrong, or None."""
+    """Wait for the end of a disturbed launch; return what went wrong, or None."""
     processes = ProcessTree(process.pid)
     interrupt = random.Random(seed).uniform(0, LATEST_INTERRUPT_S) if seed % 2 else math.inf
     until = time.monotonic() + TIMEOUT_S
@@ -264,7 +267,7 @@ def _end_of(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a launch, which takes its cluster with it; whoever wants us gone has to wait for that."""
+    """End a launch and its cluster; signals to this process wait until that is done."""
     for each in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
             return
@@ -279,7 +282,7 @@ def _has_report(out: Path) -> bool:
 
 @contextlib.contextmanager
 def busy_loops(count: int) -> Iterator[None]:
-    """So many processes that count, until the block ends; each ends by itself after an hour."""
+    """Run `count` busy loops during the block, in processes that end after an hour at most."""
     loop = "import time\nend = time.monotonic() + 3600\nwhile time.monotonic() < end: pass"
     loops = [subprocess.Popen([sys.executable, "-c", loop]) for _ in range(count)]
     try:
@@ -292,7 +295,7 @@ def busy_loops(count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def worktree(commit: str, folder: Path) -> Iterator[Path]:
-    """The files of a commit."""
+    """Check out a commit into a folder for the duration of the block."""
     path = folder / "baseline"
     git = ["git", "-C", str(REPOSITORY), "worktree"]
     subprocess.run([*git, "add", "--quiet", "--detach", str(path), commit], check=True)
@@ -303,7 +306,7 @@ def worktree(commit: str, folder: Path) -> Iterator[Path]:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--baseline", default="HEAD~1", metavar="COMMIT")
     parser.add_argument("--runs", type=int, default=5)
@@ -334,7 +337,7 @@ def main() -> None:
 
 
 def in_turn(trees: dict[str, Path], *, runs: int, out: Path) -> dict[str, list[Start]]:
-    """So many starts of each tree, one tree after the other, and one before that is not counted."""
+    """Launch each tree `runs` times, in turn, after one launch that is not counted."""
     found: dict[str, list[Start]] = {name: [] for name in trees}
     for number in range(runs + 1):
         for place, (name, tree) in enumerate(trees.items()):

@@ -1,11 +1,12 @@
-"""Where the time of a trial goes, by freeze depth, with an empty store and with a full one.
+"""Profile of a trial's time by freeze depth, with an empty and with a full feature store.
 
     python tests/benchmarks/trial_profile.py [--backbone resnet18@none] [--image-size 64]
         [--depths 0 0.5 1] [--labels 10] [--steps 20] [--threads 1]
 
-One process, the embedded digits. Of `train_s`, PyTorch's profiler tells what the forward passes,
-backward passes and optimizer steps took; the rest is Python, scores and predictions. The profiler
-costs time itself, so the shares count, not the seconds.
+One process trains on the embedded digits. PyTorch's profiler measures the parts of `train_s` that
+forward passes, backward passes and optimizer steps take; the rest is Python, scores and
+predictions. The profiler itself takes time, so that only the fractions are meaningful, not the
+seconds.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ _OPTIMIZER = "Optimizer.step"
 
 
 def shares(events: list[tuple[str, float]], train_s: float) -> tuple[float, float]:
-    """Shares of the training time that backward passes and optimizer steps took."""
+    """Fractions of the training time that backward passes and optimizer steps take."""
     backward = sum(seconds for name, seconds in events if name.startswith(_BACKWARD))
     optimizer = sum(seconds for name, seconds in events if name.startswith(_OPTIMIZER))
     return backward / train_s, optimizer / train_s
 
 
 def run(trial: Trial) -> tuple[float, list[tuple[str, float]]]:
-    """Run a trial to its end; its seconds, and the profiler's names and seconds."""
+    """Run a trial; return its timings, and the profiler's seconds by name of operation."""
     start = time.perf_counter()
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         list(trial.reports())
@@ -53,7 +54,7 @@ def run(trial: Trial) -> tuple[float, list[tuple[str, float]]]:
 def row(
     images: LabelledExamples, backbone: Backbone, spec: TrialSpec, cache: FeatureCache, store: str
 ) -> str:
-    """One trial as a row of the table."""
+    """The table's row for one trial."""
     start = time.perf_counter()
     trial = Trial(spec, images, backbone, cache=cache)
     _, events = run(trial)

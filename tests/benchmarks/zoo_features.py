@@ -1,11 +1,11 @@
-"""What the shipped backbones' frozen features are worth on few labels, next to raw pixels.
+"""Accuracy of the shipped backbones' frozen features on few labels, against raw pixels.
 
     python tests/benchmarks/zoo_features.py
 
-The embedded digits with their fixed 797 test images, and the sweep's own nested draws of labels.
-Logistic regression as the `probe` and `pixels` baselines fit it, with C = 1 throughout: one label
-per class leaves nothing to choose C by. (0.1, 1 and 3 were compared on drawn letters, never on
-digits, and hardly differed.)
+The data are the embedded digits with their fixed 797 test images, and nested draws of labels as in
+a sweep. The classifier is logistic regression as in the `probe` and `pixels` baselines, always with
+C = 1, because a budget of one label per class has no validation images to choose C by. (C = 0.1, 1
+and 3 were compared on drawn letters, never on digits, and hardly differed.)
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What several test modules make: sweeps."""
+"""Builders of sweeps, models and packages for several test modules."""

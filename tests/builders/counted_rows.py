@@ -66,5 +66,6 @@ def computed_of(
     readers = FeatureReaders(texts, backbone, size=size, device=CPU, precision="fp32")
     with counting() as computed:
         readers.head_inputs(np.asarray(indices))
-    lengths = backbone.tokens[size].lengths(texts.digests[indices])
+    how = backbone.weights.text_preprocessing.before_pooling(size)
+    lengths = backbone.tokens[how].lengths(texts.digests[indices])
     return computed, int(lengths.sum())

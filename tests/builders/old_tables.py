@@ -1,4 +1,4 @@
-"""Tables as version 0.1.0 left them, made from tables of today."""
+"""Tables as version 0.1.0 wrote them, made from current tables."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+_OF_TEXTS = ("max_length", "truncate", "prompt", "pooling")
 ADDED_SINCE_0_1_0 = {
-    "trials": ("image_size", "gain_over_start", "modality"),
+    "trials": ("image_size", "gain_over_start", "modality", *_OF_TEXTS),
     "finals": ("metric", "test_score"),
     "leaderboard": (
         "image_size",
@@ -16,13 +17,14 @@ ADDED_SINCE_0_1_0 = {
         "gain_over_start",
         "head_init",
         "modality",
+        *_OF_TEXTS,
     ),
 }
 """Columns that tables of 0.1.0 lack."""
 
 
 def make_old(directory: Path, *names: str) -> None:
-    """Take from tables of a sweep what 0.1.0 did not write: columns, and the schema version."""
+    """Remove the columns and the schema version that 0.1.0 did not write from a sweep's tables."""
     for name in names:
         path = directory / f"{name}.parquet"
         table = pq.read_table(path).drop_columns([*ADDED_SINCE_0_1_0.get(name, ())])

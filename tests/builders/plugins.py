@@ -1,4 +1,4 @@
-"""Packages that add to the registries of sft-sweep, as `pip install` would leave them."""
+"""Packages that add entries to the registries of sft-sweep, as `pip install` installs them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def install(
     """Write a distribution into a folder on `sys.path`, until the test ends.
 
     Args:
-        folder: where it goes; several packages may share it.
-        monkeypatch: of the test.
-        adds: by group without `sft_sweep.`, the entry points: name -> `module:attribute`.
-        modules: Python text by module name.
-        package: its name.
+        folder: folder of the distribution; several packages may share it.
+        monkeypatch: the test's monkeypatch.
+        adds: group without `sft_sweep.` -> entry points: name -> `module:attribute`.
+        modules: module name -> Python source.
+        package: name of the distribution.
     """
     info = folder / f"{package.replace('-', '_')}-1.0.dist-info"
     info.mkdir(parents=True)

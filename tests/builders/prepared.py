@@ -1,4 +1,4 @@
-"""Images and search spaces read in one call, for tests that need no step of it in particular."""
+"""Images and search spaces that are read in one call, for tests that need no single step of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweep directories with tables but no journal: what was never trained, in any number."""
+"""Sweep directories with tables but no journal: any number of trials, never trained."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def write_sweep(
     """A finished sweep of random scores: every third trial pruned, one failed, two finalists.
 
     Args:
-        directory: to write to; it is made.
+        directory: the sweep directory, which is created.
         budgets: labels per class.
-        trials: of each budget.
-        backbones: taken in turn.
-        classes: names.
-        sweep_id: in the manifest and all rows.
-        num_test: test images.
-        repeats: of finalists and baselines.
-        seed: of the scores.
-        objective: what it is ranked by; of a loss, validation scores are those of an accuracy.
+        trials: number of trials per budget.
+        backbones: backbones, which trials have in turn.
+        classes: names of the classes.
+        sweep_id: id of the sweep in the manifest and in all rows.
+        num_test: number of test images.
+        repeats: number of repeats of finalists and baselines.
+        seed: seed of the scores.
+        objective: metric that ranks trials; for a loss, validation scores are like an accuracy's.
     """
     rng = np.random.default_rng(seed)
     directory.mkdir(parents=True)
@@ -151,7 +151,7 @@ def _baseline(
 def _curve(row: Row, rng: np.random.Generator) -> list[Row]:
     reports = (row["steps"] or 0) * _REPORTS // _STEPS
     if reports:
-        reports += 1  # the start
+        reports += 1  # report 0 is the start
     return [
         {
             "sweep_id": row["sweep_id"],
@@ -198,5 +198,6 @@ def _predictions(
         "predicted": pa.array(names[predicted]),
         "probability": pa.array(sure),
         "label_probability": pa.array(np.where(wrong, 1 - sure, sure)),
+        "probabilities": pa.nulls(num_test),
     }
     return pa.table(columns, schema=SCHEMAS["predictions"])

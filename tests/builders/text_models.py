@@ -1,4 +1,4 @@
-"""Tiny encoders of texts with random weights, as folders that transformers writes."""
+"""Tiny text encoders with random weights, in folders as transformers writes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LINES = (
     "please top up my account",
     "how old must i be to open an account",
 )
-"""What the tokenizers here know the words of."""
+"""Texts whose words the tokenizers here know."""
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
@@ -31,7 +31,7 @@ _SIZES: dict[str, Any] = {
 
 
 def word_tokenizer(lines: Iterable[str] = LINES) -> Any:
-    """A tokenizer of words in lower case: `[CLS]` before and `[SEP]` behind a text."""
+    """A tokenizer of lower-case words that puts `[CLS]` before and `[SEP]` behind a text."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     words = sorted({word for line in lines for word in line.split()})
@@ -47,12 +47,12 @@ def word_tokenizer(lines: Iterable[str] = LINES) -> Any:
 
 
 def save_text_model(folder: Path, model_type: str = "bert", **config: Any) -> Path:
-    """A folder with a tiny model of a kind, seeded random weights and its tokenizer.
+    """Write a folder with a tiny model, seeded random weights and a tokenizer.
 
     Args:
-        folder: made here.
-        model_type: as transformers calls it.
-        config: values of its configuration.
+        folder: the folder, which is created.
+        model_type: type of the model, as transformers names it.
+        config: values of the model's configuration.
     """
     import torch
     from transformers import AutoConfig, AutoModel
@@ -70,13 +70,13 @@ def save_text_model(folder: Path, model_type: str = "bert", **config: Any) -> Pa
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a file of JSON, and its folder where that is missing."""
+    """Write a file of JSON, and create its folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def change_json(path: Path, **values: Any) -> None:
-    """Set keys of a file of JSON; None takes one out."""
+    """Set keys of a file of JSON; None removes a key."""
     content = json.loads(path.read_text(encoding="utf-8")) | values
     write_json(path, {key: value for key, value in content.items() if value is not None})
 
@@ -84,7 +84,7 @@ def change_json(path: Path, **values: Any) -> None:
 def as_sentence_model(
     folder: Path, *, pooling: str = "mean_tokens", normalize: bool = True
 ) -> None:
-    """Add what sentence-transformers writes beside a model."""
+    """Add the files that sentence-transformers writes to the folder of a model."""
     kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
     if normalize:
         kinds.append(("2_Normalize", "Normalize"))

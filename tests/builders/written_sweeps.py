@@ -1,4 +1,4 @@
-"""Sweep directories with small tables, written without running anything."""
+"""Sweep directories with small tables, written without a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_sweep(
     tested: Mapping[str, Sequence[Sequence[int]]] | None = None,
     manifest: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A sweep with these trials, and these right and wrong answers on the test set."""
+    """Write a sweep with these trials, and these right and wrong answers on the test set."""
     sweep_id = directory.name
     directory.mkdir(parents=True)
     contents = {"sweep_id": sweep_id, "created_at": "2026-01-31", **(manifest or {})}
@@ -55,7 +55,7 @@ def write_sweep(
 
 
 def digits_sweep(directory: Path) -> Path:
-    """A sweep of two budgets with three trials each, finalists and baselines."""
+    """Write a sweep of two budgets with three trials each, finalists and baselines."""
     return write_sweep(
         directory,
         trials=[

@@ -102,7 +102,7 @@ def test_a_finalist_exported_predicts_what_it_predicted(
 
 
 def test_onnx_agrees_on_all_test_images(exported: Path, images: LabelledExamples) -> None:
-    how = read_about(exported).preprocessing
+    how = read_about(exported).image_preprocessing
     pixels = decode(images, images.indices(Split.TEST), how)
     session = onnxruntime.InferenceSession(
         exported / "model.onnx", providers=["CPUExecutionProvider"]
@@ -130,6 +130,18 @@ def test_predict_needs_neither_ray_nor_optuna_nor_tables(
             [share for _, share in other.ranked()], abs=1e-6
         )
     assert found[-1] == {"path": str(bad), "error": done.stderr.strip().partition(": ")[2]}
+
+
+def test_a_network_for_images_takes_files_of_images_alone(
+    exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options, code, message in [
+        ([], 2, "EXAMPLE...: got nothing; this network takes files of images: name some"),
+        (["--file", "a.txt"], 2, "--file: is for texts; this network takes files of images"),
+        (["my card"], 3, "my card: no such file; this network takes files of images"),
+    ]:
+        assert command(["predict", str(exported), *options]) == code
+        assert message in capsys.readouterr().err
 
 
 def test_the_table_of_predictions_shows_the_most_probable(

@@ -139,7 +139,7 @@ def test_an_example_exports_and_predicts(
         for row, path in zip(rows, images, strict=True)
     ]
     assert sum(right) > len(right) / 2
-    assert missing.startswith(f"{tmp_path / 'none.png'}: cannot be read: ")
+    assert missing.startswith(f"{tmp_path / 'none.png'}: no such file")
 
 
 def test_every_example_is_run_by_these_tests() -> None:

@@ -32,7 +32,7 @@ from orchestrator.datasets.sections import Bits, ListedSource, MaxBad, TestShare
 from orchestrator.space.dataset_sources import SourceName
 from orchestrator.space.pruners import PrunerName, PrunerSection
 from orchestrator.space.samplers import SamplerName, SamplerSection
-from trainable.spec.settings import Setting
+from trainable.spec.setting import Setting
 
 
 class Squares(ListedSource):

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import pickle
+import random
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+import yaml
 
-from orchestrator.datasets.sections import TableSection
+from orchestrator.cli.main import run as command
 from orchestrator.errors import SpaceError, UsageError
-from orchestrator.reading.export import Listener, export
+from orchestrator.planning.preparation import read_data
 from orchestrator.reading.outcome import conclude
+from orchestrator.recording.leaderboard import own_probe
 from orchestrator.recording.sweep_directory import Run
-from orchestrator.recording.table_schemas import KEYS
 from orchestrator.recording.tables import read_table
-from tests.builders.prepared import load_images, prepare
+from tests.builders.prepared import prepare
 from tests.builders.sweeps import sweep_in_process
-from tests.builders.text_sweeps import (
-    SETTINGS,
-    Question,
-    questions,
-    write_home,
-    write_questions,
-    write_space,
-)
+from tests.builders.text_models import LINES, as_sentence_model, save_text_model
 from trainable.backbones import Backbone
-from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset
-from trainable.features.activations import Activations
+from trainable.export import written_model
+from trainable.export.exported_model import ExportedModel
 from trainable.features.readers import FeatureReaders
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
@@ -42,20 +37,58 @@ from trainable.training.trial import Trial
 
 pytest.importorskip("transformers")
 
-MEASURED = {"sweep_id", "elapsed_s", "started_at", "finished_at", "host", "peak_memory_bytes"}
-"""Columns that differ from sweep to sweep; so do those of times and of the cache."""
+WORDS = sorted({word for line in LINES for word in line.split()} - {"card", "account"})
+SETTINGS: dict[str, Any] = {
+    "name": "questions",
+    "dataset": {
+        "source": "table",
+        "path": "questions.csv",
+        "text_column": "text",
+        "label_column": "label",
+        "test": 0.4,
+    },
+    "search": {
+        "backbone": ["transformers:./model"],
+        "freeze_depth": [0.5, 1.0],
+        "lr": [0.01],
+        "label_budget": [6],
+    },
+    "training": {"steps": 4, "reports": 1},
+    "validation": {"folds": 2},
+    "trials": 2,
+    "sampler": {"name": "grid"},
+    "pruner": {"name": "none"},
+    "finalists": {"count": 2, "repeats": 2},
+}
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_home(tmp_path_factory.mktemp("home"))
+    """A folder with a tiny encoder, a table of questions, and a search space for both."""
+    folder = tmp_path_factory.mktemp("home")
+    as_sentence_model(save_text_model(folder / "model"))
+    draw = random.Random(0)
+    with (folder / "questions.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["text", "label"])
+        for number in range(80):
+            label = ("card", "account")[number % 2]
+            words = draw.choices(WORDS, k=draw.choice((3, 6, 19, 40)))
+            table.writerow([" ".join([*words, label, str(number)]), label])
+    return folder
+
+
+def space(home: Path, **changed: Any) -> Path:
+    path = home / "space.yaml"
+    path.write_text(yaml.safe_dump(SETTINGS | changed))
+    return path
 
 
 @pytest.fixture(scope="module")
 def swept(home: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        return sweep_in_process(write_space(home), home / "runs")
+        return sweep_in_process(space(home), home / "runs")
 
 
 def test_tables_say_that_examples_are_texts(swept: Path) -> None:
@@ -65,8 +98,15 @@ def test_tables_say_that_examples_are_texts(swept: Path) -> None:
     assert {row["modality"] for row in trials} == {"text"}
     assert {row["image_size"] for row in trials} == {None}
     assert {row["backbone"] for row in trials} == {"transformers:model", None}
+    read = {
+        tuple(row[name] for name in ("max_length", "truncate", "prompt", "pooling"))
+        for row in trials
+        if row["method"] != "tfidf"
+    }
+    assert read == {(24, "head", "", "mean")}
     board = read_table(swept, "leaderboard").to_pylist()
     assert {row["modality"] for row in board} == {"text"}
+    assert all(own_probe(row, board) for row in board if row["method"] != "tfidf")
     (tfidf,) = (row for row in board if row["method"] == "tfidf")
     assert tfidf["rank"] is None
     assert tfidf["test_score"] > 0.8  # the label is a word of the text
@@ -77,7 +117,7 @@ def test_the_head_alone_starts_as_the_probe(swept: Path) -> None:
     curves = read_table(swept, "curves").to_pylist()
     (probe,) = (row for row in trials.values() if row["method"] == "probe")
     starts = [row for row in curves if row["report"] == 0]
-    assert len(starts) == 3
+    assert len(starts) == 2
     for row in starts:
         assert row["val_loss"] == pytest.approx(probe["val_loss"], abs=1e-6)
 
@@ -91,82 +131,17 @@ def test_answer_and_report_speak_of_texts(swept: Path) -> None:
     assert "<q>" in run.report.read_text()
 
 
-def test_a_network_for_texts_is_not_exported_yet(swept: Path, tmp_path: Path) -> None:
-    listener = Listener(print_message=lambda _: None, watch=lambda *_: None)
-    with pytest.raises(UsageError, match="a network for texts cannot be exported yet"):
-        export(Run(swept), out=tmp_path / "out", listener=listener)
-
-
-def rows_of(path: Path, table: str) -> list[dict[str, Any]]:
-    """What came out of a sweep, in the order of its keys."""
-    rows = read_table(path, table).to_pylist()
-    kept = [
-        {
-            name: value
-            for name, value in row.items()
-            if name not in MEASURED and not name.endswith("_s") and not name.startswith("cache_")
-        }
-        for row in rows
-    ]
-    return sorted(kept, key=lambda row: [row[key] for key in KEYS[table] if key in row])
-
-
-def test_neither_cache_nor_slots_change_a_number(
-    home: Path, swept: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert any(row["cache_hits"] for row in read_table(swept, "trials").to_pylist())
-    monkeypatch.chdir(home)
-    again = sweep_in_process(write_space(home, cache="never"), home / "uncached", slots=2)
-    assert not any(row["cache_hits"] for row in read_table(again, "trials").to_pylist())
-    for table in ("trials", "curves", "finals", "predictions", "leaderboard"):
-        assert rows_of(again, table) == rows_of(swept, table)
-
-
-def test_labels_outside_the_budget_do_not_reach_its_trials(
+def test_cached_features_change_no_score(
     home: Path, swept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(home)
-    dataset = SETTINGS["dataset"]
-    changed = scrambled_outside(load_images(TableSection.model_validate(dataset), seed=0))
-    assert sum(one != other for one, other in zip(changed, questions(), strict=True)) > 10
-    write_questions(home / "scrambled.csv", changed)
-    space = write_space(home, dataset=dataset | {"path": "scrambled.csv"})
-    other = sweep_in_process(space, home / "scrambled")
-    assert without_later_draws(rows_of(other, "trials")) == without_later_draws(
-        rows_of(swept, "trials")
-    )
-    assert rows_of(other, "curves") == rows_of(swept, "curves")
-
-
-def scrambled_outside(images: LabelledExamples) -> list[Question]:
-    """The questions with other labels outside the budget, where that leaves the draw the same."""
-    rows = questions()
-    row_of = {text: row for row, (text, _, _) in enumerate(rows)}
-    labels = images.labels.copy()
-
-    def drawn() -> npt.NDArray[np.int64]:
-        some = replace(images, labels=labels)
-        return draw_subset(some, budget=LabelBudget(6), repeat=0, seed=0)
-
-    held = drawn()
-    for index in np.setdiff1d(images.indices(Split.POOL), held):
-        labels[index] = 1 - labels[index]
-        if not np.array_equal(drawn(), held):
-            labels[index] = 1 - labels[index]
-            continue
-        text, _, split = rows[row := row_of[images.encoded(int(index)).decode()]]
-        rows[row] = (text, images.class_names[labels[index]], split)
-    return rows
-
-
-def without_later_draws(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without the penalties of baselines on later draws, which hold other texts."""
-    found = []
-    for row in rows:
-        spec = json.loads(row["spec"])
-        penalties = spec.get("inverse_penalties", [])[:1]
-        found.append({**row, "spec": spec | {"inverse_penalties": penalties}})
-    return found
+    again = sweep_in_process(space(home, cache="never"), home / "uncached")
+    for table in ("curves", "predictions"):
+        one, other = (read_table(path, table).to_pylist() for path in (swept, again))
+        for row in (*one, *other):
+            row.pop("sweep_id")
+            row.pop("elapsed_s", None)
+        assert one == other
 
 
 @pytest.mark.parametrize(
@@ -196,7 +171,126 @@ def test_what_does_not_go_together_is_refused_before_anything_starts(
 ) -> None:
     monkeypatch.chdir(home)
     with pytest.raises((SpaceError, UsageError), match=message):
-        prepare(write_space(home, **changed))
+        prepare(space(home, **changed))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_length", 64),
+        ("truncate", "head_tail"),
+        ("prompt", "query: "),
+        ("pooling", "cls"),
+        ("dropout", 0.1),
+    ],
+)
+def test_settings_of_texts_are_refused_for_images(
+    home: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: Any
+) -> None:
+    monkeypatch.chdir(home)
+    search = SETTINGS["search"] | {"backbone": ["tiny_strokes"]}
+    images = {"dataset": {"source": "digits"}}
+    message = f"{key}: is for texts; tiny_strokes takes images"
+    with pytest.raises(SpaceError, match=f"training.{message}"):
+        prepare(space(home, **images, search=search, training={key: value}))
+    with pytest.raises(SpaceError, match=f"search.{message}"):
+        prepare(space(home, **images, search=search | {key: [value]}))
+
+
+@pytest.fixture(scope="module")
+def read_in_two_ways(home: Path) -> Path:
+    """A sweep over poolings and dropout, with a prompt of its own and both ends of long texts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        path = space(
+            home,
+            search=SETTINGS["search"]
+            | {"freeze_depth": 0.5, "pooling": ["auto", "cls"], "dropout": [0.0, 0.3]},
+            training={
+                "steps": 2,
+                "reports": 1,
+                "prompt": "my card ",
+                "truncate": "head_tail",
+                "max_length": 16,
+            },
+            trials=4,
+            baselines=["probe"],
+            finalists={"count": 1, "repeats": 2},
+        )
+        return sweep_in_process(path, home / "ways")
+
+
+def test_each_pooling_has_a_probe_and_its_columns(read_in_two_ways: Path) -> None:
+    rows = read_table(read_in_two_ways, "trials").to_pylist()
+    assert {row["state"] for row in rows} == {"complete"}
+    for row in rows:
+        read = (row["max_length"], row["truncate"], row["prompt"])
+        assert read == (16, "head_tail", "my card ")
+    probes = [row for row in rows if row["method"] == "probe"]
+    assert [row["trial_id"] for row in probes] == [
+        "b6-probe-transformers:model-auto",
+        "b6-probe-transformers:model-cls",
+    ]
+    assert [row["pooling"] for row in probes] == ["mean", "cls"]
+    tuned = [row for row in rows if row["method"] == "finetune"]
+    assert sorted((row["pooling"], json.loads(row["spec"])["dropout"]) for row in tuned) == [
+        ("cls", 0.0),
+        ("cls", 0.3),
+        ("mean", 0.0),
+        ("mean", 0.3),
+    ]
+    curves = read_table(read_in_two_ways, "curves").to_pylist()
+    losses = {row["trial_id"]: row["val_loss"] for row in curves if row["report"] == 0}
+    for probe in probes:  # where trials start
+        starts = [losses[row["trial_id"]] for row in tuned if row["pooling"] == probe["pooling"]]
+        assert starts == pytest.approx([probe["val_loss"]] * 2, abs=1e-6)
+    assert probes[0]["val_loss"] != pytest.approx(probes[1]["val_loss"], abs=1e-4)
+    ends = {row["trial_id"]: row["train_loss"] for row in curves if row["report"] == 1}
+    assert len(set(ends.values())) == 4  # dropout changes training, and so does pooling
+
+
+def test_the_probe_beside_a_configuration_pools_as_it_does(read_in_two_ways: Path) -> None:
+    board = read_table(read_in_two_ways, "leaderboard").to_pylist()
+    for row in board:
+        probe = own_probe(row, board)
+        assert probe is not None
+        assert probe["pooling"] == row["pooling"]
+    text = "\n".join(conclude(Run(read_in_two_ways), images=None, interrupted=False).answer)
+    assert "pooling mean" in text or "pooling cls" in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"training": {"pooling": "median"}}, "training.pooling: got 'median'; allowed: one of"),
+        ({"training": {"dropout": 1.0}}, "training.dropout: got 1.0; allowed: a number from 0 and"),
+        ({"training": {"truncate": "tail"}}, "training.truncate: got 'tail'; allowed: one of head"),
+        ({"training": {"prompt": 3}}, 'training.prompt: got 3; allowed: auto or text, "" for none'),
+        (
+            {"training": {"prompt": "card " * 30}},
+            "max_length: got 24; the prompt and 2 special tokens take 32",
+        ),
+    ],
+)
+def test_ways_to_read_texts_that_there_are_not_are_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(home)
+    with pytest.raises((SpaceError, UsageError), match=message):
+        prepare(space(home, **changed))
+
+
+def test_dropout_of_a_backbone_without_is_refused_before_anything_starts(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    save_text_model(home / "plain", "llama", num_hidden_layers=1)
+    search = SETTINGS["search"] | {"backbone": ["transformers:./plain"]}
+    message = "got 0.1; allowed: auto or 0, as this backbone has no dropout .transformers:.*plain"
+    with pytest.raises(SpaceError, match=f"search.dropout: {message}"):
+        prepare(space(home, search=search | {"dropout": [0.0, 0.1]}))
+    with pytest.raises(SpaceError, match=f"training.dropout: {message}"):
+        prepare(space(home, search=search, training={"dropout": 0.1}))
 
 
 def test_a_row_of_features_is_the_same_whatever_its_companions(
@@ -205,21 +299,20 @@ def test_a_row_of_features_is_the_same_whatever_its_companions(
     import torch
 
     monkeypatch.chdir(home)
-    prepared = prepare(write_space(home))
+    prepared = prepare(space(home))
     ((name, weights),) = prepared.weights.items()
     backbone = Backbone(weights, prepared.graphs[name], prepared.tokens[name])
 
-    def features(rows: npt.NDArray[np.int64]) -> Activations:
-        readers = FeatureReaders(
+    def readers() -> FeatureReaders:
+        return FeatureReaders(
             prepared.images, backbone, size=24, device=torch.device("cpu"), precision="fp32"
         )
-        return readers.read(rows, frozen=2)
 
     read = np.flatnonzero(prepared.images.is_read())
-    together = features(read)
+    together = readers().read(read, frozen=2)
     mixed = np.random.default_rng(0).permutation(len(read))
     for position in mixed[:12]:
-        alone = features(read[[position]])
+        alone = readers().read(read[[position]], frozen=2)
         rows = together.at(torch.tensor([position]))
         assert all(map(torch.equal, alone.inputs(), rows.inputs()))
 
@@ -239,7 +332,7 @@ def test_workers_train_without_libraries_of_texts(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(home)
-    prepared = prepare(write_space(home))
+    prepared = prepare(space(home))
     ((name, weights),) = prepared.weights.items()
     spec = TrialSpec(
         backbone=name,
@@ -268,3 +361,151 @@ def test_workers_train_without_libraries_of_texts(
     losses, heavy = json.loads(done.stdout)
     assert heavy == []
     assert losses == pytest.approx([report.val_loss for report in trial.reports()], rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def exported(home: Path, swept: Path) -> Path:
+    """The best fine-tuned trial as its finalist of repeat 1 was, without the portable forms."""
+    rows = read_table(swept, "leaderboard").to_pylist()
+    (trial, *_) = (row["trial_id"] for row in rows if row["method"] == "finetune")
+    out = home / "exported"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
+        options = ["--trial", trial, "--labels", "budget", "--repeat", "1"]
+        assert command(["export", str(swept), *options, "-o", str(out)]) == 0
+    return out
+
+
+def test_an_exported_finalist_predicts_what_it_predicted(swept: Path, exported: Path) -> None:
+    examples = read_data(Run(swept).space).images
+    text_of = {
+        one: examples.encoded(index).decode()
+        for index, one in enumerate(examples.image_ids())
+        if examples.is_read()[index]
+    }
+    card = (exported / "README.md").read_text()
+    said = [
+        row
+        for row in read_table(swept, "predictions").to_pylist()
+        if f"trial {row['trial_id']} was taken" in card and row["repeat"] == 1
+    ]
+    assert len(said) == 30
+    model = ExportedModel.load(exported)
+    found = model.predict([text_of[row["image_id"]] for row in said])
+    for row, one in zip(said, found, strict=True):
+        number, share = one.ranked()[0]
+        assert share == pytest.approx(row["probability"], abs=1e-5)
+        assert model.about.class_names[number] == row["predicted"]
+
+
+def test_the_card_of_a_network_for_texts_speaks_of_texts(swept: Path, exported: Path) -> None:
+    text = (exported / "README.md").read_text()
+    _, metadata, card = text.split("---\n", 2)
+    assert yaml.safe_load(metadata) == {
+        "pipeline_tag": "text-classification",
+        "library_name": "transformers",
+        "tags": ["sft-sweep"],
+    }
+    assert "image" not in card
+    assert "A network that sorts texts into 2 classes" in card
+    assert "| input | texts of at most 24 tokens |" in card
+    assert "the mean of the vectors of its tokens, divided by its length" in card
+    assert "30 test texts" in card
+    board = read_table(swept, "leaderboard").to_pylist()
+    (row, *_) = (row for row in board if row["method"] == "finetune")
+    assert f"**{100 * row['test_score']:.1f} %**" in card
+    low, high = (f"{100 * row[name]:.1f}" for name in ("test_ci_low", "test_ci_high"))
+    assert f"(95 % interval {low} to {high} %)" in card
+
+
+PREDICT_ALONE = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {
+            *("ray", "optuna", "pyarrow", "duckdb", "transformers", "huggingface_hub", "sympy")
+        }:
+            raise ImportError(f"{name} is not here")
+sys.meta_path.insert(0, Blocker())
+from orchestrator.cli import main
+sys.exit(main())
+"""
+
+
+def test_predict_needs_no_library_but_torch_and_tokenizers(exported: Path, tmp_path: Path) -> None:
+    lines = "my card\u0085please\n\nwhere is my account\r\n" + "card " * 40 + "\n"
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT_ALONE, "predict", str(exported), "--json"],
+        input=lines.encode(),
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.stderr.decode().splitlines() == [
+        "standard input, line 2: the text is blank: it holds nothing but white space",
+        "standard input, line 4: 42 tokens, cut to 24",
+    ]
+    assert done.returncode == 3
+    found = json.loads(done.stdout)
+    texts = ["my card\u0085please", "", "where is my account", "card " * 40]
+    assert [one["text"] for one in found] == texts
+    assert found[1] == {"text": "", "error": "the text is blank: it holds nothing but white space"}
+    assert found[3]["note"] == "42 tokens, cut to 24"
+    for one, expected in zip(found, ExportedModel.load(exported).predict(texts), strict=True):
+        shares = [entry["probability"] for entry in one.get("classes", [])]
+        assert shares == pytest.approx([share for _, share in expected.ranked()], abs=1e-6)
+
+
+def predicted(
+    capsys: pytest.CaptureFixture[str], exported: Path, *options: str, code: int = 0
+) -> Any:
+    """What predict prints as JSON; its message where it fails."""
+    assert command(["predict", str(exported), *options, "--json"]) == code
+    shown = capsys.readouterr()
+    return json.loads(shown.out) if shown.out else shown.err
+
+
+def test_texts_are_arguments_lines_or_a_column(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ["my c\u00e4rd", "an account"]
+    asked = predicted(capsys, exported, *texts)
+    assert [one["text"] for one in asked] == texts
+    lines = tmp_path / "lines.txt"
+    lines.write_bytes("\n".join(texts).encode("latin-1"))
+    given = ["--file", str(lines), "--encoding", "latin-1"]
+    assert predicted(capsys, exported, *given) == asked
+    for name, content in {
+        "table.csv": "question;n\n" + "".join(f"{text};1\n" for text in texts),
+        "table.jsonl": "".join(json.dumps({"question": text}) + "\n" for text in texts),
+    }.items():
+        table = tmp_path / name
+        table.write_text(content)
+        given = ["--file", str(table), "--text-column", "question"]
+        assert predicted(capsys, exported, *given) == asked
+
+
+def test_what_is_no_text_is_told_in_a_sentence(
+    exported: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "lines.csv"
+    file.write_bytes(b"text\nmy card\n\xff\n")
+    for options, message in {
+        (str(file),): f"{file}: is a file; this network takes texts",
+        ("--file", str(tmp_path / "no.txt")): "no.txt: cannot be read: No such file",
+        ("--file", str(file), "--text-column", "question"): "no column 'question' in",
+        ("--file", str(file)): "byte 0xff at position 13",
+        ("--file", str(file), "my card"): "--file: texts are given, too",
+        ("--text-column", "text", "my card"): "--text-column: there is no table",
+        ("-", "my card"): "-: stands for standard input; give it alone",
+        ("--file", str(file), "--encoding", "latin-3000"): "--encoding latin-3000: got no encoding",
+    }.items():
+        assert message in predicted(capsys, exported, *options, code=2)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    message = predicted(capsys, exported, code=2)
+    assert "EXAMPLE...: got nothing; this network takes texts: write some" in message
+    given = predicted(capsys, exported, " ", "my card", code=3)
+    assert given[0] == {"text": " ", "error": "the text is blank: it holds nothing but white space"}

@@ -133,5 +133,6 @@ def test_export_takes_ids_with_short_names_from_any_directory(
     out = tmp_path / "model"
     assert command(["export", str(path), "--trial", trial, "-o", str(out)]) == 0
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert rows[trial]["backbone"] in html.unescape(card.splitlines()[0])
+    title = next(line for line in card.splitlines() if line.startswith("# "))
+    assert rows[trial]["backbone"] in html.unescape(title)
     assert json.loads((out / "model.json").read_text())["version"] == rows[trial]["weights"]

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from tests.benchmarks.coverage import BUDGETS, SEPARATIONS, UNEVEN, simulated
+from tests.benchmarks.coverage import BUDGETS, SEPARATIONS, simulated
+from trainable.spec.metrics import Metric
 
 
 @pytest.mark.parametrize("separation", SEPARATIONS)
 def test_intervals_of_simulated_sweeps_hold_the_truth_at_every_budget(separation: float) -> None:
-    results = simulated(separation=separation, num_sweeps=200, num_for_truth=100)
+    results = simulated(Metric.ACCURACY, separation=separation, num_sweeps=200, num_for_truth=100)
     assert set(results) == set(BUDGETS)
     for truth, shares in results.values():
         assert 0.55 < truth < 0.98
@@ -20,7 +21,7 @@ def test_intervals_of_balanced_accuracy_hold_the_truth_where_classes_are_uneven(
     held = []
     for separation in SEPARATIONS:
         results = simulated(
-            separation=separation, num_sweeps=200, num_for_truth=200, classes=UNEVEN
+            Metric.BALANCED_ACCURACY, separation=separation, num_sweeps=200, num_for_truth=200
         )
         for truth, shares in results.values():
             assert 0.55 < truth < 0.98
@@ -31,7 +32,9 @@ def test_intervals_of_balanced_accuracy_hold_the_truth_where_classes_are_uneven(
 
 
 def test_intervals_over_repeats_alone_would_not() -> None:
-    results = simulated(separation=SEPARATIONS[1], num_sweeps=50, num_for_truth=100)
+    results = simulated(
+        Metric.ACCURACY, separation=SEPARATIONS[1], num_sweeps=50, num_for_truth=100
+    )
     for _, shares in results.values():
         assert shares.naive_held < 0.92
         assert shares.naive_differs > 0.06

@@ -18,6 +18,10 @@ VALUES: dict[pa.DataType, st.SearchStrategy[Any]] = {
     pa.string(): st.text(st.characters(codec="utf-8"), max_size=8),
     pa.int64(): st.integers(-(2**63), 2**63 - 1),
     pa.float64(): st.floats(allow_nan=False),
+    SCHEMAS["predictions"].field("probabilities").type: st.lists(
+        st.fixed_dictionaries({"class": st.text(max_size=3), "probability": st.floats(0, 1)}),
+        max_size=3,
+    ),
     pa.bool_(): st.booleans(),
     pa.timestamp("us", tz="UTC"): st.datetimes(
         dt.datetime(1970, 1, 1), dt.datetime(2262, 1, 1), timezones=st.just(dt.UTC)

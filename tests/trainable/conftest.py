@@ -18,20 +18,20 @@ def digit_images() -> LabelledExamples:
 
 @pytest.fixture(scope="session")
 def strokes() -> Backbone:
-    """The shipped backbone; a test that changes it breaks the others, which is the point."""
+    """The shipped backbone, shared so that a test that changes it makes other tests fail."""
     return Backbone(load_weights("tiny_strokes"))
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def case(request: pytest.FixtureRequest) -> Case:
-    """A small model of each family; a test that changes it breaks the others."""
+    """A small model of each family, shared so that a test that changes it makes others fail."""
     family: str = request.param
     return case_of(family)
 
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """One thread, where bits are compared."""
+    """Compute in one thread, for tests that compare bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -40,7 +40,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def no_cycle_collector() -> Iterator[None]:
-    """Without the collector of cycles, which would hide what waits for it."""
+    """Switch off the cycle collector, which would hide objects that only it frees."""
     gc.collect()
     gc.disable()
     yield

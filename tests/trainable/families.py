@@ -1,6 +1,6 @@
-"""One small model of every family that torchvision has, with something random wherever it can be.
+"""One small model of every torchvision family, with random values in all parameters and buffers.
 
-Small in width and depth, or in its images; the code is torchvision's own.
+Models have little width and depth, or small images; their code is torchvision's own.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ NUM_BETWEEN = 2
 
 
 class Case(NamedTuple):
-    """A model in eval mode with nothing at its neutral value, its graph, its image size.
+    """A model in eval mode without any neutral values, its graph, and its image size.
 
-    The model is what a split of the graph computes: without an activation behind its head.
+    The model has no activation behind its head, as a split of its graph.
     """
 
     model: nn.Module
@@ -38,7 +38,7 @@ class Case(NamedTuple):
 
 
 def narrowed(model: nn.Module) -> nn.Module:
-    """Without the two dense layers of 4096 units, which are most of the weights."""
+    """The model without its two dense layers of 4096 units, which have most of the weights."""
     layers = [
         layer
         for layer in model.get_submodule("classifier").children()
@@ -139,7 +139,7 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "densenet": (lambda: models.DenseNet(8, (2, 3), 16, drop_rate=0.3), 32),
     "efficientnet": (efficientnet, 32),
     "efficientnet_v2": (efficientnet_v2, 32),
-    # As with pretrained weights: the input is normalised again, auxiliary heads are left out.
+    # As with pretrained weights, the input is normalised again and auxiliary heads are left out.
     "googlenet": (
         lambda: models.GoogLeNet(aux_logits=False, transform_input=True, init_weights=False),
         32,
@@ -172,11 +172,11 @@ ACTIVATIONS_BEHIND_HEADS = {
     "squeezenet1_0": "classifier.2",
     "squeezenet1_1": "classifier.2",
 }
-"""By family or name of torchvision's: all of its models that have one."""
+"""Family or model -> activation behind its head; torchvision has no others with one."""
 
 
 def leave_activation_out(name: str, model: nn.Module) -> None:
-    """Take what follows the head of a model out of it, if there is anything."""
+    """Remove the activation behind the head of a model, if there is one."""
     if name in ACTIVATIONS_BEHIND_HEADS:
         activation = ACTIVATIONS_BEHIND_HEADS[name]
         assert isinstance(model.get_submodule(activation), nn.ReLU)
@@ -185,7 +185,7 @@ def leave_activation_out(name: str, model: nn.Module) -> None:
 
 @functools.cache
 def case_of(family: str) -> Case:
-    """The case of a family, made once; a test that changes it breaks the others."""
+    """The case of a family; it is made once, so that a test that changes it makes others fail."""
     build, size = FAMILIES[family]
     torch.manual_seed(0)
     model = build().eval()
@@ -196,7 +196,7 @@ def case_of(family: str) -> Case:
 
 
 def disturb(model: nn.Module, *, head: str) -> None:
-    """Move what starts at a neutral value, such as BatchNorm's averages and a head of zeros."""
+    """Randomise values that start neutral, such as BatchNorm's averages and a head of zeros."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
@@ -207,13 +207,13 @@ def disturb(model: nn.Module, *, head: str) -> None:
 
 
 def fill(head: nn.Module) -> None:
-    """Random numbers for a head, whose zeros would hide everything before it."""
+    """Randomise a head, whose zeros would hide everything before it."""
     for parameter in head.parameters():
         nn.init.normal_(parameter)
 
 
 def some(num_boundaries: int) -> list[int]:
-    """Places to cut: none, all, and a sample of those between."""
+    """Numbers of frozen boundaries: none, all, and a sample between them."""
     between = range(1, num_boundaries)
     sample = random.Random(num_boundaries).sample(between, min(NUM_BETWEEN, len(between)))
     return sorted({0, *sample, num_boundaries})

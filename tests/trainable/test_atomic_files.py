@@ -43,7 +43,7 @@ def test_bytes_are_written_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("odd"), KeyboardInterrupt("odd")])
-def test_what_goes_wrong_leaves_the_old_file_and_nothing_beside_it(
+def test_a_failure_keeps_the_old_file_and_leaves_no_temporary_file(
     tmp_path: Path, error: BaseException
 ) -> None:
     path = tmp_path / "about.json"
@@ -62,14 +62,14 @@ def test_what_goes_wrong_leaves_the_old_file_and_nothing_beside_it(
 
 @pytest.mark.parametrize("call", ["os.fsync", "os.ftruncate", "Path.replace"])
 @pytest.mark.parametrize("old", ["old", None])
-def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(
+def test_a_full_disk_keeps_the_old_file_and_leaves_no_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, old: str | None
 ) -> None:
     path = tmp_path / "about.json"
     if old is not None:
         path.write_text(old)
     monkeypatch.setattr(f"trainable.atomic_files.{call}", _out_of_space)
-    if call == "os.ftruncate":  # then the file is written under another temporary name
+    if call == "os.ftruncate":  # the file then gets another temporary name
         with atomic_write(path, "w") as sink:
             sink.write("new")
         assert path.read_text() == "new"
@@ -96,7 +96,9 @@ def test_a_check_that_fails_keeps_the_file_from_its_place(tmp_path: Path) -> Non
     assert _names(tmp_path) == []
 
 
-def test_what_a_death_left_is_overwritten_and_not_added_to(tmp_path: Path) -> None:
+def test_leftovers_of_a_process_that_died_are_overwritten_and_do_not_pile_up(
+    tmp_path: Path,
+) -> None:
     (tmp_path / ".a.tmp").write_bytes(b"half a file that was longer")
     with atomic_write(tmp_path / "a") as sink:
         sink.write(b"new")
@@ -158,9 +160,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
     assert _names(tmp_path) == ["a"]
 
 
-def test_only_what_is_to_outlive_a_power_cut_is_synced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_durable_files_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
     with atomic_write(tmp_path / "a", durable=False) as sink:
@@ -193,7 +193,7 @@ def test_the_steps_of_a_write_are_named_in_order(tmp_path: Path) -> None:
 
 
 class Slow(io.RawIOBase):
-    """Takes three bytes at a time, as the kernel may."""
+    """A file that takes at most three bytes per write, as a kernel may do."""
 
     def __init__(self) -> None:
         self.taken: list[bytes] = []
@@ -207,7 +207,7 @@ class Slow(io.RawIOBase):
         return len(self.taken[-1])
 
 
-def test_all_of_a_record_is_appended_though_the_kernel_takes_less(tmp_path: Path) -> None:
+def test_a_whole_record_is_appended_even_if_the_kernel_takes_a_part(tmp_path: Path) -> None:
     slow = Slow()
     append(slow, b"0123456789", "journal")  # type: ignore[arg-type]
     assert slow.taken == [b"012", b"345", b"678", b"9"]

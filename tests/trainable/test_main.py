@@ -27,7 +27,7 @@ SPEC = TrialSpec(
     reports=2,
 )
 
-# A box that has PyTorch and nothing of the sweep.
+# As in an environment with PyTorch but without the packages that only sweeps need.
 BARE = """
 import runpy
 import sys

@@ -1,4 +1,4 @@
-"""Where memory runs out: smaller pieces, the same result. (The GPU is played by exceptions.)"""
+"""Smaller micro-batches give the same results when memory runs out; exceptions simulate a GPU."""
 
 import itertools
 import weakref
@@ -53,7 +53,7 @@ def out_of_memory() -> torch.OutOfMemoryError:
 
 
 def holding(rows: int) -> Callable[[int], int]:
-    """An attempt that needs memory for each row."""
+    """An attempt that runs out of memory above a number of rows."""
 
     def attempt(size: int) -> int:
         if size > rows:
@@ -63,7 +63,7 @@ def holding(rows: int) -> Callable[[int], int]:
     return attempt
 
 
-# Pieces
+# Micro-batches
 
 
 def test_rows_at_a_time_are_halved_until_they_fit_and_remembered() -> None:
@@ -82,7 +82,7 @@ def test_rows_at_a_time_are_halved_until_they_fit_and_remembered() -> None:
     assert pieces.rows == 7
 
 
-def test_where_everything_fits_nothing_is_cut() -> None:
+def test_work_that_fits_is_not_cut() -> None:
     pieces = MicroBatches(CPU, what="work")
     assert [pieces.fit(size, holding(100)) for size in (9, 100)] == [9, 100]
     assert pieces.rows is None
@@ -110,10 +110,10 @@ def test_one_row_that_does_not_fit_is_an_error_that_says_what_to_do() -> None:
     )
     with pytest.raises(GpuMemoryError, match=message) as caught:
         MicroBatches(CPU, what="frozen prefix").fit(16, holding(0))
-    assert caught.value.__context__ is None  # it would keep alive what did not fit
+    assert caught.value.__context__ is None  # it would keep tensors alive
 
 
-def test_what_cannot_be_divided_is_tried_once() -> None:
+def test_indivisible_work_is_tried_once() -> None:
     tried: list[int] = []
 
     def attempt(size: int) -> int:
@@ -126,7 +126,7 @@ def test_what_cannot_be_divided_is_tried_once() -> None:
 
 
 @pytest.mark.usefixtures("no_cycle_collector")
-def test_what_was_half_computed_is_gone_before_the_next_try() -> None:
+def test_tensors_of_a_failed_attempt_are_freed_before_the_next_one() -> None:
     computed: list[weakref.ref[Tensor]] = []
 
     def attempt(size: int) -> int:
@@ -139,7 +139,7 @@ def test_what_was_half_computed_is_gone_before_the_next_try() -> None:
     assert len(computed) == 4
 
 
-def test_other_errors_are_no_lack_of_memory() -> None:
+def test_other_errors_are_raised_unchanged() -> None:
     tried: list[int] = []
 
     def attempt(size: int) -> int:
@@ -151,14 +151,14 @@ def test_other_errors_are_no_lack_of_memory() -> None:
     assert tried == [4]
 
 
-def test_every_piece_that_is_done_is_a_sign_of_life() -> None:
+def test_every_finished_micro_batch_sends_a_heartbeat() -> None:
     heartbeats: list[None] = []
     pieces = MicroBatches(CPU, what="work", heartbeat=lambda: heartbeats.append(None))
     pieces.over(20, most=8, attempt=lambda rows: holding(4)(rows.stop - rows.start))
     assert len(heartbeats) == 5
 
 
-def test_memory_that_runs_out_elsewhere_is_told_with_what_to_do() -> None:
+def test_running_out_of_memory_elsewhere_is_an_error_with_advice() -> None:
     message = "^training: CUDA out of memory. Tried to allocate 2 GiB.; try a smaller image_size"
     with pytest.raises(GpuMemoryError, match=message), memory_errors("training"):
         raise out_of_memory()
@@ -189,7 +189,7 @@ def examples() -> Examples:
 
 
 def probe(width: int) -> LinearClassifier:
-    """Something for a head of so many inputs to start as."""
+    """A classifier that a head with this number of inputs starts from."""
     random = torch.Generator().manual_seed(7)
     return LinearClassifier(
         torch.randn(4, width, generator=random, dtype=torch.float64),
@@ -211,7 +211,7 @@ def learner(*, dropout: float = 0.0, norm: bool = False, **settings: Any) -> Suf
 
 
 def give_room(one: SuffixLearner, rows: int, *, backward: bool = False) -> list[int]:
-    """Let more rows than these run out of memory at the head; the sizes that reached it."""
+    """Make the head run out of memory above `rows` rows; return the sizes that reach it."""
     reached: list[int] = []
 
     def check(count: int) -> None:
@@ -243,7 +243,7 @@ def parameters(one: SuffixLearner) -> Tensor:
         {"optimizer": "sgd", "norm": True},
     ],
 )
-def test_a_batch_in_pieces_teaches_what_the_whole_batch_teaches(
+def test_training_in_micro_batches_equals_training_in_whole_batches(
     settings: dict[str, Any], backward: bool
 ) -> None:
     whole, cut = learner(**settings), learner(**settings)
@@ -253,14 +253,14 @@ def test_a_batch_in_pieces_teaches_what_the_whole_batch_teaches(
     assert torch.allclose(parameters(cut), parameters(whole), atol=1e-5)
     assert not torch.allclose(parameters(cut), untrained, atol=1e-2)
     assert reached[:11] == [16, 8, 4] + [2] * 8
-    assert max(reached[11:]) == 2  # no more is tried than is known to fit
+    assert max(reached[11:]) == 2  # larger sizes are not tried again
 
 
-def test_a_batch_cut_on_the_way_is_trained_as_one_cut_from_the_start() -> None:
+def test_a_batch_that_is_cut_during_an_update_is_trained_as_one_cut_before() -> None:
     prepared, surprised = learner(dropout=0.5), learner(dropout=0.5)
     prepared._memory.updates.rows = 4
     surprised._memory.updates.rows = 8
-    # The first half of a batch has left gradients when the second does not fit.
+    # When the second half of a batch does not fit, gradients of the first half exist already.
     room = iter([8, 4])
     sizes: list[int] = []
 
@@ -274,7 +274,7 @@ def test_a_batch_cut_on_the_way_is_trained_as_one_cut_from_the_start() -> None:
     assert sizes == [8, 8] + [4] * 20
 
 
-def test_batch_statistics_cannot_be_had_of_pieces() -> None:
+def test_batches_with_batch_statistics_are_not_cut() -> None:
     one = learner(norm=True, batchnorm="train")
     before = parameters(one)
     reached = give_room(one, 8)
@@ -311,7 +311,7 @@ def heads(**settings: Any) -> HeadLearners:
 
 
 @pytest.mark.parametrize("settings", [{"optimizer": "sgd", "lr": 0.5}, {"head_init": "logistic"}])
-def test_heads_learn_from_pieces_what_they_learn_from_whole_batches(
+def test_heads_trained_in_micro_batches_equal_heads_trained_in_whole_batches(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
     whole, cut = heads(**settings), heads(**settings)
@@ -388,7 +388,7 @@ def test_a_frozen_prefix_takes_as_many_images_at_a_time_as_fit(
     one = reader(lambda: heartbeats.append(None))
     assert torch.allclose(one.read(indices, frozen=4), expected, atol=1e-5)
     assert sizes == [16, 8, 4, 4, 4, 4, 4]
-    assert len(heartbeats) == 1 + 5  # decoded once
+    assert len(heartbeats) == 1 + 5  # one more for decoding
     assert one.counts.misses == 20
 
 
@@ -397,7 +397,7 @@ def test_a_frozen_prefix_takes_as_many_images_at_a_time_as_fit(
 
 @pytest.fixture
 def small_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A linear layer that takes eight rows."""
+    """A linear layer that runs out of memory above eight rows."""
     forward = nn.Linear.forward
 
     def tight(layer: nn.Linear, rows: Tensor) -> Tensor:
@@ -407,7 +407,7 @@ def small_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn.Linear, "forward", tight)
 
 
-def test_a_trial_on_a_small_gpu_reports_the_same_and_tells_its_micro_batches(
+def test_a_trial_on_a_small_gpu_reports_the_same_and_counts_its_micro_batches(
     digit_images: LabelledExamples, strokes: Backbone, request: pytest.FixtureRequest
 ) -> None:
     spec = spec_of(optimizer="sgd")
@@ -425,7 +425,9 @@ def test_a_trial_on_a_small_gpu_reports_the_same_and_tells_its_micro_batches(
 
 
 @pytest.mark.usefixtures("small_gpu")
-def test_a_resumed_trial_knows_what_fits(digit_images: LabelledExamples, strokes: Backbone) -> None:
+def test_a_resumed_trial_knows_the_size_that_fits(
+    digit_images: LabelledExamples, strokes: Backbone
+) -> None:
     keeper = Keeper()
     undisturbed = numbers(Trial(spec_of(), digit_images, strokes).reports(after_update=keeper))
     tried: list[int] = []
@@ -446,7 +448,7 @@ def test_batch_statistics_on_a_small_gpu_fail_the_trial_with_advice(
         list(trial.reports())
 
 
-def test_memory_that_runs_out_while_a_trial_begins_is_told_with_what_to_do(
+def test_running_out_of_memory_at_the_start_of_a_trial_is_an_error_with_advice(
     digit_images: LabelledExamples, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def tight(*_: object) -> Examples:
@@ -457,10 +459,10 @@ def test_memory_that_runs_out_while_a_trial_begins_is_told_with_what_to_do(
         next(Trial(spec_of(), digit_images, strokes).reports())
 
 
-# Signs of life
+# Heartbeats
 
 
-def test_a_trial_shows_life_at_every_update_and_every_chunk(
+def test_a_trial_sends_a_heartbeat_at_every_update_and_every_chunk(
     digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     heartbeats: list[None] = []
@@ -471,9 +473,9 @@ def test_a_trial_shows_life_at_every_update_and_every_chunk(
 
     trial = Trial(spec_of(), digit_images, strokes, heartbeat=lambda: heartbeats.append(None))
     list(trial.reports(after_update=after_update))
-    assert seen[0] >= 1 + 2 + 1  # decoded, two batches of 30 images, an update
+    assert seen[0] >= 1 + 2 + 1  # decoding, two batches of 30 images, an update
     assert all(later > earlier for earlier, later in itertools.pairwise(seen))
-    assert seen[4] - seen[3] == 1 + 2  # two folds were evaluated in between
+    assert seen[4] - seen[3] == 1 + 2  # two folds are evaluated between these updates
     assert len(heartbeats) == seen[-1] + 2
     before = len(heartbeats)
     trial.refit()
@@ -482,7 +484,7 @@ def test_a_trial_shows_life_at_every_update_and_every_chunk(
 
 
 @pytest.mark.parametrize("probe", [True, False])
-def test_a_baseline_shows_life_while_it_reads_and_while_it_fits(
+def test_a_baseline_sends_heartbeats_while_it_reads_and_fits(
     digit_images: LabelledExamples, strokes: Backbone, probe: bool
 ) -> None:
     heartbeats: list[None] = []
@@ -496,4 +498,4 @@ def test_a_baseline_shows_life_while_it_reads_and_while_it_fits(
         seed=0,
         heartbeat=lambda: heartbeats.append(None),
     )
-    assert len(heartbeats) > 100  # passes over the features, mostly
+    assert len(heartbeats) > 100  # most are passes over the features

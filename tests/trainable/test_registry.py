@@ -1,4 +1,4 @@
-"""What other installed packages add, by their entry points, and what is told of bad ones."""
+"""Entries that other installed packages add by entry points, and errors about invalid ones."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_entries_are_ours_first_and_then_those_of_other_packages(add: Install) -
     assert dict(numbers()) == {"one": 1, "five": 5, "three": 3}
 
 
-def test_a_package_that_cannot_be_imported_is_in_nobodys_way_until_its_part_is_asked_for(
+def test_a_package_that_cannot_be_imported_is_an_error_only_when_its_entry_is_asked_for(
     add: Install,
 ) -> None:
     add({"two": "more_numbers:TWO"}, "import not_there_at_all")
@@ -56,13 +56,13 @@ def test_a_package_that_cannot_be_imported_is_in_nobodys_way_until_its_part_is_a
         numbers()["two"]
 
 
-def test_a_part_that_is_missing_from_its_module_is_told(add: Install) -> None:
+def test_an_entry_that_is_missing_from_its_module_is_an_error(add: Install) -> None:
     add({"two": "more_numbers:TWO"})
     with pytest.raises(PluginError, match=r"cannot be imported: AttributeError: .* 'TWO'"):
         numbers()["two"]
 
 
-def test_a_part_of_the_wrong_kind_is_told(add: Install) -> None:
+def test_an_entry_of_the_wrong_kind_is_an_error(add: Install) -> None:
     add({"two": "more_numbers:TWO"}, "TWO = 'zwei'")
     with pytest.raises(PluginError, match=r"two = more_numbers:TWO .*: 'zwei' is no number$"):
         numbers()["two"]
@@ -74,7 +74,7 @@ def test_a_name_of_ours_cannot_be_taken(add: Install) -> None:
         numbers()["one"]
 
 
-def test_a_name_that_two_packages_add_is_told_with_both(add: Install) -> None:
+def test_a_name_that_two_packages_add_is_an_error_that_names_both(add: Install) -> None:
     add({"two": "more_numbers:TWO"})
     add({"two": "more_numbers:TWO"}, package="other-parts")
     with pytest.raises(
@@ -83,7 +83,7 @@ def test_a_name_that_two_packages_add_is_told_with_both(add: Install) -> None:
         numbers()["two"]
 
 
-def test_a_name_that_nothing_here_has_says_what_to_install() -> None:
+def test_an_unknown_name_is_an_error_that_says_what_to_install() -> None:
     with pytest.raises(
         PluginError, match=r"^a number called 'two' is not known on .* known here: one. .* install"
     ):

@@ -1,4 +1,4 @@
-"""Standard output holds what this program prints there, and nothing else."""
+"""Standard output has what this program prints there, and nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ELSEWHERE = ("by print", "past Python", "by a child", "by a child that stays")
 
 
 def run(closing: str = "") -> subprocess.CompletedProcess[str]:
-    """`PROGRAM`, started by a shell that may close a stream."""
+    """Run `PROGRAM` from a shell that may close a stream."""
     return subprocess.run(
         ["sh", "-c", f'exec "$0" -c "$1" {closing}', sys.executable, PROGRAM],
         capture_output=True,

@@ -8,19 +8,17 @@ code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from trainable.backbones.backbone import Backbone
 from trainable.backbones.naming import few
 from trainable.backbones.source import TextSource
 from trainable.backbones.sources import (
     CUSTOM,
-    SOURCES,
     builder_called,
     describe,
     expand,
@@ -31,8 +29,7 @@ from trainable.backbones.sources import (
     source_of_name,
     without_weights,
 )
-from trainable.backbones.weights import Arrays, BackboneInfo, Preprocessing, Weights
-from trainable.data.tokens import TokenTable
+from trainable.backbones.weights import BackboneInfo, Preprocessing, Weights
 from trainable.errors import BackboneError
 from trainable.spec.custom_backbone import CustomBackbone
 
@@ -59,113 +56,6 @@ __all__ = [
     "trace_on_meta",
     "untrained",
 ]
-
-
-class Backbone:
-    """A backbone in this process: built and traced once where one graph serves, never trained.
-
-    Sizes are the sides of square images in pixels, or the lengths that texts are padded to in
-    tokens. A graph that is right for several sizes is traced once, and examined anew for each.
-
-    Args:
-        weights: of the backbone; copied, never written to.
-        graphs: by size, what `graphs` of the same backbone was in another process. Where there is
-            one the network is neither built nor traced, nor is its library imported.
-        tokens: of a backbone for texts, by most tokens of a text: the tokens of all texts that it
-            will read.
-
-    Attributes:
-        weights: as given.
-        tokens: as given; the driver adds to them.
-    """
-
-    def __init__(
-        self,
-        weights: Weights,
-        graphs: Mapping[int, bytes] | None = None,
-        tokens: Mapping[int, TokenTable] | None = None,
-    ) -> None:
-        self.weights = weights
-        self.tokens = dict(tokens or {})
-        self._given = graphs or {}
-        self._traced: dict[int, TracedBackbone] = {}
-
-    @property
-    def graphs(self) -> Mapping[int, bytes]:
-        """By size, of the sizes that it was traced at so far and whose graph can travel."""
-        from trainable.backbones.graphs.transport import to_bytes
-
-        found = {
-            size: to_bytes(traced, self.weights.arrays) for size, traced in self._traced.items()
-        }
-        return {size: content for size, content in found.items() if content is not None}
-
-    def traced(self, size: int) -> TracedBackbone:
-        """Its graph for examples of a size.
-
-        Raises:
-            BackboneError: the size does not suit it, it cannot be traced, or the weights do not
-                fit.
-        """
-        if size not in self._traced:
-            self._traced[size] = self._find(size)
-        return self._traced[size]
-
-    def on_meta(self, size: int) -> Backbone:
-        """The same at one size, its network without memory on the meta device.
-
-        Raises:
-            BackboneError: see `traced`.
-        """
-        import torch
-
-        from trainable.backbones.graphs.graph import copied_to
-
-        twin = Backbone(self.weights)
-        twin._traced[size] = copied_to(torch.device("meta"), self.traced(size))
-        return twin
-
-    def model(self, size: int) -> nn.Module:
-        """The network itself, in eval mode: built anew, with its weights and some head.
-
-        Raises:
-            BackboneError: see `traced`.
-        """
-        model, arrays = self._built(size)
-        head = str(self.traced(size).head.target)
-        _copy_into(model, self.weights, arrays, head=head)
-        return model.eval()
-
-    def _find(self, size: int) -> TracedBackbone:
-        from trainable.backbones.graphs.graph import resized
-
-        known = next((one for one in self._traced.values() if size in one.sizes), None)
-        given = self._given.get(size)
-        if given is not None:
-            return self._rebuilt(given, known)
-        return self._trace(size) if known is None else resized(known, size)
-
-    def _built(self, size: int) -> tuple[nn.Module, Arrays]:
-        """The architecture, and the arrays as it takes them, not yet copied into it."""
-        builder = builder_called(self.weights.source)
-        model = builder.build(self.weights, size=size)
-        return model, builder.adapt(self.weights, model, size=size)
-
-    def _trace(self, size: int) -> TracedBackbone:
-        model, arrays = self._built(size)
-        traced = builder_called(self.weights.source).trace(model.eval(), size=size)
-        _copy_into(model, self.weights, arrays, head=str(traced.head.target))
-        return traced
-
-    def _rebuilt(self, graph: bytes, known: TracedBackbone | None) -> TracedBackbone:
-        from trainable.backbones import custom_models
-        from trainable.backbones.graphs.transport import from_bytes
-
-        own = self.weights.source == CUSTOM
-        if not own:  # its graph may refer to classes of a package that is missing here
-            SOURCES.check(self.weights.source)
-        with custom_models.importable(self.weights) if own else nullcontext():
-            return from_bytes(graph, self.weights.arrays, known=known)
 
 
 def tokenizer_of(weights: Weights) -> bytes:
@@ -282,14 +172,3 @@ def shipped_modules(backbone: CustomBackbone) -> list[ModuleType]:
     from trainable.backbones import custom_models
 
     return custom_models.shipped_modules(backbone)
-
-
-def _copy_into(model: nn.Module, weights: Weights, arrays: Arrays, *, head: str) -> None:
-    """Load arrays into a model; entries of the head may misfit, because it is replaced."""
-    from trainable.backbones import coverage
-    from trainable.backbones.fitting import misfit
-
-    found = coverage.load(model, arrays, head=head)
-    if found:
-        version = "" if weights.version in weights.backbone else f" ({weights.version})"
-        raise BackboneError(f"{weights.backbone}{version}: {misfit(found)}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from trainable.backbones.weights import Arrays, BackboneInfo, Weights
 
@@ -55,6 +55,19 @@ class TextSource(Protocol):
 
         Raises:
             BackboneError: its folder is gone, or the file is another one by now.
+        """
+
+
+@runtime_checkable
+class KeepsGraphs(Protocol):
+    """What a source beside `BackboneSource` has whose graphs take so long that they are kept."""
+
+    def graph_key(self, weights: Weights, *, size: int) -> Mapping[str, Any]:
+        """Return JSON values that tell a graph of `trace` from all others, the weights aside.
+
+        Args:
+            weights: of the backbone.
+            size: as it is built for.
         """
 
 

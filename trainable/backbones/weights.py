@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainable.errors import BackboneError
-from trainable.spec.settings import UNITS
+from trainable.spec.settings import POOLINGS, UNITS
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
@@ -44,6 +44,11 @@ class Preprocessing:
         """The size of input that is meant where none is named."""
         return self.image_size
 
+    @property
+    def pooling(self) -> str:
+        """None: what a network does with the parts of an image is its own."""
+        return ""
+
     def resized(self, image_size: int) -> Preprocessing:
         """Return the same for another image size, which keeps the same share of the image."""
         if image_size == self.image_size:
@@ -54,14 +59,6 @@ class Preprocessing:
 
 IMAGENET_PREPROCESSING = Preprocessing(image_size=224, resize_size=256)
 """Preprocessing with which most networks trained on ImageNet were evaluated."""
-
-
-POOLINGS = ("mean", "cls", "last", "max")
-"""How the vectors of a text's tokens become one: their mean, the first or last of them, or the
-largest value of each feature."""
-
-TRUNCATIONS = ("head", "head_tail")
-"""What is kept of a text that is too long: its beginning, or its beginning and its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +89,10 @@ class TextPreprocessing:
     def size(self) -> int:
         """The size of input that is meant where none is named."""
         return self.max_length
+
+    def before_pooling(self, size: int) -> TextPreprocessing:
+        """What the tokens of texts depend on, where at most `size` are kept."""
+        return replace(self, max_length=size, pooling=POOLINGS[0], normalize=False)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

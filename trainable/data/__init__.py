@@ -1,1 +1,1 @@
-"""Labelled images as bytes, nested subsets of their labels, folds."""
+"""Labelled examples as encoded bytes, nested labelled subsets, folds, and tokens of texts."""

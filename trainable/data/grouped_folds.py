@@ -1,4 +1,4 @@
-"""Validation parts that keep groups whole: images of one patient, one scene, one film."""
+"""Folds and holdouts that never split a group, such as the images of one patient or one scene."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ _NO_WAY = (
 
 
 def deal_groups(labels: Ints, groups: Ints, *, folds: int) -> Ints:
-    """(M,) the fold that each image is held out in, 0 <= fold < folds.
+    """(M,) int64 fold that holds out each image, 0 <= fold < folds.
 
-    Class by class, the one with the fewest groups first, the groups that are not yet dealt go,
-    largest first, to a fold without one of this class, then to the one with the fewest images of
-    it. Where every group lies within one class, each fold so holds out a group of each class.
-    Groups that span classes may need moving afterwards, until no class is held out whole.
+    Classes are dealt one after another, the class with the fewest groups first. Its groups that are
+    not yet dealt are taken by their images of the class, the largest first. Each goes to a fold
+    that has no group of the class, or else to the fold with the fewest images of the class. If no
+    group spans classes, each fold therefore holds out a group of each class. If groups span
+    classes, some of them may move afterwards, until no fold holds out all images of a class.
 
     Args:
         labels: (M,) class ids in the order of the draw; every class has at least `folds` groups.
-        groups: (M,) group ids; what they are called does not matter.
-        folds: 2 or more.
+        groups: (M,) group ids; their values do not matter.
+        folds: number of folds, 2 or more.
 
     Raises:
         DataError: groups span classes in a way that leaves a class without training images.
@@ -50,13 +51,14 @@ def deal_groups(labels: Ints, groups: Ints, *, folds: int) -> Ints:
 def hold_groups(labels: Ints, groups: Ints, *, share: float) -> npt.NDArray[np.bool_]:
     """(M,) whether each image is held out: about `share` of each class, in whole groups.
 
-    Class by class, the one with the fewest groups first, groups are taken in the order of the
-    draw for as long as that comes nearer to the share; each class keeps a group to train on.
+    Classes are visited one after another, the class with the fewest groups first. Its groups are
+    visited in the order of the draw, and held out if that brings the class nearer to its share.
+    Every class keeps a group to train on.
 
     Args:
         labels: (M,) class ids in the order of the draw; every class has 2 groups or more.
         groups: (M,) group ids.
-        share: of each class, above 0 and below 1.
+        share: fraction of each class to hold out, above 0 and below 1.
 
     Raises:
         DataError: groups span classes in a way that leaves a class out of one of the parts.
@@ -80,13 +82,16 @@ def hold_groups(labels: Ints, groups: Ints, *, share: float) -> npt.NDArray[np.b
 
 
 def num_groups_of_classes(labels: Ints, groups: Ints) -> Ints:
-    """(C,) how many groups each class has, in the ascending order of the class ids there are."""
+    """(C,) number of groups of each class that occurs, in ascending order of class ids."""
     counts, _ = _count(labels, groups)
     return np.asarray((counts > 0).sum(axis=1), dtype=np.int64)
 
 
 def _count(labels: Ints, groups: Ints) -> tuple[Ints, Ints]:
-    """(C, G) images by class and group, groups in the order of the draw; (M,) group of each."""
+    """Return (C, G) counts of images by class and group, and the (M,) group of each image.
+
+    Groups are numbered by their first image in the draw.
+    """
     _, class_of = np.unique(labels, return_inverse=True)
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     position = np.empty(len(first), dtype=np.int64)
@@ -102,7 +107,15 @@ def _fewest_groups_first(counts: Ints) -> Ints:
 
 
 def _move_one(fold_of: Ints, held: Ints, counts: Ints, *, label: int, fold: int) -> None:
-    """Moves a group of the class out of the fold that holds it whole, or raises `DataError`."""
+    """Move a group out of a fold that holds out all images of a class, or raise `DataError`.
+
+    Args:
+        fold_of: (G,) fold of each group; changed in place.
+        held: (C, folds) number of held out images by class and fold; changed in place.
+        counts: (C, G) number of images by class and group.
+        label: the class.
+        fold: the fold.
+    """
     totals = counts.sum(axis=1)
     before = (held == totals[:, None]).sum()
     for group in np.flatnonzero((fold_of == fold) & (counts[label] > 0)):

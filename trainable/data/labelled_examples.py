@@ -1,4 +1,4 @@
-"""Labelled examples as contiguous encoded bytes: cheap to ship, mapped read-only by every trial."""
+"""Labelled examples as encoded bytes in a few large arrays, which all trials of a node share."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _NOT_OURS = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zip
 class Split(IntEnum):
     """Permitted use of an example.
 
-    Label budgets are drawn from the pool; the test split is for finalists and baselines; `VAL`
-    examples are for those who validate outside the budget.
+    Label budgets are drawn from the pool. Validation outside the budget uses `VAL`. Finalists and
+    baselines are scored on the test split.
     """
 
     POOL = 0
@@ -36,25 +36,25 @@ class Split(IntEnum):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LabelledExamples:
-    """N examples with one label each, encoded as their files are.
+    """N examples with one label each, with the bytes of their files.
 
-    An example that no trial can touch may be unread: its row is there, for draws depend on the
-    content hashes of all, but its bytes are not.
+    An example that no trial of the sweep can use may be unread: it has a row, because draws depend
+    on the hashes of all examples, but its bytes are missing.
 
     Attributes:
         modality: what the encoded bytes are: `image`, or `text` in UTF-8.
-        shards: 1-d uint8 arrays of encoded examples, one after the other.
-        shard_of: (N,) int64 shard of each example, -1 where it is unread.
-        starts: (N,) int64 first byte within its shard.
-        stops: (N,) int64 one past the last byte within its shard.
+        shards: 1-d uint8 arrays of encoded examples, one after another.
+        shard_of: (N,) int64 shard of each example; -1 if it is unread.
+        starts: (N,) int64 position of each example's first byte within its shard.
+        stops: (N,) int64 position behind each example's last byte within its shard.
         digests: (N, 32) uint8 SHA-256 of the encoded bytes.
         labels: (N,) int64 class ids, 0 <= label < num_classes.
-        split: (N,) int64 of `Split`.
-        class_names: one name a class id.
-        paths: one path an example, as messages and tables show it.
-        groups: (N,) int64 group ids, equal for examples that no split may separate; None where
-            every example stands alone.
-        value_range: of images, what becomes black and white in 16-bit grey; None for all 16 bits.
+        split: (N,) int64 values of `Split`.
+        class_names: name of each class id.
+        paths: path of each example, as messages and tables show it.
+        groups: (N,) int64 group ids; examples of one group stay together in every split. None if
+            there are no groups.
+        value_range: values of 16-bit grey images that become black and white; None for all 16 bits.
     """
 
     shards: tuple[npt.NDArray[np.uint8], ...]
@@ -83,17 +83,17 @@ class LabelledExamples:
         modality: str = "image",
         max_shard_bytes: int = MAX_SHARD_BYTES,
     ) -> LabelledExamples:
-        """Pack examples into shards, in the order given; hashes are computed here.
+        """Pack examples into shards, in the order given, and compute their hashes.
 
         Args:
             encoded: N encoded examples.
             labels: (N,) class ids.
             split: (N,) values of `Split`.
-            class_names: names of the classes 0, 1, ...
+            class_names: names of the classes 0, 1 and so on.
             paths: N paths.
             groups: (N,) group ids, or None.
             modality: what the encoded bytes are.
-            max_shard_bytes: a shard is closed before it would grow longer than this.
+            max_shard_bytes: most bytes of a shard with more than one example.
 
         Raises:
             DataError: lengths differ, a label is out of range, or a split is unknown.
@@ -142,18 +142,18 @@ class LabelledExamples:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, those without an example included."""
+        """Number of classes, including classes without an example."""
         return len(self.class_names)
 
     def is_read(self) -> npt.NDArray[np.bool_]:
-        """(N,) whether the bytes of each example are there."""
+        """(N,) whether each example has its bytes."""
         return np.not_equal(self.shard_of, _UNREAD)
 
     def encoded(self, index: int) -> bytes:
-        """The encoded bytes of one example.
+        """Return the encoded bytes of one example.
 
         Raises:
-            DataError: it is unread.
+            DataError: the example is unread.
         """
         if self.shard_of[index] == _UNREAD:
             raise DataError(
@@ -167,11 +167,11 @@ class LabelledExamples:
         return np.flatnonzero(self.split == split).astype(np.int64)
 
     def groups_at(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
-        """(M,) group ids of some examples, or None where every example stands alone."""
+        """(M,) group ids of some examples, or None if there are no groups."""
         return None if self.groups is None else self.groups[indices]
 
     def at(self, indices: npt.NDArray[np.int64]) -> LabelledExamples:
-        """Some of the examples, in the order given; their bytes are shared, not copied."""
+        """Return some of the examples, in the order given; they share the bytes."""
         return replace(
             self,
             shard_of=self.shard_of[indices],
@@ -185,7 +185,7 @@ class LabelledExamples:
         )
 
     def image_ids(self) -> list[str]:
-        """N ids, unique and independent of row order but for exact duplicates: `hash[-copy]`."""
+        """N unique ids `HASH`, or `HASH-NUMBER` of copies; only these depend on the row order."""
         seen: Counter[str] = Counter()
         ids = []
         for digest in self.digests:
@@ -196,9 +196,9 @@ class LabelledExamples:
         return ids
 
     def fingerprint(self) -> str:
-        """SHA-256 over content, labels, splits and groups of all examples, whatever their order.
+        """SHA-256 in hex of content, labels, splits and groups of all examples, in any order.
 
-        Groups count by what they hold together, not by their ids.
+        Groups count by the examples that they hold, not by their ids.
         """
         rows = [
             digest.tobytes() + self.class_names[label].encode() + bytes([split])
@@ -212,7 +212,7 @@ class LabelledExamples:
         return hashlib.sha256(b"\n".join(sorted(rows))).hexdigest()
 
     def fingerprint_of(self, parts: Sequence[npt.NDArray[np.int64]]) -> str:
-        """SHA-256 over content and labels of some examples, part after part, in their order."""
+        """SHA-256 in hex of content and labels of some examples, which depends on their order."""
         digest = hashlib.sha256(str(self.num_classes).encode())
         for part in parts:
             digest.update(f"/{len(part)}/".encode())
@@ -221,7 +221,7 @@ class LabelledExamples:
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write everything to one uncompressed `.npz`, without pickles; unread rows stay unread."""
+        """Write all examples to an uncompressed `.npz` without pickles; unread ones stay unread."""
         read = self.is_read()
         parts = [
             self.shards[shard][start:stop]
@@ -246,10 +246,10 @@ class LabelledExamples:
 
     @classmethod
     def load(cls, path: Path) -> LabelledExamples:
-        """The examples written by `save`.
+        """Return the examples that `save` wrote.
 
         Raises:
-            DataError: the file is missing or not of this form.
+            DataError: the file is missing, damaged, or not one that `save` wrote.
         """
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:

@@ -1,4 +1,4 @@
-"""Encoded images one after the other in a few large arrays, written once and never copied."""
+"""Packing of encoded examples into a few large arrays, which are written once and never copied."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_SHARD_BYTES = 64 * 2**20
-"""Longest shard in bytes, unless one image is longer."""
+"""Most bytes of a shard, unless a single example is longer."""
 
 
 class ShardWriter:
-    """Packs encoded images into shards, in the order given.
+    """Packs encoded examples into shards, in the order given.
 
     Args:
-        max_bytes: a shard is closed before it would grow longer than this.
+        max_bytes: most bytes of a shard with more than one example.
     """
 
     def __init__(self, max_bytes: int = MAX_SHARD_BYTES) -> None:
@@ -23,17 +23,17 @@ class ShardWriter:
         self._size = 0
 
     def add(self, encoded: bytes) -> tuple[int, int, int]:
-        """Add an image; returns its shard, its first byte, and one past its last byte."""
+        """Add an example; return its shard, its first byte, and the byte after its last."""
         if self._open is not None and self._size + len(encoded) > self._max_bytes:
             self._close()
-        if self._open is None:  # memory is taken page by page as bytes arrive, not here
+        if self._open is None:  # takes memory page by page, as bytes arrive
             self._open = np.empty(max(self._max_bytes, len(encoded)), dtype=np.uint8)
         start, self._size = self._size, self._size + len(encoded)
         self._open[start : self._size] = np.frombuffer(encoded, dtype=np.uint8)
         return len(self._closed), start, self._size
 
     def finish(self) -> tuple[npt.NDArray[np.uint8], ...]:
-        """The shards, read-only."""
+        """Return all shards, read-only."""
         self._close()
         return tuple(self._closed)
 

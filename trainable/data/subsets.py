@@ -1,8 +1,8 @@
-"""Labelled subsets: nested, stratified, with validation images taken from inside them.
+"""Labelled subsets: nested and stratified, and their splits into training and validation parts.
 
-Each image has one rank in its class, a hash of (seed, repeat, content of the image) alone: the
-order of the rows, the test labels and the images of other classes move nothing, and an image that
-joins or leaves a class never changes the order of the others.
+The rank of an image in its class is a hash of (seed, repeat, content of the image) alone. A draw
+therefore does not depend on the order of the rows, on the test split or on other classes, and an
+image that is added to or removed from a class does not change the order of the others.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """One validation split inside the budget, as positions within the drawn subset.
+    """One split into training and validation images, as positions; see `validation_parts`.
 
     Attributes:
-        train: (T,) int64 ascending positions to train on.
-        val: (V,) int64 ascending positions to score; disjoint from `train`.
+        train: (T,) int64 ascending positions of training images.
+        val: (V,) int64 ascending positions of validation images; disjoint from `train`.
     """
 
     train: Indices
@@ -39,25 +39,26 @@ class Fold:
 def draw_subset(
     images: LabelledExamples, *, budget: LabelBudget, repeat: int, seed: int
 ) -> Indices:
-    """Indices of the labelled subset, nested in every larger one of the same repeat.
+    """Indices of a drawn labelled subset, nested in every larger one of the same repeat.
 
-    A budget per class takes the first k of a random permutation of each class; a class with fewer
-    gives all it has. A total takes images in the order of Webster's divisor method, which keeps
-    natural proportions and, being house monotone (Balinski and Young, Fair Representation, 1982),
-    nests; every class comes before any second image.
+    A budget per class takes the first k images of a random permutation of each class, or all images
+    of a smaller class. A total budget takes one image of each class, and then images in the order
+    of Webster's divisor method, which keeps the proportions of the classes. That method is house
+    monotone (Balinski and Young, Fair Representation, 1982), so that its subsets nest.
 
     Args:
         images: all images; only those of the pool are drawn.
-        budget: how many.
-        repeat: which draw; draws are independent of each other.
-        seed: of the sweep; global random state is untouched.
+        budget: the label budget.
+        repeat: number of the draw; draws are independent of each other.
+        seed: seed of the sweep; global random state is untouched.
 
     Returns:
-        (M,) int64 indices into `images`, class by class, each class in the order of its draw: an
-        order that does not depend on the order of the rows.
+        (M,) int64 indices into `images`, class by class, each class in the order of its draw. This
+        order does not depend on the order of the rows.
 
     Raises:
-        DataError: a class has no image in the pool, or a total is smaller than the classes.
+        DataError: a class has no image in the pool, or a total budget is smaller than the number of
+            classes.
     """
     per_class = _permuted_classes(images, repeat=repeat, seed=seed)
     counts = _counts([len(members) for members in per_class], budget)
@@ -69,13 +70,13 @@ def draw_subset(
 def drawable(
     images: LabelledExamples, *, budgets: Sequence[LabelBudget], repeats: int, seed: int
 ) -> Indices:
-    """Ascending indices of the images that `draw_subset` gives for some budget and repeat.
+    """(M,) ascending int64 indices of all images that `draw_subset` can return in a sweep.
 
     Args:
-        images: all images; bytes are not needed.
-        budgets: those of a sweep; one that asks for more than there is takes all there is.
-        repeats: draws 0 .. repeats - 1.
-        seed: of the sweep.
+        images: all images; their bytes are not used.
+        budgets: the label budgets of the sweep.
+        repeats: number of draws.
+        seed: seed of the sweep.
 
     Raises:
         DataError: see `draw_subset`.
@@ -100,26 +101,26 @@ def split_folds(
 ) -> list[Fold]:
     """Stratified splits of a drawn subset: disjoint, exhaustive folds, or one holdout.
 
-    With folds, each class is dealt round robin, going on where the class before it ended, so that
-    no two folds differ by more than one image. There are min(folds, labels of the smallest class)
-    of them. A holdout takes max(1, round(share x k)) images of each class and leaves at least one.
+    Folds deal the images of each class round robin, and continue from class to class, so that sizes
+    of folds differ by at most one image. Their number is min(folds, images of the smallest class).
+    A holdout takes max(1, round(share x k)) of the k images of each class and leaves at least one.
 
-    Groups are dealt and held out whole: then there are min(folds, groups of the class with the
-    fewest), and sizes are as near to these as whole groups allow.
+    Groups are dealt and held out whole. The number of folds is then min(folds, groups of the class
+    with the fewest groups), and sizes are as near to those above as whole groups allow.
 
     Args:
-        labels: (M,) int64 class ids of the subset in the order of `draw_subset`.
-        validation: how to split.
-        groups: (M,) int64 group ids; None where every image stands alone.
-        class_names: names of the class ids, for messages; may be left out.
+        labels: (M,) int64 class ids of the subset, in the order of `draw_subset`.
+        validation: number of folds, or share of the holdout.
+        groups: (M,) int64 group ids; None if there are no groups.
+        class_names: names of the class ids, for messages; may be empty.
 
     Returns:
-        The folds; every class is in the training part of each, and, unless groups span classes,
-        in the validation part too.
+        The folds, or the holdout as the only fold. The training part of each has every class. So
+        does the validation part, unless groups span classes.
 
     Raises:
-        DataError: a class has a single label, or a single group, which cannot both train and
-            validate.
+        DataError: a class has a single label or a single group, which cannot be in both parts; or
+            groups span classes in a way that leaves a class out of the training part.
     """
     present, sizes = np.unique(labels, return_counts=True)
     smallest = int(sizes.min(initial=len(labels)))
@@ -162,18 +163,18 @@ def split_folds(
 def validation_parts(
     images: LabelledExamples, subset: Indices, *, validation: Validation
 ) -> tuple[Indices, list[Fold]]:
-    """The images that a trial trains on and is validated on, and its folds.
+    """The images that a trial is trained and validated on, and its folds.
 
     Args:
         images: all images.
-        subset: (M,) indices of the drawn subset.
-        validation: where validation images come from.
+        subset: (M,) int64 indices of the drawn subset.
+        validation: where validation images come from: the subset, or the data's validation split.
 
     Returns:
-        (N,) indices, those of the subset first; and folds whose positions are among these N.
+        (N,) int64 indices, the subset first; and folds, as positions within these indices.
 
     Raises:
-        DataError: the budget cannot pay for validation, or there is no validation split.
+        DataError: the budget is too small for validation, or the data has no validation split.
     """
     if not validation.outside:
         return subset, split_folds(
@@ -194,16 +195,17 @@ def validation_parts(
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed that is a pure function of `parts`; different parts give unrelated seeds."""
+    """A 63-bit seed, a pure function of `parts`; different parts give unrelated seeds."""
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def _permuted_classes(images: LabelledExamples, *, repeat: int, seed: int) -> list[Indices]:
-    """For each class its pool images, ordered by a keyed hash of their content.
+    """For each class, indices of its images in the pool, ordered by a keyed hash of their content.
 
-    An exact copy has the rank of the first; where groups keep copies together, it comes after all
-    images that are no copies, for labels of one group cannot both train and validate.
+    An exact copy has the rank of its original. If there are groups, which keep copies together,
+    copies come after all other images of their class, because a class whose labels are all in one
+    group cannot be both trained on and validated.
     """
     keyed = hashlib.blake2b(key=f"draw/{seed}/{repeat}".encode(), digest_size=8)
     pool = images.indices(Split.POOL)
@@ -228,10 +230,10 @@ def _permuted_classes(images: LabelledExamples, *, repeat: int, seed: int) -> li
 
 
 def _copy_numbers(ascending: npt.NDArray[np.uint64], labels: Indices) -> Indices:
-    """(M,) how many rows of the same rank and class come before each row.
+    """(M,) int64 number of earlier rows with the same rank and class as each row.
 
     Args:
-        ascending: (M,) ranks.
+        ascending: (M,) ranks, ascending.
         labels: (M,) class ids.
     """
     rows = np.lexsort((labels, ascending))
@@ -258,7 +260,7 @@ def _counts(sizes: list[int], budget: LabelBudget) -> list[int]:
 
 
 def _held_out(labels: Indices, *, share: float) -> Indices:
-    """Positions held out once: the first of each class in the order of the draw."""
+    """(V,) positions of a holdout: the first images of each class in the order of the draw."""
     chosen = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

@@ -1,4 +1,4 @@
-"""Tokens of texts as plain arrays: made once in the driver, looked up by content on workers."""
+"""Tokens of texts as plain arrays, which the driver makes once and workers look up by hash."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from trainable.errors import DataError
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TokenTable:
-    """The tokens of M different texts, one after the other.
+    """The tokens of M different texts, one text after another.
 
     Attributes:
         ids: (T,) int32 tokens of all texts.
-        starts: (M + 1,) int64 where each text begins in `ids`, and where the last one ends.
-        digests: (M, 32) uint8 SHA-256 of each text's encoded bytes, as `LabelledExamples` has it.
-        pad_id: token that fills up short texts.
+        starts: (M + 1,) int64 position in `ids` where each text begins, and T.
+        digests: (M, 32) uint8 SHA-256 of the encoded bytes of each text; see `LabelledExamples`.
+        pad_id: token that pads short texts.
     """
 
     ids: npt.NDArray[np.int32]
@@ -32,12 +32,12 @@ class TokenTable:
     def of(
         cls, texts: Sequence[npt.NDArray[np.int32]], *, digests: Sequence[bytes], pad_id: int
     ) -> TokenTable:
-        """The table of some texts.
+        """Return the table of some texts.
 
         Args:
-            texts: M arrays of tokens.
-            digests: M different SHA-256 digests.
-            pad_id: see the class.
+            texts: tokens of each of M texts.
+            digests: SHA-256 of the encoded bytes of each text; no two are equal.
+            pad_id: token that pads short texts.
         """
         lengths = np.fromiter((len(text) for text in texts), dtype=np.int64, count=len(texts))
         return cls(
@@ -51,13 +51,13 @@ class TokenTable:
         return len(self.digests)
 
     def rows(self, digests: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-        """The rows of some texts.
+        """Return the rows of some texts.
 
         Args:
-            digests: (K, 32) of texts, in any order, with repetitions.
+            digests: (K, 32) uint8 hashes of texts, in any order; a text may occur several times.
 
         Returns:
-            (K,) rows of the table.
+            (K,) int64 rows of the table.
 
         Raises:
             DataError: a text is not in the table.
@@ -71,19 +71,19 @@ class TokenTable:
             ) from None
 
     def lengths(self, digests: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-        """(K,) number of tokens of each of some texts; see `rows`."""
+        """(K,) int64 numbers of tokens of some texts; see `rows`."""
         rows = self.rows(digests)
         return self.starts[rows + 1] - self.starts[rows]
 
     def padded(self, digests: npt.NDArray[np.uint8], length: int) -> npt.NDArray[np.int32]:
-        """The tokens of some texts, filled up on their right.
+        """Return the tokens of some texts, padded on the right to one length.
 
         Args:
             digests: see `rows`.
-            length: what all are filled up to; none is longer.
+            length: number of tokens to pad to; no text is longer.
 
         Returns:
-            (K, length) tokens.
+            (K, length) int32 tokens.
 
         Raises:
             DataError: a text is not in the table.
@@ -103,5 +103,5 @@ class TokenTable:
 
 
 def mask_of(lengths: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
-    """(K, length) mask of texts padded on their right: 1 for tokens, 0 for padding."""
+    """(K, length) int64 mask of texts padded on the right: 1 for tokens, 0 for padding."""
     return (np.arange(length) < lengths[:, None]).astype(np.int64)

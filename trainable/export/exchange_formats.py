@@ -6,8 +6,8 @@ import importlib.util
 import io
 import json
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,30 @@ _MOST_INLINE_BYTES = 1_900 * 2**20
 """Largest size of weights inside an ONNX file, which protobuf limits to 2 GiB."""
 
 
+Batch = tuple[Tensor, ...]
+"""What a network takes at a time, content first; all have one number of examples."""
+
+_BATCH = "batch"
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """An input of an exported network.
+
+    Attributes:
+        name: what files call it.
+        axes: names of the axes of any size behind the first, which is the number of examples.
+    """
+
+    name: str
+    axes: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def dynamic(self) -> dict[int, str]:
+        """Names of all axes of any size."""
+        return {0: _BATCH, **self.axes}
+
+
 @dataclass(frozen=True)
 class ExchangeForms:
     """The result of writing one of the files.
@@ -44,32 +68,38 @@ class ExchangeForms:
 
 
 def write_portable(
-    network: nn.Module, examples: Tensor, folder: Path, *, about: Mapping[str, str]
+    network: nn.Module,
+    batches: Sequence[Batch],
+    folder: Path,
+    *,
+    inputs: Sequence[NetworkInput],
+    about: Mapping[str, str],
 ) -> list[ExchangeForms]:
     """Write the network as `model.pt2` and `model.onnx`, and compare each with the network.
 
-    Both map `images`, (N, 3, S, S) float32 with any N, to `logits`. A file that cannot be made is
-    left out, with the reason in the result.
+    Both map the inputs to `logits`, (N, C). A file that cannot be made is left out, with the reason
+    in the result.
 
     Args:
         network: the network in eval mode, on the CPU.
-        examples: (B, 3, S, S) float32 with B >= 3, to compare on.
+        batches: to compare on, each of 3 examples and more.
         folder: folder for the files.
+        inputs: of the network, in the order of a batch.
         about: metadata of the ONNX file.
 
     Raises:
         OSError: the folder cannot be written.
     """
     try:
-        program = _exported(network, examples)
+        program = _exported(network, batches[0], inputs)
     except Exception as error:  # its tracer raises arbitrary errors
         problem = f"torch.export cannot follow the network: {_first_line(error)}"
         return [ExchangeForms(TORCH_FILE, problem), ExchangeForms(ONNX_FILE, problem)]
     with torch.no_grad():
-        expected = network(examples)
+        compared = [(batch, network(*batch)) for batch in batches]
     writers: dict[str, Callable[[Path], float | None]] = {
-        TORCH_FILE: lambda path: _write_torch(program, path, examples, expected),
-        ONNX_FILE: lambda path: _write_onnx(program, path, examples, expected, about),
+        TORCH_FILE: lambda path: _write_torch(program, path, compared),
+        ONNX_FILE: lambda path: _write_onnx(program, path, compared, inputs, about),
     }
     found = []
     for name, write in writers.items():
@@ -97,13 +127,36 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return largest
 
 
-def _exported(network: nn.Module, examples: Tensor) -> torch.export.ExportedProgram:
-    batch = torch.export.Dim("batch")
+def check_logits(found: Tensor, expected: Tensor, *, backbone: str, what: str) -> None:
+    """Check that a form of a network gives the logits of the trained one.
+
+    Args:
+        found: (N, C) logits of that form.
+        expected: (N, C) logits of the trained network.
+        backbone: name of the backbone, for the message.
+        what: the form, for the message.
+
+    Raises:
+        ExportError: they differ by more than rounding.
+    """
+    try:
+        difference(found, expected)
+    except ExportError as error:
+        raise ExportError(
+            f"{backbone}: the network {what} is not the one that was trained: {error}"
+        ) from None
+
+
+def _exported(
+    network: nn.Module, batch: Batch, inputs: Sequence[NetworkInput]
+) -> torch.export.ExportedProgram:
+    number = torch.export.Dim(_BATCH)
+    # How large another axis may be is for the network to say.
+    shapes = tuple({0: number, **dict.fromkeys(one.axes, torch.export.Dim.AUTO)} for one in inputs)
     with warnings.catch_warnings():  # about torch's internals; results are compared
         warnings.simplefilter("ignore")
-        program = torch.export.export(
-            network, (examples,), dynamic_shapes=({0: batch},), strict=False
-        )
+        program = torch.export.export(network, batch, dynamic_shapes=shapes, strict=False)
+    _check_dynamic(program, inputs)
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:  # paths of this machine's files
@@ -111,35 +164,52 @@ def _exported(network: nn.Module, examples: Tensor) -> torch.export.ExportedProg
     return program
 
 
-def _write_torch(
-    program: torch.export.ExportedProgram, path: Path, examples: Tensor, expected: Tensor
-) -> float:
+def _check_dynamic(program: torch.export.ExportedProgram, inputs: Sequence[NetworkInput]) -> None:
+    """Refuse a program that is right for one size of an axis alone.
+
+    Raises:
+        ExportError: it is.
+    """
+    given = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    for one, name in zip(inputs, program.graph_signature.user_inputs, strict=True):
+        shape = given[str(name)].meta["val"].shape
+        for axis, called in one.dynamic.items():
+            if not isinstance(shape[axis], torch.SymInt):
+                raise ExportError(f"it is right for one {called} alone, {shape[axis]}")
+
+
+Compared = Sequence[tuple[Batch, Tensor]]
+"""Batches with the (N, C) logits of the network."""
+
+
+def _write_torch(program: torch.export.ExportedProgram, path: Path, compared: Compared) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         content = io.BytesIO()  # torch's own writer aborts the process if the disk is full
         torch.export.save(program, content)
         path.write_bytes(content.getbuffer())
         loaded = torch.export.load(path).module()
-    return _compare(loaded, examples, expected)
+    return _compare(loaded, compared)
 
 
 def _write_onnx(
     program: torch.export.ExportedProgram,
     path: Path,
-    examples: Tensor,
-    expected: Tensor,
+    compared: Compared,
+    inputs: Sequence[NetworkInput],
     about: Mapping[str, str],
 ) -> float | None:
     import onnx
 
+    names = [one.name for one in inputs]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made: Any = torch.onnx.export(
             program,
             dynamo=True,
-            input_names=["images"],
+            input_names=names,
             output_names=["logits"],
-            dynamic_shapes=({0: "batch"},),
+            dynamic_shapes=tuple(one.dynamic for one in inputs),
             verbose=False,
         )
     made.model.metadata_props.update(about)
@@ -152,19 +222,23 @@ def _write_onnx(
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
-    def run(images: Tensor) -> Tensor:
-        (logits,) = session.run(None, {"images": images.numpy()})
+    def run(*batch: Tensor) -> Tensor:
+        given = {name: value.numpy() for name, value in zip(names, batch, strict=True)}
+        (logits,) = session.run(None, given)
         return torch.from_numpy(np.asarray(logits))
 
-    return _compare(run, examples, expected)
+    return _compare(run, compared)
 
 
-def _compare(run: Callable[[Tensor], Tensor], examples: Tensor, expected: Tensor) -> float:
-    """Return the largest difference over a batch of all examples and a batch of one."""
+def _compare(run: Callable[..., Tensor], compared: Compared) -> float:
+    """Return the largest difference over all batches, and the first example of each alone."""
     with torch.no_grad():
         return max(
-            difference(run(examples), expected),
-            difference(run(examples[:1]), expected[:1]),
+            max(
+                difference(run(*batch), expected),
+                difference(run(*(value[:1] for value in batch)), expected[:1]),
+            )
+            for batch, expected in compared
         )
 
 

@@ -1,6 +1,6 @@
 """Loading of an exported network from its folder, and predictions with it.
 
-It needs torch, torchvision, Pillow and safetensors, but no sweep.
+It needs torch, torchvision, Pillow and safetensors, for texts tokenizers, but no sweep.
 """
 
 from __future__ import annotations
@@ -10,35 +10,41 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainable import device as devices
-from trainable.errors import DataError, ExportError
-from trainable.export.model_config import WEIGHTS_FILE, ModelConfig, read_about
-from trainable.modalities.image.preprocessing import decode_one, normalize
+from trainable.errors import ExportError
+from trainable.export.model_config import ModelConfig, read_about
+from trainable.export.network_kinds import InputReader, in_pieces, network_kind
 
 CUSTOM = "custom"
 """Name of the source of backbones that the user's own code builds."""
 
-_BATCH = 32
+Given = Path | str
+"""An example as it is given: the path of an image, or a text."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Class probabilities of one image file, or the reason why there are none.
+    """Class probabilities of one example, or the reason why there are none.
 
     Attributes:
-        path: path of the file.
-        probabilities: probability of each class, in the order of the class names; None if the file
-            cannot be decoded.
+        example: as it was given.
+        probabilities: probability of each class, in the order of the class names; None if the
+            example cannot be read.
         problem: why there are no probabilities, or None.
+        note: what to know of how the example was read, or None.
     """
 
-    path: Path
+    example: Given
     probabilities: tuple[float, ...] | None
     problem: str | None = None
+    note: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """Path of the image."""
+        return Path(self.example)
 
     def ranked(self) -> list[tuple[int, float]]:
         """Return class ids with probabilities, the most probable first; empty without any."""
@@ -51,14 +57,21 @@ class ExportedModel:
 
     Args:
         about: description of the network.
-        network: (N, 3, S, S) -> logits (N, classes); in eval mode.
+        network: from a batch to logits (N, classes); in eval mode.
+        reader: makes batches of examples.
         device: the device to compute on; the default is the visible GPU, else the CPU.
     """
 
     def __init__(
-        self, about: ModelConfig, network: nn.Module, *, device: torch.device | None = None
+        self,
+        about: ModelConfig,
+        network: nn.Module,
+        reader: InputReader,
+        *,
+        device: torch.device | None = None,
     ) -> None:
         self.about = about
+        self._reader = reader
         self._device = device or devices.default_device()
         self._network = network.to(self._device)
 
@@ -85,59 +98,38 @@ class ExportedModel:
                 f"{about.architecture!r}. Where you trust that code, say so (--trust-code of "
                 "sft-sweep predict, trust_code=True in Python)"
             )
-        network = about.network()
-        path = folder / WEIGHTS_FILE
-        try:
-            network.load_state_dict(load_file(path))
-        except FileNotFoundError:
-            raise ExportError(f"{path}: no such file; export the network again") from None
-        except (OSError, SafetensorError) as error:
-            raise ExportError(f"{path}: damaged: {_first_line(error)}") from None
-        except RuntimeError as error:
-            raise ExportError(
-                f"{path}: does not fit {about.backbone}: {' '.join(str(error).split())[:300]}"
-            ) from None
-        return cls(about, network, device=device)
+        kind = network_kind(about.modality)
+        reader = kind.reader(about, folder)
+        return cls(about, kind.load(about, folder), reader, device=device)
 
-    def logits(self, pixels: Tensor) -> Tensor:
-        """Return (N, classes) float32 logits on the CPU for (N, 3, S, S) uint8 pixels."""
-        images = normalize(pixels.to(self._device), self.about.preprocessing)
+    def logits(self, content: Tensor, *side: Tensor) -> Tensor:
+        """Return (N, classes) float32 logits on the CPU.
+
+        Args:
+            content: (N, 3, S, S) uint8 pixels, or (N, L) int64 tokens.
+            side: (N, L) int64 mask of the tokens; nothing for images.
+        """
+        given = self._reader.content(content.to(self._device))
         with torch.inference_mode():
-            logits: Tensor = self._network(images)
+            logits: Tensor = self._network(given, *(one.to(self._device) for one in side))
         return logits.float().cpu()
 
-    def predict(self, paths: Sequence[Path]) -> Iterator[Prediction]:
-        """Yield one prediction per file, in order; an undecodable file has a problem instead."""
-        for start in range(0, len(paths), _BATCH):
-            yield from self._predict_batch(paths[start : start + _BATCH])
+    def predict(self, examples: Sequence[Given]) -> Iterator[Prediction]:
+        """Yield one prediction for each example, in order; an unreadable one has a problem instead.
 
-    def _predict_batch(self, paths: Sequence[Path]) -> list[Prediction]:
-        pixels: dict[int, Tensor] = {}
-        problems: dict[int, str] = {}
-        for place, path in enumerate(paths):
-            try:
-                pixels[place] = decode_one(
-                    path.read_bytes(),
-                    self.about.preprocessing,
-                    value_range=self.about.value_range,
-                )
-            except DataError as error:
-                problems[place] = str(error)
-            except IsADirectoryError:
-                problems[place] = "is a folder; name the files in it"
-            except OSError as error:
-                problems[place] = f"cannot be read: {error.strerror or error}"
-            except ValueError as error:  # a path that no file can have
-                problems[place] = f"cannot be read: {error}"
+        Args:
+            examples: paths of images, or texts.
+        """
+        for some in in_pieces(examples, self._reader.at_a_time):
+            yield from self._predict_some(some)
+
+    def _predict_some(self, examples: Sequence[Given]) -> list[Prediction]:
+        read = self._reader.read(examples)
         found: dict[int, tuple[float, ...]] = {}
-        if pixels:
-            shares = self.logits(torch.stack(list(pixels.values()))).double().softmax(dim=1)
-            found = dict(zip(pixels, (tuple(row) for row in shares.tolist()), strict=True))
+        for places, batch in read.batches:
+            shares = self.logits(*batch).double().softmax(dim=1)
+            found |= zip(places, (tuple(row) for row in shares.tolist()), strict=True)
         return [
-            Prediction(path, found.get(place), problems.get(place))
-            for place, path in enumerate(paths)
+            Prediction(example, found.get(place), read.problems.get(place), read.notes.get(place))
+            for place, example in enumerate(examples)
         ]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from torch import nn
 
-from trainable import backbones as registry
-from trainable.backbones import Preprocessing, Weights
-from trainable.backbones.cutting.split import new_head, split
-from trainable.errors import BackboneError, ExportError
+from trainable.backbones import Preprocessing
+from trainable.backbones.weights import TextPreprocessing
+from trainable.errors import ExportError
 from trainable.modalities.image.decoding import ValueRange
+from trainable.spec.settings import POOLINGS, TRUNCATIONS
 
 ABOUT_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -29,7 +28,10 @@ BARE_FORMAT = 2
 RANGED_FORMAT = 3
 """Version with a `value_range`: an older reader would scale 16-bit images differently."""
 
-_FORMATS = (FORMAT, BARE_FORMAT, RANGED_FORMAT)
+TEXT_FORMAT = 4
+"""Version of networks for texts, which an older reader would take for networks for images."""
+
+_FORMATS = (FORMAT, BARE_FORMAT, RANGED_FORMAT, TEXT_FORMAT)
 _TEXTS = ("backbone", "source", "architecture", "version", "head")
 
 
@@ -43,11 +45,14 @@ class ModelConfig:
         architecture: the source's name for the network.
         version: name of the pretrained weights.
         head: name of the classifier within the network.
-        preprocessing: preprocessing from an image to the network's input.
+        preprocessing: preprocessing from an example to the network's input.
         class_names: names of the outputs, in order.
         args: arguments that the source builds the architecture with.
         bare_logits: whether activations that the architecture has behind its head are removed.
-        value_range: values that become black and white in 16-bit grey; None for all 16 bits.
+        value_range: of images, values that become black and white in 16-bit grey; None for all 16
+            bits.
+        on_both_sides: of texts, names of parameters that the frozen and the trained part of the
+            network both use, with values of their own.
     """
 
     backbone: str
@@ -55,15 +60,47 @@ class ModelConfig:
     architecture: str
     version: str
     head: str
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | TextPreprocessing
     class_names: tuple[str, ...]
     args: Mapping[str, Any] = field(default_factory=dict)
     bare_logits: bool = False
     value_range: ValueRange | None = None
+    on_both_sides: tuple[str, ...] = ()
+
+    @property
+    def modality(self) -> str:
+        """What the network takes: `image` or `text`."""
+        return "text" if isinstance(self.preprocessing, TextPreprocessing) else "image"
+
+    @property
+    def image_preprocessing(self) -> Preprocessing:
+        """Preprocessing of a network for images.
+
+        Raises:
+            ExportError: it takes texts.
+        """
+        if not isinstance(self.preprocessing, Preprocessing):
+            raise ExportError(f"{self.backbone}: this network takes texts, not images")
+        return self.preprocessing
+
+    @property
+    def text_preprocessing(self) -> TextPreprocessing:
+        """Preprocessing of a network for texts.
+
+        Raises:
+            ExportError: it takes images.
+        """
+        if not isinstance(self.preprocessing, TextPreprocessing):
+            raise ExportError(f"{self.backbone}: this network takes images, not texts")
+        return self.preprocessing
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that `from_json` reads, with the lowest format that holds them."""
         values = asdict(self)
+        shared = list(values.pop("on_both_sides"))
+        if self.modality == "text":
+            del values["bare_logits"], values["value_range"]
+            return {"format": TEXT_FORMAT, "modality": "text", **values, "on_both_sides": shared}
         if self.value_range is not None:
             return {"format": RANGED_FORMAT, **values, "value_range": list(self.value_range)}
         del values["value_range"]
@@ -81,7 +118,6 @@ class ModelConfig:
             raise ExportError(
                 f"format: got {given!r}; this version reads {', '.join(map(str, _FORMATS))}"
             )
-        ranged = data["format"] == RANGED_FORMAT
         texts: dict[str, Any] = {name: data.get(name) for name in _TEXTS}
         names: Any = data.get("class_names")
         args = data.get("args", {})
@@ -92,57 +128,38 @@ class ModelConfig:
         ]
         if not _is_list_of(names, str) or not names:
             problems.append(f"class_names: got {names!r}; allowed: a list of names")
-        value_range = data.get("value_range") if ranged else None
-        if ranged and not _is_range(value_range):
-            problems.append(f"value_range: got {value_range!r}; allowed: two rising whole numbers")
         if not isinstance(args, dict):
             problems.append(f"args: got {args!r}; allowed: a mapping of keyword arguments")
+        own = _of_texts if data["format"] == TEXT_FORMAT else _of_images
+        rest = own(data, problems)
         if problems:
             raise ExportError("; ".join(problems))
-        return cls(
-            **texts,
-            preprocessing=_read_preprocessing(data.get("preprocessing")),
-            class_names=tuple(names),
-            args=args,
-            bare_logits=data["format"] == BARE_FORMAT
-            or (ranged and data.get("bare_logits") is True),
-            value_range=None if value_range is None else (value_range[0], value_range[1]),
-        )
+        return cls(**texts, class_names=tuple(names), args=args, **rest)
 
-    def network(self) -> nn.Module:
-        """Build the network in eval mode with its new head, before any weights are loaded.
 
-        Raises:
-            BackboneError: the network cannot be built here.
-        """
-        weights = Weights(
-            backbone=self.backbone,
-            source=self.source,
-            architecture=self.architecture,
-            version=self.version,
-            preprocessing=self.preprocessing,
-            arrays={},
-            digest="",
-            args=self.args,
-        )
-        size = self.preprocessing.image_size
-        if self.bare_logits:
-            traced = registry.network_graph(weights, size=size)
-            if traced.head.target != self.head:
-                raise self._no_head()
-            return split(traced, frozen=0, num_classes=len(self.class_names)).suffix.eval()
-        network = registry.network(weights, size=size)
-        try:
-            old = network.get_submodule(self.head)
-        except AttributeError:
-            old = None
-        if not isinstance(old, nn.Linear | nn.Conv2d):
-            raise self._no_head()
-        network.set_submodule(self.head, new_head(old, len(self.class_names)))
-        return network.eval()
+def _of_images(data: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Return what networks for images have beside; problems are added."""
+    ranged = data["format"] == RANGED_FORMAT
+    value_range = data.get("value_range") if ranged else None
+    if ranged and not _is_range(value_range):
+        problems.append(f"value_range: got {value_range!r}; allowed: two rising whole numbers")
+    bare = data["format"] == BARE_FORMAT or (ranged and data.get("bare_logits") is True)
+    return {
+        "preprocessing": _read_preprocessing(data.get("preprocessing"), problems),
+        "bare_logits": bare,
+        "value_range": None if value_range is None else tuple(value_range),
+    }
 
-    def _no_head(self) -> BackboneError:
-        return BackboneError(f"{self.backbone}: it has no classifier called {self.head!r}")
+
+def _of_texts(data: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Return what networks for texts have beside; problems are added."""
+    shared = data.get("on_both_sides", [])
+    if not _is_list_of(shared, str):
+        problems.append(f"on_both_sides: got {shared!r}; allowed: a list of names")
+    return {
+        "preprocessing": _read_text_preprocessing(data.get("preprocessing"), problems),
+        "on_both_sides": tuple(shared) if isinstance(shared, list) else (),
+    }
 
 
 def read_about(folder: Path) -> ModelConfig:
@@ -165,18 +182,15 @@ def read_about(folder: Path) -> ModelConfig:
         raise ExportError(f"{path}: {error}") from None
 
 
-def _read_preprocessing(given: object) -> Preprocessing:
-    """Return the preprocessing that `dataclasses.asdict` turned into JSON.
-
-    Raises:
-        ExportError: `given` is something else.
-    """
-    allowed = f"a mapping with {', '.join(Preprocessing.__dataclass_fields__)}"
+def _read_preprocessing(given: object, problems: list[str]) -> Preprocessing | None:
+    """Return the preprocessing that `dataclasses.asdict` turned into JSON; None with a problem."""
+    problem = _misfit(given, Preprocessing)
     try:
         assert isinstance(given, dict)
         found = Preprocessing(**{**given, "mean": tuple(given["mean"]), "std": tuple(given["std"])})
     except (AssertionError, KeyError, TypeError):
-        raise ExportError(f"preprocessing: got {given!r}; allowed: {allowed}") from None
+        problems.append(problem)
+        return None
     sizes, scales = (found.image_size, found.resize_size), (found.mean, found.std)
     if (
         not all(isinstance(size, int) and size >= 1 for size in sizes)
@@ -184,8 +198,37 @@ def _read_preprocessing(given: object) -> Preprocessing:
         or str(found.interpolation).upper() not in Image.Resampling.__members__
         or not isinstance(found.squash, bool)
     ):
-        raise ExportError(f"preprocessing: got {given!r}; allowed: {allowed}, as they were written")
+        problems.append(f"{problem}, as they were written")
+        return None
     return found
+
+
+def _read_text_preprocessing(given: object, problems: list[str]) -> TextPreprocessing | None:
+    """Return the preprocessing that `dataclasses.asdict` turned into JSON; None with a problem."""
+    problem = _misfit(given, TextPreprocessing)
+    try:
+        assert isinstance(given, dict)
+        found = TextPreprocessing(**given)
+    except (AssertionError, TypeError):
+        problems.append(problem)
+        return None
+    if (
+        not all(isinstance(number, int) for number in (found.max_length, found.pad_id))
+        or found.max_length < 1
+        or found.pad_id < 0
+        or not all(isinstance(text, str) for text in (found.tokenizer, found.prompt))
+        or not all(isinstance(flag, bool) for flag in (found.normalize, found.lowercase))
+        or found.pooling not in POOLINGS
+        or found.truncate not in TRUNCATIONS
+    ):
+        problems.append(f"{problem}, as they were written")
+        return None
+    return found
+
+
+def _misfit(given: object, kind: type[Preprocessing | TextPreprocessing]) -> str:
+    allowed = ", ".join(kind.__dataclass_fields__)
+    return f"preprocessing: got {given!r}; allowed: a mapping with {allowed}"
 
 
 def _is_range(value: Any) -> bool:

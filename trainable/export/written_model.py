@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import torchvision
-from safetensors.torch import load_file, save
-from torch import Tensor
 
-from trainable.backbones import torchvision_models
-from trainable.backbones.weights import RANDOM
-from trainable.errors import ExportError
-from trainable.export.exchange_formats import ExchangeForms, difference, onnx_notes, write_portable
-from trainable.export.model_config import ABOUT_FILE, WEIGHTS_FILE
-from trainable.export.trained_model import TrainedModel, check_outputs
+from trainable.export.exchange_formats import (
+    ExchangeForms,
+    check_logits,
+    onnx_notes,
+    write_portable,
+)
+from trainable.export.model_config import ABOUT_FILE
+from trainable.export.network_kinds import LibraryForm, network_kind
+from trainable.export.trained_model import TrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +24,11 @@ class Written:
     """Files that were written, and how they can be loaded.
 
     Attributes:
-        torchvision_options: keyword arguments of `torchvision.models.get_model` for a network that
-            takes the weights and gives the same logits; None if there are none.
+        library: how the library that the network comes from takes the weights.
         portable: the files that do not need the network's code.
     """
 
-    torchvision_options: dict[str, Any] | None
+    library: LibraryForm
     portable: tuple[ExchangeForms, ...]
 
     def has(self, file: str) -> bool:
@@ -42,49 +40,23 @@ def write_model(model: TrainedModel, folder: Path) -> Written:
     """Write the network into an empty folder and check that it can be read back.
 
     Raises:
-        ExportError: the written network gives other logits than the trained one.
+        ExportError: the written network gives other logits than the trained one, or it cannot be
+            written.
+        BackboneError: a file of the pretrained backbone is gone.
         OSError: the folder cannot be written.
     """
-    about, network = model.about, model.network
+    about, kind = model.about, network_kind(model.about.modality)
     text = json.dumps(about.to_json(), indent=2, ensure_ascii=False)
     (folder / ABOUT_FILE).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-    state = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
-    (folder / WEIGHTS_FILE).write_bytes(save(state, metadata={"format": "pt"}))
+    library = kind.write(model, folder)
+    again = kind.load(about, folder)
     with torch.no_grad():
-        expected = network(model.examples)
-        again = about.network()
-        again.load_state_dict(load_file(folder / WEIGHTS_FILE))
-        check_outputs(again(model.examples), expected, about, "read back")
+        for batch in model.batches:
+            expected = model.network(*batch)
+            check_logits(again(*batch), expected, backbone=about.backbone, what="read back")
     preprocessing = asdict(about.preprocessing)
     if about.value_range is not None:
         preprocessing["value_range"] = about.value_range
     notes = onnx_notes(class_names=list(about.class_names), preprocessing=preprocessing)
-    return Written(
-        torchvision_options=_torchvision_options(model, folder / WEIGHTS_FILE, expected),
-        portable=tuple(write_portable(network, model.examples, folder, about=notes)),
-    )
-
-
-def _torchvision_options(
-    model: TrainedModel, weights: Path, expected: Tensor
-) -> dict[str, Any] | None:
-    """Return arguments of `get_model`; None if it builds a network with other logits."""
-    about = model.about
-    if about.source != torchvision_models.NAME:
-        return None
-    options = {
-        "num_classes": len(about.class_names),
-        **torchvision_models.builder_options(
-            about.architecture,
-            image_size=about.preprocessing.image_size,
-            pretrained=about.version != RANDOM,
-        ),
-    }
-    try:
-        network = torchvision.models.get_model(about.architecture, weights=None, **options)
-        network.load_state_dict(load_file(weights))
-        with torch.no_grad():
-            difference(network.eval()(model.examples), expected)
-    except (RuntimeError, TypeError, ValueError, ExportError):  # another kind of head
-        return None
-    return options
+    portable = write_portable(model.network, model.batches, folder, inputs=kind.inputs, about=notes)
+    return Written(library=library, portable=tuple(portable))

@@ -1,1 +1,1 @@
-"""Activations of frozen prefixes: computed, cached where that saves time, stored."""
+"""Activations of frozen prefixes: computed in batches, and cached on disk where that saves time."""

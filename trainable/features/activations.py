@@ -1,4 +1,4 @@
-"""Activations of examples that may differ in size, collated into batches where they are used."""
+"""Activations of examples that may differ in size, and their collation into padded batches."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Group = tuple[Tensor, ...]
 
 
 class Activations:
-    """Activations of N examples at one boundary, with what the layers behind it need beside them.
+    """Activations of N examples at one boundary, with the side inputs of the layers behind it.
 
-    Examples of one padded size lie together in a group. A batch that mixes sizes is padded with
-    zeros to the largest among its own examples, so that it depends on nothing but its rows.
+    Each group holds the examples of one padded size. A batch that mixes sizes is padded with zeros
+    to the largest size among its own examples, so that it depends on its rows alone.
 
     Args:
         groups: tensors on one device, in the order of the examples; at least one group.
@@ -46,7 +46,7 @@ class Activations:
 
     @property
     def dense(self) -> Tensor:
-        """(N, *shape) activations; all examples have the same shape at this boundary."""
+        """(N, *shape) activations; requires that all examples have one shape at this boundary."""
         if len(self._groups) == 1:
             return self._groups[0][0][self._row_of]
         first = self._groups[0][0]
@@ -57,17 +57,17 @@ class Activations:
         return found
 
     def at(self, positions: Tensor) -> Activations:
-        """Return some of the examples, in the order given; tensors are shared, not copied."""
+        """Return the examples at some positions, in the order given; they share the tensors."""
         return Activations(
             self._groups, self._group_of[positions], self._row_of[positions], self._sizes
         )
 
     def inputs(self) -> Group:
-        """Collate the examples into one batch; in-place layers may write to it.
+        """Collate all examples into a batch of new tensors, which in-place layers may overwrite.
 
         Returns:
-            (N, *shape) activations and the side inputs, each padded with zeros where examples
-            differ in size.
+            (N, *shape) activations, followed by the side inputs. Where examples differ in size,
+            both are padded with zeros behind their values.
         """
         numbers = torch.unique(self._group_of).tolist() if len(self._groups) > 1 else [0]
         if len(numbers) == 1:
@@ -119,10 +119,16 @@ class Activations:
 
 
 def _padded(tensor: Tensor, shape: Sequence[int]) -> Tensor:
-    """A (M, *smaller) tensor with zeros behind its values, up to (M, *shape)."""
+    """Return an (M, *smaller) tensor padded with zeros behind its values to (M, *shape)."""
     missing = [
         width
         for size, wanted in zip(reversed(tensor.shape[1:]), reversed(shape), strict=True)
         for width in (0, wanted - size)
     ]
     return functional.pad(tensor, missing)
+
+
+def filled(batch: Tensor, count: int) -> Tensor:
+    """The batch with copies of its first row behind it, up to `count` rows."""
+    missing = count - len(batch)
+    return torch.cat([batch, batch[:1].expand(missing, *batch.shape[1:])]) if missing else batch

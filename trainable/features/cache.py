@@ -1,4 +1,4 @@
-"""The on-disk feature cache and which boundaries it stores."""
+"""The feature cache on disk, and the choice of the boundaries that it stores."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from trainable.spec.trial_spec import CacheMode
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureCache:
-    """The feature store of a sweep and the boundaries cached in it.
+    """The feature store of a sweep, and what decides which boundaries are cached in it.
 
     Attributes:
-        store: where.
-        mode: whether.
-        speeds: of this machine.
-        num_images: that the sweep may ask for.
+        store: the store on this node's disk.
+        mode: the search space's setting `cache`.
+        speeds: throughput of this machine.
+        num_images: number of images that the sweep may ask for.
     """
 
     store: FeatureStore
@@ -34,15 +34,15 @@ class FeatureCache:
 def open_cache(
     mode: CacheMode, *, num_images: int, device: torch.device | None = None
 ) -> FeatureCache | None:
-    """The cache of this node, or None where nothing is to be kept.
+    """Return the feature cache of this node, or None if `mode` is `never`.
 
     Args:
-        mode: whether features are kept.
-        num_images: that the sweep may ask for.
-        device: that features are computed on.
+        mode: the search space's setting `cache`.
+        num_images: number of images that the sweep may ask for.
+        device: the device that computes features; None for the visible GPU, else the CPU.
 
     Raises:
-        CacheError: its folder cannot be used.
+        CacheError: the folder of the cache cannot be used.
     """
     if mode is CacheMode.NEVER:
         return None
@@ -52,7 +52,13 @@ def open_cache(
 
 
 def cache_levels(cuts: Sequence[Boundary], cache: FeatureCache, *, views: int = 1) -> list[Level]:
-    """Boundaries that a sweep caches; see `trainable.features.cost_model.levels`."""
+    """Return the decision on caching each boundary; see `trainable.features.cost_model.levels`.
+
+    Args:
+        cuts: boundaries of a backbone, shallowest first.
+        cache: the cache of this node.
+        views: rows per image.
+    """
     return levels(
         cuts,
         mode=cache.mode,

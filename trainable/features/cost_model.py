@@ -1,11 +1,11 @@
-"""Cost model of the feature cache: compute saved against bytes written and read.
+"""Cost model of the feature cache: time to compute rows against time to write and read them.
 
-    keep a boundary if  FLOPs from the level kept below it / FLOPs per second
+    keep a boundary if  FLOPs from the next kept boundary below it / FLOPs per second
                         > bytes of a row / bytes written per second / READS
                           + bytes of a row / bytes read per second
 
-Speeds are measured once on a machine by a short probe, and remembered beside the store. Deciding
-otherwise changes how long a sweep takes and nothing else.
+A short probe measures the speeds once per machine, and a file beside the store remembers them. The
+decision changes how long a sweep takes and nothing else.
 """
 
 from __future__ import annotations
@@ -30,17 +30,19 @@ from trainable.device import one_thread
 from trainable.spec.trial_spec import CacheMode
 
 READS = 4
-"""How often a row is read, at the least, once it was written: by so many trials."""
+"""Assumed number of trials that read a row after it was written, by which its write is divided."""
 
 VALUE_BYTES = 4
-"""Of one activation, which is stored as fp32."""
+"""Bytes of one activation, which is stored as fp32."""
 
 _SHARE_OF_STORE = 0.25
+"""Largest fraction of the store that the rows of one boundary may take with `auto`."""
 _PROBE_BYTES = 16 * 2**20
 _PROBE_S = 0.05
 _SPEEDS_FILE = "speeds.json"
 _GPU_FACTOR = 100.0
-"""A GPU's FLOPs per second in those of one processor core; where it is wrong, little is lost."""
+"""A GPU's FLOPs per second over those of one processor core. A rough guess suffices: a wrong factor
+costs time and changes no result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +50,9 @@ class Speeds:
     """Throughput of this machine.
 
     Attributes:
-        flops: of a convolution in fp32, in one thread.
-        read_bytes: from the store, copied and checked.
-        write_bytes: to the store.
+        flops: FLOPs per second of a convolution in fp32, in one thread.
+        read_bytes: bytes per second read from the store, copied and checked.
+        write_bytes: bytes per second written to the store.
     """
 
     flops: float
@@ -64,7 +66,7 @@ class Level:
 
     Attributes:
         boundary: the place to cut.
-        bytes: of a row.
+        bytes: bytes of a row.
         kept: whether rows are stored.
     """
 
@@ -81,15 +83,15 @@ def levels(
     rows: int,
     max_bytes: int,
 ) -> list[Level]:
-    """Decide for every boundary whether it is cached.
+    """Return the decision on caching each boundary, in the order of `cuts`.
 
     Args:
-        cuts: of a backbone, shallowest first.
-        mode: `always` keeps each that fits, `never` none.
-        speeds: of this machine.
-        rows: images that a sweep may ask for; `auto` takes no more than a quarter of the store for
-            one boundary of theirs.
-        max_bytes: of the store.
+        cuts: boundaries of a backbone, shallowest first.
+        mode: `always` keeps every boundary, `never` none; `auto` keeps those that save time and
+            whose rows take at most a quarter of the store.
+        speeds: throughput of this machine.
+        rows: number of rows that a sweep may ask for at one boundary.
+        max_bytes: size limit of the store.
     """
     found, below = [], 0.0
     for cut in cuts:
@@ -105,16 +107,16 @@ def levels(
 
 
 def fits(row_bytes: int, *, rows: int, max_bytes: int) -> bool:
-    """Whether rows of this size and number leave room in the store for other collections."""
+    """Whether so many rows of this size take at most a quarter of a store of `max_bytes`."""
     return row_bytes * rows <= max_bytes * _SHARE_OF_STORE
 
 
 def speeds_of(folder: Path, *, device: torch.device) -> Speeds:
-    """Throughput of this machine, measured once in a tenth of a second.
+    """Return the throughput of this machine; the first call measures it, in a tenth of a second.
 
     Args:
-        folder: of the store; the result is remembered in it.
-        device: that features are computed on.
+        folder: folder of the store; a file in it keeps the measured speeds.
+        device: the device that computes features.
     """
     path = folder / _SPEEDS_FILE
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
@@ -146,7 +148,7 @@ def _probe(folder: Path) -> Speeds:
         mapped = np.memmap(path, np.uint8, "r")
         zlib.crc32(mapped.copy().data)
         read_s = time.perf_counter() - start
-    except OSError:  # then nothing will be stored either
+    except OSError:  # a folder that cannot be written stores nothing, so that speeds do not matter
         write_s = read_s = 1.0
     finally:
         with contextlib.suppress(OSError):
@@ -159,12 +161,15 @@ def _probe(folder: Path) -> Speeds:
 
 
 def _flops_per_second() -> float:
-    """Of a 3x3 convolution as they are common in the middle of a network, batch of 16."""
+    """Return the best measured FLOPs per second of a 3x3 convolution of 64 channels, batch 16.
+
+    Such convolutions are common in the middle of a network.
+    """
     images, weight = torch.randn(16, 64, 16, 16), torch.randn(64, 64, 3, 3)
     each = 2 * 16 * 16 * 16 * 64 * 64 * 9
     best, end = math.inf, time.perf_counter() + _PROBE_S
     with one_thread(), torch.inference_mode():
-        while math.isinf(best) or time.perf_counter() < end:  # once, however busy the machine
+        while math.isinf(best) or time.perf_counter() < end:  # at least once on a busy machine
             start = time.perf_counter()
             functional.conv2d(images, weight, padding=1)
             best = min(best, time.perf_counter() - start)

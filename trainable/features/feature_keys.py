@@ -1,4 +1,4 @@
-"""Keys of the feature store: everything that a stored row depends on beside its example."""
+"""Keys of the feature store: everything that a stored row depends on apart from its example."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from trainable.backbones.graphs.graph import TracedBackbone
 from trainable.device import describe
 
 _FORMAT = 1
-"""Raised whenever the same key would come to mean other rows."""
+"""Version of the key; a change that gives the same key other rows increases it."""
 
 _LIBRARIES = frozenset({"torch", "torchvision", "timm", "trainable", *sys.builtin_module_names})
-"""Libraries whose versions or graphs already say what they compute."""
+"""Libraries whose code is not hashed: their versions or graphs already say what they compute."""
 
 _digests: WeakKeyDictionary[TracedBackbone, str] = WeakKeyDictionary()
 
@@ -62,7 +62,7 @@ def feature_key(
 
 
 def graph_digest(traced: TracedBackbone) -> str:
-    """Return a hash of what a backbone computes, its weights aside."""
+    """Return a SHA-256 in hex of what a backbone computes, apart from its weights."""
     if traced not in _digests:
         text = json.dumps(
             [traced.module.code, str(traced.module), traced.version, _own_code(traced)]
@@ -72,7 +72,7 @@ def graph_digest(traced: TracedBackbone) -> str:
 
 
 def _own_code(traced: TracedBackbone) -> list[str]:
-    """Return the source of modules outside known libraries whose code is not in the graph."""
+    """Return the sources of the modules whose code the graph calls, apart from known libraries."""
     called = {type(layer).__module__ for layer in traced.module.modules()}
     called |= {
         getattr(node.target, "__module__", None) or ""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from trainable.backbones.cutting.boundaries import boundaries
 from trainable.backbones.cutting.split import FrozenPrefix, frozen_between
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.device import autocast
+from trainable.features.activations import filled
 from trainable.features.cache import FeatureCache, cache_levels
 from trainable.features.cost_model import VALUE_BYTES, Level
 from trainable.features.feature_keys import feature_key
@@ -79,8 +81,7 @@ class FeatureReader:
         augmentation: views to read instead of the examples themselves; None for the examples.
         seed: seed of the views.
         counts: counters that this reader adds to; None for its own.
-        prefixes: made so far, which readers of one backbone share where its graph is the same for
-            their sizes; None for its own.
+        prefixes: made so far, shared by readers of one backbone; None for its own.
         heartbeat: called after every chunk of examples that was read or passed through a prefix.
     """
 
@@ -110,14 +111,16 @@ class FeatureReader:
         self._precision = precision
         self._cache = cache
         self._augmentation = augmentation
-        self._inputs = modality_of(examples, backbone.weights).inputs(
+        self._padded_size = padded_size
+        self._inputs_of = partial(
+            modality_of(examples, backbone.weights).inputs,
             examples,
-            backbone,
             padded_size=padded_size,
             size=size,
             augmentation=augmentation,
             seed=seed,
         )
+        self._inputs = self._inputs_of(backbone)
         self._input_reader = InputReader(
             self._inputs, examples.digests, cache=cache, heartbeat=heartbeat
         )
@@ -243,7 +246,7 @@ class FeatureReader:
             count = rows.stop - rows.start
             full = self._pieces.limited(size) if self._device.type == "cpu" else count
             content, *beside = (
-                _filled(tensor[rows], full).to(self._device) for tensor in (inputs, *side)
+                filled(tensor[rows], full).to(self._device) for tensor in (inputs, *side)
             )
             with autocast(self._precision, self._device):
                 result = prefix(content if base else self._inputs.content(content), *beside)
@@ -283,18 +286,15 @@ class FeatureReader:
         return self._collections[level]
 
     def _key(self, level: int) -> dict[str, Any]:
+        node = self._cuts[level - 1].node
+        owner = self._backbone.naming(node, self._padded_size)
+        inputs = self._inputs if owner is self._backbone else self._inputs_of(owner)
         return feature_key(
-            self._backbone.weights,
-            self._traced,
-            content=self._inputs.content_key,
-            boundary=self._cuts[level - 1].node,
+            owner.weights,
+            owner.traced(self._padded_size),
+            content=inputs.content_key,
+            boundary=node,
             precision=self._precision,
             device=self._device,
             batch=self._batch,
         )
-
-
-def _filled(batch: Tensor, count: int) -> Tensor:
-    """The batch with copies of its first row behind it, up to `count` rows."""
-    missing = count - len(batch)
-    return torch.cat([batch, batch[:1].expand(missing, *batch.shape[1:])]) if missing else batch

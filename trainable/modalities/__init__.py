@@ -28,7 +28,7 @@ _MODALITIES: Mapping[str, Callable[[], Modality]] = {"image": _image, "text": _t
 
 
 def modality_called(name: str) -> Modality:
-    """Return a modality by its name; what it needs is imported first."""
+    """Return a modality by its name; only this modality's libraries are imported."""
     return _MODALITIES[name]()
 
 
@@ -36,7 +36,7 @@ def modality_of(examples: LabelledExamples, weights: Weights) -> Modality:
     """Return the modality that examples and a backbone have in common.
 
     Raises:
-        BackboneError: the backbone is for other examples.
+        BackboneError: the backbone takes another kind of examples.
     """
     found = modality_called(examples.modality)
     if weights.modality != examples.modality:

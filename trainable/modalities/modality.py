@@ -1,12 +1,12 @@
-"""What the rest of the program asks of a kind of example, such as images: how bytes become inputs.
+"""Interface of a modality, a kind of examples such as images: how bytes become inputs of a network.
 
-An example's inputs are one *content* tensor, which the first layers see, and further *side inputs*,
-which layers anywhere in the network may see, such as a mask of the padding. Layers that look at
-side inputs or shapes alone are computed anew behind a cut; content is not.
+The inputs of an example are one *content* tensor, which the first layers take, and *side inputs*,
+which layers anywhere in the network may take, such as a mask of the padding. Layers that depend on
+side inputs or shapes alone are computed again behind a cut; layers that depend on content are not.
 
-Examples of one kind may differ in size. Each has a *padded size* that depends on nothing but the
-example itself and the size asked for, so that its rows have the same bits whatever is computed
-beside it. Images have one padded size, the side of the square that the network sees.
+Examples may differ in size. The *padded size* of an example depends only on the example and on the
+size that was asked for, so that its rows have the same bits whatever else is in a batch. All images
+have one padded size, the side of the network's square input.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class Inputs(Protocol):
     """Inputs of examples of one padded size for one backbone, as arrays that can be stored.
 
     Attributes:
-        shape: of one example's row, with views first where there are any.
-        dtype: of the rows.
-        stored: whether the feature cache may hold rows: whether making them costs more than reading
-            them.
-        row_s: seconds that making one row takes at the least.
-        key: JSON values that rows depend on, the example's own content aside.
+        shape: shape of one example's row; views, if any, are the first dimension.
+        dtype: data type of the rows.
+        stored: whether the feature cache may store rows, because computing them takes longer than
+            reading them.
+        row_s: least seconds that computing one row takes.
+        key: JSON values that rows depend on, apart from the example's content.
         content_key: JSON values that `content` depends on; they become part of every feature key.
-        batch: examples per forward pass on a CPU. Every pass has that many, because kernels for
-            other numbers round differently.
+        batch: examples per forward pass on a CPU. Every pass has this many, because kernels for
+            other batch sizes round differently.
     """
 
     shape: tuple[int, ...]
@@ -51,59 +51,70 @@ class Inputs(Protocol):
     batch: int
 
     def rows(self, indices: Indices) -> npt.NDArray[Any]:
-        """Make the rows of some examples.
+        """Return the rows of some examples.
 
         Args:
             indices: (M,) indices of the examples.
 
         Returns:
-            (M, *shape) of `dtype`.
+            (M, *shape) rows of data type `dtype`.
 
         Raises:
             DataError: an example cannot be read; the message names its path.
         """
 
     def content(self, rows: Tensor) -> Tensor:
-        """Return (M, *shape) content as the network takes it, on the device of the rows."""
+        """Return the (M, *shape) content of some rows as the network takes it, on their device."""
 
     def side(self, indices: Indices) -> tuple[Tensor, ...]:
         """Return the side inputs of some examples, on the CPU; empty if the network has none."""
 
 
 class Modality(Protocol):
-    """A kind of example.
+    """A kind of examples.
 
     Attributes:
-        name: as weights and labelled examples have it.
-        setting: name of the setting of a trial that sizes its inputs.
-        nouns: what examples are called.
+        name: `image` or `text`, as in `Weights` and `LabelledExamples`.
+        setting: name of a trial's setting for the size of its inputs.
+        nouns: word for several examples, such as `images`.
     """
 
     name: str
     setting: str
     nouns: str
 
-    def size(self, weights: Weights, given: int | str | None) -> int:
-        """Resolve the size of a backbone's input.
+    def reading(self, backbone: Backbone, given: Mapping[str, Any]) -> Backbone:
+        """Return a backbone that reads its examples as settings say.
 
         Args:
-            weights: of the backbone.
+            backbone: as it was loaded.
+            given: value by name, of some of `READINGS`; `auto` or a missing one for its own.
+        """
+
+    def resolved(self, weights: Weights) -> Mapping[str, Any]:
+        """Return the settings `READINGS` of a backbone's weights, without any `auto`."""
+
+    def size(self, weights: Weights, given: int | str | None) -> int:
+        """Return the size of a backbone's input.
+
+        Args:
+            weights: weights of the backbone.
             given: the size that was asked for; `auto` or None for the backbone's own.
         """
 
     def size_text(self, size: int) -> str:
-        """Return a size with its unit, for messages: `224 x 224 pixels`."""
+        """Return a size with its unit, for messages, such as `224 x 224 pixels`."""
 
     def prepare(self, examples: LabelledExamples, backbone: Backbone, size: int) -> tuple[str, ...]:
-        """Do in the driver what other processes are spared: trace the backbone, tokenise texts.
+        """Do work in the driver that workers then need not do: trace the backbone, tokenise texts.
 
         Args:
-            examples: those that were read.
-            backbone: gets what is made.
-            size: of the inputs.
+            examples: all examples of the sweep; unread ones are left out.
+            backbone: the backbone, which keeps the results.
+            size: size of the inputs.
 
         Returns:
-            What the user should know, a line each.
+            Notes for the user, one line each.
 
         Raises:
             BackboneError: the backbone cannot be traced, or does not fit examples of this size.
@@ -112,7 +123,7 @@ class Modality(Protocol):
     def padded_sizes(
         self, examples: LabelledExamples, indices: Indices, backbone: Backbone, size: int
     ) -> Indices:
-        """Return (M,) the padded size of each example where inputs have at most `size`."""
+        """Return the (M,) padded sizes of some examples; none is larger than `size`."""
 
     def inputs(
         self,
@@ -127,10 +138,10 @@ class Modality(Protocol):
         """Return the inputs of the examples of one padded size.
 
         Args:
-            examples: with their encoded bytes.
-            backbone: for which they are made.
+            examples: the examples, with their encoded bytes.
+            backbone: the backbone that takes the inputs.
             padded_size: size of each row.
             size: the size that was asked for.
-            augmentation: views to make of each example; None for the example as it is.
-            seed: of the views.
+            augmentation: augmentation whose views replace the examples; None for the examples.
+            seed: seed of the views.
         """

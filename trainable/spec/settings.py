@@ -1,126 +1,16 @@
-"""Allowed values of keys, and the table of training settings.
+"""The table of training settings: allowed values, defaults and what they mean.
 
 The search-space file, the specification of a trial, their messages and the documentation use these
-checks, defaults and texts. Numbers have one canonical type per key (int or float), so that `1` and
-`1.0` are equal in every setting.
+checks, defaults and texts.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from trainable.spec.refusals import refusal
-
-Value = int | float | str
-"""The value of an axis."""
-
-_MAX_WHOLE = 2**63
-
-
-class Text(StrEnum):
-    """Kinds of free text that a key accepts, as messages name them."""
-
-    NAME = "text"
-    COLUMN = "the name of one column (pairs of texts are not supported yet)"
-    PATH = "a path"
-    PATTERN = "a regular expression"
-
-    def accepts(self, value: str) -> bool:
-        """Return whether the text is of this kind."""
-        if self is Text.PATTERN:
-            try:
-                re.compile(value)
-            except re.error:
-                return False
-        return bool(value) and "\0" not in value
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """Allowed values of one key, in search-space files and in trial specifications.
-
-    Attributes:
-        help: one line for docs/search-space.md.
-        default: value if none is given; None if there is none, or if its section sets it.
-        low: smallest number allowed; None if only words are allowed.
-        high: largest number allowed; None for no limit.
-        low_excluded: whether `low` itself is refused.
-        high_excluded: whether `high` itself is refused.
-        integer: whether numbers have to be whole.
-        words: texts allowed, beside or instead of a number.
-        text: kind of free text allowed; None if only `words` are allowed.
-        flag: whether only true and false are allowed.
-    """
-
-    help: str
-    default: Value | None = None
-    low: float | None = None
-    high: float | None = None
-    low_excluded: bool = False
-    high_excluded: bool = False
-    integer: bool = False
-    words: tuple[str, ...] = ()
-    text: Text | None = None
-    flag: bool = False
-
-    @property
-    def allowed(self) -> str:
-        """The allowed values in words."""
-        parts = ["true or false"] if self.flag else []
-        if self.low is not None:
-            kind = "a whole number" if self.integer else "a number"
-            low = f"above {self.low:g}" if self.low_excluded else f"from {self.low:g}"
-            high = ""
-            if self.high is not None:
-                high = f" and below {self.high:g}" if self.high_excluded else f" to {self.high:g}"
-            parts.append(f"{kind} {low}{high}")
-        if self.words:
-            parts.append(("one of " if len(self.words) > 1 else "") + ", ".join(self.words))
-        if self.text is not None:
-            parts.append(self.text.value)
-        return " or ".join(parts)
-
-    def accepts(self, value: object) -> bool:
-        """Return whether the value is allowed; a bool is never a number."""
-        if self.flag:
-            return isinstance(value, bool)
-        if isinstance(value, str):
-            return value in self.words or (self.text is not None and self.text.accepts(value))
-        number = finite_number(value)
-        if number is None or self.low is None:
-            return False
-        if self.integer and (number != int(number) or abs(number) >= _MAX_WHOLE):
-            return False
-        if number < self.low or (self.low_excluded and number == self.low):
-            return False
-        return self.high is None or (
-            number < self.high or (number == self.high and not self.high_excluded)
-        )
-
-    def canonical(self, value: Value) -> Value:
-        """Return the canonical form of an accepted value."""
-        if isinstance(value, str | bool):
-            return value
-        return int(value) if self.integer else float(value) + 0.0
-
-    def problem(self, value: object) -> str | None:
-        """Return the message for a value that is not allowed; None for an allowed one."""
-        return None if self.accepts(value) else refusal(value, self.allowed, self.words)
-
-
-def finite_number(value: object) -> int | float | None:
-    """Return the value if it is a finite float or an int below 2^63 in size, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if isinstance(value, int):
-        return value if abs(value) < _MAX_WHOLE else None
-    return value if math.isfinite(value) else None
-
+from trainable.spec.setting import Setting, Text, Value
 
 _BLOCKS = re.compile(r"([1-9][0-9]{0,5})-([1-9][0-9]{0,5})")
 
@@ -166,8 +56,18 @@ replacement; above it the draw itself takes much memory."""
 MOST_PIXELS_A_SIDE = 2**13
 """Limit of `image_size`, in pixels: such an image takes 0.8 GB as float32, before any layer."""
 
+AUTO = "auto"
+"""Lets the backbone, its folder or the data decide."""
+
 LEAST_TOKENS, MOST_TOKENS = 4, 512
 """Limits of `max_length`; fewer than the first leave no room beside the special tokens."""
+
+POOLINGS = ("mean", "cls", "last", "max")
+"""How the vectors of a text's tokens become one: their mean, the first or last of them, or the
+largest value of each feature."""
+
+TRUNCATIONS = ("head", "head_tail")
+"""What is kept of a text that is too long: its beginning, or its beginning and its end."""
 
 LEAST_AUTO_BATCH, MOST_AUTO_BATCH = 16, 64
 """Limits of `batch_size: auto`, in images."""
@@ -260,6 +160,35 @@ SETTINGS: Mapping[str, Setting] = {
         help="most tokens of a text, the rest is cut off; auto: what the backbone was made for, at "
         "most 256",
     ),
+    "truncate": Setting(
+        default="head",
+        words=TRUNCATIONS,
+        help="what is kept of a text that is too long; head: its first tokens; head_tail: a "
+        "quarter of the room from its beginning, the rest from its end. Special tokens and the "
+        "prompt stay",
+    ),
+    "prompt": Setting(
+        default="auto",
+        words=("auto",),
+        text=Text.PROMPT,
+        help="stands before every text; auto: what the backbone's folder says, mostly nothing",
+    ),
+    "pooling": Setting(
+        default="auto",
+        words=("auto", *POOLINGS),
+        help="how the vectors of a text's tokens become one; mean: their mean, cls: the first, "
+        "last: the last, max: the largest value of each feature; auto: what the backbone's folder "
+        "says",
+    ),
+    "dropout": Setting(
+        default="auto",
+        low=0.0,
+        high=1.0,
+        high_excluded=True,
+        words=("auto",),
+        help="probability of the backbone's dropout in training, the same wherever it has some; "
+        "auto: its own rates",
+    ),
     "precision": Setting(
         default="auto",
         words=("auto", "fp32", "bf16"),
@@ -281,7 +210,20 @@ DEFAULTS: Mapping[str, Value] = {
 }
 """Default value by key of `SETTINGS`."""
 
-FOR_TEXTS = ("max_length",)
+READINGS: Mapping[str, tuple[str, ...]] = {
+    "image": (),
+    "text": ("truncate", "prompt", "pooling"),
+}
+"""The settings that say how a backbone reads its input, beside the size, by modality. Features that
+differ in one of them are different features."""
+
+INPUTS = (*SIZES.values(), *READINGS["text"])
+"""All settings that decide what a frozen backbone makes of an example, its precision aside."""
+
+FOR_IMAGES = ("image_size",)
+"""Keys of `SETTINGS` that say nothing of texts."""
+
+FOR_TEXTS = ("max_length", *READINGS["text"], "dropout")
 """Keys of `SETTINGS` that say nothing of images."""
 
 ADDED_SETTINGS = ("interpolation", *FOR_TEXTS)

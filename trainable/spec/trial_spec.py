@@ -9,34 +9,17 @@ from typing import Any
 
 from trainable.errors import SpecError
 from trainable.spec.augmentation import Augmentation
+from trainable.spec.metrics import Metric
+from trainable.spec.setting import Setting
 from trainable.spec.settings import (
     CHOICES,
     DEFAULTS,
     SEED,
     SETTINGS,
-    Setting,
     block_range,
     without_added_defaults,
 )
 from trainable.spec.validation import Validation
-
-
-class Metric(StrEnum):
-    """The metric that trials are ranked by."""
-
-    ACCURACY = "accuracy"
-    BALANCED_ACCURACY = "balanced_accuracy"
-    LOG_LOSS = "log_loss"
-
-    @property
-    def maximize(self) -> bool:
-        """Whether larger is better."""
-        return self is not Metric.LOG_LOSS
-
-    @property
-    def is_share(self) -> bool:
-        """Whether it lies in 0..1; otherwise it is a loss in nats, 0 or more."""
-        return self is not Metric.LOG_LOSS
 
 
 class CacheMode(StrEnum):
@@ -162,6 +145,10 @@ class TrialSpec:
     trainable: str = _setting("trainable")
     image_size: int | str = _setting("image_size")
     max_length: int | str = _setting("max_length")
+    truncate: str = _setting("truncate")
+    prompt: str = _setting("prompt")
+    pooling: str = _setting("pooling")
+    dropout: float | str = _setting("dropout")
     precision: str = _setting("precision")
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainable.errors import SpecError
 from trainable.spec.refusals import dotted, refusal, unknown_key
-from trainable.spec.settings import Setting
+from trainable.spec.setting import Setting
 
 VALIDATION_SETTINGS: Mapping[str, Setting] = {
     "folds": Setting(default=3, low=2, integer=True, help="parts of a cross-validation"),

@@ -1,1 +1,1 @@
-"""One trial: the probe, the loop, the learners, the results, and the baselines beside it."""
+"""Training and scoring of one trial, and of the baselines that finalists are compared with."""

@@ -1,4 +1,4 @@
-"""Features of the baselines: frozen ones of a backbone, and those that need none."""
+"""Features of the baselines: activations of a frozen backbone, raw pixels, or tf-idf of texts."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ from trainable.modalities.text.tfidf import tfidf_rows
 from trainable.training.probe import Features, fixed
 
 MAX_PIXELS = 32
-"""Longest side of the images that the `pixels` baseline sees."""
+"""Largest side, in pixels, of the images that the `pixels` baseline sees."""
 
 
 class BaselineFeatures(Protocol):
     """Feature vectors for a baseline.
 
     Attributes:
-        size: size of the inputs that they are made of; None if it does not apply.
-        precision: of the backbone's forward pass, `fp32` or `bf16`; fp32 without a backbone.
+        size: size of the inputs that features are computed from; None if it does not apply.
+        precision: precision of the backbone's forward pass, `fp32` or `bf16`; `fp32` without a
+            backbone.
         key: JSON values that features depend on, apart from the examples' content.
     """
 
@@ -41,7 +42,10 @@ class BaselineFeatures(Protocol):
     key: Mapping[str, Any]
 
     def of(self, indices: Indices) -> Features:
-        """Return the features of some examples, by their positions among the indices.
+        """Return the features of some examples, addressed by their positions within `indices`.
+
+        Args:
+            indices: (M,) int64 indices of the examples.
 
         Raises:
             DataError: an example cannot be read; the message names its path.
@@ -49,12 +53,12 @@ class BaselineFeatures(Protocol):
 
 
 class FrozenFeatures:
-    """Inputs of a backbone's head; see `BaselineFeatures`.
+    """The inputs of a backbone's head as features; see `BaselineFeatures`.
 
     Args:
-        examples: with their encoded bytes.
-        backbone: nothing of it is trained.
-        size: size of its input; None for its own.
+        examples: the examples, with their encoded bytes.
+        backbone: the backbone, which is not trained.
+        size: size of the backbone's input; None for the size of its weights.
         precision: `fp32`, `bf16` or `auto`.
         device: the device to compute on.
         cache: the feature cache; None computes the features here.
@@ -91,7 +95,7 @@ class FrozenFeatures:
         self.key: Mapping[str, Any] = self._reader.head_inputs_key
 
     def rows(self, indices: Indices) -> Tensor:
-        """Return the (M, D) features of some examples."""
+        """Return the (M, D) features of some examples, given their (M,) indices."""
         return self._reader.head_inputs(indices)
 
     def of(self, indices: Indices) -> Features:
@@ -100,12 +104,14 @@ class FrozenFeatures:
 
 
 class PixelFeatures:
-    """Pixels on the 0..1 scale, at the smallest image's side, at most `MAX_PIXELS`.
+    """RGB pixels in 0..1 as features; see `BaselineFeatures`.
+
+    The side of all images is that of the smallest image, and at most `MAX_PIXELS`.
 
     Args:
-        images: with their encoded bytes.
+        images: the images, with their encoded bytes.
         touched: (M,) indices of all images that will be asked for.
-        device: where the features go.
+        device: the device that features are put on.
         cache: the feature cache; None decodes the images here.
         heartbeat: called regularly while there is progress.
     """
@@ -135,14 +141,16 @@ class PixelFeatures:
 
 
 class TfidfFeatures:
-    """Tf-idf of texts, its vocabulary that of the training texts alone; see `BaselineFeatures`.
+    """Tf-idf of texts as features; see `BaselineFeatures`.
+
+    The vocabulary is built from the training texts alone.
 
     Args:
-        texts: with their encoded bytes.
-        touched: (M,) indices of all texts that will be asked for.
-        device: where the features go.
-        cache: not used: features depend on the training texts.
-        heartbeat: called once a vocabulary.
+        texts: the texts, with their encoded bytes.
+        touched: (M,) indices of all texts that will be asked for; not used.
+        device: the device that features are put on.
+        cache: not used, because features depend on the choice of training texts.
+        heartbeat: called once for each vocabulary.
     """
 
     size: int | None = None
@@ -185,4 +193,4 @@ WITHOUT_BACKBONE: Mapping[str, type[PixelFeatures] | type[TfidfFeatures]] = {
     "image": PixelFeatures,
     "text": TfidfFeatures,
 }
-"""Features of the baseline that uses no backbone, by modality."""
+"""Modality -> features of the baseline that uses no backbone."""

@@ -1,21 +1,21 @@
-"""Baselines for fine-tuning: logistic regression on frozen features, or without a backbone.
+"""Baselines for fine-tuning: logistic regression on frozen features, pixels or tf-idf.
 
-A probe is given what a trial at freeze depth 1 is given, of its image size and precision:
+A linear probe gets the same data as a trial at freeze depth 1 of the same input size and precision:
 
-- labels: the draw of each repeat, the folds or holdout of the first, and the test images come from
-  the same functions of the same seed;
-- images: float32 rows come from the same `FeatureReader`, and so from the same cache, with the
-  preprocessing of the backbone's weights and its BatchNorm layers in eval mode;
-- augmentation: both are validated and tested on the images as they are. A trial trains on views of
-  its training images; that belongs to its recipe, as do dropout before the head, its optimizer and
-  the precision of the head itself. Logistic regression has a recipe of its own, in float64: a
-  penalty, chosen by the log loss of pooled predictions such as a trial is judged by.
+- Labels: the same functions of the same seed draw the subset of each repeat, and choose the folds
+    or
+  holdout of repeat 0 and the test examples.
+- Features: the same `FeatureReader` computes float32 rows through the same cache, with the
+  preprocessing of the backbone's weights and with BatchNorm layers in eval mode.
+- Augmentation: both are validated and tested on examples as they are. A trial may train on views of
+  its training images. Views belong to the trial's recipe, as do dropout before the head, the
+  optimizer and the precision of the head. Logistic regression has a recipe of its own: it is fitted
+  in float64, and the log loss of pooled validation predictions chooses its penalty.
 
-It is the very probe that the head of a trial on the same draw starts from; see
-`trainable.training.probe`.
+The head of a trial on the same draw starts from the same probe; see `trainable.training.probe`.
 
-Where a convolution is the head, with its pooling behind it, a probe takes the mean of the map that
-the trial's head slides over. A linear head gives the same logits either way.
+If the head is a convolution followed by pooling, the probe takes the mean of the map that the
+trial's head is applied to. Both give the same logits, because the head is linear.
 """
 
 from __future__ import annotations
@@ -51,17 +51,19 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BaselineResult:
-    """A baseline on one label budget.
+    """The result of a baseline on one label budget.
 
     Attributes:
-        inverse_penalties: the C of each repeat, chosen by the validation of its own draw.
+        inverse_penalties: inverse penalty C of each repeat, chosen by validation within its draw.
         validation: scores of the pooled validation predictions of repeat 0.
-        tests: one result a repeat, each fitted on that repeat's whole draw.
+        tests: one test result per repeat, of a probe fitted on the whole draw of that repeat.
         num_features: length of a feature vector.
-        labels_used: examples drawn for repeat 0.
-        folds: validation parts.
-        size: size of the inputs seen, of images their side in pixels; None if it does not apply.
-        precision: of the backbone's forward pass, `fp32` or `bf16`; pixels are fp32.
+        labels_used: number of examples drawn for repeat 0.
+        folds: number of folds of repeat 0.
+        size: size of the inputs: the side of images in pixels, or the most tokens of a text; None
+            if it does not apply.
+        precision: precision of the backbone's forward pass, `fp32` or `bf16`; `fp32` without a
+            backbone.
     """
 
     inverse_penalties: tuple[float, ...]
@@ -89,29 +91,31 @@ def run_baseline(
     cache: FeatureCache | None = None,
     counts: FeatureCounts | None = None,
     probes: ProbeMemo | None = None,
+    all_probabilities: bool = False,
     heartbeat: Callable[[], None] = nothing,
 ) -> BaselineResult:
-    """Fit and test a probe on every repeat's draw; its C is chosen inside the draw.
+    """Fit and test a probe on the draw of every repeat; validation within a draw chooses its C.
 
     Args:
-        images: pool and test examples.
-        backbone: whose last boundary gives the features; None for the features of
+        images: all labelled examples, those of the test split included.
+        backbone: the backbone whose last boundary gives the features; None for the features of
             `WITHOUT_BACKBONE`.
         budget: labels for training and validation together.
-        validation: the same as of the trials.
-        repeats: draws tested.
-        seed: of the sweep.
-        size: size of a backbone's input; None for its own.
-        precision: of the backbone's forward pass, resolved as for trials.
-        device: to compute on.
-        cache: where a backbone's features are kept; None computes them here.
-        counts: adds up what that takes.
-        probes: remembers the probes of a backbone for trials; None fits them for this alone.
-        heartbeat: called now and then while there is progress, as a sign of life.
+        validation: where validation examples come from, as for trials.
+        repeats: number of draws.
+        seed: seed of the sweep.
+        size: size of the backbone's input; None for the size of its weights.
+        precision: precision of the backbone's forward pass: `fp32`, `bf16` or `auto`.
+        device: the device to compute on; None for the visible GPU, else the CPU.
+        cache: the feature cache; None computes the features here.
+        counts: counters of cache hits and misses to add to.
+        probes: memo of probes, shared with trials; None fits the probes here.
+        all_probabilities: whether results hold the probabilities of all classes.
+        heartbeat: called regularly while there is progress, as a sign of life.
 
     Raises:
-        DataError: the budget cannot pay for validation, or there is no test image.
-        GpuMemoryError: the GPU's memory does not hold what cannot be cut into pieces.
+        DataError: the budget is too small for validation, or there is no test example.
+        GpuMemoryError: the GPU's memory is too small for what cannot be cut into micro-batches.
     """
     device = device or devices.default_device()
     draws = [
@@ -163,9 +167,10 @@ def run_baseline(
     tests = []
     for draw, probe in zip(draws, fitted, strict=True):
         _, unseen = features(np.searchsorted(touched, draw), np.searchsorted(touched, test))
-        tests.append(TestResult.of(probe.whole.to(device).log_probabilities(unseen).cpu(), labels))
+        predictions = probe.whole.to(device).log_probabilities(unseen).cpu()
+        tests.append(TestResult.of(predictions, labels, all_probabilities=all_probabilities))
     scores = fitted[0].validation
-    assert scores is not None  # of the folds above
+    assert scores is not None  # `validation_parts` raised above if there are no folds
     return BaselineResult(
         inverse_penalties=tuple(probe.inverse_penalty for probe in fitted),
         validation=scores,

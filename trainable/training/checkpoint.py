@@ -1,6 +1,6 @@
-"""Training checkpoints: contents of two files, verified before they are used.
+"""Training checkpoints, and their two files, which are verified before they are used.
 
-Nothing is unpickled: values are JSON, tensors are safetensors, and each comes with its hash.
+Nothing is unpickled: values are stored as JSON, tensors as safetensors, and each with its hash.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from torch import Tensor
 from trainable.errors import CheckpointError
 
 _FORMAT = 1
-"""Raised whenever the same names would come to mean something else."""
+"""Version of the format; a change that gives the same names another meaning increases it."""
 _SEPARATOR = "/"
 _MOST_S = 1e12
+"""Most seconds that a checkpoint may name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """The state of something in training, made of parts that have names.
+    """The state of a training. It may consist of named parts, each of which is a checkpoint.
 
     Attributes:
-        values: JSON values; those of a part lie under its name.
-        tensors: on the CPU, each with memory of its own; the name of a part, `/`, and the name
-            within it for those of a part.
+        values: JSON values by name; the values of a part are one object under the part's name.
+        tensors: tensors by name, on the CPU, each with memory of its own; a tensor of a part is
+            called `PART/NAME`.
     """
 
     values: dict[str, Any]
@@ -38,7 +39,7 @@ class Checkpoint:
 
     @classmethod
     def of_parts(cls, parts: Mapping[str, Checkpoint]) -> Checkpoint:
-        """One checkpoint that holds some others; `part` gives them back."""
+        """Return one checkpoint made of several; `part` returns each of them."""
         return cls(
             {name: part.values for name, part in parts.items()},
             {
@@ -49,10 +50,10 @@ class Checkpoint:
         )
 
     def part(self, name: str) -> Checkpoint:
-        """The part of this name.
+        """Return the part of this name.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: there is no such part.
         """
         values = self.values.get(name)
         if not isinstance(values, dict):
@@ -68,10 +69,10 @@ class Checkpoint:
         )
 
     def count(self, name: str, *, most: int) -> int:
-        """The whole number of this name, from 0 to `most`.
+        """Return the whole number of this name, from 0 to `most`.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: the value is missing or not such a number.
         """
         value = self.values.get(name)
         if type(value) is not int or not 0 <= value <= most:
@@ -81,10 +82,10 @@ class Checkpoint:
         return value
 
     def seconds(self, name: str) -> float:
-        """The finite number of this name, at least 0.
+        """Return the seconds of this name: a finite number, at least 0.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: the value is missing or not such a number.
         """
         value = self.values.get(name)
         if not isinstance(value, int | float) or not 0 <= value <= _MOST_S:
@@ -94,10 +95,10 @@ class Checkpoint:
         return float(value)
 
     def check_tensors(self, expected: Mapping[str, Tensor]) -> None:
-        """Make sure that the tensors have the names, shapes and types of others.
+        """Make sure that the tensors have the same names, shapes and dtypes as the expected ones.
 
         Raises:
-            CheckpointError: they differ; the message names the first.
+            CheckpointError: they differ; the message names the first difference.
         """
         for name in sorted(self.tensors.keys() | expected.keys()):
             found, wanted = (_described(where.get(name)) for where in (self.tensors, expected))
@@ -108,7 +109,7 @@ class Checkpoint:
                 )
 
     def to_files(self) -> tuple[str, bytes]:
-        """One line of JSON, and the content of a safetensors file, for `from_files`."""
+        """Return one line of JSON and the content of a safetensors file, for `from_files`."""
         content = safetensors.torch.save(self.tensors)
         head = {
             "format": _FORMAT,
@@ -120,10 +121,14 @@ class Checkpoint:
 
     @classmethod
     def from_files(cls, text: str, content: bytes) -> Checkpoint:
-        """The checkpoint that `to_files` made.
+        """Return the checkpoint that `to_files` wrote.
+
+        Args:
+            text: the line of JSON.
+            content: content of the safetensors file.
 
         Raises:
-            CheckpointError: it is not whole, or was written in another format.
+            CheckpointError: the checkpoint is damaged, or was written in another format.
         """
         try:
             return cls._of_files(text, content)
@@ -149,7 +154,7 @@ class Checkpoint:
 
 
 def _digest(values: dict[str, Any]) -> str:
-    """Hash of JSON values, whatever the order of their keys."""
+    """Return the SHA-256 of JSON values, which does not depend on the order of keys."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -23,24 +23,24 @@ from trainable.spec.trial_spec import TrialSpec
 from trainable.training.learner import Examples
 
 _TESTED_BYTES = 256 * 2**20
-"""Activations of test examples that are held in memory at a time."""
+"""Most bytes of activations of test examples that are in memory at a time."""
 
 
 class ExampleReader:
-    """Examples of one trial.
+    """Reads the examples of one trial as activations of the frozen prefix.
 
     Args:
-        spec: its augmentation, precision and seed are read.
-        examples: all examples that the trial may touch.
-        backbone: whose prefix is run.
+        spec: the trial's configuration; its augmentation, precision and seed are used.
+        examples: all examples that the trial may read.
+        backbone: the backbone whose prefix computes activations.
         frozen: number of boundaries in the prefix.
         size: size of the backbone's input; see `Modality`.
-        device: to compute on.
-        cache: where activations are kept; None computes them here.
+        device: the device to compute on.
+        cache: the feature cache; None computes the activations here.
         heartbeat: called after every chunk of examples, as a sign of life.
 
     Attributes:
-        counts: what was asked for, and what it took.
+        counts: counters of cache hits and misses, and of FLOPs.
         device: as given.
     """
 
@@ -68,13 +68,20 @@ class ExampleReader:
         self._plain = self._reader()
 
     def plain(self, indices: npt.NDArray[np.int64]) -> Examples:
-        """The examples as they are, one row each."""
+        """Return examples without augmentation, one row each.
+
+        Args:
+            indices: (M,) int64 indices of the examples.
+        """
         return self._labelled_by(self._plain.read(indices, frozen=self._frozen), indices)
 
     def views(self, indices: npt.NDArray[np.int64]) -> Examples:
-        """The views of examples, `views` rows an example, one example after another.
+        """Return all views of each example, one example after another; see `view_rows`.
 
-        Examples as they are, where the spec asks for no views.
+        If the spec has no augmentation, these are the examples as they are.
+
+        Args:
+            indices: (M,) int64 indices of the examples.
         """
         augmentation = self._spec.augment
         if augmentation is None:
@@ -83,7 +90,7 @@ class ExampleReader:
         return self._labelled_by(views, np.repeat(indices, augmentation.views))
 
     def head_inputs(self, indices: npt.NDArray[np.int64]) -> Tensor:
-        """Inputs of the head for examples without augmentation; see `FeatureReader.head_inputs`."""
+        """Return the head's inputs without augmentation; see `FeatureReader.head_inputs`."""
         return self._plain.head_inputs(indices)
 
     @property
@@ -92,13 +99,20 @@ class ExampleReader:
         return self._plain.head_inputs_key
 
     def view_rows(self, positions: npt.NDArray[np.int64]) -> Tensor:
-        """Rows in what `views` gave that show the examples at some positions of its indices."""
+        """Return the rows that belong to some examples in the result of `views`.
+
+        Args:
+            positions: (K,) positions of the examples within the indices that `views` was given.
+
+        Returns:
+            (K * views,) int64 rows, on the reader's device.
+        """
         views = self._spec.augment.views if self._spec.augment else 1
         rows = positions[:, None] * views + np.arange(views)
         return torch.from_numpy(rows.ravel()).to(self.device)
 
     def few_at_a_time(self, indices: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-        """The indices in pieces whose activations take little memory."""
+        """Yield the indices in pieces whose activations take at most `_TESTED_BYTES` each."""
         size = max(1, _TESTED_BYTES // self._plain.row_bytes(self._frozen))
         for start in range(0, len(indices), size):
             yield indices[start : start + size]

@@ -1,6 +1,6 @@
-"""Training of heads alone: the heads of all folds as one batched computation.
+"""Training of linear heads: the heads of all folds are updated in one batched computation.
 
-The recipe of `trainable.training.suffix_learner`, for suffixes that are a linear head alone.
+The recipe is that of `trainable.training.suffix_learner`, for suffixes that are a linear head only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ from trainable.training.recipe import CLIP_NORM, head_optimizer, set_learning_ra
 
 
 def is_bare_head(suffix: fx.GraphModule, head: str) -> bool:
-    """Whether a suffix is a linear head and nothing else."""
+    """Whether a suffix consists of a linear head only.
+
+    Args:
+        suffix: the suffix.
+        head: name of the head within the suffix.
+    """
     work = [node for node in suffix.graph.nodes if node.op not in ("placeholder", "output")]
     return [str(node.target) for node in work] == [head] and isinstance(
         suffix.get_submodule(head), nn.Linear
@@ -29,15 +34,15 @@ def is_bare_head(suffix: fx.GraphModule, head: str) -> bool:
 
 
 class HeadLearners(Learner):
-    """Trains a linear head a fold, in lockstep; losses are means over folds.
+    """Trains one linear head per fold, in lockstep; losses are means over folds.
 
     Args:
-        parts: what each fold learns from, (N, D) activations and labels.
-        names: of the folds; they tell their random draws apart.
+        parts: training examples of each fold, with (N, D) activations.
+        names: names of the folds; each name has random draws of its own.
         spec: the resolved recipe.
-        num_classes: outputs of a head.
-        initial_heads: what they start as, one a fold; None for zeros.
-        memory: how the work is cut into pieces; None where nothing else shares it.
+        num_classes: number of outputs of a head.
+        initial_heads: initial head of each fold; None for zeros.
+        memory: micro-batch sizes, shared with other learners; None for sizes of its own.
     """
 
     def __init__(
@@ -74,11 +79,14 @@ class HeadLearners(Learner):
         )
 
     def log_probabilities(self, parts: Sequence[Activations], *, share: float = 1) -> list[Tensor]:
-        """For each fold (N, C) float64 on the CPU of its (N, D) activations.
+        """Return the log-probabilities that each fold's head predicts for its examples.
 
         Args:
-            parts: the activations of each fold.
-            share: of the way from the start to the present weights, 0..1.
+            parts: (N, D) activations of each fold.
+            share: position between the initial weights (0) and the current weights (1).
+
+        Returns:
+            (N, C) float64 log-probabilities of each fold, on the CPU.
 
         Raises:
             DivergedError: a prediction is not finite.
@@ -90,7 +98,7 @@ class HeadLearners(Learner):
         return found
 
     def copy_into(self, layer: nn.Module, *, fold: int = 0) -> None:
-        """Give a linear layer what the head of one fold has learnt."""
+        """Copy the head of one fold into a linear layer."""
         assert isinstance(layer, nn.Linear)
         with torch.no_grad():
             layer.weight.copy_(self._weight[fold].T)
@@ -118,15 +126,15 @@ class HeadLearners(Learner):
             norms = self._clip()
             set_learning_rates(self._optimizer, self.spec, step=self.step)
             self._optimizer.step()
-        # A gradient that is not finite has spoilt the parameters, whatever the loss still says.
+        # If a gradient is not finite, the parameters are ruined even if the loss is still finite.
         return loss / len(rows) + 0 * norms.double().sum()
 
     def _gradients(self, rows: Tensor, size: int) -> Tensor:
-        """Leave the gradients of the folds' mean losses; their sum, in nats.
+        """Compute the gradients of each fold's mean loss; return the sum of these losses, in nats.
 
         Args:
-            rows: (F, B) which examples.
-            size: examples of a fold that are computed at a time.
+            rows: (F, B) rows of the examples of each fold's batch.
+            size: number of examples of a fold in a micro-batch.
         """
         self._optimizer.zero_grad()
         folds = torch.arange(len(rows), device=self._device)[:, None]
@@ -147,7 +155,7 @@ class HeadLearners(Learner):
         return total
 
     def _clip(self) -> Tensor:
-        """Clip the gradient of each head by itself; their norms before."""
+        """Clip the gradient of each head separately; return the (F,) norms before clipping."""
         assert self._weight.grad is not None
         assert self._bias.grad is not None
         squares = self._weight.grad.square().sum(dim=(1, 2)) + self._bias.grad.square().sum(

@@ -1,7 +1,7 @@
-"""Weights between the start and the end of a training.
+"""Interpolation between the initial and the trained weights of a network.
 
-One training gives the whole path between the two, start included. On images that pretraining fits
-well, the middle of the path is often better than its end, and where training gains nothing, the
+A single training gives all networks on the straight line between the two. If pretraining suits the
+images well, the middle of the line is often better than its end; if training gains nothing, the
 start is best (Wortsman et al., Robust fine-tuning of zero-shot models, 2022, WiSE-FT).
 """
 
@@ -13,18 +13,18 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 from trainable.training.scores import calibrated_log_loss, score
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Places on the path that are tried: 0 is the start, 1 the end."""
+"""Positions on the line that are tried: 0 is the start, 1 the end of training."""
 
 
 class WeightPath:
-    """The path from tensors as they are now to what training makes of them.
+    """The straight line from the present values of tensors to the values that training gives them.
 
     Args:
-        tensors: by name, those that training changes; whole numbers among them are left alone.
+        tensors: tensors that training changes, by name; integer tensors are not interpolated.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -33,7 +33,11 @@ class WeightPath:
 
     @contextmanager
     def at(self, share: float) -> Iterator[None]:
-        """Within the block the tensors are `share` of the way from the start to where they are."""
+        """Move the tensors to a position on the line, for the duration of the block.
+
+        Args:
+            share: 0 for the initial values, 1 for the current ones.
+        """
         if share == 1:
             yield
             return
@@ -47,21 +51,21 @@ class WeightPath:
                     one.copy_(reached[name])
 
     def settle(self, share: float) -> None:
-        """Leave the tensors `share` of the way from the start to where they are."""
+        """Move the tensors to a position on the line, and leave them there; see `at`."""
         with torch.no_grad():
             for name, one in self._live.items():
                 one.copy_(torch.lerp(self._start[name], one.detach(), share))
 
 
 def best_share(predictions: Mapping[float, Tensor], labels: Tensor, metric: Metric) -> float:
-    """The place on the path whose validation predictions are best; of equal ones the first.
+    """Return the position on the line with the best validation predictions, and the lowest on ties.
 
-    They are compared by log loss, which tells more of few images than a share of them does: as it
-    is where it is the objective, else at the temperature that suits each place best, for training
-    makes predictions surer whether or not it makes them better.
+    Log loss compares positions, because it separates them on fewer images than accuracy does. If
+    the objective is another metric, each position is first calibrated by its best temperature,
+    because training makes predictions more confident whether or not it makes them better.
 
     Args:
-        predictions: by place (N, C) log-probabilities, the pooled ones of all folds.
+        predictions: position -> (N, C) log-probabilities, pooled over all folds.
         labels: (N,) int64 class ids.
         metric: the objective.
     """

@@ -1,4 +1,4 @@
-"""The base of all learners: examples, updates, and a state to resume from."""
+"""The base class of all learners: updates, and a state from which training resumes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Examples:
     """Training examples of a suffix: activations and labels on one device.
 
     Attributes:
-        activations: of N examples, with side inputs.
-        labels: (N,) int64.
+        activations: activations of N examples, with their side inputs.
+        labels: (N,) int64 class ids.
     """
 
     activations: Activations
@@ -42,28 +42,36 @@ class Examples:
         return len(self.labels)
 
     def at(self, positions: Tensor) -> Examples:
-        """Some of the examples, in the order given."""
+        """Return the examples at some positions, in the order given."""
         return Examples(self.activations.at(positions), self.labels[positions])
 
 
 def drawn_rows(spec: TrialSpec, name: str, step: int, *, num_examples: int) -> Tensor:
-    """(batch_size,) which examples an update sees, with replacement."""
+    """(batch_size,) int64 rows of the examples of one update, drawn with replacement.
+
+    Args:
+        spec: the resolved recipe; its seed, repeat and batch size are used.
+        name: name of the learner.
+        step: number of the update, from 0.
+        num_examples: number of training examples.
+    """
     seed = derive_seed("batch", spec.seed, spec.repeat, name, step)
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(num_examples, (int(spec.batch_size),), generator=generator)
 
 
 class Learner(ABC):
-    """Something trained update by update; its state determines all later updates.
+    """Trains parameters update by update; its state determines all later updates.
 
     Args:
         spec: the resolved recipe.
-        parameters: by name, those that learn.
-        buffers: by name, what training may change beside them.
-        optimizer: of the parameters.
+        parameters: trained parameters, by name.
+        buffers: other tensors that training may change, by name.
+        optimizer: optimizer of the parameters.
 
     Attributes:
-        step: updates made so far.
+        step: number of updates made so far.
+        spec: as given.
     """
 
     def __init__(
@@ -80,19 +88,20 @@ class Learner(ABC):
         self._buffers = buffers
         self._optimizer = optimizer
         self._loss = torch.zeros((), dtype=torch.float64)
-        # Where the end is all that is asked for, no copy of the start takes memory.
+        # A fixed interpolation of 1 needs no copy of the initial weights, which would take memory.
         self._path = None if spec.interpolation == 1 else WeightPath({**parameters, **buffers})
 
     def at(self, share: float) -> AbstractContextManager[None]:
-        """Within the block, the weights lie on the way from their start to their present value.
+        """Interpolate between initial and current weights, for the duration of the block.
 
         Args:
-            share: 0..1; 1 where the spec's `interpolation` is 1.
+            share: 0 for the initial weights, 1 for the current ones; has to be 1 if the spec's
+                `interpolation` is 1.
         """
         return nullcontext() if self._path is None else self._path.at(share)
 
     def settle(self, share: float) -> None:
-        """Move the weights onto the way from their start to their present value; see `at`."""
+        """Interpolate between initial and current weights, for good; see `at`."""
         if self._path is not None:
             self._path.settle(share)
 
@@ -102,9 +111,9 @@ class Learner(ABC):
         """Train until `step` updates have been made.
 
         Args:
-            step: where to stop.
-            since: where to begin the mean; None for here. An earlier one is for going on from a
-                state, which holds what the mean needs of the updates before it.
+            step: number of updates at which to stop.
+            since: number of updates from which the mean loss counts; None for the current number. A
+                smaller number resumes an interrupted mean: a restored state has the losses so far.
             after_update: called after every update.
 
         Returns:
@@ -117,7 +126,7 @@ class Learner(ABC):
         if self.step == first:
             self._loss = torch.zeros((), dtype=torch.float64)
         while self.step < step:
-            self._loss = self._loss + self._update()  # stays on the device of the losses
+            self._loss = self._loss + self._update()  # kept on the device: no update waits for it
             self.step += 1
             after_update()
         mean = float(self._loss) / max(1, step - first)
@@ -127,10 +136,10 @@ class Learner(ABC):
 
     @abstractmethod
     def _update(self) -> Tensor:
-        """Make one update; its loss, in nats, which is not finite where a gradient was not."""
+        """Make one update; return its loss in nats, which is not finite if a gradient is not."""
 
     def state(self) -> Checkpoint:
-        """Everything that later updates depend on, copied to the CPU."""
+        """Return everything that later updates depend on, copied to the CPU."""
         live = {**self._tensors(), **self._moments()}
         copies = {
             name: torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
@@ -139,13 +148,13 @@ class Learner(ABC):
         return Checkpoint({"step": self.step}, copies)
 
     def check(self, state: Checkpoint) -> None:
-        """Make sure that a state fits, and change nothing.
+        """Make sure that a state fits this learner; nothing is changed.
 
         Raises:
-            CheckpointError: it is of something else.
+            CheckpointError: the state belongs to another training.
         """
         moved = state.count("step", most=self.spec.steps) > 0
-        # What no gradient reaches has no moments.
+        # A parameter that never had a gradient has no state in the optimizer.
         reached = {
             name
             for name in self._parameters
@@ -159,7 +168,7 @@ class Learner(ABC):
         state.check_tensors(expected)
 
     def restore(self, state: Checkpoint) -> None:
-        """Go on from a state that `check` let pass."""
+        """Resume from a state that `check` has accepted."""
         self.step = int(state.values["step"])
         with torch.no_grad():
             for name, tensor in self._tensors().items():
@@ -180,7 +189,7 @@ class Learner(ABC):
         }
 
     def _moments(self) -> dict[str, Tensor]:
-        """The optimizer's state for every parameter."""
+        """Return the optimizer's state of every parameter, by the name in a checkpoint."""
         return {
             _moment(key, name): value
             for name, parameter in self._parameters.items()

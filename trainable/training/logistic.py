@@ -1,4 +1,4 @@
-"""Multinomial logistic regression on fixed features: the linear probe, and the head's start."""
+"""Multinomial logistic regression on fixed features: the linear probe and the initial head."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SMALLEST_VARIANCE = 1e-20
 
 @dataclass(frozen=True, eq=False)
 class LinearClassifier:
-    """logits = features @ weight.T + bias.
+    """A linear classifier: logits = features @ weight.T + bias.
 
     Attributes:
         weight: (C, D) float64.
@@ -30,11 +30,11 @@ class LinearClassifier:
     bias: Tensor
 
     def to(self, device: torch.device | str) -> LinearClassifier:
-        """The same classifier on a device."""
+        """Return the same classifier on a device."""
         return LinearClassifier(self.weight.to(device), self.bias.to(device))
 
     def copy_into(self, layer: nn.Module) -> None:
-        """Give a linear layer, or a 1x1 convolution, this weight and bias in its own precision."""
+        """Copy weight and bias into a linear layer or 1x1 convolution, in the layer's precision."""
         assert isinstance(layer, nn.Linear | nn.Conv2d)
         assert layer.bias is not None
         with torch.no_grad():
@@ -42,7 +42,7 @@ class LinearClassifier:
             layer.bias.copy_(self.bias)
 
     def log_probabilities(self, features: Tensor) -> Tensor:
-        """(N, C) float64 logarithms of the class probabilities of (N, D) features."""
+        """(N, C) float64 log-probabilities of the classes, for (N, D) features."""
         return functional.log_softmax(
             functional.linear(features.double(), self.weight, self.bias), dim=1
         )
@@ -56,25 +56,26 @@ def fit_path(
     inverse_penalties: Sequence[float],
     heartbeat: Callable[[], None] = nothing,
 ) -> list[LinearClassifier]:
-    """Minimisers of C * (summed cross-entropy) + ||W||^2 / 2 for several C, each warm-started.
+    """Minimisers of C * (summed cross-entropy) + ||W||^2 / 2 for several inverse penalties C.
 
-    Features are centred and divided by one common scale, the root of the mean variance of
-    those that vary, so that
-    C means the same for every backbone; the classifiers returned take raw features. (A scale for
-    each feature would blow up the weak ones, which costs accuracy where labels are few.) The
-    objective is scikit-learn's
-    LogisticRegression, minimised by L-BFGS with a strong Wolfe line search (Nocedal and Wright,
-    Numerical Optimization, 2006, algorithms 7.5 and 3.5) in float64. The bias is not penalised.
+    The objective is that of scikit-learn's LogisticRegression; the bias is not penalised. L-BFGS
+    with a strong Wolfe line search (Nocedal and Wright, Numerical Optimization, 2006, algorithms
+    7.5 and 3.5) minimises it in float64, and starts for each C at the minimiser of the C before.
+
+    Features are centred and divided by one common scale, so that C means the same for every
+    backbone: the root of the mean variance of all features that vary. A scale per feature would
+    amplify weak features, which costs accuracy if labels are few. The classifiers returned take raw
+    features.
 
     Args:
         features: (N, D) floats.
         labels: (N,) int64 class ids.
-        num_classes: C; classes without a label get a low bias.
-        inverse_penalties: the values of C, best ascending.
+        num_classes: number of classes; a class without a label gets a low bias.
+        inverse_penalties: values of C; ascending order is fastest.
         heartbeat: called after every pass over the features, as a sign of life.
 
     Returns:
-        One classifier for each value, in order, on the features' device.
+        One classifier per value of C, in order, on the features' device.
     """
     features = features.double()
     mean = features.mean(dim=0)
@@ -103,7 +104,7 @@ def _minimise(
     inverse_penalty: float,
     heartbeat: Callable[[], None],
 ) -> None:
-    """Run L-BFGS in place from where `weight` and `bias` stand."""
+    """Run L-BFGS from the current values of `weight` and `bias`, which are changed in place."""
     count = len(labels)
     optimizer = _LBFGS(
         [weight, bias],
@@ -127,11 +128,12 @@ def _minimise(
 
 
 class _LBFGS(optim.LBFGS):
-    """PyTorch's, which has no functional form, without importing the compiler.
+    """PyTorch's L-BFGS without the import of PyTorch's compiler.
 
-    Optimizers import it as they are given parameters, to say that this is not to be compiled.
+    PyTorch's optimizers import the compiler when they get parameters, only to mark that call as not
+    to be compiled. L-BFGS has no functional form that would avoid it; see `optimizers`.
     """
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Take parameters, as the class below does underneath what keeps the compiler away."""
+        """Add parameters as PyTorch does, without the decorator that imports the compiler."""
         inspect.unwrap(optim.Optimizer.add_param_group)(self, param_group)

@@ -1,4 +1,4 @@
-"""The training loop: from the first update, or a checkpoint, to the last."""
+"""The training loop: from the first update or a checkpoint to the last update."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from trainable.training.suffix_learner import SuffixLearners
 _KINDS = ("setup_s", "features_s", "train_s")
 
 AfterUpdate = Callable[[Callable[[], Checkpoint]], object]
-"""Called after an update with a function that gives the state, if it is wanted."""
+"""Called after every update with a function that returns the state of the training."""
 
 
 class Clock:
-    """The time that a trial takes, the attempts included that it goes on from.
+    """Measures the time of a trial, including earlier attempts that this one resumes.
 
     Attributes:
-        timings: seconds by what they were spent on.
+        timings: seconds spent so far, by phase.
     """
 
     def __init__(self) -> None:
@@ -37,34 +37,34 @@ class Clock:
 
     @property
     def elapsed_s(self) -> float:
-        """Since the trial began."""
+        """Seconds since the trial began."""
         return time.perf_counter() - self._start
 
     def mark(self) -> None:
-        """Begin a lap; what came since the last one counts as nothing."""
+        """Begin a lap; the time since the last lap counts for no phase."""
         self._mark = time.perf_counter()
 
     def lap(self, kind: str) -> None:
-        """End a lap and begin the next one."""
+        """Add the time of the current lap to a phase, and begin the next lap."""
         now = time.perf_counter()
         self.timings[kind] += now - self._mark
         self._mark = now
 
     def state(self) -> Checkpoint:
-        """Time spent so far, as checkpoint values."""
+        """Return the time spent so far, as values of a checkpoint."""
         return Checkpoint({"elapsed_s": self.elapsed_s, **self.timings}, {})
 
     def check(self, state: Checkpoint) -> None:
-        """Make sure that a state is one of a clock.
+        """Make sure that a state has all times of a clock.
 
         Raises:
-            CheckpointError: it is not.
+            CheckpointError: a time is missing or not a number of seconds.
         """
         for name in ("elapsed_s", *_KINDS):
             state.seconds(name)
 
     def restore(self, state: Checkpoint) -> None:
-        """Count what was spent before, too."""
+        """Add the time that earlier attempts spent."""
         self._start -= state.seconds("elapsed_s")
         for kind in _KINDS:
             self.timings[kind] += state.seconds(kind)
@@ -72,12 +72,12 @@ class Clock:
 
 @dataclass(frozen=True)
 class Segment:
-    """Some updates in a row.
+    """A sequence of consecutive updates between two reports.
 
     Attributes:
-        number: of the span; 0 is the start, which has no update.
-        since: updates made before it.
-        step: updates made after it.
+        number: number of the segment; 0 is the start, which has no update.
+        since: number of updates made before the segment.
+        step: number of updates made at its end.
     """
 
     number: int
@@ -89,16 +89,20 @@ class TrainingLoop:
     """One training of a trial.
 
     Args:
-        learners: before their first update.
+        learners: the learners, before their first update.
         spec: the resolved recipe.
-        about: JSON values; a checkpoint of a training that differs in one of them is refused.
-        pieces: how updates are cut.
-        clock: of the trial.
+        about: JSON values that identify the training; a checkpoint that differs in one of them is
+            refused.
+        pieces: micro-batch size of updates.
+        clock: clock of the trial.
         after_update: see `AfterUpdate`.
-        start: goes on from here.
+        start: checkpoint to resume from; None starts from scratch.
+
+    Attributes:
+        learners: as given.
 
     Raises:
-        CheckpointError: `start` is of another training; nothing was changed.
+        CheckpointError: `start` belongs to another training; nothing was changed.
     """
 
     def __init__(
@@ -115,7 +119,7 @@ class TrainingLoop:
         self.learners = learners
         self._spec = spec
         whole = {"spec": spec.to_json(), **about, "torch": torch.__version__}
-        self._about: dict[str, Any] = json.loads(json.dumps(whole))  # as it is read back
+        self._about: dict[str, Any] = json.loads(json.dumps(whole))  # tuples become lists
         self._pieces = pieces
         self._clock = clock
         self._after_update = after_update
@@ -123,9 +127,9 @@ class TrainingLoop:
             self._go_on_from(start)
 
     def spans(self, number: int) -> Iterator[Segment]:
-        """The start, then the training in so many spans of about equal length.
+        """Yield the start, then the training in `number` segments of about equal length.
 
-        Those that are over are left out.
+        Segments that ended before the checkpoint are left out.
         """
         stops = [0, *(round(self._spec.steps * n / number) for n in range(number + 1))]
         reached = self.learners.step
@@ -134,11 +138,11 @@ class TrainingLoop:
                 yield Segment(index, since, step)
 
     def advance(self, span: Segment) -> float:
-        """Make what is missing of the updates of a span; see `Learner.advance`."""
+        """Make the remaining updates of a segment; return its mean loss, see `Learner.advance`."""
         return self.learners.advance(span.step, since=span.since, after_update=self._after)
 
     def state(self) -> Checkpoint:
-        """Everything that the rest of the training depends on."""
+        """Return everything that the rest of the training depends on."""
         state = Checkpoint.of_parts(
             {"learners": self.learners.state(), "time": self._clock.state()}
         )

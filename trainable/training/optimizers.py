@@ -1,8 +1,8 @@
-"""Optimizers as PyTorch's own fused steps, over groups of parameters.
+"""Optimizers over groups of parameters, which call PyTorch's own fused steps.
 
-The steps are the functional forms behind `torch.optim.AdamW` and `torch.optim.SGD`, and compute the
-same to the bit. The classes import PyTorch's compiler to say that they are not to be compiled: two
-seconds of a processor's time in each process that trains.
+The steps are the functional forms behind `torch.optim.AdamW` and `torch.optim.SGD`, and give the
+same bits. The classes themselves are not used, because they import PyTorch's compiler only to mark
+themselves as not to be compiled. That import costs each process that trains two seconds.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SGD_MOMENTUM = 0.9
 
 @dataclass(kw_only=True)
 class Group:
-    """Parameters that learn at one rate.
+    """Parameters with one learning rate and one weight decay.
 
     Attributes:
-        parameters: that learn.
+        parameters: the trained parameters.
         peak_lr: largest learning rate of the schedule.
-        weight_decay: per unit of the learning rate.
-        lr: of the next step.
+        weight_decay: weight decay per step, divided by the learning rate.
+        lr: learning rate of the next step.
     """
 
     parameters: list[Tensor]
@@ -39,15 +39,15 @@ class Group:
 
 
 class Optimizer(ABC):
-    """Makes steps of parameters that have gradients.
+    """Updates parameters by their gradients, group by group.
 
     Args:
-        groups: of parameters; `lr` of each is set before every step.
+        groups: the groups of parameters; the caller sets `lr` of each before every step.
 
     Attributes:
         groups: as given.
-        state: what is remembered of a parameter from its first step on, by the names of `MOMENTS`
-            in `trainable.training.recipe`.
+        state: state of every parameter that has made a step, by the names of `MOMENTS` in
+            `trainable.training.recipe`.
     """
 
     def __init__(self, groups: Iterable[Group]) -> None:
@@ -55,14 +55,14 @@ class Optimizer(ABC):
         self.state: dict[Tensor, dict[str, Tensor]] = {}
 
     def zero_grad(self) -> None:
-        """Let go of all gradients."""
+        """Drop all gradients, which frees their memory."""
         for group in self.groups:
             for parameter in group.parameters:
                 parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """Make one step of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.groups:
             learning = [each for each in group.parameters if each.grad is not None]
             gradients = [each.grad for each in learning if each.grad is not None]
@@ -70,11 +70,11 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _step(self, group: Group, parameters: list[Tensor], gradients: list[Tensor]) -> None:
-        """Make one step of some parameters of a group."""
+        """Update some parameters of a group by their gradients."""
 
 
 class AdamW(Optimizer):
-    """Decoupled weight decay (Loshchilov and Hutter, 2019) with PyTorch's default betas."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), with PyTorch's betas."""
 
     def _step(self, group: Group, parameters: list[Tensor], gradients: list[Tensor]) -> None:
         states = [self._state_of(parameter) for parameter in parameters]
@@ -106,7 +106,7 @@ class AdamW(Optimizer):
 
 
 class SGD(Optimizer):
-    """Momentum, without dampening or Nesterov's look ahead."""
+    """SGD with momentum, without dampening and without Nesterov's variant."""
 
     def _step(self, group: Group, parameters: list[Tensor], gradients: list[Tensor]) -> None:
         buffers = [self.state.get(each, {}).get("momentum_buffer") for each in parameters]
@@ -123,5 +123,5 @@ class SGD(Optimizer):
             maximize=False,
         )
         for parameter, buffer in zip(parameters, buffers, strict=True):
-            assert buffer is not None  # made by the first step
+            assert buffer is not None  # the step fills in missing buffers
             self.state[parameter] = {"momentum_buffer": buffer}

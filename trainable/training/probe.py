@@ -1,8 +1,8 @@
-"""The linear probe of a draw of labels: a baseline, and the start of every trained head.
+"""The linear probe of a drawn subset: a baseline, and the initial head of trials.
 
-Features are the rows of the backbone's last boundary for the images as they are, without views, so
-that the probe, and with it the start, is the same whatever part of the backbone is trained behind
-it (Kumar et al., Fine-Tuning can Distort Pretrained Features, 2022, LP-FT).
+Its features are the head's inputs for the images as they are, without augmentation. The probe
+therefore does not depend on the freeze depth, and all trials on a draw can start from the same one
+(Kumar et al., Fine-Tuning can Distort Pretrained Features, 2022, LP-FT).
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from trainable.training.logistic import LinearClassifier, fit_path
 from trainable.training.scores import Scores, score
 
 INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
-"""Strengths C tried, in the sense of scikit-learn: the larger, the weaker the penalty."""
+"""Inverse penalties C that are tried; as in scikit-learn, a larger C is a weaker penalty."""
 
 UNVALIDATED_PENALTY = 1.0
-"""C where no image of a draw can validate it: scikit-learn's default, the middle of those tried."""
+"""C of a draw that has no validation images: scikit-learn's default."""
 
 MEMO_BYTES = 256 * 2**20
-"""Most that the classifiers of a `ProbeMemo` take."""
+"""Most bytes that the classifiers of a `ProbeMemo` take."""
 
 Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Probe:
-    """Logistic regressions on one draw of labels, all of one penalty.
+    """Logistic regressions on one draw of labels, all with the same penalty.
 
     Attributes:
         inverse_penalty: C, chosen by the log loss of the pooled validation predictions.
-        validation: scores of these predictions; None where the draw has no validation parts.
-        folds: one classifier a validation part, fitted on its training images; on the CPU.
-        whole: fitted on the whole draw; on the CPU.
+        validation: scores of these predictions; None if the draw has no folds.
+        folds: one classifier per fold, fitted on the fold's training images; on the CPU.
+        whole: classifier fitted on the whole draw; on the CPU.
     """
 
     inverse_penalty: float
@@ -57,21 +57,22 @@ class Probe:
 
     @property
     def num_bytes(self) -> int:
-        """Memory that the classifiers take."""
+        """Memory of all classifiers, in bytes."""
         return sum(one.weight.nbytes + one.bias.nbytes for one in (*self.folds, self.whole))
 
 
 def parts_of_draw(
     images: LabelledExamples, subset: Indices, validation: Validation
 ) -> tuple[Indices, list[Fold]]:
-    """The images that the probe of a draw looks at, and its folds, if there are any.
+    """The images that the probe of a draw is fitted and validated on, and its folds.
 
-    Where there are no such validation images, the draw is cross-validated instead; where it cannot
-    be, as with one label or one group of a class, it has no folds.
+    If the data has no validation images of the kind that `validation` names, the draw is
+    cross-validated instead. If that is impossible too, because a class has a single label or group,
+    the draw has no folds.
 
     Args:
-        images: all images.
-        subset: (M,) indices of the drawn subset.
+        images: all labelled images.
+        subset: (M,) int64 indices of the drawn subset.
         validation: where validation images come from.
 
     Returns:
@@ -84,8 +85,9 @@ def parts_of_draw(
 
 
 Features = Callable[[Indices, Indices], tuple[Tensor, Tensor]]
-"""(N, D) features of N training examples, and (M, D) features of M others. Both may depend on the
-training examples, as a vocabulary does, and on nothing of the others beside the example itself."""
+"""Takes positions of N training and of M other examples; returns (N, D) and (M, D) features.
+Features of an example may depend on the training examples, as a vocabulary does, but not on other
+examples."""
 
 
 def fit_probe(
@@ -97,18 +99,18 @@ def fit_probe(
     num_classes: int,
     heartbeat: Callable[[], None] = nothing,
 ) -> Probe:
-    """Choose C on the folds, then fit at that C.
+    """Choose C on the folds, then fit a classifier with this C on the whole draw.
 
-    The lowest log loss of the pooled validation predictions decides; ties go to the stronger
-    penalty. Without folds it is `UNVALIDATED_PENALTY`.
+    The chosen C has the lowest log loss of the pooled validation predictions; on ties it is the
+    smaller C. Without folds it is `UNVALIDATED_PENALTY`.
 
     Args:
-        features: gives the features of examples by their positions, those of the draw first.
-        labels: (N,) int64 class ids, on the device of the features.
-        folds: validation parts, as positions.
-        num_drawn: how many of the examples are the draw.
-        num_classes: of the task.
-        heartbeat: called now and then while there is progress, as a sign of life.
+        features: returns features of examples by their positions; the draw comes first.
+        labels: (N,) int64 class ids of all examples, on the device of the features.
+        folds: positions of training and validation examples; may be empty.
+        num_drawn: number of examples in the draw.
+        num_classes: number of classes.
+        heartbeat: called regularly while there is progress, as a sign of life.
     """
 
     def fit(
@@ -169,12 +171,12 @@ def fixed(rows: Tensor) -> Features:
 
 
 class ProbeMemo:
-    """Remembers probes, so that all trials of a process that start from one fit it once.
+    """Remembers probes, so that the trials of a process fit each probe only once.
 
-    Those that were used longest ago are forgotten first.
+    The least recently used probes are forgotten first.
 
     Args:
-        most_bytes: memory that they may take.
+        most_bytes: most bytes that the probes may take.
     """
 
     def __init__(self, most_bytes: int = MEMO_BYTES) -> None:
@@ -182,11 +184,11 @@ class ProbeMemo:
         self._probes: OrderedDict[str, Probe] = OrderedDict()
 
     def get(self, key: str, fit: Callable[[], Probe]) -> Probe:
-        """The probe of a key, fitted if it is not remembered.
+        """Return the probe of a key; it is fitted unless it is remembered.
 
         Args:
-            key: says everything that the probe depends on.
-            fit: fits it.
+            key: text that identifies everything that the probe depends on.
+            fit: fits the probe.
         """
         probe = self._probes.pop(key, None) or fit()
         self._probes[key] = probe
@@ -206,17 +208,17 @@ def probe_of_draw(
     memo: ProbeMemo | None = None,
     heartbeat: Callable[[], None] = nothing,
 ) -> Probe:
-    """The probe of a drawn subset; see `fit_probe`.
+    """Return the probe of a drawn subset; see `fit_probe`.
 
     Args:
-        images: all images.
-        subset: (M,) indices of the drawn subset.
+        images: all labelled images.
+        subset: (M,) int64 indices of the drawn subset.
         validation: where validation images come from; see `parts_of_draw`.
-        features: gives the features of some examples, by positions among these.
-        device: of the features.
-        features_key: JSON values that features depend on, the content of the images aside.
-        memo: where the probe is remembered; None fits it here.
-        heartbeat: called now and then while there is progress, as a sign of life.
+        features: takes indices of images; returns their features by positions within these indices.
+        device: the device of the features.
+        features_key: JSON values that features depend on, apart from the images' content.
+        memo: memo of probes; None fits the probe here.
+        heartbeat: called regularly while there is progress, as a sign of life.
     """
     rows, folds = parts_of_draw(images, subset, validation)
 

@@ -1,4 +1,4 @@
-"""The training recipe of a suffix: parameter groups, optimizer, schedule, modes."""
+"""The training recipe of a suffix: values of `auto`, trained parameters, optimizer and schedule."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from trainable.spec.trial_spec import TrialSpec
 from trainable.training.optimizers import SGD, AdamW, Group, Optimizer
 
 CLIP_NORM = 1.0
-"""Largest gradient norm of an update."""
+"""L2 norm to which the gradient of an update is clipped."""
 
 MOMENTS = {
     "adamw": {"step": True, "exp_avg": False, "exp_avg_sq": False},
     "sgd": {"momentum_buffer": False},
 }
-"""What an optimizer remembers of a parameter, and whether it is one number."""
+"""Optimizer -> name of each tensor of a parameter's state -> whether it is a single number. The
+other tensors have the shape of the parameter."""
 
 BATCHNORM_TRAIN_FROM = 500
-"""Training images from which `batchnorm: auto` lets the trained part use batch statistics."""
+"""Number of training images from which `batchnorm: auto` means `train`: batch statistics."""
 
 _NORMS = (
     nn.modules.batchnorm._BatchNorm,
@@ -32,24 +33,24 @@ _NORMS = (
 
 
 def resolve_batch_size(batch_size: int | str, num_train: int) -> int:
-    """Images per update for the setting `batch_size`, `auto` included."""
+    """Return the examples per update for the setting `batch_size`, which may be `auto`."""
     return automatic_batch_size(num_train) if batch_size == "auto" else int(batch_size)
 
 
 def resolve_batchnorm(batchnorm: str, num_train: int) -> str:
-    """`eval` or `train` for the setting `batchnorm`, `auto` included."""
+    """Return `eval` or `train` for the setting `batchnorm`, which may be `auto`."""
     if batchnorm != "auto":
         return batchnorm
     return "train" if num_train >= BATCHNORM_TRAIN_FROM else "eval"
 
 
 def resolve_head_init(head_init: str) -> str:
-    """`zero` or `logistic` for the setting `head_init`, `auto` included."""
+    """Return `zero` or `logistic` for the setting `head_init`, which may be `auto`."""
     return "logistic" if head_init == "auto" else head_init
 
 
 def train_mode(suffix: nn.Module, *, batchnorm: str) -> None:
-    """Put a suffix into train mode, its BatchNorm layers into the mode `batchnorm`."""
+    """Put a suffix into train mode, and its BatchNorm layers into the mode `batchnorm`."""
     suffix.train()
     if batchnorm == "eval":
         for module in suffix.modules():
@@ -60,17 +61,17 @@ def train_mode(suffix: nn.Module, *, batchnorm: str) -> None:
 def learning_parameters(
     spec: TrialSpec, suffix: nn.Module, *, head: str, depth_of: dict[str, int], num_boundaries: int
 ) -> dict[str, nn.Parameter]:
-    """The parameters of a suffix that learn; those of its head always do.
+    """The parameters of a suffix that are trained, by name; the head is always trained.
 
-    `trainable: bitfit` leaves the biases alone to learn (Ben Zaken et al., BitFit, 2022),
-    `train_blocks` the blocks it names (Lee et al., Surgical fine-tuning, 2023).
+    With `trainable: bitfit`, only biases are trained below the head (Ben Zaken et al., BitFit,
+    2022); with `train_blocks`, only the named blocks (Lee et al., Surgical fine-tuning, 2023).
 
     Args:
-        spec: `trainable` and `train_blocks` are read.
-        suffix: the module to train.
+        spec: the configuration; `trainable` and `train_blocks` are used.
+        suffix: the suffix to train.
         head: name of its head.
-        depth_of: for every parameter its distance from the head, in boundaries.
-        num_boundaries: of the whole backbone.
+        depth_of: parameter name -> distance from the head, in boundaries.
+        num_boundaries: number of boundaries of the whole backbone.
     """
     blocks = block_range(spec.train_blocks)
 
@@ -87,15 +88,16 @@ def learning_parameters(
 def make_optimizer(
     spec: TrialSpec, suffix: fx.GraphModule, *, depth_of: dict[str, int]
 ) -> Optimizer:
-    """The optimizer of one suffix, of its parameters that require gradients.
+    """The optimizer of those parameters of a suffix that require gradients.
 
-    Biases and normalisation parameters are not decayed. With layer decay d, a parameter k
-    boundaries below the head learns at lr x d^k (Clark et al., ELECTRA, 2020, section 3.1).
+    Biases and normalisation parameters have no weight decay. With layer decay d, a parameter k
+    boundaries below the head has the learning rate lr x d^k (Clark et al., ELECTRA, 2020, section
+    3.1).
 
     Args:
-        spec: optimizer, lr, weight_decay and layer_decay are read.
-        suffix: the module to train.
-        depth_of: for every parameter its distance from the head, in boundaries.
+        spec: the configuration; optimizer, lr, weight_decay and layer_decay are used.
+        suffix: the suffix to train.
+        depth_of: parameter name -> distance from the head, in boundaries.
     """
     undecayed = {
         f"{prefix}.{name}" if prefix else name
@@ -107,7 +109,7 @@ def make_optimizer(
     for name, parameter in suffix.named_parameters():
         if not parameter.requires_grad:
             continue
-        # Of the new head, a bias may be unknown there: the old head needs not have had one.
+        # `depth_of` knows the old head, which may have no bias; the new head always has one.
         place = (depth_of.get(name, 0), name not in undecayed)
         groups.setdefault(place, []).append(parameter)
     return _optimizer(
@@ -126,7 +128,7 @@ def make_optimizer(
 def head_optimizer(
     spec: TrialSpec, *, weights: list[torch.Tensor], biases: list[torch.Tensor]
 ) -> Optimizer:
-    """The optimizer of heads alone; as of a suffix, biases are not decayed."""
+    """The optimizer of linear heads; as in `make_optimizer`, biases have no weight decay."""
     return _optimizer(
         spec,
         [
@@ -137,7 +139,7 @@ def head_optimizer(
 
 
 def set_learning_rates(optimizer: Optimizer, spec: TrialSpec, *, step: int) -> None:
-    """Give every group of an optimizer its learning rate for update `step` (from 0)."""
+    """Set the learning rate of every group of an optimizer for update `step` (from 0)."""
     factor = learning_rate_factor(step, steps=spec.steps, warmup=spec.warmup)
     for group in optimizer.groups:
         group.lr = group.peak_lr * factor
@@ -148,7 +150,13 @@ def _optimizer(spec: TrialSpec, groups: list[Group]) -> Optimizer:
 
 
 def learning_rate_factor(step: int, *, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate at update `step` (from 0): linear warm-up, cosine to 0."""
+    """Fraction of the peak learning rate at update `step` (from 0): linear warm-up, cosine to 0.
+
+    Args:
+        step: number of the update, from 0.
+        steps: number of updates of the training.
+        warmup: fraction of the updates in which the rate rises, in 0..1.
+    """
     rising = round(warmup * steps)
     if step < rising:
         return (step + 1) / rising

@@ -1,4 +1,4 @@
-"""Rehearsal of a configuration before any trial: one update on few images."""
+"""Rehearsal of a configuration before any trial runs: one update and one prediction."""
 
 from __future__ import annotations
 
@@ -15,31 +15,30 @@ from trainable.micro_batches import Memory
 from trainable.modalities import modality_called
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.learner import Examples
-from trainable.training.setup import TrialSetup, resolved_size
+from trainable.training.setup import TrialSetup, reading_backbone, resolved_size
 from trainable.training.suffix_learner import SuffixLearners
 
 MOST_IMAGES = 2
-"""Images of a rehearsed batch: layers that refuse a batch of one image take one of two or more."""
+"""Most images of a rehearsed batch. Two suffice: a layer that accepts two images accepts more."""
 
 
 @one_thread()
 @torch.random.fork_rng(devices=[])
 def rehearse(spec: TrialSpec, backbone: Backbone, *, num_train: int, num_classes: int) -> None:
-    """Make sure that a configuration can make an update, and predict one image.
+    """Make sure that a configuration can make an update and predict one image.
 
-    Neither weights nor images are read: where a real update takes long, it is made on the meta
-    device, and made in earnest only if it fails there.
+    No images are read. If an update on the CPU would take long, it is tried on the meta device,
+    where nothing is computed, and repeated on the CPU only if it fails there.
 
     Args:
         spec: the configuration; it is rehearsed in fp32, whatever its precision.
-        backbone: the one that `spec.backbone` names.
-        num_train: training images, by which `auto` is resolved.
-        num_classes: outputs of the head.
+        backbone: the backbone that `spec.backbone` names.
+        num_train: number of training images, by which `auto` is resolved.
+        num_classes: number of outputs of the head.
 
     Raises:
-        SpecError: a setting is not one that it can be trained with; the message begins with its
-            key.
-        BackboneError: it cannot be trained at this image size, whatever the settings.
+        SpecError: the backbone cannot be trained with a setting; the message begins with its key.
+        BackboneError: the backbone cannot be trained at this image size, whatever the settings.
     """
     rehearsal = _Rehearsal(spec, backbone, num_train=num_train, num_classes=num_classes)
     resolved = rehearsal.resolved
@@ -68,19 +67,19 @@ def rehearse(spec: TrialSpec, backbone: Backbone, *, num_train: int, num_classes
 
 
 class _Rehearsal:
-    """Tries updates of one backbone that is cut at one place.
+    """Tries updates of one backbone that is cut at one boundary.
 
     Args: see `rehearse`.
 
     Attributes:
-        resolved: the configuration without any `auto`.
+        resolved: the configuration; no setting is `auto`.
         size_text: size of the inputs, with its unit.
     """
 
     def __init__(
         self, spec: TrialSpec, backbone: Backbone, *, num_train: int, num_classes: int
     ) -> None:
-        self._backbone = backbone
+        self._backbone = backbone = reading_backbone(spec, backbone)
         self._num_classes = num_classes
         size = resolved_size(spec, backbone.weights)
         self.size_text = modality_called(backbone.weights.modality).size_text(size)
@@ -92,15 +91,15 @@ class _Rehearsal:
         self.resolved = self._configuration.resolve(num_train)
 
     def failure(self, resolved: TrialSpec) -> str | None:
-        """Reason why an update or a prediction fails with these settings; None if none fails.
+        """Reason why an update or a prediction fails with these settings; None if both succeed.
 
         Args:
-            resolved: differs from the attribute in what does not move the cut.
+            resolved: settings to try; they cut the backbone where the attribute `resolved` does.
         """
         reason = _failure(self._configuration, resolved, self._num_classes, self._device)
         if reason is None or self._device.type == "cpu":
             return reason
-        # Some layers look at values, of which the meta device has none.
+        # Layers that read values fail on the meta device, which has none, and may be fine on a CPU.
         processor = torch.device("cpu")
         return _failure(self._configured(processor), resolved, self._num_classes, processor)
 
@@ -114,7 +113,7 @@ class _Rehearsal:
 def _failure(
     configuration: TrialSetup, resolved: TrialSpec, num_classes: int, device: torch.device
 ) -> str | None:
-    """Reason why a copy of the suffix cannot be trained on a device; None if it can."""
+    """Reason why a copy of the suffix cannot be trained on a device; None if it can be."""
     boundary = configuration.split.boundary
     count = min(int(resolved.batch_size), MOST_IMAGES)
     content, *side = configuration.split.traced.inputs.make(count, device=device)
@@ -133,7 +132,7 @@ def _failure(
             initial_heads=None,
             memory=Memory(device),
         )
-        if isinstance(learners, SuffixLearners):  # a head alone takes batches of any size
+        if isinstance(learners, SuffixLearners):  # a linear head takes batches of any size
             learners.rehearse()
     except TrainableError:
         raise

@@ -92,6 +92,7 @@ class TestResult:
         probability: (N,) float32 of the predicted class.
         label_probability: (N,) float32 of the true class.
         scores: of all of them.
+        probabilities: (N, C) float32 of all classes; None where they are not asked for.
     """
 
     __test__ = False  # not a test case, whatever pytest makes of the name
@@ -100,9 +101,12 @@ class TestResult:
     probability: npt.NDArray[np.float32]
     label_probability: npt.NDArray[np.float32]
     scores: Scores
+    probabilities: npt.NDArray[np.float32] | None = None
 
     @classmethod
-    def of(cls, log_probabilities: Tensor, labels: Tensor) -> TestResult:
+    def of(
+        cls, log_probabilities: Tensor, labels: Tensor, *, all_probabilities: bool = False
+    ) -> TestResult:
         """The result of (N, C) log-probabilities against (N,) labels, both on the CPU."""
         best = log_probabilities.max(dim=1)
         truth = log_probabilities.gather(1, labels[:, None])[:, 0]
@@ -111,4 +115,5 @@ class TestResult:
             probability=best.values.exp().float().numpy(),
             label_probability=truth.exp().float().numpy(),
             scores=score(log_probabilities, labels),
+            probabilities=log_probabilities.exp().float().numpy() if all_probabilities else None,
         )

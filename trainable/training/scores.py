@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 ECE_BINS = 15
 
@@ -25,6 +25,8 @@ class Scores:
     Attributes:
         accuracy: share of images whose most probable class is the label, 0..1.
         balanced_accuracy: mean over the classes present of the share found, 0..1.
+        macro_f1: mean over the classes present of the F1 score, 0..1; see `macro_f1`.
+        auroc: mean over the classes present of the area under the ROC curve, 0..1; see `auroc`.
         log_loss: mean negative log-probability of the label, in nats.
         ece: expected calibration error, 0..1 (Guo et al., On Calibration of Modern Neural Networks,
             2017, section 2), with `ECE_BINS` equal-width bins.
@@ -33,6 +35,8 @@ class Scores:
 
     accuracy: float
     balanced_accuracy: float
+    macro_f1: float
+    auroc: float
     log_loss: float
     ece: float
     count: int
@@ -60,10 +64,54 @@ def score(log_probabilities: Tensor, labels: Tensor) -> Scores:
     return Scores(
         accuracy=float(correct.mean()),
         balanced_accuracy=float(recalls.mean()),
+        macro_f1=macro_f1(predicted, labels),
+        auroc=auroc(log_probabilities, labels),
         log_loss=float(-log_probabilities.gather(1, labels[:, None]).mean()),
         ece=float(gaps.abs().sum() / len(labels)),
         count=len(labels),
     )
+
+
+def macro_f1(predicted: Tensor, labels: Tensor) -> float:
+    """Mean over the classes of `labels` of 2 TP / (2 TP + FP + FN), 0..1.
+
+    A class that is only predicted counts by the false negatives of others, but has no term of its
+    own: which classes are averaged is then a fact of the examples, not of the predictions.
+
+    Args:
+        predicted: (N,) int64 class ids; N >= 1.
+        labels: (N,) int64 class ids.
+    """
+    num_classes = int(torch.maximum(predicted, labels).max()) + 1
+    found = torch.bincount(labels[predicted == labels], minlength=num_classes).double()
+    counted = torch.bincount(labels, minlength=num_classes)
+    given = torch.bincount(predicted, minlength=num_classes)
+    present = counted > 0
+    return float((2 * found[present] / (counted + given)[present]).mean())
+
+
+def auroc(log_probabilities: Tensor, labels: Tensor) -> float:
+    """Mean over the classes of `labels` of the area under the ROC curve of one class against all.
+
+    The area is the share of pairs of an example of the class and one of another class in which the
+    first has the higher probability of the class; a tie counts half (Hanley and McNeil 1982,
+    Radiology 143:29). Where all examples are of one class there are no pairs, and it is 0.5.
+
+    Args:
+        log_probabilities: (N, C) float natural logarithms; N >= 1.
+        labels: (N,) int64 class ids.
+    """
+    classes, counts = torch.unique(labels, return_counts=True)
+    if len(classes) == 1:
+        return 0.5
+    scores = log_probabilities[:, classes].T.contiguous()
+    ordered = scores.sort(dim=1).values
+    below = torch.searchsorted(ordered, scores)
+    up_to = torch.searchsorted(ordered, scores, right=True)
+    ranks = (below + up_to + 1).double() / 2
+    members = labels == classes[:, None]
+    of_members = (ranks * members).sum(dim=1) - counts * (counts + 1) / 2
+    return float((of_members / (counts * (len(labels) - counts))).mean())
 
 
 def calibrated_log_loss(log_probabilities: Tensor, labels: Tensor) -> float:

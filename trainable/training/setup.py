@@ -1,4 +1,4 @@
-"""One configuration on one backbone: the cut, the learners, and the values of `auto`."""
+"""Set-up of a trial: the cut of its backbone, the values of `auto`, and the learners."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from trainable import device as devices
 from trainable.backbones import Backbone, Weights
 from trainable.backbones.cutting.boundaries import boundaries, frozen_boundaries, parameter_depths
 from trainable.backbones.cutting.split import split
-from trainable.backbones.graphs.graph import independent_copy
+from trainable.backbones.graphs.dropout import has_dropout, set_dropout
+from trainable.backbones.graphs.graph import TracedBackbone, independent_copy
 from trainable.data.subsets import Fold
+from trainable.errors import SpecError
 from trainable.micro_batches import Memory
 from trainable.modalities import modality_called
-from trainable.spec.settings import block_range
+from trainable.spec.settings import AUTO, block_range
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.head_learner import HeadLearners, is_bare_head
 from trainable.training.learner import Examples
@@ -36,7 +38,7 @@ def num_frozen(spec: TrialSpec, num_boundaries: int) -> int:
     """Number of a backbone's boundaries that a spec freezes.
 
     Raises:
-        SpecError: it names more than there are.
+        SpecError: the spec names more blocks than the backbone has.
     """
     return frozen_boundaries(
         num_boundaries,
@@ -47,45 +49,75 @@ def num_frozen(spec: TrialSpec, num_boundaries: int) -> int:
 
 
 def resolved_size(spec: TrialSpec, weights: Weights) -> int:
-    """Return the size of a trial's inputs: of images their side in pixels; see `Modality`."""
+    """Return the size of a trial's inputs, such as the side of images in pixels; see `Modality`."""
     modality = modality_called(weights.modality)
     return modality.size(weights, getattr(spec, modality.setting))
 
 
+def reading_backbone(spec: TrialSpec, backbone: Backbone) -> Backbone:
+    """The backbone as a trial reads its examples with it; see `Modality.reading`."""
+    modality = modality_called(backbone.weights.modality)
+    return modality.reading(backbone, vars(spec))
+
+
+def check_dropout(spec: TrialSpec, traced: TracedBackbone) -> None:
+    """Refuse a rate of dropout that the backbone has no dropout for.
+
+    Raises:
+        SpecError: it has none, or trains without.
+    """
+    if spec.dropout == AUTO or not float(spec.dropout):
+        return
+    if traced.without_dropout:
+        reason = "trains without dropout: what it computes in training is another graph"
+    elif not has_dropout(traced.module):
+        reason = "has no dropout"
+    else:
+        return
+    raise SpecError(f"dropout: got {spec.dropout}; allowed: auto or 0, as this backbone {reason}")
+
+
 class TrialSetup:
-    """A spec resolved on one backbone: the split, the learners, the settings.
+    """A spec applied to its backbone: the split, the resolved settings and the learners.
 
     Args:
         spec: the configuration.
-        backbone: the one that `spec.backbone` names.
-        num_classes: outputs of the new head.
-        device: to compute on.
+        backbone: the backbone that `spec.backbone` names.
+        num_classes: number of outputs of the new head.
+        device: the device to compute on.
 
     Attributes:
         spec: as given.
-        backbone: as given.
-        modality: of the backbone.
+        backbone: as given, reading its examples as the spec says.
+        modality: modality of the backbone.
         size: size of the backbone's input; see `Modality`.
-        split: the backbone as it is cut, with a new head.
+        split: the backbone, cut into prefix and suffix, with a new head.
 
     Raises:
-        SpecError, BackboneError: it cannot be cut there.
+        SpecError, BackboneError: the backbone cannot be cut as the spec asks.
     """
 
     def __init__(
         self, spec: TrialSpec, backbone: Backbone, *, num_classes: int, device: torch.device
     ) -> None:
         self.spec = spec
-        self.backbone = backbone
+        self.backbone = backbone = reading_backbone(spec, backbone)
         self.modality = modality_called(backbone.weights.modality)
         self.size = resolved_size(spec, backbone.weights)
         self._num_classes = num_classes
         self._device = device
         self._traced = backbone.traced(self.size)
+        check_dropout(spec, self._traced)
         self._boundaries = boundaries(self._traced)
         frozen = num_frozen(spec, len(self._boundaries))
         self.split = split(self._traced, frozen=frozen, num_classes=num_classes)
-        self._depths = parameter_depths(self._traced)
+        if spec.dropout != AUTO:
+            set_dropout(self.split.suffix, float(spec.dropout))
+        # What layers share is no farther from the head than the first of them that trains.
+        farthest = len(self._boundaries) - frozen
+        self._depths = {
+            name: min(depth, farthest) for name, depth in parameter_depths(self._traced).items()
+        }
         self._learning = learning_parameters(
             spec,
             self.split.suffix,
@@ -95,12 +127,16 @@ class TrialSetup:
         )
 
     def resolve(self, num_train: int) -> TrialSpec:
-        """The spec without any `auto`, for a training on so many examples."""
+        """Return the spec without `auto`, for a training on `num_train` examples.
+
+        An `interpolation: auto` stays, because validation decides it; see `HeldOut`.
+        """
         resolved: dict[str, Any] = {
             "batch_size": resolve_batch_size(self.spec.batch_size, num_train),
             "batchnorm": resolve_batchnorm(self.spec.batchnorm, num_train),
             "head_init": resolve_head_init(self.spec.head_init),
             self.modality.setting: self.size,
+            **self.modality.resolved(self.backbone.weights),
             "precision": devices.resolve_precision(self.spec.precision, self._device),
         }
         return replace(self.spec, **resolved)
@@ -114,14 +150,14 @@ class TrialSetup:
         initial_heads: Sequence[LinearClassifier] | None,
         memory: Memory,
     ) -> HeadLearners | SuffixLearners:
-        """One learner for each part, before its first update.
+        """Return one learner per part, before its first update.
 
         Args:
-            parts: what each learns from.
-            names: of the learners; they tell their random draws apart.
-            spec: resolved.
-            initial_heads: what their heads start as, one each; None for zeros.
-            memory: how their work is cut into pieces.
+            parts: training examples of each learner.
+            names: names of the learners; each name has random draws of its own.
+            spec: the resolved recipe.
+            initial_heads: initial head of each learner; None for zeros.
+            memory: micro-batch sizes, which the learners share.
         """
         if is_bare_head(self.split.suffix, self.split.head):
             return HeadLearners(
@@ -151,7 +187,7 @@ class TrialSetup:
         )
 
     def trained_suffix(self, learners: HeadLearners | SuffixLearners) -> fx.GraphModule:
-        """The suffix of the only learner, in eval mode, its parameters no longer learning."""
+        """Return the suffix of the only learner, in eval mode and without gradients."""
         if isinstance(learners, HeadLearners):
             suffix = independent_copy(self.split.suffix).to(self._device)
             learners.copy_into(suffix.get_submodule(self.split.head))
@@ -160,11 +196,11 @@ class TrialSetup:
         return suffix.eval().requires_grad_(requires_grad=False)
 
     def facts(self, folds: Sequence[Fold], *, labels_used: int) -> TrialFacts:
-        """Resolved settings and counts.
+        """Return the resolved settings and the counts of the trial.
 
         Args:
-            folds: validation parts.
-            labels_used: examples drawn.
+            folds: the folds, at least one.
+            labels_used: number of examples drawn.
         """
         suffix = sum(p.numel() for p in self.split.suffix.parameters())
         boundary = self.split.boundary

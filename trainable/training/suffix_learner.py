@@ -1,4 +1,4 @@
-"""Training of suffixes: updates in lockstep, and predictions between them."""
+"""Training of suffixes: the learners of all folds, updated in lockstep, and their predictions."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from trainable.training.logistic import LinearClassifier
 from trainable.training.recipe import CLIP_NORM, make_optimizer, set_learning_rates, train_mode
 
 EVALUATED = 256
-"""Examples per forward pass where nothing is trained."""
+"""Most examples per forward pass of a prediction."""
 
 
 class SuffixLearner(Learner):
-    """Trains one suffix; a pure function of (spec, name, examples), whatever ran before.
+    """Trains one suffix. The result is a pure function of (suffix, spec, name, examples).
 
-    The examples of update t and its random layers are drawn from (seed, repeat, name, t) alone.
-    An example that is drawn several times for one update is computed once and counts as often,
-    unless something in the suffix depends on the batch: random layers, statistics of the batch.
+    The examples of update t and the noise of its random layers depend only on (seed, repeat, name,
+    t). An example that is drawn several times for one update is computed once, with a multiple of
+    its weight in the loss, unless the suffix has random layers or uses batch statistics.
 
     Args:
-        suffix: to be trained in place.
-        head: name of the head within it.
-        examples: to learn from.
-        name: tells this learner's random draws from those of its siblings, such as `fold0`.
-        spec: the resolved recipe: no setting is `auto`.
-        depth_of: for every parameter its distance from the head, in boundaries.
-        learning: names of the parameters of the suffix that learn; None for all.
-        initial_head: what the head starts as; None for what it is in the suffix.
-        memory: how the work is cut into pieces; None where it is not shared with other learners.
+        suffix: the suffix, which is trained in place.
+        head: name of the head within the suffix.
+        examples: training examples.
+        name: name of the learner, such as `fold0`; each name has random draws of its own.
+        spec: the resolved recipe.
+        depth_of: parameter name -> distance from the head, in boundaries.
+        learning: names of the parameters of the suffix that are trained; None for all.
+        initial_head: initial head; None keeps the head of the suffix.
+        memory: micro-batch sizes, shared with other learners; None for sizes of its own.
 
     Attributes:
-        suffix: as it is by now.
+        suffix: the suffix in its current state.
         examples, name, spec: as given.
     """
 
@@ -67,7 +67,7 @@ class SuffixLearner(Learner):
         self.name = name
         self._device = examples.labels.device
         self._memory = memory or Memory(self._device)
-        self._each_once = False  # until the first update has shown that nothing is random
+        self._each_once = False  # the first update finds out whether a layer is random
         self._divisible = True
         if initial_head is not None:
             initial_head.copy_into(suffix.get_submodule(head))
@@ -125,17 +125,17 @@ class SuffixLearner(Learner):
             norm = nn.utils.clip_grad_norm_(self.suffix.parameters(), CLIP_NORM)
             set_learning_rates(self._optimizer, self.spec, step=self.step)
             self._optimizer.step()
-        # A gradient that is not finite has spoilt the parameters, whatever the loss still says.
+        # If a gradient is not finite, the parameters are ruined even if the loss is still finite.
         return loss + 0 * norm.double()
 
     def rehearse(self) -> None:
-        """Compute what an update of all examples at once, and a prediction of the first, compute.
+        """Run the passes of one update on all examples and of a prediction of the first example.
 
-        Nothing is learnt, and no value is looked at: examples and suffix may lie on the meta
+        No parameter is changed and no value is read, so that examples and suffix may be on the meta
         device.
 
         Raises:
-            Exception: whatever a layer raises that cannot do it.
+            Exception: an exception of any class from a layer that cannot do this.
         """
         train_mode(self.suffix, batchnorm=self.spec.batchnorm)
         rows = torch.arange(len(self.examples), device=self._device)
@@ -147,12 +147,12 @@ class SuffixLearner(Learner):
             functional.log_softmax(logits, dim=1)
 
     def _gradients(self, rows: Tensor, weights: Tensor, size: int) -> Tensor:
-        """Leave the gradients of the weighted loss of some examples; the loss, in nats.
+        """Compute the gradients of the weighted loss of some examples; return the loss, in nats.
 
         Args:
-            rows: (B,) which examples.
-            weights: (B,) of their losses.
-            size: examples that are computed at a time.
+            rows: (B,) rows of the examples.
+            weights: (B,) weights of their losses.
+            size: number of examples in a micro-batch.
         """
         self._optimizer.zero_grad()
         place = (self.spec.seed, self.spec.repeat, self.name, self.step)
@@ -189,7 +189,7 @@ class SuffixLearner(Learner):
         return [part[start : start + size] for part in parts for start in range(0, len(part), size)]
 
     def _knows_the_batch(self) -> bool:
-        """Whether the computation uses statistics of the batch."""
+        """Whether a BatchNorm layer of the suffix uses batch statistics."""
         return any(
             module.training
             for module in self.suffix.modules()
@@ -197,7 +197,9 @@ class SuffixLearner(Learner):
         )
 
     def log_probabilities(self, activations: Activations) -> Tensor:
-        """(N, C) float64 on the CPU, in eval mode; those of one padded size are computed together.
+        """Return the (N, C) float64 log-probabilities of N examples, on the CPU.
+
+        The suffix is in eval mode. Examples are sorted by padded size first, which saves padding.
 
         So an example's predictions do not depend on longer ones beside it, and take no padding.
 
@@ -225,10 +227,10 @@ class SuffixLearner(Learner):
 
 
 class SuffixLearners:
-    """The learners of all folds, in lockstep; see `HeadLearners` for the same of heads alone.
+    """The learners of all folds, trained in lockstep; `HeadLearners` does this for bare heads.
 
     Args:
-        learners: one a fold.
+        learners: one learner per fold.
     """
 
     def __init__(self, learners: Sequence[SuffixLearner]) -> None:
@@ -236,18 +238,18 @@ class SuffixLearners:
 
     @property
     def suffixes(self) -> list[fx.GraphModule]:
-        """The suffixes in training, one per fold."""
+        """Current suffixes, one per fold."""
         return [learner.suffix for learner in self._learners]
 
     @property
     def step(self) -> int:
-        """Updates made by the one that is furthest."""
+        """Number of updates of the learner that has made the most."""
         return max(learner.step for learner in self._learners)
 
     def advance(
         self, step: int, *, since: int | None = None, after_update: Callable[[], None] = nothing
     ) -> float:
-        """Train until each has made `step` updates; their mean loss, see `Learner.advance`."""
+        """Train each learner until `step`; return their mean loss; see `Learner.advance`."""
         losses = [
             learner.advance(step, since=since, after_update=after_update)
             for learner in self._learners
@@ -274,7 +276,7 @@ class SuffixLearners:
             learner.restore(state.part(learner.name))
 
     def log_probabilities(self, parts: Sequence[Activations], *, share: float = 1) -> list[Tensor]:
-        """Predictions of each learner for its part; see `HeadLearners.log_probabilities`."""
+        """Return each learner's predictions; see `HeadLearners.log_probabilities`."""
         found = []
         for learner, part in zip(self._learners, parts, strict=True):
             with learner.at(share):

@@ -1,4 +1,4 @@
-"""Start the trainings of a trial: initial heads, learners, and the loop that updates them."""
+"""Set-up of a trial's trainings: initial heads, learners, and the loop that updates them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Trainer:
         self._memory = memory
         self._clock = clock
         self._probes = probes
-        self._batch_size = 1  # of the latest loop
+        self._batch_size = 1  # until `loop` is called
 
     @property
     def micro_batches(self) -> int:
@@ -59,10 +59,10 @@ class Trainer:
         return 1 if rows is None else -(-self._batch_size // rows)
 
     def probe(self, spec: TrialSpec) -> Probe | None:
-        """Return the linear probe that heads start from; None where they start from zero.
+        """Return the linear probe that heads start from; None if they start from zeros.
 
-        A training that resumes from a checkpoint needs it, too: the start is one end of the
-        interpolation between initial and trained weights.
+        A training that resumes from a checkpoint needs the probe as well, because the initial
+        weights are one end of the interpolation.
 
         Args:
             spec: the resolved recipe.
@@ -96,7 +96,7 @@ class Trainer:
         Args:
             parts: training examples of each learner.
             names: names of the learners; each name has random draws of its own.
-            seen: indices of all images that the training depends on; a checkpoint names them.
+            seen: indices of all images that the training depends on; a checkpoint has their hash.
             spec: the resolved recipe.
             initial_heads: initial head of each learner; None for zeros.
             start: checkpoint to resume from, or None.

@@ -35,7 +35,7 @@ from trainable.training.trainer import Trainer
 from trainable.training.validation import HeldOut
 
 _PARTS = 20
-"""Progress reports of a training on the whole budget."""
+"""Number of progress reports of a training on the whole budget."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -96,7 +96,7 @@ class Trial:
         self._reader = ExampleReader(
             spec,
             images,
-            backbone,
+            self._setup.backbone,
             frozen=self._setup.split.frozen,
             size=self._setup.size,
             device=self._device,
@@ -134,13 +134,13 @@ class Trial:
     ) -> Iterator[Report]:
         """Train the folds in lockstep; yield report 0, then `spec.reports` more.
 
-        Report 0 comes before any update, the last one at the last step.
+        Report 0 comes before any update, the last report after the last update.
 
-        On a CPU, a training resumed from a checkpoint equals an uninterrupted one to the bit;
-        times include those up to the checkpoint.
+        On a CPU, a training resumed from a checkpoint gives the same bits as an uninterrupted one;
+        its times include the time up to the checkpoint.
 
         Args:
-            start: checkpoint to resume from; the report that it was on the way to comes first.
+            start: checkpoint to resume from; reports before its step are not repeated.
             after_update: called after every update of a fold with a function that returns the
                 current state; the function is valid until the next update.
 
@@ -221,7 +221,11 @@ class Trial:
                 self._clock.lap("features_s")
                 predictions += learners.log_probabilities([unseen.activations])
                 self._clock.lap("train_s")
-        return TestResult.of(torch.cat(predictions), torch.from_numpy(self._images.labels[test]))
+        return TestResult.of(
+            torch.cat(predictions),
+            torch.from_numpy(self._images.labels[test]),
+            all_probabilities=self._setup.spec.objective.needs_all_probabilities,
+        )
 
     def fit(self, watch: Callable[[int], object] | None = None) -> Fitted:
         """Train as `refit` does and return the trained network; no test image is read.

@@ -1,4 +1,4 @@
-"""Predictions of learners for the examples held out of their training."""
+"""Validation of learners on the examples that are held out of their training."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from trainable.training.scores import Scores, score
 from trainable.training.suffix_learner import SuffixLearners
 
 START = 0.0
+"""Position of the initial weights; see `trainable.training.interpolation.SHARES`."""
 
 
 @dataclass
@@ -23,9 +24,9 @@ class HeldOut:
     """The validation examples of all folds.
 
     Attributes:
-        activations: one part a fold, on the device of the learners.
-        labels: (N,) int64 of all parts, one after the other, on the CPU.
-        spec: `interpolation` and `objective` are read.
+        activations: activations of each fold's validation examples, on the learners' device.
+        labels: (N,) int64 class ids of all folds, one fold after another, on the CPU.
+        spec: the resolved recipe; `interpolation` and `objective` are used.
     """
 
     activations: Sequence[Activations]
@@ -34,12 +35,16 @@ class HeldOut:
     _start: Tensor | None = field(default=None, init=False)
 
     def scores(self, learners: HeadLearners | SuffixLearners) -> tuple[Scores, float]:
-        """Scores of the pooled predictions, and the share of the path at which they are made.
+        """Score the current weights, or the best interpolation between initial and current ones.
+
+        Returns:
+            Scores of the predictions, pooled over all folds; and the position between initial (0)
+            and current weights (1) that they were made at.
 
         Raises:
             DivergedError: a prediction is not finite.
         """
-        shares: tuple[float, ...] = (START,)  # all places are one before the first update
+        shares: tuple[float, ...] = (START,)  # all positions are the same before the first update
         if learners.step:
             given = self.spec.interpolation
             shares = SHARES if isinstance(given, str) else (given,)
@@ -48,7 +53,7 @@ class HeldOut:
         return score(predictions[best], self.labels), best
 
     def _predicted(self, learners: HeadLearners | SuffixLearners, share: float) -> Tensor:
-        """(N, C) log-probabilities; those of the start, which stays, are made once."""
+        """(N, C) log-probabilities of all folds; those of the initial weights are computed once."""
         if share == START and self._start is not None:
             return self._start
         found = torch.cat(learners.log_probabilities(self.activations, share=share))

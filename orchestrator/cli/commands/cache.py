@@ -14,7 +14,7 @@ cache = typer.Typer(no_args_is_help=True, help="Show or clear what frozen prefix
 
 
 def info(*, json: Json = False) -> int:
-    r"""Show where features are kept, and how much of them.
+    r"""Show where features and exported graphs are kept, and how much of them.
 
     \b
     Example:
@@ -30,13 +30,13 @@ def info(*, json: Json = False) -> int:
     print(
         f"{found.folder}: {found.bytes / 2**20:,.1f} MiB of at most "
         f"{found.max_bytes / 2**20:,.0f} MiB, {plural(found.files, 'file')} in "
-        f"{plural(found.collections, 'collection')}"
+        f"{plural(found.collections, 'collection')}, {plural(found.graphs, 'exported graph')}"
     )
     return 0
 
 
 def clear() -> int:
-    r"""Remove all features that are kept; sweeps that run go on.
+    r"""Remove all features and exported graphs that are kept; sweeps that run go on.
 
     \b
     Example:

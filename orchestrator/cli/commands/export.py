@@ -71,5 +71,6 @@ def export(
         print(jsonlib.dumps(done.to_json()))
         return 0
     print(f"{printable(str(done.folder))}: {', '.join(done.files)}")
-    print(f"Use it with: sft-sweep predict {printable(shlex.quote(str(done.folder)))} IMAGE...")
+    folder = printable(shlex.quote(str(done.folder)))
+    print(f"Use it with: sft-sweep predict {folder} {done.usage}")
     return 0

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from orchestrator.planning.preparation import Prepared
     from orchestrator.space import SearchSpace
+    from trainable.backbones.weights import TextPreprocessing, Weights
 
 
 MOST_CLASSES = 10
@@ -55,6 +56,16 @@ def class_line(names: Sequence[str]) -> str:
     return f"classes: {len(names):,}: {escaped(names, most=MOST_CLASSES)}"
 
 
+def _text_line(name: str, weights: Weights, how: TextPreprocessing) -> str:
+    """What a backbone of texts is, and how its folder says that it reads them."""
+    params = sum(array.size for array in weights.arrays.values() if array.dtype.kind == "f")
+    prompt = f"prompt {how.prompt!r}" if how.prompt else "no prompt"
+    return (
+        f"{name}: {params:,} parameters, licence {weights.licence or 'unknown'}; by itself at most "
+        f"{how.max_length} tokens, pooling {how.pooling}, {prompt}"
+    )
+
+
 def show(prepared: Prepared, *, as_json: bool) -> None:
     """Print the plan on stdout.
 
@@ -68,6 +79,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
     from orchestrator.planning.inputs import backbones
     from orchestrator.space import short_names
     from orchestrator.text import plural
+    from trainable.backbones.weights import TextPreprocessing
 
     plan, space = prepared.plan, prepared.space
     num_finals = space.finalists.count * space.finalists.repeats
@@ -121,7 +133,11 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
             "finalist that has none yet"
         )
     print(class_line(prepared.images.class_names))
-    print(f"backbones: {', '.join(short_names(backbones(space)).values())}")
+    names = short_names(backbones(space))
+    print(f"backbones: {', '.join(names.values())}")
+    for name, weights in prepared.weights.items():
+        if isinstance(weights.preprocessing, TextPreprocessing):
+            print(_text_line(names[name], weights, weights.preprocessing))
     tested = plural(plan.num_test, f"test {space.modality}")
     print(f"axes: {', '.join(space.varies) or 'none'}; {tested}")
     print(f"objective: {space.objective.value}")

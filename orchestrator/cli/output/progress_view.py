@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from orchestrator.api.progress_lines import STARTING, STOPPING, ProgressLines, score
 from orchestrator.space import SearchSpace
 from orchestrator.text import number, printable_lines
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 if TYPE_CHECKING:
     from rich.live import Live

@@ -15,6 +15,7 @@ from orchestrator.errors import UsageError
 from orchestrator.methods import Method
 from orchestrator.planning.preparation import read_data
 from orchestrator.reading.export.card import Card, Labels
+from orchestrator.reading.export.card_kinds import card_kind
 from orchestrator.reading.export.card_text import CARD_FILE, card_text
 from orchestrator.reading.export.choice import Choice, choose
 from orchestrator.reading.export.folder import check_target, whole_folder
@@ -26,6 +27,8 @@ from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import BackboneError
 from trainable.export.trained_model import TrainedModel, train_configuration, train_probe
 from trainable.export.written_model import write_model
+from trainable.modalities import modality_called
+from trainable.spec.settings import SIZES
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.training.learner import DivergedError
 
@@ -43,6 +46,7 @@ class Exported:
         num_labels: number of these labels.
         files: names of the files, ascending.
         notes: warnings for the user; the card has them, too.
+        usage: what `sft-sweep predict DIR` takes, as its help writes it.
     """
 
     folder: Path
@@ -51,6 +55,7 @@ class Exported:
     num_labels: int
     files: tuple[str, ...]
     notes: tuple[str, ...]
+    usage: str
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict of JSON values."""
@@ -101,22 +106,18 @@ def export(
         repeat: number of the draw of labels and of the training seed.
 
     Raises:
-        UsageError: there is no such configuration, the images or weights have changed, or the
+        UsageError: there is no such configuration, the examples or weights have changed, or the
             folder cannot be used.
+        ExportError, BackboneError: the network cannot be written.
         StorageError: the folder cannot be written.
     """
     check_target(out)
     choice = choose(run, trial_id=trial_id, budget=budget)
     space, manifest = load_space(run.space), run.read_manifest()
-    if space.modality != "image":
-        raise UsageError(
-            f"{run.path}: a network for {space.modality}s cannot be exported yet, only one for "
-            f"images; {run.path / 'trials.parquet'} has the settings of every trial"
-        )
     listener.print_message(choice.text)
     weights = _read_weights(run, space, choice)
-    images = _read_images(run, space, labels, repeat, str(manifest.get("dataset_fingerprint")))
-    model = _train(choice, _open_to(labels, images), weights, labels, repeat, listener)
+    examples = _read_examples(run, space, labels, repeat, str(manifest.get("dataset_fingerprint")))
+    model = _train(choice, _open_to(labels, examples), weights, labels, repeat, listener)
     card = Card(
         manifest=manifest,
         choice=choice,
@@ -124,7 +125,7 @@ def export(
         repeat=repeat,
         model=model,
         class_counts=np.bincount(
-            images.labels[model.indices], minlength=images.num_classes
+            examples.labels[model.indices], minlength=examples.num_classes
         ).tolist(),
         weights=weights,
     )
@@ -135,6 +136,8 @@ def export(
         (part / CARD_FILE).write_text(text, encoding="utf-8", errors="backslashreplace")
         files = tuple(sorted(path.name for path in part.iterdir()))
     problems = [f"{one.file}: {one.problem}" for one in written.portable if one.problem]
+    if written.library.problem is not None:
+        problems.append(f"without the encoder for transformers: {written.library.problem}")
     return Exported(
         folder=out,
         trial_id=choice.trial_id,
@@ -142,6 +145,7 @@ def export(
         num_labels=len(model.indices),
         files=files,
         notes=(*card.warnings(), *problems),
+        usage=card_kind(card.noun).usage,
     )
 
 
@@ -161,46 +165,47 @@ def _read_weights(run: Run, space: SearchSpace, choice: Choice) -> Weights:
     return weights
 
 
-def _read_images(
+def _read_examples(
     run: Run, space: SearchSpace, labels: Labels, repeat: int, fingerprint: str
 ) -> LabelledExamples:
-    """Read the images of the sweep, with the bytes of all that can be drawn now."""
+    """Read the examples of the sweep, with the bytes of all that can be drawn now."""
     everything = labels is not Labels.BUDGET
     demand = Demand(
         budgets=(LabelBudget(),) if everything else space.label_budgets,
         repeats=max(space.finalists.repeats, repeat + 1),
         seed=space.seed,
     )
+    nouns = f"{space.modality}s"
     try:
-        images = read_data(run.space, demand=demand).images
+        examples = read_data(run.space, demand=demand).images
     except UsageError as error:
         if not everything:
             raise
         raise UsageError(
-            f"{error}\nThe sweep itself read fewer images; to learn from those of its budget "
+            f"{error}\nThe sweep itself read fewer {nouns}; to learn from those of its budget "
             "alone: --labels budget"
         ) from error
-    # The sweep never decoded images that no trial could use. Broken ones among them are left out
-    # only now, so another fingerprint here does not prove that the images have changed.
-    same = images.fingerprint() == fingerprint
+    # The sweep never read examples that no trial could use. Broken ones among them are left out
+    # only now, so another fingerprint here does not prove that the examples have changed.
+    same = examples.fingerprint() == fingerprint
     if not same and read_data(run.space).images.fingerprint() != fingerprint:
         raise UsageError(
-            f"{run.path}: the images are not those that the sweep began with (dataset_fingerprint "
+            f"{run.path}: the {nouns} are not those that the sweep began with (dataset_fingerprint "
             f"was {fingerprint[:12]}): its scores would say nothing of this network. Bring the "
-            "images back, or start a new sweep with: sft-sweep launch"
+            f"{nouns} back, or start a new sweep with: sft-sweep launch"
         )
-    return images
+    return examples
 
 
-def _open_to(labels: Labels, images: LabelledExamples) -> LabelledExamples:
-    """Return the images with every split that may be trained on moved to the pool."""
+def _open_to(labels: Labels, examples: LabelledExamples) -> LabelledExamples:
+    """Return the examples with every split that may be trained on moved to the pool."""
     freed = {
         Labels.BUDGET: [],
         Labels.ALL: [Split.VAL],
         Labels.EVERYTHING: [Split.VAL, Split.TEST],
     }[labels]
-    split = np.where(np.isin(images.split, freed), np.int64(Split.POOL), images.split)
-    return replace(images, split=split)
+    split = np.where(np.isin(examples.split, freed), np.int64(Split.POOL), examples.split)
+    return replace(examples, split=split)
 
 
 def _measured_penalty(choice: Choice, task: Mapping[str, Any], repeat: int) -> float:
@@ -216,33 +221,36 @@ def _measured_penalty(choice: Choice, task: Mapping[str, Any], repeat: int) -> f
 
 def _train(
     choice: Choice,
-    images: LabelledExamples,
+    examples: LabelledExamples,
     weights: Weights,
     labels: Labels,
     repeat: int,
     listener: Listener,
 ) -> TrainedModel:
-    task, backbone = json.loads(choice.trial["spec"]), Backbone(weights)
+    task = json.loads(choice.trial["spec"])
+    backbone = Backbone(weights)
     measured = LabelBudget.parse(task["label_budget"])
     budget = measured if labels is Labels.BUDGET else LabelBudget()
     if choice.trial["method"] == Method.PROBE:
         listener.print_message("fitting the probe")
         return train_probe(
-            images,
-            backbone,
+            examples,
+            modality_called(weights.modality).reading(backbone, task),
             budget=budget,
             inverse_penalty=_measured_penalty(choice, task, repeat),
             repeat=repeat,
             seed=task["seed"],
-            image_size=task["image_size"],
+            size=task.get(SIZES[examples.modality]),
             precision=task.get("precision", "fp32"),  # what tasks without the key used
         )
     task.setdefault("interpolation", 1.0)  # what tasks without the key used
     spec = replace(TrialSpec.from_json(task), label_budget=budget, repeat=repeat)
-    listener.print_message(f"training: {spec.steps} updates of {spec.batch_size} images")
+    listener.print_message(
+        f"training: {spec.steps} updates of {spec.batch_size} {examples.modality}s"
+    )
     try:
         return train_configuration(
-            spec, images, backbone, watch=lambda step: listener.watch(step, spec.steps)
+            spec, examples, backbone, watch=lambda step: listener.watch(step, spec.steps)
         )
     except DivergedError as error:
         raise UsageError(

@@ -34,7 +34,7 @@ class Card:
         labels: which labels the network was trained on.
         repeat: number of the draw of labels.
         model: the trained network.
-        class_counts: training images of each class.
+        class_counts: training examples of each class.
         weights: pretrained weights that the training began with.
     """
 
@@ -56,8 +56,13 @@ class Card:
         return f"all {used}" if budget.total is None else f"{used} in all"
 
     @property
+    def noun(self) -> str:
+        """What one example is called: `image`, or `text`."""
+        return self.model.about.modality
+
+    @property
     def passes(self) -> float | None:
-        """Mean number of times that training draws each image; None for a probe."""
+        """Mean number of times that training draws each example; None for a probe."""
         spec = self.model.spec
         if spec is None:
             return None
@@ -75,7 +80,9 @@ class Card:
                 f"{self.measured}, and its own accuracy was not measured"
             )
         if self.labels is Labels.EVERYTHING:
-            found.append("it learnt from the test images, too, which can no longer measure it")
+            found.append(
+                f"it learnt from the test {self.noun}s, too, which can no longer measure it"
+            )
         if self.passes is not None and self.passes < 1:
             found.append(
                 f"its {self.model.spec.steps if self.model.spec else 0} updates draw about "

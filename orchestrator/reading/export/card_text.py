@@ -10,15 +10,16 @@ from importlib import metadata
 from typing import Any
 
 from orchestrator.reading.export.card import Card, Labels
+from orchestrator.reading.export.card_kinds import card_kind
+from orchestrator.reading.export.front_matter import front_matter
 from orchestrator.reading.export.markdown import escaped, table
-from orchestrator.reading.export.use import use_lines
 from orchestrator.text import metric_name, percent, plural, score, score_with_unit
 from trainable.export.written_model import Written
+from trainable.spec.settings import SIZES
 
 CARD_FILE = "README.md"
 
 _MOST_CLASSES = 100
-_PACKAGES = ("torch", "torchvision", "numpy", "pillow")
 
 
 def card_text(card: Card, written: Written) -> str:
@@ -28,23 +29,23 @@ def card_text(card: Card, written: Written) -> str:
         card: content of the card.
         written: files that were written.
     """
-    about = card.model.about
+    about, own = card.model.about, card_kind(card.noun)
     kind = "fine-tuned" if card.model.spec else "a linear probe on"
     backbone = escaped(card.choice.trial["backbone"])
     title = f"{escaped(card.manifest['sweep_id'])}: {kind} {backbone}"
     parts = [
+        front_matter(card, written),
         [f"# {title}"],
         [
-            f"A network that sorts images into {len(about.class_names):,} classes. Written by "
-            "sft-sweep "
-            f"{escaped(metadata.version('sft-sweep'))}; trial {escaped(card.choice.trial_id)} was "
-            f"taken because {card.choice.reason}."
+            f"A network that sorts {card.noun}s into {len(about.class_names):,} classes. Written "
+            f"by sft-sweep {escaped(metadata.version('sft-sweep'))}; trial "
+            f"{escaped(card.choice.trial_id)} was taken because {card.choice.reason}."
         ],
         ["## How good it is", "", *_scores(card)],
-        ["## How to use it", "", *use_lines(about, written)],
+        ["## How to use it", "", *own.use(about, written)],
         ["## What it is", "", *table(("", ""), _facts(card))],
         ["## How it was trained", "", *_training(card)],
-        ["## Preprocessing", "", *_preprocessing(card)],
+        ["## Preprocessing", "", *own.preprocessing(about)],
         ["## Classes", "", *_classes(card)],
         ["## Where it comes from", "", *table(("", ""), _provenance(card))],
     ]
@@ -59,18 +60,18 @@ def _scores(card: Card) -> list[str]:
         low = score(board["test_ci_low"], metric)
         high = score_with_unit(board["test_ci_high"], metric)
         lines.append(
-            f"On the test images the {metric_name(metric)} of this configuration is "
+            f"On the test {card.noun}s the {metric_name(metric)} of this configuration is "
             f"**{score_with_unit(board['test_score'], metric)}** (95 % interval {low} to {high}) "
             f"at **{card.measured}**: the mean of {plural(board['repeats'], 'repeat')}, each with "
             "labels drawn afresh where there are others, on "
-            f"{plural(finals[0]['num_test'], 'test image')}."
+            f"{plural(finals[0]['num_test'], f'test {card.noun}')}."
         )
         lines += ["", *table(("", "mean of the repeats"), _means(finals))]
     elif trial["val_accuracy"] is not None:
         lines.append(
             f"**It has no test score:** it was no finalist. In validation at {card.measured}, "
-            f"{percent(trial['val_accuracy'])} % of {plural(trial['num_val'] or 0, 'image')} were "
-            "classified rightly, which flatters the best of many."
+            f"{percent(trial['val_accuracy'])} % of {plural(trial['num_val'] or 0, card.noun)} "
+            "were classified rightly, which flatters the best of many."
         )
     else:
         lines.append("**Nothing is known of how good it is.**")
@@ -121,19 +122,16 @@ def _belongs(card: Card) -> str:
 
 def _facts(card: Card) -> list[tuple[str, object]]:
     trial, weights = card.choice.trial, card.weights
-    size = card.model.about.preprocessing.image_size
     network = sum(parameter.numel() for parameter in card.model.network.parameters())
     facts: list[tuple[str, object]] = [
         ("backbone", trial["backbone"]),
-        ("pretrained weights", weights.version),
+        ("pretrained weights", card.model.about.version),
         ("pretrained on", weights.pretraining or "unknown"),
         ("licence of the pretrained weights", weights.licence or "unknown"),
         ("parameters", f"{network:,}"),
         ("of them trained", f"{trial['trainable_params'] or 0:,}"),
-        ("input", f"RGB, {size} x {size} pixels"),
+        *card_kind(card.noun).facts(card.model.about),
     ]
-    if card.model.about.bare_logits:
-        facts.append(("left out", "what the network's own code computes behind its classifier"))
     if trial["freeze_depth"] is not None:
         facts.append(("freeze depth", f"{trial['freeze_depth']:.4g}"))
     if trial["boundary"] is not None:
@@ -148,7 +146,8 @@ def _facts(card: Card) -> list[tuple[str, object]]:
 
 
 _ELSEWHERE = {
-    *("backbone", "freeze_depth", "frozen_blocks", "image_size", "label_budget", "objective"),
+    *("backbone", "freeze_depth", "frozen_blocks", "label_budget", "objective"),
+    *SIZES.values(),
     *("repeat", "reports", "seed", "validation"),
 }
 """Keys of a spec that other sections of the card show."""
@@ -159,7 +158,7 @@ def _training(card: Card) -> list[str]:
     lines = [
         f"Chosen by {escaped(trial['objective'])} in validation ({escaped(trial['selection'])}) "
         f"at {card.measured}; labels that validation uses are part of a budget unless it says "
-        "otherwise. Test images played no part in the choice.",
+        f"otherwise. Test {card.noun}s played no part in the choice.",
         "",
     ]
     if spec is None:
@@ -175,8 +174,9 @@ def _training(card: Card) -> list[str]:
         *lines,
         "Every setting is the one that was measured, those that the search-space file left to "
         "`auto` included: nothing was adapted to the number of labels here. "
-        f"{plural(spec.steps, 'update')} of {plural(int(spec.batch_size), 'image')} draw each of "
-        f"the {plural(len(card.model.indices), 'training image')} {passes:.3g} times on average.",
+        f"{plural(spec.steps, 'update')} of {plural(int(spec.batch_size), card.noun)} draw each "
+        f"of the {plural(len(card.model.indices), f'training {card.noun}')} {passes:.3g} times on "
+        "average.",
         "",
         *table(
             ("setting", "value"),
@@ -188,28 +188,6 @@ def _training(card: Card) -> list[str]:
     ]
 
 
-def _preprocessing(card: Card) -> list[str]:
-    how = card.model.about.preprocessing
-    resize = (
-        f"Resize to {how.resize_size} x {how.resize_size} pixels"
-        if how.squash
-        else f"Resize the shorter side to {how.resize_size} pixels"
-    )
-    value_range = card.model.about.value_range
-    grey = (
-        ""
-        if value_range is None
-        else f" 16-bit grey becomes 8 bits before: {value_range[0]:,} is black, "
-        f"{value_range[1]:,} is white, and what lies beyond is cut off."
-    )
-    return [
-        f"1. Turn the picture upright (EXIF), lay transparent ones on white, convert to RGB.{grey}",
-        f"2. {resize}, {escaped(how.interpolation)}, with antialiasing.",
-        f"3. Cut out the centre, {how.image_size} x {how.image_size} pixels.",
-        f"4. Scale to 0..1, subtract {list(how.mean)}, divide by {list(how.std)}, by channel.",
-    ]
-
-
 def _classes(card: Card) -> list[str]:
     names = card.model.about.class_names
     rows = [
@@ -218,14 +196,16 @@ def _classes(card: Card) -> list[str]:
     ]
     more = len(names) - _MOST_CLASSES
     return [
-        *table(("output", "class", "training images"), rows[:_MOST_CLASSES]),
+        *table(("output", "class", f"training {card.noun}s"), rows[:_MOST_CLASSES]),
         *(["", f"{more:,} more are in `model.json`."] if more > 0 else []),
     ]
 
 
 def _provenance(card: Card) -> list[tuple[str, object]]:
     manifest, trial = card.manifest, card.choice.trial
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES)
+    versions = ", ".join(
+        f"{name} {metadata.version(name)}" for name in card_kind(card.noun).packages
+    )
     swept = manifest.get("versions", {})
     return [
         ("sweep", manifest["sweep_id"]),

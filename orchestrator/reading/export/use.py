@@ -1,4 +1,4 @@
-"""Usage of an exported network: Python code that needs only torchvision, or only torch."""
+"""Usage of an exported network for images: Python that needs torchvision alone, or torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.reading.export.markdown import escaped
+from orchestrator.reading.export.file_table import file_table
 from trainable.backbones import Preprocessing
 from trainable.export.exchange_formats import ONNX_FILE, TORCH_FILE
 from trainable.export.model_config import ModelConfig
@@ -38,24 +38,32 @@ _CLASSIFY = """\
 """
 
 
+_FILES = {
+    "model.safetensors": "weights, by the names of the network's own code",
+    "model.json": "network, preprocessing and class names",
+    TORCH_FILE: "the whole network for `torch.export.load`",
+    ONNX_FILE: "the whole network in ONNX: `images` (N, 3, S, S), normalised, to `logits`",
+}
+
+
 def use_lines(about: ModelConfig, written: Written) -> list[str]:
     """Return the section of a card about the use of the network."""
     return [
         *("    sft-sweep predict DIR IMAGE...", ""),
         *_python(about, written),
-        *("", *_files(written)),
+        *("", *file_table(_FILES, written)),
     ]
 
 
 def _python(about: ModelConfig, written: Written) -> list[str]:
-    if written.torchvision_options is not None:
+    if written.library.options is not None:
         text = "Without sft-sweep, with torchvision and safetensors alone:"
         imports = (
             "from safetensors.torch import load_file\n"
             "from torchvision.models import get_model\n"
             "from torchvision.transforms import v2\n"
         )
-        call = _call(about.architecture, written.torchvision_options)
+        call = _call(about.architecture, written.library.options)
         load = (
             f"model = {call}\n"
             'model.load_state_dict(load_file(folder / "model.safetensors"))\n'
@@ -77,7 +85,7 @@ def _python(about: ModelConfig, written: Written) -> list[str]:
     if about.value_range is not None:
         needed = needed.replace("import torch\n", "import numpy\nimport torch\n")
     code = (
-        f"{needed}{imports}\n{_START}{load}{_prepare(about.preprocessing)}{_OPEN}"
+        f"{needed}{imports}\n{_START}{load}{_prepare(about.image_preprocessing)}{_OPEN}"
         f"{_narrow(about.value_range)}{_CLASSIFY}"
     )
     return [text, "", "```python", *code.rstrip("\n").split("\n"), "```"]
@@ -116,26 +124,3 @@ def _narrow(value_range: ValueRange | None) -> str:
         f"        grey = (values / {(high - low) / 255!r}).round().astype(numpy.uint8)\n"
         "        picture = Image.fromarray(grey)\n"
     )
-
-
-def _files(written: Written) -> list[str]:
-    known = {
-        "model.safetensors": "weights, by the names of the network's own code",
-        "model.json": "network, preprocessing and class names",
-        TORCH_FILE: "the whole network for `torch.export.load`",
-        ONNX_FILE: "the whole network in ONNX: `images` (N, 3, S, S), normalised, to `logits`",
-    }
-    found = {one.file: one for one in written.portable}
-    lines = ["| file | what it is |", "| --- | --- |"]
-    for name, text in known.items():
-        one = found.get(name)
-        if one is None:
-            told = text
-        elif one.problem is not None:
-            told = f"not there: {escaped(one.problem)}"
-        elif one.difference is None:
-            told = f"{text}; not compared, for nothing here could run it"
-        else:
-            told = f"{text}; its logits differ by at most {one.difference:.1g}"
-        lines.append(f"| `{name}` | {told} |")
-    return lines

@@ -30,7 +30,7 @@ from orchestrator.recording.table_schemas import SCHEMAS
 from orchestrator.statistics.test_set import TestSet, find_test_set
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import TrainableError
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 __all__ = ["write_report"]
 

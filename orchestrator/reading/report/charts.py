@@ -15,7 +15,7 @@ from orchestrator.reading.report.contents import Series
 from orchestrator.reading.report.importance import Importance
 from orchestrator.reading.report.winner import Winner
 from orchestrator.text import WITHOUT_BACKBONE_TEXT, metric_name, printable
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 Figure = dict[str, Any]
 

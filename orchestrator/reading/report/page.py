@@ -16,7 +16,7 @@ from orchestrator import text
 from orchestrator.reading.report.charts import Figure
 from orchestrator.reading.report.contents import Row, Series, Spent
 from orchestrator.reading.report.winner import Winner
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -204,7 +204,7 @@ def _alone(local: Path) -> Iterator[None]:
 
 
 def _folder(place: Place) -> Path:
-    from trainable.features.store.feature_store import default_folder
+    from trainable.cache_folder import default_folder
 
     digest = hashlib.sha256(str(place).encode()).hexdigest()[:16]
     return default_folder() / "sweeps" / digest

@@ -1,4 +1,4 @@
-"""A pruner of percentiles for trials that all start alike."""
+"""A percentile pruner for trials that all start from the same network."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from orchestrator.planning.work import START
 
 
 class AfterStart(PercentilePruner):
-    """Optuna's, but that a trial is judged by its best report after the start.
+    """Optuna's percentile pruner, which here ignores the start when it takes a trial's best report.
 
-    All trials of a backbone start alike, however much they lose of it: with the start among their
-    reports, those that only lose would look as good as their start for ever.
+    All trials of a backbone have the same scores at the start. If the start counted, trials that
+    only get worse would forever be judged by that score.
     """
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether the trial is to be stopped at its last report."""
+        """Whether to stop a trial at its last report."""
         values = trial.intermediate_values
         if len(values) > 1 and START in values:
             trial = copy.copy(trial)

@@ -11,7 +11,7 @@ from orchestrator.methods import Method
 from orchestrator.planning.work import Kind
 from orchestrator.recording import user_attributes
 from orchestrator.recording.ranking import Standing
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 
 def standing(trial: FrozenTrial) -> Standing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from orchestrator.space.pruners import PrunerName, PrunerSection
-from trainable.spec.settings import Setting
+from trainable.spec.setting import Setting
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -67,14 +67,14 @@ class PercentileSection(PrunerSection):
 
 
 class HyperbandSection(PrunerSection):
-    """Successive halving at several degrees of haste."""
+    """Successive halving in several brackets, which end trials earlier or later."""
 
     name: Annotated[Literal["hyperband"], PrunerName] = "hyperband"
     reduction_factor: Annotated[int, _REDUCTION] = 3
     min_resource: Annotated[int | None, _RESOURCE] = None
 
     def make(self, *, first: int, reports: int) -> BasePruner:
-        """Optuna's; with less than the first rung as the maximum it would have no bracket."""
+        """Optuna's Hyperband; a maximum below the first rung would leave it without brackets."""
         from optuna.pruners import HyperbandPruner
 
         least = _given(self.min_resource, first)
@@ -82,14 +82,14 @@ class HyperbandSection(PrunerSection):
 
 
 class SuccessiveHalvingSection(PrunerSection):
-    """Lets the best share of each rung go on."""
+    """Ends all trials but the best share of each rung."""
 
     name: Annotated[Literal["successive_halving"], PrunerName] = "successive_halving"
     reduction_factor: Annotated[int, _REDUCTION] = 3
     min_resource: Annotated[int | None, _RESOURCE] = None
 
     def make(self, *, first: int, reports: int) -> BasePruner:
-        """Optuna's."""
+        """Optuna's successive halving."""
         from optuna.pruners import SuccessiveHalvingPruner
 
         del reports
@@ -102,7 +102,7 @@ class NoPrunerSection(PrunerSection):
     name: Annotated[Literal["none"], PrunerName] = "none"
 
     def make(self, *, first: int, reports: int) -> BasePruner:
-        """One that stops nothing."""
+        """A pruner that never stops a trial."""
         from optuna.pruners import NopPruner
 
         del first, reports

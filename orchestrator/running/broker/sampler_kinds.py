@@ -6,13 +6,14 @@ import warnings
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from orchestrator.space.samplers import SamplerName, SamplerSection
-from trainable.spec.settings import Setting
+from trainable.spec.setting import Setting
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 TPE_STARTUP_TRIALS = 10
-"""Settled trials before TPE models them, where the file is silent (Optuna's default)."""
+"""Number of settled trials from which TPE models them, unless the file sets it; Optuna's
+default."""
 
 
 class TpeSection(SamplerSection):
@@ -27,7 +28,7 @@ class TpeSection(SamplerSection):
     ] = None
 
     def make(self, *, seed: int) -> BaseSampler:
-        """Optuna's, which models what a trial that is still running will probably come to."""
+        """Optuna's TPE, with a pessimistic assumption about the values of running trials."""
         from optuna.exceptions import ExperimentalWarning
         from optuna.samplers import TPESampler
 
@@ -48,7 +49,7 @@ class RandomSection(SamplerSection):
     name: Annotated[Literal["random"], SamplerName] = "random"
 
     def make(self, *, seed: int) -> BaseSampler:
-        """Optuna's."""
+        """Optuna's random sampler."""
         from optuna.samplers import RandomSampler
 
         return RandomSampler(seed=seed)
@@ -62,7 +63,7 @@ class GridSection(SamplerSection):
     name: Annotated[Literal["grid"], SamplerName] = "grid"
 
     def make(self, *, seed: int) -> BaseSampler:
-        """One that is asked for nothing: the points are enqueued."""
+        """A sampler that is never used, because all points of the grid are enqueued."""
         from optuna.samplers import RandomSampler
 
         return RandomSampler(seed=seed)

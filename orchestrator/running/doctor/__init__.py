@@ -7,13 +7,14 @@ from orchestrator.running.doctor.checks import (
     check_machine,
     check_store,
 )
-from orchestrator.running.doctor.machine import MachineFacts, Place, gather
+from orchestrator.running.doctor.machine import MachineFacts, Place, TextFacts, gather
 
 __all__ = [
     "Check",
     "Level",
     "MachineFacts",
     "Place",
+    "TextFacts",
     "check_cluster",
     "check_machine",
     "check_store",

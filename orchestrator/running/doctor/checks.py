@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from orchestrator.errors import StorageError
 from orchestrator.recording import stores
 from orchestrator.recording.stores import Place
@@ -16,7 +18,7 @@ from orchestrator.running.cluster import (
     socket_bytes,
     socket_problem,
 )
-from orchestrator.running.doctor.machine import MachineFacts
+from orchestrator.running.doctor.machine import TEXT_EXTRA, MachineFacts, TextFacts
 
 GIB = 2**30
 LITTLE_BYTES, TOO_LITTLE_BYTES = GIB, 64 * 2**20
@@ -55,6 +57,7 @@ def check_machine(facts: MachineFacts) -> list[Check]:
     return [
         Check("python", Level.OK, facts.python),
         *_check_packages(facts),
+        *_check_texts(facts.texts),
         Check(
             "device",
             Level.OK,
@@ -148,12 +151,39 @@ def _check_packages(facts: MachineFacts) -> Iterator[Check]:
     for name, (requirement, version) in facts.packages.items():
         if version is None:
             yield Check(name, Level.PROBLEM, f"not installed; pip install '{requirement}'")
-        elif not requirement.specifier.contains(version, prereleases=True):
-            yield Check(
-                name, Level.WARNING, f"{version}; tried: {requirement.specifier or 'any version'}"
-            )
+        else:
+            yield from _check_version(name, requirement, version)
     if all(version for _, version in facts.packages.values()):
         yield Check("packages", Level.OK, f"{len(facts.packages)} installed")
+
+
+def _check_version(name: str, requirement: Requirement, version: str) -> Iterator[Check]:
+    if not requirement.specifier.contains(version, prereleases=True):
+        tried = requirement.specifier or "any version"
+        yield Check(name, Level.WARNING, f"{version}; tried: {tried}")
+
+
+def _check_texts(facts: TextFacts) -> Iterator[Check]:
+    """Backbones of texts are an extra: what is not there at all is no fault."""
+    pip = f"pip install 'sft-sweep[{TEXT_EXTRA}]'"
+    missing = [name for name, (_, version) in facts.packages.items() if version is None]
+    if TEXT_EXTRA in missing:
+        yield Check("texts", Level.OK, f"not installed; for backbones of texts: {pip}")
+        return
+    if missing:
+        yield Check("texts", Level.WARNING, f"{', '.join(missing)} not installed; {pip}")
+        return
+    for name, (requirement, version) in facts.packages.items():
+        yield from _check_version(f"{name} for texts", requirement, str(version))
+    hub = facts.hub
+    assert hub is not None  # its client is one of the packages
+    told = f"{TEXT_EXTRA} {facts.packages[TEXT_EXTRA][1]}; the hub's cache has {facts.models}"
+    told += f" of their backbones: {hub.path}"
+    yield (
+        Check("texts", Level.OK, told)
+        if hub.writable
+        else Check("texts", Level.WARNING, f"{told}, where this user may not write; set HF_HOME")
+    )
 
 
 def _check_shared_memory(free_bytes: int | None) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -15,11 +16,15 @@ from packaging.requirements import Requirement
 from orchestrator.errors import StorageError
 from orchestrator.processors import usable_processors
 from orchestrator.running.cluster import sessions_folder, token_file
+from trainable.backbones.transformers_models.hub import cached_repositories
+from trainable.cache_folder import default_folder
 from trainable.errors import CacheError
-from trainable.features.store.feature_store import default_folder
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only its free space is read
 """The folder of Ray's object store."""
+
+TEXT_EXTRA = "transformers"
+"""Extra of this package with what backbones of texts need."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,23 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextFacts:
+    """What backbones of texts need beside.
+
+    Attributes:
+        packages: requirement and installed version of each package of the extra; see
+            `MachineFacts`.
+        hub: cache of the Hugging Face hub's client, where their weights are kept; None if the
+            client is not installed.
+        models: number of backbones of texts in it.
+    """
+
+    packages: dict[str, tuple[Requirement, str | None]]
+    hub: Place | None
+    models: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class MachineFacts:
     """Facts about this machine.
 
@@ -47,6 +69,7 @@ class MachineFacts:
         python: version of Python.
         packages: requirement and installed version of each dependency; the version is None if the
             package is not installed.
+        texts: what is there for backbones of texts.
         device: description of torch's default device.
         has_gpu: whether torch finds a GPU.
         cpus: processors that this process may use.
@@ -60,6 +83,7 @@ class MachineFacts:
 
     python: str
     packages: dict[str, tuple[Requirement, str | None]]
+    texts: TextFacts
     device: str
     has_gpu: bool
     cpus: int
@@ -84,6 +108,7 @@ def gather(*, runs: Path) -> MachineFacts:
     return MachineFacts(
         python=platform.python_version(),
         packages=dict(_packages()),
+        texts=_texts(),
         device=_device(),
         has_gpu=torch.cuda.is_available(),
         cpus=usable_processors(),
@@ -129,17 +154,41 @@ def _device() -> str:
     return f"{count} x {words}, {precision}"
 
 
-def _packages() -> list[tuple[str, tuple[Requirement, str | None]]]:
+def _texts() -> TextFacts:
+    packages = dict(_packages(extra=TEXT_EXTRA))
+    if TEXT_EXTRA not in packages:  # the metadata are of an installation older than this code
+        packages[TEXT_EXTRA] = Requirement(TEXT_EXTRA), _version(TEXT_EXTRA)
+    if importlib.util.find_spec("huggingface_hub") is None:
+        return TextFacts(packages=packages, hub=None, models=0)
+    from huggingface_hub import constants
+
+    return TextFacts(
+        packages=packages,
+        hub=_place("weights of texts", Path(constants.HF_HUB_CACHE)),
+        models=len(cached_repositories()),
+    )
+
+
+def _packages(*, extra: str = "") -> list[tuple[str, tuple[Requirement, str | None]]]:
+    """The dependencies of this package, or those that an extra of it adds."""
     found = []
     for line in metadata.requires("sft-sweep") or []:
         requirement = Requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            try:
-                version = metadata.version(requirement.name)
-            except metadata.PackageNotFoundError:
-                version = None
-            found.append((requirement.name, (requirement, version)))
+        marker = requirement.marker
+        needed = marker is None or marker.evaluate({"extra": ""})
+        if extra:
+            needed = not needed and marker is not None and marker.evaluate({"extra": extra})
+        if needed:
+            found.append((requirement.name, (requirement, _version(requirement.name))))
     return found
+
+
+def _version(package: str) -> str | None:
+    """The installed version of a package; None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _place(name: str, path: Path) -> Place:

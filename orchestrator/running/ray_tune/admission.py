@@ -48,7 +48,7 @@ def admitted(address: str, *, access_address: str) -> Iterator[bool]:
         StorageError: no cluster answers, it refuses this user, or the user chose another mode than
             the cluster's.
     """
-    Mode.chosen()  # what is no mode is told before anything is asked
+    Mode.chosen()  # an invalid mode is reported before any request is sent
     mode = mode_of(address, check_access(access_address))
     is_open = mode is Mode.DISABLED
     if is_open:

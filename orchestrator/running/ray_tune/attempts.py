@@ -171,8 +171,8 @@ class Attempts(NotPickled):
         if not self._any_started and self._num_not_started >= most:
             raise NotStartedError(
                 f"no process for trials has started ({self._num_not_started} tried): "
-                f"{loss.reason}\nThey cannot reach this program, or lack something that it needs; "
-                "sft-sweep doctor says which, for a cluster with --address"
+                f"{loss.reason}\nProcesses cannot reach this machine, or lack a package. Find out "
+                "which with: sft-sweep doctor (for a cluster: sft-sweep doctor --address ADDRESS)"
             )
 
     def requeue(self, work_id: str) -> bool:

@@ -147,7 +147,7 @@ def _translating_errors(address: str) -> Iterator[None]:
             raise StorageError(
                 f"Ray does not start on this machine: {last_line(str(error)).rstrip('.')}. Its "
                 f"sessions lie in {sessions_folder()}; name another folder, with a short path, in "
-                f"{SESSIONS}. What else may stand in the way says: sft-sweep doctor"
+                f"{SESSIONS}. Check for other causes with: sft-sweep doctor"
             ) from error
         # The head granted access before, so this machine's nodes belong to another cluster.
         if "No node info" in str(error.__cause__):

@@ -53,7 +53,7 @@ def pack_gpu(
                 ray.kill(probes[measurements.index(answer)])  # frees its GPU for the next one
         footprints = ray.get(measurements, timeout=0.1)
     except ray.exceptions.RayError as error:
-        _log.warning("GPUs: one for each trial, as what trials hold was not measured: %s", error)
+        _log.warning("GPUs: one for each trial; their memory use could not be measured: %s", error)
         return resources
     finally:
         for one in probes:

@@ -10,6 +10,8 @@ from typing import Any
 import ray
 
 from trainable.backbones import Backbone, Weights
+from trainable.backbones.backbone import Form
+from trainable.backbones.weights import TextPreprocessing
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.data.tokens import TokenTable
 from trainable.errors import CacheError
@@ -25,7 +27,7 @@ class SharedObjects:
         images: reference to the images without their shards.
         shards: references to the shards, (bytes,) uint8 arrays of encoded images.
         weights: references to `Weights`, by backbone.
-        graphs: references to each backbone's graphs by size, and its tokens; see `Backbone`.
+        graphs: references to each backbone's graphs and tokens; see `Backbone`.
         cache: mode of the feature cache.
         checkpoint_actor: handle of the actor that stores checkpoints and receives heartbeats.
         checkpoint_s: shortest time between two checkpoints, in seconds.
@@ -43,8 +45,8 @@ class SharedObjects:
 def put_objects(
     images: LabelledExamples,
     weights: dict[str, Weights],
-    graphs: Mapping[str, Mapping[int, bytes]],
-    tokens: Mapping[str, Mapping[int, TokenTable]],
+    graphs: Mapping[str, Mapping[Form, bytes]],
+    tokens: Mapping[str, Mapping[TextPreprocessing, TokenTable]],
     *,
     cache: CacheMode,
     checkpoint_actor: Any,
@@ -55,8 +57,8 @@ def put_objects(
     Args:
         images: images of the sweep.
         weights: weights by backbone.
-        graphs: serialized graphs by backbone and size.
-        tokens: tokens by backbone and most tokens of a text.
+        graphs: serialized graphs by backbone; see `Backbone`.
+        tokens: tokens of texts by backbone.
         cache: mode of the feature cache.
         checkpoint_actor: handle of the checkpoint actor.
         checkpoint_s: shortest time between two checkpoints, in seconds.

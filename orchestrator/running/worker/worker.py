@@ -28,7 +28,8 @@ from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import CheckpointError, GpuMemoryError, TrainableError
 from trainable.features.cache import FeatureCache
 from trainable.features.reader import FeatureCounts
-from trainable.spec.settings import SIZES
+from trainable.modalities import modality_called
+from trainable.spec.metrics import Metric
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training.baselines import run_baseline
@@ -39,6 +40,7 @@ from trainable.training.results import Report, TestResult
 from trainable.training.trial import Trial
 
 TRACEBACK_LINES = 15
+"""Last lines of a traceback that an event has."""
 
 PROCESS_BROKEN = "process_broken"
 """Key in the run of an event: whether the process is unusable, as after a CUDA error."""
@@ -202,7 +204,8 @@ def _baseline(
     work: Work, images: LabelledExamples, backbone: Callable[[str], Backbone], attempt: _Attempt
 ) -> Iterator[Event]:
     task = work.task
-    network = None if task["backbone"] is None else backbone(task["backbone"])
+    modality, name = modality_called(images.modality), task["backbone"]
+    network = None if name is None else modality.reading(backbone(name), task)
     result = run_baseline(
         images,
         backbone=network,
@@ -210,11 +213,12 @@ def _baseline(
         validation=Validation.parse(task["validation"]),
         repeats=task["repeats"],
         seed=task["seed"],
-        size=task[SIZES[images.modality]],
+        size=task[modality.setting],
         precision=task["precision"],
         cache=attempt.cache,
         counts=attempt.counts,
         probes=attempt.probes,
+        all_probabilities=Metric(task["objective"]).needs_all_probabilities,
         heartbeat=attempt.checkpoint_store.heartbeat,
     )
     yield Event(
@@ -224,7 +228,8 @@ def _baseline(
             "inverse_penalty": result.inverse_penalties[0],
             "inverse_penalties": list(result.inverse_penalties),
             "num_features": result.num_features,
-            SIZES[images.modality]: result.size,
+            modality.setting: result.size,
+            **(modality.resolved(network.weights) if network else {}),
             "precision": result.precision,
             "labels_used": result.labels_used,
             "num_classes": images.num_classes,
@@ -237,10 +242,12 @@ def _baseline(
 
 
 def result_json(result: TestResult) -> dict[str, Any]:
-    """A test result as JSON values; arrays as text."""
+    """A test result as JSON values; arrays as text, those of two dimensions row by row."""
+    of_all = result.probabilities
     return {
         "scores": asdict(result.scores),
         "predicted": to_text(result.predicted.astype(np.int32)),
         "probability": to_text(result.probability),
         "label_probability": to_text(result.label_probability),
+        **({} if of_all is None else {"probabilities": to_text(of_all.ravel())}),
     }

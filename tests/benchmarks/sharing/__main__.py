@@ -1,30 +1,34 @@
-"""What sharing frozen work between trials saves: sft-sweep beside plain and expert Ray Tune.
+"""Time that shared features save: sft-sweep against plain Ray Tune and Ray Tune by an expert.
 
     python -m tests.benchmarks.sharing [--cases equal protocol limit warm]
         [--depths mixed deep head] [--steps 40] [--rounds 2] [--quick]
 
-scikit-learn's digits as JPEG files of 64 x 64 pixels, a ResNet-18 with fixed random weights, label
-budgets of 2, 5 and 10 a class, six trials each, two trials at a time with one thread each. One
-table a case:
+The data are scikit-learn's digits as JPEG files of 64 x 64 pixels. The network is a ResNet-18 with
+fixed random weights. Label budgets are 2, 5 and 10 per class with six trials each, and two trials
+run at a time with one thread each. The program prints one table per case, in which `ours` is
+sft-sweep:
 
 equal
-    The same trials, updates, folds and evaluations; nothing is pruned, nothing refitted. `plain` is
-    Ray Tune after PyTorch's tutorials, `expert` has reused processes, decoded images in memory, and
-    the frozen blocks outside autograd. From the first trial asked for to the end of the last one,
-    so without the start of Ray; with that of trial processes, which each user pays.
+    All contestants run the same trials with the same updates, folds and evaluations; no trial is
+    pruned or refitted. `plain` is Ray Tune as in PyTorch's tutorials. `expert` reuses processes,
+    keeps decoded images in memory, and runs the frozen blocks outside autograd. Time is measured
+    from the request for the first trial to the end of the last one. It includes the start of trial
+    processes, which every user pays for, but not the start of Ray.
 protocol
-    A launch of ours with a holdout, which refits the best of each budget and scores it on the test
-    set, beside plain Ray Tune that trains on the same share, scores the whole test set after every
-    epoch, and chooses by it. From the start of Ray.
+    sft-sweep launches a sweep with a holdout, refits the best trial of each budget and scores it on
+    the test set. Plain Ray Tune trains on the same images, scores the whole test set after every
+    epoch, and selects by these scores. Time is measured from the start of Ray.
 limit
-    Ours beside the least arithmetic for the same trials, at the rate that this machine reaches; the
-    others, too, after `equal`: no schedule can be faster than they by more.
+    sft-sweep is compared with the least arithmetic for the same trials, at the rate that this
+    machine reaches. After `equal`, so are the other contestants. No schedule can be faster
+    than a contestant by more than this ratio.
 warm
-    A sweep of ours, again with the store of the first, and with ten times the trials.
+    A sweep of sft-sweep runs again with the feature store of the first run, and with ten times as
+    many trials.
 
-Every run has a process and, but for `warm`, an empty feature store of its own; contestants take
-turns in alternating order, and the median counts. With --quick, six short trials, and of the cases
-`equal` on mixed depths and `limit`, unless others are named.
+Every run has a process of its own and, except in `warm`, an empty feature store of its own.
+Contestants take turns in alternating order, and the median is reported. With --quick, there are six
+short trials, and the cases are `equal` with mixed depths and `limit`, unless others are named.
 """
 
 from __future__ import annotations
@@ -61,16 +65,16 @@ MIB = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How much of everything.
+    """Size of the benchmark.
 
     Attributes:
         budgets: labels per class.
-        trials: of each budget.
-        steps: updates of each fold of a trial.
+        trials: number of trials per budget.
+        steps: updates per fold of a trial.
         rounds: runs of each contestant.
-        finalists: configurations of a budget that are refitted in `protocol`.
-        repeats: fresh draws for each of them.
-        times: passes that `limit` times of each kind.
+        finalists: configurations per budget that are refitted in `protocol`.
+        repeats: fresh draws for each finalist.
+        times: number of passes of each kind that `limit` times.
     """
 
     budgets: tuple[int, ...] = (2, 5, 10)
@@ -83,13 +87,13 @@ class Size:
 
 
 def make_task(size: Size, depths: Sequence[float], *, trials: int, folds: int | None = 2) -> Task:
-    """The task of one grid of depths.
+    """The task with one grid of freeze depths.
 
     Args:
-        size: how much of everything.
-        depths: the grid.
-        trials: of each budget.
-        folds: of the cross-validation; None for a holdout.
+        size: size of the benchmark.
+        depths: the freeze depths.
+        trials: number of trials per budget.
+        folds: number of folds of the cross-validation; None for a holdout.
     """
     lrs = np.geomspace(3e-4, 3e-3, max(1, trials // len(depths)))
     return Task(
@@ -105,7 +109,7 @@ def make_task(size: Size, depths: Sequence[float], *, trials: int, folds: int | 
 
 
 def take_turns(names: Sequence[str], path: Path, *, rounds: int) -> dict[str, list[Measured]]:
-    """Runs of several contestants, every other round in reversed order."""
+    """Run several contestants in turn, in reversed order every other round."""
     runs: dict[str, list[Measured]] = {name: [] for name in names}
     for number in range(rounds):
         for name in names if number % 2 == 0 else names[::-1]:
@@ -114,17 +118,17 @@ def take_turns(names: Sequence[str], path: Path, *, rounds: int) -> dict[str, li
 
 
 def seconds(runs: Sequence[Measured]) -> float:
-    """Their median."""
+    """Median seconds of some runs."""
     return statistics.median(run.seconds for run in runs)
 
 
 def accuracy(runs: Sequence[Measured]) -> str:
-    """Their mean, as a table shows it."""
+    """Mean accuracy of some runs, as the table shows it."""
     return f"{statistics.mean(run.accuracy for run in runs):.1%}"
 
 
 def show_equal(place: Workplace, size: Size, grid: str) -> dict[str, float]:
-    """Prints the table of one grid of depths; returns the seconds of each contestant."""
+    """Print the table of one grid of depths; return the seconds of each contestant."""
     path = place.work(make_task(size, GRIDS[grid], trials=size.trials), name=grid)
     runs = take_turns(("ours", "plain", "expert"), path, rounds=size.rounds)
     print(f"\nEqual work, {grid} depths ({', '.join(f'{depth:g}' for depth in GRIDS[grid])}):\n")
@@ -143,7 +147,7 @@ def show_equal(place: Workplace, size: Size, grid: str) -> dict[str, float]:
 
 
 def show_protocol(place: Workplace, size: Size) -> None:
-    """Prints the table of whole launches."""
+    """Print the table of whole launches."""
     task = make_task(size, GRIDS["mixed"], trials=size.trials, folds=None)
     path = place.work(task, name="protocol")
     runs = take_turns(("ours protocol", "plain protocol"), path, rounds=size.rounds)
@@ -161,13 +165,13 @@ def show_protocol(place: Workplace, size: Size) -> None:
 
 
 def show_limit(place: Workplace, size: Size, grid: str, *, taken: dict[str, float]) -> None:
-    """Prints the table of what cannot be avoided.
+    """Print the table of the arithmetic that cannot be avoided.
 
     Args:
-        place: of the work.
-        size: how much of everything.
-        grid: of depths.
-        taken: seconds of each contestant; ours are measured here where they are missing.
+        place: folder of the images, the weights and the work.
+        size: size of the benchmark.
+        grid: name of the grid of depths.
+        taken: seconds of each contestant; those of sft-sweep are measured here if they are missing.
     """
     path = place.work(make_task(size, GRIDS[grid], trials=size.trials), name=f"limit-{grid}")
     if "ours" not in taken:
@@ -192,7 +196,7 @@ def show_limit(place: Workplace, size: Size, grid: str, *, taken: dict[str, floa
 
 
 def show_warm(place: Workplace, size: Size) -> None:
-    """Prints the tables of a second sweep with the same store, and of one with more trials."""
+    """Print the tables of a second sweep with the same store, and of one with more trials."""
     mixed = place.work(make_task(size, GRIDS["mixed"], trials=size.trials), name="again")
     with tempfile.TemporaryDirectory() as folder:
         runs = [run_fresh("ours", mixed, store=Path(folder)) for _ in range(2)]
@@ -218,7 +222,7 @@ def show_warm(place: Workplace, size: Size) -> None:
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.sharing",
         description=__doc__,

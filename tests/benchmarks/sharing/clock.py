@@ -1,4 +1,4 @@
-"""When the first trial was asked for, and when the last one had ended."""
+"""Measurement of the time from the request for the first trial to the end of the last one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ray.tune import Callback
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a contestant took, and what came of it.
+    """Measurements of one run of a contestant.
 
     Attributes:
-        seconds: the time that counts.
-        before_s: reading and checking before the first trial, which does not.
-        accuracy: mean of the trials at their last report, or what the question says.
-        features_s: seconds of computing activations, over all trials; of ours alone.
-        peak_memory_bytes: most memory of a process of trials; of ours alone.
+        seconds: the measured time.
+        before_s: seconds of reading and checking before the first trial, which do not count.
+        accuracy: mean accuracy of the trials at their last report, or that of the case.
+        features_s: seconds that all trials took to compute activations; only for sft-sweep.
+        peak_memory_bytes: peak memory of a trial's process; only for sft-sweep.
     """
 
     seconds: float
@@ -36,16 +36,16 @@ class Clock(Callback):
         self._end = 0.0
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Start at the first of them."""
+        """Start the clock at the first step."""
         if self._start is None:
             self._start = time.perf_counter()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """End at the last of them."""
+        """Record the end of a trial."""
         self._end = time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        """What it shows."""
+        """Seconds between start and end."""
         assert self._start is not None
         return self._end - self._start

@@ -1,7 +1,7 @@
 """Ray Tune as an expert tunes it by hand, without a cache of features.
 
-Processes are reused; each keeps the network and every image that it has decoded. Frozen blocks run
-without autograd, but once a step.
+Processes are reused. Each process keeps the network and every image that it has decoded. Frozen
+blocks run without autograd, but once per step.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tests.benchmarks.sharing.work import (
 
 
 class Images:
-    """The training images as tensors, each decoded once a process."""
+    """The training images as tensors; a process decodes each image once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -99,7 +99,7 @@ class Fold:
 
     @torch.no_grad()
     def num_right(self) -> tuple[int, int]:
-        """Images held out that are classified as labelled, and how many there are."""
+        """Number of correctly classified validation images, and number of all of them."""
         self._learning.eval()
         images, labels = self._val
         right = 0
@@ -111,10 +111,10 @@ class Fold:
 
 
 class ExpertTrainable(tune.Trainable):
-    """One trial after the other in one process, a report a step."""
+    """Runs one trial after another in one process, with one report per step."""
 
     def setup(self, config: dict[str, Any], path: str | None = None) -> None:
-        """Load what all trials need, and begin the first."""
+        """Load what all trials need, and start the first trial."""
         assert path is not None  # Tune checks the signature before with_parameters binds it
         torch.set_num_threads(1)
         self._work = Work.load(Path(path))
@@ -123,12 +123,12 @@ class ExpertTrainable(tune.Trainable):
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin the next trial."""
+        """Start the next trial."""
         self._begin(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train to the next report."""
+        """Train until the next report."""
         step = self._steps.pop(0)
         for fold in self._folds:
             fold.advance(step)
@@ -152,16 +152,16 @@ class ExpertTrainable(tune.Trainable):
 
 
 def run_trials(path: Path) -> Measured:
-    """The trials of a work file."""
+    """Run the trials of a work file."""
     from orchestrator.running.cluster import LOCAL
-    from orchestrator.running.ray_tune.cluster import (  # processes of trials do without it
+    from orchestrator.running.ray_tune.cluster import (  # not imported in trial processes
         cluster,
     )
 
     work = Work.load(path)
     clock = Clock()
-    # The loggers write files that nobody asks for, and a trial is not to take the other's process
-    # while its own is still starting.
+    # Tune's loggers would write files that are not needed, and a trial would take the process of
+    # another trial while its own process is still starting.
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_MAX_PENDING_TRIALS_PG": str(SLOTS),

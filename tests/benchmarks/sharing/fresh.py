@@ -15,7 +15,7 @@ from tests.benchmarks.sharing import expert, ours, plain
 from tests.benchmarks.sharing.clock import Measured
 
 STORE = "SFT_SWEEP_CACHE"
-"""The environment variable that names the folder of ours' feature store."""
+"""The environment variable with the folder of sft-sweep's feature store."""
 
 RUNS: dict[str, Callable[[Path], Measured]] = {
     "plain": plain.run_trials,
@@ -27,15 +27,15 @@ RUNS: dict[str, Callable[[Path], Measured]] = {
 
 
 def run_fresh(name: str, path: Path, *, store: Path | None = None) -> Measured:
-    """One run in a new process.
+    """Run a contestant in a new process.
 
     Args:
         name: a key of `RUNS`.
-        path: of the work.
+        path: path of the work file.
         store: folder of the feature store; None for an empty one.
 
     Raises:
-        RuntimeError: it failed; the message is the end of what it printed.
+        RuntimeError: the run failed; the message is the end of its output.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(__file__).parents[3]
@@ -52,7 +52,7 @@ def run_fresh(name: str, path: Path, *, store: Path | None = None) -> Measured:
 
 
 def main() -> None:
-    """Run what the arguments name and print what was measured as JSON."""
+    """Run the contestant that the arguments name, and print its measurements as JSON."""
     name, path = sys.argv[1:]
     print(json.dumps(dataclasses.asdict(RUNS[name](Path(path)))))
 

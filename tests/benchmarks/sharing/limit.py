@@ -1,10 +1,10 @@
-"""Arithmetic that no schedule can avoid, and how long this machine takes for it.
+"""Arithmetic that no schedule can avoid, and the time that this machine takes for it.
 
-Of the frozen part each image is needed once; where several cuts are tried, the shallower ones lie
-on the way to the deepest. Every update has a forward and a backward pass through the blocks that
-learn, counted as torch runs it, and so without a gradient for what comes out of the frozen ones; an
-image that is drawn twice for an update is needed once. Every report has a forward pass over what is
-held out. Optimizers, decoding, and whatever else is no convolution or matrix product count nothing.
+Each image passes the frozen blocks once; if several cuts are tried, the pass to the deepest cut
+includes the shallower ones. Every update has a forward and a backward pass through the trained
+blocks, counted as torch runs it, that is without a gradient of the frozen blocks' output. An image
+that is drawn twice for an update counts once. Every report has a forward pass over the validation
+images. Only convolutions and matrix products count; optimizers and decoding do not.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from tests.benchmarks.sharing.work import (
 PARTS = ("frozen part", "updates", "reports")
 
 Key = tuple[str, int, int]
-"""One of `PARTS`, the number of frozen blocks, and the images of a pass."""
+"""A kind of pass: one of `PARTS`, the number of frozen blocks, and the number of images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """What one pass costs.
+    """Cost of one pass.
 
     Attributes:
         flops: floating-point operations.
-        seconds: median of several, on one thread, while the other slots are as busy.
+        seconds: median of several passes in one thread, while the other slots are equally busy.
     """
 
     flops: float
@@ -54,12 +54,12 @@ class Pass:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """What one of `PARTS` costs in all.
+    """Total cost of one of `PARTS`.
 
     Attributes:
-        part: which.
+        part: the part.
         flops: floating-point operations.
-        seconds: they take with all slots busy.
+        seconds: time that they take with all slots busy.
     """
 
     part: str
@@ -68,11 +68,11 @@ class Share:
 
 
 def least(path: Path, *, times: int) -> list[Share]:
-    """The shares of the work in a file.
+    """The total cost of each part of the work in a file.
 
     Args:
-        path: of the work.
-        times: passes that are timed of each kind.
+        path: path of the work file.
+        times: number of passes of each kind that are timed.
     """
     counts = needed_passes(Work.load(path))
     context = multiprocessing.get_context("spawn")
@@ -83,21 +83,21 @@ def least(path: Path, *, times: int) -> list[Share]:
     for part in PARTS:
         keys = [key for key in counts if key[0] == part]
         flops = sum(counts[key] * measured[0][key].flops for key in keys)
-        # Each slot does passes at its own pace, until together they have done all.
+        # Each slot does passes at its own speed, until the slots together have done all passes.
         seconds = sum(counts[key] / sum(1 / one[key].seconds for one in measured) for key in keys)
         shares.append(Share(part=part, flops=flops, seconds=seconds))
     return shares
 
 
 def needed_passes(work: Work) -> dict[Key, float]:
-    """How many passes of each kind the trials need."""
+    """Number of passes of each kind that the trials need."""
     counts: dict[Key, float] = {}
 
     def need(key: Key, number: float) -> None:
         counts[key] = counts.get(key, 0.0) + number
 
     frozen = [trial.num_frozen for trial in work.trials if trial.num_frozen]
-    if frozen:  # subsets nest, so that the deepest cut needs the images of them all
+    if frozen:  # subsets nest: the largest one has the images of all others
         folds = [fold for parts in work.folds.values() for fold in parts]
         images = len({name for fold in folds for name in (*fold.train, *fold.val)})
         size = min(images, EVALUATION_BATCH)
@@ -114,13 +114,13 @@ def needed_passes(work: Work) -> dict[Key, float]:
 
 
 def expected_distinct(fold: Parts) -> float:
-    """How many different images an update sees on average, drawn with replacement."""
+    """Expected number of distinct images in an update, which draws with replacement."""
     count = len(fold.train)
     return count * (1 - (1 - 1 / count) ** fold.batch_size)
 
 
 def measure(path: Path, keys: list[Key], times: int) -> dict[Key, Pass]:
-    """What passes cost in this process."""
+    """Measure the cost of passes in this process."""
     torch.set_num_threads(1)
     network = load_network(Work.load(path).weights)
     costs = {}
@@ -162,7 +162,7 @@ def _update(module: torch.nn.Module, activations: torch.Tensor) -> Callable[[], 
 
 def cost(run: Callable[[], object], *, times: int) -> Pass:
     """FLOPs of one call, and the median seconds of several."""
-    with FlopCounterMode(display=False) as counter:  # also the call that warms up
+    with FlopCounterMode(display=False) as counter:  # this call also warms up
         run()
     seconds = []
     for _ in range(times):

@@ -1,4 +1,4 @@
-"""sft-sweep itself, as its command runs it."""
+"""The contestant sft-sweep, run as its command runs it."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from tests.builders.prepared import prepare
 
 
 class TrialsBroker(Broker):
-    """Notes when the first piece of work was asked for and the last one settled."""
+    """Records when the first piece of work was requested and when the last one settled."""
 
     began_at: float | None = None
     ended_at = 0.0
 
     def next_work(self) -> TrialResources | str | None:
-        """The next piece of work."""
+        """Return the next piece of work."""
         if TrialsBroker.began_at is None:
             TrialsBroker.began_at = time.perf_counter()
         return super().next_work()
 
     def settle(self, work_id: str, *, loss: Loss | None = None) -> None:
-        """Settle and note the time."""
+        """Settle a piece of work and record the time."""
         super().settle(work_id, loss=loss)
         TrialsBroker.ended_at = time.perf_counter()
 
 
 def run_trials(path: Path) -> Measured:
-    """The trials of a work file, without finals; once a process."""
+    """Run the trials of a work file without finals; can be called once per process."""
     work = Work.load(path)
     measured, _ = run_space(work.space, num_trials=len(work.trials))
     return measured
@@ -86,9 +86,9 @@ def run_space(space: Path, *, num_trials: int) -> tuple[Measured, list[dict[str,
 
 
 def run_protocol(path: Path) -> Measured:
-    """Everything that a launch does, to the leaderboard.
+    """Run a whole launch, from the start of Ray to the leaderboard.
 
-    The accuracy is that of each budget's first rank on the test images, on average.
+    The accuracy is the mean over budgets of the best finalist's test accuracy.
     """
     work = Work.load(path)
     start = time.perf_counter()
@@ -103,16 +103,16 @@ def run_protocol(path: Path) -> Measured:
 
 
 class Unseen:
-    """A view that shows nothing."""
+    """A progress view that shows nothing."""
 
     def __call__(self, plan: object, progress: object, activity: object) -> None:
-        """Show nothing of it."""
+        """Do nothing."""
 
     def print_message(self, message: str) -> None:
-        """Messages would mix with the table."""
+        """Do nothing, because messages would mix with the table."""
 
     def stopping(self) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 def _launch(prepared: Prepared, root: Path) -> Outcome:

@@ -1,7 +1,7 @@
-"""Plain Ray Tune, as somebody who follows PyTorch's tutorials writes it.
+"""Plain Ray Tune, written as PyTorch's tutorials show it.
 
-A function for Tune, images from `ImageFolder` through a `DataLoader`, frozen layers by
-`requires_grad`, points through Optuna.
+Tune gets a function. Images come from `ImageFolder` through a `DataLoader`, layers are frozen by
+`requires_grad`, and Optuna enqueues the configurations.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Fold:
 
     @torch.no_grad()
     def num_right(self) -> tuple[int, int]:
-        """Images held out that are classified as labelled, and how many there are."""
+        """Number of correctly classified validation images, and number of all of them."""
         self._model.eval()
         right = count = 0
         for images, labels in self._val:
@@ -89,7 +89,7 @@ class Fold:
 
 
 def train(config: dict[str, Any], *, path: str, on_test: bool) -> None:
-    """One trial."""
+    """Run one trial."""
     torch.set_num_threads(1)
     work = Work.load(Path(path))
     trial = next(
@@ -125,7 +125,7 @@ def train(config: dict[str, Any], *, path: str, on_test: bool) -> None:
 
 
 def _ends_of_epochs(parts: Parts, *, steps: int) -> list[int]:
-    """The updates after which the training images have been passed over once more."""
+    """Numbers of updates after which an epoch, one pass over the training images, ends."""
     epoch = math.ceil(len(parts.train) / parts.batch_size)
     return [*range(epoch, steps, epoch), steps]
 
@@ -151,13 +151,13 @@ def _fold(
 
 
 def fit(path: Path, clock: Clock, *, on_test: bool = False) -> Any:
-    """Tune's results of all trials of a work file, in a running cluster.
+    """Run all trials of a work file in a running cluster; return Tune's results.
 
     Args:
-        path: of the work.
-        clock: runs while trials do.
-        on_test: whether all test images are scored, after every epoch, and not those held out at
-            every report.
+        path: path of the work file.
+        clock: measures the time of the trials.
+        on_test: whether trials score all test images after every epoch, instead of the validation
+            images at every report.
     """
     work = Work.load(path)
     points = [
@@ -189,7 +189,7 @@ def fit(path: Path, clock: Clock, *, on_test: bool = False) -> Any:
 
 
 def run_trials(path: Path) -> Measured:
-    """The trials of a work file."""
+    """Run the trials of a work file."""
     from orchestrator.running.cluster import LOCAL
     from orchestrator.running.ray_tune.cluster import (  # processes of trials do without it
         cluster,
@@ -204,10 +204,10 @@ def run_trials(path: Path) -> Measured:
 
 
 def run_protocol(path: Path) -> Measured:
-    """The same with all test images scored after every epoch, from the start of Ray.
+    """Run the trials and score all test images after every epoch, timed from the start of Ray.
 
-    The accuracy is that of each budget's best trial there, on average, chosen by the test images
-    themselves: there is nothing else to choose by.
+    The accuracy is the mean over budgets of the best trial's test accuracy. The test images
+    themselves select that trial, because this contestant has no other images to select by.
     """
     from orchestrator.running.cluster import LOCAL
     from orchestrator.running.ray_tune.cluster import cluster

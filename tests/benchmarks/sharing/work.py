@@ -1,6 +1,7 @@
-"""The work that all contestants do: a network, its cut, and trials with their folds and updates.
+"""The work that all contestants do: a network, its cuts, and trials with their folds and updates.
 
-Imports no more than every contestant needs: processes of trials read this module when they start.
+This module imports only what every contestant needs, because trial processes import it when they
+start.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torchvision.models import ResNet, resnet18
 from trainable.training.recipe import CLIP_NORM, learning_rate_factor, train_mode
 
 SLOTS = 2
-"""Trials at a time; each has one thread."""
+"""Number of trials that run at a time, each with one thread."""
 
 IMAGE_SIZE = 64
 RESIZE_SIZE = 73
@@ -35,12 +36,12 @@ SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """One fold; images are named by their place among the training images, as in `3/0014.jpg`.
+    """One fold; images are named by their paths among the training images, such as `3/0014.jpg`.
 
     Attributes:
         train: images to train on.
-        val: images held out.
-        batch_size: images of an update.
+        val: validation images.
+        batch_size: images per update.
     """
 
     train: tuple[str, ...]
@@ -54,9 +55,9 @@ class Trial:
 
     Attributes:
         budget: labels per class.
-        depth: share of the boundaries that stay frozen.
+        depth: freeze depth, the fraction of the boundaries that lie in the prefix.
         lr: peak learning rate.
-        num_frozen: how many of `blocks` that are.
+        num_frozen: number of `blocks` that are frozen.
     """
 
     budget: int
@@ -67,17 +68,17 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is asked of a contestant.
+    """The task of all contestants.
 
     Attributes:
         depths: freeze depths.
-        lrs: learning rates; the trials of a label budget are all pairs of a depth and one of these.
+        lrs: learning rates; the trials of a label budget are all pairs of depth and learning rate.
         budgets: labels per class, ascending.
-        steps: updates of each fold of a trial.
-        reports: evaluations of a trial.
-        folds: of a cross-validation; None for a holdout of a quarter.
-        finalists: configurations of a budget that ours refits, where finals are asked for.
-        repeats: fresh draws for each of them.
+        steps: updates per fold of a trial.
+        reports: evaluations per trial.
+        folds: number of folds of the cross-validation; None for a holdout of a quarter.
+        finalists: configurations per budget that sft-sweep refits, if finals are part of the case.
+        repeats: fresh draws for each finalist.
     """
 
     depths: tuple[float, ...]
@@ -91,16 +92,16 @@ class Task:
 
     @property
     def validation(self) -> dict[str, Any]:
-        """As a search-space file says it."""
+        """The value of `validation` in a search-space file."""
         return {"holdout": 0.25} if self.folds is None else {"folds": self.folds}
 
     @property
     def trials_per_budget(self) -> int:
-        """All pairs of a depth and a learning rate."""
+        """Number of pairs of a depth and a learning rate."""
         return len(self.depths) * len(self.lrs)
 
     def report_steps(self) -> list[int]:
-        """The updates after which a trial is evaluated, the last one included."""
+        """Numbers of updates after which a trial is evaluated, the last one included."""
         return [round(self.steps * (number + 1) / self.reports) for number in range(self.reports)]
 
 
@@ -109,12 +110,12 @@ class Work:
     """A task with everything that depends on the images and the network.
 
     Attributes:
-        task: what is asked.
-        images: the folder that holds train/ and test/ folders of class folders.
+        task: the task.
+        images: folder with the folders train/ and test/, which have one folder per class.
         weights: file of the network's state dict.
-        space: the search-space file of the same trials.
-        trials: all of them, in the order in which ours asks for them.
-        folds: of each label budget.
+        space: search-space file of the same trials.
+        trials: all trials, in the order in which sft-sweep runs them.
+        folds: folds of each label budget.
     """
 
     task: Task
@@ -125,12 +126,12 @@ class Work:
     folds: dict[int, tuple[Parts, ...]]
 
     def save(self, path: Path) -> None:
-        """Write what `load` reads."""
+        """Write the work to a file for `load`."""
         path.write_text(json.dumps(dataclasses.asdict(self), default=str))
 
     @classmethod
     def load(cls, path: Path) -> Work:
-        """The work written by `save`."""
+        """Return the work that `save` wrote."""
         data = json.loads(path.read_text())
         return cls(
             task=Task(**{key: _frozen(value) for key, value in data["task"].items()}),
@@ -162,7 +163,7 @@ def load_network(weights: Path) -> ResNet:
 
 
 def blocks(model: ResNet) -> list[nn.Module]:
-    """The network as a chain of modules, the head last; it may be cut between any two of them."""
+    """The network as a chain of modules that ends with the head; cuts lie between two of them."""
     stages = (model.layer1, model.layer2, model.layer3, model.layer4)
     stem: list[nn.Module] = [model.conv1, model.bn1, model.relu, model.maxpool]
     return [*stem, *(block for stage in stages for block in stage), *_behind(model), model.fc]
@@ -173,13 +174,13 @@ def _behind(model: ResNet) -> list[nn.Module]:
 
 
 def halves(model: ResNet, num_frozen: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """Copies of the frozen blocks and of those that learn."""
+    """Return copies of the frozen blocks and of the trained blocks."""
     chain = copy.deepcopy(nn.Sequential(*blocks(model)))
     return chain[:num_frozen].requires_grad_(requires_grad=False).eval(), chain[num_frozen:]
 
 
 class Updates:
-    """AdamW with warm-up, cosine and clipping on the parameters that learn."""
+    """Updates by AdamW with warm-up, cosine schedule and gradient clipping."""
 
     def __init__(self, module: nn.Module, *, lr: float, steps: int) -> None:
         self._module = module
@@ -190,7 +191,7 @@ class Updates:
         )
 
     def make(self, loss: Tensor) -> None:
-        """One update."""
+        """Make one update."""
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._learning, CLIP_NORM)
@@ -199,7 +200,7 @@ class Updates:
 
 
 def to_training(module: nn.Module) -> None:
-    """Train mode, but for BatchNorm."""
+    """Put a module into train mode, and its BatchNorm layers into eval mode."""
     train_mode(module, batchnorm="eval")
 
 

@@ -1,4 +1,4 @@
-"""A folder with what contestants read: images, weights, and the work written out."""
+"""A folder with the files that contestants read: images, weights and work files."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ from trainable.spec.validation import Validation
 from trainable.training.recipe import resolve_batch_size
 
 STATISTICS_EVERY = 8
-"""One training image in so many serves BatchNorm's statistics."""
+"""Step between the training images that BatchNorm's statistics are computed from."""
 
 
 class Workplace:
-    """Images and weights in a folder, and the work of any task on them.
+    """A folder with images, weights, and the work files of tasks on them.
 
     Args:
-        folder: exists, and is empty.
+        folder: an empty folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -61,7 +61,7 @@ class Workplace:
         self.traced = Backbone(load_weights(f"resnet18@{self.weights}")).traced(IMAGE_SIZE)
 
     def work(self, task: Task, *, name: str) -> Path:
-        """The file of a task's work, beside its search-space file."""
+        """Write the work file of a task and its search-space file; return the work file."""
         space = self.folder / f"{name}.yaml"
         text = space_text(task, images=self.folder / "images", weights=self.weights)
         space.write_text(text)
@@ -89,7 +89,7 @@ class Workplace:
         return path
 
     def _folds(self, task: Task, budget: int) -> tuple[Parts, ...]:
-        """The folds that ours makes of a label budget."""
+        """The folds that sft-sweep makes of a label budget."""
         images = self.images
         subset = draw_subset(images, budget=LabelBudget(per_class=budget), repeat=0, seed=SEED)
         validation = Validation.parse(task.validation)
@@ -106,7 +106,7 @@ class Workplace:
 
 
 def write_digits(folder: Path) -> None:
-    """scikit-learn's digits as RGB JPEG files, in train/ and test/ folders of class folders."""
+    """Write scikit-learn's digits as RGB JPEG files to train/CLASS and test/CLASS."""
     images = digits.load(test=None, seed=SEED)
     for row in range(len(images)):
         split = "test" if images.split[row] == Split.TEST else "train"
@@ -119,9 +119,9 @@ def write_digits(folder: Path) -> None:
 
 @torch.no_grad()
 def write_weights(path: Path, *, images: Path) -> None:
-    """Random weights, always the same; BatchNorm's statistics are those of some of the images.
+    """Write fixed random weights, with BatchNorm statistics computed from some of the images.
 
-    Without these a network in eval mode tells no image from another.
+    Without these statistics, a network in eval mode gives nearly the same output for all images.
     """
     torch.manual_seed(SEED)
     model = resnet18(weights=None)
@@ -170,7 +170,7 @@ def space_text(task: Task, *, images: Path, weights: Path) -> str:
 
 
 def num_frozen(traced: TracedBackbone, weights: Path, *, depth: float) -> int:
-    """How many of the network's blocks lie before ours' cut: those with the same parameters."""
+    """Number of blocks before sft-sweep's cut, which have as many parameters as its prefix."""
     cuts = boundaries(traced)
     frozen = frozen_boundaries(len(cuts), depth=depth)
     if not frozen:

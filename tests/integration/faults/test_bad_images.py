@@ -15,6 +15,8 @@ from orchestrator.recording.tables import read_table
 from tests.integration.conftest import command, finished
 from tests.orchestrator.datasets.conftest import encoded, scans, write
 
+pytestmark = pytest.mark.faults
+
 SPACE = {
     "name": "own",
     "dataset": {"source": "folder", "path": "photos", "test": 0.3, "max_bad_fraction": 0.2},

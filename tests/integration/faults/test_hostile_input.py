@@ -16,6 +16,8 @@ from tests.integration.conftest import command, finished
 from tests.integration.faults.sweeps import start
 from tests.orchestrator.datasets.conftest import encoded, write
 
+pytestmark = pytest.mark.faults
+
 SEARCH = {"backbone": "tiny_strokes", "label_budget": [2]}
 TOKEN = "f00dfeed" * 8
 

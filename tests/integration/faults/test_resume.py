@@ -12,6 +12,8 @@ import yaml
 from tests.integration.faults.conftest import Results
 from tests.integration.faults.sweeps import results, resume, settled, start
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def copy(finished: Path, tmp_path: Path) -> Path:

@@ -17,7 +17,8 @@ from orchestrator.recording.table_schemas import SCHEMAS
 from orchestrator.recording.tables import write_table
 from orchestrator.space import SearchSpace, parse_space
 from orchestrator.text import duration, number, percent, plural
-from trainable.spec.trial_spec import LabelBudget, Metric
+from trainable.spec.metrics import Metric
+from trainable.spec.trial_spec import LabelBudget
 
 
 def board_row(**changes: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def test_the_doctor_looks_at_this_machine_without_ray(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     checks = {check["what"]: check for check in json.loads(done.stdout)}
     assert str(tmp_path) in checks["room for sweeps"]["found"]
-    assert {"python", "packages", "device", "cpus", "memory", "token"} <= set(checks)
+    assert {"python", "packages", "texts", "device", "cpus", "memory", "token"} <= set(checks)
     assert "hub" in checks["room for weights"]["found"]
     assert {check["level"] for check in checks.values()} <= {"ok", "warning"}
 

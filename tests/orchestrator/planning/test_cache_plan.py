@@ -1,4 +1,4 @@
-"""What a sweep says it keeps, and what it says that saved."""
+"""Description of the kept boundaries, and of the prefix computation that the cache saves."""
 
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def test_savings_are_summed_over_trials_finals_and_baselines() -> None:
     trial = study.ask()
     trial.set_user_attr(user_attributes.RUN, run(5e9, 5e9, 0))
     study.tell(trial, 1.0)
-    study.ask()  # running: it has said nothing yet
+    study.ask()  # a running trial without any event
     study.set_user_attr("about", {"run": run(1e15, 1e15, 7)})
     study.set_user_attr("final/b2-0000/0", {"run": run(3e9, 0.0, 10, "disk full")})
     study.set_user_attr("baseline/pixels", {"run": {"duration_s": 1.0}})
@@ -67,7 +67,7 @@ def space_of(cache: str) -> SearchSpace:
     )
 
 
-def test_what_is_kept_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_boundaries_are_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     images = digits.load(test=None, seed=0)
     for cache, words in (
@@ -80,7 +80,7 @@ def test_what_is_kept_is_told_in_words(tmp_path: Path, monkeypatch: pytest.Monke
         assert one.text == f"net at 64 px: of 3 boundaries {words}"
 
 
-def test_boundaries_far_apart_are_listed_and_none_is_said() -> None:
+def test_kept_boundaries_are_listed_as_ranges_and_none_is_described() -> None:
     def kept(*numbers: int) -> KeptBoundaries:
         return KeptBoundaries(
             backbone="net",

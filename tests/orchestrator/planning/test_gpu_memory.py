@@ -1,4 +1,4 @@
-"""How many trials fit on a GPU, and which of them take the most."""
+"""Number of trials that fit on a GPU, and choice of the trials that use the most memory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_smallest_gpu_decides() -> None:
 
 
 @given(held=st.lists(st.floats(0.01, 80.0), min_size=1, max_size=5))
-def test_what_was_measured_fits_with_room_to_spare(held: list[float]) -> None:
+def test_the_measured_memory_of_all_trials_fits_with_room_to_spare(held: list[float]) -> None:
     found = footprints(*held)
     pieces = pieces_per_gpu(found)
     assert 1 <= pieces <= MOST_PER_GPU
@@ -81,7 +81,7 @@ def test_the_heaviest_trial_of_each_backbone_is_the_least_frozen_and_largest() -
         assert trial["label_budget"] == 3
 
 
-def test_what_holds_for_one_backbone_alone_is_asked_of_it_alone() -> None:
+def test_conditions_on_the_backbone_apply_to_its_heaviest_trial() -> None:
     found = heaviest(
         {
             "backbone": ["tiny_strokes", "tiny_untrained"],

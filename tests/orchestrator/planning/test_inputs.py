@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.planning.inputs import Inputs, input_sizes, inputs_of, sizes_are_open
+from orchestrator.planning.inputs import Inputs, inputs_of, sizes_are_open
 from orchestrator.planning.plan import Baseline, baselines_of, most_baselines, probe_beside
 from orchestrator.running.broker.samplers import shuffled_grid
 from orchestrator.space import SearchSpace, parse_space
@@ -24,7 +24,7 @@ def _probes(space: SearchSpace) -> list[str]:
 
 
 def _seen(space: SearchSpace) -> set[tuple[Any, ...]]:
-    """What trials can see, from every one that the space can have."""
+    """Inputs of all trials that the space allows, by enumerating them."""
     specs = [space.spec(params, space.label_budgets[0]) for params in shuffled_grid(space)]
     return {(spec.backbone, Inputs.of(spec, modality="image")) for spec in specs}
 
@@ -68,7 +68,7 @@ SPACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_there_is_a_probe_for_whatever_trials_can_see_and_for_nothing_else(name: str) -> None:
+def test_every_input_of_the_trials_has_a_probe_and_no_other(name: str) -> None:
     search, top = SPACES[name]
     space = _space(search, **top)
     probes = [one for one in baselines_of(space, "b5") if one.method == "probe"]
@@ -104,7 +104,7 @@ def test_every_probes_size_is_a_trials(search: dict[str, Any], sizes: set[int]) 
             {},
             ["vit_tiny-32px", "vit_tiny-64px", "resnet_tiny"],
         ),
-        (  # sizes differ within the sweep, though not for this backbone
+        (  # sizes differ in the sweep, but not for this backbone
             {
                 "backbone": TWO,
                 "image_size": {
@@ -117,7 +117,7 @@ def test_every_probes_size_is_a_trials(search: dict[str, Any], sizes: set[int]) 
         ),
     ],
 )
-def test_ids_say_what_differs_within_the_sweep_and_nothing_else(
+def test_ids_of_probes_have_what_differs_within_the_sweep_and_nothing_else(
     search: dict[str, Any], top: dict[str, Any], ids: list[str]
 ) -> None:
     assert _probes(_space(search, **top)) == [f"b5-probe-{name}" for name in ids]
@@ -132,11 +132,11 @@ def test_ids_say_what_differs_within_the_sweep_and_nothing_else(
         ({"low": 32, "high": 512, "log": True}, [32, 512], True),
     ],
 )
-def test_of_a_range_few_steps_or_its_ends_are_planned(
+def test_a_range_of_few_sizes_is_planned_in_full_and_a_longer_one_at_its_ends(
     domain: dict[str, Any], sizes: list[int], are_open: bool
 ) -> None:
     space = _space({"image_size": domain}, finalists={"count": 2})
-    assert input_sizes(space, "resnet_tiny") == sizes
+    assert [inputs.size for inputs in inputs_of(space)["resnet_tiny"]] == sizes
     assert sizes_are_open(space) == are_open
     more = 2 if are_open else 0
     assert most_baselines(space, "b5") == 1 + len(sizes) + more
@@ -162,7 +162,7 @@ def test_the_probe_beside_a_trial_has_its_size_and_precision_and_the_id_of_a_pla
     assert probe_beside(no_probes, "b5", spec) is None
 
 
-def test_a_condition_on_a_very_long_range_is_no_matter_of_its_length() -> None:
+def test_a_condition_on_a_very_long_range_does_not_enumerate_it() -> None:
     axes = {
         "steps": {"low": 1, "high": 10**9},
         "image_size": {"when": {"steps": 7}, "values": [32, 64]},
@@ -171,3 +171,40 @@ def test_a_condition_on_a_very_long_range_is_no_matter_of_its_length() -> None:
     assert inputs_of(space)["resnet_tiny"] == [
         Inputs(size=size, precision="auto") for size in (32, 64, 96)
     ]
+
+
+def test_each_way_to_read_texts_has_a_probe_of_its_own() -> None:
+    search = {
+        "backbone": "transformers:org/name",
+        "pooling": {"cases": [{"when": {"max_length": 64}, "values": ["auto", "cls"]}]},
+        "max_length": ["auto", 64],
+        "prompt": ["", "query: "],
+        "dropout": [0.0, 0.1],
+    }
+    space = _space(search, training={"truncate": "head_tail"}, baselines=["probe"])
+    assert sorted(_probes(space)) == [
+        "b5-probe-transformers:org-name-64tokens-prompt1-auto",
+        "b5-probe-transformers:org-name-64tokens-prompt1-cls",
+        "b5-probe-transformers:org-name-64tokens-prompt2-auto",
+        "b5-probe-transformers:org-name-64tokens-prompt2-cls",
+        "b5-probe-transformers:org-name-autotokens-prompt1-auto",
+        "b5-probe-transformers:org-name-autotokens-prompt2-auto",
+    ]
+    found = {
+        (one.size, *dict(one.reading).values()) for one in baselines_of(space, "b5") if one.reading
+    }
+    assert (64, "head_tail", "query: ", "cls") in found
+    trial = space.spec(
+        {
+            "backbone": "transformers:org/name",
+            "lr": 0.1,
+            "max_length": 64,
+            "pooling": "cls",
+            "prompt": "",
+            "dropout": 0.1,
+        },
+        space.label_budgets[0],
+    )
+    beside = probe_beside(space, "b5", trial)
+    assert beside is not None
+    assert beside.trial_id == "b5-probe-transformers:org-name-64tokens-prompt1-cls"

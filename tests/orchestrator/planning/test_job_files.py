@@ -1,4 +1,4 @@
-"""What travels with a search space, and what stays where it is."""
+"""Files that are sent with a search space, and files that are not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestrator.space import parse_space
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory: images, weights, code, and much else."""
+    """The current directory, with images, weights, code and other files."""
     folder = tmp_path / "home"
     for name in ("photos/cat/1.png", "photos/dog/2.png", "weights/my.safetensors", "other.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def packed(into: Path, path: str = "photos") -> tuple[list[str], set[str]]:
-    """What `stage_job_files` says, and the files that are there then."""
+    """The result of `stage_job_files`, and the files that it copied."""
     weights = "weights/my.safetensors#model"
     own = {"name": "mine", "module": "my_models:build", "weights": weights}
     search = {"backbone": ["tiny_strokes", own], "label_budget": [2]}
@@ -40,7 +40,7 @@ def packed(into: Path, path: str = "photos") -> tuple[list[str], set[str]]:
     return told, {str(found.relative_to(into)) for found in into.rglob("*") if found.is_file()}
 
 
-def test_what_relative_paths_name_travels_and_nothing_else(home: Path, tmp_path: Path) -> None:
+def test_files_of_relative_paths_are_sent_and_no_others(home: Path, tmp_path: Path) -> None:
     told, files = packed(tmp_path / "out")
     assert told == ["photos", "weights/my.safetensors", "my_models"]
     assert files == {
@@ -49,7 +49,7 @@ def test_what_relative_paths_name_travels_and_nothing_else(home: Path, tmp_path:
     }
 
 
-def test_images_that_git_leaves_out_travel(home: Path, tmp_path: Path) -> None:
+def test_images_that_git_ignores_are_sent(home: Path, tmp_path: Path) -> None:
     (home / "photos" / ".gitignore").write_text("*\n")
     (home / "photos" / "cat" / ".rayignore").write_text("*.png\n")
     _, files = packed(tmp_path / "out")
@@ -60,14 +60,14 @@ def test_images_that_git_leaves_out_travel(home: Path, tmp_path: Path) -> None:
     assert not any(get_excludes_from_ignore_files(part, include_gitignore=True) for part in parts)
 
 
-def test_absolute_paths_are_the_clusters(home: Path, tmp_path: Path) -> None:
+def test_absolute_paths_refer_to_the_cluster_and_are_not_sent(home: Path, tmp_path: Path) -> None:
     told, _ = packed(tmp_path / "out", path=str(home / "photos"))
     assert told == ["weights/my.safetensors", "my_models"]
     told, _ = packed(tmp_path / "again", path="/on/the/cluster")
     assert told == ["weights/my.safetensors", "my_models"]
 
 
-def test_what_lies_above_cannot_travel(home: Path, tmp_path: Path) -> None:
+def test_paths_above_the_current_directory_are_refused(home: Path, tmp_path: Path) -> None:
     (tmp_path / "above").mkdir()
     with pytest.raises(UsageError, match=r"\.\./above lies outside the current directory"):
         packed(tmp_path / "out", path="../above")

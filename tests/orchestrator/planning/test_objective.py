@@ -29,7 +29,7 @@ def _space(budgets: list[Any] | None = None, **top: Any) -> SearchSpace:
 def _images(
     *, test: tuple[int, ...], pool: tuple[int, ...] | None = None, val: tuple[int, ...] = ()
 ) -> LabelledExamples:
-    """Images of as many classes as `test` has numbers, so many of each in each split."""
+    """Images with the given number per class in each split."""
     parts = {Split.POOL: pool or (20,) * len(test), Split.TEST: test, Split.VAL: val}
     labels = np.concatenate([np.repeat(np.arange(len(sizes)), sizes) for sizes in parts.values()])
     split = np.repeat(list(parts), [sum(sizes) for sizes in parts.values()])
@@ -54,13 +54,13 @@ def _metric(space: SearchSpace, images: LabelledExamples) -> str:
     ("test", "metric"),
     [
         ((10, 10), "accuracy"),
-        ((15, 5), "accuracy"),  # 1.5 times, not more
+        ((15, 5), "accuracy"),  # 1.5 times its share under balance, the limit
         ((16, 5), "balanced_accuracy"),
-        ((80, 20), "balanced_accuracy"),  # 1.6 times
+        ((80, 20), "balanced_accuracy"),  # 1.6 times its share
         ((15, 9, 6), "accuracy"),
         ((16, 8, 6), "balanced_accuracy"),
         ((10, 70), "balanced_accuracy"),
-        ((6, 0, 3, 3), "balanced_accuracy"),  # twice its share, one class without an image
+        ((6, 0, 3, 3), "balanced_accuracy"),  # twice its share; a class without images counts
     ],
 )
 def test_the_commonest_class_of_the_test_images_decides(test: tuple[int, ...], metric: str) -> None:
@@ -76,13 +76,13 @@ def test_the_commonest_class_of_the_test_images_decides(test: tuple[int, ...], m
         ((70, 10), (10, 10), "balanced_accuracy"),  # validation is as skewed as the pool
     ],
 )
-def test_where_draws_are_natural_the_pool_that_they_come_from_counts_too(
+def test_the_pool_counts_too_if_draws_keep_its_proportions(
     budgets: list[Any], pool: tuple[int, ...], test: tuple[int, ...], metric: str
 ) -> None:
     assert _metric(_space(budgets), _images(pool=pool, test=test)) == metric
 
 
-def test_where_draws_are_balanced_a_skewed_pool_does_not_count() -> None:
+def test_a_skewed_pool_does_not_count_if_draws_are_balanced() -> None:
     assert _metric(_space([2, 5]), _images(pool=(70, 10), test=(10, 10))) == "accuracy"
 
 
@@ -114,7 +114,7 @@ def test_an_objective_of_the_file_wins(metric: str) -> None:
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Prepared:
-    """Twelve grey pictures of one class for the test, and two of the other; ten of each to draw."""
+    """A sweep over two classes with 12 and 2 test images, and 10 images each in the pool."""
     for split, counts in {"train": (10, 10), "test": (12, 2)}.items():
         for name, count in zip(("common", "rare"), counts, strict=True):
             folder = tmp_path / "pets" / split / name
@@ -133,7 +133,7 @@ def prepared(tmp_path: Path) -> Prepared:
     return prepare(path)
 
 
-def test_the_decision_is_told_once_and_written_into_the_sweep_as_if_it_had_been_given(
+def test_the_decision_is_noted_once_and_stored_in_the_sweep_like_a_given_objective(
     prepared: Prepared, tmp_path: Path
 ) -> None:
     told = [note.text for note in prepared.notes if note.text.startswith("objective: ")]

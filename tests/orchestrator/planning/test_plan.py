@@ -20,7 +20,7 @@ def _space(search: dict[str, Any] | None = None, **top: Any) -> SearchSpace:
 
 
 def _images(*, pool: tuple[int, ...] = (6, 6), test: tuple[int, ...] = (3, 1)) -> LabelledExamples:
-    """Images of as many classes; `pool` and `test` say how many each has."""
+    """Images with the given number per class in pool and test split."""
     labels = np.concatenate([np.repeat(np.arange(len(sizes)), sizes) for sizes in (pool, test)])
     split = [Split.POOL] * sum(pool) + [Split.TEST] * sum(test)
     return LabelledExamples.from_bytes(
@@ -54,7 +54,7 @@ def test_a_budget_per_class_keeps_its_name_where_a_class_has_less() -> None:
     assert (study.labels_per_class, study.labels_used) == (4, 7)
 
 
-def test_a_budget_that_takes_the_whole_pool_leaves_repeats_nothing_fresh_to_draw() -> None:
+def test_repeats_of_a_budget_that_takes_the_whole_pool_draw_no_fresh_labels() -> None:
     plan = _plan(_space({"label_budget": [2, 6, "all"]}))
     assert [study.fresh for study in plan.studies] == [True, False, False]
 
@@ -118,12 +118,12 @@ def test_a_budget_above_the_largest_class_says_what_is_allowed() -> None:
     ]
 
 
-def test_validation_outside_the_budget_lets_one_label_do() -> None:
+def test_one_label_per_class_suffices_with_validation_outside_the_budget() -> None:
     space = _space({"label_budget": [7]}, validation={"split": "val", "outside_budget": True})
     assert _problems(space, _images(pool=(6, 2)))[0].endswith("allowed are 1 to 6, or `all`")
 
 
-def test_a_budget_that_no_budget_can_stand_in_for_says_so() -> None:
+def test_a_class_too_small_for_any_budget_is_a_problem_that_says_so() -> None:
     (problem,) = _problems(_space({"label_budget": [7]}), _images(pool=(1, 1)))
     assert problem.endswith("too few for any budget, which takes 2")
 
@@ -140,7 +140,7 @@ def test_a_total_below_the_number_of_classes_is_refused() -> None:
 
 
 @pytest.mark.parametrize("budget", [2, "all", {"total": 4}])
-def test_a_class_that_cannot_pay_for_validation_says_what_to_do(budget: object) -> None:
+def test_a_class_too_small_for_validation_is_a_problem_with_advice(budget: object) -> None:
     (problem,) = _problems(_space({"label_budget": [budget]}), _images(pool=(6, 1)))
     assert f"search.label_budget: got {budget}; " in problem
     assert "validation inside the label budget needs 2 or more labels of every class" in problem
@@ -163,12 +163,12 @@ def test_a_class_without_labelled_examples_is_named() -> None:
     assert "no labelled image outside the test split for: dog" in problem
 
 
-def test_without_test_images_there_is_no_sweep() -> None:
+def test_a_sweep_without_test_images_is_refused() -> None:
     (problem,) = _problems(_space(), _images(test=(0, 0)))
     assert problem == "dataset: no image is in the test split; finalists need one"
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_all_problems_are_listed_at_once() -> None:
     space = _space({"label_budget": [2, 99, {"total": 500}]})
     problems = _problems(space, _images(pool=(6, 1), test=(0, 0)))
     assert len(problems) == 4
@@ -193,6 +193,6 @@ def test_the_largest_value_of_a_training_setting_may_be_fixed_chosen_or_in_a_ran
     assert largest_value(_space({"steps": {"cases": cases}}), "steps") == 300
 
 
-def test_the_largest_value_may_be_the_one_where_the_axis_is_silent() -> None:
+def test_the_largest_value_may_be_the_fixed_one_if_the_axis_is_conditional() -> None:
     axis = {"reports": {"when": {"backbone": "vit_*"}, "values": [2, 3]}}
     assert largest_value(_space(axis, training={"reports": 8}), "reports") == 8

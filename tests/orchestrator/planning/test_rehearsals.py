@@ -1,4 +1,4 @@
-"""Settings that no trial can run with are problems of the file, told before any trial starts."""
+"""Settings that no trial can run with are problems of the file, found before any trial starts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_batch_of_one_without_statistics_is_a_problem_of_the_key_that_gives_it
     assert problem.startswith("training.batch_size: got 1; tiny_strokes cannot learn from one")
 
 
-def test_conditions_can_keep_what_cannot_work_together_apart(tmp_path: Path) -> None:
+def test_settings_that_conditions_keep_apart_are_not_rehearsed_together(tmp_path: Path) -> None:
     apart = {
         "batch_size": [1, 8],
         "batchnorm": {"cases": [{"when": {"batch_size": 1}, "value": "eval"}, {"value": "train"}]},
@@ -81,7 +81,7 @@ def test_more_blocks_than_a_backbone_has_are_a_problem(
     assert problem.endswith("(tiny_strokes). Ask less of it, in a case of its own")
 
 
-def test_a_sweep_that_has_begun_goes_on_with_what_would_be_a_problem(tmp_path: Path) -> None:
+def test_a_sweep_that_has_begun_is_resumed_without_a_rehearsal(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match="frozen_blocks: got 9"):
         prepare(tmp_path, {"frozen_blocks": [2, 9]})
     file = tmp_path / "pets.yaml"
@@ -123,11 +123,11 @@ def test_transforms_that_cannot_change_the_images_are_problems(tmp_path: Path) -
     assert blur.startswith("augment.ops: gaussian_blur: got {'kernel_size': 51}; it cannot change")
     assert "images of 8 x 8 pixels" in blur
     assert posterize.endswith("See torchvision.transforms.v2.RandomPosterize")
-    large = {"image_size": 64}  # that blur suits larger images
+    large = {"image_size": 64}  # the blur fits larger images
     prepare(tmp_path, {}, augment={"ops": ops[:2], "views": 2}, training=large)
 
 
-def test_trials_at_the_ends_are_few_and_the_rest_stands_still() -> None:
+def test_extreme_trials_combine_few_axes_and_fix_the_others() -> None:
     space = space_of(
         {
             "backbone": ["vit_tiny", "resnet_tiny"],
@@ -148,7 +148,7 @@ def test_trials_at_the_ends_are_few_and_the_rest_stands_still() -> None:
         assert len(trials) == 2 * 3 * 3
 
 
-def test_what_conditions_name_is_tried_too() -> None:
+def test_values_that_conditions_name_are_rehearsed_too() -> None:
     space = space_of(
         {
             "freeze_depth": {"low": 0.0, "high": 0.75, "step": 0.25},

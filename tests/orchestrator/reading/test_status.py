@@ -20,7 +20,7 @@ from orchestrator.recording.sweep_directory import Run
 from orchestrator.running.broker.broker import Broker
 from orchestrator.space import parse_space
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 LOSS = Loss(failure=Failure.NOT_STARTED, reason="ImportError: no pets")
 RESULT = {"validation": {metric.value: 0.5 for metric in Metric}}

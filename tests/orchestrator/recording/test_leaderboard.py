@@ -11,7 +11,7 @@ import pytest
 from orchestrator.recording.leaderboard import build_leaderboard, own_probe, recommended_rows
 from orchestrator.recording.table_schemas import SCHEMAS
 from orchestrator.recording.tables import read_table, write_table
-from orchestrator.statistics.intervals import difference_interval, score_interval
+from tests.builders.outcomes import difference_of, interval_of
 
 Row = dict[str, Any]
 TEST_COLUMNS = (
@@ -235,7 +235,7 @@ def test_test_columns_follow_from_the_predictions() -> None:
     correct = [[1, 1, 0, 1, 1], [1, 0, 0, 1, 1]]
     tested = answers("b5-0000", correct)
     row, without = build([trial("b5-0000", 0.9), trial("b5-0001", 0.8)], tested)
-    interval = score_interval(np.array(correct))
+    interval = interval_of(np.array(correct))
     assert (row["metric"], row["test_score"]) == ("accuracy", interval.mean)
     assert row["test_accuracy"] == pytest.approx(np.mean([f["test_accuracy"] for f in tested[0]]))
     assert (row["test_ci_low"], row["test_ci_high"]) == interval[1:]
@@ -257,7 +257,7 @@ def test_differences_are_row_minus_best_for_finalists_and_baselines() -> None:
         *(answers(name, each.tolist()) for name, each in zip(names, correct, strict=True)),
     )
     for row, each in ((close, correct[1]), (pixels, correct[2])):
-        expected = difference_interval(each, correct[0])
+        expected = difference_of(each, correct[0])
         found = row["diff_to_best"], row["diff_ci_low"], row["diff_ci_high"]
         assert found == pytest.approx(tuple(expected))
         assert row["diff_to_best"] == pytest.approx(row["test_accuracy"] - best["test_accuracy"])
@@ -300,7 +300,7 @@ def test_pairs_only_the_repeats_and_images_that_both_have() -> None:
     partial = [p for p in predictions if p["image_id"] != "i2"]
     row = build([trial("b5-0000", 0.9), trial("b5-0001", 0.8)], best, (finals, partial))[1]
     assert row["test_accuracy"] == 0.5
-    expected = difference_interval(np.array([[0, 1], [1, 0]]), np.array([[1, 1], [1, 1]]))
+    expected = difference_of(np.array([[0, 1], [1, 0]]), np.array([[1, 1], [1, 1]]))
     assert row["diff_to_best"] == expected.mean
     assert row["diff_ci_low"] == expected.low
 
@@ -419,11 +419,11 @@ def test_balanced_accuracy_has_its_own_score_interval_and_differences() -> None:
     )
     assert first["metric"] == second["metric"] == "balanced_accuracy"
     classes = np.array([0, 0, 0, 0, 1])
-    interval = score_interval(np.array(one), classes=classes)
+    interval = interval_of(np.array(one), classes=classes)
     assert first["test_score"] == pytest.approx((3.5 / 4 + 1 / 2) / 2)
     assert [first[c] for c in TEST_COLUMNS if c.startswith("test_ci")] == list(interval[1:])
     assert first["test_accuracy"] == pytest.approx(8 / 10)
-    difference = difference_interval(np.array(other), np.array(one), classes=classes)
+    difference = difference_of(np.array(other), np.array(one), classes=classes)
     found = (second["diff_to_best"], second["diff_ci_low"], second["diff_ci_high"])
     assert found == pytest.approx(tuple(difference))
     assert second["tied_with_best"] is difference.holds_zero

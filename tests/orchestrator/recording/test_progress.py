@@ -18,7 +18,7 @@ from orchestrator.recording.time_left import TimeLeft, Training
 from orchestrator.running.broker.broker import Broker
 from orchestrator.space import SearchSpace, parse_space
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 RESULT = {"validation": {metric.value: 0.5 for metric in Metric}}
 IMAGES = LabelledExamples.from_bytes(

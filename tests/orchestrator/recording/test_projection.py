@@ -26,7 +26,7 @@ from orchestrator.recording.tables import read_table, write_table
 from orchestrator.running.broker.broker import DONE, Broker
 from orchestrator.space import parse_space
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 REPORTS, NUM_TEST, REPEATS = 3, 6, 2
 SPACE = parse_space(
@@ -350,7 +350,8 @@ def test_a_complete_trial_has_every_column_of_the_contract(swept: Swept) -> None
     ]
     assert complete
     for row in complete:
-        assert {column for column, value in row.items() if value is None} == {"failure"}
+        missing = {column for column, value in row.items() if value is None}
+        assert missing == {"failure", "max_length", "truncate", "prompt", "pooling"}  # of images
         spec = json.loads(row["spec"])
         assert spec["batch_size"] == 16  # resolved, not `auto`
         assert (row["backbone"], row["lr"]) == (spec["backbone"], spec["lr"])
@@ -358,7 +359,7 @@ def test_a_complete_trial_has_every_column_of_the_contract(swept: Swept) -> None
         assert row["image_size"] == spec["image_size"] == 8
         assert row["started_at"].isoformat() == "2026-01-31T12:00:00+00:00"
         assert (row["finished_at"] - row["started_at"]).total_seconds() == 1.5
-        assert (row["seed"], row["schema_version"], row["num_classes"]) == (5, 2, 3)
+        assert (row["seed"], row["schema_version"], row["num_classes"]) == (5, 3, 3)
 
 
 def test_budgets_that_are_totals_are_shown_in_labels_per_class(swept: Swept) -> None:

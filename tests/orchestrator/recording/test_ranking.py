@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.recording.ranking import Standing
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 COARSE = st.sampled_from([None, math.nan, 0.25, 0.5])
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import duckdb
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -45,12 +46,17 @@ def _filled(name: str, index: int) -> dict[str, Any]:
         pa.string(): f"é{index}",
         pa.int64(): index,
         pa.float64(): index / 3,
+        SCHEMAS["predictions"].field("probabilities").type: [
+            {"class": "a", "probability": index / 3},
+            {"class": "é", "probability": 0.5},
+        ],
         pa.bool_(): index % 2 == 0,
         pa.timestamp("us", tz="UTC"): NOON + dt.timedelta(seconds=index),
     }
     return {field.name: values[field.type] for field in SCHEMAS[name]}
 
 
+OF_TEXTS = ["max_length", "truncate", "prompt", "pooling"]
 ADDED = {
     "trials": [
         "cache_hits",
@@ -59,7 +65,12 @@ ADDED = {
         "image_size",
         "gain_over_start",
         "modality",
+        "task",
+        "val_score",
+        "budget_unit",
+        *OF_TEXTS,
     ],
+    "predictions": ["probabilities"],
     "finals": ["metric", "test_score"],
     "leaderboard": [
         "image_size",
@@ -68,6 +79,10 @@ ADDED = {
         "gain_over_start",
         "head_init",
         "modality",
+        "task",
+        "val_score",
+        "budget_unit",
+        *OF_TEXTS,
     ],
 }
 
@@ -114,7 +129,13 @@ def test_duckdb_polars_and_pandas_read_the_files_as_they_lie(tmp_path: Path, nam
         found = connection.read_parquet(str(path)).to_arrow_table()
     assert found.to_pylist() == rows
     assert pl.read_parquet(path).to_dicts() == rows
-    assert pd.read_parquet(path).to_dict("records") == rows
+    assert [
+        {
+            column: list(value) if isinstance(value, np.ndarray) else value
+            for column, value in row.items()
+        }
+        for row in pd.read_parquet(path).to_dict("records")
+    ] == rows
 
 
 def test_nulls_reach_duckdb_polars_and_pandas(tmp_path: Path) -> None:

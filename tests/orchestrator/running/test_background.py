@@ -1,4 +1,4 @@
-"""Work in a thread beside the main one: what it came to arrives, whatever that is."""
+"""Calls in a background thread: their results and exceptions reach the main thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.errors import UsageError
 from orchestrator.running.background import BackgroundCall, unfinished
 
 
-def test_the_result_arrives() -> None:
+def test_the_result_of_the_function_is_returned() -> None:
     assert BackgroundCall(lambda: 42).result() == 42
 
 
@@ -18,7 +18,7 @@ def test_it_runs_in_another_thread() -> None:
     assert BackgroundCall(threading.current_thread).result() is not threading.current_thread()
 
 
-def test_what_is_raised_arrives_as_it_was() -> None:
+def test_the_exception_of_the_function_is_raised_unchanged() -> None:
     def fail() -> None:
         raise UsageError("photos: no such folder")
 

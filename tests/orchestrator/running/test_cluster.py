@@ -1,4 +1,4 @@
-"""Where Ray keeps what belongs to a user."""
+"""Paths of Ray's files of a user."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from orchestrator.running.cluster import (
 
 @pytest.fixture
 def stranger(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user whom the machine does not know."""
+    """A user that the machine does not know, without a home."""
 
     def unknown(uid: int) -> None:
         raise KeyError(f"getpwuid(): uid not found: {uid}")
@@ -33,7 +33,7 @@ def stranger(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("stranger")
-def test_a_user_without_a_home_is_told_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_the_error_says_to_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
     for ask in (home, token_file):
         with pytest.raises(StorageError, match=r"has no home, and HOME is not set.*Set HOME"):
@@ -64,7 +64,7 @@ def test_sessions_lie_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert sessions_folder() == Path("/scratch")
 
 
-def test_the_longest_path_of_a_socket_is_what_the_system_takes(tmp_path: Path) -> None:
+def test_the_limit_of_socket_paths_is_that_of_the_system(tmp_path: Path) -> None:
     for length, fits in ((MOST_SOCKET_BYTES, True), (MOST_SOCKET_BYTES + 1, False)):
         path = f"{tmp_path}/".ljust(length, "x")
         with socket.socket(socket.AF_UNIX) as one:

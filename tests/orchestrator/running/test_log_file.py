@@ -12,7 +12,7 @@ from tests.small_disks import PAGE, small_disk
 LOG = logging.getLogger("sft_sweep")
 
 
-def test_messages_go_to_the_file_after_those_that_are_there(tmp_path: Path) -> None:
+def test_messages_are_appended_to_the_file(tmp_path: Path) -> None:
     path = tmp_path / "sweep.log"
     path.write_text("before\n")
     with logging_to(path):

@@ -53,14 +53,16 @@ def space(tmp_path: Path) -> Callable[..., SearchSpace]:
     return space
 
 
-def test_the_same_foundations_are_continued(prepared: Prepared, tmp_path: Path) -> None:
+def test_a_sweep_with_the_same_space_data_and_versions_is_accepted(
+    prepared: Prepared, tmp_path: Path
+) -> None:
     manifest = provenance(prepared)
     check_space(Run(tmp_path), manifest, prepared.space)
     check_versions(Run(tmp_path), manifest, accept=False)
     check_data(Run(tmp_path), manifest, provenance(prepared))
 
 
-def test_another_space_is_refused_with_where_it_differs(
+def test_another_space_is_refused_and_its_differences_are_listed(
     prepared: Prepared, tmp_path: Path, space: Callable[..., SearchSpace]
 ) -> None:
     search = SPACE["search"] | {"lr": {"low": 1.0e-4, "high": 0.1, "log": True}}
@@ -76,7 +78,7 @@ def test_another_space_is_refused_with_where_it_differs(
     assert "--accept-changes" not in lines[3]
 
 
-def test_other_ways_to_conduct_a_sweep_are_continued(
+def test_changed_limits_resources_and_caching_are_accepted(
     prepared: Prepared, tmp_path: Path, space: Callable[..., SearchSpace]
 ) -> None:
     other = space(limits={"hours": 9}, resources={"max_concurrent": 1}, cache="never")
@@ -155,7 +157,7 @@ def test_images_that_only_joined_or_left_are_counted(prepared: Prepared, tmp_pat
         check_data(Run(tmp_path), stale, provenance(prepared))
 
 
-def test_differences_of_nested_values_are_told_by_their_path() -> None:
+def test_differences_of_nested_values_have_their_path() -> None:
     before = {"a": {"b": 1, "c": [1, 2]}, "gone": True}
     now = {"a": {"b": 2, "c": [1, 2]}, "new": "x" * 100}
     assert differences(before, now) == [
@@ -167,7 +169,7 @@ def test_differences_of_nested_values_are_told_by_their_path() -> None:
     assert differences(before, before) == []
 
 
-def test_of_many_differences_some_are_named_and_the_others_counted(tmp_path: Path) -> None:
+def test_some_of_many_differences_are_listed_and_the_others_counted(tmp_path: Path) -> None:
     manifest = {"result_versions": {str(number): "1" for number in range(20)}}
     with pytest.raises(UsageError, match=r"and \d+ more"):
         check_versions(Run(tmp_path), manifest, accept=False)

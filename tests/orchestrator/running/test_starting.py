@@ -1,4 +1,4 @@
-"""The start of a sweep: reading and the cluster side by side, and how either fails."""
+"""The start of a sweep: images are read while the cluster starts, and either may fail."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAUSE_S = 0.02
 
 
 class Room:
-    """Stands for the cluster: notes when it is open, and in which thread it was opened."""
+    """A fake cluster that records when it is open, and which thread opened it."""
 
     def __init__(self, *, pause_s: float = 0.0, error: Exception | None = None) -> None:
         self.pause_s = pause_s
@@ -35,7 +35,7 @@ class Room:
 
     @contextmanager
     def __call__(self, *_: object) -> Iterator[object]:
-        """Open it."""
+        """Open the fake cluster."""
         self.thread = threading.current_thread()
         time.sleep(self.pause_s)
         if self.error is not None:
@@ -50,7 +50,7 @@ class Room:
 def launched(
     room: Room, preparing: Callable[[], Prepared], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
-    """Launch with a cluster that is none and trials that are none; what happened, in order."""
+    """Launch with a fake cluster and without trials; return what happened, in order."""
     monkeypatch.setattr(launch, "_cluster_with_capacity", room)
 
     class NoExecution:
@@ -84,7 +84,7 @@ def prepared() -> Prepared:
     return prepare_space(read_space(LOWDATA), path=LOWDATA)
 
 
-def test_where_both_fail_what_is_wrong_with_the_data_is_told(
+def test_the_data_error_is_raised_if_both_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = Room(error=StorageError("no cluster answers"))
@@ -94,7 +94,7 @@ def test_where_both_fail_what_is_wrong_with_the_data_is_told(
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_start_comes_to_the_same_however_long_its_parts_take(
+def test_the_order_of_a_start_does_not_depend_on_how_long_its_parts_take(
     seed: int, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = random.Random(seed)
@@ -112,7 +112,7 @@ def test_a_start_comes_to_the_same_however_long_its_parts_take(
 
 
 @pytest.mark.parametrize(("reading_s", "room_s"), [(0, PAUSE_S), (PAUSE_S, 0)])
-def test_what_cannot_be_read_closes_the_cluster_and_creates_nothing(
+def test_unreadable_data_closes_the_cluster_and_creates_nothing(
     reading_s: float, room_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = Room(pause_s=room_s)

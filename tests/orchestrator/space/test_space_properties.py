@@ -13,7 +13,8 @@ from orchestrator.space.axis_values import AXIS_NAMES, AXIS_SETTINGS
 from orchestrator.space.build_space import build_space
 from orchestrator.space.top_level import TOP_KEYS
 from orchestrator.space.yaml_text import TextError, read_yaml
-from trainable.spec.settings import SETTINGS, Setting
+from trainable.spec.setting import Setting
+from trainable.spec.settings import SETTINGS
 
 BACKBONES = ("vit_tiny", "vit_base@none", "resnet50", "no", "timm:mlp@weights/a b.safetensors")
 

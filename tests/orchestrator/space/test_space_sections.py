@@ -13,8 +13,8 @@ from orchestrator.running.broker.pruner_kinds import HyperbandSection, MedianSec
 from orchestrator.running.broker.sampler_kinds import TpeSection
 from orchestrator.space import SearchSpace, load_space, parse_space
 from orchestrator.space.build_space import build_space
+from trainable.spec.metrics import Metric
 from trainable.spec.settings import SETTINGS
-from trainable.spec.trial_spec import Metric
 from trainable.spec.validation import Validation
 
 Read = Callable[..., SearchSpace]
@@ -213,7 +213,7 @@ def test_no_baseline_is_an_answer(read: Read) -> None:
         (
             {"objective": {"metric": "acuracy"}},
             "objective.metric: got 'acuracy'; allowed: one of accuracy, balanced_accuracy, "
-            "log_loss; did you mean accuracy?",
+            "macro_f1, auroc, log_loss; did you mean accuracy?",
         ),
         (
             {"sampler": {"name": "tpee"}},

@@ -9,7 +9,8 @@ import pytest
 from orchestrator.errors import SpaceError
 from orchestrator.space import Choice, Fixed, Range, SearchSpace, Value, parse_space
 from orchestrator.space.build_space import build_space
-from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
+from trainable.spec.metrics import Metric
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 
 Read = Callable[..., SearchSpace]

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from orchestrator.recording.table_schemas import SCHEMAS
-from orchestrator.statistics.intervals import difference_interval
 from orchestrator.statistics.test_set import TestSet, find_test_set
+from tests.builders.outcomes import difference_of
 
 
 def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
@@ -41,13 +41,13 @@ def test_each_image_of_the_test_set_counts_once() -> None:
     )
 
 
-def test_without_the_number_of_classes_those_seen_are_counted() -> None:
+def test_without_the_number_of_classes_those_with_test_images_are_counted() -> None:
     found = find_test_set(trials(None), predictions([0, 1, 1]))
     assert found is not None
     assert found.chance == pytest.approx(1 / 2)
 
 
-def test_a_sweep_without_predictions_has_nothing_to_tell() -> None:
+def test_a_sweep_without_predictions_has_no_test_set() -> None:
     assert find_test_set(trials(4), SCHEMAS["predictions"].empty_table()) is None
 
 
@@ -61,7 +61,7 @@ def test_the_smallest_difference_is_where_the_paired_interval_leaves_zero(num_im
         one, other = np.ones((1, num_images)), np.ones((1, num_images))
         other[0, :wins] = 0
         one[0, wins:disagreeing] = 0
-        return not difference_interval(one, other).holds_zero
+        return not difference_of(one, other).holds_zero
 
     assert differs(1.2 * smallest + 2 / num_images)
     assert not differs(0.8 * smallest - 2 / num_images)

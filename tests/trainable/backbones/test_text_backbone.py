@@ -136,7 +136,7 @@ def test_it_arrives_as_it_was_without_compiler_or_library(weights: Weights, tmp_
     backbone = Backbone(weights)
     lengths = (16, 24)
     cuts = [boundaries(backbone.traced(length)) for length in lengths]
-    contents = [backbone.graphs[length] for length in lengths]
+    contents = [backbone.graphs["", length] for length in lengths]
     given, found = tmp_path / "given", tmp_path / "found"
     given.write_bytes(pickle.dumps((contents, dict(weights.arrays), inputs(), FORBIDDEN)))
     subprocess.run([sys.executable, "-c", WORKER, str(given), str(found)], check=True)

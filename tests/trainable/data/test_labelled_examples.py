@@ -127,7 +127,7 @@ def test_fingerprint_sees_every_change(other: LabelledExamples) -> None:
     assert other.fingerprint() != made([b"cat", b"dog"], [0, 1]).fingerprint()
 
 
-def test_fingerprint_goes_by_class_names_and_not_by_their_numbers() -> None:
+def test_fingerprint_depends_on_class_names_and_not_on_class_ids() -> None:
     one = made([b"cat", b"dog"], [0, 1], class_names=["cat", "dog"])
     other = made([b"cat", b"dog"], [1, 0], class_names=["dog", "cat"])
     assert one.fingerprint() == other.fingerprint()
@@ -140,7 +140,7 @@ def test_indices_of_a_split_ascend_and_num_classes_counts_empty_classes() -> Non
     assert images.num_classes == 3
 
 
-def test_number_of_labels_has_to_be_that_of_images() -> None:
+def test_as_many_labels_as_images_are_required() -> None:
     with pytest.raises(DataError, match=r"differ in number: 2, 1, 1, 1"):
         made([b"a", b"b"], [0])
 
@@ -185,7 +185,7 @@ def test_plain_npy_file_is_refused(tmp_path: Path) -> None:
 
 
 def saved_with(path: Path, **changed: object) -> Path:
-    """A file of two images in which some arrays are replaced, or left out where None."""
+    """Write a file of two images with some arrays replaced, or left out if they are None."""
     made([b"cat", b"doggy"], [0, 1]).save(path)
     with np.load(path) as arrays:
         kept = {name: arrays[name] for name in arrays.files if name not in changed}
@@ -230,7 +230,7 @@ def test_pickles_in_a_file_are_refused_and_never_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Object arrays cannot be loaded"):
         LabelledExamples.load(path)
     with pytest.raises(pytest.fail.Exception, match="the file ran code"):
-        pickle.loads(pickle.dumps(_Trap()))  # the trap itself works
+        pickle.loads(pickle.dumps(_Trap()))  # shows that the trap works
 
 
 def test_replacing_a_field_checks_again() -> None:
@@ -240,7 +240,7 @@ def test_replacing_a_field_checks_again() -> None:
 
 
 def unread(images: LabelledExamples, row: int) -> LabelledExamples:
-    """The same images, the bytes of one of them not read."""
+    """The same images, one of them unread."""
     shard_of = images.shard_of.copy()
     shard_of[row] = -1
     return replace(images, shard_of=shard_of)
@@ -283,7 +283,7 @@ def test_some_of_the_images_keep_their_bytes_labels_and_groups() -> None:
     assert images.groups.tolist() == [9, 7]
 
 
-def test_fingerprint_sees_who_belongs_together_and_not_the_ids_of_groups() -> None:
+def test_fingerprint_depends_on_the_members_of_groups_and_not_on_their_ids() -> None:
     def fingerprint(groups: list[int] | None) -> str:
         return made([b"cat", b"dog", b"cow"], [0, 1, 2], groups=groups).fingerprint()
 
@@ -291,6 +291,6 @@ def test_fingerprint_sees_who_belongs_together_and_not_the_ids_of_groups() -> No
     assert len({fingerprint(g) for g in (None, [0, 0, 1], [0, 1, 1], [0, 1, 2])}) == 4
 
 
-def test_number_of_groups_has_to_be_that_of_images() -> None:
+def test_as_many_groups_as_images_are_required() -> None:
     with pytest.raises(DataError, match="1 groups for 2 examples"):
         made([b"a", b"b"], [0, 1], groups=[0])

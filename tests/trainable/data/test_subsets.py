@@ -41,7 +41,8 @@ def test_draws_of_repeats_and_seeds_overlap_no_more_than_chance(
     keys = list(draws)
     for i, a in enumerate(keys):
         for b in keys[i + 1 :]:
-            # 200 of 1,000 twice: 40 in common are expected, with a deviation of 5.
+            # Two independent draws of 200 out of 1,000 share 40 on average, with a standard
+            # deviation of 5.
             assert 15 < len(draws[a] & draws[b]) < 65, (a, b)
 
 
@@ -75,7 +76,7 @@ def test_class_without_a_pool_image_is_an_error_that_names_it() -> None:
         ([53, 24, 23], 7, [3, 2, 2]),  # Webster: 53/2.5 > 24/1.5 > 23/1.5 > 53/3.5
     ],
 )
-def test_total_is_shared_by_websters_method(
+def test_a_total_is_divided_among_classes_by_websters_method(
     sizes: list[int], total: int, counts: list[int]
 ) -> None:
     images = made([label for label, size in enumerate(sizes) for _ in range(size)])
@@ -103,17 +104,17 @@ def test_holdout_takes_the_rounded_share_at_least_one_and_leaves_one(
 
 
 @pytest.mark.parametrize("validation", [Validation(3), Validation(None, 0.25)])
-def test_single_label_of_a_class_cannot_pay_for_validation(validation: Validation) -> None:
+def test_a_class_with_a_single_label_cannot_be_validated(validation: Validation) -> None:
     with pytest.raises(DataError, match=r"2 or more labels of every class; the smallest class has"):
         split_folds(np.asarray([0, 0, 0, 1]), validation=validation)
 
 
-def test_nothing_at_all_cannot_pay_for_validation() -> None:
+def test_an_empty_subset_cannot_be_validated() -> None:
     with pytest.raises(DataError, match=r"has 0\. Raise label_budget"):
         split_folds(np.zeros(0, dtype=np.int64), validation=Validation(3))
 
 
-def test_derived_seeds_tell_their_parts_apart() -> None:
+def test_derived_seeds_differ_if_their_parts_differ() -> None:
     seeds = {derive_seed(*parts) for parts in [(1, 2), (2, 1), (12,), ("12", 3), (1, 2, 3), ()]}
     assert len(seeds) == 6
     assert derive_seed("batch", 1, "fold0") == derive_seed("batch", 1, "fold0")
@@ -137,7 +138,7 @@ def test_folds_are_no_more_than_the_groups_of_the_class_with_the_fewest() -> Non
 
 
 def test_every_part_holds_out_every_class_however_groups_differ_in_size() -> None:
-    # The part with the large group of the first class has to take one of the second class, too.
+    # The fold with the large group of the first class has to take a group of the second class too.
     labels = np.asarray([0] * 7 + [1] * 3)
     groups = np.asarray([0, 0, 0, 0, 0, 1, 2, 3, 4, 5])
     parts = split_folds(labels, validation=Validation(3), groups=groups)
@@ -145,7 +146,7 @@ def test_every_part_holds_out_every_class_however_groups_differ_in_size() -> Non
 
 
 def test_groups_that_leave_no_way_to_train_every_class_are_refused() -> None:
-    # Three classes, each with two of three groups: of two parts, one holds some class whole.
+    # Each of three classes has two of three groups, so that one of two folds has all of some class.
     labels, groups = np.asarray([0, 0, 1, 1, 2, 2]), np.asarray([0, 1, 1, 2, 2, 0])
     with pytest.raises(DataError, match="groups span classes"):
         split_folds(labels, validation=Validation(2), groups=groups)
@@ -157,8 +158,8 @@ def test_budget_without_budgets_or_repeats_draws_all_or_none() -> None:
     assert drawable(images, budgets=[LabelBudget(1)], repeats=0, seed=0).tolist() == []
 
 
-def test_copies_are_drawn_last_where_groups_hold_them_together() -> None:
-    """Else the copies of one text would follow each other, and two labels be of one group."""
+def test_copies_are_drawn_last_if_groups_keep_them_together() -> None:
+    """Otherwise the copies of one text could be the only two labels, both in one group."""
     contents = [f"text {number // 3}" for number in range(30)]
     texts = LabelledExamples.from_bytes(
         (content.encode() for content in contents),

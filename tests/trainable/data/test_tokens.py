@@ -41,7 +41,7 @@ def test_texts_are_padded_on_their_right(table: TokenTable) -> None:
     assert padded.tolist() == [[2, 8, 9, 9, 3, 1], [2, 7, 3, 1, 1, 1], [2, 3, 1, 1, 1, 1]]
 
 
-def test_the_row_of_a_text_does_not_depend_on_its_companions(table: TokenTable) -> None:
+def test_the_row_of_a_text_does_not_depend_on_other_texts(table: TokenTable) -> None:
     together = table.padded(digests_of("a", "b", "c"), 5)
     for row, name in zip(together, "abc", strict=True):
         np.testing.assert_array_equal(table.padded(digests_of(name), 5)[0], row)

@@ -17,6 +17,7 @@ from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import BackboneError, DataError, ExportError, PluginError
 from trainable.export import written_model
 from trainable.export.exported_model import ExportedModel, Prediction
+from trainable.export.image_networks import ImageFiles
 from trainable.export.model_config import ModelConfig, read_about
 from trainable.export.trained_model import train_configuration
 from trainable.export.written_model import write_model
@@ -81,7 +82,7 @@ def test_what_is_written_of_a_network_is_read_back(folder: Path) -> None:
     about = read_about(folder)
     assert ModelConfig.from_json(json.loads(json.dumps(about.to_json()))) == about
     assert (about.backbone, about.source, about.head) == ("tiny_strokes", "shipped", "head")
-    assert about.preprocessing.image_size == 8
+    assert about.image_preprocessing.image_size == 8
 
 
 @pytest.mark.parametrize("bare_logits", [True, False])
@@ -104,7 +105,7 @@ def test_files_are_classified_in_order_and_a_bad_one_has_its_problem(
     assert [one.problem for one in found[3:6]] == [
         "cannot be decoded: no kind of image that Pillow knows",
         "is a folder; name the files in it",
-        "cannot be read: No such file or directory",
+        "no such file; this network takes files of images",
     ]
     good = [one for one in found if one.problem is None]
     assert [one.path for one in good] == paths
@@ -126,7 +127,7 @@ def test_an_image_does_not_depend_on_those_beside_it(folder: Path, tmp_path: Pat
 
 
 def test_one_image_is_decoded_as_many_are(digit_images: LabelledExamples, folder: Path) -> None:
-    how = replace(read_about(folder).preprocessing, image_size=6)
+    how = replace(read_about(folder).image_preprocessing, image_size=6)
     many = decode(digit_images, np.arange(3), how)
     for row in range(3):
         assert torch.equal(decode_one(digit_images.encoded(row), how), many[row])
@@ -163,7 +164,8 @@ def test_a_file_of_another_form_is_refused_with_its_path(tmp_path: Path, content
         ({"preprocessing": {"image_size": 8}}, "preprocessing: got"),
         ({"format": 3}, r"value_range: got None; allowed: two rising whole numbers"),
         ({"format": 3, "value_range": [5, 5]}, r"value_range: got \[5, 5\]; allowed: two rising"),
-        ({"format": 4}, r"format: got 4; this version reads 1, 2, 3"),
+        ({"format": 5}, r"format: got 5; this version reads 1, 2, 3, 4"),
+        ({"format": 4}, "preprocessing: got .*; allowed: a mapping with max_length"),
         ({"preprocessing": None}, "preprocessing: got None; allowed: a mapping with image_size"),
     ],
 )
@@ -234,9 +236,9 @@ def test_a_backbone_of_ones_own_is_built_by_its_code_again(
     model = train_configuration(spec, digit_images, Backbone(load_weights(backbone)))
     write_model(model, tmp_path)
     again = ExportedModel.load(tmp_path, trust_code=True)
-    pixels = decode(digit_images, model.indices, model.about.preprocessing)
+    pixels = decode(digit_images, model.indices, model.about.image_preprocessing)
     with torch.no_grad():
-        expected = ExportedModel(model.about, model.network).logits(pixels)
+        expected = ExportedModel(model.about, model.network, ImageFiles(model.about)).logits(pixels)
     assert torch.allclose(again.logits(pixels), expected, atol=1e-6)
 
 

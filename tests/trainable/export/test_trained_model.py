@@ -23,6 +23,7 @@ from trainable.errors import ExportError
 from trainable.export import written_model
 from trainable.export.exchange_formats import ONNX_FILE, TORCH_FILE, difference, write_portable
 from trainable.export.exported_model import ExportedModel
+from trainable.export.image_networks import IMAGE
 from trainable.export.model_config import ABOUT_FILE, WEIGHTS_FILE
 from trainable.export.trained_model import TrainedModel, train_configuration, train_probe
 from trainable.export.written_model import Written, write_model
@@ -53,7 +54,7 @@ def spec_of(**changed: Any) -> TrialSpec:
 
 def inputs_of_the_test_split(images: LabelledExamples, model: TrainedModel) -> Tensor:
     """All test images as the model's input."""
-    how = model.about.preprocessing
+    how = model.about.image_preprocessing
     return normalize(decode(images, images.indices(Split.TEST), how), how)
 
 
@@ -170,10 +171,10 @@ def test_a_probe_is_fitted_to_features_of_the_size_and_precision_asked_for(
         inverse_penalty=1.0,
         repeat=0,
         seed=0,
-        image_size=12,
+        size=12,
         precision=precision,
     )
-    assert model.about.preprocessing.image_size == 12
+    assert model.about.image_preprocessing.image_size == 12
     head = model.network.get_submodule(model.about.head)
     assert isinstance(head, nn.Linear)
     assert torch.equal(head.weight, expected.weight.float())
@@ -189,7 +190,7 @@ def test_a_probe_is_refused_where_it_cannot_be_the_head(digit_images: LabelledEx
             inverse_penalty=1.0,
             repeat=0,
             seed=0,
-            image_size=32,
+            size=32,
         )
 
 
@@ -210,8 +211,8 @@ def test_no_form_of_a_network_has_the_activation_behind_its_head(
     exported_squeezenet: tuple[TrainedModel, Written, Path],
 ) -> None:
     model, written, folder = exported_squeezenet
-    pixels = decode(digit_images, model.indices, model.about.preprocessing)
-    inputs = normalize(pixels, model.about.preprocessing)
+    pixels = decode(digit_images, model.indices, model.about.image_preprocessing)
+    inputs = normalize(pixels, model.about.image_preprocessing)
     with torch.no_grad():
         expected = model.network(inputs)
     assert (expected < 0).any()
@@ -222,7 +223,7 @@ def test_no_form_of_a_network_has_the_activation_behind_its_head(
     with torch.no_grad():
         again = torch.export.load(folder / TORCH_FILE).module()(inputs)
     assert difference(again, expected) < 1e-5
-    assert written.torchvision_options is None  # its own code would put the ReLU back
+    assert written.library.options is None  # its own code would put the ReLU back
 
 
 def test_a_folder_of_before_keeps_the_activation_it_was_trained_with(
@@ -235,7 +236,7 @@ def test_a_folder_of_before_keeps_the_activation_it_was_trained_with(
     assert about["format"] == 2
     (tmp_path / ABOUT_FILE).write_text(json.dumps(about | {"format": 1}))
     (tmp_path / WEIGHTS_FILE).write_bytes((folder / WEIGHTS_FILE).read_bytes())
-    pixels = decode(digit_images, model.indices, model.about.preprocessing)
+    pixels = decode(digit_images, model.indices, model.about.image_preprocessing)
     assert (ExportedModel.load(tmp_path).logits(pixels) >= 0).all()
 
 
@@ -256,11 +257,11 @@ def test_written_weights_load_into_torchvisions_own_network(
     exported_resnet: tuple[TrainedModel, Written, Path],
 ) -> None:
     model, written, folder = exported_resnet
-    assert written.torchvision_options == {"num_classes": 10}
+    assert written.library.options == {"num_classes": 10}
     network = torchvision.models.get_model("resnet18", weights=None, num_classes=10)
     network.load_state_dict(load_file(folder / WEIGHTS_FILE))
     with torch.no_grad():
-        found, expected = network.eval()(model.examples), model.network(model.examples)
+        found, expected = network.eval()(model.batches[0][0]), model.network(model.batches[0][0])
     assert difference(found, expected) < 1e-5
     assert expected.std() > 0.01
 
@@ -269,10 +270,10 @@ def test_the_folder_predicts_what_the_network_predicts(
     digit_images: LabelledExamples, exported_resnet: tuple[TrainedModel, Written, Path]
 ) -> None:
     model, _, folder = exported_resnet
-    pixels = decode(digit_images, model.indices, model.about.preprocessing)
+    pixels = decode(digit_images, model.indices, model.about.image_preprocessing)
     found = ExportedModel.load(folder).logits(pixels)
     with torch.no_grad():
-        expected = model.network(normalize(pixels, model.about.preprocessing))
+        expected = model.network(normalize(pixels, model.about.image_preprocessing))
     assert difference(found, expected) < 1e-5
 
 
@@ -340,7 +341,7 @@ def test_torchvision_is_not_promised_where_its_network_is_another(
 
     other = torchvision.models.resnet34(num_classes=10)
     monkeypatch.setattr(torchvision.models, "get_model", lambda *_args, **_options: other)
-    assert write_model(model, tmp_path).torchvision_options is None
+    assert write_model(model, tmp_path).library.options is None
 
 
 @pytest.mark.parametrize(
@@ -378,7 +379,7 @@ def test_what_cannot_be_exported_is_left_out_and_told(
         ONNX_FILE: problem,
     }
     assert {path.name for path in tmp_path.iterdir()} == {ABOUT_FILE, WEIGHTS_FILE}
-    assert written.torchvision_options is None
+    assert written.library.options is None
 
 
 def test_a_failing_onnx_writer_leaves_the_other_files(
@@ -407,7 +408,9 @@ def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(file: str, tmp_p
     (tmp_path / file).symlink_to("/dev/full")
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval()
     with pytest.raises(OSError, match="No space left on device"):
-        write_portable(network, torch.zeros(3, 3, 2, 2), tmp_path, about={})
+        write_portable(
+            network, [(torch.zeros(3, 3, 2, 2),)], tmp_path, inputs=IMAGE.inputs, about={}
+        )
 
 
 def test_differences_beyond_rounding_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Activations of several sizes become batches that depend on nothing but their own rows."""
+"""Activations of several sizes are collated into batches that depend on their own rows alone."""
 
 import math
 
@@ -12,7 +12,7 @@ LONG = torch.arange(101, 111).reshape(1, 5, 2).float()
 
 
 def ragged() -> Activations:
-    """Three examples: short, long, short; each with a mask as its side input."""
+    """Activations of a short, a long and a short example, each with a mask as side input."""
     return Activations(
         [
             (SHORT, torch.ones(2, 3, dtype=torch.int64)),
@@ -40,7 +40,7 @@ def test_a_batch_of_short_examples_is_not_padded() -> None:
 
 
 @pytest.mark.parametrize("axis", [1, 2])
-def test_padding_goes_to_whichever_axis_differs(axis: int) -> None:
+def test_every_dimension_that_differs_is_padded(axis: int) -> None:
     groups = [(torch.ones(1, 3, 3).narrow(axis, 0, length),) for length in (2, 3)]
     places = torch.tensor([0, 1]), torch.tensor([0, 0])
     (content,) = Activations(groups, *places).inputs()
@@ -49,7 +49,7 @@ def test_padding_goes_to_whichever_axis_differs(axis: int) -> None:
     assert not content[0].select(axis - 1, 2).any()
 
 
-def test_a_batch_may_be_written_to() -> None:
+def test_writing_to_a_batch_does_not_change_the_activations() -> None:
     one = Activations([(SHORT.clone(),)])
     one.inputs()[0].zero_()
     assert torch.equal(one.dense, SHORT)

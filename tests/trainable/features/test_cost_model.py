@@ -1,4 +1,4 @@
-"""What is worth its bytes, and how fast this machine is."""
+"""Decisions of the cost model, and the measured speeds of this machine."""
 
 import json
 import math
@@ -27,15 +27,15 @@ def kept(mode: CacheMode, *, rows: int = 1, max_bytes: int = 10**6) -> list[str]
     return [level.boundary.node for level in found if level.kept]
 
 
-def test_a_boundary_is_kept_where_the_work_above_the_last_kept_one_is_worth_its_bytes() -> None:
-    # a: 0.01 s of work for 40 bytes; b: 3 s; c: 0.1 s above b for 20 bytes; d: 0.3 s for 4 bytes.
+def test_a_boundary_is_kept_if_computing_it_from_the_one_below_costs_more_than_storing() -> None:
+    # Compute per row, and bytes: a 0.01 s, 40; b 3 s; c 0.1 s above b, 20; d 0.3 s above b, 4.
     assert kept(CacheMode.AUTO) == ["b", "d"]
     found = levels(CUTS, mode=CacheMode.AUTO, speeds=SPEEDS, rows=1, max_bytes=10**6)
     assert [level.bytes for level in found] == [40, 40, 20, 4]
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.99, []), (1.01, ["a"])])
-def test_a_row_has_to_take_longer_than_its_share_of_writing_and_one_reading(
+def test_a_row_is_kept_if_it_takes_longer_than_its_part_of_writing_plus_one_reading(
     share: float, expected: list[str]
 ) -> None:
     store_s = 40 / SPEEDS.write_bytes / READS + 40 / SPEEDS.read_bytes
@@ -79,14 +79,14 @@ def test_speeds_that_make_no_sense_are_measured_again(tmp_path: Path, content: s
     assert json.loads(path.read_text()) == asdict(measured)
 
 
-def test_a_probe_leaves_threads_as_they_were_and_does_without_a_folder(tmp_path: Path) -> None:
+def test_measuring_keeps_the_number_of_threads_and_needs_no_folder(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     measured = speeds_of(tmp_path / "nowhere", device=CPU)
     assert measured.flops > 0
     assert torch.get_num_threads() == before
 
 
-def test_a_machine_too_busy_for_the_probe_is_measured_all_the_same(
+def test_speeds_are_measured_even_on_a_machine_too_busy_for_the_probe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainable.features.cost_model._PROBE_S", 0.0)

@@ -1,4 +1,4 @@
-"""Activations from the store are those computed on the spot, and every part of a key counts."""
+"""Stored activations equal computed ones, and every part of a key matters."""
 
 import importlib
 import linecache
@@ -50,7 +50,7 @@ def reader(images: LabelledExamples, backbone: Backbone, **options: Any) -> Feat
     return FeatureReader(images, backbone, **settings)
 
 
-def test_activations_are_what_the_prefix_makes_of_the_images(
+def test_activations_equal_the_output_of_the_prefix(
     digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     preprocessing = strokes.weights.image_preprocessing
@@ -84,14 +84,14 @@ def test_cached_equals_uncached_to_the_bit(
     assert (counts.hits, counts.misses, counts.computed_flops) == (7, 0, 0.0)
 
 
-def test_a_row_is_the_same_beside_other_images_in_other_places_and_numbers(
+def test_a_row_does_not_depend_on_other_images_or_its_place_among_them(
     case: Case, digit_images: LabelledExamples
 ) -> None:
-    """Of every family of networks: what makes stored rows and computed ones one thing."""
+    """Stored rows can replace computed ones only if this holds for every family of networks."""
     size = case.size
     weights = replace(load_weights("tiny_strokes"), preprocessing=Preprocessing(size, size))
     backbone = Backbone(weights)
-    backbone._traced[size] = case.traced
+    backbone._traced["", size] = case.traced
     rows = np.arange(image_inputs.BATCH + 9, dtype=np.int64)
     for frozen in sorted({1, len(boundaries(backbone.traced(size)))}):
         together = reader(digit_images, backbone, size=size).read(rows, frozen=frozen)
@@ -117,7 +117,7 @@ def test_a_deeper_boundary_is_computed_from_the_nearest_stored_one(
     assert (counts.hits, counts.misses) == (0, 7)
 
 
-def test_pixels_are_decoded_once_whatever_is_asked_of_them(
+def test_pixels_are_decoded_once_for_all_boundaries(
     digit_images: LabelledExamples,
     strokes: Backbone,
     tmp_path: Path,
@@ -142,7 +142,7 @@ def rescaled(backbone: Backbone) -> Backbone:
 
 
 def retouched(backbone: Backbone) -> Backbone:
-    """One weight differs, and so does the hash of all."""
+    """Weights of which one number and the digest differ."""
     arrays = {name: array.copy() for name, array in backbone.weights.arrays.items()}
     name = next(name for name, array in arrays.items() if array.ndim == 4)
     arrays[name] = arrays[name] * 2
@@ -229,7 +229,7 @@ def test_rows_that_were_computed_under_other_conditions_miss_the_cache(
     assert (counts.hits, counts.misses) == (0, 7)
 
 
-def test_what_is_not_worth_its_bytes_is_computed_and_not_stored(
+def test_a_boundary_that_does_not_pay_is_computed_and_not_stored(
     digit_images: LabelledExamples, strokes: Backbone, tmp_path: Path
 ) -> None:
     slow_disk = Speeds(flops=1e15, read_bytes=1.0, write_bytes=1.0)
@@ -238,7 +238,7 @@ def test_what_is_not_worth_its_bytes_is_computed_and_not_stored(
     for _ in range(2):
         reader(digit_images, strokes, cache=kept, counts=counts).read(SOME, frozen=3)
     assert (counts.hits, counts.misses) == (0, 14)
-    assert kept.store.info().collections == 1  # the pixels
+    assert kept.store.info().collections == 1  # only the pixels
 
 
 def test_never_keeps_nothing(
@@ -250,16 +250,16 @@ def test_never_keeps_nothing(
     assert kept.store.info().files == 0
 
 
-def test_no_image_is_no_row(digit_images: LabelledExamples, strokes: Backbone) -> None:
+def test_no_images_give_no_rows(digit_images: LabelledExamples, strokes: Backbone) -> None:
     none = np.empty(0, dtype=np.int64)
     for frozen, shape in ((0, (0, 3, 8, 8)), (7, (0, 96))):
         assert reader(digit_images, strokes).read(none, frozen=frozen).shape == shape
 
 
-def test_code_of_ones_own_that_the_graph_calls_unseen_counts(
+def test_the_source_of_user_code_that_the_graph_calls_is_part_of_its_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The graph of both versions is the same: it calls `scaled` and does not look inside."""
+    """Both versions have the same graph, which only calls `scaled`."""
     monkeypatch.syspath_prepend(str(tmp_path))
     digests = []
     for factor in (2, 2, 3):

@@ -1,4 +1,4 @@
-"""Rows on disk: found, shared, waited for, damaged, evicted."""
+"""Rows on disk: reading, sharing between processes, damage and eviction."""
 
 import contextlib
 import errno
@@ -39,7 +39,7 @@ def opened(folder: Path, **options: Any) -> Collection:
 
 
 class Computer:
-    """Computes rows, two at a time, and remembers which."""
+    """Computes rows, two at a time, and remembers their numbers."""
 
     def __init__(self, ids: npt.NDArray[np.uint8]) -> None:
         self.ids = ids
@@ -59,7 +59,7 @@ def named(store: FeatureStore, name: str) -> Collection:
 def fetch(
     collection: Collection, *numbers: int, patience_s: float = 5.0
 ) -> tuple[npt.NDArray[np.float32], list[int]]:
-    """Rows of these numbers, and which of them were computed for it."""
+    """Fetch rows by number; return them, and the numbers that were computed."""
     computer = Computer(ids_of(*numbers))
     rows, count = collection.fetch(computer.ids, computer, patience_s=lambda _: patience_s)
     assert count == len(computer.asked)
@@ -78,7 +78,7 @@ def test_rows_are_computed_once_and_come_in_the_order_asked(tmp_path: Path) -> N
     rows, computed = fetch(collection, 2, 5, 3)
     assert computed == [5]
     assert rows[:, 0, 0].tolist() == [2, 5, 3]
-    assert fetch(opened(tmp_path), 1, 2, 3, 5)[1] == []  # another process would see the same
+    assert fetch(opened(tmp_path), 1, 2, 3, 5)[1] == []  # a second store reads from disk
     assert collection.holds(ids_of(1, 4, 5)).tolist() == [True, False, True]
 
 
@@ -91,7 +91,7 @@ def test_rows_are_computed_once_and_come_in_the_order_asked(tmp_path: Path) -> N
         (KEY, SHAPE, np.float16),
     ],
 )
-def test_whatever_differs_in_the_key_is_another_collection(
+def test_different_keys_are_different_collections(
     tmp_path: Path, key: dict[str, Any], shape: tuple[int, ...], dtype: type
 ) -> None:
     store = FeatureStore(tmp_path)
@@ -127,7 +127,7 @@ def test_a_damaged_file_is_noticed_and_its_rows_computed_again(tmp_path: Path, d
     assert fetch(opened(tmp_path), 2)[1] == []
 
 
-def test_what_is_mapped_stays_valid_when_it_is_cleared(tmp_path: Path) -> None:
+def test_mapped_rows_stay_valid_after_the_store_is_cleared(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path)
     collection = store.collection(KEY, shape=SHAPE, dtype=np.float32)
     fetch(collection, 1)
@@ -149,7 +149,7 @@ def test_the_least_recently_used_files_go_first(tmp_path: Path) -> None:
                 os.utime(path, (0, 1000 + age))
     assert store.info().files == 5
     fresh = FeatureStore(tmp_path, max_bytes=5 * size)
-    fetch(named(fresh, "a"), 1)  # used: now newest
+    fetch(named(fresh, "a"), 1)  # makes it the most recently used
     fetch(collections["f"], *range(16))
     left = {name for name in "abcdef" if named(FeatureStore(tmp_path), name).holds(ids_of(1)).all()}
     assert "b" not in left
@@ -163,7 +163,7 @@ def test_more_than_a_quarter_of_the_store_is_not_stored(tmp_path: Path) -> None:
     assert fetch(collection, 1)[1] == [1]
 
 
-def test_a_full_disk_is_told_once_and_costs_no_rows(
+def test_a_full_disk_gives_one_warning_and_loses_no_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(file: IO[bytes], *args: object) -> None:
@@ -178,12 +178,12 @@ def test_a_full_disk_is_told_once_and_costs_no_rows(
     assert "No space left on device" in store.warning
     assert str(tmp_path) in store.warning
     monkeypatch.undo()
-    assert fetch(collection, 1)[1] == [1]  # it goes on without
+    assert fetch(collection, 1)[1] == [1]  # the sweep continues without the store
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".rows", ".tmp")]
 
 
 def hold_lock(folder: Path, ready: Any, release: Any, *, finish: bool) -> None:
-    """In another process: hold the turn, then store row 7 or not."""
+    """In another process: hold the lock, then store row 7 or not."""
     collection = opened(folder)
     with collection._turn(0.0):
         ready.set()
@@ -194,7 +194,7 @@ def hold_lock(folder: Path, ready: Any, release: Any, *, finish: bool) -> None:
 
 @contextlib.contextmanager
 def holder(folder: Path, *, finish: bool) -> Iterator[tuple[Any, Any]]:
-    """Another process that holds the turn, and the event that makes it go on."""
+    """Another process that holds the lock, and the event that makes it continue."""
     context = multiprocessing.get_context("spawn")
     ready, release = context.Event(), context.Event()
     other = context.Process(
@@ -204,13 +204,13 @@ def holder(folder: Path, *, finish: bool) -> Iterator[tuple[Any, Any]]:
     try:
         assert ready.wait(30)
         yield other, release
-    finally:  # not `release.set()`: it would wait for a process that is dead
+    finally:  # `release.set()` would wait for a process that may be dead
         other.kill()
         other.join(30)
 
 
 @pytest.mark.parametrize("finish", [True, False])
-def test_one_computes_and_the_other_waits(tmp_path: Path, finish: bool) -> None:
+def test_a_process_waits_while_another_computes(tmp_path: Path, finish: bool) -> None:
     with holder(tmp_path, finish=finish) as (other, release):
         threading.Timer(0.3, release.set).start()
         rows, computed = fetch(opened(tmp_path), 7, patience_s=30.0)
@@ -220,7 +220,7 @@ def test_one_computes_and_the_other_waits(tmp_path: Path, finish: bool) -> None:
         assert other.exitcode == 0
 
 
-def test_who_waits_shows_life(tmp_path: Path) -> None:
+def test_a_waiting_process_sends_heartbeats(tmp_path: Path) -> None:
     heartbeats: list[None] = []
     with holder(tmp_path, finish=True) as (_, release):
 
@@ -236,9 +236,9 @@ def test_who_waits_shows_life(tmp_path: Path) -> None:
     assert len(heartbeats) >= 3
 
 
-def test_nobody_waits_longer_than_computing_takes_and_death_frees_the_lock(tmp_path: Path) -> None:
+def test_waiting_takes_no_longer_than_computing_and_death_frees_the_lock(tmp_path: Path) -> None:
     with holder(tmp_path, finish=False) as (other, _):
-        assert fetch(opened(tmp_path), 7, patience_s=0.05)[1] == [7]  # beside the other
+        assert fetch(opened(tmp_path), 7, patience_s=0.05)[1] == [7]  # the lock is held
         other.kill()
         other.join(30)
         waited: list[float] = []
@@ -253,7 +253,7 @@ def test_nobody_waits_longer_than_computing_takes_and_death_frees_the_lock(tmp_p
         assert waited == [1]
 
 
-def test_a_writer_that_dies_leaves_nothing_that_is_read(tmp_path: Path) -> None:
+def test_files_of_a_writer_that_died_are_not_read(tmp_path: Path) -> None:
     collection = opened(tmp_path)
     fetch(collection, 1)
     (path,) = row_files(tmp_path)
@@ -265,7 +265,7 @@ def test_a_writer_that_dies_leaves_nothing_that_is_read(tmp_path: Path) -> None:
     assert not half.exists()
 
 
-def test_the_folder_is_the_users_alone(tmp_path: Path) -> None:
+def test_only_the_user_can_read_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     folder.mkdir(mode=0o755)
     FeatureStore(folder)
@@ -278,7 +278,9 @@ def test_the_folder_is_the_users_alone(tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_with_the_way_out(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error_that_names_the_variable_to_set(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CacheError, match=r"cannot be used as a cache: .*SFT_SWEEP_CACHE"):
         FeatureStore(tmp_path / "file")
@@ -300,7 +302,9 @@ def test_environment_variables_name_the_folder_and_bound_it(
     assert default_folder() == tmp_path / "xdg" / "sft-sweep"
 
 
-def test_without_a_home_the_folder_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_the_variable_of_the_folder_is_required(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("SFT_SWEEP_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
 

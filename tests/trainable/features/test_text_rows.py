@@ -88,8 +88,8 @@ def texts_of(
         digests=[hashlib.sha256(name).digest() for name in names],
         pad_id=0,
     )
-    backbone = Backbone(weights, tokens={LONGEST: table})
-    backbone._traced[LONGEST] = network
+    backbone = Backbone(weights, tokens={how.before_pooling(LONGEST): table})
+    backbone._traced[backbone._form(LONGEST)] = network
     return texts, backbone
 
 

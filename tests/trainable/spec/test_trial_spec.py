@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainable.errors import BackboneError, DataError, SpecError, TrainableError
+from trainable.spec.metrics import Metric
 from trainable.spec.settings import SETTINGS
-from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training.learner import DivergedError
 
@@ -60,6 +61,11 @@ specs = st.builds(
     batchnorm=st.sampled_from(["auto", "eval", "train"]),
     interpolation=st.one_of(st.just("auto"), st.floats(0, 1)),
     image_size=st.one_of(st.just("auto"), st.integers(1, 1024)),
+    max_length=st.one_of(st.just("auto"), st.integers(4, 512)),
+    truncate=st.sampled_from(["head", "head_tail"]),
+    prompt=st.text().filter(lambda text: "\0" not in text),
+    pooling=st.sampled_from(["auto", "mean", "cls", "last", "max"]),
+    dropout=st.one_of(st.just("auto"), st.floats(0.0, 1.0, exclude_max=True)),
     precision=st.sampled_from(["auto", "fp32", "bf16"]),
 )
 
@@ -98,6 +104,7 @@ def test_knobs_left_out_take_their_defaults() -> None:
         ("label_smoothing", 0.99),
         ("image_size", 1),
         ("max_length", 4),
+        ("dropout", 0),
         ("lr", 1e30),
         ("freeze_depth", 0),
         ("repeat", 0),
@@ -122,6 +129,10 @@ BAD: list[tuple[str, list[object], str]] = [
     ("trainable", ["some", True], "one of all, bitfit"),
     ("image_size", [0, 7.5, "big", 100_000], "a whole number from 1 to 8192 or auto"),
     ("max_length", [3, 7.5, "long", 513], "a whole number from 4 to 512 or auto"),
+    ("truncate", ["tail", "auto", None], "one of head, head_tail"),
+    ("prompt", [3, None, "\0"], 'auto or text, "" for none'),
+    ("pooling", ["median", None], "one of auto, mean, cls, last, max"),
+    ("dropout", [-0.1, 1, "own", None], "a number from 0 and below 1 or auto"),
     ("precision", ["fp16", 32], "one of auto, fp32, bf16"),
     ("lr", [0, -1e-3, math.nan, math.inf, "1e-3", True, None, 10**400], "a number above 0"),
     ("freeze_depth", [-0.1, 1.1, math.nan, "1", True], "a number from 0 to 1"),

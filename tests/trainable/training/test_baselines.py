@@ -141,7 +141,7 @@ def test_images_and_labels_outside_the_draws_do_not_matter(digit_images: Labelle
     assert same(run(reduced), run(digit_images))
 
 
-def test_test_labels_do_not_choose_the_penalty_or_move_a_prediction(
+def test_test_labels_change_neither_the_penalty_nor_a_prediction(
     digit_images: LabelledExamples,
 ) -> None:
     labels = digit_images.labels.copy()
@@ -176,7 +176,7 @@ def test_test_predictions_are_those_of_the_penalty_chosen(digit_images: Labelled
 
 
 def grey_images(values: list[int], labels: list[int], test: int) -> LabelledExamples:
-    """6x9 images of one grey each; the last `test` of them are test images."""
+    """Images of 6 x 9 pixels with one grey level each; the last `test` images are test images."""
     files = []
     for value in values:
         buffer = io.BytesIO()
@@ -191,7 +191,7 @@ def grey_images(values: list[int], labels: list[int], test: int) -> LabelledExam
     )
 
 
-def test_of_equal_accuracies_the_lower_log_loss_decides() -> None:
+def test_log_loss_chooses_the_penalty_among_equal_accuracies() -> None:
     values = [10, 200, 15, 210, 20, 220, 25, 230, 12, 215]
     images = grey_images(values, [0, 1] * 5, test=2)
     result = run(images, validation=Validation(2))
@@ -199,7 +199,7 @@ def test_of_equal_accuracies_the_lower_log_loss_decides() -> None:
     assert result.inverse_penalties == (INVERSE_PENALTIES[-1],) * 2
 
 
-def test_of_equal_scores_the_stronger_regularisation_is_taken() -> None:
+def test_equal_scores_choose_the_strongest_penalty() -> None:
     images = grey_images([77] * 10, [0, 1] * 5, test=2)
     result = run(images, validation=Validation(2))
     assert result.validation.log_loss == pytest.approx(np.log(2))
@@ -234,7 +234,7 @@ def test_baseline_without_test_images_is_an_error(digit_images: LabelledExamples
         run(pool)
 
 
-def test_budget_that_cannot_pay_for_validation_is_an_error(digit_images: LabelledExamples) -> None:
+def test_a_budget_too_small_for_validation_is_an_error(digit_images: LabelledExamples) -> None:
     with pytest.raises(DataError, match="needs 2 or more labels of every class"):
         run(digit_images, budget=LabelBudget(1))
 
@@ -249,7 +249,7 @@ def with_val_split(digit_images: LabelledExamples) -> LabelledExamples:
     return replace(digit_images, split=split)
 
 
-def test_a_baseline_validated_outside_the_budget_pays_with_no_label_of_it(
+def test_validation_outside_the_budget_takes_no_label_of_it(
     with_val_split: LabelledExamples,
 ) -> None:
     result = run(with_val_split, validation=OUTSIDE, budget=LabelBudget(1))
@@ -260,7 +260,7 @@ def test_a_baseline_validated_outside_the_budget_pays_with_no_label_of_it(
 def test_labels_of_the_val_split_train_no_baseline(
     with_val_split: LabelledExamples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # They choose the penalty; with one alone they have nothing left to decide.
+    # These labels may choose the penalty, so that only one penalty is tried here.
     monkeypatch.setattr(probe, "INVERSE_PENALTIES", (1.0,))
     labels = with_val_split.labels.copy()
     apart = with_val_split.indices(Split.VAL)

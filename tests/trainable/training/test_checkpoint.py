@@ -42,13 +42,13 @@ def test_a_checkpoint_comes_back_from_its_files_to_the_bit() -> None:
         assert bits(found.tensors) == bits(checkpoint.tensors)
 
 
-def test_values_are_one_line_whatever_they_hold() -> None:
+def test_values_are_one_line_whatever_their_content() -> None:
     text, _ = Checkpoint(VALUES, {}).to_files()
     assert "\n" not in text
     assert text.isascii()
 
 
-def test_tensors_take_their_bytes_and_their_names() -> None:
+def test_a_file_of_tensors_is_little_larger_than_its_tensors() -> None:
     tensors = {f"layer{i}": torch.randn(100, 100) for i in range(10)}
     _, content = Checkpoint({}, tensors).to_files()
     assert 400_000 < len(content) < 401_000
@@ -95,13 +95,13 @@ PAYLOAD = pickle.dumps(Checkpoint)
         ((changed()[0], PAYLOAD), "damaged: its tensors are not those of their hash"),
     ],
 )
-def test_what_is_not_whole_is_refused(files: tuple[str, bytes], message: str) -> None:
+def test_incomplete_files_are_refused(files: tuple[str, bytes], message: str) -> None:
     with pytest.raises(CheckpointError, match=f"^checkpoint: {message}.*start from scratch$"):
         Checkpoint.from_files(*files)
 
 
 @pytest.mark.parametrize("content", [b"", PAYLOAD, b"\xff" * 64, b"\x08" + bytes(7) + b"[1, 2]  "])
-def test_a_right_hash_of_something_else_is_refused(content: bytes) -> None:
+def test_content_that_is_no_safetensors_file_is_refused_even_with_its_hash(content: bytes) -> None:
     text, _ = changed(tensors_sha256=hashlib.sha256(content).hexdigest())
     with pytest.raises(CheckpointError, match=r"damaged: SafetensorError.*start from scratch$"):
         Checkpoint.from_files(text, content)

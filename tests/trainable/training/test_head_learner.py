@@ -1,4 +1,4 @@
-"""Heads of all folds as one computation are what the learners make of them one after the other."""
+"""Heads that are trained together equal heads that are trained one after another."""
 
 import math
 from typing import Any
@@ -39,7 +39,7 @@ def bare() -> fx.GraphModule:
 
 
 def parts() -> list[Examples]:
-    """Three folds of 9, 12 and 10 examples; their scale makes gradients long enough to clip."""
+    """Three folds of 9, 12 and 10 examples, scaled so that gradients are long enough to clip."""
     random = torch.Generator().manual_seed(0)
     return [
         Examples(
@@ -126,13 +126,13 @@ def test_a_huge_learning_rate_ends_as_diverged() -> None:
         heads.advance(12)
 
 
-def test_a_prediction_that_is_no_number_ends_as_diverged() -> None:
+def test_a_prediction_of_nan_ends_as_diverged() -> None:
     heads = HeadLearners(parts(), names=NAMES, spec=TrialSpec(**SETTINGS), num_classes=4)
     with pytest.raises(DivergedError, match="a prediction at step 0"):
         heads.log_probabilities([Activations([(torch.full((2, 7), math.nan),)])] * 3)
 
 
-def test_only_a_linear_head_alone_is_bare() -> None:
+def test_only_a_suffix_of_a_linear_head_is_bare() -> None:
     assert is_bare_head(bare(), "0")
     for more in (
         nn.Sequential(nn.Dropout(0.1), nn.Linear(7, 4)),

@@ -1,4 +1,4 @@
-"""The path between start and end of a training, and which place on it is taken."""
+"""Interpolation between initial and trained weights, and the choice of the position."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 from trainable.training.interpolation import WeightPath, best_share
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
 
 
 def predicted(right: int, margin: float) -> Tensor:
-    """Log-probabilities of which so many name the label, all by the same margin."""
+    """(N, 3) log-probabilities: the first `right` are right, and all have the same margin."""
     named = torch.where(torch.arange(len(LABELS)) < right, LABELS, (LABELS + 1) % 3)
     return functional.log_softmax(margin * functional.one_hot(named, 3).double(), dim=1)
 
@@ -28,7 +28,7 @@ def test_tensors_lie_on_the_line_within_the_block_and_where_they_were_after_it()
     count += 4
     with path.at(0.25):
         assert weight.tolist() == [1.5, -1.0]
-        assert count == 7  # a number of batches is no place on a line
+        assert count == 7  # integers, such as a number of batches, are not interpolated
     with path.at(0.0):
         assert weight.tolist() == [1.0, -2.0]
     with path.at(1.0):
@@ -49,12 +49,12 @@ def test_an_error_within_the_block_leaves_the_tensors_where_they_were() -> None:
 
 
 @pytest.mark.parametrize("metric", Metric)
-def test_of_equal_places_the_one_nearest_the_start_is_taken(metric: Metric) -> None:
+def test_equal_positions_give_the_one_nearest_to_the_start(metric: Metric) -> None:
     same = predicted(4, 2.0)
     assert best_share({1.0: same, 0.5: same, 0.25: same}, LABELS, metric) == 0.25
 
 
-def test_being_too_sure_costs_a_place_nothing_unless_the_log_loss_is_the_objective() -> None:
+def test_overconfidence_counts_only_if_log_loss_is_the_objective() -> None:
     path = {0.0: predicted(3, 1.0), 1.0: predicted(4, 9.0)}
     assert best_share(path, LABELS, Metric.ACCURACY) == 1.0
     assert best_share(path, LABELS, Metric.BALANCED_ACCURACY) == 1.0

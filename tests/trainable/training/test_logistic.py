@@ -12,7 +12,7 @@ PENALTIES = (1e-3, 1e-1, 1.0, 10.0)
 
 
 def problem(classes: int, *, seed: int = 0) -> tuple[Floats, npt.NDArray[np.int64], Floats]:
-    """Training features of unlike scales, labels, and features to predict."""
+    """Training features of different scales, their labels, and features to predict."""
     rng = np.random.default_rng(seed)
     labels = np.tile(np.arange(classes), 12)
     centres = rng.normal(size=(classes, 8))
@@ -43,7 +43,7 @@ def probabilities(classifier: LinearClassifier, features: Floats) -> Floats:
 
 
 class CommonScaler:
-    """Centres features and divides them all by the root of their mean variance."""
+    """Centres features and divides all of them by the root of their mean variance."""
 
     def fit(self, features: Floats) -> "CommonScaler":
         self.mean_ = features.mean(axis=0)
@@ -90,8 +90,8 @@ def test_weights_are_those_of_scikit_learn_mapped_back_to_raw_features() -> None
     assert ours - ours.mean() == pytest.approx(offsets - offsets.mean(), abs=1e-2)
 
 
-def test_two_classes_pay_for_both_rows_of_weights() -> None:
-    # scikit-learn keeps one row for two classes: half of our penalty, so its C counts double.
+def test_both_rows_of_weights_of_two_classes_are_penalised() -> None:
+    # For two classes scikit-learn has one row of weights and half of our penalty: C is doubled.
     train, labels, unseen = problem(2)
     (classifier,) = fitted(train, labels, num_classes=2, penalties=(0.05,))
     expected = reference(train, labels, unseen, 0.1)
@@ -122,12 +122,12 @@ def test_feature_that_never_varies_gets_no_weight() -> None:
     (without,) = fitted(train, labels, num_classes=3)
     (classifier,) = fitted(np.hstack([train, constant]), labels, num_classes=3)
     assert (classifier.weight[:, -1].abs() < 1e-12).all()
-    moved = np.hstack([unseen, constant * 1e6])  # whatever it does later
+    moved = np.hstack([unseen, constant * 1e6])  # other values at prediction change nothing
     expected = probabilities(without, unseen)
     assert probabilities(classifier, moved) == pytest.approx(expected, abs=1e-4)
 
 
-def test_class_without_a_label_is_never_predicted_and_moves_no_other() -> None:
+def test_class_without_a_label_is_never_predicted_and_changes_no_other_class() -> None:
     train, labels, unseen = problem(3)
     shifted = np.where(labels == 2, 3, labels)  # class 2 of 4 is missing
     (classifier,) = fitted(train, shifted, num_classes=4)

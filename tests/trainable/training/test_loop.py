@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: as if nothing had happened, to the bit."""
+"""Training that resumes from a checkpoint gives the same bits as uninterrupted training."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -63,12 +63,12 @@ def spec_of(**changed: Any) -> TrialSpec:
 
 
 def numbers(reports: Iterable[Report]) -> list[dict[str, Any]]:
-    """All numbers of the reports but the clock's."""
+    """All numbers of the reports except times."""
     return [{k: v for k, v in asdict(report).items() if k != "elapsed_s"} for report in reports]
 
 
 class Keeper:
-    """Takes a checkpoint after every update, as files."""
+    """Stores a checkpoint after every update, as files."""
 
     def __init__(self) -> None:
         self.files: list[tuple[str, bytes]] = []
@@ -90,7 +90,7 @@ def test_reports_after_any_update_are_those_of_an_undisturbed_trial(
     keeper = Keeper()
     watched = Trial(spec, digit_images, backbone).reports(after_update=keeper)
     assert numbers(watched) == undisturbed
-    # Two updates of a fold lead from the start to report 1, one to the next; heads advance as one.
+    # Each fold makes two updates up to report 1 and one up to report 2; heads advance together.
     being_trained = [1, 1, 2] if spec.freeze_depth == 1 else [1, 1, 1, 1, 2, 2]
     for checkpoint, first in zip(keeper.checkpoints(), being_trained, strict=True):
         torch.manual_seed(77)
@@ -192,7 +192,7 @@ def test_a_trial_that_diverged_diverges_again_from_its_checkpoint(
         list(Trial(spec, digit_images, strokes).reports(start=keeper.checkpoints()[-1]))
 
 
-def test_a_checkpoint_holds_what_learns_and_its_moments_and_little_else(
+def test_a_checkpoint_has_the_trained_tensors_their_moments_and_little_else(
     digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     for settings, moments in (({}, 2), ({"optimizer": "sgd"}, 1), ({"trainable": "bitfit"}, 2)):
@@ -205,16 +205,16 @@ def test_a_checkpoint_holds_what_learns_and_its_moments_and_little_else(
         suffix = strokes.traced(8).module
         buffers = sum(value.nbytes for value in suffix.buffers())
         tensors = 2 * ((1 + moments) * learning + buffers)
-        assert tensors <= len(content) < tensors + 80_000  # names of tensors
+        assert tensors <= len(content) < tensors + 80_000  # room for the names of the tensors
         assert len(text) < 3000
 
 
-# What is refused
+# Refusals
 
 
 @pytest.fixture(scope="module")
 def made(digit_images: LabelledExamples, strokes: Backbone) -> Checkpoint:
-    """The checkpoint of a trial after its second update of three, of two folds."""
+    """The checkpoint of a trial with two folds, after the second of three updates."""
     keeper = Keeper()
     list(Trial(spec_of(), digit_images, strokes).reports(after_update=keeper))
     return keeper.checkpoints()[1]
@@ -258,7 +258,7 @@ def test_a_checkpoint_of_other_images_labels_or_weights_is_refused(
         next(Trial(spec_of(), digit_images, untrained).reports(start=made))
 
 
-def test_a_checkpoint_of_a_trial_serves_no_refit(
+def test_a_checkpoint_of_a_trial_is_refused_by_a_refit(
     digit_images: LabelledExamples, strokes: Backbone, made: Checkpoint
 ) -> None:
     message = r"learners: the checkpoint is of \['fold0', 'fold1'\]; this training has \['whole'\]"

@@ -1,4 +1,4 @@
-"""Our optimizers take the very steps of PyTorch's own, and import less."""
+"""Our optimizers make the same steps as PyTorch's, and import less."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def network() -> nn.Sequential:
 
 
 def grouped(model: nn.Module) -> list[list[nn.Parameter]]:
-    """Weights, then biases."""
+    """Two groups: weights, and biases."""
     parameters = list(model.parameters())
     return [[each for each in parameters if (each.ndim > 1) is wide] for wide in (True, False)]
 
@@ -46,7 +46,7 @@ def theirs(name: str, model: nn.Module) -> optim.Optimizer:
 
 
 def gradients(model: nn.Module, step: int) -> None:
-    """Leave those of a batch."""
+    """Compute the gradients of a random batch."""
     generator = torch.Generator().manual_seed(step)
     model(torch.randn(5, 3, 8, 8, generator=generator)).square().sum().backward()
 
@@ -80,7 +80,7 @@ def test_steps_are_those_of_torch_to_the_bit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_what_has_no_gradient_stays_and_has_no_state(name: str) -> None:
+def test_a_parameter_without_gradient_does_not_change_and_has_no_state(name: str) -> None:
     model = network()
     before = values(model)
     optimizer = ours(name, model)
@@ -97,7 +97,7 @@ def test_what_has_no_gradient_stays_and_has_no_state(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_a_copied_state_goes_on_to_the_bit(name: str) -> None:
+def test_an_optimizer_with_a_copied_state_makes_the_same_steps_to_the_bit(name: str) -> None:
     model = network()
     optimizer = ours(name, model)
     advance(optimizer, model, range(2))

@@ -1,4 +1,4 @@
-"""The probe of a draw, and trials that start from it."""
+"""The linear probe of a draw, and trials whose heads start from it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,7 +63,7 @@ def network(request: pytest.FixtureRequest) -> tuple[Backbone, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
-    """Keeps all rows, so that each network computes them once for this file."""
+    """A cache of all rows, so that the tests of this file compute them once per network."""
     return FeatureCache(
         store=FeatureStore(tmp_path_factory.mktemp("features")),
         mode=CacheMode.ALWAYS,
@@ -74,7 +74,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
 
 @pytest.fixture(scope="module")
 def few_images(digit_images: LabelledExamples) -> LabelledExamples:
-    """The digits with few test images."""
+    """The digits, with few test images."""
     tested = digit_images.indices(Split.TEST)[:60]
     return digit_images.at(np.concatenate([digit_images.indices(Split.POOL), tested]))
 
@@ -143,7 +143,7 @@ def probe_for(
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[LinearClassifier]]:
-    """What the heads of each training start as."""
+    """The initial heads of each training."""
     seen: list[list[LinearClassifier]] = []
     learners: Callable[..., Any] = TrialSetup.learners
 
@@ -203,7 +203,7 @@ def test_the_penalty_has_the_lowest_log_loss_of_pooled_predictions_outside_the_f
     assert found.inverse_penalty == min(losses, key=losses.__getitem__)
     assert found.validation is not None
     assert found.validation.log_loss == pytest.approx(min(losses.values()), abs=1e-4)
-    # The case can tell the log loss from accuracy, and from the penalty without a choice.
+    # Accuracy, or no choice at all, would give another penalty in this case.
     assert accuracies[found.inverse_penalty] < max(accuracies.values())
     assert found.inverse_penalty != UNVALIDATED_PENALTY
     (whole,) = fit_path(features, labels, num_classes=3, inverse_penalties=[found.inverse_penalty])
@@ -217,7 +217,7 @@ def test_a_draw_that_cannot_be_validated_takes_the_penalty_without_a_choice(
     assert (found.inverse_penalty, found.validation, found.folds) == (UNVALIDATED_PENALTY, None, ())
 
 
-def test_where_the_val_split_was_given_to_the_pool_a_draw_is_cross_validated(
+def test_a_draw_is_cross_validated_if_the_val_split_belongs_to_the_pool(
     few_images: LabelledExamples,
 ) -> None:
     subset = drawn(few_images, spec_of())
@@ -296,7 +296,7 @@ def test_a_probe_of_other_labels_or_weights_is_fitted_anew(
         assert again(few_images, {**reader.head_inputs_key, part: "another"}) is not first
 
 
-def test_the_memo_forgets_what_was_used_longest_ago() -> None:
+def test_the_memo_forgets_the_least_recently_used_probe() -> None:
     features, labels = random_rows(12)
     probe = fit_probe(fixed(features), labels, folds=[], num_drawn=12, num_classes=3)
     assert probe.num_bytes == 8 * (3 * 6 + 3)
@@ -387,7 +387,7 @@ def test_a_vanishing_rate_gives_the_test_predictions_of_the_probe(
             assert found.label_probability == pytest.approx(expected.label_probability, abs=1e-4)
 
 
-def test_heads_start_alike_to_the_bit_at_every_depth(
+def test_initial_heads_are_equal_to_the_bit_at_every_depth(
     few_images: LabelledExamples,
     network: tuple[Backbone, dict[str, Any]],
     kept: FeatureCache,
@@ -402,7 +402,7 @@ def test_heads_start_alike_to_the_bit_at_every_depth(
     assert all(same(heads, list(probe.folds)) for heads in started)
 
 
-def test_heads_start_alike_with_a_memo_a_cache_and_views(
+def test_initial_heads_are_equal_with_a_memo_a_cache_and_views(
     few_images: LabelledExamples,
     strokes: Backbone,
     started: list[list[LinearClassifier]],

@@ -1,7 +1,7 @@
-"""The default recipe gains on the linear probe where there is something to gain.
+"""The default recipe gains on the linear probe when the images differ from pretraining.
 
-The shipped networks were pretrained on bright strokes and shapes on black. Digits that are dim and
-dark on grey are another domain to them, as hand signs are to a network of ImageNet.
+The shipped networks were pretrained on bright strokes and shapes on black. Dim and dark digits on
+grey are another domain for them, as hand signs are for a network of ImageNet.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BUDGET = LabelBudget(20)
 
 
 def dimmed(encoded: bytes) -> bytes:
-    """Dark on grey instead of bright on black, with half of the contrast."""
+    """The image as a PNG, dark on grey instead of bright on black, with half of the contrast."""
     pixels = np.asarray(Image.open(io.BytesIO(encoded)).convert("L"))
     file = io.BytesIO()
     Image.fromarray((255 - pixels) // 2).save(file, "PNG")

@@ -1,4 +1,4 @@
-"""What cannot be trained is found out before any trial, and nothing else is refused."""
+"""Rehearsals refuse configurations that cannot be trained, and no others."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def try_out(backbone: Backbone, num_train: int = 30, **settings: Any) -> None:
 
 
 def backbone_of(model: nn.Module, size: int) -> Backbone:
-    """A backbone whose network is the model, at one image size."""
+    """A backbone with this model as its network, at one image size."""
     found = Backbone(load_weights("tiny_untrained"))
-    found._traced[size] = trace(model.eval(), image_size=size)
+    found._traced["", size] = trace(model.eval(), image_size=size)
     return found
 
 
@@ -55,12 +55,12 @@ def resnet() -> Backbone:
     return Backbone(load_weights("resnet18@none"))
 
 
-def test_a_batch_of_one_is_refused_where_its_statistics_are_of_one_value(
+def test_a_batch_of_one_is_refused_if_its_batch_statistics_have_one_value(
     strokes: Backbone, resnet: Backbone
 ) -> None:
     devices = [cheapest_device(strokes.traced(4).module, ImageInputs(4)).type]
     devices += [cheapest_device(resnet.traced(32).module, ImageInputs(32)).type]
-    assert devices == ["cpu", "meta"]  # it is found out on both
+    assert devices == ["cpu", "meta"]  # it fails on both
     for backbone, size in ((strokes, 4), (resnet, 32)):
         with pytest.raises(SpecError, match=r"^batch_size: got 1; .*more than 1 value") as told:
             try_out(backbone, image_size=size, **ONE)
@@ -70,7 +70,7 @@ def test_a_batch_of_one_is_refused_where_its_statistics_are_of_one_value(
         assert str(told.value).endswith("Allowed: a whole number from 2, or batchnorm: eval")
 
 
-def test_what_it_is_told_to_do_instead_can_be_done(strokes: Backbone, resnet: Backbone) -> None:
+def test_the_advice_of_a_refusal_can_be_followed(strokes: Backbone, resnet: Backbone) -> None:
     for backbone, size in ((strokes, 4), (resnet, 32)):
         try_out(backbone, image_size=size, batch_size=2, batchnorm="train")
         try_out(backbone, image_size=size, batch_size=1, batchnorm="eval")
@@ -78,7 +78,7 @@ def test_what_it_is_told_to_do_instead_can_be_done(strokes: Backbone, resnet: Ba
     try_out(strokes, image_size=4, freeze_depth=1, **ONE)
 
 
-def test_auto_means_what_it_means_for_so_many_training_images(strokes: Backbone) -> None:
+def test_auto_is_resolved_by_the_number_of_training_images(strokes: Backbone) -> None:
     settings: dict[str, Any] = {"batch_size": 1, "batchnorm": "auto", "image_size": 4}
     try_out(strokes, num_train=499, **settings)
     with pytest.raises(SpecError, match="at a time with batchnorm: auto"):
@@ -106,7 +106,7 @@ def test_a_rehearsal_fails_where_a_trial_does(
 
 def test_every_family_can_be_trained_and_is_left_as_it_was(case: Case) -> None:
     backbone = Backbone(load_weights("tiny_untrained"))
-    backbone._traced[case.size] = case.traced
+    backbone._traced["", case.size] = case.traced
     before = {name: tensor.clone() for name, tensor in case.model.state_dict().items()}
     state = torch.get_rng_state()
     try_out(backbone, freeze_depth=0.0, image_size=case.size, batchnorm="train", batch_size=2)
@@ -116,7 +116,7 @@ def test_every_family_can_be_trained_and_is_left_as_it_was(case: Case) -> None:
 
 
 class Squeezing(nn.Module):
-    """Loses the batch where it is one image, and can look at values while it is trained."""
+    """Loses the batch dimension of a single image if `squeeze`; `between` may read values."""
 
     def __init__(self, *, squeeze: bool = False, between: nn.Module | None = None) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Squeezing(nn.Module):
 
 
 class DropSometimes(nn.Dropout):
-    """Looks at a value, of which the meta device has none."""
+    """Reads a value, which fails on the meta device."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         drop = self.training and float(torch.rand((), device=inputs.device)) < 0.5
@@ -147,7 +147,7 @@ def test_a_network_that_takes_no_single_image_is_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [16, 1200])
-def test_a_layer_that_looks_at_values_is_rehearsed_with_values(size: int) -> None:
+def test_a_layer_that_reads_values_is_rehearsed_on_the_cpu(size: int) -> None:
     backbone = backbone_of(Squeezing(between=DropSometimes()), size)
     device = "cpu" if size == 16 else "meta"
     assert cheapest_device(backbone.traced(size).module, ImageInputs(size)).type == device

@@ -5,10 +5,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 from torch.nn import functional
 
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 from trainable.training.scores import calibrated_log_loss, score
 
 
@@ -35,6 +41,16 @@ def test_scores_agree_with_scikit_learn(seed: int, count: int, classes: int, pre
     if len(set(labels)) > 1 and set(predicted) <= set(labels):  # else scikit-learn warns
         expected = balanced_accuracy_score(labels, predicted)
         assert scores.balanced_accuracy == pytest.approx(expected)
+    present_classes = np.unique(labels)
+    assert scores.macro_f1 == pytest.approx(
+        f1_score(labels, predicted, labels=present_classes, average="macro", zero_division=0)
+    )
+    if len(present_classes) > 1:
+        areas = [
+            roc_auc_score(labels == label, predictions[:, label].numpy())
+            for label in present_classes
+        ]
+        assert scores.auroc == pytest.approx(np.mean(areas))
     expected = log_loss(labels, predictions.exp().numpy(), labels=range(classes))
     assert scores.log_loss == pytest.approx(expected)
     assert scores.count == count
@@ -45,6 +61,19 @@ def test_balanced_accuracy_weighs_classes_alike() -> None:
     scores = score(predictions, torch.tensor([0] * 9 + [1]))
     assert scores.accuracy == pytest.approx(0.9)
     assert scores.balanced_accuracy == pytest.approx(0.5)
+
+
+def test_ties_of_the_area_under_the_curve_count_half_and_one_class_alone_is_chance() -> None:
+    tied = logs(*[[0.5, 0.5]] * 4)
+    assert score(tied, torch.tensor([0, 0, 1, 1])).auroc == 0.5
+    assert score(logs([0.9, 0.1], [0.6, 0.4]), torch.tensor([0, 0])).auroc == 0.5
+    half = logs([0.9, 0.1], [0.5, 0.5], [0.5, 0.5])
+    assert score(half, torch.tensor([0, 0, 1])).auroc == 0.75
+
+
+def test_a_class_that_is_only_predicted_has_no_f1_of_its_own() -> None:
+    predictions = logs([0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.1, 0.8, 0.1])
+    assert score(predictions, torch.tensor([0, 0, 1])).macro_f1 == pytest.approx((2 / 3 + 1) / 2)
 
 
 def test_calibration_error_of_one_bin_is_the_gap_of_its_means() -> None:
@@ -79,6 +108,8 @@ def test_objective_is_the_score_that_the_metric_names() -> None:
     scores = score(logs(*[[0.8, 0.2]] * 3), torch.tensor([0, 0, 1]))
     assert scores.objective(Metric.ACCURACY) == pytest.approx(2 / 3)
     assert scores.objective(Metric.BALANCED_ACCURACY) == pytest.approx(1 / 2)
+    assert scores.objective(Metric.MACRO_F1) == pytest.approx(2 / 5)
+    assert scores.objective(Metric.AUROC) == 0.5
     expected = -(2 * math.log(0.8) + math.log(0.2)) / 3
     assert scores.objective(Metric.LOG_LOSS) == pytest.approx(expected)
 

@@ -51,7 +51,7 @@ RESOLVED: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Bench:
-    """Thirty digits before a split of the shipped backbone."""
+    """Thirty digits, and the shipped backbone to split."""
 
     backbone: Backbone
     pixels: Tensor
@@ -84,7 +84,7 @@ class Bench:
         )
 
     def probe(self) -> LinearClassifier:
-        """Fitted on what reaches the head."""
+        """A probe that is fitted on the head's inputs."""
         features = self.examples(self.halves(7).prefix).activations.dense
         return fit_path(features, self.labels, num_classes=10, inverse_penalties=[1.0])[0]
 
@@ -169,7 +169,7 @@ def test_head_starts_as_the_probe_unless_the_probe_is_all_there_is() -> None:
 
 
 def options_by_name(bench: Bench, *, frozen: int, **settings: Any) -> dict[str, dict[str, float]]:
-    """Learning rate and weight decay of every parameter of a suffix."""
+    """Learning rate and weight decay of every parameter of a suffix, by name."""
     suffix = bench.halves(frozen).suffix
     optimizer = make_optimizer(
         TrialSpec(**{**RESOLVED, **settings}),
@@ -228,7 +228,9 @@ def test_batchnorm_alone_follows_its_own_mode(batchnorm: str, trains: bool) -> N
 
 
 @pytest.mark.parametrize(("batchnorm", "moves"), [("eval", False), ("train", True)])
-def test_batch_statistics_move_only_where_asked(bench: Bench, batchnorm: str, moves: bool) -> None:
+def test_batch_statistics_change_only_in_train_mode(
+    bench: Bench, batchnorm: str, moves: bool
+) -> None:
     learner = bench.learner(batchnorm=batchnorm)
     before = state(learner)
     learner.advance(2)
@@ -242,7 +244,7 @@ def test_batch_statistics_move_only_where_asked(bench: Bench, batchnorm: str, mo
 
 
 @pytest.mark.usefixtures("no_cycle_collector")
-def test_weights_of_a_learner_are_given_back_with_it(bench: Bench) -> None:
+def test_memory_of_the_weights_is_freed_with_the_learner(bench: Bench) -> None:
     learner = bench.learner(head_init="logistic")
     learner.advance(3)
     learner.log_probabilities(learner.examples.activations)
@@ -251,7 +253,7 @@ def test_weights_of_a_learner_are_given_back_with_it(bench: Bench) -> None:
     assert all(weight() is None for weight in weights)
 
 
-def test_training_in_one_go_equals_training_in_several(bench: Bench) -> None:
+def test_training_in_one_call_equals_training_in_several_calls(bench: Bench) -> None:
     whole, parts = bench.learner(), bench.learner()
     loss = whole.advance(6)
     losses = [parts.advance(step) for step in (1, 4, 6)]
@@ -260,7 +262,7 @@ def test_training_in_one_go_equals_training_in_several(bench: Bench) -> None:
     assert whole.step == parts.step == 6
 
 
-def test_looking_at_predictions_in_between_changes_nothing(bench: Bench) -> None:
+def test_predictions_between_updates_change_nothing(bench: Bench) -> None:
     blind, looking = bench.learner(batchnorm="train"), bench.learner(batchnorm="train")
     blind.advance(4)
     for step in range(5):
@@ -269,7 +271,7 @@ def test_looking_at_predictions_in_between_changes_nothing(bench: Bench) -> None
     assert same(state(blind), state(looking))
 
 
-def test_two_learners_in_turns_equal_two_one_after_the_other(bench: Bench) -> None:
+def test_learners_that_take_turns_equal_learners_one_after_another(bench: Bench) -> None:
     alone = [bench.learner(name=name) for name in ("fold0", "fold1")]
     for learner in alone:
         learner.advance(4)
@@ -285,7 +287,7 @@ def test_two_learners_in_turns_equal_two_one_after_the_other(bench: Bench) -> No
 
 @dataclass(frozen=True, eq=False)
 class Recording(Examples):
-    """Examples that remember which rows each update asked for."""
+    """Examples that record the rows that each update asks for."""
 
     asked: list[list[int]] = field(default_factory=list)
 
@@ -295,7 +297,7 @@ class Recording(Examples):
 
 
 def batches(bench: Bench, **changed: Any) -> list[list[int]]:
-    """Which rows each of three updates computed."""
+    """The rows that each of three updates computes."""
     examples = bench.examples(bench.halves(changed.get("frozen", 3)).prefix)
     recording = Recording(examples.activations, examples.labels)
     bench.learner(examples=recording, **changed).advance(3)
@@ -331,7 +333,7 @@ def test_an_example_drawn_twice_for_an_update_is_computed_once_and_counts_twice(
         assert torch.allclose(value, state(each)[name], atol=1e-5), name
 
 
-def test_where_statistics_of_the_batch_enter_every_drawn_example_is_computed(bench: Bench) -> None:
+def test_with_batch_statistics_every_drawn_example_is_computed(bench: Bench) -> None:
     assert [len(batch) for batch in batches(bench, batchnorm="train")] == [16, 16, 16]
 
 
@@ -346,7 +348,7 @@ class Noisy(nn.Module):
         return logits
 
 
-def test_random_layers_depend_on_the_place_of_the_update_and_not_on_what_ran_before(
+def test_noise_depends_on_the_number_of_the_update_and_not_on_what_ran_before(
     bench: Bench,
 ) -> None:
     examples = bench.examples(bench.halves(7).prefix)
@@ -380,7 +382,7 @@ def test_huge_learning_rate_ends_as_diverged(bench: Bench, head_init: str) -> No
         learner.advance(5)
 
 
-def test_prediction_that_is_no_number_ends_as_diverged(bench: Bench) -> None:
+def test_prediction_of_nan_ends_as_diverged(bench: Bench) -> None:
     learner = bench.learner()
     with torch.no_grad():
         learner.suffix.get_submodule("head").get_parameter("bias")[3] = math.nan
@@ -388,7 +390,7 @@ def test_prediction_that_is_no_number_ends_as_diverged(bench: Bench) -> None:
         learner.log_probabilities(learner.examples.activations)
 
 
-def test_gradient_that_is_no_number_is_noticed_although_the_loss_is_finite(bench: Bench) -> None:
+def test_gradient_of_nan_is_noticed_although_the_loss_is_finite(bench: Bench) -> None:
     learner = bench.learner(steps=1, reports=1)
     weight = learner.suffix.get_submodule("head").get_parameter("weight")
     weight.register_hook(lambda gradient: gradient * math.nan)  # type: ignore[no-untyped-call]
@@ -396,7 +398,7 @@ def test_gradient_that_is_no_number_is_noticed_although_the_loss_is_finite(bench
         learner.advance(1)
 
 
-def test_initial_head_predicts_at_the_start_like_the_probe_that_it_is(bench: Bench) -> None:
+def test_initial_head_predicts_like_its_probe_at_the_start(bench: Bench) -> None:
     features, probe = bench.examples(bench.halves(7).prefix).activations.dense, bench.probe()
     for frozen in (0, 3, 7):
         learner = bench.learner(frozen=frozen, head_init="logistic")
@@ -468,7 +470,7 @@ def test_examples_are_left_as_they_were_by_layers_that_work_in_place(bench: Benc
 
 
 class Whole(nn.Module):
-    """Prefix and suffix in one, as a loop without a cache would run them."""
+    """Prefix and suffix as one module, as a training loop without a cache runs them."""
 
     def __init__(self, prefix: FrozenPrefix, suffix: nn.Module) -> None:
         super().__init__()
@@ -540,7 +542,7 @@ def test_gradients_are_clipped(bench: Bench) -> None:
         ({"freeze_depth": 1.0, "trainable": "bitfit"}, 7, {"head"}),
     ],
 )
-def test_only_what_is_to_learn_moves(
+def test_only_the_trained_parameters_change(
     bench: Bench, settings: dict[str, Any], frozen: int, learns: set[str]
 ) -> None:
     spec = TrialSpec(**{**RESOLVED, "freeze_depth": None, **settings})

@@ -1,7 +1,7 @@
-"""Training a suffix is training the whole model with everything before the cut frozen.
+"""Training a suffix equals training the whole model with everything before the cut frozen.
 
-The reference is torchvision's own module: never traced, the same weights, parameters before the cut
-without gradients, modules before the cut in eval mode.
+The reference is torchvision's own module with the same weights, which is not traced. Its parameters
+before the cut have no gradients, and its modules before the cut are in eval mode.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LARGEST_DIFFERENCE = 1e-5
 
 
 def cuts(case: Case) -> Iterator[tuple[SplitBackbone, nn.Module]]:
-    """Halves in train mode with a head that is not zero, and the model they have to equal."""
+    """Yield splits in train mode with a random head, and the model that each has to equal."""
     for frozen in some(len(boundaries(case.traced))):
         halves = split(case.traced, frozen=frozen, num_classes=NUM_CLASSES)
         torch.manual_seed(frozen)
@@ -62,13 +62,16 @@ def unsplit(model: nn.Module, halves: SplitBackbone) -> nn.Module:
 
 
 def nodes_of_modules(graph: fx.GraphModule) -> Counter[str]:
-    """For every module of the model how many nodes of a graph it makes, by its name."""
+    """Number of the graph's nodes that each module of the model makes, by name of the module."""
     stacks = (node.meta.get("nn_module_stack", {}) for node in graph.graph.nodes)
     return Counter(name for stack in stacks for name, _ in stack.values())
 
 
 def train_from(module: nn.Module, call: int, *, of: int) -> None:
-    """Train mode from that call of a pass on: swin and maxvit call one module before and behind."""
+    """Put a module into train mode from its call number `call` on, of `of` calls per pass.
+
+    Swin and MaxViT call the same module before and behind a cut.
+    """
     calls = itertools.count()
 
     def set_mode(module: nn.Module, _: object) -> None:
@@ -83,7 +86,7 @@ def images_of(case: Case) -> Tensor:
 
 
 def seeded(module: nn.Module, images: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
-    """What a module computes after seeding, and the state in which it leaves torch's generator."""
+    """The output of a module after seeding, and the state of torch's generator afterwards."""
     torch.manual_seed(seed)
     return module(images.clone()), torch.random.get_rng_state()
 
@@ -93,7 +96,7 @@ def test_a_step_of_the_suffix_is_the_step_of_the_frozen_model(case: Case) -> Non
     for halves, whole in cuts(case):
         before, losses = copy.deepcopy(halves.prefix.module.state_dict()), []
         for module in (nn.Sequential(halves.prefix, halves.suffix), whole):
-            # All parameters: weight decay would move one that is not frozen for good.
+            # With all parameters, because weight decay would change one that is not really frozen.
             optimizer = torch.optim.AdamW(module.parameters(), lr=1e-2, weight_decay=0.1)
             logits, _ = seeded(module, images, seed=1)
             losses.append(functional.cross_entropy(logits, labels))
@@ -105,7 +108,7 @@ def test_a_step_of_the_suffix_is_the_step_of_the_frozen_model(case: Case) -> Non
 
 
 def assert_frozen(before: dict[str, Tensor], halves: SplitBackbone, whole: nn.Module) -> None:
-    """Before the cut nothing has moved, parameters and buffers, to the bit."""
+    """Assert that parameters and buffers before the cut have not changed, to the bit."""
     after, whole_after = halves.prefix.module.state_dict(), whole.state_dict()
     assert after.keys() == before.keys()
     for name, tensor in before.items():
@@ -115,7 +118,7 @@ def assert_frozen(before: dict[str, Tensor], halves: SplitBackbone, whole: nn.Mo
 
 
 def assert_trained_alike(case: Case, halves: SplitBackbone, whole: nn.Module) -> None:
-    """Behind the cut parameters and batch statistics have moved, and equally."""
+    """Assert that parameters and batch statistics behind the cut have changed, and equally."""
     trained = {name: p for name, p in whole.named_parameters() if p.requires_grad}
     assert trained.keys() == dict(halves.suffix.named_parameters()).keys()
     for name, parameter in halves.suffix.named_parameters():

@@ -17,7 +17,8 @@ from trainable.errors import DataError, SpecError
 from trainable.modalities.image import inputs
 from trainable.modalities.image.preprocessing import decode
 from trainable.spec.augmentation import Augmentation
-from trainable.spec.trial_spec import LabelBudget, Metric, TrialSpec
+from trainable.spec.metrics import Metric
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training import probe, setup, trial, validation
 from trainable.training.interpolation import SHARES
@@ -47,7 +48,7 @@ def spec_of(**changed: Any) -> TrialSpec:
 
 
 def outcome(reports: Iterable[Report]) -> list[dict[str, Any]]:
-    """All numbers of the reports but the clock's."""
+    """All numbers of the reports except times."""
     return [{k: v for k, v in asdict(report).items() if k != "elapsed_s"} for report in reports]
 
 
@@ -56,7 +57,7 @@ def run(images: LabelledExamples, backbone: Backbone, **changed: Any) -> list[di
 
 
 def rows_of(images: LabelledExamples, rows: Rows) -> LabelledExamples:
-    """Some of the images, in the order given."""
+    """The images of some rows, in the order given."""
     return replace(
         images,
         shard_of=images.shard_of[rows],
@@ -74,14 +75,14 @@ def drawn(images: LabelledExamples, per_class: int = 4) -> Rows:
 
 
 def shuffled_labels(images: LabelledExamples, rows: Rows) -> LabelledExamples:
-    """The labels of some rows permuted among them."""
+    """The images with the labels of some rows permuted among these rows."""
     labels = images.labels.copy()
     labels[rows] = np.random.default_rng(0).permutation(labels[rows])
     assert (labels != images.labels).any()
     return replace(images, labels=labels)
 
 
-# What is reported
+# Reports
 
 
 def test_report_zero_is_the_start_and_the_last_one_ends_at_the_last_step(
@@ -129,10 +130,10 @@ def test_reports_score_the_pooled_predictions_of_all_folds(
         (Metric.LOG_LOSS, "val_loss"),
     ],
 )
-def test_objective_of_a_report_is_the_score_asked_for(
+def test_objective_of_a_report_is_the_metric_of_the_spec(
     digit_images: LabelledExamples, strokes: Backbone, objective: Metric, key: str
 ) -> None:
-    # Classes of unlike size, so that accuracy and balanced accuracy differ.
+    # Classes differ in size, so that accuracy and balanced accuracy differ.
     rows = np.flatnonzero((digit_images.labels > 4) | (np.arange(1797) < 400))
     images = rows_of(digit_images, rows)
     for report in run(images, strokes, objective=objective, label_budget=LabelBudget(total=60)):
@@ -229,14 +230,14 @@ def test_labels_are_drawn_by_the_budget_seed_and_repeat_of_the_spec(
     budget = LabelBudget(total=33)
     list(Trial(spec_of(label_budget=budget, seed=5, repeat=2), digit_images, strokes).reports())
     expected = draw_subset(digit_images, budget=budget, repeat=2, seed=5)
-    assert len(decoded) == 2  # for the head's start and for the prefix, as nothing is kept
+    assert len(decoded) == 2  # for the probe and for the prefix, because there is no cache
     assert all(np.array_equal(rows, expected) for rows in decoded)
 
 
-# What may be seen
+# Data that a trial may use
 
 
-def test_pool_images_outside_the_budget_can_be_absent_altogether(
+def test_pool_images_outside_the_budget_change_nothing_if_they_are_missing(
     digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     keep = np.sort(np.concatenate([drawn(digit_images), digit_images.indices(Split.TEST)]))
@@ -252,7 +253,7 @@ def test_labels_outside_the_budget_change_nothing(
     scrambled = shuffled_labels(digit_images, outside)
     expected = run(digit_images, strokes)
     result = Trial(spec_of(), digit_images, strokes).refit()
-    # A draw by other labels may pick others; here the same images are drawn, as by luck.
+    # Other labels could change the draw; here the drawn images are fixed.
     monkeypatch.setattr(trial, "draw_subset", lambda *_, **__: subset)
     assert run(scrambled, strokes) == expected
     again = Trial(spec_of(), scrambled, strokes).refit()
@@ -286,7 +287,7 @@ def test_labels_of_a_fold_do_not_reach_the_predictions_of_that_fold(
     monkeypatch.setattr(trial, "draw_subset", lambda *_, **__: subset)
     for module in (trial, probe):
         monkeypatch.setattr(module, "validation_parts", lambda *_, **__: (subset, folds))
-    # They choose the penalty of the start; with one alone they have nothing left to decide.
+    # These labels may choose the penalty of the probe, so that only one penalty is tried here.
     monkeypatch.setattr(probe, "INVERSE_PENALTIES", (1.0,))
     seen: list[Tensor] = []
 
@@ -306,7 +307,7 @@ def test_labels_of_a_fold_do_not_reach_the_predictions_of_that_fold(
 
 @pytest.fixture
 def with_val_split(digit_images: LabelledExamples) -> LabelledExamples:
-    """Every fifth image of the pool lies in a validation split of the data's own."""
+    """The images with every fifth image of the pool moved to the validation split."""
     split = digit_images.split.copy()
     split[digit_images.indices(Split.POOL)[::5]] = Split.VAL
     return replace(digit_images, split=split)
@@ -333,7 +334,7 @@ def test_validation_outside_the_budget_scores_the_val_split_and_trains_on_the_wh
 def test_labels_of_the_val_split_reach_no_prediction(
     with_val_split: LabelledExamples, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # They choose the penalty of the start; with one alone they have nothing left to decide.
+    # These labels may choose the penalty of the probe, so that only one penalty is tried here.
     monkeypatch.setattr(probe, "INVERSE_PENALTIES", (1.0,))
     scrambled = shuffled_labels(with_val_split, with_val_split.indices(Split.VAL))
     spec = spec_of(validation=OUTSIDE)
@@ -367,7 +368,9 @@ def test_reports_need_no_test_image_and_a_refit_does(
 # The facts
 
 
-def test_facts_count_what_was_used(digit_images: LabelledExamples, strokes: Backbone) -> None:
+def test_facts_count_labels_folds_and_images(
+    digit_images: LabelledExamples, strokes: Backbone
+) -> None:
     trial = Trial(
         spec_of(label_budget=LabelBudget(5), freeze_depth=0.5, validation=Validation(3)),
         digit_images,
@@ -467,7 +470,7 @@ def test_frozen_blocks_count_boundaries(digit_images: LabelledExamples, strokes:
         ({"freeze_depth": 1.0, "trainable": "bitfit"}, 7, 970),
     ],
 )
-def test_facts_count_what_learns(
+def test_facts_count_trainable_parameters(
     digit_images: LabelledExamples,
     strokes: Backbone,
     changed: dict[str, Any],
@@ -559,10 +562,10 @@ def test_broken_image_outside_the_budget_is_never_decoded_and_one_inside_is_name
             assert run(images, strokes) == run(digit_images, strokes)
 
 
-def test_reports_are_made_where_the_path_validates_best_and_not_before_the_first_update(
+def test_reports_use_the_interpolation_that_validates_best_once_there_are_updates(
     digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
-    """The path of a training that goes wrong is best near its start, which stays within reach."""
+    """If training makes the network worse, the start or a position near it is best."""
     wild = spec_of(lr=0.3, steps=20, interpolation="auto", label_budget=LabelBudget(8))
     *_, chosen = Trial(wild, digit_images, strokes).reports()
     by_share = {}
@@ -575,7 +578,7 @@ def test_reports_are_made_where_the_path_validates_best_and_not_before_the_first
     assert chosen.val_accuracy > by_share[1.0].val_accuracy
 
 
-def test_a_refit_is_at_the_place_on_the_path_that_it_is_told(
+def test_a_refit_uses_the_interpolation_of_its_spec(
     digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     still = Trial(spec_of(lr=1e-12), digit_images, strokes).refit()
@@ -585,7 +588,7 @@ def test_a_refit_is_at_the_place_on_the_path_that_it_is_told(
     assert not np.allclose(middle.label_probability, still.label_probability, atol=1e-3)
 
 
-def test_a_refit_that_leaves_its_place_to_validation_is_refused(
+def test_a_refit_that_leaves_its_interpolation_to_validation_is_refused(
     digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     trial = Trial(spec_of(interpolation="auto"), digit_images, strokes)

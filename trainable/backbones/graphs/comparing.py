@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import fx
 
 from trainable.errors import BackboneError
+
+if TYPE_CHECKING:
+    from trainable.backbones.graphs.graph import TracedBackbone
 
 _CONSTANTS = (bool, int, float, str, type(None))
 _TWO_GRAPHS = (
@@ -62,6 +65,39 @@ def differing_constants(
                 raise BackboneError(_TWO_GRAPHS)
             found.append((node, place, value, other_value))
     return found
+
+
+def common_nodes(traced: TracedBackbone, other: TracedBackbone) -> set[str]:
+    """Names of the nodes that two graphs of one backbone compute alike, whatever lies behind them.
+
+    Args:
+        traced: a graph with the backbone's weights.
+        other: another one with the same weights.
+    """
+    if traced.version != other.version:  # some tensors differ that are no weights
+        return set()
+    numbers: dict[str, int] = {}
+    own, its = (_numbered(one.module.graph, numbers) for one in (traced, other))
+    return {name for name, number in own.items() if its.get(name) == number}
+
+
+def _numbered(graph: fx.Graph, numbers: dict[str, int]) -> dict[str, int]:
+    """By the name of each node a number for what it computes, whatever its sources are called.
+
+    Args:
+        graph: any.
+        numbers: by computations; new ones are added.
+    """
+    found: dict[fx.Node, int] = {}
+
+    def numbered(source: fx.Node) -> Any:
+        return "node", found[source]
+
+    for node in graph.nodes:
+        given = fx.node.map_arg((node.args, node.kwargs), numbered)
+        computation = f"{node.op} {node.target!r} {given!r}"
+        found[node] = numbers.setdefault(computation, len(numbers))
+    return {node.name: number for node, number in found.items()}
 
 
 def is_dropout(node: fx.Node) -> bool:

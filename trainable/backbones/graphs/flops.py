@@ -1,19 +1,35 @@
-"""A counter of floating-point operations, with PyTorch's formulas."""
+"""A counter of the floating-point operations of matrix products and convolutions."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from torch import ops
 from torch.utils._python_dispatch import TorchDispatchMode
 
+_LEFT = {ops.aten.mm: 0, ops.aten.bmm: 0, ops.aten.addmm: 1, ops.aten.baddbmm: 1}
+"""Place of the left matrix among a product's arguments."""
+
+_CONVOLUTIONS = {
+    ops.aten.convolution,
+    ops.aten._convolution,
+    ops.aten.cudnn_convolution,
+    ops.aten._slow_conv2d_forward,
+    ops.aten.convolution_overrideable,
+}
+_TRANSPOSED = {ops.aten.convolution, ops.aten._convolution, ops.aten.convolution_overrideable}
+_TRANSPOSED_PLACE = 6
+"""Place of the argument `transposed` of the operators in `_TRANSPOSED`."""
+
 
 class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own hook
-    """Counts the operations inside its context, forward and backward.
+    """Counts the operations of forward passes inside its context.
 
-    It works like `torch.utils.flop_counter.FlopCounterMode` and uses its formulas, but does not
-    import the compiler, which other modes do only to opt out of it.
+    A multiplication and an addition are two. The counts are those of
+    `torch.utils.flop_counter.FlopCounterMode` where attention is computed by matrix products, but
+    importing that takes longer than counting a small network: it imports Triton and the compiler.
 
     Attributes:
         total: operations so far.
@@ -23,10 +39,7 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        from torch.utils.flop_counter import flop_registry  # imports Triton
-
         self.total = 0
-        self._formulas = flop_registry
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -40,17 +53,21 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run an operator; one without a formula is decomposed if possible."""
+        """Run an operator; one that is not counted itself is decomposed if possible."""
         del types
         kwargs = dict(kwargs or {})
         operator = getattr(func, "_overloadpacket", func)
-        formula = self._formulas.get(operator)
-        if formula is None and func is not ops.prim.device.default and hasattr(func, "decompose"):
+        counted = operator in _LEFT or operator in _CONVOLUTIONS
+        if not counted and func is not ops.prim.device.default and hasattr(func, "decompose"):
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
         result = func(*args, **kwargs)
-        if formula is not None:
-            self.total += formula(*args, **kwargs, out_val=result)
+        if operator in _LEFT:
+            self.total += 2 * result.numel() * int(args[_LEFT[operator]].shape[-1])
+        elif operator in _CONVOLUTIONS:
+            transposed = operator in _TRANSPOSED and args[_TRANSPOSED_PLACE]
+            positions = (args[0] if transposed else result).numel()
+            self.total += 2 * positions * math.prod(args[1].shape[1:])
         return result

@@ -5,8 +5,9 @@ The mechanism is the same for every model; nothing here is specific to a family 
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -138,6 +139,25 @@ def with_module(traced: TracedBackbone, module: fx.GraphModule) -> TracedBackbon
 def copied_to(device: torch.device, traced: TracedBackbone) -> TracedBackbone:
     """The same graph on a device, sharing nothing; on the meta device in no memory."""
     return with_module(traced, module_on(device, traced.module))
+
+
+def share_tensors(module: fx.GraphModule, other: fx.GraphModule, *, names: Iterable[str]) -> None:
+    """Let a module hold another's tensors in place of equal ones of its own, to save memory.
+
+    Args:
+        module: changed in place.
+        other: of the same backbone; what both have under one of the names is equal.
+        names: of parameters and buffers.
+    """
+    for name in names:
+        path, _, leaf = name.rpartition(".")
+        with contextlib.suppress(AttributeError):  # not every graph uses every tensor
+            own, its = module.get_submodule(path), other.get_submodule(path)
+            tensor = getattr(its, leaf)
+            if leaf in own._parameters and isinstance(tensor, nn.Parameter):
+                own._parameters[leaf] = tensor
+            elif leaf in own._buffers and leaf in its._buffers:
+                own._buffers[leaf] = tensor
 
 
 def lone_carriers(traced: TracedBackbone) -> list[fx.Node]:

@@ -200,5 +200,10 @@ def follow_training_flag(module: fx.GraphModule, other: fx.GraphModule, *, train
     module.recompile()
 
 
+def follows_mode(node: fx.Node) -> bool:
+    """Whether a node is a value (flag, in train mode, in eval mode) that follows the mode."""
+    return node.target is _by_mode
+
+
 def _by_mode(training: bool, in_train: Any, in_eval: Any) -> Any:
     return in_train if training else in_eval

@@ -7,8 +7,10 @@ Weights are read as safetensors alone, and code that comes with a model is not r
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +156,20 @@ def trace(model: nn.Module, *, size: int) -> TracedBackbone:
     return export(model, size=size)
 
 
+def graph_key(weights: Weights, *, size: int) -> Mapping[str, Any]:
+    """What a graph depends on beside the weights; see `KeepsGraphs`."""
+    how = weights.text_preprocessing
+    return {
+        "source": NAME,
+        "transformers": importlib.metadata.version("transformers"),
+        "network": _network_digest(),
+        "config": weights.args["config"],
+        "pooling": how.pooling,
+        "normalize": how.normalize,
+        "size": size,
+    }
+
+
 def tokenizer_of(weights: Weights) -> bytes:
     """Content of the tokenizer.json that belongs to weights of this source.
 
@@ -168,6 +184,21 @@ def tokenizer_of(weights: Weights) -> bytes:
             f"(SHA-256 {folder.tokenizer[:12]}..., then {how.tokenizer[:12]}...); restore it"
         )
     return folder.read_tokenizer()
+
+
+def repository_of(weights: Weights) -> str | None:
+    """The name on the Hugging Face hub of the model that weights of this source are of.
+
+    None for those of a folder, and for random weights.
+    """
+    place = weights.architecture.removeprefix(PREFIX)
+    return None if weights.version in (RANDOM, place) else place
+
+
+@functools.cache
+def _network_digest() -> str:
+    """A hash of the module that builds the networks."""
+    return hashlib.sha256(Path(__file__).with_name("network.py").read_bytes()).hexdigest()
 
 
 def _installation_problem() -> str | None:

@@ -14,8 +14,9 @@ from trainable.backbones import tokenizer_files
 from trainable.backbones.naming import few
 from trainable.backbones.transformers_models.folder import ModelFolder
 from trainable.backbones.transformers_models.silence import quiet
-from trainable.backbones.weights import POOLINGS, TextPreprocessing
+from trainable.backbones.weights import TextPreprocessing
 from trainable.errors import BackboneError
+from trainable.spec.settings import POOLINGS
 
 DEFAULT_MAX_LENGTH = 256
 """Tokens of a text where nothing allows fewer: what most encoders of sentences were trained on."""

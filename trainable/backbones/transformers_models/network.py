@@ -24,7 +24,7 @@ class TextEncoder(nn.Module):
 
     Args:
         model: of transformers; takes tokens and a mask, gives one vector a token.
-        pooling: how they become one, of `trainable.backbones.weights.POOLINGS`.
+        pooling: how they become one, of `trainable.spec.settings.POOLINGS`.
         normalize: whether the pooled vector is divided by its length.
     """
 

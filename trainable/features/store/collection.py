@@ -1,4 +1,4 @@
-"""The rows of one computation: read from disk, or computed and added."""
+"""A collection: the rows of one computation, read from disk, or computed and stored."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from trainable.atomic_files import atomic_write
 from trainable.features.store.row_files import ID_BYTES, SUFFIX, Ids, RowFile, Rows, write_rows
 
 _LARGEST_SHARE = 0.25
-"""Of the whole store, that one collection's new rows may take."""
+"""Largest fraction of the store that the rows of one call of `add` may take."""
 _FILE_BYTES = 64 * 2**20
-"""Rows are written when there are this many bytes of them, or no more to come."""
+"""Bytes of computed rows at which they are written to a file; the last file may be smaller."""
 _POLL_S = 0.005
 
 
@@ -33,11 +33,21 @@ class StoreQuota(Protocol):
     warning: str | None
 
     def make_room(self) -> None:
-        """Remove what was not used for longest."""
+        """Remove the least recently used files until the store is within its limit."""
 
 
 class Collection:
-    """Rows of one computation by the hash of their image; made by `FeatureStore.collection`."""
+    """Rows of one computation, found by the hash of their example.
+
+    `FeatureStore.collection` makes it.
+
+    Args:
+        store: the store that the collection is part of.
+        folder: folder of the collection; it may not exist yet.
+        about: JSON text of the collection's key.
+        shape: shape of a row.
+        dtype: data type of a row.
+    """
 
     def __init__(
         self,
@@ -62,14 +72,24 @@ class Collection:
         return self._row_bytes
 
     def holds(self, ids: Ids) -> npt.NDArray[np.bool_]:
-        """(N,) whether each row is there."""
+        """(N,) whether the collection has each row.
+
+        Args:
+            ids: (N, 32) hashes of examples.
+        """
         self._look()
         return np.asarray([one.tobytes() in self._places for one in ids], dtype=np.bool_)
 
     def read(self, ids: Ids) -> tuple[Rows, npt.NDArray[np.bool_]]:
-        """Rows, and which of them are there; the others are left as they happen to be.
+        """Return the stored rows of some examples.
 
-        A row whose checksum is wrong is not there, and its file goes.
+        A file that has a row with a wrong checksum is removed, and the row counts as missing.
+
+        Args:
+            ids: (N, 32) hashes of examples.
+
+        Returns:
+            (N, *shape) rows, undefined where a row is missing; and (N,) whether each was found.
         """
         self._look()
         rows = np.empty((len(ids), *self._shape), dtype=self._dtype)
@@ -95,16 +115,16 @@ class Collection:
         patience_s: Callable[[int], float],
         heartbeat: Callable[[], None] = lambda: None,
     ) -> tuple[Rows, int]:
-        """Every row, from the store or computed now and stored.
+        """Return the rows of all examples; missing rows are computed and stored.
 
-        While another process computes rows of this collection, this one waits for them, but no
-        longer than computing its own would take.
+        While another process computes rows of this collection, this process waits for them, at most
+        for as long as it would take to compute the missing rows itself.
 
         Args:
-            ids: (N, 32) of the images; an image may come twice.
-            compute: (M,) positions within `ids` -> their rows, part after part, in that order.
-            patience_s: number of rows -> how long they would take to compute, in seconds.
-            heartbeat: called now and then while waiting, as a sign of life.
+            ids: (N, 32) hashes of the examples; an example may occur several times.
+            compute: takes (M,) positions within `ids`; yields their rows in that order, in parts.
+            patience_s: takes a number of rows; returns the seconds that they take to compute.
+            heartbeat: called regularly while waiting, as a sign of life.
 
         Returns:
             (N, *shape) rows, and the number of rows that were computed.
@@ -132,7 +152,7 @@ class Collection:
         rows: Rows,
         compute: Callable[[npt.NDArray[np.int64]], Iterator[Rows]],
     ) -> None:
-        """Fill in and store the wanted rows, as many at a time as make a file."""
+        """Compute the wanted rows into `rows`, and store them one file at a time."""
         start = stop = 0
         for part in compute(wanted):
             rows[wanted[stop : stop + len(part)]] = part
@@ -144,7 +164,12 @@ class Collection:
             self.add(ids[wanted[start:stop]], rows[wanted[start:stop]])
 
     def add(self, ids: Ids, rows: Rows) -> None:
-        """Store rows; where that fails, the store says why in `warning` and goes on without."""
+        """Store rows. If that fails, set the store's `warning`, after which nothing more is stored.
+
+        Args:
+            ids: (N, 32) hashes of the examples.
+            rows: (N, *shape) their rows.
+        """
         size = len(ids) * (self._row_bytes + ID_BYTES + 4)
         if self._store.warning is not None or size > self._store.max_bytes * _LARGEST_SHARE:
             return
@@ -165,7 +190,7 @@ class Collection:
             )
 
     def _look(self) -> None:
-        """Map what came since, let go of what was evicted."""
+        """Map files that were added since the last look, and forget files that were evicted."""
         try:
             names = {
                 entry.name for entry in os.scandir(self._folder) if entry.name.endswith(SUFFIX)
@@ -178,7 +203,7 @@ class Collection:
             file = self._files[name] = RowFile.open(
                 self._folder / name, shape=self._shape, dtype=self._dtype
             )
-            if file is None:  # damaged: computed again
+            if file is None:  # damaged, so that its rows will be computed again
                 self._drop(name)
                 continue
             for row, one in enumerate(file.ids):
@@ -197,7 +222,10 @@ class Collection:
     def _turn(
         self, patience_s: float, heartbeat: Callable[[], None] = lambda: None
     ) -> Iterator[None]:
-        """Compute alone, or after this long beside others; the kernel frees the lock on death."""
+        """Hold the collection's lock during the block, or nothing if waiting took `patience_s`.
+
+        The kernel releases the lock when a process dies.
+        """
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             handle = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""The folder of all collections: ownership, size limit, eviction."""
+"""The feature store: the folder of all collections, its owner, size limit and eviction."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import math
 import os
 import shutil
-import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,20 +17,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainable.cache_folder import (
+    GRAPH_SUFFIX,
+    GRAPHS,
+    default_folder,
+    make_private,
+    unusable,
+)
 from trainable.errors import CacheError
 from trainable.features.store.collection import Collection
 from trainable.features.store.row_files import SUFFIX, TEMPORARY
 
-FOLDER_VARIABLE = "SFT_SWEEP_CACHE"
-"""Environment variable that names the folder."""
 SIZE_VARIABLE = "SFT_SWEEP_CACHE_GIB"
-"""Environment variable that bounds its size."""
+"""Environment variable with the size limit of the store, in GiB."""
 
 DEFAULT_BYTES = 20 * 2**30
+"""Largest default size limit of the store."""
 _SHARE_OF_DISK = 0.25
 _LEAST_FREE = 2**26
+"""Free bytes of the disk below which nothing is stored, unless a size limit is given."""
 _STALE_S = 3600.0
-"""A temporary file of this age was left by a process that died."""
+"""Age from which a temporary file counts as left by a process that died."""
 _VERSION = "features-1"
 
 
@@ -40,81 +46,61 @@ class StoreInfo:
     """Contents of a store.
 
     Attributes:
-        folder: where it is.
-        collections: number of them.
+        folder: folder of the store.
+        collections: number of collections.
         files: number of files of rows.
-        bytes: of these.
-        max_bytes: it may take.
+        graphs: number of exported graphs of backbones.
+        bytes: bytes of these files and graphs.
+        max_bytes: size limit.
     """
 
     folder: Path
     collections: int
     files: int
+    graphs: int
     bytes: int
     max_bytes: int
 
 
-def default_folder() -> Path:
-    """`SFT_SWEEP_CACHE`, else `sft-sweep` below the user's cache folder.
-
-    Raises:
-        CacheError: nobody knows the user's home.
-    """
-    given = os.environ.get(FOLDER_VARIABLE)
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    try:
-        return Path(given).expanduser() if given else Path(base).expanduser() / "sft-sweep"
-    except RuntimeError as error:
-        raise CacheError(f"no folder for the cache: {error}; set {FOLDER_VARIABLE}") from error
-
-
 class FeatureStore:
-    """The store in one folder, which is made for this user alone.
+    """The feature store in one folder, which only this user may read.
 
     Args:
-        folder: None for `default_folder()`.
-        max_bytes: the least recently used files go when it grows beyond; None for
-            `SFT_SWEEP_CACHE_GIB`, else 20 GiB or a quarter of what the disk has free, if less.
+        folder: folder of the store; None for `default_folder()`.
+        max_bytes: size limit, above which the least recently used files are removed; None for
+            `SFT_SWEEP_CACHE_GIB`, or else 20 GiB or a quarter of the disk's free space, whichever
+            is less.
 
     Raises:
-        CacheError: the folder cannot be made, or belongs to somebody else.
+        CacheError: the folder cannot be created, or belongs to another user.
     """
 
     def __init__(self, folder: Path | None = None, *, max_bytes: int | None = None) -> None:
         self.folder = folder or default_folder()
-        self._root = self.folder / _VERSION
+        self._root = make_private(self.folder, _VERSION)
+        self._graphs = self.folder / GRAPHS
         try:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for path in (self.folder, self._root):
-                found = path.stat()
-                if found.st_uid != os.geteuid():
-                    raise CacheError(f"{path}: belongs to another user; set {FOLDER_VARIABLE}")
-                if stat.S_IMODE(found.st_mode) & 0o077:
-                    path.chmod(0o700)
             free = shutil.disk_usage(self._root).free
         except OSError as error:
-            raise CacheError(
-                f"{self.folder}: cannot be used as a cache: {error.strerror or error}; set "
-                f"{FOLDER_VARIABLE} to another folder"
-            ) from error
+            raise unusable(self.folder, error) from error
         self.max_bytes = max_bytes if max_bytes is not None else _default_bytes(free)
         self.warning = (
             f"{self.folder}: features are computed again and not kept: the disk is full"
             if max_bytes is None and free < _LEAST_FREE
             else None
         )
-        """Why nothing more is stored, or None."""
+        """Reason why nothing more is stored; None while rows are stored."""
         self._collections: dict[str, Collection] = {}
 
     def collection(
         self, key: Mapping[str, Any], *, shape: tuple[int, ...], dtype: npt.DTypeLike
     ) -> Collection:
-        """The rows of one computation.
+        """Return the collection of one computation's rows.
 
         Args:
-            key: JSON values, everything that its rows depend on beside the image.
-            shape: of a row.
-            dtype: of its numbers.
+            key: JSON values of everything that rows depend on apart from their example.
+            shape: shape of a row.
+            dtype: data type of a row.
         """
         kind = np.dtype(dtype)
         whole = {**key, "shape": list(shape), "dtype": kind.str}
@@ -125,28 +111,30 @@ class FeatureStore:
         return self._collections[name]
 
     def info(self) -> StoreInfo:
-        """Current contents."""
+        """Return the current contents of the store."""
         files = self._files()
+        graphs = [path for path, _, _ in files if path.suffix == GRAPH_SUFFIX]
         return StoreInfo(
             folder=self.folder,
-            collections=len({path.parent for path, _, _ in files}),
-            files=len(files),
+            collections=len({path.parent for path, _, _ in files} - {self._graphs}),
+            files=len(files) - len(graphs),
+            graphs=len(graphs),
             bytes=sum(size for _, size, _ in files),
             max_bytes=self.max_bytes,
         )
 
     def clear(self) -> int:
-        """Remove everything; what other processes have mapped stays valid for them.
+        """Remove all collections; other processes can go on using the files that they have mapped.
 
         Returns:
-            The number of bytes that were freed.
+            Number of bytes that the removed files of rows had.
 
         Raises:
-            CacheError: something cannot be removed.
+            CacheError: a file or folder cannot be removed.
         """
         freed = self.info().bytes
         self._collections.clear()
-        for path in self._root.iterdir():
+        for path in (*self._root.iterdir(), *self._graphs.glob("*")):
             try:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             except FileNotFoundError:
@@ -156,7 +144,7 @@ class FeatureStore:
         return freed
 
     def make_room(self) -> None:
-        """Remove what was not used for longest, until the store is within its bounds."""
+        """Remove the least recently used files until the store is within its limit."""
         files = self._files()
         total = sum(size for _, size, _ in files)
         if total <= self.max_bytes:
@@ -169,12 +157,12 @@ class FeatureStore:
                 return
 
     def _files(self) -> list[tuple[Path, int, float]]:
-        """Path, bytes and time of last use of every file of rows; leftovers are swept up."""
+        """Return path, bytes and last use of every file; remove stale temporary files."""
         found = []
-        for path in self._root.glob("*/*"):
+        for path in (*self._root.glob("*/*"), *self._graphs.glob("*")):
             with contextlib.suppress(OSError):
                 about = path.stat()
-                if path.suffix == SUFFIX:
+                if path.suffix in (SUFFIX, GRAPH_SUFFIX):
                     found.append((path, about.st_size, about.st_mtime))
                 elif path.suffix == TEMPORARY and about.st_mtime < time.time() - _STALE_S:
                     path.unlink()

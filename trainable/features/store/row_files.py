@@ -1,4 +1,4 @@
-"""File format of rows: magic, count, ids, checksums, a checksum of these, the rows."""
+"""File format of rows: magic, count, ids, checksums of the rows, checksum of both, rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.uint8]
-"""(N, 32) content hashes."""
+"""(N, 32) SHA-256 of the examples' encoded bytes."""
 Rows = npt.NDArray[Any]
 
 SUFFIX = ".rows"
@@ -27,11 +27,11 @@ _MAGIC = b"sftrows1"
 
 
 class RowFile:
-    """A whole file of rows, mapped.
+    """A complete file of rows, mapped into memory.
 
     Attributes:
-        ids: (N, 32) content hashes.
-        rows: (N, *shape), read-only.
+        ids: (N, 32) hashes of the examples.
+        rows: (N, *shape) rows, read-only.
     """
 
     def __init__(self, path: Path, ids: Ids, checksums: npt.NDArray[np.uint32], rows: Rows) -> None:
@@ -44,7 +44,13 @@ class RowFile:
 
     @classmethod
     def open(cls, path: Path, *, shape: tuple[int, ...], dtype: np.dtype[Any]) -> RowFile | None:
-        """The file, or None where it is gone or not whole."""
+        """Map a file; return None if it is missing, incomplete or damaged.
+
+        Args:
+            path: path of the file.
+            shape: shape of a row.
+            dtype: data type of a row.
+        """
         try:
             with path.open("rb") as file:
                 magic, count = file.read(len(_MAGIC)), int.from_bytes(file.read(8), "little")
@@ -64,7 +70,7 @@ class RowFile:
         return cls(path, ids, checksums, rows)
 
     def check(self, row: int) -> bool:
-        """Whether a row matches its checksum; checked once."""
+        """Whether a row matches its checksum, computed once; a call counts as use of the file."""
         now = time.monotonic()
         if now - self._touched > _TOUCH_EVERY_S:
             self._touched = now
@@ -76,20 +82,23 @@ class RowFile:
 
 
 def _aligned(position: int) -> int:
-    """Position of the first row: behind the header, which ends here, and its checksum."""
+    """Return the aligned position of the first row, behind a header that ends at `position`.
+
+    The 4 bytes of the header's checksum lie between the two.
+    """
     return -(-(position + 4) // _ALIGNMENT) * _ALIGNMENT
 
 
 def write_rows(file: IO[bytes], ids: Ids, rows: Rows) -> None:
-    """Write what `RowFile.open` maps.
+    """Write rows in the format that `RowFile.open` reads.
 
     Args:
-        file: empty.
-        ids: (N, 32) content hashes.
-        rows: (N, *shape), contiguous.
+        file: an empty file.
+        ids: (N, 32) hashes of the examples.
+        rows: (N, *shape) rows, contiguous.
 
     Raises:
-        OSError: there is no room, or the folder is gone.
+        OSError: the disk is full, or the folder is gone.
     """
     checksums = np.asarray([zlib.crc32(row.data) for row in rows], dtype=np.uint32)
     head = ids.tobytes() + checksums.tobytes()

@@ -1,1 +1,1 @@
-"""Images: decoded, resized, augmented."""
+"""Images as a modality: their decoding, resizing and augmentation."""

@@ -1,12 +1,12 @@
-"""Encoded bytes -> an upright RGB picture: whatever Pillow decodes, each kind with one meaning.
+"""Decoding of encoded bytes, in any format that Pillow reads, into an upright RGB picture.
 
-- **Orientation** that a camera noted (EXIF) is applied.
-- **Transparent** pixels lie on white, as on the page that cut-outs and drawings are made for;
-  their hidden colour says nothing.
-- **16-bit grey** (`I;16`, and `I`, which is how Pillow opens some of it) is scaled to 8 bits, not
-  cut off at 255: from all 16 bits, or from the range of values that a data set uses where these are
-  few. Floating-point pixels are refused: no range is theirs.
-- **Animations and stacks** give their first picture.
+- **Orientation**: the EXIF orientation that a camera wrote is applied.
+- **Transparency**: transparent pixels become white, because cut-outs and drawings are made for a
+  white page. Their hidden colour is ignored.
+- **16-bit grey** (Pillow's modes `I;16` and, for some files, `I`) is scaled to 8 bits and not
+  clipped at 255. The scale covers all 16 bits, or the value range of the data set if it uses few of
+  them. Pixels in floating point are refused, because their range is unknown.
+- **Animations and stacks**: their first picture is used.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from trainable.errors import DataError
 
 ValueRange = tuple[int, int]
-"""Values of 16-bit grey that become black and white, the first below the second."""
+"""Values of 16-bit grey that become black and white; the first is smaller."""
 
-# EPS is a program that Ghostscript would run; of the others Pillow knows no more than the header.
+# An EPS file is a program, which Ghostscript would run. Of the others Pillow reads only the header.
 _REFUSED = frozenset({"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"})
 _PLUGIN_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif"})
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"mif1", b"msf1")
@@ -36,32 +36,33 @@ _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _CONVERTIBLE = frozenset({"RGB", "L", "1", "P", "RGBA", "CMYK", *_SIXTEEN_BIT})
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SHALLOW = (b"\xff\xd8\xff", b"P6", b"BM", b"GIF8", b"RIFF")
-"""How JPEG, PPM, BMP, GIF and WebP files begin, which hold no 16-bit grey."""
+"""First bytes of JPEG, PPM, BMP, GIF and WebP files, which are never 16-bit grey."""
 _GREY_8 = re.compile(rb"P5\s+\d+\s+\d+\s+(\d{1,2}|1\d\d|2[0-4]\d|25[0-5])\s")
 _GREY_16 = b"\x10\x00"
-"""A PNG's bit depth and kind of colour, in its header."""
+"""Bit depth and colour type of 16-bit grey in a PNG's header."""
 _MOST = 65535
 _WHITE = (255, 255, 255, 255)
 
-# A picture so large that Pillow warns of it takes the memory of a hundred others.
+# A picture that is so large that Pillow warns about it takes as much memory as a hundred others.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-# Of a PNG's texts and colour profile Pillow takes 1 MiB each, and 64 MiB of all texts. Editors
-# write more than 1 MiB (XMP with a history), and the picture beside it is sound.
+# Pillow refuses a PNG with a text chunk or colour profile above 1 MiB, or with more than 64 MiB of
+# text in all. Editors write chunks above 1 MiB (XMP with a history) into files that are otherwise
+# fine, so that only the second limit is kept.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
-# Nobody can act on what a camera noted wrongly, image by image, and the picture is there.
+# Wrong metadata of a camera does not harm the picture, and nobody would correct it in every image.
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL.TiffImagePlugin")
 
 
 def decode_image(encoded: bytes, *, value_range: ValueRange | None = None) -> Image.Image:
-    """The picture in RGB, upright.
+    """Decode a picture: in RGB, and upright.
 
     Args:
-        encoded: as its file is.
-        value_range: what becomes black and white in 16-bit grey; None for all 16 bits. Pictures of
-            8 bits have no use for it.
+        encoded: content of the image file.
+        value_range: values of 16-bit grey that become black and white; None for all 16 bits. Other
+            pictures ignore it.
 
     Raises:
-        DataError: it cannot be decoded; the message says why, and knows no path.
+        DataError: the picture cannot be decoded; the message has the reason but no path.
     """
     with _telling(), _open(encoded) as opened:
         _turn_upright(opened)
@@ -69,10 +70,10 @@ def decode_image(encoded: bytes, *, value_range: ValueRange | None = None) -> Im
 
 
 def check_image(encoded: bytes) -> None:
-    """Refuse what `decode_image` would refuse, in less time.
+    """Make sure that `decode_image` can decode a picture; takes less time than decoding it.
 
-    Every byte of the pixels is decoded, but a JPEG's at an eighth of its size, and nothing is
-    converted that always can be.
+    All bytes of the file are decoded, a JPEG at an eighth of its size. A mode that can always be
+    converted to RGB is not converted.
 
     Raises:
         DataError: see `decode_image`.
@@ -85,17 +86,17 @@ def check_image(encoded: bytes) -> None:
 
 
 def may_be_deep(encoded: bytes) -> bool:
-    """Whether the picture may be 16-bit grey, as far as its first bytes tell."""
+    """Whether the picture may be 16-bit grey, judged by its first bytes; False is certain."""
     if encoded.startswith(_PNG):
         return encoded[24:26] == _GREY_16
     return not encoded.startswith(_SHALLOW) and not _GREY_8.match(encoded)
 
 
 def value_extent(encoded: bytes) -> ValueRange | None:
-    """The smallest and the largest value of a 16-bit grey picture; None for any other one.
+    """Smallest and largest value of a 16-bit grey picture; None for any other picture.
 
     Raises:
-        DataError: it cannot be decoded.
+        DataError: the picture cannot be decoded.
     """
     if not may_be_deep(encoded):
         return None
@@ -107,9 +108,9 @@ def value_extent(encoded: bytes) -> ValueRange | None:
 
 
 def narrowed(extent: ValueRange) -> ValueRange | None:
-    """The range that 16-bit pictures with these extremes are scaled by; None for all 16 bits.
+    """The value range to scale 16-bit pictures by, given their extremes; None for all 16 bits.
 
-    All 16 bits serve as long as they leave every second grey level of 8 bits in use.
+    All 16 bits are used if the pictures then span at least half of the 256 grey levels.
     """
     low, high = extent
     if low == high or (low >= 0 and high <= _MOST and high - low >= _MOST // 2):
@@ -118,7 +119,7 @@ def narrowed(extent: ValueRange) -> ValueRange | None:
 
 
 def encoded_size(encoded: bytes) -> tuple[int, int]:
-    """Width and height in pixels as they are stored, from the header alone.
+    """Width and height in pixels as stored, that is before rotation; only the header is read.
 
     Raises:
         DataError: the header cannot be read.
@@ -129,7 +130,7 @@ def encoded_size(encoded: bytes) -> tuple[int, int]:
 
 @cache
 def image_suffixes() -> frozenset[str]:
-    """Suffixes, with dot and in lower case, of the files that are taken for images."""
+    """Suffixes of files that count as images, in lower case and with their dot."""
     Image.init()
     formats = Image.registered_extensions()
     return _PLUGIN_SUFFIXES | {
@@ -139,10 +140,10 @@ def image_suffixes() -> frozenset[str]:
 
 @contextmanager
 def _telling() -> Iterator[None]:
-    """Whatever Pillow raises, as a `DataError`.
+    """Turn every exception of Pillow into a `DataError`.
 
-    Damaged files make its plugins raise nearly anything: OSError, SyntaxError, struct.error,
-    IndexError, even AttributeError.
+    Pillow's plugins raise exceptions of many classes for damaged files: OSError, SyntaxError,
+    struct.error, IndexError, and even AttributeError.
     """
     try:
         yield
@@ -157,7 +158,7 @@ def _telling() -> Iterator[None]:
 
 
 def _open(encoded: bytes) -> Image.Image:
-    """The header, read; pixels not yet."""
+    """Open a picture: its header is read, its pixels are not."""
     if not encoded:
         raise DataError("cannot be decoded: the file is empty")
     if encoded[4:8] == b"ftyp":
@@ -174,10 +175,11 @@ def _open(encoded: bytes) -> Image.Image:
 
 @cache
 def _formats(known: int) -> list[str]:
-    """Formats that Pillow tries, the most common first.
+    """Names of the formats that Pillow tries, the most common first.
 
     Args:
-        known: number of formats that Pillow knows; a plugin adds to them.
+        known: number of formats that Pillow knows. It is part of the cache's key, because plugins
+            add formats.
     """
     del known
     common = ["JPEG", "PNG"]
@@ -185,7 +187,11 @@ def _formats(known: int) -> list[str]:
 
 
 def _need_plugin(encoded: bytes) -> None:
-    """Register what opens HEIC and AVIF, or say what to install."""
+    """Register the plugin that opens HEIC and AVIF files, if this is one and Pillow needs it.
+
+    Raises:
+        DataError: the plugin is not installed.
+    """
     Image.init()
     brands = encoded[8:12], *(encoded[at : at + 4] for at in range(16, 64, 4))
     kind = next(
@@ -209,7 +215,7 @@ def _need_plugin(encoded: bytes) -> None:
 
 
 def _turn_upright(opened: Image.Image) -> None:
-    # Broken notes of a camera are no reason to refuse its picture. Pillow warns of some of them.
+    # Damaged EXIF data is no reason to refuse a picture. Pillow warns of it, or raises.
     opened.load()
     try:
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Pixels of images, or of augmented views of them, as one backbone sees them."""
+"""Pixels of images or of their augmented views, as inputs of one backbone."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ BATCH = 16
 """Images per forward pass on a CPU; part of every feature key."""
 
 _FORMAT = 1
-"""Raised whenever the same key would come to mean other pixels."""
+"""Version of the key; a change that gives the same key other pixels increases it."""
 
 
 class PixelInputs:
     """uint8 pixels of square images; see `Inputs`.
 
     Args:
-        images: with their encoded bytes.
-        preprocessing: of the backbone, at the size that it sees.
-        augmentation: its views instead of the images themselves; None for the images.
+        images: the images, with their encoded bytes.
+        preprocessing: preprocessing of the backbone, at the size of its input.
+        augmentation: augmentation whose views replace the images; None for the images themselves.
         seed: seed of the views.
     """
 
     dtype: npt.DTypeLike = np.uint8
     stored = True
-    row_s = 5e-5  # to decode a small image
+    row_s = 5e-5  # time to decode a small image
     batch = BATCH
 
     def __init__(
@@ -67,7 +67,10 @@ class PixelInputs:
         self.content_key: Mapping[str, Any] = {"pixels": self.key, **scale}
 
     def rows(self, indices: Indices) -> npt.NDArray[np.uint8]:
-        """(M, *shape) uint8 pixels.
+        """Return (M, *shape) uint8 pixels of some images, or of their views.
+
+        Args:
+            indices: (M,) indices of the images.
 
         Raises:
             DataError: an image cannot be decoded; the message names its path.
@@ -87,11 +90,11 @@ class PixelInputs:
         return found
 
     def content(self, rows: Tensor) -> Tensor:
-        """Return float32 pixels with the mean and standard deviation that the backbone expects."""
+        """Return float32 pixels, normalised by the backbone's mean and standard deviation."""
         return normalize(rows, self._preprocessing)
 
     def side(self, indices: Indices) -> tuple[Tensor, ...]:
-        """Return nothing: a network sees images alone."""
+        """Return an empty tuple: networks for images have no side inputs."""
         del indices
         return ()
 

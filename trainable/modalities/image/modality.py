@@ -1,6 +1,9 @@
-"""Images as a modality: one padded size, the side of the square that the backbone sees."""
+"""Images as a modality: every image has the padded size of the network's square input."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +22,16 @@ class _Image:
     setting = SIZES["image"]
     nouns = "images"
 
+    def reading(self, backbone: Backbone, given: Mapping[str, Any]) -> Backbone:
+        """Return the backbone: there is one way."""
+        del given
+        return backbone
+
+    def resolved(self, weights: Weights) -> Mapping[str, Any]:
+        """Return nothing: there is one way."""
+        del weights
+        return {}
+
     def size(self, weights: Weights, given: int | str | None) -> int:
         """Return the side of the backbone's input, in pixels."""
         if given is None or given == "auto":
@@ -33,7 +46,7 @@ class _Image:
         """Trace the backbone.
 
         Raises:
-            BackboneError: it cannot be traced at this size.
+            BackboneError: the backbone cannot be traced at this size.
         """
         del examples
         backbone.traced(size)
@@ -56,7 +69,7 @@ class _Image:
         augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> Inputs:
-        """Return pixels, or views, of `padded_size` x `padded_size`."""
+        """Return images or views of `padded_size` x `padded_size` pixels."""
         del size
         preprocessing = backbone.weights.image_preprocessing.resized(padded_size)
         return PixelInputs(examples, preprocessing, augmentation=augmentation, seed=seed)

@@ -1,4 +1,4 @@
-"""Encoded images -> pixels of the size that a backbone sees, and their scale for its input."""
+"""Preprocessing of images for a backbone: decoding, resizing, cropping and normalisation."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from trainable.errors import DataError
 from trainable.modalities.image.decoding import ValueRange, decode_image, encoded_size
 
 MOST_OBLONG = 32
-"""Longer side over shorter side of a picture that is resized. A cut from its middle stands for one
-that exceeds it: otherwise a few bytes that hold one long line would take gigabytes when resized."""
+"""Largest ratio of the longer to the shorter side when a picture is resized. A more oblong picture
+is first cropped to this ratio, or else a file of a few bytes with one long line would take
+gigabytes of memory when its shorter side is enlarged."""
 
 
 def decode(
     images: LabelledExamples, indices: npt.NDArray[np.int64], preprocessing: Preprocessing
 ) -> Tensor:
-    """RGB pixels: resized by the shorter side, then cut to the centre square.
+    """Decode images, resize them by their shorter side, and crop the centre square.
 
-    The same arithmetic as torchvision's ImageClassification preset on a Pillow image, which
-    `trainable.modalities.image.decoding` made RGB and upright; see `MOST_OBLONG` for the exception.
+    The pixels equal those of torchvision's ImageClassification preset on an upright Pillow image in
+    RGB; see `decode_image`. `MOST_OBLONG` is the only exception.
 
     Args:
-        images: where the encoded bytes lie.
-        indices: (M,) which of them.
-        preprocessing: sizes, interpolation and squash are read.
+        images: the images, with their encoded bytes.
+        indices: (M,) indices of the images to decode.
+        preprocessing: preprocessing of the backbone; sizes, interpolation and squash are used.
 
     Returns:
-        (M, 3, image_size, image_size) uint8 on the CPU.
+        (M, 3, image_size, image_size) uint8 RGB pixels on the CPU.
 
     Raises:
         DataError: an image cannot be decoded; the message names its path.
@@ -53,12 +54,12 @@ def decode_one(
     """(3, image_size, image_size) uint8 pixels of one encoded image; see `decode`.
 
     Args:
-        encoded: as its file is.
+        encoded: content of the image file.
         preprocessing: see `decode`.
-        value_range: that of the data set; see `decode_image`.
+        value_range: value range of the data set; see `decode_image`.
 
     Raises:
-        DataError: it cannot be decoded; the message says why, and knows no path.
+        DataError: the image cannot be decoded; the message has the reason but no path.
     """
     size = preprocessing.image_size
     return _pixels(_cut(_resized(encoded, preprocessing, value_range), size, size))
@@ -67,13 +68,13 @@ def decode_one(
 def resized_image(
     images: LabelledExamples, index: int, preprocessing: Preprocessing
 ) -> Image.Image:
-    """One image in RGB, resized but not yet cut; see `decode`."""
+    """Return one image in RGB, resized but not yet cropped; see `decode`."""
     with _naming(images.paths[index]):
         return _resized(images.encoded(index), preprocessing, images.value_range)
 
 
 def smallest_side(images: LabelledExamples, indices: npt.NDArray[np.int64]) -> int:
-    """Shortest side among some images, in pixels, from their headers alone.
+    """Smallest side among some images, in pixels; only their headers are read.
 
     Raises:
         DataError: a header cannot be read; the message names its path.
@@ -86,7 +87,7 @@ def smallest_side(images: LabelledExamples, indices: npt.NDArray[np.int64]) -> i
 
 
 def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """(M, 3, S, S) float32 input of a backbone from uint8 pixels, on the pixels' device."""
+    """(M, 3, S, S) float32 input of a backbone, from uint8 pixels, on the pixels' device."""
     mean = torch.tensor(preprocessing.mean, device=pixels.device).view(3, 1, 1)
     std = torch.tensor(preprocessing.std, device=pixels.device).view(3, 1, 1)
     return pixels.float().div_(255).sub_(mean).div_(std)
@@ -94,7 +95,7 @@ def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 @contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """Errors in the images, with the path of the image."""
+    """Put the path of an image in front of every `DataError` of the block."""
     try:
         yield
     except DataError as error:
@@ -119,7 +120,7 @@ def _resized(
 
 
 def _middle(picture: Image.Image) -> Image.Image:
-    """The picture, its longer side cut to `MOST_OBLONG` times its shorter one."""
+    """Crop the longer side to at most `MOST_OBLONG` times the shorter side, around the centre."""
     longest = min(picture.size) * MOST_OBLONG
     width, height = (min(side, longest) for side in picture.size)
     return picture if (width, height) == picture.size else _cut(picture, width, height)
@@ -130,7 +131,7 @@ def _pixels(picture: Image.Image) -> Tensor:
 
 
 def _resize(picture: Image.Image, short: int, resampling: Image.Resampling) -> Image.Image:
-    """The image with a shorter side of `short` pixels, the longer one rounded down."""
+    """Resize a picture to a shorter side of `short` pixels; the longer side is rounded down."""
     width, height = picture.size
     if min(width, height) == short:
         return picture
@@ -142,7 +143,7 @@ def _resize(picture: Image.Image, short: int, resampling: Image.Resampling) -> I
 
 
 def _cut(picture: Image.Image, width: int, height: int) -> Image.Image:
-    """The centre of an image, so many pixels wide and high."""
+    """Crop the centre of a picture to a width and height in pixels."""
     left = round((picture.width - width) / 2)
     top = round((picture.height - height) / 2)
     return picture.crop((left, top, left + width, top + height))

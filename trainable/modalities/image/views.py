@@ -1,7 +1,7 @@
 """Augmented views: a fixed number of random variants of each training image, drawn once.
 
-A view is a pure function of (seed, content of the image, number of the view): worker, order and
-other images do not matter, and activations of views can be kept as those of images are.
+A view is a pure function of (seed, content of the image, number of the view). It does not depend on
+the worker, on the order or on other images, so that activations of views can be cached.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from trainable.modalities.image.preprocessing import resized_image
 from trainable.spec.augmentation import OPS, Augmentation, Op
 
 _TRIES = 16
-"""Times that a transform is tried which may leave an image as it is."""
+"""Number of times that `try_ops` applies a transform, because a random one may do nothing."""
 
 
 def check_ops(augmentation: Augmentation) -> None:
-    """See whether every transform can be made with its arguments.
+    """Make sure that every transform can be constructed with its arguments.
 
     Raises:
-        SpecError: with every one that cannot.
+        SpecError: some cannot; the message names all of them.
     """
     problems = []
     for op in augmentation.ops:
@@ -42,14 +42,15 @@ def check_ops(augmentation: Augmentation) -> None:
 
 
 def try_ops(augmentation: Augmentation, *, image_size: int) -> None:
-    """See whether every transform can change images of a size.
+    """Make sure that every transform can be applied to images of a size.
 
     Args:
-        augmentation: its transforms, each by itself, since one may hide what another cannot do.
+        augmentation: the augmentation. Each of its transforms is tried alone, because a transform
+            may change the size for the next one.
         image_size: shorter side of the images, in pixels.
 
     Raises:
-        SpecError: with every one that cannot.
+        SpecError: some cannot; the message names all of them.
     """
     problems = []
     with torch.random.fork_rng(devices=[]):
@@ -78,23 +79,23 @@ def draw_views(
     preprocessing: Preprocessing,
     seed: int,
 ) -> Tensor:
-    """The views of some images, for a backbone.
+    """Return the views of some images, for one backbone.
 
-    An image is resized as without augmentation, changed, and cut to the centre square.
+    An image is resized as without augmentation, transformed, and cropped to the centre square.
 
     Args:
-        images: where the encoded bytes lie.
-        indices: (M,) which of them.
-        augmentation: what changes, and how many views are drawn.
-        preprocessing: of the backbone.
-        seed: of the sweep; global random state is untouched.
+        images: the images, with their encoded bytes.
+        indices: (M,) indices of the images.
+        augmentation: the transforms, and the number of views.
+        preprocessing: preprocessing of the backbone.
+        seed: seed of the sweep; global random state is untouched.
 
     Returns:
-        (M, views, 3, image_size, image_size) uint8 on the CPU.
+        (M, views, 3, image_size, image_size) uint8 RGB pixels on the CPU.
 
     Raises:
-        DataError: an image cannot be decoded.
-        SpecError: a transform cannot be made with its arguments.
+        DataError: an image cannot be decoded; the message names its path.
+        SpecError: a transform cannot be constructed with its arguments.
     """
     size, number = preprocessing.image_size, augmentation.views
     transforms = [_transform(op, image_size=size) for op in augmentation.ops]
@@ -114,7 +115,7 @@ def draw_views(
 
 
 def _transform(op: Op, *, image_size: int) -> Any:
-    from torchvision.transforms import v2  # takes two seconds, for trials with views alone
+    from torchvision.transforms import v2  # takes two seconds, which trials without views save
 
     known = OPS[op.name]
     kind = getattr(v2, known.transform)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from trainable.modalities.modality import Indices, Inputs, Modality
 from trainable.modalities.text.buckets import padded_lengths
 from trainable.modalities.text.inputs import TextInputs
 from trainable.spec.augmentation import Augmentation
-from trainable.spec.settings import MOST_TOKENS, SIZES
+from trainable.spec.settings import AUTO, MOST_TOKENS, READINGS, SIZES
 
 if TYPE_CHECKING:
     from trainable.modalities.text.tokenizing import TokenizedTexts
@@ -31,6 +32,17 @@ class _Text:
     name = "text"
     setting = SIZES["text"]
     nouns = "texts"
+
+    def reading(self, backbone: Backbone, given: Mapping[str, Any]) -> Backbone:
+        """Return the backbone with the truncation, prompt and pooling that are given."""
+        chosen = {
+            name: given[name] for name in READINGS[self.name] if given.get(name, AUTO) != AUTO
+        }
+        return backbone.reading(replace(backbone.weights.text_preprocessing, **chosen))
+
+    def resolved(self, weights: Weights) -> Mapping[str, Any]:
+        """Return the truncation, prompt and pooling."""
+        return {name: getattr(weights.text_preprocessing, name) for name in READINGS[self.name]}
 
     def size(self, weights: Weights, given: int | str | None) -> int:
         """Return the most tokens of a text.
@@ -52,19 +64,27 @@ class _Text:
         Raises:
             BackboneError: there is no tokenizer, or the backbone cannot be traced.
         """
-        from trainable.modalities.text.tokenizing import TextTokenizer
-
         if size > backbone.weights.text_preprocessing.max_length:
             backbone.model(size)  # refuses more tokens than it has positions for
         read = np.flatnonzero(examples.is_read())
-        tokenizer = TextTokenizer(
-            tokenizer_of(backbone.weights), preprocessing_at(backbone.weights, size)
-        )
+        notes = self._tokenise(examples, read, backbone, size)
+        lengths = np.unique(self.padded_sizes(examples, read, backbone, size)).tolist()
+        for one in (backbone.as_usual, backbone):
+            for length in (size, *lengths):
+                one.traced(length)
+        return notes
+
+    def _tokenise(
+        self, examples: LabelledExamples, read: Indices, backbone: Backbone, size: int
+    ) -> tuple[str, ...]:
+        from trainable.modalities.text.tokenizing import TextTokenizer
+
+        how = backbone.weights.text_preprocessing.before_pooling(size)
+        if how in backbone.tokens:  # of another pooling
+            return ()
+        tokenizer = TextTokenizer(tokenizer_of(backbone.weights), how)
         found = tokenizer.tokenize([examples.encoded(int(index)) for index in read])
-        backbone.tokens[size] = found.table
-        backbone.traced(size)
-        for length in np.unique(self.padded_sizes(examples, read, backbone, size)).tolist():
-            backbone.traced(length)
+        backbone.tokens[how] = found.table
         return _notes(found)
 
     def padded_sizes(
@@ -127,6 +147,7 @@ def preprocessing_at(weights: Weights, size: int) -> TextPreprocessing:
 
 
 def _tokens(backbone: Backbone, size: int) -> TokenTable:
-    if size not in backbone.tokens:
+    how = backbone.weights.text_preprocessing.before_pooling(size)
+    if how not in backbone.tokens:
         raise DataError(f"no text has been tokenised for {backbone.weights.backbone} at {size}")
-    return backbone.tokens[size]
+    return backbone.tokens[how]

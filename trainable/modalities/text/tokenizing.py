@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _TEXTS_AT_A_TIME = 4096
 """What the library hands over of a text takes a hundred times the memory of its tokens."""
 
-_HEAD_SHARE = {"head": 1.0, "head_tail": 0.25}
+HEAD_SHARE = {"head": 1.0, "head_tail": 0.25}
 """Share of the kept tokens, behind the prompt, that are a text's beginning; the rest is its end.
 128 and 382 of 510 are what Sun et al. 2019 (How to Fine-Tune BERT for Text Classification, section
 5.3.1) found best."""
@@ -84,7 +84,7 @@ class TextTokenizer:
         self._tokenizer: Any = read_tokenizer(content)
         self._unknown = unknown_id(content, self._tokenizer)
         self._num_prompt = self._count_prompt()
-        self._head_share = _HEAD_SHARE[preprocessing.truncate]
+        self._head_share = HEAD_SHARE[preprocessing.truncate]
 
     def tokenize(self, encoded: Sequence[bytes]) -> TokenizedTexts:
         """The tokens of texts; exact copies become one row of the table.

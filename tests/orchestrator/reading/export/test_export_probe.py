@@ -65,5 +65,5 @@ def test_a_probe_is_exported_at_its_own_image_size_and_precision(
     exported: Callable[..., dict[str, Any]], spec: dict[str, Any], precision: str
 ) -> None:
     given = exported(spec)
-    assert (given["image_size"], given["precision"]) == (12, precision)
+    assert (given["size"], given["precision"]) == (12, precision)
     assert (given["inverse_penalty"], given["repeat"], given["seed"]) == (10.0, 1, 3)

@@ -20,6 +20,7 @@ from trainable.data.labelled_examples import LabelledExamples
 from trainable.export import written_model
 from trainable.export.exchange_formats import TORCH_FILE, ExchangeForms
 from trainable.export.exported_model import ExportedModel
+from trainable.export.network_kinds import LibraryForm
 from trainable.export.trained_model import TrainedModel, train_configuration
 from trainable.export.written_model import Written, write_model
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
@@ -75,7 +76,7 @@ def test_the_lines_of_a_card_give_what_predict_gives(
         Backbone(load_weights(backbone)),
     )
     written = write_model(model, tmp_path)
-    assert (written.torchvision_options is None) == shipped
+    assert (written.library.options is None) == shipped
     code = python_of(use_lines(model.about, written))
     assert ("torch.export.load" in code) == shipped
     assert ("from torchvision.models import get_model" in code) != shipped
@@ -108,7 +109,7 @@ def test_a_file_that_is_missing_says_why_and_no_lines_are_promised(
 ) -> None:
     missing = ExchangeForms(TORCH_FILE, "torch.export cannot follow the network: <b>")
     text = "\n".join(
-        use_lines(strokes_model.about, Written(torchvision_options=None, portable=(missing,)))
+        use_lines(strokes_model.about, Written(library=LibraryForm(), portable=(missing,)))
     )
     assert "```python" not in text
     assert "The network cannot be had without its own code: `sft-sweep predict` builds it" in text

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.reading.report import charts, trial_charts
 from orchestrator.reading.report.contents import Point, Series, Study
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 
 def point(number: int, **changes: object) -> Point:

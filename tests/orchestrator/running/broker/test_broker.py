@@ -23,10 +23,10 @@ from orchestrator.running.broker.pruners import make_pruner
 from orchestrator.running.broker.samplers import make_sampler, suggest
 from orchestrator.space import SearchSpace, parse_space
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 REPORTS = 4
-"""Of a trial, its start included."""
+"""Number of reports of a trial, its start included."""
 SPACE = {
     "dataset": {"source": "digits"},
     "search": {
@@ -51,7 +51,7 @@ Curve = Callable[[Work], list[float]]
 
 
 def space_of(search: dict[str, Any] | None = None, **top: Any) -> SearchSpace:
-    """`SPACE` with `search` and top keys changed."""
+    """`SPACE` with changed keys of `search` and at the top level."""
     values = SPACE | {"search": SPACE["search"] | (search or {})} | top  # type: ignore[operator]
     return parse_space(yaml.safe_dump(values, sort_keys=False), where="pets.yaml")
 
@@ -71,14 +71,14 @@ IMAGES = make_images()
 
 
 def random_curve(work: Work) -> list[float]:
-    """Rising on the whole, to a level that depends on the trial."""
+    """A noisy curve that rises to a level which depends on the trial."""
     pseudo = random.Random(work.trial_id)
     level = pseudo.random()
     return [level * (n + 1) / REPORTS + 0.1 * pseudo.random() for n in range(REPORTS)]
 
 
 def events_of(work: Work, curve: Curve = random_curve) -> Iterator[Event]:
-    """What a worker says of a piece of work."""
+    """Yield the events of a piece of work, as a worker sends them."""
     if work.kind is not Kind.TRIAL:
         validation = {metric.value: 0.5 for metric in Metric}
         result = {"of": work.work_id, "validation": validation}
@@ -110,7 +110,7 @@ def report_of(work: Work, number: int, value: float, *, done: bool = False) -> E
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -121,7 +121,7 @@ class Clock:
 
 @dataclass
 class Sweep:
-    """A sweep's directory, and what was handed out in it."""
+    """A sweep's directory, and the work that its brokers have handed out."""
 
     path: Path
     space: SearchSpace
@@ -140,7 +140,7 @@ class Sweep:
         deadline: float | None = None,
         journal: Callable[[Path], SweepJournal] = SweepJournal,
     ) -> Iterator[Broker]:
-        """A broker; its journal is closed at the end, whatever is still out."""
+        """Open a broker for the block; its journal is closed even if work is still running."""
         plan = make_plan(self.space, IMAGES, where="pets.yaml")
         with closing(journal(self.journal)) as opened:
             yield Broker(
@@ -148,7 +148,7 @@ class Sweep:
             )
 
     def finish(self, broker: Broker, curve: Curve = random_curve) -> None:
-        """Do what is left, one event of each piece of work that is out in turn."""
+        """Do the remaining work; running pieces of work send their events in turn."""
         out: dict[str, Iterator[Event]] = {}
         while True:
             work = broker.next_work()
@@ -166,12 +166,12 @@ class Sweep:
                     del out[work_id]
 
     def run(self, *, slots: int = 1, curve: Curve = random_curve) -> None:
-        """The whole sweep, or what is left of it."""
+        """Run the whole sweep, or what is left of it."""
         with self.open(slots=slots) as broker:
             self.finish(broker, curve)
 
     def study(self, name: str = "b2") -> optuna.Study:
-        """As Optuna itself reads it."""
+        """The study, as Optuna loads it."""
         storage = JournalStorage(JournalFileBackend(str(self.journal)))
         return optuna.load_study(study_name=name, storage=storage)
 
@@ -185,7 +185,7 @@ class Sweep:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Callable[..., Sweep]:
-    """Makes a sweep of `SPACE` with `search` and top keys changed."""
+    """Makes a sweep of `SPACE` with changed keys of `search` and at the top level."""
 
     def sweep(search: dict[str, Any] | None = None, *, name: str = "run", **top: Any) -> Sweep:
         (tmp_path / name).mkdir()
@@ -205,7 +205,7 @@ def states(trials: list[FrozenTrial]) -> list[str]:
 
 
 def content(trials: list[FrozenTrial]) -> list[tuple[Any, ...]]:
-    """All that the journal says of trials, but for the times."""
+    """Contents of the journal about trials, except for times."""
     return [
         (t.number, t.state, t.values, t.params, t.intermediate_values, t.user_attrs, t.system_attrs)
         for t in trials
@@ -253,9 +253,7 @@ def test_a_free_slot_goes_on_to_the_next_budget_while_finals_wait(
 
 
 @pytest.mark.parametrize("slots", [1, 3])
-def test_never_more_work_is_out_than_there_are_slots(
-    sweep: Callable[..., Sweep], slots: int
-) -> None:
+def test_no_more_work_runs_than_there_are_slots(sweep: Callable[..., Sweep], slots: int) -> None:
     with sweep(trials=8).open(slots=slots) as broker:
         out = [take(broker) for _ in range(slots)]
         assert broker.next_work() is None
@@ -264,7 +262,7 @@ def test_never_more_work_is_out_than_there_are_slots(
         assert broker.next_work() is None
 
 
-def test_slots_may_become_more_and_fewer_and_what_is_out_stays_out(
+def test_the_number_of_slots_may_change_and_running_work_continues(
     sweep: Callable[..., Sweep],
 ) -> None:
     with sweep(trials=8).open(slots=1) as broker:
@@ -280,7 +278,7 @@ def test_slots_may_become_more_and_fewer_and_what_is_out_stays_out(
         take(broker)
 
 
-def test_open_work_counts_what_is_out_and_what_could_be(sweep: Callable[..., Sweep]) -> None:
+def test_open_work_counts_running_work_and_work_that_could_run(sweep: Callable[..., Sweep]) -> None:
     both = sweep({"label_budget": [2, 3]}, trials=3, baselines=["pixels"])
     with both.open(slots=99, deadline=10) as broker:
         assert broker.open_work == 8
@@ -288,7 +286,7 @@ def test_open_work_counts_what_is_out_and_what_could_be(sweep: Callable[..., Swe
         assert broker.open_work == 8
         broker.settle(out[0].work_id, loss=Loss(failure=Failure.WORKER_LOST))
         assert broker.open_work == 7
-        both.clock.now = 11  # nothing is tried any more
+        both.clock.now = 11  # past the time limit
         assert broker.open_work == 2 + 1
     with both.open(slots=99) as broker:
         assert broker.open_work == 7
@@ -321,7 +319,7 @@ def test_trials_carry_their_spec_and_their_plan_from_the_ask_on(
 
 
 @pytest.mark.parametrize("pruner", ["none", "hyperband"])
-def test_tpe_starts_a_budget_with_the_best_parameters_of_the_one_below(
+def test_tpe_starts_a_budget_with_the_best_parameters_of_the_next_smaller_one(
     sweep: Callable[..., Sweep], pruner: str
 ) -> None:
     both = sweep({"label_budget": [2, 3]}, sampler={"name": "tpe"}, pruner={"name": pruner})
@@ -333,7 +331,7 @@ def test_tpe_starts_a_budget_with_the_best_parameters_of_the_one_below(
     assert all(trial.params != best.params for trial in others)
 
 
-def test_a_budget_below_without_a_complete_trial_warms_nothing(
+def test_a_smaller_budget_without_a_complete_trial_gives_no_warm_start(
     sweep: Callable[..., Sweep],
 ) -> None:
     both = sweep({"label_budget": [2, 3]}, sampler={"name": "tpe"}, trials=1)
@@ -355,7 +353,7 @@ def test_samplers_that_do_not_learn_get_no_warm_start(
     asked = both.trials("b3")[0]
     if sampler == "random":
         assert "fixed_params" not in asked.system_attrs
-    else:  # the grid has one order for all budgets, whatever scored best
+    else:  # all budgets have the grid's order, whatever scored best
         assert asked.params == both.trials("b2")[0].params
         assert best.number != 0
 
@@ -404,7 +402,7 @@ def test_recorded_curves_are_pruned_as_optuna_itself_would_prune_them(
     brokered.run()
     space = brokered.space
     plain = optuna.create_study(
-        study_name="b2",  # Hyperband draws a trial's bracket from the name of its study
+        study_name="b2",  # Hyperband derives brackets from the study's name
         direction="maximize" if metric == "accuracy" else "minimize",
         pruner=make_pruner(space, reports=REPORTS - 1),
     )
@@ -484,7 +482,7 @@ def test_repeated_calls_change_nothing(sweep: Callable[..., Sweep]) -> None:
 
 
 @pytest.mark.parametrize("pruner", PRUNERS, ids=lambda pruner: str(pruner["name"]))
-def test_a_trial_that_was_told_to_stop_is_told_so_again(
+def test_every_further_event_of_a_stopped_trial_is_answered_with_stop(
     sweep: Callable[..., Sweep], pruner: dict[str, Any]
 ) -> None:
     one = sweep(trials=30, pruner=pruner)
@@ -533,7 +531,7 @@ def test_attempts_are_counted_over_retries_and_resumes(sweep: Callable[..., Swee
         assert take(broker).attempt == 3
 
 
-def test_a_report_that_an_earlier_attempt_got_beyond_is_not_judged_once_more(
+def test_a_report_that_an_earlier_attempt_passed_is_not_judged_again(
     sweep: Callable[..., Sweep],
 ) -> None:
     one = sweep(trials=8, pruner={"name": "median", "n_startup_trials": 2})
@@ -583,9 +581,7 @@ def test_a_diverged_trial_is_pruned_with_and_without_a_report(
 
 
 @pytest.mark.parametrize("number", [0, REPORTS - 1])
-def test_an_objective_that_is_no_number_is_divergence(
-    sweep: Callable[..., Sweep], number: int
-) -> None:
+def test_an_objective_of_nan_counts_as_divergence(sweep: Callable[..., Sweep], number: int) -> None:
     one = sweep(trials=1, pruner={"name": "median", "n_startup_trials": 0})
     with one.open() as broker:
         work = take(broker)
@@ -638,7 +634,7 @@ def test_a_lost_worker_fails_the_trial_and_its_attempts_are_counted(
     ]
 
 
-def test_work_that_ends_without_a_word_counts_as_lost(sweep: Callable[..., Sweep]) -> None:
+def test_work_that_ends_without_an_event_counts_as_lost(sweep: Callable[..., Sweep]) -> None:
     one = sweep(trials=1)
     with one.open() as broker:
         broker.settle(take(broker).work_id)
@@ -658,7 +654,7 @@ def test_unknown_work_is_stopped_and_leaves_no_trace(sweep: Callable[..., Sweep]
 # The time limit
 
 
-def test_after_the_time_limit_nothing_is_tried_and_finalists_are_scored(
+def test_after_the_time_limit_no_trial_starts_and_finalists_are_scored(
     sweep: Callable[..., Sweep],
 ) -> None:
     one = sweep(trials=9)
@@ -762,7 +758,7 @@ def test_finalists_of_sizes_between_the_ends_of_a_range_get_a_probe_each_before_
     assert recorded == {f"baseline/probe/tiny_strokes/{i.split('-')[-1]}" for i in [*ends, *beside]}
 
 
-def test_probes_beside_finalists_are_not_repeated_after_a_death_and_none_is_left_out(
+def test_probes_of_finalists_are_neither_repeated_nor_left_out_after_a_death(
     sweep: Callable[..., Sweep],
 ) -> None:
     search = {"backbone": "tiny_strokes", "image_size": {"low": 32, "high": 512}}
@@ -773,7 +769,7 @@ def test_probes_beside_finalists_are_not_repeated_after_a_death_and_none_is_left
         while len(probes_handed_out(one)) < 4:
             work = take(broker)
             one.handed_out.append(work)
-            if len(probes_handed_out(one)) < 4:  # the last one is out when the process dies
+            if len(probes_handed_out(one)) < 4:  # the last one is running when the process dies
                 for event in events_of(work):
                     if broker.observe(work.work_id, event):
                         break
@@ -784,7 +780,7 @@ def test_probes_beside_finalists_are_not_repeated_after_a_death_and_none_is_left
     assert lost.work_id in one.handed_out_ids
 
 
-def test_probes_beside_finalists_do_not_change_who_the_finalists_are(
+def test_probes_of_finalists_do_not_change_the_choice_of_finalists(
     sweep: Callable[..., Sweep],
 ) -> None:
     search = {
@@ -798,7 +794,7 @@ def test_probes_beside_finalists_do_not_change_who_the_finalists_are(
         return [0.9 - 0.5 * work.task["freeze_depth"]] * 4
 
     def hand_out(one: Sweep, most: int) -> None:
-        """Work in which probes at the ends of the range are hopeless, and all others perfect."""
+        """Do work in which probes at the ends of the range score 0, and all other probes 1."""
         with one.open() as broker:
             while len(one.handed_out) < most and isinstance(work := broker.next_work(), Work):
                 one.handed_out.append(work)
@@ -819,7 +815,7 @@ def test_probes_beside_finalists_do_not_change_who_the_finalists_are(
     assert one.handed_out_ids == undisturbed.handed_out_ids
 
 
-def test_where_every_size_of_the_trials_has_a_probe_none_follows(
+def test_no_probe_follows_if_every_size_of_the_trials_has_one(
     sweep: Callable[..., Sweep],
 ) -> None:
     search = {"backbone": "tiny_strokes", "image_size": {"low": 32, "high": 96, "step": 32}}
@@ -887,11 +883,11 @@ def test_a_finished_sweep_has_nothing_left(sweep: Callable[..., Sweep]) -> None:
 
 
 class Died(BaseException):
-    """What the fake death of the driver raises: nothing catches it."""
+    """The simulated death of the driver, which no code catches."""
 
 
 def dying_journal(appends: int) -> Callable[[Path], SweepJournal]:
-    """A journal whose process dies after so many records."""
+    """A journal whose process dies after a number of records."""
 
     class DyingJournal(SweepJournal):
         left = appends
@@ -952,7 +948,7 @@ def test_a_sweep_that_died_at_any_record_comes_to_the_same_end(
 
 
 @pytest.mark.parametrize("slots", [2, 3])
-def test_nothing_stays_running_and_no_trial_is_lost_whenever_parallel_work_is_cut_short(
+def test_no_trial_stays_running_or_is_lost_whenever_the_driver_of_parallel_work_dies(
     sweep: Callable[..., Sweep], slots: int
 ) -> None:
     top: dict[str, Any] = {"trials": 6, "sampler": {"name": "tpe"}, "pruner": PRUNERS[0]}

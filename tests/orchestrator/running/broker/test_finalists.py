@@ -10,14 +10,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from orchestrator.recording.ranking import Standing
 from orchestrator.recording.user_attributes import last_report
 from orchestrator.running.broker.finalists import choose_finalists, probe_standings, standing
-from trainable.spec.trial_spec import Metric
+from trainable.spec.metrics import Metric
 
 HEAD = 9
-"""Boundaries of every backbone: with so many frozen the head alone learns."""
+"""Boundaries of every backbone; if all are frozen, the head alone is trained."""
 
 
 def _trial(number: int, objective: float, **given: Any) -> FrozenTrial:
-    """A complete trial; `backbone`, `depth`, `lr`, `loss` and `params` may be given."""
+    """A complete trial with this objective; `backbone`, `depth` and others may be given."""
     spec = {"backbone": given.get("backbone", "a"), "lr": given.get("lr", 0.001 * (number + 1))}
     facts = {
         "spec": spec | {"freeze_depth": given.get("depth", 0) / 10},
@@ -73,19 +73,19 @@ def test_the_best_head_alone_and_the_best_trained_body_come_before_other_backbon
     ("objective", "expected"),
     [(0.49, [0, 3]), (0.5, [0, 2]), (0.7, [0, 2])],
 )
-def test_a_probe_that_ranks_before_every_head_alone_stands_for_them(
+def test_no_head_only_trial_is_chosen_if_a_probe_ranks_before_all_of_them(
     objective: float, expected: list[int]
 ) -> None:
     trials = [_trial(0, 0.9), _trial(2, 0.6, backbone="b"), _trial(3, 0.5, depth=HEAD)]
     assert _chosen(trials, 2, probes=[_probe(0.1), _probe(objective)]) == expected
 
 
-def test_a_probe_that_beats_every_head_alone_leaves_the_best_of_all_in() -> None:
+def test_the_best_trial_is_chosen_even_if_it_is_head_only_and_a_probe_beats_it() -> None:
     trials = [_trial(0, 0.9, depth=HEAD), _trial(1, 0.8, depth=HEAD), _trial(2, 0.1)]
     assert _chosen(trials, 2, probes=[_probe(0.95)]) == [0, 2]
 
 
-def test_probes_are_read_off_the_study_and_those_that_failed_left_out() -> None:
+def test_probes_are_read_from_the_study_and_failed_ones_left_out() -> None:
     validation = {"accuracy": 0.8, "balanced_accuracy": 0.7, "log_loss": 0.6}
     attributes = {
         "about": {},
@@ -101,7 +101,7 @@ def test_probes_are_read_off_the_study_and_those_that_failed_left_out() -> None:
 
 @st.composite
 def _studies(draw: st.DrawFn) -> list[FrozenTrial]:
-    """Trials full of ties and equal configurations."""
+    """Studies with many ties and equal configurations."""
     return [
         _trial(
             number,
@@ -125,7 +125,7 @@ def _order(trial: FrozenTrial) -> tuple[object, ...]:
     st.lists(st.sampled_from([0.2, 0.25, 0.5, 0.8]).map(_probe), max_size=2),
     st.randoms(use_true_random=False),
 )
-def test_laws_of_the_choice(
+def test_finalists_are_distinct_and_ranked_and_include_the_best(
     trials: list[FrozenTrial], count: int, probes: list[Standing], pseudo: random.Random
 ) -> None:
     chosen = choose_finalists(trials, count=count, metric=Metric.ACCURACY, probes=probes)
@@ -161,7 +161,7 @@ def test_the_best_of_every_backbone_comes_before_the_second_best_of_any() -> Non
     assert _chosen(trials, 3) == [0, 2, 3]
 
 
-def test_where_backbones_are_too_few_other_depths_follow() -> None:
+def test_other_depths_follow_if_backbones_are_too_few() -> None:
     trials = [
         _trial(0, 0.9),
         _trial(1, 0.8),
@@ -171,7 +171,7 @@ def test_where_backbones_are_too_few_other_depths_follow() -> None:
     assert _chosen(trials, 3) == [0, 3, 2]
 
 
-def test_where_depths_are_too_few_the_next_best_follow() -> None:
+def test_the_next_best_follow_if_depths_are_too_few() -> None:
     assert _chosen([_trial(0, 0.7), _trial(1, 0.9), _trial(2, 0.8)], 2) == [1, 2]
 
 
@@ -181,7 +181,7 @@ def test_the_best_of_all_is_always_first() -> None:
         assert _chosen(trials, count)[0] == 1
 
 
-def test_they_come_best_first_whatever_they_were_chosen_for() -> None:
+def test_finalists_are_sorted_best_first_whatever_they_were_chosen_for() -> None:
     trials = [_trial(0, 0.3, backbone="b"), _trial(1, 0.9), _trial(2, 0.5, depth=3)]
     assert _chosen(trials, 3) == [1, 2, 0]
 
@@ -217,7 +217,7 @@ def test_the_same_configuration_counts_once() -> None:
     assert _chosen(trials, 3) == [0, 2]
 
 
-def test_less_is_better_for_a_loss() -> None:
+def test_a_lower_loss_is_better() -> None:
     trials = [_trial(0, 0.9, loss=0.9), _trial(1, 0.2, loss=0.2), _trial(2, 0.5, loss=0.5)]
     assert _chosen(trials, 3, Metric.LOG_LOSS) == [1, 2, 0]
 

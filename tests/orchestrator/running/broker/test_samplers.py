@@ -45,7 +45,7 @@ def _space(search: dict[str, Any] | None = None, **top: Any) -> SearchSpace:
 
 
 def _study(space: SearchSpace, *, told: int) -> optuna.Study:
-    """A study with a history, each trial asked as the broker asks."""
+    """A study with a history of trials, each asked for as the broker does."""
     study = optuna.create_study(direction="maximize")
     for number in range(told):
         trial = _ask(study, space, number=number)
@@ -69,7 +69,7 @@ def _ask(study: optuna.Study, space: SearchSpace, *, number: int, name: str = "b
 def test_an_ask_depends_on_nothing_but_seed_study_number_and_told_history(sampler: str) -> None:
     space = _space(sampler={"name": sampler}, seed=3)
     first, again = (_study(space, told=14) for _ in range(2))
-    # Whatever was drawn from the global generators in between must not matter.
+    # Draws from global generators in between must not matter.
     random.seed(1)
     asked = _ask(first, space, number=14).params
     random.seed(2)
@@ -144,7 +144,7 @@ def test_axes_with_one_value_are_no_parameters_of_the_study() -> None:
     assert not {"freeze_depth", "optimizer"} & set(trial.params)
 
 
-def test_what_was_suggested_once_is_suggested_again() -> None:
+def test_values_that_were_suggested_once_are_suggested_again() -> None:
     space = _space(sampler={"name": "tpe"})
     study = optuna.create_study()
     trial = _ask(study, space, number=0)
@@ -211,7 +211,7 @@ HASTY: dict[str, dict[str, Any]] = {
 
 
 def _reports_pruned_at(space: SearchSpace, reports: int, *, trials: int = 12) -> set[int]:
-    """Reports at which trials end, each worse than the one before, by the pruner of the space.
+    """Reports at which the pruner ends trials, each of which is worse than the one before.
 
     Report 0 is the start. As in a sweep, a trial is never pruned at its last report.
     """
@@ -238,17 +238,17 @@ def _reports_pruned_at(space: SearchSpace, reports: int, *, trials: int = 12) ->
 @pytest.mark.parametrize("factor", [2, 3])
 @pytest.mark.parametrize("name", HASTY)
 @pytest.mark.parametrize("reports", range(1, 21))
-def test_by_default_no_trial_is_pruned_before_half_of_its_steps_but_hopeless_ones_are_then(
+def test_by_default_hopeless_trials_are_pruned_at_half_of_their_steps_and_none_before(
     name: str, reports: int, factor: int
 ) -> None:
     own = {"reduction_factor": factor} if "reduction_factor" in HASTY[name] else {}
     pruned = _reports_pruned_at(_space(pruner=HASTY[name] | own), reports)
     assert all(report / reports >= 0.5 for report in pruned)
-    assert bool(pruned) == (reports > 1)  # the last report prunes nobody
+    assert bool(pruned) == (reports > 1)  # no trial is pruned at its last report
 
 
 @pytest.mark.parametrize("name", HASTY)
-def test_with_as_many_reports_as_an_axis_can_give_no_trial_of_fewer_is_pruned_before_half(
+def test_if_the_number_of_reports_varies_no_trial_is_pruned_before_half_of_its_steps(
     name: str,
 ) -> None:
     for most in range(1, 21):
@@ -264,9 +264,7 @@ def test_with_as_many_reports_as_an_axis_can_give_no_trial_of_fewer_is_pruned_be
 
 
 @pytest.mark.parametrize(("name", "lost"), [("median", 0.1), ("percentile", 0.1), ("median", 0.0)])
-def test_a_start_that_all_trials_share_saves_none_that_only_loses_of_it(
-    name: str, lost: float
-) -> None:
+def test_a_shared_start_does_not_save_a_trial_that_only_gets_worse(name: str, lost: float) -> None:
     pruner = make_pruner(_space(pruner=HASTY[name]), reports=4)
     study = optuna.create_study(direction="maximize", pruner=pruner)
     for loss in (0.0, lost):
@@ -279,7 +277,7 @@ def test_a_start_that_all_trials_share_saves_none_that_only_loses_of_it(
     assert max(trial._cached_frozen_trial.intermediate_values.values()) == 0.8
 
 
-def test_a_trial_is_judged_by_its_start_where_the_file_asks_for_that() -> None:
+def test_a_trial_is_judged_by_its_start_if_the_file_asks_for_that() -> None:
     pruner = make_pruner(_space(pruner=HASTY["median"] | {"n_warmup_steps": 0}), reports=4)
     study = optuna.create_study(direction="maximize", pruner=pruner)
     first, worse = study.ask(), study.ask()
@@ -289,7 +287,7 @@ def test_a_trial_is_judged_by_its_start_where_the_file_asks_for_that() -> None:
     assert worse.should_prune()
 
 
-def test_pruning_begins_where_the_file_says_so_however_early() -> None:
+def test_pruning_begins_as_early_as_the_file_says() -> None:
     for name in ("median", "percentile"):
         space = _space(pruner=HASTY[name] | {"n_warmup_steps": 0})
         assert _reports_pruned_at(space, 10) == {0}
@@ -298,6 +296,6 @@ def test_pruning_begins_where_the_file_says_so_however_early() -> None:
         assert min(_reports_pruned_at(space, 10)) == 1
 
 
-def test_a_first_rung_behind_the_last_report_prunes_nobody() -> None:
+def test_a_first_rung_behind_the_last_report_prunes_no_trial() -> None:
     for name in ("hyperband", "successive_halving"):
         assert not _reports_pruned_at(_space(pruner=HASTY[name] | {"min_resource": 30}), 10)

@@ -12,14 +12,21 @@ from orchestrator.running.doctor import (
     Level,
     MachineFacts,
     Place,
+    TextFacts,
     check_cluster,
     check_machine,
 )
 from orchestrator.running.doctor.checks import GIB
 
+HUB = Place(name="weights of texts", path=Path("hub"), free_bytes=9 * GIB, writable=True)
+TEXTS: dict[str, tuple[Requirement, str | None]] = {
+    "tokenizers": (Requirement("tokenizers>=0.22"), "0.23"),
+    "transformers": (Requirement("transformers>=5.0"), "5.24.0"),
+}
 FINE = MachineFacts(
     python="3.11.7",
     packages={"torch": (Requirement("torch>=2.8"), "2.9.0")},
+    texts=TextFacts(packages=TEXTS, hub=HUB, models=2),
     device="cpu",
     has_gpu=False,
     cpus=4,
@@ -36,7 +43,7 @@ CLUSTER = ClusterFacts(address="10.0.0.1:6379", openness=None, nodes=(NODE, NODE
 
 
 def unwell(checks: list[Check]) -> list[tuple[str, Level, str]]:
-    """All that is not fine."""
+    """Warnings and problems among some checks."""
     return [(one.what, one.level, one.found) for one in checks if one.level is not Level.OK]
 
 
@@ -74,7 +81,7 @@ def test_a_machine_in_order_is_fine_throughout() -> None:
         ({"token_mode": 0o644}, "token", Level.WARNING, "mode 0644, others may read it; chmod 600"),
     ],
 )
-def test_what_is_amiss_is_told_with_what_to_do(
+def test_problems_of_a_machine_are_reported_with_advice(
     changes: dict[str, object], what: str, level: Level, advice: str
 ) -> None:
     ((found, its_level, told),) = unwell(check_machine(replace(FINE, **changes)))  # type: ignore[arg-type]
@@ -90,13 +97,51 @@ def test_what_is_amiss_is_told_with_what_to_do(
         (GIB // 2, True, Level.WARNING, "little"),
     ],
 )
-def test_a_place_without_room_is_told(
+def test_a_folder_without_free_space_is_a_problem(
     free_bytes: int, writable: bool, level: Level, told: str
 ) -> None:
     place = Place(name="sweeps", path=Path("runs"), free_bytes=free_bytes, writable=writable)
     ((what, its_level, found),) = unwell(check_machine(replace(FINE, places=(place,))))
     assert (what, its_level) == ("room for sweeps", level)
     assert told in found
+
+
+def without(name: str) -> dict[str, tuple[Requirement, str | None]]:
+    return TEXTS | {name: (TEXTS[name][0], None)}
+
+
+@pytest.mark.parametrize(
+    ("texts", "level", "told"),
+    [
+        (TextFacts(packages=TEXTS, hub=HUB, models=2), Level.OK, "transformers 5.24.0; the hub's"),
+        (
+            TextFacts(packages=without("transformers"), hub=None, models=0),
+            Level.OK,
+            "not installed; for backbones of texts: pip install 'sft-sweep[transformers]'",
+        ),
+        (
+            TextFacts(packages=without("tokenizers"), hub=None, models=0),
+            Level.WARNING,
+            "tokenizers not installed; pip install 'sft-sweep[transformers]'",
+        ),
+        (
+            TextFacts(packages=TEXTS, hub=replace(HUB, writable=False), models=2),
+            Level.WARNING,
+            "hub, where this user may not write; set HF_HOME",
+        ),
+    ],
+)
+def test_what_texts_need_is_told(texts: TextFacts, level: Level, told: str) -> None:
+    checks = {check.what: check for check in check_machine(replace(FINE, texts=texts))}
+    assert checks["texts"].level is level
+    assert told in checks["texts"].found
+
+
+def test_an_old_library_of_texts_is_told() -> None:
+    old = TEXTS | {"transformers": (Requirement("transformers>=5.0"), "4.57.1")}
+    facts = replace(FINE, texts=TextFacts(packages=old, hub=HUB, models=0))
+    ((what, level, found),) = unwell(check_machine(facts))
+    assert (what, level, found) == ("transformers for texts", Level.WARNING, "4.57.1; tried: >=5.0")
 
 
 def test_a_cluster_in_order_is_fine_throughout() -> None:
@@ -128,7 +173,7 @@ def test_a_node_whose_processes_do_not_reach_this_machine_is_a_problem() -> None
     assert unwell(checks) == [("processes of 10.0.0.3", Level.PROBLEM, "open its ports")]
 
 
-def test_an_open_cluster_one_without_cpus_and_a_small_store_are_told() -> None:
+def test_an_open_cluster_one_without_cpus_and_a_small_object_store_are_reported() -> None:
     weak = replace(NODE, cpus=0, object_store_bytes=1e8)
     checks = check_cluster(ClusterFacts(address="a:1", openness="open!", nodes=(weak,)), own=OWN)
     assert [(what, level) for what, level, _ in unwell(checks)] == [

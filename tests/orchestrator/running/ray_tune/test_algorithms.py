@@ -1,4 +1,4 @@
-"""The thin layer between Tune and the broker: who reports, and who is stopped."""
+"""The layer between Tune and the broker: recording of results, and stopping of trials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORK_OUT = Work(kind=Kind.TRIAL, study="b2", trial_id="b2-0000", task={})
 
 @dataclass
 class Broker:
-    """Notes what it is told, and always gives the same verdict."""
+    """A broker that records its calls, and always gives the same answer."""
 
     stop: bool
     told: list[tuple[str, Event]] = field(default_factory=list)
@@ -29,7 +29,7 @@ class Broker:
 
 @dataclass
 class Trial:
-    """What of a Tune trial is looked at."""
+    """The attributes of a Tune trial that the code reads."""
 
     config: dict[str, Any] = field(default_factory=lambda: {WORK: WORK_OUT.to_text()})
 
@@ -47,7 +47,7 @@ def test_tune_stops_a_trial_when_the_broker_says_so_and_not_before(stop: bool, a
 
 
 class Attempts:
-    """Has hope for a trial, or none."""
+    """Attempts that accept or refuse every trial."""
 
     def __init__(self, hope: bool) -> None:
         self._hope = hope
@@ -57,7 +57,7 @@ class Attempts:
 
 
 class Controller:
-    """Notes which trials are stopped."""
+    """A Tune controller that records which trials are stopped."""
 
     def __init__(self) -> None:
         self.stopped: list[Trial] = []
@@ -67,7 +67,7 @@ class Controller:
 
 
 @pytest.mark.parametrize("hope", [True, False])
-def test_tune_stops_a_trial_that_it_would_try_again_without_hope(hope: bool) -> None:
+def test_tune_stops_a_trial_whose_retry_is_hopeless(hope: bool) -> None:
     scheduler = BrokerScheduler(None, Attempts(hope), SweepStopper())  # type: ignore[arg-type]
     controller, trial = Controller(), Trial()
     scheduler.on_trial_add(controller, trial)

@@ -1,4 +1,4 @@
-"""What counts as a retry, read from the words with which Ray gives up a process."""
+"""Retries of attempts, decided by Ray's messages about lost processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GONE = "The actor died because its node has died. Node Id: ab\n\tthe actor's nod
 
 
 class Broker:
-    """Notes which attempts follow."""
+    """A broker that records retries and requeued work."""
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
@@ -42,7 +42,7 @@ class Broker:
 
 @dataclass
 class Trial:
-    """What of a Tune trial is looked at."""
+    """The attributes of a Tune trial that the code reads."""
 
     error_file: str
     config: dict[str, Any] = field(
@@ -66,7 +66,7 @@ class Trial:
         ("the node was running low on memory", Failure.HOST_OOM, MAX_RETRIES),
     ],
 )
-def test_only_a_node_that_was_announced_to_go_costs_no_retry(
+def test_only_the_planned_removal_of_a_node_costs_no_retry(
     tmp_path: Path, message: str, reason: Failure, retries_left: int
 ) -> None:
     file = tmp_path / "error.txt"
@@ -82,7 +82,7 @@ def test_only_a_node_that_was_announced_to_go_costs_no_retry(
     assert trial.max_failures == retries_left
 
 
-def test_the_log_has_the_end_of_what_ray_says_of_a_lost_process(
+def test_the_log_has_the_end_of_rays_message_about_a_lost_process(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "error.txt"
@@ -114,7 +114,7 @@ def lost_with(tmp_path: Path, number: int, message: str) -> Trial:
     return Trial(str(file), {WORK: work.to_text()})
 
 
-def test_processes_that_never_start_end_the_sweep_once_none_of_the_first_did(
+def test_the_sweep_ends_if_none_of_the_first_processes_starts(
     tmp_path: Path,
 ) -> None:
     told: list[str] = []
@@ -129,14 +129,14 @@ def test_processes_that_never_start_end_the_sweep_once_none_of_the_first_did(
     for trial in trials:
         attempts.add(trial)
     attempts.fail(trials[0])
-    assert told == ["b2-0000: not_started: OSError: no room"]  # at once
+    assert told == ["b2-0000: not_started: OSError: no room"]  # printed at the first loss
     attempts.fail(trials[1])
     with pytest.raises(NotStartedError, match=r"no process .* started \(3 tried\): OSError: no r"):
         attempts.fail(trials[2])
     assert len(told) == 1
 
 
-def test_one_slot_alone_may_have_bad_luck_once(tmp_path: Path) -> None:
+def test_a_sweep_with_one_slot_survives_one_process_that_does_not_start(tmp_path: Path) -> None:
     attempts = Attempts(Broker(), None, LimitsSection())  # type: ignore[arg-type]
     trial = lost_with(tmp_path, 0, "the node has died")
     attempts.add(trial)
@@ -165,7 +165,7 @@ def test_a_process_that_cannot_import_what_it_needs_ends_a_sweep_that_has_not_be
     reason = message.splitlines()[-1]
     with pytest.raises(NotStartedError, match=re.escape(f"(1 tried): {reason}")):
         attempts.fail(trial)
-    assert attempts.add(trial)  # Tune does so; the work is left to a resume
+    assert attempts.add(trial)  # Tune adds the trial again; a resume does its work
     assert broker.losses == [("b2-0000", Loss(failure=Failure.NOT_STARTED, reason=reason))]
     assert broker.settled == []
 
@@ -212,7 +212,7 @@ def test_a_process_that_dies_between_two_pieces_of_work_was_lost_and_had_started
 
 
 @pytest.mark.parametrize(("attempt", "again"), [(0, True), (2, True), (3, False)])
-def test_what_tune_gives_up_is_taken_back_unless_it_was_tried_again_twice(
+def test_work_that_tune_gave_up_too_early_is_requeued_until_its_second_retry(
     attempt: int, again: bool
 ) -> None:
     broker = Broker()

@@ -1,4 +1,4 @@
-"""Who may use a cluster, and who can reach it; with real clusters in processes of their own."""
+"""Access to clusters and their network interfaces, with real clusters in separate processes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ except StorageError as error:
 
 
 def connect(address: str, home: Path, **env: str) -> subprocess.Popen[str]:
-    """A process that uses a cluster until it is told to stop."""
+    """Start a process that uses a cluster until it is told to stop."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     return subprocess.Popen(
         [sys.executable, "-c", CONNECT, address],
@@ -53,7 +53,7 @@ def said(process: subprocess.Popen[str]) -> str:
 
 
 def listening(pids: set[int]) -> set[str]:
-    """Addresses at which processes listen, in the hexadecimal digits of /proc/net."""
+    """Addresses at which processes listen, as hexadecimal digits of /proc/net."""
     inodes = set()
     for pid in pids:
         for handle in Path(f"/proc/{pid}/fd").iterdir():
@@ -73,7 +73,7 @@ def listening(pids: set[int]) -> set[str]:
 
 
 INSIDE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Lets Ray look for a cluster on the loopback interface at all."""
+"""Environment in which Ray looks for a cluster on the loopback interface."""
 
 LOOPBACK = {
     "0100007F",
@@ -83,7 +83,7 @@ LOOPBACK = {
 
 
 def family(pid: int) -> set[int]:
-    """A process and all that it has started."""
+    """A process and all its descendants."""
     from tests.integration.faults.sweeps import descendants
 
     return {pid, *descendants(pid)}
@@ -93,9 +93,9 @@ def family(pid: int) -> set[int]:
 class LocalCluster:
     """A private cluster that is running."""
 
-    owner: Path  # the home of the user whose it is
+    owner: Path  # home of the cluster's user
     address: str
-    pid: int  # of the process that started it
+    pid: int  # id of the process that started it
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_a_local_cluster_listens_on_loopback_alone_and_wants_the_token_of_its_us
     answer, messages = other.communicate("\n", timeout=90)
     assert answer.startswith("refused"), messages
     assert "$RAY_AUTH_TOKEN holds no token that the cluster takes" in answer
-    assert not messages  # of the dozens of lines that Ray itself would say
+    assert not messages  # Ray itself would print dozens of lines
 
     other = connect(address, owner, RAY_AUTH_TOKEN_PATH="/proc/nowhere/token", **INSIDE)
     answer, messages = other.communicate("\n", timeout=90)
@@ -154,13 +154,13 @@ def test_processes_of_a_local_cluster_have_the_priority_of_the_one_that_started_
 
     until = time.monotonic() + 60
     while not workers() and time.monotonic() < until:
-        time.sleep(0.2)  # the first is started ahead of any work
+        time.sleep(0.2)  # Ray starts the first worker before any work
     niceness = {os.getpriority(os.PRIO_PROCESS, pid) for pid in workers()}
     assert niceness == {os.getpriority(os.PRIO_PROCESS, local_cluster.pid)}
 
 
 @pytest.mark.faults
-def test_an_open_cluster_is_told_from_one_that_asks_for_a_token(tmp_path: Path) -> None:
+def test_an_open_cluster_is_distinguished_from_one_that_asks_for_a_token(tmp_path: Path) -> None:
     warned = {}
     for mode in ("token", "disabled"):
         running = connect("local", tmp_path, RAY_AUTH_MODE=mode)
@@ -191,7 +191,7 @@ def test_a_token_is_made_for_this_user_alone_and_once(
     assert file.read_text() == first
 
 
-def test_a_token_that_was_never_written_to_its_end_is_made_again(
+def test_an_empty_token_file_is_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "token"
@@ -205,7 +205,10 @@ def test_a_token_that_was_never_written_to_its_end_is_made_again(
 
 
 def in_own_process(program: str, **env: str) -> None:
-    """Run a program, which has to end well: other tests' clusters keep their token that way."""
+    """Run a program in a process of its own, so that other tests' clusters keep their token.
+
+    The program has to succeed.
+    """
     clean = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     done = subprocess.run(
         [sys.executable, "-c", dedent(program)],
@@ -269,7 +272,7 @@ def test_the_environment_is_as_it_was_once_a_cluster_is_left(tmp_path: Path) -> 
     )
 
 
-def test_what_is_no_cluster_is_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_an_address_without_a_cluster_is_refused_without_a_wait(tmp_path: Path) -> None:
     program = """
         import socket
         from orchestrator.errors import StorageError
@@ -289,7 +292,7 @@ def test_what_is_no_cluster_is_told_and_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chosen", [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "0" * 64}])
-def test_who_has_chosen_otherwise_gets_no_token(
+def test_no_token_is_made_if_the_environment_disables_authentication_or_has_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str]
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -300,12 +303,12 @@ def test_who_has_chosen_otherwise_gets_no_token(
     assert not (tmp_path / ".ray").exists()
 
 
-def test_a_token_that_others_may_read_is_taken_from_their_sight(
+def test_a_token_that_others_may_read_is_made_private(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "token"
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
-    assert protect_token() is None  # there is none
+    assert protect_token() is None  # there is no token
     file.write_text("0" * 64)
     file.chmod(0o644)
     assert protect_token() is None

@@ -1,4 +1,4 @@
-"""How often a piece of work fits on nodes."""
+"""Number of pieces of work that fit on nodes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from orchestrator.space import ResourcesSection
         (1, 0, {"CPU": 0, "GPU": 4}, 0),
         (1, 0, {}, 0),
         (3, 0, {"CPU": 8}, 2),
-        (0.1, 0, {"CPU": 1}, 10),  # 1 // 0.1 is 9 in floating point
+        (0.1, 0, {"CPU": 1}, 10),  # in floating point, 1 // 0.1 is 9
         (1, 1, {"CPU": 16, "GPU": 4}, 4),
         (8, 1, {"CPU": 16, "GPU": 4}, 2),
         (1, 2, {"CPU": 16, "GPU": 3}, 1),
         (1, 0.25, {"CPU": 16, "GPU": 2}, 8),
-        (1, 0.4, {"CPU": 16, "GPU": 2}, 4),  # two of each GPU, not five of both
+        (1, 0.4, {"CPU": 16, "GPU": 2}, 4),  # two on each GPU, not five on both
         (1, 0.6, {"CPU": 16, "GPU": 4}, 4),
         (1, 1, {"CPU": 16}, 0),
     ],

@@ -1,4 +1,4 @@
-"""The keeper's own rules in this process; what it is for is tested with real sweeps."""
+"""The checkpoint actor's class, in this process; other tests use the actor in real sweeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.running.worker.checkpoints import Saved
 FIRST, SECOND = Saved("{}", b"first"), Saved("{}", b"second")
 
 
-def test_an_attempt_gets_the_checkpoint_of_the_one_before(tmp_path: Path) -> None:
+def test_an_attempt_gets_the_checkpoint_of_the_previous_one(tmp_path: Path) -> None:
     checkpoint_actor = CheckpointActor(tmp_path / "checkpoints")
     assert checkpoint_actor.load("b2-0000", 0) is None
     assert checkpoint_actor.save("b2-0000", 0, FIRST)
@@ -22,7 +22,7 @@ def test_an_attempt_gets_the_checkpoint_of_the_one_before(tmp_path: Path) -> Non
     assert checkpoint_actor.load("b2-0001", 0) is None
 
 
-def test_an_attempt_that_another_one_followed_is_not_listened_to(tmp_path: Path) -> None:
+def test_messages_of_a_superseded_attempt_are_ignored(tmp_path: Path) -> None:
     checkpoint_actor = CheckpointActor(tmp_path / "checkpoints")
     checkpoint_actor.load("b2-0000", 1)
     assert not checkpoint_actor.save("b2-0000", 0, FIRST)
@@ -31,7 +31,7 @@ def test_an_attempt_that_another_one_followed_is_not_listened_to(tmp_path: Path)
     assert checkpoint_actor.load("b2-0000", 2) == SECOND
 
 
-def test_work_that_has_ended_leaves_nothing_behind_however_late_it_speaks(tmp_path: Path) -> None:
+def test_late_messages_of_ended_work_leave_nothing_behind(tmp_path: Path) -> None:
     checkpoint_actor = CheckpointActor(tmp_path / "checkpoints")
     checkpoint_actor.save("b2-0000", 0, FIRST)
     checkpoint_actor.remove("b2-0000")
@@ -41,7 +41,9 @@ def test_work_that_has_ended_leaves_nothing_behind_however_late_it_speaks(tmp_pa
     assert checkpoint_actor.silence() == {}
 
 
-def test_whoever_speaks_is_not_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_message_ends_the_silence_of_its_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [10.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     checkpoint_actor = CheckpointActor(tmp_path)
@@ -49,19 +51,19 @@ def test_whoever_speaks_is_not_silent(tmp_path: Path, monkeypatch: pytest.Monkey
     checkpoint_actor.heartbeat("b2-0001", 1)
     now[0] = 15.0
     checkpoint_actor.heartbeat("b2-0001", 1)
-    checkpoint_actor.heartbeat("b2-0001", 0)  # of an attempt that is given up
+    checkpoint_actor.heartbeat("b2-0001", 0)  # a heartbeat of a superseded attempt
     now[0] = 16.0
     assert checkpoint_actor.silence() == {"b2-0000": 6.0, "b2-0001": 1.0}
 
 
-def test_a_checkpoint_that_cannot_be_written_costs_nothing_but_itself(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written_is_lost_without_an_error(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file is in the way")
     checkpoint_actor = CheckpointActor(tmp_path / "checkpoints")
     assert not checkpoint_actor.save("b2-0000", 0, FIRST)
     assert checkpoint_actor.load("b2-0000", 1) is None
 
 
-def test_its_process_does_without_torch() -> None:
+def test_the_process_of_the_actor_does_not_import_torch() -> None:
     code = (
         "import sys, orchestrator.running.ray_tune.checkpoint_actor; print('torch' in sys.modules)"
     )

@@ -1,4 +1,4 @@
-"""Joining a cluster through the port of Ray's client; the rest is in tests/integration/cluster."""
+"""Joining and starting clusters; tests with several nodes are in tests/integration/cluster."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ BEHIND = "10.0.0.1:6379"
 
 @pytest.fixture(autouse=True)
 def _as_the_environment_says() -> Iterator[None]:
-    """Let Ray read the mode again, after the test's changes are undone: others share a cluster."""
+    """Make Ray read the mode again after each test, because other tests share a cluster."""
     yield
     _read_environment()
 
 
 class Head:
-    """Stands for a head; the processes that it makes for clients die at first."""
+    """A fake head whose first processes for clients die."""
 
     def __init__(self, deaths: int) -> None:
         self.deaths = deaths
         self.asked: list[str] = []
 
     def init(self, address: str, **_: Any) -> contextlib.AbstractContextManager[None]:
-        """As `ray.init`."""
+        """Stand in for `ray.init`."""
         self.asked.append(address)
         if len(self.asked) <= self.deaths:
             raise ConnectionAbortedError("Starting Ray client server failed")
@@ -51,7 +51,7 @@ class Head:
 def join(
     head: Head, monkeypatch: pytest.MonkeyPatch, *, within: Callable[[], None] = lambda: None
 ) -> None:
-    """Join it, with nothing of Ray's but what `Head` stands for."""
+    """Join the fake head; nothing else of Ray is used."""
     monkeypatch.setattr(ray, "init", head.init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address=BEHIND))
@@ -64,7 +64,7 @@ def join(
 
 
 @pytest.mark.parametrize("deaths", range(CLIENT_ATTEMPTS))
-def test_a_client_asks_again_where_the_process_that_was_to_serve_it_died(
+def test_a_client_connects_again_if_its_process_on_the_head_died(
     deaths: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = Head(deaths)
@@ -73,7 +73,7 @@ def test_a_client_asks_again_where_the_process_that_was_to_serve_it_died(
 
 
 @pytest.mark.parametrize("kind", [Exception, RuntimeError, ValueError, ConnectionError])
-def test_a_private_cluster_that_does_not_start_is_told_whatever_ray_raises(
+def test_a_private_cluster_that_does_not_start_is_a_storage_error_whatever_ray_raises(
     kind: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def init(**_: Any) -> None:
@@ -112,7 +112,7 @@ def test_errors_of_our_own_while_a_cluster_starts_stay_as_they_are(
         pass
 
 
-def test_a_client_that_is_never_served_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_whose_processes_always_die_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     head = Head(CLIENT_ATTEMPTS)
     with pytest.raises(StorageError, match="no Ray cluster answers: Starting Ray client server"):
         join(head, monkeypatch)
@@ -133,7 +133,7 @@ def test_a_client_that_is_never_served_is_told(monkeypatch: pytest.MonkeyPatch) 
         (None, None, "no Ray cluster of version"),
     ],
 )
-def test_a_cluster_is_spoken_to_in_its_mode_unless_the_user_chose_another(
+def test_the_mode_is_that_of_the_cluster_unless_the_user_chose_another(
     access: Access | None,
     chosen: str | None,
     mode: Mode | str,
@@ -149,7 +149,7 @@ def test_a_cluster_is_spoken_to_in_its_mode_unless_the_user_chose_another(
             mode_of("10.0.0.1:6379", access)
 
 
-def test_a_mode_that_ray_does_not_have_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mode_that_ray_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joining, "check_reachable", lambda _: None)
     monkeypatch.setenv(MODE, "tokens")
     with (
@@ -183,7 +183,7 @@ def test_processes_import_neither_from_the_working_directory_nor_from_beside_the
 @pytest.mark.parametrize(
     "folder", ["/" + "long" * 30, "/dev/null", "/proc/nowhere"], ids=["too long", "a file", "none"]
 )
-def test_a_folder_for_sessions_that_does_not_serve_is_told_in_one_line(
+def test_an_unusable_folder_for_sessions_is_an_error_of_one_line(
     monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     def init(**_: Any) -> None:
@@ -193,7 +193,7 @@ def test_a_folder_for_sessions_that_does_not_serve_is_told_in_one_line(
 
     monkeypatch.setenv("RAY_TMPDIR", folder)
     monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr(ray, "shutdown", lambda: None)  # of the cluster that other tests share
+    monkeypatch.setattr(ray, "shutdown", lambda: None)  # keeps the cluster that other tests share
     with (
         pytest.raises(StorageError, match=f"does not start on this .* {folder}; .* RAY_TMPDIR"),
         cluster("local"),

@@ -1,4 +1,4 @@
-"""Measuring on a cluster that says it has a GPU; what is held of it is a stand-in's number."""
+"""GPU packing on a cluster with a fake GPU; the measured memory is made up."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENOUGH_S = 300
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[ProcessPoolExecutor]:
-    """A process of its own: Ray ends a driver whose node is lost, and would end the tests."""
+    """A driver in a process of its own, because Ray kills a driver whose node is lost."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         pool.submit(_start_ray).result(ENOUGH_S)
         yield pool
@@ -44,7 +44,7 @@ def _start_ray() -> None:
 
 
 def _pack(*, stopping: bool = False) -> tuple[TrialResources, str]:
-    """What packing comes to, and what it logs."""
+    """Print the result of packing and its log messages."""
     values = {
         "dataset": {"source": "digits"},
         "search": {"backbone": "tiny_strokes", "label_budget": [2]},
@@ -92,14 +92,14 @@ class _Log(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def test_trials_get_the_share_that_the_heaviest_holds(driver: ProcessPoolExecutor) -> None:
+def test_trials_get_the_fraction_that_the_heaviest_needs(driver: ProcessPoolExecutor) -> None:
     packed, log = driver.submit(_pack_by_a_stand_in).result(ENOUGH_S)
     assert packed == TrialResources(cpus=1, gpus=0.3333)
     assert "3 trials on each, which hold 20.0 GiB at most" in log
 
 
 def test_without_a_measurement_each_trial_gets_a_gpu(driver: ProcessPoolExecutor) -> None:
-    # There is no GPU to ask.
+    # The measurement fails, because there is no GPU.
     packed, log = driver.submit(_pack).result(ENOUGH_S)
     assert packed == WHOLE
     assert "one for each trial" in log

@@ -1,4 +1,4 @@
-"""How a sweep becomes a job: its command, what it needs, and addresses that are none."""
+"""Sweeps as jobs: the command, the dependencies, and invalid addresses."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def test_a_program_that_is_sent_knows_its_version_where_it_is_not_installed(tmp_
     assert sent.requires == metadata.requires("sft-sweep")
 
 
-def test_dependencies_are_those_that_are_installed_but_ray() -> None:
+def test_dependencies_are_pinned_to_installed_versions_without_ray() -> None:
     names = {Requirement(text).name for text in dependencies()}
     assert {"torch", "optuna", "pyarrow", "typer"} <= names
-    assert {"pandas", "requests", "fsspec"} <= names  # ray[tune] without them is no ray[tune]
+    assert {"pandas", "requests", "fsspec"} <= names  # requirements of ray[tune]
     assert "ray" not in names
     assert "pytest" not in names
     assert all("+" not in text and "==" in text for text in dependencies())
@@ -67,7 +67,7 @@ def test_an_address_that_takes_no_jobs_is_refused(address: str) -> None:
         Jobs(address)
 
 
-def test_where_nothing_answers_is_said_at_once() -> None:
+def test_an_address_that_does_not_answer_is_an_error_at_once() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -76,7 +76,7 @@ def test_where_nothing_answers_is_said_at_once() -> None:
 
 
 class Unreachable(Jobs):
-    """A cluster that has gone."""
+    """Jobs of a cluster that does not answer any more."""
 
     def __init__(self) -> None:
         self._address = "http://10.0.0.1:8265"
@@ -85,7 +85,7 @@ class Unreachable(Jobs):
         raise StorageError("no answer")
 
 
-def test_who_follows_a_cluster_that_has_gone_hears_how_to_go_on(
+def test_following_a_cluster_that_has_gone_ends_with_the_command_to_follow_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]

@@ -1,4 +1,4 @@
-"""What is made of the answers of nodes; nodes behind firewalls: tests/integration/cluster."""
+"""Evaluation of nodes' answers; tests/integration/cluster has nodes behind firewalls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def alive(*numbers: int) -> list[dict[str, Any]]:
 def check(
     monkeypatch: pytest.MonkeyPatch, *answers: nodes._Answer, then: list[dict[str, Any]]
 ) -> None:
-    """Check a cluster whose nodes give these answers, and are alive afterwards as said."""
+    """Check a cluster whose nodes give these answers; `then` are the nodes alive afterwards."""
     states = iter([alive(*range(1, len(answers) + 1)), then])
     monkeypatch.setattr(nodes, "_alive", lambda: next(states))
     monkeypatch.setattr(nodes, "_probe", lambda _: list(answers))
@@ -41,7 +41,7 @@ def test_nodes_that_cannot_call_are_an_error_that_names_them_all(
     assert "10.0.0.2" not in str(told.value)
 
 
-def test_a_node_that_is_slow_to_answer_is_warned_of_and_used(
+def test_a_node_that_answers_late_causes_a_warning_only(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     check(monkeypatch, GOOD, LATE, then=alive(1, 2))
@@ -58,13 +58,13 @@ def test_a_process_on_every_node_calls_this_one() -> None:
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_call_that_fails_is_told_from_one_that_is_not_over() -> None:
+def test_a_failed_call_is_distinguished_from_one_without_an_answer() -> None:
     def in_vain() -> None:
         raise GetTimeoutError("the driver did not answer")
 
     versions = ray.put({"python": "3.11"})
     failed = ray.remote(in_vain).options(num_cpus=0).remote()
-    waiting = ray.remote(own_versions).options(num_cpus=100).remote()  # for a node of that size
+    waiting = ray.remote(own_versions).options(num_cpus=100).remote()  # waits for such a node
     ray.wait([failed], timeout=60)
     answer = nodes._read(versions, failed)
     assert (answer.versions, answer.late) == ({"python": "3.11"}, False)

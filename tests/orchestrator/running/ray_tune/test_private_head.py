@@ -1,7 +1,8 @@
-"""What a private cluster starts without, and what is left where its start is interrupted."""
+"""Services that a private cluster does not start, and cleanup of an interrupted start."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import subprocess
 import sys
@@ -9,19 +10,20 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 
 from orchestrator.running.ray_tune import private_head as starting
 from orchestrator.running.ray_tune.private_head import SHARED_ONLY, private_head
-from orchestrator.running.ray_tune.ray_internals import Node
+from orchestrator.running.ray_tune.ray_internals import Node, ray_utils
 
 
 @pytest.fixture(autouse=True)
 def _as_it_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave Ray's configuration in this process to the cluster that other tests share."""
+    """Keep Ray's configuration in this process, because other tests share a cluster."""
     monkeypatch.setattr(starting, "loopback_only", contextlib.nullcontext)
 
 
-def test_a_version_of_ray_without_such_a_service_starts_as_it_would(
+def test_a_version_of_ray_without_such_a_service_starts_unchanged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delattr(Node, "start_monitor")
@@ -32,7 +34,29 @@ def test_a_version_of_ray_without_such_a_service_starts_as_it_would(
     assert {name: vars(Node)[name] for name in others} == others
 
 
-def test_a_start_that_is_interrupted_ends_what_was_begun_and_what_that_has_started(
+def test_libraries_of_the_dashboard_are_imported_only_if_one_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lacking = ImportError("no such library")
+    monkeypatch.setattr(ray_utils, "get_dashboard_dependency_error", lambda: lacking)
+    with private_head():
+        assert ray_utils.get_dashboard_dependency_error() is None
+        monkeypatch.setattr(starting, "_DASHBOARD", ("pydantic", "not_installed.exporter"))
+        assert ray_utils.get_dashboard_dependency_error() is lacking
+
+
+def test_the_libraries_of_the_dashboard_are_those_that_ray_looks_for() -> None:
+    looked_for = Path(ray.__file__).parent / "dashboard" / "optional_deps.py"
+    imports = [
+        node
+        for node in ast.walk(ast.parse(looked_for.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import)
+    ]
+    names = {alias.name for node in imports for alias in node.names}
+    assert names - {"aiohttp.web", "opentelemetry"} == set(starting._DASHBOARD)
+
+
+def test_an_interrupted_start_kills_its_processes_and_their_descendants(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     script = (
@@ -72,7 +96,7 @@ def test_a_start_that_is_interrupted_ends_what_was_begun_and_what_that_has_start
 
 
 def _runs(pid: int) -> bool:
-    """Whether a process is there and has not ended."""
+    """Whether a process exists and has not ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

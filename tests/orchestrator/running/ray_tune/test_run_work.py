@@ -1,4 +1,4 @@
-"""Real Ray Tune and real processes; only what an actor does is faked."""
+"""Runs of Ray Tune with real processes, in which only the work of actors is simulated."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ IMAGES = LabelledExamples.from_bytes(
 
 
 class FakeActor(SweepActor):
-    """Reports at once; subclasses interfere."""
+    """An actor that reports at once; subclasses interfere before reports."""
 
     def setup(self, config: dict[str, Any], folder: str = "") -> None:
         self.folder = Path(folder)
@@ -79,11 +79,11 @@ class FakeActor(SweepActor):
             )
 
     def before_report(self, work: Work, number: int) -> None:
-        """What happens before each report."""
+        """Do something before each report; subclasses override it."""
 
 
 class WaitingActor(FakeActor):
-    """Waits a little for its fellows in every trial: shorter than a process takes to start."""
+    """An actor that waits for others in every trial, for less time than a process start takes."""
 
     def before_report(self, work: Work, number: int) -> None:
         (self.folder / f"up-{os.getpid()}").touch()
@@ -93,7 +93,7 @@ class WaitingActor(FakeActor):
 
 
 class RaisingActor(FakeActor):
-    """Lets an exception of one trial escape."""
+    """An actor that raises an exception in one trial."""
 
     def before_report(self, work: Work, number: int) -> None:
         if (work.trial_id, number) == ("b2-0001", 1):
@@ -101,7 +101,7 @@ class RaisingActor(FakeActor):
 
 
 class DyingActor(FakeActor):
-    """Its process ends without a word: once for one trial, always for another."""
+    """An actor whose process dies once in one trial, and always in another."""
 
     def before_report(self, work: Work, number: int) -> None:
         marker = self.folder / f"died-{work.trial_id}"
@@ -113,7 +113,7 @@ class DyingActor(FakeActor):
 
 
 class ShakyActor(FakeActor):
-    """Its process ends between two pieces of work, once."""
+    """An actor whose process dies once between two pieces of work."""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         marker = self.folder / "shaken"
@@ -124,14 +124,14 @@ class ShakyActor(FakeActor):
 
 
 class UnstartableActor(FakeActor):
-    """Lacks a module that it needs."""
+    """An actor that cannot import a module."""
 
     def setup(self, config: dict[str, Any], folder: str = "") -> None:
         raise ModuleNotFoundError("No module named 'pets'")
 
 
 class HangingActor(FakeActor):
-    """Its process stands still in one trial."""
+    """An actor whose process hangs in one trial."""
 
     def before_report(self, work: Work, number: int) -> None:
         if (work.trial_id, work.attempt, number) == ("b2-0001", 0, 1):
@@ -139,7 +139,7 @@ class HangingActor(FakeActor):
 
 
 class SlowActor(FakeActor):
-    """Is busy before the last report of every trial but the first two, until it is released."""
+    """An actor that is busy before later reports of all trials but two, until it is released."""
 
     def before_report(self, work: Work, number: int) -> None:
         until = time.monotonic() + 60
@@ -150,7 +150,7 @@ class SlowActor(FakeActor):
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's directory, and how it is run."""
+    """A sweep's directory, and functions that run it."""
 
     path: Path
     space: SearchSpace
@@ -178,7 +178,7 @@ class Sweep:
             )
 
     def is_done(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether no work is left."""
         plan = make_plan(self.space, IMAGES, where="pets.yaml")
         with closing(SweepJournal(self.path / "journal.log")) as journal:
             return Broker(self.space, plan, IMAGES, journal, slots=1).next_work() == DONE
@@ -250,7 +250,7 @@ def test_an_exception_that_escapes_an_actor_fails_its_trial_alone(
 def test_a_lost_process_is_replaced_and_its_trial_tried_again(
     sweep: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "MAX_RETRIES", 1)  # every death costs the start of a process
+    monkeypatch.setattr(run, "MAX_RETRIES", 1)  # fewer retries, because each starts a process
     one = sweep(2, trials=4)
     one.run(DyingActor)
     trials = one.trials()
@@ -274,7 +274,7 @@ def test_a_process_that_is_lost_between_two_pieces_of_work_costs_no_more_than_an
     trials = one.trials()
     assert {trial.state.name for trial in trials} == {"COMPLETE"}
     runs = [trial.user_attrs[user_attributes.RUN] for trial in trials]
-    assert sum(run["attempt"] for run in runs) <= 1  # none, where it was to take up a final
+    assert sum(run["attempt"] for run in runs) <= 1  # none if the lost work was a final
     assert one.is_done()
 
 
@@ -315,13 +315,13 @@ def test_a_process_that_hangs_is_ended_and_the_others_go_on(
 
 
 class FaultyBroker(Broker):
-    """Cannot take the first report."""
+    """A broker that raises at the first report."""
 
     def observe(self, work_id: str, event: Event) -> bool:
         raise OSError("no room")
 
 
-def test_an_exception_in_the_broker_ends_the_run_and_comes_out(
+def test_an_exception_in_the_broker_ends_the_run_and_is_raised(
     sweep: Callable[..., Sweep],
 ) -> None:
     one = sweep(2, trials=4)
@@ -330,7 +330,7 @@ def test_an_exception_in_the_broker_ends_the_run_and_comes_out(
     assert not one.is_done()
 
 
-def test_an_exception_in_the_tick_ends_the_run_and_comes_out(sweep: Callable[..., Sweep]) -> None:
+def test_an_exception_in_the_tick_ends_the_run_and_is_raised(sweep: Callable[..., Sweep]) -> None:
     def tick() -> None:
         raise OSError("no room for tables")
 
@@ -351,7 +351,7 @@ def test_a_stop_ends_the_run_within_seconds_and_leaves_it_resumable(
         if len(slow) == SLOTS and not requested_at:
             requested_at.append(time.monotonic())
             stopper.request_stop()
-            # Tune waits ten seconds for a busy actor; by then the trials are no longer heard.
+            # Tune waits ten seconds for a busy actor, and ignores the results of stopped trials.
             threading.Timer(1, (one.path / "release").touch).start()
 
     one.run(SlowActor, stopper=stopper, tick=stop_once_two_are_slow)

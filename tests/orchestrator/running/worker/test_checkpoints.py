@@ -13,7 +13,7 @@ from trainable.training.checkpoint import Checkpoint
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -23,7 +23,7 @@ class Clock:
 
 
 class Kept:
-    """Remembers what is saved; saving takes some seconds."""
+    """A store that records checkpoints; saving takes some seconds of the clock."""
 
     def __init__(self, clock: Clock, *, takes_s: float = 0.0) -> None:
         self.clock = clock
@@ -68,7 +68,7 @@ def test_work_that_is_shorter_than_the_interval_is_never_saved() -> None:
     assert kept.saved == []
 
 
-def test_longer_work_is_saved_once_an_interval() -> None:
+def test_longer_work_is_saved_once_per_interval() -> None:
     clock = Clock()
     kept = Kept(clock)
     passing(checkpointing(kept, every_s=60, clock=clock), clock, seconds=185, take=state)
@@ -82,7 +82,7 @@ def test_checkpoints_that_take_long_are_made_less_often() -> None:
     clock = Clock()
     kept = Kept(clock, takes_s=30)
     passing(checkpointing(kept, every_s=60, clock=clock), clock, seconds=60 + 599, take=state)
-    assert len(kept.saved) == 1  # the next one is due after twenty times what this one took
+    assert len(kept.saved) == 1  # the next one is due after twenty times the time of saving
     passing(checkpointing(kept, every_s=60, clock=clock), clock, seconds=60, take=state)
     assert len(kept.saved) == 2
 
@@ -105,7 +105,7 @@ def test_a_folder_gives_the_newest_checkpoint_of_each_piece_of_work(tmp_path: Pa
 
 
 @pytest.mark.parametrize("kept", [0, 1, 20, 200])
-def test_a_file_cut_short_is_no_checkpoint_and_no_crash(tmp_path: Path, kept: int) -> None:
+def test_an_incomplete_file_is_no_checkpoint_and_no_crash(tmp_path: Path, kept: int) -> None:
     folder = CheckpointFolder(tmp_path)
     folder.save("b2-0000", Saved(*state().to_files()))
     (file,) = tmp_path.iterdir()

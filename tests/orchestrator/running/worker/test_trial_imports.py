@@ -1,4 +1,4 @@
-"""What a process of trials imports, and the driver: no more than the networks are made of."""
+"""Imports of trial processes and of the driver: only the libraries that the networks need."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trainable.spec.validation import Validation
 
 images, weights, graphs = pickle.loads(Path(sys.argv[1]).read_bytes())
 (name,) = weights
-(size,) = graphs[name]
+((_, size),) = graphs[name]
 backbone = Backbone(weights[name], graphs[name])
 for optimizer in ("adamw", "sgd"):
     spec = TrialSpec(
@@ -52,7 +52,7 @@ COMPILER = ["torch._dynamo", "sympy"]
 
 
 def imported(backbone: str, overrides: list[str], modules: list[str], folder: Path) -> str:
-    """Which modules a process has imported that ran trials of a backbone, as the text of a list."""
+    """Modules that a process imports to run trials of a backbone, as the text of a list."""
     space = read_space(
         LOWDATA, [f"search.backbone='{backbone}'", "search.label_budget=[2]", *overrides]
     )
@@ -63,7 +63,7 @@ def imported(backbone: str, overrides: list[str], modules: list[str], folder: Pa
 
 
 def run(program: str, *arguments: str) -> str:
-    """What a program prints in a process of its own."""
+    """Run a program in a process of its own; return its output."""
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         capture_output=True,
@@ -88,7 +88,7 @@ def test_a_network_of_torchvision_is_trained_without_compiler_sympy_and_torchvis
     assert imported(*TORCHVISION, [*COMPILER, "torchvision"], tmp_path) == "[]"
 
 
-def test_operators_of_torchvision_are_imported_where_a_network_has_some(tmp_path: Path) -> None:
+def test_operators_of_torchvision_are_imported_if_a_network_needs_them(tmp_path: Path) -> None:
     assert (
         imported(*ITS_OPERATORS, ["torch", "torchvision"], tmp_path) == "['torch', 'torchvision']"
     )

@@ -130,7 +130,7 @@ def _outcome(event: Event) -> tuple[Any, Any]:
     return report, event.result
 
 
-def test_work_of_a_process_that_remembers_probes_comes_to_the_same_and_fits_each_once(
+def test_a_memo_of_probes_changes_no_result_and_fits_each_probe_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     works = [
@@ -154,11 +154,11 @@ def test_work_of_a_process_that_remembers_probes_comes_to_the_same_and_fits_each
         for event in perform(work, images=digits, backbone=backbone, probes=memo)
     ]
     assert remembering == forgetting
-    assert len(fitted) == 2  # one a repeat of the baseline, and none besides
+    assert len(fitted) == 2  # one per repeat of the baseline, and no other
 
 
 @pytest.mark.parametrize("work", [_work(), _work(Kind.FINAL), _baseline(None)])
-def test_every_event_survives_json_and_says_where_and_how_long(work: Work) -> None:
+def test_every_event_survives_json_and_has_host_and_duration(work: Work) -> None:
     for event in _events(work):
         assert Event.from_text(event.to_text()) == event
         missing = set() if work.kind is not Kind.BASELINE else {"setup_s", "features_s", "train_s"}
@@ -188,7 +188,7 @@ def test_a_final_predicts_every_test_image() -> None:
 
 
 @pytest.mark.parametrize("name", [None, "tiny_strokes"])
-def test_a_baseline_is_validated_and_tested_once_a_repeat(name: str | None) -> None:
+def test_a_baseline_is_validated_and_tested_once_per_repeat(name: str | None) -> None:
     (event,) = _events(_baseline(name))
     assert event.done
     assert event.result is not None
@@ -199,7 +199,7 @@ def test_a_baseline_is_validated_and_tested_once_a_repeat(name: str | None) -> N
     json.dumps(event.result, allow_nan=False)
 
 
-def test_divergence_is_told_in_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_divergence_is_the_failure_nonfinite(monkeypatch: pytest.MonkeyPatch) -> None:
     def diverge(self: Trial, **given: object) -> None:
         raise DivergedError("the training loss was nan by step 2")
 
@@ -208,7 +208,7 @@ def test_divergence_is_told_in_one_word(monkeypatch: pytest.MonkeyPatch) -> None
     assert (event.failure, event.done) == (Failure.NONFINITE, True)
 
 
-def test_a_learning_rate_beyond_all_numbers_diverges() -> None:
+def test_a_huge_learning_rate_diverges() -> None:
     *_, last = _events(_work(lr=1e30, freeze_depth=0.0, steps=20))
     assert (last.failure, last.done) == (Failure.NONFINITE, True)
 
@@ -221,7 +221,7 @@ def test_a_learning_rate_beyond_all_numbers_diverges() -> None:
         (torch.OutOfMemoryError("out of memory"), "cuda_oom"),
     ],
 )
-def test_whatever_goes_wrong_comes_out_as_a_last_event(
+def test_every_error_becomes_a_last_event(
     error: Exception, failure: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def images() -> LabelledExamples:
@@ -231,7 +231,7 @@ def test_whatever_goes_wrong_comes_out_as_a_last_event(
     assert (event.failure, event.done, event.report) == (failure, True, None)
     assert ("traceback" in event.run) == (not isinstance(error, DataError))
     bug = isinstance(error, KeyError)
-    assert ("Traceback" in capfd.readouterr().err) == bug  # for the driver's log
+    assert ("Traceback" in capfd.readouterr().err) == bug  # the traceback is for the driver's log
 
 
 def test_a_process_is_broken_after_an_error_of_its_device_and_not_after_a_bug() -> None:
@@ -247,7 +247,7 @@ def test_a_process_is_broken_after_an_error_of_its_device_and_not_after_a_bug() 
 
 
 class CheckpointStore:
-    """Keeps every checkpoint, and gives the one that is asked for."""
+    """A store that keeps all checkpoints and loads a chosen one."""
 
     def __init__(self, start: Saved | None = None) -> None:
         self.start = start
@@ -277,7 +277,7 @@ def _kept(work: Work, checkpoint_store: CheckpointStore) -> list[Event]:
 
 
 def _said(events: list[Event]) -> list[tuple[Any, ...]]:
-    """What events say of the work, but for the times."""
+    """Contents of events, except for times."""
     return [
         ((event.report or {}) | {"elapsed_s": None}, event.result, event.facts, event.done)
         for event in events
@@ -285,7 +285,7 @@ def _said(events: list[Event]) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("kind", [Kind.TRIAL, Kind.FINAL])
-def test_work_goes_on_from_its_checkpoint_to_the_same_end(kind: Kind) -> None:
+def test_work_that_resumes_from_its_checkpoint_has_the_same_result(kind: Kind) -> None:
     work = _work(kind, freeze_depth=0.5)
     first = CheckpointStore()
     undisturbed = _kept(work, first)
@@ -306,7 +306,7 @@ def test_work_goes_on_from_its_checkpoint_to_the_same_end(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", [Kind.TRIAL, Kind.FINAL])
 @pytest.mark.parametrize("harm", ["torn", "of other work"])
-def test_a_checkpoint_that_does_not_serve_costs_a_start_from_scratch(kind: Kind, harm: str) -> None:
+def test_work_with_an_invalid_checkpoint_starts_from_scratch(kind: Kind, harm: str) -> None:
     work = _work(kind, freeze_depth=0.5)
     donor = CheckpointStore()
     undisturbed = _kept(work, donor)
@@ -322,7 +322,7 @@ def test_a_checkpoint_that_does_not_serve_costs_a_start_from_scratch(kind: Kind,
     assert "started from scratch" in again[-1].run["checkpoint_warning"]
 
 
-def test_a_task_that_is_no_spec_says_what_is_wrong() -> None:
+def test_a_task_that_is_no_spec_is_a_failure_with_its_reason() -> None:
     (event,) = _events(
         _work(task={"backbone": "tiny_strokes", "lr": 0.1, "label_budget": 2, "x": 1})
     )
@@ -331,7 +331,7 @@ def test_a_task_that_is_no_spec_says_what_is_wrong() -> None:
 
 
 @pytest.mark.parametrize("cut_short", [False, True])
-def test_a_trial_is_gone_by_the_time_its_memory_is_given_back(
+def test_a_trial_is_freed_before_memory_is_released(
     monkeypatch: pytest.MonkeyPatch, cut_short: bool
 ) -> None:
     alive: list[bool] = []

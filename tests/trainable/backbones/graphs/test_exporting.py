@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from trainable.backbones.cutting.boundaries import boundaries, parameter_depths
 from trainable.backbones.cutting.split import SplitBackbone, frozen_between, split
+from trainable.backbones.graphs.dropout import has_dropout, set_dropout
 from trainable.backbones.graphs.exporting import export
-from trainable.backbones.graphs.graph import resized
+from trainable.backbones.graphs.graph import independent_copy, resized
 from trainable.backbones.graphs.inputs import TokenInputs
 from trainable.errors import BackboneError
 
@@ -119,6 +120,15 @@ def test_train_mode_is_that_of_the_model(case: TextCase) -> None:
         assert torch.equal(found, case.traced.module(tokens, mask))
     else:
         assert torch.equal(found, case.head(run(case.model)))
+
+
+def test_without_dropout_train_mode_computes_what_eval_mode_does(case: TextCase) -> None:
+    module = independent_copy(case.traced.module)
+    assert has_dropout(module) or case.family not in FAMILIES
+    set_dropout(module, 0.0)
+    tokens, mask = texts(5, LENGTH)
+    with torch.no_grad():
+        torch.testing.assert_close(module.train()(tokens, mask), module.eval()(tokens, mask))
 
 
 def test_every_parameter_of_every_suffix_has_a_depth(case: TextCase) -> None:

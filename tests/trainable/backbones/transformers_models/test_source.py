@@ -17,10 +17,11 @@ from torch.nn import functional
 from tests.builders.text_models import LINES, as_sentence_model, save_text_model, write_json
 from trainable.backbones import describe, expand, known_problem, load_weights, names
 from trainable.backbones import transformers_models as source
-from trainable.backbones.weights import POOLINGS, Weights
+from trainable.backbones.weights import Weights
 from trainable.data.tokens import mask_of
 from trainable.errors import BackboneError
 from trainable.modalities.text.tokenizing import TextTokenizer
+from trainable.spec.settings import POOLINGS
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("one_thread")

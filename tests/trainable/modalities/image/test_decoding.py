@@ -22,7 +22,7 @@ from trainable.modalities.image.decoding import (
 
 
 def digit(number: int = 0) -> npt.NDArray[np.uint8]:
-    """(8, 8) one of scikit-learn's digits."""
+    """(8, 8) uint8 pixels of one of scikit-learn's digits."""
     scan = np.clip(load_digits().images[number] * 16, 0, 255)
     return np.asarray(scan, dtype=np.uint8)
 
@@ -50,14 +50,14 @@ def pixels(content: bytes) -> npt.NDArray[np.uint8]:
         ("PPM", {}),
     ],
 )
-def test_lossless_formats_give_the_very_pixels(kind: str, options: dict[str, object]) -> None:
+def test_lossless_formats_give_the_exact_pixels(kind: str, options: dict[str, object]) -> None:
     content = encoded(Image.fromarray(digit()), kind, **options)
     check_image(content)
     assert np.array_equal(pixels(content), np.stack([digit()] * 3, axis=-1))
 
 
 LARGE = 3 * 2**20
-"""Bytes of metadata, more than Pillow takes of a PNG by itself."""
+"""Bytes of metadata above the limit that Pillow has for a PNG by default."""
 
 
 def noted(keyword: str, text: str, *, compressed: bool, international: bool) -> PngInfo:
@@ -68,7 +68,7 @@ def noted(keyword: str, text: str, *, compressed: bool, international: bool) -> 
 
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("international", [True, False])
-def test_large_texts_leave_a_picture_sound(compressed: bool, international: bool) -> None:
+def test_a_png_with_large_texts_is_decoded(compressed: bool, international: bool) -> None:
     notes = noted("comment", "x" * LARGE, compressed=compressed, international=international)
     content = encoded(Image.fromarray(digit()), pnginfo=notes)
     check_image(content)
@@ -76,7 +76,7 @@ def test_large_texts_leave_a_picture_sound(compressed: bool, international: bool
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG"])
-def test_a_large_colour_profile_leaves_a_picture_sound(kind: str) -> None:
+def test_a_png_with_a_large_colour_profile_is_decoded(kind: str) -> None:
     content = encoded(Image.fromarray(digit()), kind, icc_profile=bytes(LARGE))
     check_image(content)
     assert pixels(content).shape == (8, 8, 3)
@@ -97,7 +97,7 @@ def test_texts_that_would_fill_the_memory_are_refused() -> None:
         check_image(encoded(Image.fromarray(digit()), pnginfo=notes))
 
 
-def test_jpeg_gives_nearly_the_pixels() -> None:
+def test_jpeg_gives_nearly_the_same_pixels() -> None:
     content = encoded(Image.fromarray(digit()).resize((64, 64)), "JPEG", quality=95)
     check_image(content)
     expected = np.asarray(Image.fromarray(digit()).resize((64, 64)), dtype=np.int64)
@@ -111,7 +111,7 @@ def test_palette_gives_its_colours() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
-def test_transparent_pixels_lie_on_white_whatever_colour_they_hide(kind: str) -> None:
+def test_transparent_pixels_become_white_whatever_colour_they_hide(kind: str) -> None:
     colours = np.asarray([[[9, 9, 9, 0], [200, 0, 0, 255], [0, 0, 0, 128]]], dtype=np.uint8)
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
     content = encoded(Image.fromarray(colours), kind, **options)
@@ -128,7 +128,7 @@ def test_a_colour_declared_transparent_becomes_white(mode: str) -> None:
     assert pixels(content)[0].tolist() == [[255] * 3, [255] * 3]
 
 
-def test_grey_with_alpha_lies_on_white() -> None:
+def test_transparent_grey_becomes_white() -> None:
     picture = Image.fromarray(np.asarray([[[0, 0], [80, 255]]], dtype=np.uint8), mode=None)
     assert picture.mode == "LA"
     assert pixels(encoded(picture))[0].tolist() == [[255] * 3, [80] * 3]
@@ -162,9 +162,9 @@ def test_cmyk_and_one_bit_pictures_become_rgb() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
-def test_the_orientation_a_camera_noted_is_applied(kind: str) -> None:
+def test_exif_orientation_is_applied(kind: str) -> None:
     picture = Image.new("RGB", (32, 16), "black")
-    picture.paste("white", (0, 0, 8, 16))  # the left edge, which is up once it is turned
+    picture.paste("white", (0, 0, 8, 16))  # the left edge is the top edge after rotation
     exif = Image.Exif()
     exif[0x0112] = 6
     options: dict[str, object] = {"exif": exif}
@@ -180,12 +180,12 @@ def test_the_orientation_a_camera_noted_is_applied(kind: str) -> None:
     assert min(encoded_size(content)) == 16
 
 
-def test_a_broken_note_of_a_camera_is_ignored() -> None:
+def test_damaged_exif_data_is_ignored() -> None:
     content = encoded(Image.new("RGB", (16, 16), "white"), "JPEG", exif=b"Exif\0\0II*\0\xff\xff")
     assert pixels(content).min() == 255
 
 
-def test_the_first_picture_of_an_animation_counts() -> None:
+def test_an_animation_gives_its_first_picture() -> None:
     frames = [Image.new("L", (4, 4), value) for value in (255, 0)]
     content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert pixels(content).min() == 255
@@ -202,15 +202,15 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-def test_what_cannot_be_decoded_is_refused_by_the_check_and_by_reading(content: bytes) -> None:
+def test_undecodable_files_are_refused_by_check_and_decode(content: bytes) -> None:
     for use in (check_image, decode_image):
         with pytest.raises(DataError, match=r"^cannot be decoded: ") as caught:
             use(content)
-        assert "0x" not in str(caught.value)  # an address would differ from run to run
+        assert "0x" not in str(caught.value)  # no memory addresses, which differ between runs
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG whose header promises so many pixels; nothing comes after it."""
+    """A PNG that has only a header with this width and height."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return (
@@ -254,12 +254,12 @@ def test_heic_is_left_to_the_plugin_where_it_is_installed(monkeypatch: pytest.Mo
     module = ModuleType("pillow_heif")
     module.__dict__.update(vars(plugin))
     monkeypatch.setitem(sys.modules, "pillow_heif", module)
-    with pytest.raises(DataError, match="no kind of image"):  # this plugin opens nothing
+    with pytest.raises(DataError, match="no kind of image"):  # this fake plugin opens nothing
         decode_image(heic())
     assert called == ["registered"]
 
 
-def test_postscript_is_never_run() -> None:
+def test_postscript_is_refused_and_never_run() -> None:
     with pytest.raises(DataError, match="no kind of image that Pillow knows"):
         decode_image(encoded(Image.new("RGB", (4, 4)), "EPS"))
 

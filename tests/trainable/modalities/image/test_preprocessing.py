@@ -46,7 +46,7 @@ def ramp(height: int, width: int) -> npt.NDArray[np.uint8]:
     return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_images_of_the_right_size_are_decoded_to_their_very_pixels_in_the_order_asked() -> None:
+def test_images_of_the_right_size_keep_their_exact_pixels_in_the_order_asked() -> None:
     first, second = ramp(4, 4), ramp(4, 4)[::-1].copy()
     pixels = decode(made(encoded(first), encoded(second)), np.asarray([1, 0]), PLAIN)
     assert pixels.dtype == torch.uint8
@@ -67,9 +67,7 @@ def test_longer_side_is_cut_to_the_centre(wide: bool) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 30_000), (30_000, 1), (3, 4_000)])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
-def test_a_long_line_is_resized_to_no_more_than_its_middle(
-    shape: tuple[int, int], kind: str
-) -> None:
+def test_only_the_middle_of_a_long_line_is_resized(shape: tuple[int, int], kind: str) -> None:
     line = np.full((*shape, 3), 255, dtype=np.uint8)
     images = made(encoded(line, kind))
     picture = resized_image(images, 0, Preprocessing(image_size=8, resize_size=8))
@@ -77,22 +75,20 @@ def test_a_long_line_is_resized_to_no_more_than_its_middle(
     assert bool((decode(images, np.asarray([0]), PLAIN) == 255).all())
 
 
-def test_what_is_cut_from_a_long_line_lies_where_it_would_without_the_cut() -> None:
+def test_cropping_a_long_line_first_does_not_move_its_centre() -> None:
     line = ramp(4, 4 * MOST_OBLONG * 3)
     pixels = decode(made(encoded(line)), np.asarray([0]), PLAIN)
     left = line.shape[1] // 2 - 2
     assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), line[:, left : left + 4])
 
 
-def test_no_more_is_cut_than_has_to_be() -> None:
+def test_pictures_up_to_the_largest_ratio_are_not_cropped_first() -> None:
     images = made(encoded(ramp(4, 4 * MOST_OBLONG)))
     assert resized_image(images, 0, PLAIN).size == (4 * MOST_OBLONG, 4)
 
 
 @pytest.mark.parametrize("name", ["resize", "load"])
-def test_an_image_that_memory_does_not_hold_is_named(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_an_image_too_large_for_memory_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
@@ -120,7 +116,7 @@ def test_grey_images_become_three_equal_channels() -> None:
 
 
 def broken_png() -> bytes:
-    """A PNG whose pixels break off before a chunk of no known name: to Pillow a SyntaxError."""
+    """A PNG whose pixels end before an unknown chunk, for which Pillow raises SyntaxError."""
     whole = encoded(ramp(40, 40))
     place = whole.index(b"IDAT")
     half = b"IDAT" + whole[place + 4 : place + 2000]
@@ -147,12 +143,12 @@ def test_image_that_cannot_be_decoded_is_named(content: bytes) -> None:
         decode(images, np.asarray([0, 1]), PLAIN)
 
 
-def test_smallest_side_is_that_of_the_images_asked_about() -> None:
+def test_smallest_side_is_that_of_the_given_images() -> None:
     images = made(encoded(ramp(9, 7)), encoded(ramp(6, 8)), encoded(ramp(2, 2)))
     assert smallest_side(images, np.asarray([0, 1])) == 6
 
 
-def test_smallest_side_of_what_is_no_image_is_an_error_that_names_it() -> None:
+def test_smallest_side_of_a_file_that_is_no_image_is_an_error_with_its_path() -> None:
     with pytest.raises(DataError, match=r"^cats/0\.png: cannot be decoded"):
         smallest_side(made(b"no image"), np.asarray([0]))
 

@@ -87,7 +87,7 @@ def test_another_seed_draws_other_views_and_global_state_is_kept(
     assert not torch.equal(views_of(digit_images, "rotation", seed=1), views)
 
 
-def test_a_change_that_never_happens_leaves_the_image_as_it_is_decoded(
+def test_a_transform_of_probability_zero_gives_the_decoded_image(
     digit_images: LabelledExamples,
 ) -> None:
     views = views_of(digit_images, {"horizontal_flip": {"p": 0.0}})
@@ -111,7 +111,7 @@ def test_a_result_that_is_too_small_is_enlarged(digit_images: LabelledExamples) 
         ({"gaussian_blur": {"kernel_size": 4}}, "gaussian_blur: "),
     ],
 )
-def test_arguments_that_a_transform_does_not_take_are_told(op: object, message: str) -> None:
+def test_arguments_that_a_transform_does_not_take_are_refused(op: object, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         check_ops(augmentation(op))
 
@@ -129,12 +129,12 @@ def test_arguments_that_a_transform_does_not_take_are_told(op: object, message: 
         ({"ops": ["rotation"], "view": 2}, r"augment\.view: unknown key; known: ops, views"),
     ],
 )
-def test_what_a_file_says_wrong_of_it_is_told(given: object, message: str) -> None:
+def test_invalid_augmentations_of_a_file_are_refused(given: object, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         Augmentation.parse(given)
 
 
-def test_it_goes_to_json_and_back() -> None:
+def test_an_augmentation_survives_json() -> None:
     given = {
         "ops": ["horizontal_flip", {"affine": {"degrees": 3, "scale": (0.9, 1.1)}}],
         "views": 2,
@@ -170,7 +170,7 @@ def test_one_view_that_changes_nothing_trains_as_without_views(
     assert scores(replace(SPEC, augment=same), digit_images, strokes) == plain
 
 
-def test_views_change_what_is_learnt_and_twice_in_the_same_way(
+def test_views_change_training_in_the_same_way_every_time(
     digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     spec = replace(SPEC, augment=augmentation("rotation"))
@@ -183,7 +183,7 @@ def test_views_change_what_is_learnt_and_twice_in_the_same_way(
 def test_validation_and_test_images_are_seen_as_they_are(
     digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
-    # At depth 1 with no step worth the name, only the evaluation is left to differ.
+    # At freeze depth 1 with a vanishing learning rate, only evaluation could make a difference.
     still = replace(SPEC, freeze_depth=1.0, head_init="zero", lr=1e-12)
     upside_down = augmentation({"vertical_flip": {"p": 1.0}})
     for spec in (still, replace(still, augment=upside_down)):
@@ -193,4 +193,4 @@ def test_validation_and_test_images_are_seen_as_they_are(
     learnt = replace(SPEC, freeze_depth=1.0, head_init="zero", lr=0.03, steps=40)
     plain = Trial(learnt, digit_images, strokes).refit().scores.accuracy
     turned = Trial(replace(learnt, augment=upside_down), digit_images, strokes).refit()
-    assert turned.scores.accuracy < plain - 0.1  # it has learnt digits that stand on their heads
+    assert turned.scores.accuracy < plain - 0.1  # it was trained on digits upside down

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from tests.builders.text_models import LINES, word_tokenizer
-from trainable.backbones.weights import TRUNCATIONS, TextPreprocessing
+from trainable.backbones.weights import TextPreprocessing
 from trainable.errors import BackboneError, DataError
 from trainable.modalities.text.tokenizing import TextTokenizer, TokenizedTexts
+from trainable.spec.settings import TRUNCATIONS
 
 pytest.importorskip("tokenizers")
 
