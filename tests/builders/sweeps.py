@@ -1,7 +1,7 @@
-"""Whole sweeps in this process: what a launch does, without a cluster or other processes.
+"""Whole sweeps in this process: what a launch does, without a cluster and processes of its own.
 
-Tests of a sweep's results use them. Tests of processes, signals, Ray or the command line launch a
-real sweep (`tests/integration/conftest.py`).
+For what is asked of a sweep's results. What is about processes, signals, Ray or the command line
+launches one in earnest (`tests/integration/conftest.py`).
 """
 
 from __future__ import annotations

@@ -126,3 +126,9 @@ def _padded(tensor: Tensor, shape: Sequence[int]) -> Tensor:
         for width in (0, wanted - size)
     ]
     return functional.pad(tensor, missing)
+
+
+def filled(batch: Tensor, count: int) -> Tensor:
+    """The batch with copies of its first row behind it, up to `count` rows."""
+    missing = count - len(batch)
+    return torch.cat([batch, batch[:1].expand(missing, *batch.shape[1:])]) if missing else batch

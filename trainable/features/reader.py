@@ -27,6 +27,7 @@ from trainable.backbones.cutting.boundaries import boundaries
 from trainable.backbones.cutting.split import FrozenPrefix, frozen_between
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.device import autocast
+from trainable.features.activations import filled
 from trainable.features.cache import FeatureCache, cache_levels
 from trainable.features.cost_model import VALUE_BYTES, Level
 from trainable.features.feature_keys import feature_key
@@ -80,8 +81,7 @@ class FeatureReader:
         augmentation: views to read instead of the examples themselves; None for the examples.
         seed: seed of the views.
         counts: counters that this reader adds to; None for its own.
-        prefixes: made so far, which readers of one backbone share where its graph is the same for
-            their sizes; None for its own.
+        prefixes: made so far, shared by readers of one backbone; None for its own.
         heartbeat: called after every chunk of examples that was read or passed through a prefix.
     """
 
@@ -246,7 +246,7 @@ class FeatureReader:
             count = rows.stop - rows.start
             full = self._pieces.limited(size) if self._device.type == "cpu" else count
             content, *beside = (
-                _filled(tensor[rows], full).to(self._device) for tensor in (inputs, *side)
+                filled(tensor[rows], full).to(self._device) for tensor in (inputs, *side)
             )
             with autocast(self._precision, self._device):
                 result = prefix(content if base else self._inputs.content(content), *beside)
@@ -298,9 +298,3 @@ class FeatureReader:
             device=self._device,
             batch=self._batch,
         )
-
-
-def _filled(batch: Tensor, count: int) -> Tensor:
-    """The batch with copies of its first row behind it, up to `count` rows."""
-    missing = count - len(batch)
-    return torch.cat([batch, batch[:1].expand(missing, *batch.shape[1:])]) if missing else batch

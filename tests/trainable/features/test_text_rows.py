@@ -89,7 +89,7 @@ def texts_of(
         pad_id=0,
     )
     backbone = Backbone(weights, tokens={how.before_pooling(LONGEST): table})
-    backbone._traced[how.pooling, LONGEST] = network
+    backbone._traced[backbone._form(LONGEST)] = network
     return texts, backbone
 
 
