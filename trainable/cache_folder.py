@@ -9,18 +9,18 @@ from pathlib import Path
 from trainable.errors import CacheError
 
 FOLDER_VARIABLE = "SFT_SWEEP_CACHE"
-"""Environment variable that names the folder."""
+"""Environment variable with the folder of the caches."""
 
 GRAPHS, GRAPH_SUFFIX = "graphs-1", ".graph"
-"""Folder of exported graphs in it, and what their names end in. The number is raised whenever files
-would come to mean another thing."""
+"""Name of the folder of exported graphs, and the suffix of their files. The number rises whenever
+the format of the files changes."""
 
 
 def default_folder() -> Path:
-    """`SFT_SWEEP_CACHE`, else `sft-sweep` below the user's cache folder.
+    """Return `SFT_SWEEP_CACHE`, or else `sft-sweep` below the user's cache folder.
 
     Raises:
-        CacheError: nobody knows the user's home.
+        CacheError: the user's home folder is unknown.
     """
     given = os.environ.get(FOLDER_VARIABLE)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -31,14 +31,14 @@ def default_folder() -> Path:
 
 
 def make_private(folder: Path, name: str) -> Path:
-    """A folder in the cache's folder; both are made where they are missing, for this user alone.
+    """Return a folder within the cache's folder; both are created, readable by this user alone.
 
     Args:
-        folder: of the cache.
-        name: of the folder in it.
+        folder: folder of the cache.
+        name: name of the folder within it.
 
     Raises:
-        CacheError: it cannot be made, or belongs to somebody else.
+        CacheError: a folder cannot be created, or belongs to another user.
     """
     inner = folder / name
     try:
@@ -55,7 +55,7 @@ def make_private(folder: Path, name: str) -> Path:
 
 
 def unusable(folder: Path, error: OSError) -> CacheError:
-    """What to raise where the cache's folder cannot be used."""
+    """Return the error about a cache folder that cannot be used."""
     return CacheError(
         f"{folder}: cannot be used as a cache: {error.strerror or error}; set {FOLDER_VARIABLE} to "
         "another folder"

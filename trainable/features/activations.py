@@ -83,7 +83,7 @@ class Activations:
         return tuple(batch)
 
     def by_size(self) -> list[Tensor]:
-        """Positions of the examples of each padded size, together all of them, each in order."""
+        """Return the positions of the examples of each padded size, smaller sizes first."""
         if len(self._groups) == 1:
             return [self._all()]
         return [
@@ -92,13 +92,13 @@ class Activations:
         ]
 
     def in_parts(self, *, pass_size: float) -> list[Tensor]:
-        """Positions of the examples in the parts that take the least time, smaller sizes first.
+        """Return the positions of each part of a partition that takes the least time.
 
-        A part of neighbouring sizes is one batch. It takes what its examples would if all had its
-        largest size, and what examples of `pass_size` together take, whatever is in it.
+        A part holds neighbouring padded sizes and is computed as one batch, padded to its largest
+        size. Its cost is `pass_size`, plus that size for each of its examples.
 
         Args:
-            pass_size: of a batch; infinite keeps all examples together.
+            pass_size: fixed cost of a batch, in the unit of sizes; infinity gives one part.
         """
         if len(self._groups) == 1 or math.isinf(pass_size):
             return [self._all()]

@@ -1,7 +1,7 @@
-"""The rates of dropout in graphs of operators, as torch.export makes them.
+"""Dropout rates in graphs of operators, as torch.export makes them.
 
-Where values are dropped is seen from the operators, whatever the network: they say which of their
-arguments is the rate. Attention takes one that is not 0 in train mode alone.
+The operators name their arguments, so the rates are found in any network. Attention has a rate
+other than 0 in train mode alone.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _RATE_OF_ATTENTION = "dropout_p"
 
 
 def has_dropout(module: fx.GraphModule) -> bool:
-    """Whether a graph drops values in train mode, be it at a rate of 0."""
+    """Return whether a graph has dropout in train mode, even at a rate of 0."""
     return any(True for _ in _rates(module.graph))
 
 
 def set_dropout(module: fx.GraphModule, rate: float) -> None:
-    """Let a graph drop values in train mode at one rate, wherever it drops some.
+    """Set the rate of every dropout of a graph in train mode.
 
     Args:
         module: a graph of operators; changed in place.
@@ -35,7 +35,7 @@ def set_dropout(module: fx.GraphModule, rate: float) -> None:
 
 
 def _rates(graph: fx.Graph) -> Iterator[tuple[fx.Node, int]]:
-    """Nodes with the place of the argument that is their rate in train mode."""
+    """Yield nodes with the index of the argument that is their rate in train mode."""
     for node in graph.nodes:
         if is_dropout(node) or (follows_mode(node) and _is_rate_of_attention(node)):
             yield node, 1
@@ -46,7 +46,7 @@ def _is_rate_of_attention(node: fx.Node) -> bool:
 
 
 def _named_arguments(node: fx.Node) -> dict[str, Any]:
-    """Arguments of an operator by their names; none of what is no operator."""
+    """Return the arguments of an operator by name; none if the target is not an operator."""
     schema = getattr(node.target, "_schema", None)
     names = [] if schema is None else [argument.name for argument in schema.arguments]
     return dict(zip(names, node.args, strict=False)) | node.kwargs

@@ -1,9 +1,9 @@
-"""Exported graphs on disk, so that the next process need not follow the network again.
+"""Exported graphs on disk, so that the next process does not export the network again.
 
-A file holds what `transport.to_bytes` made of a graph, behind a hash of it. Its name is a hash of
-everything that the graph depends on: what its source says, the weights, the versions of Python and
-PyTorch, and the code that makes graphs. A file that is missing, damaged or in nobody's reach costs
-time and nothing else.
+A file holds a hash and the bytes that `transport.to_bytes` made of a graph. Its name is a hash of
+everything that the graph depends on: the key of its source, the weights, the versions of Python and
+PyTorch, and the code that exports graphs. If a file is missing, damaged or unreadable, the graph is
+exported again.
 
     <folder of the cache>/graphs-1/<hash of the key>.graph
 """
@@ -37,8 +37,8 @@ class KeptGraph:
     """The place of one graph in the cache.
 
     Args:
-        key: JSON values that the graph depends on beside versions and our own code.
-        arrays: the weights of the backbone; they are not in the file.
+        key: JSON values that the graph depends on, besides versions and our own code.
+        arrays: weights of the backbone; the file does not hold them.
     """
 
     def __init__(self, key: Mapping[str, Any], arrays: Arrays) -> None:
@@ -53,7 +53,7 @@ class KeptGraph:
         self._arrays = arrays
 
     def read(self) -> TracedBackbone | None:
-        """The graph in eval mode; None if it is not there, or damaged."""
+        """Return the graph in eval mode; None if it is missing or damaged."""
         try:
             path = make_private(default_folder(), GRAPHS) / self._name
             found = path.read_bytes()
@@ -64,14 +64,14 @@ class KeptGraph:
             return None
         try:
             traced = from_bytes(content, self._arrays)
-        except Exception:  # whatever a class that has changed since makes of its old self
+        except Exception:  # a class that has changed since may raise anything
             return None
         with contextlib.suppress(OSError):
-            os.utime(path)  # what was not used for longest goes first
+            os.utime(path)  # the least recently used files are removed first
         return traced
 
     def write(self, traced: TracedBackbone) -> None:
-        """Keep the graph, if it can travel and there is room for it."""
+        """Store the graph if it can be serialized and the disk has room."""
         content = to_bytes(traced, self._arrays)
         if content is None:
             return
@@ -83,7 +83,7 @@ class KeptGraph:
 
 @functools.cache
 def _own_code() -> str:
-    """A hash of the modules that make graphs."""
+    """Return a hash of the modules that export graphs."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())

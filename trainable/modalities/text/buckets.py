@@ -16,9 +16,9 @@ MAX_LENGTH = _LENGTHS[-1]
 
 
 PASS_TOKENS = 48
-"""Tokens that take as long on a CPU as a pass takes beside its tokens, since it reads all weights
-from memory: 7 ms and 0.16 ms a token forward for MiniLM, 18 ms and 0.37 ms with gradients of its
-upper half."""
+"""Fixed cost of a forward pass on a CPU, in tokens: every pass reads all weights from memory. With
+MiniLM it is 7 ms, and a token 0.16 ms; with gradients of its upper half 18 ms, and a token 0.37 ms.
+"""
 
 _PASS_ROWS = 4
 
@@ -43,10 +43,10 @@ def padded_lengths(num_tokens: npt.NDArray[np.int64], *, max_length: int) -> npt
 
 
 def texts_a_pass(length: int) -> int:
-    """Texts padded to `length` that go through a frozen prefix at a time on a CPU.
+    """Return how many texts padded to `length` go through a frozen prefix at a time on a CPU.
 
-    Draws of few labels have few texts of a length, and each text that a pass lacks is computed in
-    vain. Passes of 4 texts of any length come to 2.0 times the tokens of 20 questions of Banking77
-    and 1.4 times those of 100; these come to 1.3 and 1.2 times, and take as long.
+    Few texts of a small draw share a length, and a pass with fewer texts is filled up with copies.
+    With 4 texts per pass at any length, 2.0 times the tokens of 20 questions of Banking77 are
+    computed, and 1.4 times those of 100; with these numbers 1.3 and 1.2 times, in the same time.
     """
     return max(1, min(_PASS_ROWS, PASS_TOKENS // length))
