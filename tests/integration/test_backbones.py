@@ -12,6 +12,8 @@ from orchestrator.recording.tables import read_table
 if TYPE_CHECKING:
     from tests.integration.conftest import Launched
 
+pytestmark = pytest.mark.faults
+
 FAST = ("search.label_budget=[2]", "training={steps: 4, reports: 1, image_size: 32}")
 TORCHVISION = ["resnet18", "mobilenet_v3_small", "vit_b_32", "convnext_tiny"]
 TIMM = ["timm:test_vit", "timm:test_efficientnet", "timm:test_convnext2", "timm:test_resnet"]

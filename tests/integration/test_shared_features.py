@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Launched
 
+pytestmark = pytest.mark.faults
+
 SPACE = (
     "search.backbone=[tiny_strokes, tiny_fractals]",
     "search.freeze_depth=[0.5, 1]",
