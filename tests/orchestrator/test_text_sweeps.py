@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import pickle
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -23,9 +21,10 @@ from orchestrator.reading.outcome import conclude
 from orchestrator.recording.leaderboard import own_probe
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.recording.tables import read_table
+from tests.builders import text_sweeps
 from tests.builders.prepared import prepare
 from tests.builders.sweeps import sweep_in_process
-from tests.builders.text_models import LINES, as_sentence_model, save_text_model
+from tests.builders.text_models import save_text_model
 from trainable.backbones import Backbone
 from trainable.data.subsets import draw_subset
 from trainable.export import written_model
@@ -37,51 +36,21 @@ from trainable.training.trial import Trial
 
 pytest.importorskip("transformers")
 
-WORDS = sorted({word for line in LINES for word in line.split()} - {"card", "account"})
-SETTINGS: dict[str, Any] = {
-    "name": "questions",
-    "dataset": {
-        "source": "table",
-        "path": "questions.csv",
-        "text_column": "text",
-        "label_column": "label",
-        "test": 0.4,
-    },
-    "search": {
-        "backbone": ["transformers:./model"],
-        "freeze_depth": [0.5, 1.0],
-        "lr": [0.01],
-        "label_budget": [6],
-    },
-    "training": {"steps": 4, "reports": 1},
-    "validation": {"folds": 2},
+SETTINGS = text_sweeps.SETTINGS | {
+    "search": text_sweeps.SETTINGS["search"] | {"lr": [0.01]},
     "trials": 2,
     "sampler": {"name": "grid"},
-    "pruner": {"name": "none"},
-    "finalists": {"count": 2, "repeats": 2},
 }
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny encoder, a table of questions, and a search space for both."""
-    folder = tmp_path_factory.mktemp("home")
-    as_sentence_model(save_text_model(folder / "model"))
-    draw = random.Random(0)
-    with (folder / "questions.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["text", "label"])
-        for number in range(80):
-            label = ("card", "account")[number % 2]
-            words = draw.choices(WORDS, k=draw.choice((3, 6, 19, 40)))
-            table.writerow([" ".join([*words, label, str(number)]), label])
-    return folder
+    """A folder with a tiny encoder and a table of questions."""
+    return text_sweeps.write_home(tmp_path_factory.mktemp("home"))
 
 
 def space(home: Path, **changed: Any) -> Path:
-    path = home / "space.yaml"
-    path.write_text(yaml.safe_dump(SETTINGS | changed))
-    return path
+    return text_sweeps.write_space(home, **(SETTINGS | changed))
 
 
 @pytest.fixture(scope="module")
@@ -129,19 +98,6 @@ def test_answer_and_report_speak_of_texts(swept: Path) -> None:
     assert "30 test texts" in text
     assert "image" not in text
     assert "<q>" in run.report.read_text()
-
-
-def test_cached_features_change_no_score(
-    home: Path, swept: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(home)
-    again = sweep_in_process(space(home, cache="never"), home / "uncached")
-    for table in ("curves", "predictions"):
-        one, other = (read_table(path, table).to_pylist() for path in (swept, again))
-        for row in (*one, *other):
-            row.pop("sweep_id")
-            row.pop("elapsed_s", None)
-        assert one == other
 
 
 @pytest.mark.parametrize(
