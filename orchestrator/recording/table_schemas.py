@@ -14,17 +14,27 @@ SCHEMA_VERSION = 3
 VERSION_KEY = b"schema_version"
 """Key of a file's metadata. Files of 0.1.0 have none, which counts as version 0."""
 
-_OF_TEXTS = {"max_length": 3, "truncate": 3, "prompt": 3, "pooling": 3}
+_TEXT, _COUNT, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+_TIME = pa.timestamp("us", tz="UTC")
+_BY_CLASS = pa.list_(pa.struct({"class": pa.string(), "probability": pa.float64()}))
+
+_SINCE_3: Mapping[str, pa.DataType] = {
+    "task": _TEXT,
+    "val_score": _REAL,
+    "budget_unit": _TEXT,
+    "max_length": _COUNT,
+    "truncate": _TEXT,
+    "prompt": _TEXT,
+    "pooling": _TEXT,
+}
+"""Columns that version 3 added to both `trials` and `leaderboard`."""
 
 SINCE: Mapping[str, Mapping[str, int]] = {
     "trials": {
         "image_size": 1,
         "gain_over_start": 1,
         "modality": 2,
-        "task": 3,
-        "val_score": 3,
-        "budget_unit": 3,
-        **_OF_TEXTS,
+        **dict.fromkeys(_SINCE_3, 3),
     },
     "finals": {"metric": 1, "test_score": 1},
     "predictions": {"probabilities": 3},
@@ -35,10 +45,7 @@ SINCE: Mapping[str, Mapping[str, int]] = {
         "gain_over_start": 1,
         "head_init": 1,
         "modality": 2,
-        "task": 3,
-        "val_score": 3,
-        "budget_unit": 3,
-        **_OF_TEXTS,
+        **dict.fromkeys(_SINCE_3, 3),
     },
 }
 """First schema version of a column, by table and column; 0 for columns that are not listed."""
@@ -51,10 +58,6 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "leaderboard": ("study", "trial_id"),
 }
 """Columns that identify a row of each table; they are never null."""
-
-_TEXT, _COUNT, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
-_TIME = pa.timestamp("us", tz="UTC")
-_BY_CLASS = pa.list_(pa.struct({"class": pa.string(), "probability": pa.float64()}))
 
 _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
     "trials": {
@@ -109,13 +112,7 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "image_size": _COUNT,
         "gain_over_start": _REAL,
         "modality": _TEXT,
-        "task": _TEXT,
-        "val_score": _REAL,
-        "budget_unit": _TEXT,
-        "max_length": _COUNT,
-        "truncate": _TEXT,
-        "prompt": _TEXT,
-        "pooling": _TEXT,
+        **_SINCE_3,
     },
     "curves": {
         "sweep_id": _TEXT,
@@ -183,13 +180,7 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "gain_over_start": _REAL,
         "head_init": _TEXT,
         "modality": _TEXT,
-        "task": _TEXT,
-        "val_score": _REAL,
-        "budget_unit": _TEXT,
-        "max_length": _COUNT,
-        "truncate": _TEXT,
-        "prompt": _TEXT,
-        "pooling": _TEXT,
+        **_SINCE_3,
     },
 }
 
