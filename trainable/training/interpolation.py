@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trainable.spec.metrics import Metric
-from trainable.training.scores import calibrated_log_loss, score
+from trainable.training.scores import calibrated_log_loss, log_loss
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Positions on the line that are tried: 0 is the start, 1 the end of training."""
@@ -72,7 +72,7 @@ def best_share(predictions: Mapping[float, Tensor], labels: Tensor, metric: Metr
 
     def loss(share: float) -> float:
         if metric is Metric.LOG_LOSS:
-            return score(predictions[share], labels).log_loss
+            return log_loss(predictions[share], labels)
         return calibrated_log_loss(predictions[share], labels)
 
     return min(sorted(predictions), key=loss)

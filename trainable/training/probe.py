@@ -25,7 +25,7 @@ from trainable.errors import DataError
 from trainable.micro_batches import nothing
 from trainable.spec.validation import Validation
 from trainable.training.logistic import LinearClassifier, fit_path
-from trainable.training.scores import Scores, score
+from trainable.training.scores import Scores, log_loss, score
 
 INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 """Inverse penalties C that are tried; as in scikit-learn, a larger C is a weaker penalty."""
@@ -136,15 +136,16 @@ def fit_probe(
             for (rows, _), fold in zip(parts, folds, strict=True)
         ]
         truth = torch.cat([labels[at(fold.val)] for fold in folds]).cpu()
-        tried = []
-        for number in range(len(INVERSE_PENALTIES)):
-            predictions = [
-                path[number].log_probabilities(unseen)
-                for path, (_, unseen) in zip(paths, parts, strict=True)
-            ]
-            tried.append(score(torch.cat(predictions).cpu(), truth))
-        best = min(range(len(tried)), key=lambda number: tried[number].log_loss)
-        inverse_penalty, scores = INVERSE_PENALTIES[best], tried[best]
+
+        def predicted(number: int) -> Tensor:
+            """(N, C) pooled log-probabilities at one penalty; only one is held at a time."""
+            of_folds = zip(paths, parts, strict=True)
+            found = [path[number].log_probabilities(unseen) for path, (_, unseen) in of_folds]
+            return torch.cat(found).cpu()
+
+        numbers = range(len(INVERSE_PENALTIES))
+        best = min(numbers, key=lambda number: log_loss(predicted(number), truth))
+        inverse_penalty, scores = INVERSE_PENALTIES[best], score(predicted(best), truth)
         fitted = [path[best] for path in paths]
     drawn = np.arange(num_drawn)
     rows, _ = features(drawn, drawn[:0])

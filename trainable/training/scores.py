@@ -66,10 +66,20 @@ def score(log_probabilities: Tensor, labels: Tensor) -> Scores:
         balanced_accuracy=float(recalls.mean()),
         macro_f1=macro_f1(predicted, labels),
         auroc=auroc(log_probabilities, labels),
-        log_loss=float(-log_probabilities.gather(1, labels[:, None]).mean()),
+        log_loss=log_loss(log_probabilities, labels),
         ece=float(gaps.abs().sum() / len(labels)),
         count=len(labels),
     )
+
+
+def log_loss(log_probabilities: Tensor, labels: Tensor) -> float:
+    """Mean negative log-probability of the label, in nats.
+
+    Args:
+        log_probabilities: (N, C) float natural logarithms; N >= 1.
+        labels: (N,) int64 class ids.
+    """
+    return float(-log_probabilities.double().gather(1, labels[:, None]).mean())
 
 
 def macro_f1(predicted: Tensor, labels: Tensor) -> float:
