@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from orchestrator.space.axis_values import AXIS_NAMES, AXIS_SETTINGS
 from orchestrator.space.build_space import build_space
 from orchestrator.space.top_level import TOP_KEYS
 from orchestrator.space.yaml_text import TextError, read_yaml
-from trainable.spec.setting import Setting
+from trainable.spec.setting import Setting, Text
 from trainable.spec.settings import SETTINGS
 
 BACKBONES = ("vit_tiny", "vit_base@none", "resnet50", "no", "timm:mlp@weights/a b.safetensors")
@@ -24,15 +25,25 @@ def _numbers(setting: Setting) -> st.SearchStrategy[Any]:
     high = 1000 if setting.high is None else setting.high
     if setting.integer:
         return st.integers(int(setting.low), int(high))
-    return st.floats(setting.low, high, exclude_min=setting.low_excluded)
+    return st.floats(
+        setting.low, high, exclude_min=setting.low_excluded, exclude_max=setting.high_excluded
+    )
 
 
 def _values(name: str) -> st.SearchStrategy[Any]:
     if name == "backbone":
         return st.sampled_from(BACKBONES)
     setting = AXIS_SETTINGS[name]
+    words = [*setting.words, *(["", "intent: "] if setting.text is Text.PROMPT else [])]
     options = [_numbers(setting)] if setting.low is not None else []
-    return st.one_of(*options, *([st.sampled_from(setting.words)] if setting.words else []))
+    return st.one_of(*options, *([st.sampled_from(words)] if words else []))
+
+
+@pytest.mark.parametrize("name", AXIS_SETTINGS)
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_every_value_drawn_here_is_allowed(name: str, data: st.DataObject) -> None:
+    assert AXIS_SETTINGS[name].problem(data.draw(_values(name))) is None
 
 
 @st.composite
