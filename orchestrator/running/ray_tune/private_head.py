@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from orchestrator.running.ray_tune import private_agent
 from orchestrator.running.ray_tune.authentication import loopback_only
-from orchestrator.running.ray_tune.ray_internals import Node, ray_utils
+from orchestrator.running.ray_tune.ray_internals import (
+    Node,
+    ray_constants,
+    ray_services,
+    ray_utils,
+)
 
 SHARED_ONLY = ("start_monitor", "start_log_monitor", "start_api_server")
 """Ray's methods that start the autoscaler, the log monitor and the API server for jobs."""
 
 _STARTING = "start_head_processes"
 
-_LOOKING = "get_dashboard_dependency_error"
-"""Ray's function that imports all libraries of its dashboard to see whether they are installed."""
+_MISSING = "get_dashboard_dependency_error"
+"""Ray's function that imports the dashboard's libraries and returns the error if one is missing."""
 
-_DASHBOARD = (
-    "aiohttp",
-    "aiohttp_cors",
-    "grpc",
-    "opencensus",
-    "opentelemetry.exporter.prometheus",
-    "opentelemetry.proto",
-    "prometheus_client",
-    "pydantic",
-)
-"""Libraries that Ray's dashboard needs."""
+_PYTHON = "_build_python_executable_command_memory_profileable"
+"""Ray's function that returns the command of Python for one of its processes."""
 
 
 @contextlib.contextmanager
@@ -37,8 +33,9 @@ def private_head() -> Iterator[None]:
 
     It listens on loopback alone and runs none of the services in `SHARED_ONLY`, which a single node
     does not need: autoscaler, log monitor and API server. They take a sixth of the CPU time until
-    the first trial, and Ray has no option to disable them. In a version of Ray without one of the
-    replaced functions, the start is unchanged.
+    the first trial, and Ray has no option to disable them. The node's agent serves no dashboard
+    either; see `private_agent`. In a version of Ray without one of the replaced functions, the
+    start is unchanged.
 
     If the block raises, for example because of Ctrl-C, the started processes are killed. Ray's own
     cleanup misses the children of the node manager, whose agents live on for over a minute.
@@ -48,7 +45,9 @@ def private_head() -> Iterator[None]:
         stack.enter_context(loopback_only())
         for name in SHARED_ONLY:
             stack.enter_context(_replacing(Node, name, lambda _: _start_nothing))
-        stack.enter_context(_replacing(ray_utils, _LOOKING, _looking))
+        if hasattr(ray_services, _PYTHON):  # else the agent would find the libraries all the same
+            stack.enter_context(_replacing(ray_services, _PYTHON, _with_private_agent))
+            stack.enter_context(_replacing(ray_utils, _MISSING, lambda _: _none_wanted))
         stack.enter_context(_replacing(Node, _STARTING, lambda start: _recording(start, started)))
         try:
             yield
@@ -84,27 +83,20 @@ def _start_nothing(node: Node, **_: Any) -> None:
     """Do nothing; replaces the methods of `SHARED_ONLY`."""
 
 
-def _looking(importing: Callable[[], ImportError | None]) -> Callable[[], ImportError | None]:
-    """A replacement of Ray's `_LOOKING`, which imports nothing if all libraries are installed.
-
-    The driver does not use the imported libraries, and the imports take a tenth of its time until
-    the first trial.
-
-    Args:
-        importing: Ray's function, which is called only if a library is missing.
-    """
-
-    def looking() -> ImportError | None:
-        return None if all(map(_is_installed, _DASHBOARD)) else importing()
-
-    return looking
+def _none_wanted() -> ImportError:
+    """Return an error, as without the dashboard's libraries: the agent then runs without them."""
+    return ImportError("a private cluster has no dashboard")
 
 
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # its parent package is missing
-        return False
+def _with_private_agent(python: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """A wrapper of Ray's `_PYTHON` that runs `private_agent` in place of the agent."""
+
+    def command(component: str, *args: Any, **kwargs: Any) -> list[str]:
+        found = python(component, *args, **kwargs)
+        is_agent = component == ray_constants.PROCESS_TYPE_DASHBOARD_AGENT
+        return [*found, private_agent.__file__] if is_agent else found
+
+    return command
 
 
 def _end(node: Node) -> None:

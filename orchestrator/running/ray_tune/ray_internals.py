@@ -2,7 +2,7 @@
 
 Each provides something that Ray's public API does not:
 
-- `Node`, `ray_utils`: the start and the processes of a private cluster's head;
+- `Node`, `ray_services`, `ray_utils`: the start and the processes of a private cluster's head;
 - `canonicalize_bootstrap_address`, `find_node_ids`: whether this machine is a node of a cluster;
 - `draining_nodes`: nodes that are alive but take no new work;
 - `ray_constants`, `AuthenticationTokenLoader`, `Config`, `ensure_token_if_auth_enabled`,
@@ -18,6 +18,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ray._private import ray_constants
+from ray._private import services as ray_services
 from ray._private import utils as ray_utils
 from ray._private.authentication.authentication_token_setup import (
     ensure_token_if_auth_enabled,
@@ -48,6 +49,7 @@ __all__ = [
     "maybe_enable_token_auth_if_token_available",
     "ping_client_server",
     "ray_constants",
+    "ray_services",
     "ray_utils",
 ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import subprocess
 import sys
@@ -12,9 +11,15 @@ from pathlib import Path
 import pytest
 import ray
 
+from orchestrator.running.ray_tune import private_agent
 from orchestrator.running.ray_tune import private_head as starting
 from orchestrator.running.ray_tune.private_head import SHARED_ONLY, private_head
-from orchestrator.running.ray_tune.ray_internals import Node, ray_utils
+from orchestrator.running.ray_tune.ray_internals import (
+    Node,
+    ray_constants,
+    ray_services,
+    ray_utils,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -34,26 +39,47 @@ def test_a_version_of_ray_without_such_a_service_starts_unchanged(
     assert {name: vars(Node)[name] for name in others} == others
 
 
-def test_libraries_of_the_dashboard_are_imported_only_if_one_is_missing(
+def test_the_agent_runs_as_if_the_libraries_of_the_dashboard_were_missing() -> None:
+    def command(component: str) -> list[str]:
+        found: list[str] = getattr(ray_services, starting._PYTHON)(component, "session")
+        return found
+
+    agent, other = ray_constants.PROCESS_TYPE_DASHBOARD_AGENT, ray_constants.PROCESS_TYPE_WORKER
+    usual = [command(agent), command(other)]
+    with private_head():
+        assert isinstance(ray_utils.get_dashboard_dependency_error(), ImportError)
+        assert [command(agent), command(other)] == [[*usual[0], private_agent.__file__], usual[1]]
+    assert ray_utils.get_dashboard_dependency_error() is None
+    assert [command(agent), command(other)] == usual
+
+
+def test_where_rays_agent_cannot_be_wrapped_it_finds_the_libraries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lacking = ImportError("no such library")
-    monkeypatch.setattr(ray_utils, "get_dashboard_dependency_error", lambda: lacking)
+    monkeypatch.delattr(ray_services, starting._PYTHON)
     with private_head():
         assert ray_utils.get_dashboard_dependency_error() is None
-        monkeypatch.setattr(starting, "_DASHBOARD", ("pydantic", "not_installed.exporter"))
-        assert ray_utils.get_dashboard_dependency_error() is lacking
 
 
-def test_the_libraries_of_the_dashboard_are_those_that_ray_looks_for() -> None:
-    looked_for = Path(ray.__file__).parent / "dashboard" / "optional_deps.py"
-    imports = [
-        node
-        for node in ast.walk(ast.parse(looked_for.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Import)
+@pytest.mark.usefixtures("local_ray")
+def test_the_agent_of_a_private_cluster_loads_no_library_of_the_dashboard() -> None:
+    import psutil  # type: ignore[import-untyped]  # bundled with Ray
+
+    session = ray.get_runtime_context().get_session_name()
+    raylets = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.name() == "raylet" and session in " ".join(process.cmdline())
     ]
-    names = {alias.name for node in imports for alias in node.names}
-    assert names - {"aiohttp.web", "opentelemetry"} == set(starting._DASHBOARD)
+    assert len(raylets) == 1
+    loaded = {
+        " ".join(agent.cmdline()).strip(): Path(f"/proc/{agent.pid}/maps").read_text()
+        for agent in raylets[0].children()
+    }
+    assert "ray::DashboardAgent" in loaded, list(loaded)
+    assert "/ray/_raylet" in loaded["ray::DashboardAgent"]
+    for library in ("grpc", "aiohttp"):
+        assert f"/{library}/_" not in loaded["ray::DashboardAgent"]
 
 
 def test_an_interrupted_start_kills_its_processes_and_their_descendants(
