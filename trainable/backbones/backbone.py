@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from trainable.data.tokens import TokenTable
 from trainable.errors import BackboneError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import fx, nn
 
     from trainable.backbones.graphs.graph import TracedBackbone
     from trainable.backbones.graphs.graph_cache import KeptGraph
@@ -139,8 +139,7 @@ class Backbone:
             BackboneError: see `traced`.
         """
         model, arrays = self._built(size)
-        head = str(self.traced(size).head.target)
-        _copy_into(model, self.weights, arrays, head=head)
+        _copy_into(model, self.weights, arrays, heads=self.traced(size).heads)
         return model.eval()
 
     def _find(self, form: Form) -> TracedBackbone:
@@ -172,7 +171,7 @@ class Backbone:
             return traced
         model, arrays = self._built(size)
         traced = builder.trace(model.eval(), size=size)
-        _copy_into(model, self.weights, arrays, head=str(traced.head.target))
+        _copy_into(model, self.weights, arrays, heads=traced.heads)
         if kept is not None:
             kept.write(traced)
         return traced
@@ -197,12 +196,14 @@ class Backbone:
             return from_bytes(graph, self.weights.arrays, known=known)
 
 
-def _copy_into(model: nn.Module, weights: Weights, arrays: Arrays, *, head: str) -> None:
-    """Load arrays into a model; entries of the head may misfit, because it is replaced."""
+def _copy_into(
+    model: nn.Module, weights: Weights, arrays: Arrays, *, heads: Sequence[fx.Node]
+) -> None:
+    """Load arrays into a model; entries of heads may misfit, because they are replaced."""
     from trainable.backbones import coverage
     from trainable.backbones.fitting import misfit
 
-    found = coverage.load(model, arrays, head=head)
+    found = coverage.load(model, arrays, heads=[str(head.target) for head in heads])
     if found:
         version = "" if weights.version in weights.backbone else f" ({weights.version})"
         raise BackboneError(f"{weights.backbone}{version}: {misfit(found)}")

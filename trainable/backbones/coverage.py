@@ -7,7 +7,7 @@ entries may share one tensor, which a file stores once.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,24 +92,28 @@ def compare(model: nn.Module, arrays: Arrays) -> Coverage:
     )
 
 
-def load(model: nn.Module, arrays: Arrays, *, head: str) -> Coverage:
+def load(model: nn.Module, arrays: Arrays, *, heads: Sequence[str]) -> Coverage:
     """Load weights into a model; entries that do not fit are skipped.
 
     Args:
         model: filled in place.
         arrays: the weights.
-        head: module that will be replaced: it is not loaded, and left out of the result.
+        heads: modules that will be replaced: not loaded, and left out of the result.
     """
+
+    def in_head(name: str) -> bool:
+        return any(is_inside(name, head) for head in heads)
+
     state = OrderedDict(
         (name, torch.tensor(array))
         for name, array in arrays.items()
-        if not is_inside(name, head) and not is_counter(name)
+        if not in_head(name) and not is_counter(name)
     )
     state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]  # some layers ask
     with watched_loading() as seen:
         model.load_state_dict(state, strict=False)
     return Coverage(
-        missing=tuple(name for name in seen[-1].missing if not is_inside(name, head)),
+        missing=tuple(name for name in seen[-1].missing if not in_head(name)),
         left_over=seen[-1].left_over,
         misshapen=seen[-1].misshapen,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from trainable.backbones.coverage import Coverage, compare, is_counter, is_inside
-from trainable.backbones.graphs.graph import can_classify
+from trainable.backbones.graphs.heads import can_classify
 from trainable.backbones.weights import Arrays
 from trainable.errors import BackboneError
 

@@ -142,7 +142,7 @@ def test_one_tensor_under_two_names_may_be_in_the_file_once() -> None:
     first, second = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
     second.weight = first.weight
     model = nn.Sequential(first, second, nn.Linear(2, 1))
-    assert not load(model, {"0.weight": torch.full((2, 2), 3.0).numpy()}, head="2")
+    assert not load(model, {"0.weight": torch.full((2, 2), 3.0).numpy()}, heads=["2"])
     assert torch.equal(second.weight, torch.full((2, 2), 3.0))
 
 
@@ -154,7 +154,7 @@ def test_values_of_a_file_are_never_taken_for_missing_ones() -> None:
             for name, entry in model.state_dict().items()
             if entry.is_floating_point()
         }
-        assert not load(model, state, head="1")
+        assert not load(model, state, heads=["1"])
 
 
 @pytest.mark.parametrize(

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import fx, nn
 
-from trainable.backbones.cutting.boundaries import Boundary, boundaries, is_idle
-from trainable.backbones.graphs.facts import content_input
-from trainable.backbones.graphs.graph import (
-    TracedBackbone,
-    independent_copy,
-    lone_carriers,
-    parameter_names,
-)
-from trainable.errors import BackboneError
+from trainable.backbones.cutting.boundaries import Boundary, boundaries
+from trainable.backbones.cutting.cut_points import is_idle
+from trainable.backbones.cutting.part_graph import PartGraph, nodes_behind
+from trainable.backbones.graphs.facts import content_input, parameter_names
+from trainable.backbones.graphs.graph import TracedBackbone, independent_copy, lone_carriers
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +22,9 @@ class SplitBackbone:
 
     Attributes:
         traced: the whole.
-        suffix: activations, and the side inputs of the backbone, -> logits (N, num_classes); shares
-            nothing with the prefix.
-        head: name of the new classifier within the suffix.
+        suffix: activations, and the side inputs of the backbone, -> logits (N, num_classes), or a
+            map of them; shares nothing with the prefix.
+        heads: names of the new heads within the suffix.
         frozen: number of boundaries inside the prefix.
         boundary: where the cut lies; None where nothing is frozen.
         bare_logits: whether the suffix goes without something that the backbone computes behind
@@ -40,11 +36,17 @@ class SplitBackbone:
 
     traced: TracedBackbone
     suffix: fx.GraphModule
-    head: str
+    heads: tuple[str, ...]
     frozen: int
     boundary: Boundary | None
     bare_logits: bool
     on_both_sides: tuple[str, ...]
+
+    @property
+    def head(self) -> str:
+        """Name of the only head."""
+        (head,) = self.heads
+        return head
 
     @cached_property
     def prefix(self) -> FrozenPrefix:
@@ -74,37 +76,36 @@ class FrozenPrefix(nn.Module):
 
 
 def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBackbone:
-    """Cut after the `frozen`-th boundary and give the suffix a new head of `num_classes` outputs.
+    """Cut after the `frozen`-th boundary and give the suffix new heads of `num_classes` outputs.
 
-    The head's weights and biases are zero; everything before it is the backbone's. Operations
-    behind the head that change the shape of logits, such as pooling, stay. Those that keep the
+    Weights and biases of heads are zero; everything before them is the backbone's. Operations
+    behind a single head that change the shape of logits, such as pooling, stay. Those that keep the
     shape are removed: an activation there belongs to the loss of the pretraining, and would bound
     the new logits, as a ReLU would.
 
     Args:
         traced: the backbone; it is not changed, and the prefix shares its parameters.
         frozen: number of boundaries in the prefix; 0 freezes nothing.
-        num_classes: number of outputs of the new head.
+        num_classes: number of outputs of the new heads.
     """
     boundary = boundaries(traced)[frozen - 1] if frozen else None
-    cut = _node_of(traced, boundary)
-    suffix_graph = _SuffixGraph(traced, cut)
-    passed_over = _passed_over(traced)
-    for node in _behind(traced, cut):
+    cut = _nodes_of(traced, boundary)
+    graph = PartGraph(traced, cut)
+    passed_over = _passed_over(traced) if len(traced.heads) == 1 else {}
+    for node in nodes_behind(traced, cut[-1]):
         if node in passed_over:
-            suffix_graph.copied[node] = suffix_graph.copied[passed_over[node]]
+            graph.copied[node] = graph.copied[passed_over[node]]
         elif traced.facts[node].content or node.op == "output":
-            suffix_graph.copy(node)
-    suffix = independent_copy(_module_of(traced.module, suffix_graph.graph))
+            graph.copy(node)
+    suffix = independent_copy(_module_of(traced.module, graph.graph))
     on_both_sides = _on_both_sides(traced, cut, suffix)
-    head = str(traced.head.target)
-    old = suffix.get_submodule(head)
-    new = new_head(old, num_classes)
-    suffix.set_submodule(head, new)
+    heads = tuple(dict.fromkeys(str(head.target) for head in traced.heads))
+    for head in heads:
+        suffix.set_submodule(head, new_head(suffix.get_submodule(head), num_classes))
     return SplitBackbone(
         traced=traced,
         suffix=suffix.requires_grad_(requires_grad=True),
-        head=head,
+        heads=heads,
         frozen=frozen,
         boundary=boundary,
         bare_logits=not all(is_idle(traced.module, node) for node in passed_over),
@@ -112,10 +113,12 @@ def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBack
     )
 
 
-def _on_both_sides(traced: TracedBackbone, cut: fx.Node, suffix: fx.GraphModule) -> tuple[str, ...]:
+def _on_both_sides(
+    traced: TracedBackbone, cut: Sequence[fx.Node], suffix: fx.GraphModule
+) -> tuple[str, ...]:
     """Names of the suffix's parameters that what lies before the cut uses, too."""
     module = traced.module
-    before, waiting, seen = set[int](), [cut], set[fx.Node]()
+    before, waiting, seen = set[int](), [*cut], set[fx.Node]()
     while waiting:
         node = waiting.pop()
         if node not in seen:
@@ -137,7 +140,7 @@ def _passed_over(traced: TracedBackbone) -> dict[fx.Node, fx.Node]:
     carriers = set(lone_carriers(traced))
     found = dict[fx.Node, fx.Node]()
     before, part = traced.head, list[fx.Node]()
-    for node in _behind(traced, traced.head):
+    for node in nodes_behind(traced, traced.head):
         if traced.facts[node].content:
             part.append(node)
         if node not in carriers:
@@ -178,29 +181,24 @@ def frozen_between(
     Returns:
         A module that takes the side inputs of the backbone behind the activations.
     """
-    first, last = _node_of(traced, start), _node_of(traced, stop)
-    graph = _SuffixGraph(traced, first)
-    if last is not first:
-        for node in _behind(traced, first):
+    first, last = _nodes_of(traced, start), _nodes_of(traced, stop)
+    graph = PartGraph(traced, first)
+    if last[-1] is not first[-1]:
+        for node in nodes_behind(traced, first[-1]):
             if traced.facts[node].content:
                 graph.copy(node)
-            if node is last:
+            if node is last[-1]:
                 break
-    graph.graph.output(graph.copied[last])
+    graph.hand_over(last)
     return FrozenPrefix(_module_of(traced.module, graph.graph))
 
 
-def _node_of(traced: TracedBackbone, boundary: Boundary | None) -> fx.Node:
-    """The node of a boundary; that of the content input for None."""
+def _nodes_of(traced: TracedBackbone, boundary: Boundary | None) -> tuple[fx.Node, ...]:
+    """The nodes of a boundary in the order of the graph; the content input for None."""
     if boundary is None:
-        return content_input(traced.module.graph)
-    nodes: list[fx.Node] = list(traced.module.graph.nodes)
-    return next(node for node in nodes if node.name == boundary.node)
-
-
-def _behind(traced: TracedBackbone, cut: fx.Node) -> list[fx.Node]:
-    nodes: list[fx.Node] = list(traced.module.graph.nodes)
-    return nodes[nodes.index(cut) + 1 :]
+        return (content_input(traced.module.graph),)
+    names = {name for name, _ in boundary.tensors} or {boundary.node}
+    return tuple(node for node in traced.module.graph.nodes if node.name in names)
 
 
 def _module_of(root: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
@@ -212,74 +210,18 @@ def _module_of(root: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
     return module
 
 
-class _SuffixGraph:
-    """Copies nodes behind a cut, and recomputes what they need from before it."""
-
-    def __init__(self, traced: TracedBackbone, cut: fx.Node) -> None:
-        self.facts = traced.facts
-        self.graph = fx.Graph()
-        self.activations = self.graph.placeholder("activations")
-        self.copied = {cut: self.activations}
-        for node in traced.side_nodes:
-            self.copied[node] = self.graph.node_copy(node)
-        self.batch: fx.Node | None = None
-
-    def copy(self, node: fx.Node) -> None:
-        for source in node.all_input_nodes:
-            self.fetch(source)
-        self.copied[node] = self.graph.node_copy(node, self.copied.__getitem__)
-
-    def fetch(self, node: fx.Node) -> fx.Node:
-        """Return the copy of any node; shape-only ones are copied when first needed."""
-        if node not in self.copied:
-            if any(self.facts[source].content for source in node.all_input_nodes):
-                if self.facts[node].content:
-                    raise BackboneError(f"node {node.name} is needed on both sides of the cut")
-                self.copied[node] = self.constant(node)
-            else:
-                self.copy(node)
-        return self.copied[node]
-
-    def constant(self, node: fx.Node) -> fx.Node:
-        """Compute a shape, or a number from one, from the batch size alone."""
-        first, second = self.facts[node].results
-        if isinstance(first, torch.device):  # the examination's device; here it is the activations'
-            return self.graph.call_function(getattr, (self.activations, "device"))
-        value = self.rebuild(first, second, node.name)
-        if isinstance(value, fx.Node):
-            return value
-        return self.graph.call_function(_identity, (value,))
-
-    def rebuild(self, first: Any, second: Any, name: str) -> Any:
-        if isinstance(first, tuple | list):
-            return tuple(self.rebuild(a, b, name) for a, b in zip(first, second, strict=True))
-        if first == second:
-            return first
-        per_example, rest = divmod(first, 2)
-        if isinstance(first, int) and not rest and second == 3 * per_example:
-            if self.batch is None:
-                self.batch = self.graph.call_method("size", (self.activations, 0))
-            if per_example == 1:
-                return self.batch
-            return self.graph.call_function(_multiply, (self.batch, per_example))
-        raise BackboneError(
-            f"node {name} depends on the batch size in a way that cannot be rebuilt"
-        )
-
-
-def _identity(value: Any) -> Any:
-    return value
-
-
-def _multiply(batch: int, per_example: int) -> int:
-    return batch * per_example
-
-
 def new_head(old: nn.Module, num_classes: int) -> nn.Module:
-    """Return a classifier of zeros to replace `old`, always with a bias."""
+    """Return a head of zeros to replace `old`, always with a bias."""
     new: nn.Linear | nn.Conv2d
     if isinstance(old, nn.Conv2d):
-        new = nn.Conv2d(old.in_channels, num_classes, kernel_size=1)
+        new = nn.Conv2d(
+            old.in_channels,
+            num_classes,
+            old.kernel_size,  # type: ignore[arg-type]  # a pair
+            stride=old.stride,  # type: ignore[arg-type]
+            padding=old.padding,  # type: ignore[arg-type]
+            dilation=old.dilation,  # type: ignore[arg-type]
+        )
     else:
         assert isinstance(old, nn.Linear)
         new = nn.Linear(old.in_features, num_classes)

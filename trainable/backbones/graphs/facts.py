@@ -122,6 +122,18 @@ def modules_of(graph: fx.Graph) -> dict[fx.Node, dict[str, int]]:
     }
 
 
+def parameter_names(module: fx.GraphModule, node: fx.Node) -> set[str]:
+    """Return the names of the parameters that a node itself has."""
+    if node.op == "call_module":
+        target = str(node.target)
+        layer = module.get_submodule(target)
+        return {f"{target}.{name}" for name, _ in layer.named_parameters()}
+    if node.op == "get_attr":
+        names = {name for name, _ in module.named_parameters()}
+        return {str(node.target)} & names
+    return set()
+
+
 def _is_torchs(kind: type | str) -> bool:
     """Whether a class is one of torch's layers; torch.export knows classes by their names."""
     return (kind if isinstance(kind, str) else kind.__module__).startswith("torch.nn.")

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import fx, nn
 
 from trainable.backbones.graphs.facts import NodeFacts, examine, module_on, modules_of
+from trainable.backbones.graphs.heads import (
+    classifier,
+    dense_heads,
+    return_only_value,
+    several_heads,
+)
 from trainable.backbones.graphs.inputs import GraphInputs, ImageInputs
 from trainable.backbones.graphs.tracing import TRANSPARENT, LeafModules, traced_module
 from trainable.errors import BackboneError
@@ -26,7 +32,8 @@ class TracedBackbone:
     Attributes:
         module: the graph with the backbone's own submodules and parameters; eval mode.
         facts: per node of `module.graph`.
-        head: node of the classifier that fine-tuning replaces; the output comes from it alone.
+        heads: nodes of the layers that fine-tuning replaces, in the order of the graph; the output
+            comes from them alone. One in a classifier.
         inputs: what the graph takes, for the size that the facts are about.
         sizes: all sizes of inputs that this very graph is right for; see `resized`.
         version: of what tracing did not look into, where that has one; see `LeafModules`.
@@ -36,11 +43,22 @@ class TracedBackbone:
 
     module: fx.GraphModule
     facts: dict[fx.Node, NodeFacts]
-    head: fx.Node
+    heads: tuple[fx.Node, ...]
     inputs: GraphInputs
     sizes: range
     version: str | None = None
     without_dropout: bool = False
+
+    @property
+    def head(self) -> fx.Node:
+        """The node of the only head.
+
+        Raises:
+            BackboneError: there are several.
+        """
+        if len(self.heads) > 1:
+            raise BackboneError(several_heads(self.heads))
+        return self.heads[0]
 
     @property
     def side_inputs(self) -> tuple[str, ...]:
@@ -54,7 +72,11 @@ class TracedBackbone:
 
 
 def trace(
-    model: nn.Module, *, image_size: int, leaf_modules: LeafModules = TRANSPARENT
+    model: nn.Module,
+    *,
+    image_size: int,
+    leaf_modules: LeafModules = TRANSPARENT,
+    dense: bool = False,
 ) -> TracedBackbone:
     """Trace `model` for RGB images of image_size x image_size pixels.
 
@@ -62,15 +84,17 @@ def trace(
         model: the model; the graph shares its parameters.
         image_size: side of the images, in pixels.
         leaf_modules: modules and functions that torch.fx does not trace.
+        dense: whether the model predicts a map of classes; see `examined`.
 
     Raises:
-        BackboneError: the model cannot be traced, or has no single classifier to replace.
+        BackboneError: the model cannot be traced, or has no head to replace.
     """
     return examined(
         traced_module(model, leaf_modules=leaf_modules),
         ImageInputs(image_size),
         sizes=range(image_size, image_size + 1),
         version=leaf_modules.version,
+        dense=dense,
     )
 
 
@@ -81,28 +105,29 @@ def examined(
     sizes: range,
     version: str | None = None,
     without_dropout: bool = False,
+    dense: bool = False,
 ) -> TracedBackbone:
-    """A graph with the facts of its nodes and its head; see `TracedBackbone`.
+    """A graph with the facts of its nodes and its heads; see `TracedBackbone`.
+
+    Args:
+        module: the graph; changed in place if it is dense.
+        inputs: see `TracedBackbone`.
+        sizes: see `TracedBackbone`.
+        version: see `TracedBackbone`.
+        without_dropout: see `TracedBackbone`.
+        dense: whether the graph predicts a map of classes (N, C, H, W), for which it may have
+            several heads. A mapping with that map alone becomes the map itself.
 
     Raises:
-        BackboneError: the graph refuses the inputs, or has not one classifier to replace.
+        BackboneError: the graph refuses the inputs, or has no head to replace.
     """
+    if dense:
+        return_only_value(module)
     facts = examine(module, inputs, modules=modules_of(module.graph))
-    heads = [node for node in module.graph.nodes if _is_classifier(module, node, facts)]
-    if not heads:
-        raise BackboneError(
-            "the backbone has no classifier to replace; allowed: a last nn.Linear or 1x1 nn.Conv2d"
-        )
-    if not _all_passes(module, heads[-1], facts):
-        raise BackboneError(
-            "the backbone's output does not come from its last classifier alone "
-            f"({heads[-1].target}); allowed: one head. Choose a variant without auxiliary or "
-            "distillation heads"
-        )
     return TracedBackbone(
         module=module,
         facts=facts,
-        head=heads[-1],
+        heads=dense_heads(module, facts) if dense else (classifier(module, facts),),
         inputs=inputs,
         sizes=sizes,
         version=version,
@@ -132,7 +157,7 @@ def with_module(traced: TracedBackbone, module: fx.GraphModule) -> TracedBackbon
         traced,
         module=module,
         facts={twins[node]: facts for node, facts in traced.facts.items()},
-        head=twins[traced.head],
+        heads=tuple(twins[head] for head in traced.heads),
     )
 
 
@@ -160,10 +185,11 @@ def share_tensors(module: fx.GraphModule, other: fx.GraphModule, *, names: Itera
                 own._buffers[leaf] = tensor
 
 
-def lone_carriers(traced: TracedBackbone) -> list[fx.Node]:
-    """Nodes that alone carry content on: whatever lies behind one depends on content through it.
+def live_sets(traced: TracedBackbone) -> Iterator[tuple[fx.Node, tuple[fx.Node, ...]]]:
+    """Yield every node that carries content, with all nodes that carry content on behind it.
 
-    They are in the order of the graph, from the content input to the output.
+    What lies behind a node depends on content through the second alone, which are in the order of
+    the graph. The node itself is among them unless its value is used by nothing.
     """
     nodes = list(traced.module.graph.nodes)
     position = {node: i for i, node in enumerate(nodes)}
@@ -172,26 +198,21 @@ def lone_carriers(traced: TracedBackbone) -> list[fx.Node]:
         node: max((position[u] for u in node.users if facts[u].content), default=-1)
         for node in nodes
     }
-    found, alive = [], set[fx.Node]()
+    alive = list[fx.Node]()
     for i, node in enumerate(nodes):
         if facts[node].content:
-            alive.add(node)
-        alive = {other for other in alive if last_use[other] > i}
-        if alive == {node}:
-            found.append(node)
-    return found
+            alive.append(node)
+        alive = [other for other in alive if last_use[other] > i]
+        if facts[node].content:
+            yield node, tuple(alive)
 
 
-def parameter_names(module: fx.GraphModule, node: fx.Node) -> set[str]:
-    """Return the names of the parameters that a node itself has."""
-    if node.op == "call_module":
-        target = str(node.target)
-        layer = module.get_submodule(target)
-        return {f"{target}.{name}" for name, _ in layer.named_parameters()}
-    if node.op == "get_attr":
-        names = {name for name, _ in module.named_parameters()}
-        return {str(node.target)} & names
-    return set()
+def lone_carriers(traced: TracedBackbone) -> list[fx.Node]:
+    """Nodes that alone carry content on: whatever lies behind one depends on content through it.
+
+    They are in the order of the graph, from the content input to the output.
+    """
+    return [node for node, alive in live_sets(traced) if alive == (node,)]
 
 
 def independent_copy(module: fx.GraphModule) -> fx.GraphModule:
@@ -204,29 +225,3 @@ def independent_copy(module: fx.GraphModule) -> fx.GraphModule:
     copied = copy.deepcopy(module)
     copied.graph.owning_module = None
     return copied
-
-
-def can_classify(layer: nn.Module) -> bool:
-    """Return whether a layer can be replaced as a classification head."""
-    if isinstance(layer, nn.Conv2d):
-        return layer.kernel_size == (1, 1) and layer.groups == 1
-    return isinstance(layer, nn.Linear)
-
-
-def _all_passes(module: fx.GraphModule, head: fx.Node, facts: Mapping[fx.Node, NodeFacts]) -> bool:
-    """Whether every path from the content input to the output passes through the node."""
-    nodes = list(module.graph.nodes)
-    behind = set(nodes[nodes.index(head) + 1 :])
-    return not any(
-        facts[source].content and source is not head and source not in behind
-        for node in behind
-        for source in node.all_input_nodes
-    )
-
-
-def _is_classifier(
-    module: fx.GraphModule, node: fx.Node, facts: Mapping[fx.Node, NodeFacts]
-) -> bool:
-    if node.op != "call_module" or not facts[node].content:
-        return False
-    return can_classify(module.get_submodule(str(node.target)))

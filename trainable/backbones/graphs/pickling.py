@@ -9,7 +9,7 @@ import importlib
 import io
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -67,14 +67,16 @@ class GraphPickler(pickle.Pickler):
         sink: what is pickled goes there.
         module: holds the weights.
         arrays: weights that the other side has.
-        head: name of the layer in the module whose values nobody needs.
+        heads: names of the layers in the module whose values nobody needs.
     """
 
-    def __init__(self, sink: io.BytesIO, module: nn.Module, arrays: Arrays, *, head: str) -> None:
+    def __init__(
+        self, sink: io.BytesIO, module: nn.Module, arrays: Arrays, *, heads: Sequence[str]
+    ) -> None:
         super().__init__(sink)
         self._stored: dict[int, _Stored] = {}
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            in_head = name.startswith(f"{head}.")
+            in_head = name.startswith(tuple(f"{head}." for head in heads))
             if in_head or _holds(arrays, name, tensor):
                 self._stored[id(tensor)] = _Stored(
                     name=name,

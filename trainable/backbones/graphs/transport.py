@@ -27,13 +27,12 @@ def to_bytes(traced: TracedBackbone, arrays: Arrays) -> bytes | None:
     Args:
         traced: the backbone with its weights.
         arrays: the weights that the receiver has. Tensors that differ from them are included,
-            except the head's, whose values are not needed.
+            except those of the heads, whose values are not needed.
     """
     sink = io.BytesIO()
     try:
-        GraphPickler(sink, traced.module, arrays, head=str(traced.head.target)).dump(
-            _parcel(traced)
-        )
+        heads = [str(head.target) for head in traced.heads]
+        GraphPickler(sink, traced.module, arrays, heads=heads).dump(_parcel(traced))
         arrived = _graph(GraphUnpickler(io.BytesIO(sink.getvalue()), None).load())
     except Exception:  # modules of others refuse in ways of their own; there is no list of them
         return None
@@ -58,7 +57,7 @@ def from_bytes(
     return TracedBackbone(
         module=module,
         facts={nodes[name]: facts for name, facts in parcel.facts.items()},
-        head=nodes[parcel.head],
+        heads=tuple(nodes[name] for name in parcel.heads),
         inputs=parcel.inputs,
         sizes=parcel.sizes,
         version=parcel.version,
@@ -115,7 +114,7 @@ class _Parcel:
         root: holds the module's layers and tensors, under the same names and in the same order.
         nodes: of the graph, in order.
         facts: by name of the nodes.
-        head: name of a node.
+        heads: names of nodes.
         inputs, sizes, version, without_dropout: as there.
     """
 
@@ -123,7 +122,7 @@ class _Parcel:
     root: nn.Module
     nodes: list[_Node]
     facts: dict[str, NodeFacts]
-    head: str
+    heads: tuple[str, ...]
     inputs: GraphInputs
     sizes: range
     version: str | None
@@ -149,7 +148,7 @@ def _parcel(traced: TracedBackbone) -> _Parcel:
             for node in traced.module.graph.nodes
         ],
         facts={node.name: facts for node, facts in traced.facts.items()},
-        head=traced.head.name,
+        heads=tuple(head.name for head in traced.heads),
         inputs=traced.inputs,
         sizes=traced.sizes,
         version=traced.version,
