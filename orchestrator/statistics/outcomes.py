@@ -122,7 +122,7 @@ def class_mean_outcomes(values: NDArray[np.generic], classes: Classes) -> Outcom
 
 
 def macro_f1_outcomes(predicted: NDArray[np.int64], classes: Classes) -> Outcomes:
-    """Outcomes of the mean F1 score of the classes; see `trainable.training.scores.macro_f1`.
+    """Outcomes of the mean F1 score of classes; see `macro_f1` of `tasks.classification.scores`.
 
     Leaving out an example changes the terms of its own class and of the predicted one alone, so the
     score without it depends on these two classes.
@@ -152,7 +152,7 @@ def macro_f1_outcomes(predicted: NDArray[np.int64], classes: Classes) -> Outcome
 
 
 def auroc_outcomes(probabilities: NDArray[np.floating], classes: Classes) -> Outcomes:
-    """Outcomes of the mean area under the ROC curve; see `trainable.training.scores.auroc`.
+    """Outcomes of the mean area under the ROC curve; see `auroc` of `tasks.classification.scores`.
 
     The area of a class is a mean over pairs of one of its examples and one of another class, so
     leaving out an example takes its pairs away (DeLong et al. 1988, Biometrics 44:837).

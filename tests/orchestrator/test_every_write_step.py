@@ -33,7 +33,7 @@ from tests.builders.prepared import prepare
 from tests.orchestrator.running.broker.test_broker import events_of, random_curve
 from trainable.atomic_files import append, observing_failpoints
 from trainable.data.labelled_examples import Split
-from trainable.training.results import TestResult
+from trainable.tasks.classification.results import TestResult
 
 pytestmark = pytest.mark.faults
 

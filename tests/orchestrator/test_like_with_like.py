@@ -22,6 +22,7 @@ from orchestrator.planning.work import Kind, Work
 from orchestrator.recording import user_attributes
 from orchestrator.running.worker.worker import perform
 from orchestrator.space import SearchSpace, parse_space
+from tests.builders.class_examples import labels_of
 from tests.builders.prepared import load_images
 from trainable.backbones import Backbone, load_weights
 from trainable.data.labelled_examples import LabelledExamples, Split
@@ -94,10 +95,10 @@ def watching() -> Iterator[Seen]:
     """What heads and probes are given within the block."""
     seen = Seen()
     learners, path = TrialSetup.learners, fit_path
-    by_heads, by_probe = HeadLearners.log_probabilities, LinearClassifier.log_probabilities
+    by_heads, by_probe = HeadLearners.outcomes, LinearClassifier.log_probabilities
 
     def watched_learners(self: TrialSetup, parts: Any, **given: Any) -> Any:
-        seen.learnt += [(part.activations.dense, part.labels) for part in parts]
+        seen.learnt += [(part.activations.dense, labels_of(part)) for part in parts]
         return learners(self, parts, **given)
 
     def watched_path(features: Tensor, labels: Tensor, **given: Any) -> Any:
@@ -105,7 +106,7 @@ def watching() -> Iterator[Seen]:
         return path(features, labels, **given)
 
     def watched_heads(self: HeadLearners, parts: Any, **given: Any) -> Any:
-        seen.by_heads += [part.dense for part in parts]
+        seen.by_heads += [part.activations.dense for part in parts]
         return by_heads(self, parts, **given)
 
     def watched_probe(self: LinearClassifier, features: Tensor) -> Tensor:
@@ -115,7 +116,7 @@ def watching() -> Iterator[Seen]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrialSetup, "learners", watched_learners)
         patch.setattr(probe, "fit_path", watched_path)
-        patch.setattr(HeadLearners, "log_probabilities", watched_heads)
+        patch.setattr(HeadLearners, "outcomes", watched_heads)
         patch.setattr(LinearClassifier, "log_probabilities", watched_probe)
         yield seen
 

@@ -30,7 +30,8 @@ from trainable.backbones import Backbone
 from trainable.features import reader as features
 from trainable.modalities.image import inputs
 from trainable.spec.trial_spec import TrialSpec
-from trainable.training import baseline_features, optimizers, probe, recipe, scores
+from trainable.tasks.classification import scores
+from trainable.training import baseline_features, optimizers, probe, recipe
 from trainable.training.checkpoint import Checkpoint
 from trainable.training.trial import Trial
 

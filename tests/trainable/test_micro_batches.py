@@ -11,6 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.builders.class_examples import (
+    all_log_probabilities,
+    class_examples,
+    log_probabilities,
+)
 from tests.trainable.training.test_loop import Keeper, numbers, spec_of
 from trainable.backbones import Backbone
 from trainable.backbones.cutting.split import frozen_between
@@ -185,7 +190,7 @@ class Net(nn.Module):
 def examples() -> Examples:
     random = torch.Generator().manual_seed(3)
     features = Activations([(torch.randn(30, 8, generator=random),)])
-    return Examples(features, torch.randint(4, (30,), generator=random))
+    return class_examples(features, torch.randint(4, (30,), generator=random))
 
 
 def probe(width: int) -> LinearClassifier:
@@ -337,16 +342,16 @@ def test_heads_trained_in_micro_batches_equal_heads_trained_in_whole_batches(
 def test_predictions_of_smaller_chunks_are_the_same() -> None:
     one = learner(head_init="logistic")
     many = Activations([(torch.randn(300, 8),)])
-    expected = one.log_probabilities(many)
+    expected = log_probabilities(one, many)
     reached = give_room(one, 70)
-    assert torch.allclose(one.log_probabilities(many), expected, atol=1e-6)
+    assert torch.allclose(log_probabilities(one, many), expected, atol=1e-6)
     assert reached == [256, 128, 64, 64, 64, 64, 44]
 
 
 def test_heads_predict_in_chunks_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     both = heads(head_init="logistic")
     parts = [Activations([(torch.randn(size, 8),)]) for size in (30, 21)]
-    expected = both.log_probabilities(parts)
+    expected = all_log_probabilities(both, parts)
     linear, sizes = functional.linear, []
 
     def tight(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -355,7 +360,7 @@ def test_heads_predict_in_chunks_that_fit(monkeypatch: pytest.MonkeyPatch) -> No
         return linear(rows, weight, bias)
 
     monkeypatch.setattr(functional, "linear", tight)
-    for found, wanted in zip(both.log_probabilities(parts), expected, strict=True):
+    for found, wanted in zip(all_log_probabilities(both, parts), expected, strict=True):
         assert torch.allclose(found, wanted, atol=1e-6)
     assert sizes == [30, 15, 15, 15, 6]
 

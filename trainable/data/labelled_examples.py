@@ -43,6 +43,7 @@ class LabelledExamples:
 
     Attributes:
         modality: what the encoded bytes are: `image`, or `text` in UTF-8.
+        task: what the labels are: `classification`.
         shards: 1-d uint8 arrays of encoded examples, one after another.
         shard_of: (N,) int64 shard of each example; -1 if it is unread.
         starts: (N,) int64 position of each example's first byte within its shard.
@@ -69,6 +70,7 @@ class LabelledExamples:
     groups: npt.NDArray[np.int64] | None = None
     value_range: tuple[int, int] | None = None
     modality: str = "image"
+    task: str = "classification"
 
     @classmethod
     def from_bytes(
@@ -223,12 +225,8 @@ class LabelledExamples:
     def save(self, path: Path) -> None:
         """Write all examples to an uncompressed `.npz` without pickles; unread ones stay unread."""
         read = self.is_read()
-        parts = [
-            self.shards[shard][start:stop]
-            for shard, start, stop in zip(
-                self.shard_of[read], self.starts[read], self.stops[read], strict=True
-            )
-        ]
+        places = zip(self.shard_of[read], self.starts[read], self.stops[read], strict=True)
+        parts = [self.shards[shard][start:stop] for shard, start, stop in places]
         np.savez(
             path,
             format=np.int64(_FORMAT),
@@ -242,6 +240,7 @@ class LabelledExamples:
             groups=np.empty(0, np.int64) if self.groups is None else self.groups,
             value_range=np.asarray(self.value_range or (), dtype=np.int64),
             modality=np.asarray(self.modality),
+            task=np.asarray(self.task),
         )
 
     @classmethod
@@ -297,4 +296,5 @@ class LabelledExamples:
             groups=groups if len(groups) else None,
             value_range=(extremes[0], extremes[1]) if extremes else None,
             modality=str(arrays.get("modality", "image")),
+            task=str(arrays.get("task", "classification")),
         )

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Metric(StrEnum):
-    """A metric of class probabilities against labels; see `trainable.training.scores`."""
+    """A metric of class probabilities against labels; see `tasks.classification.scores`."""
 
     ACCURACY = "accuracy"
     BALANCED_ACCURACY = "balanced_accuracy"

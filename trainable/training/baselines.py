@@ -37,14 +37,14 @@ from trainable.features.reader import FeatureCounts
 from trainable.micro_batches import memory_errors, nothing
 from trainable.spec.trial_spec import LabelBudget
 from trainable.spec.validation import Validation
+from trainable.tasks.classification.results import TestResult
+from trainable.tasks.classification.scores import Scores
 from trainable.training.baseline_features import (
     WITHOUT_BACKBONE,
     BaselineFeatures,
     FrozenFeatures,
 )
 from trainable.training.probe import Features, ProbeMemo, parts_of_draw, probe_of_draw
-from trainable.training.results import TestResult
-from trainable.training.scores import Scores
 
 Indices = npt.NDArray[np.int64]
 

@@ -20,6 +20,7 @@ from trainable.features.readers import FeatureReaders
 from trainable.micro_batches import nothing
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.trial_spec import TrialSpec
+from trainable.tasks import task_called
 from trainable.training.learner import Examples
 
 _TESTED_BYTES = 256 * 2**20
@@ -118,9 +119,10 @@ class ExampleReader:
             yield indices[start : start + size]
 
     def _labelled_by(self, activations: Activations, indices: npt.NDArray[np.int64]) -> Examples:
-        labels = torch.from_numpy(self._labelled.labels[indices]).to(self.device)
+        task = task_called(self._labelled.task)
+        targets = task.targets(self._labelled, indices, device=self.device)
         devices.synchronize(self.device)
-        return Examples(activations, labels)
+        return Examples(activations, targets)
 
     def _reader(self, augmentation: Augmentation | None = None) -> FeatureReaders:
         return FeatureReaders(

@@ -12,10 +12,11 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from trainable.device import autocast
-from trainable.features.activations import Activations
 from trainable.micro_batches import Memory, memory_errors
 from trainable.spec.trial_spec import TrialSpec
-from trainable.training.learner import DivergedError, Examples, Learner, drawn_rows
+from trainable.tasks import Outcomes, joined
+from trainable.tasks.classification.task import ClassTargets
+from trainable.training.learner import Examples, Learner, drawn_rows
 from trainable.training.logistic import LinearClassifier
 from trainable.training.recipe import CLIP_NORM, head_optimizer, set_learning_rates
 
@@ -57,9 +58,9 @@ class HeadLearners(Learner):
     ) -> None:
         self._names = names
         self._sizes = [len(part) for part in parts]
-        self._device = parts[0].labels.device
+        self._device = parts[0].targets.device
         self._memory = memory or Memory(self._device)
-        self._labels = nn.utils.rnn.pad_sequence([part.labels for part in parts], batch_first=True)
+        self._labels = nn.utils.rnn.pad_sequence([*map(_labels, parts)], batch_first=True)
         self._features = nn.utils.rnn.pad_sequence(
             [part.activations.dense.float() for part in parts], batch_first=True
         )
@@ -78,23 +79,20 @@ class HeadLearners(Learner):
             optimizer=head_optimizer(spec, weights=[self._weight], biases=[self._bias]),
         )
 
-    def log_probabilities(self, parts: Sequence[Activations], *, share: float = 1) -> list[Tensor]:
-        """Return the log-probabilities that each fold's head predicts for its examples.
+    def outcomes(self, parts: Sequence[Examples], *, share: float = 1) -> list[Outcomes]:
+        """Return what the predictions of each fold's head for its examples leave behind.
 
         Args:
-            parts: (N, D) activations of each fold.
+            parts: examples of each fold, with (N, D) activations.
             share: position between the initial weights (0) and the current weights (1).
-
-        Returns:
-            (N, C) float64 log-probabilities of each fold, on the CPU.
 
         Raises:
             DivergedError: a prediction is not finite.
         """
         with self.at(share), torch.inference_mode(), autocast(self.spec.precision, self._device):
-            found = [self._predicted(fold, part.dense) for fold, part in enumerate(parts)]
-        if not all(bool(one.isfinite().all()) for one in found):
-            raise DivergedError(f"a prediction at step {self.step} is no finite number")
+            found = [self._predicted(fold, part) for fold, part in enumerate(parts)]
+        for outcomes in found:
+            self.check_finite(outcomes)
         return found
 
     def copy_into(self, layer: nn.Module, *, fold: int = 0) -> None:
@@ -104,15 +102,17 @@ class HeadLearners(Learner):
             layer.weight.copy_(self._weight[fold].T)
             layer.bias.copy_(self._bias[fold].squeeze(0))
 
-    def _predicted(self, fold: int, features: Tensor) -> Tensor:
+    def _predicted(self, fold: int, part: Examples) -> Outcomes:
         weight, bias = self._weight[fold].T, self._bias[fold].squeeze(0)
+        features = part.activations.dense
+        positions = torch.arange(len(part), device=self._device)
 
-        def predict(rows: slice) -> Tensor:
+        def predict(rows: slice) -> Outcomes:
             logits = functional.linear(features[rows], weight, bias)
-            return functional.log_softmax(logits.double(), dim=1).cpu()
+            return part.targets.at(positions[rows]).outcomes(logits)
 
         pieces = self._memory.evaluation
-        return torch.cat(pieces.over(len(features), most=len(features), attempt=predict))
+        return joined(pieces.over(len(features), most=len(features), attempt=predict))
 
     def _update(self) -> Tensor:
         rows = torch.stack(
@@ -166,3 +166,9 @@ class HeadLearners(Learner):
         self._weight.grad.mul_(factors)
         self._bias.grad.mul_(factors)
         return norms
+
+
+def _labels(part: Examples) -> Tensor:
+    """(N,) int64 class ids, which a linear head on one vector is always trained on."""
+    assert isinstance(part.targets, ClassTargets)
+    return part.targets.labels

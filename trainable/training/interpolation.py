@@ -13,9 +13,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from trainable.spec.metrics import Metric
-from trainable.training.scores import calibrated_log_loss, log_loss
-
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Positions on the line that are tried: 0 is the start, 1 the end of training."""
 
@@ -55,24 +52,3 @@ class WeightPath:
         with torch.no_grad():
             for name, one in self._live.items():
                 one.copy_(torch.lerp(self._start[name], one.detach(), share))
-
-
-def best_share(predictions: Mapping[float, Tensor], labels: Tensor, metric: Metric) -> float:
-    """Return the position on the line with the best validation predictions, and the lowest on ties.
-
-    Log loss compares positions, because it separates them on fewer images than accuracy does. If
-    the objective is another metric, each position is first calibrated by its best temperature,
-    because training makes predictions more confident whether or not it makes them better.
-
-    Args:
-        predictions: position -> (N, C) log-probabilities, pooled over all folds.
-        labels: (N,) int64 class ids.
-        metric: the objective.
-    """
-
-    def loss(share: float) -> float:
-        if metric is Metric.LOG_LOSS:
-            return log_loss(predictions[share], labels)
-        return calibrated_log_loss(predictions[share], labels)
-
-    return min(sorted(predictions), key=loss)

@@ -16,6 +16,7 @@ from trainable.errors import TrainableError
 from trainable.features.activations import Activations
 from trainable.micro_batches import nothing
 from trainable.spec.trial_spec import TrialSpec
+from trainable.tasks import Outcomes, Targets
 from trainable.training.checkpoint import Checkpoint
 from trainable.training.interpolation import WeightPath
 from trainable.training.optimizers import Optimizer
@@ -28,22 +29,22 @@ class DivergedError(TrainableError):
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Training examples of a suffix: activations and labels on one device.
+    """Examples of a suffix: activations and targets on one device.
 
     Attributes:
         activations: activations of N examples, with their side inputs.
-        labels: (N,) int64 class ids.
+        targets: their targets.
     """
 
     activations: Activations
-    labels: Tensor
+    targets: Targets
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def at(self, positions: Tensor) -> Examples:
         """Return the examples at some positions, in the order given."""
-        return Examples(self.activations.at(positions), self.labels[positions])
+        return Examples(self.activations.at(positions), self.targets.at(positions))
 
 
 def drawn_rows(spec: TrialSpec, name: str, step: int, *, num_examples: int) -> Tensor:
@@ -137,6 +138,15 @@ class Learner(ABC):
     @abstractmethod
     def _update(self) -> Tensor:
         """Make one update; return its loss in nats, which is not finite if a gradient is not."""
+
+    def check_finite(self, outcomes: Outcomes) -> None:
+        """Make sure that predictions are finite numbers.
+
+        Raises:
+            DivergedError: one is not.
+        """
+        if not all(bool(one.isfinite().all()) for one in outcomes):
+            raise DivergedError(f"a prediction at step {self.step} is no finite number")
 
     def state(self) -> Checkpoint:
         """Return everything that later updates depend on, copied to the CPU."""

@@ -24,8 +24,8 @@ from trainable.data.subsets import Fold, validation_parts
 from trainable.errors import DataError
 from trainable.micro_batches import nothing
 from trainable.spec.validation import Validation
+from trainable.tasks.classification.scores import Scores, log_loss, score
 from trainable.training.logistic import LinearClassifier, fit_path
-from trainable.training.scores import Scores, log_loss, score
 
 INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 """Inverse penalties C that are tried; as in scikit-learn, a larger C is a weaker penalty."""

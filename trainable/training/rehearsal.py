@@ -14,6 +14,7 @@ from trainable.features.activations import Activations
 from trainable.micro_batches import Memory
 from trainable.modalities import modality_called
 from trainable.spec.trial_spec import TrialSpec
+from trainable.tasks import task_called
 from trainable.training.learner import Examples
 from trainable.training.setup import TrialSetup, reading_backbone, resolved_size
 from trainable.training.suffix_learner import SuffixLearners
@@ -122,7 +123,7 @@ def _failure(
     )
     examples = Examples(
         Activations([(activations, *side)]),
-        torch.arange(count, device=device) % num_classes,
+        task_called("classification").placeholders(count, num_classes=num_classes, device=device),
     )
     try:
         learners = configuration.learners(

@@ -13,12 +13,12 @@ from torch.nn import functional
 from trainable.data.subsets import derive_seed
 from trainable.device import autocast, random_state
 from trainable.errors import CheckpointError
-from trainable.features.activations import Activations
 from trainable.micro_batches import Memory, memory_errors, nothing
 from trainable.modalities.text.buckets import PASS_TOKENS
 from trainable.spec.trial_spec import TrialSpec
+from trainable.tasks import Outcomes, joined
 from trainable.training.checkpoint import Checkpoint
-from trainable.training.learner import DivergedError, Examples, Learner, drawn_rows
+from trainable.training.learner import Examples, Learner, drawn_rows
 from trainable.training.logistic import LinearClassifier
 from trainable.training.recipe import CLIP_NORM, make_optimizer, set_learning_rates, train_mode
 
@@ -65,7 +65,7 @@ class SuffixLearner(Learner):
         self.suffix = suffix
         self.examples = examples
         self.name = name
-        self._device = examples.labels.device
+        self._device = examples.targets.device
         self._memory = memory or Memory(self._device)
         self._each_once = False  # the first update finds out whether a layer is random
         self._divisible = True
@@ -162,13 +162,8 @@ class SuffixLearner(Learner):
         for part in self._parts(rows, size):
             batch = self.examples.at(rows[part])
             with autocast(self.spec.precision, self._device):
-                logits = self.suffix(*batch.activations.inputs())
-            losses = functional.cross_entropy(
-                logits.float(),
-                batch.labels,
-                label_smoothing=self.spec.label_smoothing,
-                reduction="none",
-            )
+                outputs = self.suffix(*batch.activations.inputs())
+            losses = batch.targets.losses(outputs, label_smoothing=self.spec.label_smoothing)
             loss = losses @ weights[part]
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
@@ -196,34 +191,32 @@ class SuffixLearner(Learner):
             if isinstance(module, nn.modules.batchnorm._BatchNorm)
         )
 
-    def log_probabilities(self, activations: Activations) -> Tensor:
-        """Return the (N, C) float64 log-probabilities of N examples, on the CPU.
+    def outcomes(self, examples: Examples) -> Outcomes:
+        """Return what the predictions for N examples leave behind; see `Targets`.
 
-        The suffix is in eval mode. Examples are sorted by padded size first, which saves padding.
-
-        So an example's predictions do not depend on longer ones beside it, and take no padding.
+        The suffix is in eval mode. Examples are sorted by padded size first, so that an example's
+        predictions do not depend on longer ones beside it, and take no padding.
 
         Raises:
             DivergedError: a prediction is not finite.
         """
         self.suffix.eval()
-        groups = activations.by_size()
+        groups = examples.activations.by_size()
 
-        def predict(positions: Tensor, rows: slice) -> Tensor:
-            logits = self.suffix(*activations.at(positions[rows]).inputs())
-            return functional.log_softmax(logits.double(), dim=1).cpu()
+        def predict(positions: Tensor, rows: slice) -> Outcomes:
+            batch = examples.at(positions[rows])
+            return batch.targets.outcomes(self.suffix(*batch.activations.inputs()))
 
-        parts = []
+        parts: list[Outcomes] = []
         with torch.inference_mode(), autocast(self.spec.precision, self._device):
             for positions in groups:
                 parts += self._memory.evaluation.over(
                     len(positions), most=EVALUATED, attempt=partial(predict, positions)
                 )
-        result = torch.empty_like(found := torch.cat(parts))
-        result[torch.cat(groups).cpu()] = found
-        if not bool(result.isfinite().all()):
-            raise DivergedError(f"a prediction at step {self.step} is no finite number")
-        return result
+        order = torch.argsort(torch.cat(groups)).cpu()
+        found = tuple(one[order] for one in joined(parts))
+        self.check_finite(found)
+        return found
 
 
 class SuffixLearners:
@@ -275,12 +268,12 @@ class SuffixLearners:
         for learner in self._learners:
             learner.restore(state.part(learner.name))
 
-    def log_probabilities(self, parts: Sequence[Activations], *, share: float = 1) -> list[Tensor]:
-        """Return each learner's predictions; see `HeadLearners.log_probabilities`."""
+    def outcomes(self, parts: Sequence[Examples], *, share: float = 1) -> list[Outcomes]:
+        """Return each learner's outcomes; see `HeadLearners.outcomes`."""
         found = []
         for learner, part in zip(self._learners, parts, strict=True):
             with learner.at(share):
-                found.append(learner.log_probabilities(part))
+                found.append(learner.outcomes(part))
         return found
 
     def settle(self, share: float) -> None:

@@ -23,12 +23,14 @@ from trainable.features.cache import FeatureCache
 from trainable.features.reader import FeatureCounts
 from trainable.micro_batches import Memory, memory_errors, nothing
 from trainable.spec.trial_spec import TrialSpec
+from trainable.tasks import joined, task_called
+from trainable.tasks.classification.results import TestResult
 from trainable.training.checkpoint import Checkpoint
 from trainable.training.examples import ExampleReader
 from trainable.training.head_learner import HeadLearners
 from trainable.training.loop import AfterUpdate, Clock
 from trainable.training.probe import ProbeMemo
-from trainable.training.results import Report, TestResult, TrialFacts
+from trainable.training.results import Report, TrialFacts
 from trainable.training.setup import TrialSetup
 from trainable.training.suffix_learner import SuffixLearners
 from trainable.training.trainer import Trainer
@@ -86,6 +88,7 @@ class Trial:
         self._clock = Clock()
         self._device = device or devices.default_device()
         self._images = images
+        self._task = task_called(images.task)
         devices.reset_peak_memory(self._device)
         self._subset = draw_subset(
             images, budget=spec.label_budget, repeat=spec.repeat, seed=spec.seed
@@ -159,22 +162,18 @@ class Trial:
             training = examples if spec.augment is None else self._reader.views(self._subset)
             probe = self._trainer.probe(spec)
             self._clock.lap("features_s")
-            validated = [rows[fold.val] for fold in folds]
             loop = self._trainer.loop(
                 [training.at(self._reader.view_rows(fold.train)) for fold in folds],
                 names=[f"fold{number}" for number in range(len(folds))],
-                seen=[*(rows[fold.train] for fold in folds), *validated],
+                seen=[rows[part] for part in (*(f.train for f in folds), *(f.val for f in folds))],
                 spec=spec,
                 initial_heads=probe.folds if probe else None,
                 start=start,
                 after_update=after_update,
             )
             held_out = HeldOut(
-                [
-                    examples.at(torch.from_numpy(fold.val).to(self._device)).activations
-                    for fold in folds
-                ],
-                labels=torch.from_numpy(self._images.labels[np.concatenate(validated)]),
+                [examples.at(torch.from_numpy(fold.val).to(self._device)) for fold in folds],
+                task=self._task,
                 spec=spec,
             )
             for segment in loop.spans(spec.reports):
@@ -214,16 +213,15 @@ class Trial:
             raise DataError("there is no test image; a refit is always scored on the test split")
         with memory_errors("training"):
             learners = self._train_whole(start=start, after_update=after_update)
-            predictions = []
+            outcomes = []
             for some in self._reader.few_at_a_time(test):
                 self._clock.mark()
                 unseen = self._reader.plain(some)
                 self._clock.lap("features_s")
-                predictions += learners.log_probabilities([unseen.activations])
+                outcomes += learners.outcomes([unseen])
                 self._clock.lap("train_s")
-        return TestResult.of(
-            torch.cat(predictions),
-            torch.from_numpy(self._images.labels[test]),
+        return self._task.result(
+            joined(outcomes),
             all_probabilities=self._setup.spec.objective.needs_all_probabilities,
         )
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
-
-from trainable.features.activations import Activations
 from trainable.spec.trial_spec import TrialSpec
+from trainable.tasks import Outcomes, Task, joined
+from trainable.tasks.classification.scores import Scores
 from trainable.training.head_learner import HeadLearners
-from trainable.training.interpolation import SHARES, best_share
-from trainable.training.scores import Scores, score
+from trainable.training.interpolation import SHARES
+from trainable.training.learner import Examples
 from trainable.training.suffix_learner import SuffixLearners
 
 START = 0.0
@@ -24,15 +22,15 @@ class HeldOut:
     """The validation examples of all folds.
 
     Attributes:
-        activations: activations of each fold's validation examples, on the learners' device.
-        labels: (N,) int64 class ids of all folds, one fold after another, on the CPU.
+        parts: each fold's validation examples, on the learners' device.
+        task: the task of all examples.
         spec: the resolved recipe; `interpolation` and `objective` are used.
     """
 
-    activations: Sequence[Activations]
-    labels: Tensor
+    parts: Sequence[Examples]
+    task: Task
     spec: TrialSpec
-    _start: Tensor | None = field(default=None, init=False)
+    _start: Outcomes | None = field(default=None, init=False)
 
     def scores(self, learners: HeadLearners | SuffixLearners) -> tuple[Scores, float]:
         """Score the current weights, or the best interpolation between initial and current ones.
@@ -48,15 +46,15 @@ class HeldOut:
         if learners.step:
             given = self.spec.interpolation
             shares = SHARES if isinstance(given, str) else (given,)
-        predictions = {share: self._predicted(learners, share) for share in shares}
-        best = best_share(predictions, self.labels, self.spec.objective)
-        return score(predictions[best], self.labels), best
+        outcomes = {share: self._outcomes(learners, share) for share in shares}
+        best = self.task.best_share(outcomes, self.spec.objective)
+        return self.task.scores(outcomes[best]), best
 
-    def _predicted(self, learners: HeadLearners | SuffixLearners, share: float) -> Tensor:
-        """(N, C) log-probabilities of all folds; those of the initial weights are computed once."""
+    def _outcomes(self, learners: HeadLearners | SuffixLearners, share: float) -> Outcomes:
+        """Outcomes of all folds; those of the initial weights are computed once."""
         if share == START and self._start is not None:
             return self._start
-        found = torch.cat(learners.log_probabilities(self.activations, share=share))
+        found = joined(learners.outcomes(self.parts, share=share))
         if share == START:
             self._start = found
         return found

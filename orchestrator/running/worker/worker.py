@@ -32,11 +32,12 @@ from trainable.modalities import modality_called
 from trainable.spec.metrics import Metric
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
+from trainable.tasks.classification.results import TestResult
 from trainable.training.baselines import run_baseline
 from trainable.training.checkpoint import Checkpoint
 from trainable.training.learner import DivergedError
 from trainable.training.probe import ProbeMemo
-from trainable.training.results import Report, TestResult
+from trainable.training.results import Report
 from trainable.training.trial import Trial
 
 TRACEBACK_LINES = 15

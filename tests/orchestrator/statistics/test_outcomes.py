@@ -17,7 +17,7 @@ from orchestrator.statistics.outcomes import (
     macro_f1_outcomes,
     mean_outcomes,
 )
-from trainable.training.scores import auroc, macro_f1
+from trainable.tasks.classification.scores import auroc, macro_f1
 
 CLASSES = np.array([0] * 3 + [1] * 5 + [2] * 12)
 NUM_REPEATS = 4

@@ -7,6 +7,12 @@ import pytest
 import torch
 from torch import fx, nn
 
+from tests.builders.class_examples import (
+    all_log_probabilities,
+    class_examples,
+    labels_of,
+    log_probabilities,
+)
 from trainable.features.activations import Activations
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.training.head_learner import HeadLearners, is_bare_head
@@ -42,7 +48,7 @@ def parts() -> list[Examples]:
     """Three folds of 9, 12 and 10 examples, scaled so that gradients are long enough to clip."""
     random = torch.Generator().manual_seed(0)
     return [
-        Examples(
+        class_examples(
             Activations([(5 * torch.randn(count, 7, generator=random),)]),
             torch.randint(4, (count,), generator=random),
         )
@@ -54,7 +60,7 @@ def initial_heads(spec: TrialSpec) -> list[LinearClassifier] | None:
     if spec.head_init == "zero":
         return None
     return [
-        fit_path(part.activations.dense, part.labels, num_classes=4, inverse_penalties=[1.0])[0]
+        fit_path(part.activations.dense, labels_of(part), num_classes=4, inverse_penalties=[1.0])[0]
         for part in parts()
     ]
 
@@ -89,9 +95,9 @@ def test_losses_and_predictions_are_those_of_one_learner_a_fold(settings: dict[s
     for step in (5, 12):
         expected = sum(learner.advance(step) for learner in single) / 3
         assert heads.advance(step) == pytest.approx(expected, abs=1e-5)
-        found = heads.log_probabilities(seen)
+        found = all_log_probabilities(heads, seen)
         for learner, features, mine in zip(single, seen, found, strict=True):
-            theirs = learner.log_probabilities(features)
+            theirs = log_probabilities(learner, features)
             assert mine.dtype == theirs.dtype == torch.float64
             assert torch.allclose(mine, theirs, atol=1e-5)
     assert not torch.allclose(found[0][:9], found[1][:9], atol=1e-2)
@@ -115,8 +121,8 @@ def test_a_fold_does_not_depend_on_its_siblings() -> None:
     together.advance(12)
     alone.advance(12)
     features = parts()[1].activations
-    mine = together.log_probabilities([part.activations for part in parts()])[1]
-    assert torch.allclose(mine, alone.log_probabilities([features])[0], atol=1e-6)
+    mine = all_log_probabilities(together, [part.activations for part in parts()])[1]
+    assert torch.allclose(mine, all_log_probabilities(alone, [features])[0], atol=1e-6)
 
 
 def test_a_huge_learning_rate_ends_as_diverged() -> None:
@@ -129,7 +135,7 @@ def test_a_huge_learning_rate_ends_as_diverged() -> None:
 def test_a_prediction_of_nan_ends_as_diverged() -> None:
     heads = HeadLearners(parts(), names=NAMES, spec=TrialSpec(**SETTINGS), num_classes=4)
     with pytest.raises(DivergedError, match="a prediction at step 0"):
-        heads.log_probabilities([Activations([(torch.full((2, 7), math.nan),)])] * 3)
+        all_log_probabilities(heads, [Activations([(torch.full((2, 7), math.nan),)])] * 3)
 
 
 def test_only_a_suffix_of_a_linear_head_is_bare() -> None:

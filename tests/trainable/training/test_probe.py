@@ -20,6 +20,7 @@ from trainable.features.store import FeatureStore
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
+from trainable.tasks.classification.scores import score
 from trainable.training import probe as probing
 from trainable.training.baselines import run_baseline
 from trainable.training.logistic import LinearClassifier, fit_path
@@ -33,7 +34,6 @@ from trainable.training.probe import (
     parts_of_draw,
     probe_of_draw,
 )
-from trainable.training.scores import score
 from trainable.training.setup import TrialSetup
 from trainable.training.trial import Trial
 
@@ -340,7 +340,7 @@ def test_the_start_and_a_vanishing_rate_give_the_validation_predictions_of_the_p
         return score(log_probabilities, labels)
 
     with monkeypatch.context() as patch:
-        patch.setattr("trainable.training.validation.score", watched)
+        patch.setattr("trainable.tasks.classification.task.score", watched)
         reports = list(Trial(spec, few_images, backbone, cache=kept).reports())
     probe = probe_for(few_images, backbone, spec, cache=kept)
     subset = drawn(few_images, spec)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tests.builders.class_examples import class_examples, labels_of, log_probabilities
 from trainable.backbones import Backbone, Preprocessing
 from trainable.backbones.cutting.boundaries import parameter_depths
 from trainable.backbones.cutting.split import FrozenPrefix, SplitBackbone, split
@@ -62,7 +63,7 @@ class Bench:
 
     def examples(self, prefix: nn.Module) -> Examples:
         values = prefix(normalize(self.pixels, self.backbone.weights.image_preprocessing))
-        return Examples(Activations([(values,)]), self.labels)
+        return class_examples(Activations([(values,)]), self.labels)
 
     def learner(
         self,
@@ -247,7 +248,7 @@ def test_batch_statistics_change_only_in_train_mode(
 def test_memory_of_the_weights_is_freed_with_the_learner(bench: Bench) -> None:
     learner = bench.learner(head_init="logistic")
     learner.advance(3)
-    learner.log_probabilities(learner.examples.activations)
+    log_probabilities(learner, learner.examples.activations)
     weights = [weakref.ref(parameter) for parameter in learner.suffix.parameters()]
     del learner
     assert all(weight() is None for weight in weights)
@@ -267,7 +268,7 @@ def test_predictions_between_updates_change_nothing(bench: Bench) -> None:
     blind.advance(4)
     for step in range(5):
         looking.advance(step)
-        looking.log_probabilities(looking.examples.activations)
+        log_probabilities(looking, looking.examples.activations)
     assert same(state(blind), state(looking))
 
 
@@ -299,7 +300,7 @@ class Recording(Examples):
 def batches(bench: Bench, **changed: Any) -> list[list[int]]:
     """The rows that each of three updates computes."""
     examples = bench.examples(bench.halves(changed.get("frozen", 3)).prefix)
-    recording = Recording(examples.activations, examples.labels)
+    recording = Recording(examples.activations, examples.targets)
     bench.learner(examples=recording, **changed).advance(3)
     return recording.asked
 
@@ -387,7 +388,7 @@ def test_prediction_of_nan_ends_as_diverged(bench: Bench) -> None:
     with torch.no_grad():
         learner.suffix.get_submodule("head").get_parameter("bias")[3] = math.nan
     with pytest.raises(DivergedError, match="a prediction at step 0 is no finite number"):
-        learner.log_probabilities(learner.examples.activations)
+        log_probabilities(learner, learner.examples.activations)
 
 
 def test_gradient_of_nan_is_noticed_although_the_loss_is_finite(bench: Bench) -> None:
@@ -402,7 +403,7 @@ def test_initial_head_predicts_like_its_probe_at_the_start(bench: Bench) -> None
     features, probe = bench.examples(bench.halves(7).prefix).activations.dense, bench.probe()
     for frozen in (0, 3, 7):
         learner = bench.learner(frozen=frozen, head_init="logistic")
-        found = learner.log_probabilities(learner.examples.activations)
+        found = log_probabilities(learner, learner.examples.activations)
         expected = probe.log_probabilities(features)
         assert torch.allclose(found.exp(), expected.exp(), atol=1e-4)
         assert (found.argmax(dim=1) == bench.labels).all()
@@ -410,7 +411,7 @@ def test_initial_head_predicts_like_its_probe_at_the_start(bench: Bench) -> None
 
 def test_zero_head_predicts_every_class_alike_at_the_start(bench: Bench) -> None:
     learner = bench.learner()
-    found = learner.log_probabilities(learner.examples.activations)
+    found = log_probabilities(learner, learner.examples.activations)
     assert found == pytest.approx(-math.log(10))
     assert found.dtype == torch.float64
 
@@ -427,7 +428,7 @@ def test_one_by_one_convolution_serves_as_a_head(bench: Bench) -> None:
 
     examples = bench.examples(bench.halves(1).prefix)
     pooled = examples.activations.dense.mean(dim=(2, 3))
-    (probe,) = fit_path(pooled, examples.labels, num_classes=10, inverse_penalties=[1.0])
+    (probe,) = fit_path(pooled, labels_of(examples), num_classes=10, inverse_penalties=[1.0])
     learner = SuffixLearner(
         torch.fx.symbolic_trace(Pixelwise()),
         "head",
@@ -439,7 +440,7 @@ def test_one_by_one_convolution_serves_as_a_head(bench: Bench) -> None:
     )
     expected = probe.log_probabilities(pooled).exp()
     assert torch.allclose(
-        learner.log_probabilities(examples.activations).exp(), expected, atol=1e-3
+        log_probabilities(learner, examples.activations).exp(), expected, atol=1e-3
     )
 
 
@@ -465,7 +466,7 @@ def test_examples_are_left_as_they_were_by_layers_that_work_in_place(bench: Benc
         initial_head=bench.probe(),
     )
     learner.advance(2)
-    learner.log_probabilities(examples.activations)
+    log_probabilities(learner, examples.activations)
     assert torch.equal(examples.activations.dense, before)
 
 
@@ -501,11 +502,13 @@ def test_training_on_cached_activations_equals_running_the_prefix_at_each_step(
         initial_head=bench.probe(),
     )
     assert cached.advance(5) == pytest.approx(uncached.advance(5), rel=1e-5)
-    expected = uncached.log_probabilities(images.activations)
-    found = cached.log_probabilities(cached.examples.activations)
+    expected = log_probabilities(uncached, images.activations)
+    found = log_probabilities(cached, cached.examples.activations)
     assert torch.allclose(found, expected, atol=1e-4)
     assert not torch.allclose(
-        found, bench.learner(frozen=frozen).log_probabilities(cached.examples.activations), atol=0.1
+        found,
+        log_probabilities(bench.learner(frozen=frozen), cached.examples.activations),
+        atol=0.1,
     )
 
 
@@ -519,7 +522,7 @@ def test_gradients_are_clipped(bench: Bench) -> None:
     large = Activations([(1e4 * bench.examples(bench.halves(7).prefix).activations.dense,)])
     learner = bench.learner(
         frozen=7,
-        examples=Examples(large, bench.labels),
+        examples=class_examples(large, bench.labels),
         optimizer="sgd",
         lr=1.0,
         warmup=0.0,

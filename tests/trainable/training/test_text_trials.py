@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.builders.class_examples import all_log_probabilities, class_examples
 from tests.builders.text_models import LINES, save_text_model
 from tests.trainable.features.test_reader import cache
 from tests.trainable.training.test_loop import Keeper, numbers
@@ -25,7 +26,6 @@ from trainable.modalities import modality_of
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training import suffix_learner, trial
-from trainable.training.learner import Examples
 from trainable.training.setup import TrialSetup
 from trainable.training.trial import Trial
 
@@ -188,17 +188,17 @@ def test_predictions_of_a_text_do_not_depend_on_longer_ones_beside_it(
     readers = FeatureReaders(texts, encoder, size=setup.size, device=CPU, precision="fp32")
     together = readers.read(texts.indices(Split.POOL), frozen=setup.split.frozen)
     learner = setup.learners(
-        [Examples(together, torch.zeros(len(together), dtype=torch.int64))],
+        [class_examples(together)],
         names=["whole"],
         spec=setup.resolve(len(together)),
         initial_heads=None,
         memory=Memory(CPU),
     )
-    (predicted,) = learner.log_probabilities([together])
+    (predicted,) = all_log_probabilities(learner, [together])
     sizes = together.by_size()
     assert len(sizes) > 2
     for positions in sizes:
-        (alone,) = learner.log_probabilities([together.at(positions)])
+        (alone,) = all_log_probabilities(learner, [together.at(positions)])
         assert torch.equal(alone, predicted[positions])
 
 

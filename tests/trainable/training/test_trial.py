@@ -20,11 +20,13 @@ from trainable.spec.augmentation import Augmentation
 from trainable.spec.metrics import Metric
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
-from trainable.training import probe, setup, trial, validation
+from trainable.tasks.classification import task as classification
+from trainable.tasks.classification.results import TestResult
+from trainable.tasks.classification.scores import Scores, score
+from trainable.training import probe, setup, trial
 from trainable.training.interpolation import SHARES
 from trainable.training.learner import DivergedError
-from trainable.training.results import Report, TestResult
-from trainable.training.scores import Scores, score
+from trainable.training.results import Report
 from trainable.training.suffix_learner import SuffixLearner
 from trainable.training.trial import Trial
 
@@ -109,7 +111,7 @@ def test_reports_score_the_pooled_predictions_of_all_folds(
         seen.append((predictions, labels))
         return score(predictions, labels)
 
-    monkeypatch.setattr(validation, "score", watched)
+    monkeypatch.setattr(classification, "score", watched)
     found = run(digit_images, strokes)
     subset = drawn(digit_images)
     folds = split_folds(digit_images.labels[subset], validation=Validation(2))
@@ -295,7 +297,7 @@ def test_labels_of_a_fold_do_not_reach_the_predictions_of_that_fold(
         seen.append(predictions)
         return score(predictions, labels)
 
-    monkeypatch.setattr(validation, "score", watched)
+    monkeypatch.setattr(classification, "score", watched)
     held_out = subset[folds[0].val]
     run(digit_images, strokes, freeze_depth=freeze_depth, reports=1)
     scrambled = shuffled_labels(digit_images, held_out)

@@ -15,7 +15,7 @@ from sklearn.metrics import (
 from torch.nn import functional
 
 from trainable.spec.metrics import Metric
-from trainable.training.scores import calibrated_log_loss, score
+from trainable.tasks.classification.scores import calibrated_log_loss, score
 
 
 def logs(*rows: list[float]) -> torch.Tensor:
