@@ -374,6 +374,21 @@ def test_the_card_of_a_network_for_texts_speaks_of_texts(swept: Path, exported: 
     assert f"(95 % interval {low} to {high} %)" in card
 
 
+def test_the_card_says_how_many_texts_of_the_sweep_were_cut_off(
+    swept: Path, exported: Path
+) -> None:
+    examples = read_data(Run(swept).space).images
+    import tokenizers
+
+    tokenizer = tokenizers.Tokenizer.from_file(str(exported / "tokenizer.json"))
+    tokenizer.no_truncation()
+    read = np.flatnonzero(examples.is_read())
+    texts = [examples.encoded(int(index)).decode().strip() for index in read]
+    cut = np.mean([len(one.ids) > 24 for one in tokenizer.encode_batch(texts)])
+    line = f"| texts of the sweep | {100 * cut:.1f} % of the texts have more than 24 tokens"
+    assert line in (exported / "README.md").read_text()
+
+
 PREDICT_ALONE = """
 import sys
 class Blocker:

@@ -49,6 +49,7 @@ class TrainedModel:
         batches: input that every form of the network is compared on.
         spec: the resolved recipe without any `auto`; None for a linear probe.
         inverse_penalty: C of a linear probe; None for a fine-tuned network.
+        notes: what preparing the examples found, such as how many texts were cut off.
     """
 
     about: ModelConfig
@@ -58,6 +59,7 @@ class TrainedModel:
     batches: Sequence[Batch] = field(repr=False)
     spec: TrialSpec | None = None
     inverse_penalty: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def train_configuration(
@@ -88,7 +90,7 @@ def train_configuration(
     backbone = reading_backbone(spec, backbone)
     modality = modality_of(examples, backbone.weights)
     size = resolved_size(spec, backbone.weights)
-    modality.prepare(examples, backbone, size)
+    notes = modality.prepare(examples, backbone, size)
     network_kind(modality.name).check(backbone, size)
     fitted = Trial(spec, examples, backbone, device=device, cache=cache).fit(watch)
     suffix, prefix = fitted.suffix.cpu(), _on_processor(fitted.split.prefix)
@@ -102,6 +104,7 @@ def train_configuration(
         indices=fitted.indices,
         batches=batches,
         expected=expected,
+        notes=notes,
         spec=fitted.spec,
     )
 
@@ -140,7 +143,7 @@ def train_probe(
     device = device or devices.default_device()
     modality = modality_of(examples, backbone.weights)
     size = modality.size(backbone.weights, size)
-    modality.prepare(examples, backbone, size)
+    notes = modality.prepare(examples, backbone, size)
     network_kind(modality.name).check(backbone, size)
     traced = backbone.traced(size)
     indices = draw_subset(examples, budget=budget, repeat=repeat, seed=seed)
@@ -167,6 +170,7 @@ def train_probe(
         indices=indices,
         batches=batches,
         expected=expected,
+        notes=notes,
         inverse_penalty=inverse_penalty,
     )
 
@@ -197,6 +201,7 @@ def _assemble(
     indices: npt.NDArray[np.int64],
     batches: Sequence[Batch],
     expected: Sequence[Tensor],
+    notes: tuple[str, ...],
     spec: TrialSpec | None = None,
     inverse_penalty: float | None = None,
 ) -> TrainedModel:
@@ -207,6 +212,7 @@ def _assemble(
         indices: (M,) indices of the training examples.
         batches: input to compare on.
         expected: (B, C) logits of the trained halves for each batch.
+        notes: see `TrainedModel`.
         spec: the resolved recipe; None for a linear probe.
         inverse_penalty: C of a linear probe.
 
@@ -228,6 +234,7 @@ def _assemble(
         batches=batches,
         spec=spec,
         inverse_penalty=inverse_penalty,
+        notes=notes,
     )
 
 

@@ -131,6 +131,7 @@ def _facts(card: Card) -> list[tuple[str, object]]:
         ("parameters", f"{network:,}"),
         ("of them trained", f"{trial['trainable_params'] or 0:,}"),
         *card_kind(card.noun).facts(card.model.about),
+        *((f"{card.noun}s of the sweep", note) for note in card.model.notes),
     ]
     if trial["freeze_depth"] is not None:
         facts.append(("freeze depth", f"{trial['freeze_depth']:.4g}"))
