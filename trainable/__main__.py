@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trainable.backbones import Backbone, load_weights
-from trainable.data.labelled_examples import LabelledExamples
+from trainable.data import examples_file
 from trainable.errors import SpecError, TrainableError
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.learner import DivergedError
@@ -24,11 +24,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the trial that the arguments name; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m trainable", description=__doc__)
     parser.add_argument("spec", type=Path, help="JSON file with a TrialSpec")
-    parser.add_argument("images", type=Path, help="file written by LabelledExamples.save")
+    parser.add_argument("images", type=Path, help="file of trainable.data.examples_file.save")
     given = parser.parse_args(arguments)
     try:
         spec = _read_spec(given.spec)
-        images = LabelledExamples.load(given.images)
+        images = examples_file.load(given.images)
         trial = Trial(spec, images, Backbone(load_weights(spec.backbone)))
         for report in trial.reports():
             print(json.dumps(asdict(report)), flush=True)

@@ -185,6 +185,38 @@ def auroc_outcomes(probabilities: NDArray[np.floating], classes: Classes) -> Out
     return Outcomes(score / len(kinds) + deviations, values, classes, Scale.SHARE)
 
 
+def miou_outcomes(counts: NDArray[np.int64]) -> Outcomes:
+    """Outcomes of the mean intersection over union of the classes of masks.
+
+    Counts of images add up, so the score without an image is that of the other images. The classes
+    are those that the true masks of all images hold; the term of a class that one image alone holds
+    stays as it is when that image is left out.
+
+    Args:
+        counts: (R, N, C, 3) pixels of each class: rightly predicted, true, and predicted. Images
+            without a pixel that has a class are left out before.
+    """
+    total = counts.sum(axis=1, keepdims=True)
+    present = total[:, :, :, 1] > 0
+    whole = _iou(total)
+    others = total - counts
+    without = np.where(others[..., 1] > 0, _iou(others), whole)
+    number = present.sum(axis=2)
+    score = np.where(present, whole, 0).sum(axis=2) / number
+    changes = np.where(present, without - whole, 0).sum(axis=2) / number
+    deviations = -(counts.shape[1] - 1) * changes
+    deviations -= deviations.mean(axis=1, keepdims=True)
+    own = counts[..., 1] > 0
+    values = np.where(own, _iou(counts), 0).sum(axis=2) / own.sum(axis=2)
+    return Outcomes(score + deviations, values, None, Scale.SHARE)
+
+
+def _iou(counts: NDArray[np.int64]) -> Floats:
+    """Intersection over union from (..., 3) counts; 0 where there is neither."""
+    found, true, given = np.moveaxis(counts, -1, 0)
+    return np.asarray(found / np.maximum(true + given - found, 1))
+
+
 def _shares_below(values: Floats, others: Floats) -> Floats:
     """(M,) share of `others` that each of (M,) values exceeds; a tie counts half."""
     ordered = np.sort(others)

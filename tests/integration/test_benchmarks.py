@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * TIMEOUT_S)]
 QUICK = {
     "coverage": ("--quick",),
     "freezing": ("--quick",),
+    "mask_coverage": ("--quick",),
     "overhead": ("--quick",),
     "own_images": ("--images", "200", "--side", "16"),
     "reading": ("--trials", "50"),

@@ -10,6 +10,7 @@ import pytest
 
 from trainable.__main__ import main
 from trainable.backbones import Backbone
+from trainable.data import examples_file
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
@@ -68,7 +69,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def images_file(tmp_path: Path, digit_images: LabelledExamples) -> str:
-    digit_images.save(tmp_path / "images.npz")
+    examples_file.save(digit_images, tmp_path / "images.npz")
     return str(tmp_path / "images.npz")
 
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trainable.data.masks import Masks
 from trainable.data.shards import MAX_SHARD_BYTES, ShardWriter
 from trainable.errors import DataError
 
-_FORMAT = 2
-_UNREAD = -1
-_NOT_OURS = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile)
+UNREAD = -1
+"""Shard of an example whose bytes are missing."""
 
 
 class Split(IntEnum):
@@ -36,7 +33,7 @@ class Split(IntEnum):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LabelledExamples:
-    """N examples with one label each, with the bytes of their files.
+    """N examples with one label or mask each, with the bytes of their files.
 
     An example that no trial of the sweep can use may be unread: it has a row, because draws depend
     on the hashes of all examples, but its bytes are missing.
@@ -49,7 +46,7 @@ class LabelledExamples:
         starts: (N,) int64 position of each example's first byte within its shard.
         stops: (N,) int64 position behind each example's last byte within its shard.
         digests: (N, 32) uint8 SHA-256 of the encoded bytes.
-        labels: (N,) int64 class ids, 0 <= label < num_classes.
+        labels: (N,) int64 class ids, 0 <= label < num_classes; zeros where there are masks.
         split: (N,) int64 values of `Split`.
         class_names: name of each class id.
         paths: path of each example, as messages and tables show it.
@@ -70,7 +67,7 @@ class LabelledExamples:
     groups: npt.NDArray[np.int64] | None = None
     value_range: tuple[int, int] | None = None
     modality: str = "image"
-    task: str = "classification"
+    masks: Masks | None = None
 
     @classmethod
     def from_bytes(
@@ -127,6 +124,8 @@ class LabelledExamples:
                 f"examples, labels, splits and paths differ in number: {len(self.starts)}, "
                 f"{len(self.labels)}, {len(self.split)}, {len(self.paths)}"
             )
+        if self.masks is not None and len(self.masks) != len(self.labels):
+            raise DataError(f"{len(self.masks)} masks for {len(self.labels)} examples")
         if self.groups is not None and len(self.groups) != len(self.labels):
             raise DataError(f"{len(self.groups)} groups for {len(self.labels)} examples")
         out_of_range = (self.labels < 0) | (self.labels >= len(self.class_names))
@@ -143,13 +142,23 @@ class LabelledExamples:
         return len(self.labels)
 
     @property
+    def task(self) -> str:
+        """What is learnt: `classification` from class ids, `segmentation` from masks."""
+        return "classification" if self.masks is None else "segmentation"
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """What a label budget is drawn from evenly: the classes; all examples where masks are."""
+        return self.class_names if self.masks is None else ("all",)
+
+    @property
     def num_classes(self) -> int:
         """Number of classes, including classes without an example."""
         return len(self.class_names)
 
     def is_read(self) -> npt.NDArray[np.bool_]:
         """(N,) whether each example has its bytes."""
-        return np.not_equal(self.shard_of, _UNREAD)
+        return np.not_equal(self.shard_of, UNREAD)
 
     def encoded(self, index: int) -> bytes:
         """Return the encoded bytes of one example.
@@ -157,7 +166,7 @@ class LabelledExamples:
         Raises:
             DataError: the example is unread.
         """
-        if self.shard_of[index] == _UNREAD:
+        if self.shard_of[index] == UNREAD:
             raise DataError(
                 f"{self.paths[index]}: was not read, for no draw of this sweep's budgets holds it"
             )
@@ -184,6 +193,7 @@ class LabelledExamples:
             split=self.split[indices],
             paths=tuple(self.paths[i] for i in indices),
             groups=self.groups_at(indices),
+            masks=None if self.masks is None else self.masks.at(indices),
         )
 
     def image_ids(self) -> list[str]:
@@ -202,9 +212,14 @@ class LabelledExamples:
 
         Groups count by the examples that they hold, not by their ids.
         """
+        named = (
+            (self.class_names[label].encode() for label in self.labels)
+            if self.masks is None
+            else (digest.tobytes() for digest in self.masks.digests)
+        )
         rows = [
-            digest.tobytes() + self.class_names[label].encode() + bytes([split])
-            for digest, label, split in zip(self.digests, self.labels, self.split, strict=True)
+            digest.tobytes() + name + bytes([split])
+            for digest, name, split in zip(self.digests, named, self.split, strict=True)
         ]
         if self.groups is not None:
             first: dict[int, bytes] = {}
@@ -220,81 +235,6 @@ class LabelledExamples:
             digest.update(f"/{len(part)}/".encode())
             digest.update(self.digests[part].tobytes())
             digest.update(self.labels[part].tobytes())
+            if self.masks is not None:
+                digest.update(self.masks.digests[part].tobytes())
         return digest.hexdigest()
-
-    def save(self, path: Path) -> None:
-        """Write all examples to an uncompressed `.npz` without pickles; unread ones stay unread."""
-        read = self.is_read()
-        places = zip(self.shard_of[read], self.starts[read], self.stops[read], strict=True)
-        parts = [self.shards[shard][start:stop] for shard, start, stop in places]
-        np.savez(
-            path,
-            format=np.int64(_FORMAT),
-            data=np.concatenate([*parts, np.empty(0, np.uint8)]),
-            lengths=np.where(read, self.stops - self.starts, _UNREAD),
-            digests=self.digests,
-            labels=self.labels,
-            split=self.split,
-            class_names=np.asarray(self.class_names, dtype=np.str_),
-            paths=np.asarray(self.paths, dtype=np.str_),
-            groups=np.empty(0, np.int64) if self.groups is None else self.groups,
-            value_range=np.asarray(self.value_range or (), dtype=np.int64),
-            modality=np.asarray(self.modality),
-            task=np.asarray(self.task),
-        )
-
-    @classmethod
-    def load(cls, path: Path) -> LabelledExamples:
-        """Return the examples that `save` wrote.
-
-        Raises:
-            DataError: the file is missing, damaged, or not one that `save` wrote.
-        """
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                if int(arrays["format"]) != _FORMAT:
-                    raise ValueError(f"format {arrays['format']}; this version reads {_FORMAT}")
-                return cls._of_arrays({name: arrays[name] for name in arrays.files})
-        except FileNotFoundError:
-            raise DataError(f"{path}: no such file; write one with LabelledExamples.save") from None
-        except _NOT_OURS as error:
-            raise DataError(
-                f"{path}: not a file written by LabelledExamples.save: {error}"
-            ) from None
-
-    @classmethod
-    def _of_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> LabelledExamples:
-        data, lengths, digests = arrays["data"], arrays["lengths"], arrays["digests"]
-        read = lengths != _UNREAD
-        kept = lengths[read]
-        if (kept < 0).any() or kept.sum() != len(data):
-            raise ValueError("the lengths of the examples do not add up to their bytes")
-        stops = np.cumsum(kept)
-        packed = cls.from_bytes(
-            (data[stop - n : stop].tobytes() for stop, n in zip(stops, kept, strict=True)),
-            labels=arrays["labels"][read],
-            split=arrays["split"][read],
-            class_names=[str(name) for name in arrays["class_names"]],
-            paths=[str(name) for name in arrays["paths"][read]],
-        )
-        if not np.array_equal(packed.digests, digests[read]):
-            raise ValueError("the bytes of an example are not those of its hash")
-        places = np.full((3, len(lengths)), _UNREAD, dtype=np.int64)
-        places[:, read] = packed.shard_of, packed.starts, packed.stops
-        shard_of, starts, stops = places
-        groups = arrays["groups"].astype(np.int64)
-        extremes = arrays.get("value_range", np.empty(0, np.int64)).tolist()
-        return replace(
-            packed,
-            shard_of=shard_of,
-            starts=starts,
-            stops=stops,
-            digests=digests,
-            labels=arrays["labels"].astype(np.int64),
-            split=arrays["split"].astype(np.int64),
-            paths=tuple(str(name) for name in arrays["paths"]),
-            groups=groups if len(groups) else None,
-            value_range=(extremes[0], extremes[1]) if extremes else None,
-            modality=str(arrays.get("modality", "image")),
-            task=str(arrays.get("task", "classification")),
-        )

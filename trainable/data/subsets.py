@@ -41,6 +41,8 @@ def draw_subset(
 ) -> Indices:
     """Indices of a drawn labelled subset, nested in every larger one of the same repeat.
 
+    Where there are masks, a budget counts images in all: read "class" as "all images".
+
     A budget per class takes the first k images of a random permutation of each class, or all images
     of a smaller class. A total budget takes one image of each class, and then images in the order
     of Webster's divisor method, which keeps the proportions of the classes. That method is house
@@ -221,9 +223,9 @@ def _permuted_classes(images: LabelledExamples, *, repeat: int, seed: int) -> li
         copies = _copy_numbers(numbers[ascending], images.labels[order])
         order = order[np.argsort(copies, kind="stable")]
     labels = images.labels[order]
-    ends = np.cumsum(np.bincount(labels, minlength=images.num_classes))[:-1]
+    ends = np.cumsum(np.bincount(labels, minlength=len(images.strata)))[:-1]
     members = np.split(order[np.argsort(labels, kind="stable")], ends)
-    empty = [name for name, rows in zip(images.class_names, members, strict=True) if not len(rows)]
+    empty = [name for name, rows in zip(images.strata, members, strict=True) if not len(rows)]
     if empty:
         raise DataError(f"no labelled image outside the test split for: {', '.join(empty)}")
     return members

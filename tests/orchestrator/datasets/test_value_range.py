@@ -16,6 +16,7 @@ from orchestrator.running.resume_checks import _describe
 from orchestrator.space.build_space import build_space
 from tests.orchestrator.datasets.conftest import dataset_of, notes_of, write
 from trainable.backbones import Preprocessing
+from trainable.data import examples_file
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.modalities.image.decoding import narrowed, value_extent
 from trainable.modalities.image.inputs import PixelInputs
@@ -193,8 +194,8 @@ def test_pictures_of_8_bits_beside_16_bits_stay_as_they_are(tmp_path: Path) -> N
 def test_the_range_travels_with_the_images_and_into_key_and_manifest(tmp_path: Path) -> None:
     write_splits(tmp_path / "photos", 0, 4095)
     images = dataset_of(section(tmp_path / "photos")).images
-    images.save(tmp_path / "images.npz")
-    again = LabelledExamples.load(tmp_path / "images.npz").at(np.arange(3))
+    examples_file.save(images, tmp_path / "images.npz")
+    again = examples_file.load(tmp_path / "images.npz").at(np.arange(3))
     assert again.value_range == (0, 4095)
     plain = LabelledExamples.from_bytes(
         [images.encoded(0)], labels=[0], split=[0], class_names=["a"], paths=["a"]

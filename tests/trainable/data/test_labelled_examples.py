@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainable.data import examples_file
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import DataError
 
@@ -51,9 +52,9 @@ def test_images_come_back_from_a_file_as_they_were(
         split=[row[2] for row in rows],
         max_shard_bytes=max_shard_bytes,
     )
-    images.save(path)
+    examples_file.save(images, path)
 
-    back = LabelledExamples.load(path)
+    back = examples_file.load(path)
 
     assert [back.encoded(i) for i in range(len(back))] == [row[0] for row in rows]
     assert back.labels.tolist() == [row[1] for row in rows]
@@ -158,35 +159,35 @@ def test_unknown_split_is_refused_with_its_path() -> None:
 
 def test_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.npz: no such file; write one with"):
-        LabelledExamples.load(tmp_path / "none.npz")
+        examples_file.load(tmp_path / "none.npz")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 and then nothing"])
 def test_file_that_is_no_npz_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "images.npz"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"images\.npz: not a file written by LabelledExamples"):
-        LabelledExamples.load(path)
+    with pytest.raises(DataError, match=r"images\.npz: not a file written by trainable"):
+        examples_file.load(path)
 
 
 def test_cut_off_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "images.npz"
-    made([b"a" * 500, b"b" * 400], [0, 1]).save(path)
+    examples_file.save(made([b"a" * 500, b"b" * 400], [0, 1]), path)
     path.write_bytes(path.read_bytes()[:700])
-    with pytest.raises(DataError, match=r"images\.npz: not a file written by LabelledExamples"):
-        LabelledExamples.load(path)
+    with pytest.raises(DataError, match=r"images\.npz: not a file written by trainable"):
+        examples_file.load(path)
 
 
 def test_plain_npy_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "images.npy"
     np.save(path, np.arange(3))
-    with pytest.raises(DataError, match=r"images\.npy: not a file written by LabelledExamples"):
-        LabelledExamples.load(path)
+    with pytest.raises(DataError, match=r"images\.npy: not a file written by trainable"):
+        examples_file.load(path)
 
 
 def saved_with(path: Path, **changed: object) -> Path:
     """Write a file of two images with some arrays replaced, or left out if they are None."""
-    made([b"cat", b"doggy"], [0, 1]).save(path)
+    examples_file.save(made([b"cat", b"doggy"], [0, 1]), path)
     with np.load(path) as arrays:
         kept = {name: arrays[name] for name in arrays.files if name not in changed}
     replaced = {name: np.asarray(value) for name, value in changed.items() if value is not None}
@@ -213,9 +214,9 @@ def test_file_with_wrong_arrays_is_refused(
 ) -> None:
     path = saved_with(tmp_path / "images.npz", **changed)
     with pytest.raises(
-        DataError, match=rf"not a file written by LabelledExamples.save: .*{reason}"
+        DataError, match=rf"not a file written by trainable.data.examples_file.save: .*{reason}"
     ):
-        LabelledExamples.load(path)
+        examples_file.load(path)
 
 
 class _Trap:
@@ -228,7 +229,7 @@ def test_pickles_in_a_file_are_refused_and_never_run(tmp_path: Path) -> None:
     trap[:] = _Trap()
     path = saved_with(tmp_path / "images.npz", paths=trap)
     with pytest.raises(DataError, match="Object arrays cannot be loaded"):
-        LabelledExamples.load(path)
+        examples_file.load(path)
     with pytest.raises(pytest.fail.Exception, match="the file ran code"):
         pickle.loads(pickle.dumps(_Trap()))  # shows that the trap works
 
@@ -263,8 +264,8 @@ def test_unread_images_change_neither_ids_nor_fingerprint() -> None:
 def test_unread_images_groups_and_val_split_come_back_from_a_file(tmp_path: Path) -> None:
     whole = made([b"cat", b"dog", b"cow"], [0, 1, 2], split=[0, 1, 2], groups=[7, 7, 1])
     images = unread(whole, 1)
-    images.save(tmp_path / "images.npz")
-    back = LabelledExamples.load(tmp_path / "images.npz")
+    examples_file.save(images, tmp_path / "images.npz")
+    back = examples_file.load(tmp_path / "images.npz")
     assert back.is_read().tolist() == [True, False, True]
     assert [back.encoded(0), back.encoded(2)] == [b"cat", b"cow"]
     assert back.groups is not None

@@ -1,0 +1,1 @@
+"""Semantic segmentation: a label is a mask, the class of each pixel."""
