@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainable.data.labelled_examples import UNREAD, LabelledExamples
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.data.masks import Masks
+from trainable.data.shards import UNREAD, PackedRows
 from trainable.errors import DataError
 
 _FORMAT = 2
@@ -63,7 +64,7 @@ def load(path: Path) -> LabelledExamples:
         ) from None
 
 
-def _joined(rows: LabelledExamples | Masks, read: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+def _joined(rows: PackedRows, read: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     """The bytes of all rows that were read, one after another."""
     places = zip(rows.shard_of[read], rows.starts[read], rows.stops[read], strict=True)
     parts = [rows.shards[shard][start:stop] for shard, start, stop in places]
@@ -71,7 +72,7 @@ def _joined(rows: LabelledExamples | Masks, read: npt.NDArray[np.bool_]) -> npt.
 
 
 def _mask_arrays(masks: Masks) -> dict[str, npt.NDArray[Any]]:
-    read = np.not_equal(masks.shard_of, UNREAD)
+    read = masks.is_read()
     return {
         "mask_data": _joined(masks, read),
         "mask_lengths": np.where(read, masks.stops - masks.starts, UNREAD),

@@ -12,11 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trainable.data.masks import Masks
-from trainable.data.shards import MAX_SHARD_BYTES, ShardWriter
+from trainable.data.shards import MAX_SHARD_BYTES, PackedRows, packed
 from trainable.errors import DataError
-
-UNREAD = -1
-"""Shard of an example whose bytes are missing."""
 
 
 class Split(IntEnum):
@@ -32,7 +29,7 @@ class Split(IntEnum):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LabelledExamples:
+class LabelledExamples(PackedRows):
     """N examples with one label or mask each, with the bytes of their files.
 
     An example that no trial of the sweep can use may be unread: it has a row, because draws depend
@@ -40,12 +37,7 @@ class LabelledExamples:
 
     Attributes:
         modality: what the encoded bytes are: `image`, or `text` in UTF-8.
-        task: what the labels are: `classification`.
-        shards: 1-d uint8 arrays of encoded examples, one after another.
-        shard_of: (N,) int64 shard of each example; -1 if it is unread.
-        starts: (N,) int64 position of each example's first byte within its shard.
-        stops: (N,) int64 position behind each example's last byte within its shard.
-        digests: (N, 32) uint8 SHA-256 of the encoded bytes.
+        masks: the mask of each image, where masks are what is learnt; None for class ids.
         labels: (N,) int64 class ids, 0 <= label < num_classes; zeros where there are masks.
         split: (N,) int64 values of `Split`.
         class_names: name of each class id.
@@ -55,11 +47,6 @@ class LabelledExamples:
         value_range: values of 16-bit grey images that become black and white; None for all 16 bits.
     """
 
-    shards: tuple[npt.NDArray[np.uint8], ...]
-    shard_of: npt.NDArray[np.int64]
-    starts: npt.NDArray[np.int64]
-    stops: npt.NDArray[np.int64]
-    digests: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     split: npt.NDArray[np.int64]
     class_names: tuple[str, ...]
@@ -97,18 +84,9 @@ class LabelledExamples:
         Raises:
             DataError: lengths differ, a label is out of range, or a split is unknown.
         """
-        writer = ShardWriter(max_shard_bytes)
-        places, digests = [], []
-        for example in encoded:
-            places.append(writer.add(example))
-            digests.append(hashlib.sha256(example).digest())
-        shard_of, starts, stops = np.asarray(places, dtype=np.int64).reshape(-1, 3).T
+        rows = ((example, hashlib.sha256(example).digest()) for example in encoded)
         return cls(
-            shards=writer.finish(),
-            shard_of=shard_of,
-            starts=starts,
-            stops=stops,
-            digests=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32),
+            **packed(rows, max_shard_bytes=max_shard_bytes),
             labels=np.asarray(labels, dtype=np.int64),
             split=np.asarray(split, dtype=np.int64),
             class_names=tuple(class_names),
@@ -156,22 +134,18 @@ class LabelledExamples:
         """Number of classes, including classes without an example."""
         return len(self.class_names)
 
-    def is_read(self) -> npt.NDArray[np.bool_]:
-        """(N,) whether each example has its bytes."""
-        return np.not_equal(self.shard_of, UNREAD)
-
     def encoded(self, index: int) -> bytes:
         """Return the encoded bytes of one example.
 
         Raises:
             DataError: the example is unread.
         """
-        if self.shard_of[index] == UNREAD:
+        encoded = self.row(index)
+        if encoded is None:
             raise DataError(
                 f"{self.paths[index]}: was not read, for no draw of this sweep's budgets holds it"
             )
-        shard = self.shards[self.shard_of[index]]
-        return bytes(shard[self.starts[index] : self.stops[index]])
+        return encoded
 
     def indices(self, split: Split) -> npt.NDArray[np.int64]:
         """(M,) ascending indices of the examples of one split."""
@@ -185,10 +159,7 @@ class LabelledExamples:
         """Return some of the examples, in the order given; they share the bytes."""
         return replace(
             self,
-            shard_of=self.shard_of[indices],
-            starts=self.starts[indices],
-            stops=self.stops[indices],
-            digests=self.digests[indices],
+            **self.fields_at(indices),
             labels=self.labels[indices],
             split=self.split[indices],
             paths=tuple(self.paths[i] for i in indices),

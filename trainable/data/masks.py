@@ -11,35 +11,22 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from trainable.data.shards import MAX_SHARD_BYTES, ShardWriter
+from trainable.data.shards import MAX_SHARD_BYTES, PackedRows, packed
 from trainable.errors import DataError
 
 IGNORED = 255
 """Value of a pixel that has no class; class ids are smaller."""
-
-UNREAD = -1
 
 Mask = npt.NDArray[np.uint8]
 """(H, W) class ids, or `IGNORED`."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Masks:
+class Masks(PackedRows):
     """N masks, each as a PNG of class ids.
 
-    Attributes:
-        shards: 1-d uint8 arrays of encoded masks, one after another.
-        shard_of: (N,) int64 shard of each mask; -1 if it is unread.
-        starts: (N,) int64 position of each mask's first byte within its shard.
-        stops: (N,) int64 position behind each mask's last byte within its shard.
-        digests: (N, 32) uint8 SHA-256 of the size and the class ids, however they are encoded.
+    A digest is that of the size and the class ids, however they are encoded.
     """
-
-    shards: tuple[npt.NDArray[np.uint8], ...]
-    shard_of: npt.NDArray[np.int64]
-    starts: npt.NDArray[np.int64]
-    stops: npt.NDArray[np.int64]
-    digests: npt.NDArray[np.uint8]
 
     @classmethod
     def of(cls, masks: Iterable[Mask], *, max_shard_bytes: int = MAX_SHARD_BYTES) -> Masks:
@@ -49,19 +36,8 @@ class Masks:
             masks: (H, W) uint8 class ids, or `IGNORED`; sizes may differ.
             max_shard_bytes: most bytes of a shard with more than one mask.
         """
-        writer = ShardWriter(max_shard_bytes)
-        places, digests = [], []
-        for mask in masks:
-            places.append(writer.add(_encoded(mask)))
-            digests.append(mask_digest(mask))
-        shard_of, starts, stops = np.asarray(places, dtype=np.int64).reshape(-1, 3).T
-        return cls(
-            shards=writer.finish(),
-            shard_of=shard_of,
-            starts=starts,
-            stops=stops,
-            digests=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32),
-        )
+        rows = ((_encoded(mask), mask_digest(mask)) for mask in masks)
+        return cls(**packed(rows, max_shard_bytes=max_shard_bytes))
 
     def __len__(self) -> int:
         return len(self.shard_of)
@@ -72,10 +48,9 @@ class Masks:
         Raises:
             DataError: the mask is unread.
         """
-        if self.shard_of[index] == UNREAD:
+        encoded = self.row(index)
+        if encoded is None:
             raise DataError("a mask was not read, for no draw of this sweep's budgets holds it")
-        shard = self.shards[self.shard_of[index]]
-        encoded = bytes(shard[self.starts[index] : self.stops[index]])
         with Image.open(io.BytesIO(encoded), formats=["PNG"]) as opened:
             return np.array(opened)
 
@@ -86,13 +61,7 @@ class Masks:
 
     def at(self, indices: npt.NDArray[np.int64]) -> Masks:
         """Return some of the masks, in the order given; they share the bytes."""
-        return replace(
-            self,
-            shard_of=self.shard_of[indices],
-            starts=self.starts[indices],
-            stops=self.stops[indices],
-            digests=self.digests[indices],
-        )
+        return replace(self, **self.fields_at(indices))
 
 
 def mask_digest(mask: Mask) -> bytes:

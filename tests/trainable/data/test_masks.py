@@ -7,7 +7,8 @@ import pytest
 
 from trainable.data import examples_file
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.data.masks import IGNORED, UNREAD, Mask, Masks
+from trainable.data.masks import IGNORED, Mask, Masks
+from trainable.data.shards import UNREAD
 from trainable.data.subsets import draw_subset, split_folds
 from trainable.errors import DataError
 from trainable.spec.trial_spec import LabelBudget
