@@ -39,6 +39,18 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
     return contextlib.nullcontext()
 
 
+def breaks_process(error: BaseException) -> bool:
+    """Whether no computation of this process on its GPU can succeed after an error.
+
+    A failed kernel, such as one with an index out of range, leaves the process's CUDA context
+    unusable. PyTorch has had a class for such errors since version 2.8.
+    """
+    kind = getattr(torch, "AcceleratorError", None)
+    if kind is None:
+        return isinstance(error, RuntimeError) and str(error).startswith("CUDA error")
+    return isinstance(error, kind)
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Compute in one thread during the block, which is fastest for small computations."""

@@ -88,7 +88,7 @@ def perform(
     except Exception as error:
         tail = "".join(traceback.format_exception(error)).splitlines()[-TRACEBACK_LINES:]
         print("\n".join(tail), file=sys.stderr)  # Ray carries it to the driver's log
-        broken = isinstance(error, torch.AcceleratorError)
+        broken = devices.breaks_process(error)
         run = {**attempt.read(), "traceback": "\n".join(tail), PROCESS_BROKEN: broken}
         yield Event(run=run, failure=f"{type(error).__name__}: {error}", done=True)
     finally:

@@ -234,14 +234,22 @@ def test_every_error_becomes_a_last_event(
     assert ("Traceback" in capfd.readouterr().err) == bug  # the traceback is for the driver's log
 
 
-def test_a_process_is_broken_after_an_error_of_its_device_and_not_after_a_bug() -> None:
+@pytest.mark.parametrize("has_class", [True, False], ids=["with its class", "before torch 2.8"])
+def test_a_process_is_broken_after_an_error_of_its_device_and_not_after_a_bug(
+    has_class: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = getattr(torch, "AcceleratorError", RuntimeError) if has_class else RuntimeError
+    if not has_class:
+        monkeypatch.delattr(torch, "AcceleratorError", raising=False)
+    lost = kind("CUDA error: device-side assert triggered")
+
     def raising(error: Exception) -> Callable[[], LabelledExamples]:
         def images() -> LabelledExamples:
             raise error
 
         return images
 
-    for error, broken in ((torch.AcceleratorError("assert"), True), (KeyError("x"), False)):
+    for error, broken in ((lost, True), (KeyError("x"), False), (RuntimeError("shapes"), False)):
         (event,) = _events(_work(), images=raising(error))
         assert event.run[PROCESS_BROKEN] == broken
 
