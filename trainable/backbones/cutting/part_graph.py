@@ -101,8 +101,8 @@ def _row(tensors: Sequence[Tensor]) -> Tensor:
 
 def _part(row: Tensor, start: int, shape: tuple[int, ...]) -> Tensor:
     """A tensor of `_row`, as a copy, since layers may work in place."""
-    stop = start + math.prod(shape)
-    return row[:, start:stop].reshape(len(row), *shape).contiguous()
+    part = row[:, start : start + math.prod(shape)].reshape(len(row), *shape)
+    return part.clone(memory_format=torch.contiguous_format)
 
 
 def _identity(value: Any) -> Any:
