@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,15 @@ from trainable.spec.validation import Validation
 from trainable.training.checkpoint import Checkpoint
 from trainable.training.learner import DivergedError
 from trainable.training.loop import Clock, Segment, TrainingLoop
+from trainable.training.probe import ProbeMemo
 from trainable.training.results import Report
 from trainable.training.suffix_learner import SuffixLearner
 from trainable.training.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+begin = partial(Trial, probes=ProbeMemo())
+"""A trial; all of them here share the probes that their heads start from, which takes most time."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "adamw": {},
@@ -86,15 +91,15 @@ def test_reports_after_any_update_are_those_of_an_undisturbed_trial(
 ) -> None:
     spec = spec_of(interpolation="auto", **settings)
     backbone = noisy if spec.backbone == "noisy" else strokes
-    undisturbed = numbers(Trial(spec, digit_images, backbone).reports())
+    undisturbed = numbers(begin(spec, digit_images, backbone).reports())
     keeper = Keeper()
-    watched = Trial(spec, digit_images, backbone).reports(after_update=keeper)
+    watched = begin(spec, digit_images, backbone).reports(after_update=keeper)
     assert numbers(watched) == undisturbed
     # Each fold makes two updates up to report 1 and one up to report 2; heads advance together.
     being_trained = [1, 1, 2] if spec.freeze_depth == 1 else [1, 1, 1, 1, 2, 2]
     for checkpoint, first in zip(keeper.checkpoints(), being_trained, strict=True):
         torch.manual_seed(77)
-        resumed = Trial(spec, digit_images, backbone).reports(start=checkpoint)
+        resumed = begin(spec, digit_images, backbone).reports(start=checkpoint)
         assert numbers(resumed) == undisturbed[first:]
 
 
@@ -114,12 +119,12 @@ def test_reports_from_a_checkpoint_of_the_start_are_those_of_an_undisturbed_tria
         return spans(self, number)
 
     monkeypatch.setattr(TrainingLoop, "spans", watched)
-    reports = Trial(spec, digit_images, strokes).reports()
+    reports = begin(spec, digit_images, strokes).reports()
     start = next(reports)
     assert (start.report, start.step, start.train_loss) == (0, 0, None)
     checkpoint = Checkpoint.from_files(*courses[0].state().to_files())
     undisturbed = numbers([start, *reports])
-    resumed = Trial(spec, digit_images, strokes).reports(start=checkpoint)
+    resumed = begin(spec, digit_images, strokes).reports(start=checkpoint)
     assert numbers(resumed) == undisturbed
 
 
@@ -132,10 +137,10 @@ def test_a_refit_after_any_update_predicts_as_an_undisturbed_one(
     tested = digit_images.indices(Split.TEST)[:40]
     images = digit_images.at(np.concatenate([digit_images.indices(Split.POOL), tested]))
     keeper = Keeper()
-    undisturbed = Trial(spec, images, backbone).refit(after_update=keeper)
+    undisturbed = begin(spec, images, backbone).refit(after_update=keeper)
     assert len(keeper.files) == 3
     for checkpoint in keeper.checkpoints():
-        found = Trial(spec, images, backbone).refit(start=checkpoint)
+        found = begin(spec, images, backbone).refit(start=checkpoint)
         assert np.array_equal(found.label_probability, undisturbed.label_probability)
         assert found.scores == undisturbed.scores
 
@@ -145,9 +150,9 @@ def test_a_resumed_trial_gives_the_checkpoints_of_an_undisturbed_one(
 ) -> None:
     spec = spec_of(steps=4)
     keeper, again = Keeper(), Keeper()
-    list(Trial(spec, digit_images, strokes).reports(after_update=keeper))
+    list(begin(spec, digit_images, strokes).reports(after_update=keeper))
     start = keeper.checkpoints()[2]
-    list(Trial(spec, digit_images, strokes).reports(start=start, after_update=again))
+    list(begin(spec, digit_images, strokes).reports(start=start, after_update=again))
     assert len(again.files) == 5
     for found, expected in zip(again.files, keeper.files[3:], strict=True):
         assert found[1] == expected[1]
@@ -160,7 +165,7 @@ def test_a_checkpoint_is_made_only_when_asked_for(
     init = Checkpoint.__init__
     monkeypatch.setattr(Checkpoint, "__init__", lambda self, *args: made.append(init(self, *args)))
     updates: list[object] = []
-    list(Trial(spec_of(), digit_images, strokes).reports(after_update=updates.append))
+    list(begin(spec_of(), digit_images, strokes).reports(after_update=updates.append))
     assert (len(updates), len(made)) == (6, 0)
 
 
@@ -169,10 +174,10 @@ def test_time_spent_before_the_checkpoint_counts(
 ) -> None:
     spec = spec_of()
     keeper = Keeper()
-    list(Trial(spec, digit_images, strokes).reports(after_update=keeper))
+    list(begin(spec, digit_images, strokes).reports(after_update=keeper))
     start = keeper.checkpoints()[-1]
     spent = {**start.values["time"], "elapsed_s": 1000.0, "train_s": 300.0, "features_s": 200.0}
-    trial = Trial(spec, digit_images, strokes)
+    trial = begin(spec, digit_images, strokes)
     (report,) = trial.reports(start=replace(start, values={**start.values, "time": spent}))
     assert report.elapsed_s > 1000
     assert trial.timings["train_s"] > 300
@@ -186,10 +191,10 @@ def test_a_trial_that_diverged_diverges_again_from_its_checkpoint(
     spec = spec_of(lr=1e30, warmup=0.0, steps=6, reports=1)
     keeper = Keeper()
     with pytest.raises(DivergedError, match="by step 6"):
-        list(Trial(spec, digit_images, strokes).reports(after_update=keeper))
+        list(begin(spec, digit_images, strokes).reports(after_update=keeper))
     assert not math.isfinite(keeper.checkpoints()[-1].tensors["learners/fold0/loss"])
     with pytest.raises(DivergedError, match="by step 6"):
-        list(Trial(spec, digit_images, strokes).reports(start=keeper.checkpoints()[-1]))
+        list(begin(spec, digit_images, strokes).reports(start=keeper.checkpoints()[-1]))
 
 
 def test_a_checkpoint_has_the_trained_tensors_their_moments_and_little_else(
@@ -198,7 +203,7 @@ def test_a_checkpoint_has_the_trained_tensors_their_moments_and_little_else(
     for settings, moments in (({}, 2), ({"optimizer": "sgd"}, 1), ({"trainable": "bitfit"}, 2)):
         spec = spec_of(freeze_depth=0.0, **settings)
         keeper = Keeper()
-        trial = Trial(spec, digit_images, strokes)
+        trial = begin(spec, digit_images, strokes)
         list(trial.reports(after_update=keeper))
         text, content = keeper.files[-1]
         learning = 4 * trial.facts().trainable_params
@@ -216,7 +221,7 @@ def test_a_checkpoint_has_the_trained_tensors_their_moments_and_little_else(
 def made(digit_images: LabelledExamples, strokes: Backbone) -> Checkpoint:
     """The checkpoint of a trial with two folds, after the second of three updates."""
     keeper = Keeper()
-    list(Trial(spec_of(), digit_images, strokes).reports(after_update=keeper))
+    list(begin(spec_of(), digit_images, strokes).reports(after_update=keeper))
     return keeper.checkpoints()[1]
 
 
@@ -242,7 +247,7 @@ def test_a_checkpoint_of_another_spec_is_refused(
     message: str,
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
-        next(Trial(spec_of(**settings), digit_images, strokes).reports(start=made))
+        next(begin(spec_of(**settings), digit_images, strokes).reports(start=made))
 
 
 def test_a_checkpoint_of_other_images_labels_or_weights_is_refused(
@@ -252,10 +257,10 @@ def test_a_checkpoint_of_other_images_labels_or_weights_is_refused(
     fewer = digit_images.at(np.arange(100, 1797))
     for images in (other, fewer):
         with pytest.raises(CheckpointError, match="images: the checkpoint is of"):
-            next(Trial(spec_of(), images, strokes).reports(start=made))
+            next(begin(spec_of(), images, strokes).reports(start=made))
     untrained = Backbone(load_weights("tiny_untrained"))
     with pytest.raises(CheckpointError, match="weights: the checkpoint is of"):
-        next(Trial(spec_of(), digit_images, untrained).reports(start=made))
+        next(begin(spec_of(), digit_images, untrained).reports(start=made))
 
 
 def test_a_checkpoint_of_a_trial_is_refused_by_a_refit(
@@ -263,7 +268,7 @@ def test_a_checkpoint_of_a_trial_is_refused_by_a_refit(
 ) -> None:
     message = r"learners: the checkpoint is of \['fold0', 'fold1'\]; this training has \['whole'\]"
     with pytest.raises(CheckpointError, match=message):
-        Trial(spec_of(), digit_images, strokes).refit(start=made)
+        begin(spec_of(), digit_images, strokes).refit(start=made)
 
 
 def changed_values(made: Checkpoint, **values: Any) -> Checkpoint:
@@ -327,7 +332,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_before_anything_is_changed(
 ) -> None:
     for restoring in (SuffixLearner, Clock):
         monkeypatch.setattr(restoring, "restore", lambda *_: pytest.fail("something was changed"))
-    trial = Trial(spec_of(), digit_images, strokes)
+    trial = begin(spec_of(), digit_images, strokes)
     with pytest.raises(CheckpointError, match=f"{message}.*start from scratch$"):
         next(trial.reports(start=change(made)))
     assert trial.timings["train_s"] == 0
