@@ -53,6 +53,40 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
 
 
 @contextmanager
+def first_signal_afterwards() -> Iterator[None]:
+    """Hold the first signal of `ENDING` back until the block has ended; a second one acts at once.
+
+    Signals that the process ignores stay ignored. Outside the main thread nothing is held back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python lets only the main thread install handlers
+        return
+    heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.getsignal(number) for number in heard}
+    held: list[int] = []
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        del frame
+        held.append(number)
+        if len(held) > 1:
+            restore()
+            signal.raise_signal(number)
+
+    for number in heard:
+        signal.signal(number, hold)
+    try:
+        yield
+    finally:
+        restore()
+        if len(held) == 1:
+            signal.raise_signal(held[0])
+
+
+@contextmanager
 def interrupted_between_imports() -> Iterator[None]:
     """Delay Ctrl-C while the main thread imports a module.
 

@@ -36,7 +36,7 @@ from orchestrator.running.resume_checks import (
     check_versions,
     provenance,
 )
-from orchestrator.signals import interrupted_between_imports
+from orchestrator.signals import first_signal_afterwards, interrupted_between_imports
 from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import shipped_modules
 from trainable.data.labelled_examples import LabelledExamples
@@ -115,7 +115,7 @@ def begin(root: Path | Place, prepared: Prepared) -> tuple[Run, SweepJournal]:
     """Create the directory of a new sweep, complete for `resume`, and open its journal.
 
     The journal is locked by this process. The manifest is written last: a directory without one is
-    no sweep.
+    no sweep. A first Ctrl-C waits until it is there.
 
     Args:
         root: folder or store in which the directory is made.
@@ -124,15 +124,14 @@ def begin(root: Path | Place, prepared: Prepared) -> tuple[Run, SweepJournal]:
     Raises:
         StorageError: a file cannot be written.
     """
-    run = create_run(root, prepared.space.name, now=datetime.now(tz=UTC))
-    text = yaml.safe_dump(prepared.space.to_json(), sort_keys=False, allow_unicode=True)
-    write_text(run.space, text)
-    journal = SweepJournal(run.journal)
-    try:
-        write_manifest(run, provenance(prepared))
-    except BaseException:
-        journal.close()
-        raise
+    with ExitStack() as opened:
+        with first_signal_afterwards():
+            run = create_run(root, prepared.space.name, now=datetime.now(tz=UTC))
+            text = yaml.safe_dump(prepared.space.to_json(), sort_keys=False, allow_unicode=True)
+            write_text(run.space, text)
+            journal = opened.enter_context(closing(SweepJournal(run.journal)))
+            write_manifest(run, provenance(prepared))
+        opened.pop_all()  # from here on the caller closes the journal
     return run, journal
 
 

@@ -12,7 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.signals import ENDING, interrupted_between_imports, stopping_on_signals
+from orchestrator.signals import (
+    ENDING,
+    first_signal_afterwards,
+    interrupted_between_imports,
+    stopping_on_signals,
+)
 
 INTERRUPTED = """
 import signal
@@ -93,3 +98,44 @@ def test_another_handler_of_the_callers_stays_between_imports() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with interrupted_between_imports():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def interrupted(times: int) -> list[int]:
+    """Interrupt a block that holds signals back so many times; the times that it went on."""
+    went_on: list[int] = []
+
+    def block() -> None:
+        with first_signal_afterwards():
+            for number in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
+                went_on.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return went_on
+
+
+def test_a_signal_amid_a_block_that_holds_it_back_acts_after_it() -> None:
+    assert interrupted(1) == [0]
+
+
+def test_a_second_signal_amid_a_block_that_holds_one_back_acts_at_once() -> None:
+    assert interrupted(2) == [0]
+
+
+def test_what_is_held_back_reaches_the_handler_that_was_there_and_an_error_is_not_lost() -> None:
+    seen: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def block() -> None:
+        with first_signal_afterwards():
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not seen
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        block()
+    assert seen == [signal.SIGTERM]
