@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from trainable.errors import DataError
 from trainable.tasks.task import Outcomes, Targets, Task, joined
 
 __all__ = ["Outcomes", "Targets", "Task", "joined", "task_called"]
@@ -19,5 +20,11 @@ _TASKS: Mapping[str, Callable[[], Task]] = {"classification": _classification}
 
 
 def task_called(name: str) -> Task:
-    """Return a task by its name."""
+    """Return a task by its name.
+
+    Raises:
+        DataError: nothing can be trained for it yet.
+    """
+    if name not in _TASKS:
+        raise DataError(f"{name}: cannot be trained yet; allowed: {', '.join(_TASKS)}")
     return _TASKS[name]()

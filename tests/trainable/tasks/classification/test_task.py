@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from trainable.errors import DataError
 from trainable.spec.metrics import Metric
 from trainable.tasks import Outcomes, joined, task_called
 from trainable.tasks.classification.scores import score
@@ -61,3 +62,8 @@ def test_losses_are_those_of_each_example() -> None:
         for i in range(6)
     ]
     assert torch.allclose(found, torch.stack(expected))
+
+
+def test_a_task_that_cannot_be_trained_yet_is_told() -> None:
+    with pytest.raises(DataError, match="segmentation: cannot be trained yet; allowed: classif"):
+        task_called("segmentation")
