@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import ray
-from ray.autoscaler.sdk import request_resources
 
 from orchestrator.errors import StorageError
 from orchestrator.running.broker.broker import Broker
@@ -146,6 +145,8 @@ class Capacity:
         pieces = min(pieces, self._max_concurrent or MOST_ASKED_FOR)
         if self._elastic and pieces != self._num_requested:
             self._num_requested = pieces
+            from ray.autoscaler.sdk import request_resources  # slow; a private cluster never asks
+
             request_resources(bundles=[self.trial_resources.bundle()] * pieces)
 
 
