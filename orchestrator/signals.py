@@ -42,14 +42,24 @@ def stopping_on_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield caught  # Python lets only the main thread install handlers
         return
-    heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in heard}
+    restore = _install(handle)
     try:
         yield caught
     finally:
         if not caught:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            restore()
+
+
+def _install(handle: Callable[[int, FrameType | None], None]) -> Callable[[], None]:
+    """Handle the signals of `ENDING` that the process does not ignore; return what undoes this."""
+    heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    return restore
 
 
 @contextmanager
@@ -61,13 +71,7 @@ def first_signal_afterwards() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python lets only the main thread install handlers
         return
-    heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.getsignal(number) for number in heard}
     held: list[int] = []
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
     def hold(number: int, frame: FrameType | None) -> None:
         del frame
@@ -76,8 +80,7 @@ def first_signal_afterwards() -> Iterator[None]:
             restore()
             signal.raise_signal(number)
 
-    for number in heard:
-        signal.signal(number, hold)
+    restore = _install(hold)
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from trainable.data.tokens import TokenTable
 from trainable.errors import BackboneError
 
 if TYPE_CHECKING:
-    from torch import fx, nn
+    from torch import nn
 
     from trainable.backbones.graphs.graph import TracedBackbone
     from trainable.backbones.graphs.graph_cache import KeptGraph
@@ -139,7 +139,7 @@ class Backbone:
             BackboneError: see `traced`.
         """
         model, arrays = self._built(size)
-        _copy_into(model, self.weights, arrays, heads=self.traced(size).heads)
+        _copy_into(model, self.weights, arrays, heads=self.traced(size).head_names)
         return model.eval()
 
     def _find(self, form: Form) -> TracedBackbone:
@@ -171,7 +171,7 @@ class Backbone:
             return traced
         model, arrays = self._built(size)
         traced = builder.trace(model.eval(), size=size)
-        _copy_into(model, self.weights, arrays, heads=traced.heads)
+        _copy_into(model, self.weights, arrays, heads=traced.head_names)
         if kept is not None:
             kept.write(traced)
         return traced
@@ -196,14 +196,12 @@ class Backbone:
             return from_bytes(graph, self.weights.arrays, known=known)
 
 
-def _copy_into(
-    model: nn.Module, weights: Weights, arrays: Arrays, *, heads: Sequence[fx.Node]
-) -> None:
+def _copy_into(model: nn.Module, weights: Weights, arrays: Arrays, *, heads: Sequence[str]) -> None:
     """Load arrays into a model; entries of heads may misfit, because they are replaced."""
     from trainable.backbones import coverage
     from trainable.backbones.fitting import misfit
 
-    found = coverage.load(model, arrays, heads=[str(head.target) for head in heads])
+    found = coverage.load(model, arrays, heads=heads)
     if found:
         version = "" if weights.version in weights.backbone else f" ({weights.version})"
         raise BackboneError(f"{weights.backbone}{version}: {misfit(found)}")

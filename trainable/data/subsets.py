@@ -41,7 +41,7 @@ def draw_subset(
 ) -> Indices:
     """Indices of a drawn labelled subset, nested in every larger one of the same repeat.
 
-    Where there are masks, a budget counts images in all: read "class" as "all images".
+    Images with masks are all of one class here: a budget counts them in all.
 
     A budget per class takes the first k images of a random permutation of each class, or all images
     of a smaller class. A total budget takes one image of each class, and then images in the order

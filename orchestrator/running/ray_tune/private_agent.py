@@ -2,8 +2,8 @@
 
 A node needs an agent, which ends with it. Beside that, the agent serves the dashboard if the
 dashboard's libraries are installed: it then imports them and all modules of the dashboard, which
-takes as many processor seconds as the driver does until the first trial. Ray supports
-installations without these libraries, and its agent does without them there.
+takes more than half of its processor seconds until the first trial. Ray supports installations
+without these libraries, and its agent does without them there.
 
 Ray runs this file as a program: private_agent.py AGENT ARGUMENT..., where AGENT is the file of its
 own agent.

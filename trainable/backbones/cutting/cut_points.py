@@ -61,8 +61,8 @@ def cut_points(traced: TracedBackbone) -> Cuts:
             break
         chosen = [
             candidate
-            for alike in places
-            if any(len(one.tensors) <= most or flops[one.node] == whole for one in alike)
+            for place, alike in places.items()
+            if place == whole or any(len(one.tensors) <= most for one in alike)
             for candidate in _chosen(alike)
         ]
         candidates = {one.node: one.tensors for one in chosen}
@@ -145,8 +145,10 @@ def _dear_stretch(flops: Mapping[fx.Node, float], cuts: Cuts) -> tuple[float, fl
     return (start, stop) if stop - start > _DEAR * whole else None
 
 
-def _candidates(traced: TracedBackbone, flops: Mapping[fx.Node, float]) -> list[list[_Candidate]]:
-    """Nodes that arithmetic follows directly, those with none between them in one list."""
+def _candidates(
+    traced: TracedBackbone, flops: Mapping[fx.Node, float]
+) -> dict[float, list[_Candidate]]:
+    """Nodes that arithmetic follows directly, by the FLOPs up to them."""
     found = dict[float, list[_Candidate]]()
     for node, tensors in live_sets(traced):
         if (
@@ -158,7 +160,7 @@ def _candidates(traced: TracedBackbone, flops: Mapping[fx.Node, float]) -> list[
         ):
             candidate = _Candidate(node, tensors, size_of(traced, tensors), enlarged)
             found.setdefault(flops[node], []).append(candidate)
-    return [*found.values()]
+    return found
 
 
 def _chosen(alike: Sequence[_Candidate]) -> list[_Candidate]:

@@ -99,13 +99,12 @@ def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBack
             graph.copy(node)
     suffix = independent_copy(_module_of(traced.module, graph.graph))
     on_both_sides = _on_both_sides(traced, cut, suffix)
-    heads = tuple(dict.fromkeys(str(head.target) for head in traced.heads))
-    for head in heads:
+    for head in traced.head_names:
         suffix.set_submodule(head, new_head(suffix.get_submodule(head), num_classes))
     return SplitBackbone(
         traced=traced,
         suffix=suffix.requires_grad_(requires_grad=True),
-        heads=heads,
+        heads=traced.head_names,
         frozen=frozen,
         boundary=boundary,
         bare_logits=not all(is_idle(traced.module, node) for node in passed_over),

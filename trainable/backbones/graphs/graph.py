@@ -61,6 +61,11 @@ class TracedBackbone:
         return self.heads[0]
 
     @property
+    def head_names(self) -> tuple[str, ...]:
+        """Names of the layers of the heads within the module."""
+        return tuple(dict.fromkeys(str(head.target) for head in self.heads))
+
+    @property
     def side_inputs(self) -> tuple[str, ...]:
         """Names of the inputs behind the first, which is the content input."""
         return tuple(str(node.target) for node in self.side_nodes)

@@ -31,8 +31,8 @@ def to_bytes(traced: TracedBackbone, arrays: Arrays) -> bytes | None:
     """
     sink = io.BytesIO()
     try:
-        heads = [str(head.target) for head in traced.heads]
-        GraphPickler(sink, traced.module, arrays, heads=heads).dump(_parcel(traced))
+        pickler = GraphPickler(sink, traced.module, arrays, heads=traced.head_names)
+        pickler.dump(_parcel(traced))
         arrived = _graph(GraphUnpickler(io.BytesIO(sink.getvalue()), None).load())
     except Exception:  # modules of others refuse in ways of their own; there is no list of them
         return None
