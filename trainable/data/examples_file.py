@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainable.data.labelled_examples import LabelledExamples
-from trainable.data.masks import Masks
+from trainable.data.masks import Masks, decode_mask, mask_digest
 from trainable.data.shards import UNREAD, PackedRows
 from trainable.errors import DataError
 
@@ -24,14 +24,11 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 def save(examples: LabelledExamples, path: Path) -> None:
     """Write all examples to an uncompressed `.npz` without pickles; unread ones stay unread."""
-    read = examples.is_read()
-    masks: dict[str, Any] = {} if examples.masks is None else _mask_arrays(examples.masks)
+    masks = {} if examples.masks is None else _packed(examples.masks, "mask_")
     np.savez(
         path,
         format=np.int64(_FORMAT),
-        data=_joined(examples, read),
-        lengths=np.where(read, examples.stops - examples.starts, UNREAD),
-        digests=examples.digests,
+        **_packed(examples),
         labels=examples.labels,
         split=examples.split,
         class_names=np.asarray(examples.class_names, dtype=np.str_),
@@ -71,59 +68,66 @@ def _joined(rows: PackedRows, read: npt.NDArray[np.bool_]) -> npt.NDArray[np.uin
     return np.concatenate([*parts, np.empty(0, np.uint8)])
 
 
-def _mask_arrays(masks: Masks) -> dict[str, npt.NDArray[Any]]:
-    read = masks.is_read()
+def _packed(rows: PackedRows, prefix: str = "") -> dict[str, Any]:
+    """Bytes, lengths and digests of all rows, as arrays of the file."""
+    read = rows.is_read()
     return {
-        "mask_data": _joined(masks, read),
-        "mask_lengths": np.where(read, masks.stops - masks.starts, UNREAD),
-        "mask_digests": masks.digests,
+        f"{prefix}data": _joined(rows, read),
+        f"{prefix}lengths": np.where(read, rows.stops - rows.starts, UNREAD),
+        f"{prefix}digests": rows.digests,
+    }
+
+
+def _unpacked(
+    arrays: Arrays, prefix: str = "", *, digest_of: Callable[[bytes], bytes]
+) -> dict[str, Any]:
+    """The attributes of `PackedRows` from what `_packed` made.
+
+    Args:
+        arrays: the arrays of the file.
+        prefix: as there.
+        digest_of: makes the digest of a row.
+
+    Raises:
+        ValueError: the bytes are not those of the lengths or of the digests.
+    """
+    data, lengths = arrays[f"{prefix}data"], arrays[f"{prefix}lengths"].astype(np.int64)
+    digests, read = arrays[f"{prefix}digests"], lengths != UNREAD
+    kept = np.where(read, lengths, 0)
+    if (kept < 0).any() or kept.sum() != len(data):
+        raise ValueError("the lengths of the examples do not add up to their bytes")
+    stops = np.cumsum(kept)
+    starts = stops - kept
+    spans = zip(starts[read], stops[read], strict=True)
+    found = b"".join(digest_of(data[start:stop].tobytes()) for start, stop in spans)
+    if digests[read].tobytes() != found:
+        raise ValueError("the bytes of an example are not those of its hash")
+    data.flags.writeable = False
+    return {
+        "shards": (data,),
+        "shard_of": np.where(read, 0, UNREAD),
+        "starts": starts,
+        "stops": stops,
+        "digests": digests,
     }
 
 
 def _masks(arrays: Arrays) -> Masks | None:
     if "mask_data" not in arrays:
         return None
-    lengths = arrays["mask_lengths"].astype(np.int64)
-    read = lengths != UNREAD
-    stops = np.cumsum(np.where(read, lengths, 0))
     return Masks(
-        shards=(arrays["mask_data"],),
-        shard_of=np.where(read, 0, UNREAD),
-        starts=stops - np.where(read, lengths, 0),
-        stops=stops,
-        digests=arrays["mask_digests"],
+        **_unpacked(arrays, "mask_", digest_of=lambda encoded: mask_digest(decode_mask(encoded)))
     )
 
 
 def _examples(arrays: Arrays) -> LabelledExamples:
-    data, lengths, digests = arrays["data"], arrays["lengths"], arrays["digests"]
-    read = lengths != UNREAD
-    kept = lengths[read]
-    if (kept < 0).any() or kept.sum() != len(data):
-        raise ValueError("the lengths of the examples do not add up to their bytes")
-    stops = np.cumsum(kept)
-    packed = LabelledExamples.from_bytes(
-        (data[stop - n : stop].tobytes() for stop, n in zip(stops, kept, strict=True)),
-        labels=arrays["labels"][read],
-        split=arrays["split"][read],
-        class_names=[str(name) for name in arrays["class_names"]],
-        paths=[str(name) for name in arrays["paths"][read]],
-    )
-    if not np.array_equal(packed.digests, digests[read]):
-        raise ValueError("the bytes of an example are not those of its hash")
-    places = np.full((3, len(lengths)), UNREAD, dtype=np.int64)
-    places[:, read] = packed.shard_of, packed.starts, packed.stops
-    shard_of, starts, stops = places
     groups = arrays["groups"].astype(np.int64)
     extremes = arrays.get("value_range", np.empty(0, np.int64)).tolist()
-    return replace(
-        packed,
-        shard_of=shard_of,
-        starts=starts,
-        stops=stops,
-        digests=digests,
+    return LabelledExamples(
+        **_unpacked(arrays, digest_of=lambda encoded: hashlib.sha256(encoded).digest()),
         labels=arrays["labels"].astype(np.int64),
         split=arrays["split"].astype(np.int64),
+        class_names=tuple(str(name) for name in arrays["class_names"]),
         paths=tuple(str(name) for name in arrays["paths"]),
         groups=groups if len(groups) else None,
         value_range=(extremes[0], extremes[1]) if extremes else None,

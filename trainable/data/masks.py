@@ -51,8 +51,7 @@ class Masks(PackedRows):
         encoded = self.row(index)
         if encoded is None:
             raise DataError("a mask was not read, for no draw of this sweep's budgets holds it")
-        with Image.open(io.BytesIO(encoded), formats=["PNG"]) as opened:
-            return np.array(opened)
+        return decode_mask(encoded)
 
     def resized(self, index: int, size: int) -> Mask:
         """Return the class ids of one mask, squashed to size x size by the nearest pixel."""
@@ -62,6 +61,12 @@ class Masks(PackedRows):
     def at(self, indices: npt.NDArray[np.int64]) -> Masks:
         """Return some of the masks, in the order given; they share the bytes."""
         return replace(self, **self.fields_at(indices))
+
+
+def decode_mask(encoded: bytes) -> Mask:
+    """Return the class ids of an encoded mask."""
+    with Image.open(io.BytesIO(encoded), formats=["PNG"]) as opened:
+        return np.array(opened)
 
 
 def mask_digest(mask: Mask) -> bytes:

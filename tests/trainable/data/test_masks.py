@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,15 @@ def test_examples_with_masks_survive_their_file(tmp_path: Path) -> None:
     for index in (0, 3, 5, 11):
         assert np.array_equal(back.masks.mask(index), images.masks.mask(index))
     assert back.masks.shard_of[4] == UNREAD
+
+
+def test_a_mask_that_is_not_that_of_its_hash_is_refused(tmp_path: Path) -> None:
+    images = examples()
+    assert images.masks is not None
+    other = replace(images.masks, digests=images.masks.digests[::-1])
+    examples_file.save(replace(images, masks=other), tmp_path / "images.npz")
+    with pytest.raises(DataError, match="not those of its hash"):
+        examples_file.load(tmp_path / "images.npz")
 
 
 def test_a_changed_mask_changes_the_fingerprints() -> None:
