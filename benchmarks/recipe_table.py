@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.recipes import TRIALS, best_of, hits_of
-from orchestrator.statistics.intervals import Interval, difference_interval
-from orchestrator.statistics.outcomes import mean_outcomes
+from orchestrator.recording.statistics.intervals import Interval, difference_interval
+from orchestrator.recording.statistics.outcomes import mean_outcomes
 
 Result = Mapping[str, Any]
 Hits = npt.NDArray[np.bool_]

@@ -11,7 +11,7 @@ from orchestrator.datasets.dataset import Dataset
 from orchestrator.datasets.example_kinds import EXAMPLE_KINDS
 from orchestrator.datasets.listing import Note
 from orchestrator.datasets.looks import Looks
-from orchestrator.statistics.test_set import TestSet
+from orchestrator.datasets.test_set import TestSet
 from trainable.data.labelled_examples import LabelledExamples, Split
 
 

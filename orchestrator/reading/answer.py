@@ -18,7 +18,7 @@ from orchestrator.reading.phrases import (
 )
 from orchestrator.reading.probe_comparison import compare_with_probe
 from orchestrator.recording.leaderboard import recommended_rows
-from orchestrator.statistics.intervals import Interval, separate_difference
+from orchestrator.recording.statistics.intervals import Interval, separate_difference
 from orchestrator.text import configuration, metric_name, noun_of, score_with_unit
 from trainable.spec.metrics import Metric
 

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from orchestrator.recording.leaderboard import Row
-from orchestrator.statistics.intervals import score_interval
-from orchestrator.statistics.outcomes import Outcomes, averaged
+from orchestrator.recording.statistics.intervals import score_interval
+from orchestrator.recording.statistics.outcomes import Outcomes, averaged
 
 _ROUNDING = 1e-12
 """Largest difference between scores that count as equal."""

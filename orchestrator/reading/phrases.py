@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.statistics.intervals import Interval
+from orchestrator.recording.statistics.intervals import Interval
 from orchestrator.text import configuration, difference_unit, differing_inputs, score
 from trainable.spec.metrics import Metric
 

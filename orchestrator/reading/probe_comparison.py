@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.methods import Method
 from orchestrator.reading.phrases import difference_with_interval, interval_ends, named
 from orchestrator.recording.leaderboard import own_probe, recommended_rows
-from orchestrator.statistics.intervals import Interval
+from orchestrator.recording.statistics.intervals import Interval
 from orchestrator.text import difference_unit, score_difference, score_with_unit
 from trainable.spec.metrics import Metric
 

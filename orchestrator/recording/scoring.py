@@ -10,8 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from orchestrator.statistics.intervals import Interval, difference_interval, score_interval
-from orchestrator.statistics.outcomes import (
+from orchestrator.recording.statistics.intervals import (
+    Interval,
+    difference_interval,
+    score_interval,
+)
+from orchestrator.recording.statistics.outcomes import (
     Outcomes,
     Scale,
     auroc_outcomes,

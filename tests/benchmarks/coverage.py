@@ -19,8 +19,8 @@ difficulty:
   nominal value is 95 %.
 - false "differs": fraction of simulations that call the two configurations different; the nominal
   value is 5 %.
-- Both are computed by `orchestrator.statistics.intervals`, and by Student's t over the repeats, the
-  usual analysis of a mean and deviation of five runs.
+- Both are computed by `orchestrator.recording.statistics.intervals`, and by Student's t over the
+  repeats, the usual analysis of a mean and deviation of five runs.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from scipy.special import softmax
 from scipy.stats import t as student
 
 from orchestrator.recording.scoring import OUTCOMES, TestAnswers
-from orchestrator.statistics.intervals import difference_interval, score_interval
-from orchestrator.statistics.outcomes import Outcomes
+from orchestrator.recording.statistics.intervals import difference_interval, score_interval
+from orchestrator.recording.statistics.outcomes import Outcomes
 from trainable.spec.metrics import Metric
 
 NUM_CLASSES = 4

@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from orchestrator.statistics.intervals import difference_interval, score_interval
-from orchestrator.statistics.outcomes import miou_outcomes
+from orchestrator.recording.statistics.intervals import difference_interval, score_interval
+from orchestrator.recording.statistics.outcomes import miou_outcomes
 
 NUM_CLASSES = 5
 PIXELS = 4096

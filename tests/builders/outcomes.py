@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.statistics.intervals import Interval, difference_interval, score_interval
-from orchestrator.statistics.outcomes import (
+from orchestrator.recording.statistics.intervals import (
+    Interval,
+    difference_interval,
+    score_interval,
+)
+from orchestrator.recording.statistics.outcomes import (
     Outcomes,
     Scale,
     class_mean_outcomes,

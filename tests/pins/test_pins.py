@@ -17,13 +17,13 @@ from orchestrator.planning import objective
 from orchestrator.recording import user_attributes
 from orchestrator.recording.leaderboard import build_leaderboard
 from orchestrator.recording.projection import load_studies, rebuild
+from orchestrator.recording.statistics import intervals
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.recording.table_schemas import KEYS
 from orchestrator.recording.tables import read_table
 from orchestrator.running.broker import sampler_kinds
 from orchestrator.running.worker.checkpoints import CheckpointFolder
 from orchestrator.space import dataset_sources
-from orchestrator.statistics import intervals
 from tests.pins import computed
 from tests.pins.computed import FIXTURES, NAMES, OF_FIXTURE, PINS
 from trainable.backbones import Backbone

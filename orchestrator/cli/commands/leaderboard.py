@@ -15,8 +15,8 @@ from orchestrator.cli.arguments import Json, Runs
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
+    from orchestrator.datasets.test_set import TestSet
     from orchestrator.reading.loading import LoadedRun
-    from orchestrator.statistics.test_set import TestSet
 
 DEFAULT_TOP = 3
 """Ranked rows shown per budget; finalists of lower rank are shown in addition."""
@@ -116,7 +116,7 @@ def leaderboard(
 
 def read_test_set(run: LoadedRun) -> TestSet | None:
     """The test set of a sweep; None if nothing was scored on it yet."""
-    from orchestrator.statistics.test_set import find_test_set
+    from orchestrator.datasets.test_set import find_test_set
 
     return find_test_set(
         run.read("trials", columns=["num_classes"]),

@@ -22,7 +22,7 @@ from orchestrator.text import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.statistics.test_set import TestSet
+    from orchestrator.datasets.test_set import TestSet
 
 Row = Mapping[str, Any]
 

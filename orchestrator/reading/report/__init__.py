@@ -11,6 +11,7 @@ import optuna
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orchestrator.datasets.test_set import TestSet, find_test_set
 from orchestrator.errors import StorageError, SweepError, UsageError
 from orchestrator.planning.preparation import read_data
 from orchestrator.reading.answer import answer
@@ -27,7 +28,6 @@ from orchestrator.recording.projection import load_studies
 from orchestrator.recording.savings import measure_savings
 from orchestrator.recording.sweep_directory import Run, write_text
 from orchestrator.recording.table_schemas import SCHEMAS
-from orchestrator.statistics.test_set import TestSet, find_test_set
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import TrainableError
 from trainable.spec.metrics import Metric

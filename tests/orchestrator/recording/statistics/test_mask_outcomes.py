@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from orchestrator.statistics.intervals import difference_interval, score_interval
-from orchestrator.statistics.outcomes import miou_outcomes
+from orchestrator.recording.statistics.intervals import difference_interval, score_interval
+from orchestrator.recording.statistics.outcomes import miou_outcomes
 from trainable.data.masks import IGNORED
 from trainable.tasks.segmentation.scores import confusion, score_masks
 

@@ -12,7 +12,7 @@ crossed random effects Owen 2007, Annals of Applied Statistics 1:386). It is sli
 never negative. Degrees of freedom follow Satterthwaite (1946, Biometrics Bulletin 2:110).
 
 The means are those of leave-one-image-out pseudo-values, so that scores that are no mean over
-images have intervals of the same kind; see `orchestrator.statistics.outcomes`.
+images have intervals of the same kind; see `orchestrator.recording.statistics.outcomes`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.statistics.outcomes import Outcomes, Scale
+from orchestrator.recording.statistics.outcomes import Outcomes, Scale
 
 CONFIDENCE = 0.95
 """Nominal coverage of the intervals."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from orchestrator.statistics.outcomes import (
+from orchestrator.recording.statistics.outcomes import (
     Outcomes,
     auroc_outcomes,
     averaged,

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import t
 
-from orchestrator.statistics.intervals import Interval, separate_difference
-from orchestrator.statistics.outcomes import Scale
+from orchestrator.recording.statistics.intervals import Interval, separate_difference
+from orchestrator.recording.statistics.outcomes import Scale
 from tests.builders.outcomes import difference_of, interval_of, outcomes_of
 
 SIMULATIONS = 1_000

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from orchestrator.datasets.test_set import TestSet, find_test_set
 from orchestrator.recording.table_schemas import SCHEMAS
-from orchestrator.statistics.test_set import TestSet, find_test_set
 from tests.builders.outcomes import difference_of
 
 

@@ -1,1 +1,0 @@
-"""Confidence intervals and test-set statistics; pure functions of scores."""
