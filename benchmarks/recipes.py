@@ -174,7 +174,7 @@ class Bench:
                 size=cell.image_size,
                 cache=self._cache,
             )
-            hits = [self._hits(cell, test.predicted) for test in result.tests]
+            hits = [self._hits(cell, test.arrays()["predicted"]) for test in result.tests]
             return {
                 "val_accuracy": result.validation.accuracy,
                 "val_loss": result.validation.log_loss,
@@ -195,7 +195,7 @@ class Bench:
         def measure() -> dict[str, Any]:
             spec = TrialSpec.from_json({**best["spec"], "repeat": draw})
             result = self._make(cell, spec).refit()
-            return {"correct": [pack(self._hits(cell, result.predicted))]}
+            return {"correct": [pack(self._hits(cell, result.arrays()["predicted"]))]}
 
         about = {**cell.__dict__, "recipe": recipe, "refit": best["trial"], "draw": draw}
         return self._once(about, measure)

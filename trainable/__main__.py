@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         spec = _read_spec(given.spec)
         images = examples_file.load(given.images)
-        trial = Trial(spec, images, Backbone(load_weights(spec.backbone)))
+        trial = Trial(spec, images, Backbone(load_weights(spec.backbone, task=images.task)))
         for report in trial.reports():
             print(json.dumps(asdict(report)), flush=True)
     except DivergedError as error:

@@ -104,10 +104,10 @@ def outcome(spec: TrialSpec, images: LabelledExamples, backbone: Backbone) -> Ou
     try:
         for report in trial.reports():
             reports.append(report)  # noqa: PERF402  (those before a divergence are kept)
-        test = trial.refit().scores.accuracy
+        test = trial.refit().scores.objective(spec.objective)
     except DivergedError:
         test = 0.0
-    return Outcome([r.val_accuracy for r in reports], [r.val_loss for r in reports], test)
+    return Outcome([r.val_objective for r in reports], [r.val_loss for r in reports], test)
 
 
 def replayed(

@@ -25,7 +25,7 @@ def test_every_line_of_the_quickstart_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no weights here"))
-    monkeypatch.setattr("trainable.backbones.torchvision_models.reachable", lambda **_: False)
+    monkeypatch.setattr("trainable.backbones.torchvision_files.reachable", lambda **_: False)
     # These take long; they are written in the tests of `export`.
     monkeypatch.setattr(written_model, "write_portable", lambda *_args, **_options: [])
     (tmp_path / "search_spaces").symlink_to(REPOSITORY / "search_spaces")

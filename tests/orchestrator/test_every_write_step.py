@@ -33,7 +33,7 @@ from tests.builders.prepared import prepare
 from tests.orchestrator.running.broker.test_broker import events_of, random_curve
 from trainable.atomic_files import append, observing_failpoints
 from trainable.data.labelled_examples import Split
-from trainable.tasks.classification.results import TestResult
+from trainable.tasks.classification.results import ClassResult
 
 pytestmark = pytest.mark.faults
 
@@ -71,7 +71,7 @@ def said_of(work: Work, prepared: Prepared) -> Iterator[Event]:
         return
     labels = torch.from_numpy(prepared.images.labels[prepared.images.indices(Split.TEST)])
     guesses = torch.zeros(len(labels), prepared.images.num_classes, dtype=torch.float64)
-    result = result_json(TestResult.of(guesses.log_softmax(dim=1), labels))
+    result = result_json(ClassResult.of(guesses.log_softmax(dim=1), labels))
     yield Event(run={"duration_s": 1.0}, result=result, done=True)
 
 

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from trainable.backbones.backbone import Backbone
+from trainable.backbones.builders import builder_called
 from trainable.backbones.naming import few
 from trainable.backbones.source import TextSource
 from trainable.backbones.sources import (
     CUSTOM,
-    builder_called,
     describe,
     expand,
     known_problem,
@@ -27,6 +27,7 @@ from trainable.backbones.sources import (
     names,
     source_of,
     source_of_name,
+    task_of_name,
     without_weights,
 )
 from trainable.backbones.weights import BackboneInfo, Preprocessing, Weights
@@ -52,6 +53,7 @@ __all__ = [
     "network",
     "network_graph",
     "shipped_modules",
+    "task_of_name",
     "tokenizer_of",
     "trace_on_meta",
     "untrained",
@@ -126,12 +128,17 @@ def network_graph(weights: Weights, *, size: int) -> TracedBackbone:
     return builder_called(weights.source).trace(network(weights, size=size), size=size)
 
 
-def load_weights(backbone: str | CustomBackbone) -> Weights:
+def load_weights(backbone: str | CustomBackbone, *, task: str = "classification") -> Weights:
     """Load the weights of `NAME[@WEIGHTS]` or of the user's code.
 
+    Args:
+        backbone: the backbone.
+        task: what it will be trained for; where that is a map of classes, a backbone for
+            classification becomes the encoder under a decoder.
+
     Raises:
-        BackboneError: the name is unknown, the code fails, a file is missing, damaged or unsafe, or
-            the weights hold NaN.
+        BackboneError: the name is unknown, the code fails, a file is missing, damaged or unsafe,
+            the weights hold NaN, or the backbone is not for this task.
     """
     weights = _load(backbone)
     broken = [name for name, array in weights.arrays.items() if _has_nan(array)]
@@ -141,7 +148,16 @@ def load_weights(backbone: str | CustomBackbone) -> Weights:
             f"{given}: the weights hold NaN, as those of a training that diverged do: "
             f"{few(broken)}. Take an earlier checkpoint"
         )
-    return weights
+    if weights.task == task:
+        return weights
+    if task == "segmentation" and weights.modality == "image":
+        from trainable.backbones.decoders import with_decoder
+
+        return with_decoder(weights)
+    raise BackboneError(
+        f"{weights.backbone} is for {weights.task} of {weights.modality}s, and cannot be trained "
+        f"for {task}; sft-sweep backbones lists others"
+    )
 
 
 def _load(backbone: str | CustomBackbone) -> Weights:

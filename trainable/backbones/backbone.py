@@ -8,8 +8,9 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from trainable.backbones.builders import builder_called
 from trainable.backbones.source import KeepsGraphs, NetworkBuilder
-from trainable.backbones.sources import CUSTOM, SOURCES, builder_called
+from trainable.backbones.sources import CUSTOM, SOURCES
 from trainable.backbones.weights import Arrays, Preprocessing, TextPreprocessing, Weights
 from trainable.data.tokens import TokenTable
 from trainable.errors import BackboneError
@@ -189,10 +190,11 @@ class Backbone:
         from trainable.backbones import custom_models
         from trainable.backbones.graphs.transport import from_bytes
 
-        own = self.weights.source == CUSTOM
+        built = self.weights.undecoded
+        own = built.source == CUSTOM
         if not own:  # its graph may refer to classes of a package that is missing here
-            SOURCES.check(self.weights.source)
-        with custom_models.importable(self.weights) if own else nullcontext():
+            SOURCES.check(built.source)
+        with custom_models.importable(built) if own else nullcontext():
             return from_bytes(graph, self.weights.arrays, known=known)
 
 

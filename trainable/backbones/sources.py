@@ -29,6 +29,12 @@ def _torchvision() -> BackboneSource:
     return torchvision_models
 
 
+def _torchvision_segmentation() -> BackboneSource:
+    from trainable.backbones import torchvision_segmentation
+
+    return torchvision_segmentation
+
+
 def _timm() -> BackboneSource:
     from trainable.backbones import timm_models
 
@@ -58,6 +64,7 @@ SOURCES: Registry[BackboneSource] = Registry(
     own={
         "shipped": _shipped,
         "torchvision": _torchvision,
+        "torchvision_segmentation": _torchvision_segmentation,
         "timm": _timm,
         "transformers": _transformers,
     },
@@ -122,6 +129,16 @@ def modality_of_name(name: str) -> str:
     """
     source = source_of(name.partition("@")[0])
     return str(getattr(source, "MODALITY", "image"))
+
+
+def task_of_name(name: str) -> str:
+    """Return what a backbone is for as it was pretrained: `classification` or `segmentation`.
+
+    Args:
+        name: see `modality_of_name`.
+    """
+    source = source_of(name.partition("@")[0])
+    return str(getattr(source, "TASK", "classification"))
 
 
 def without_weights(name: str) -> str:

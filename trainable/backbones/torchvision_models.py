@@ -9,28 +9,29 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import socket
 from collections import OrderedDict
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.parse import urlparse
-from urllib.request import getproxies
 
 import numpy as np
 import torch
 import torchvision
 from torch import nn
-from torchvision.models import VisionTransformer, WeightsEnum, get_model_builder, list_models
-from torchvision.models import get_model_weights as weights_of
+from torchvision.models import VisionTransformer, get_model_builder, list_models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from trainable.backbones.files import is_original, named_hash, read_tensors, to_array
+from trainable.backbones.files import is_original, to_array
 from trainable.backbones.fitting import Fit, fit_by_names
 from trainable.backbones.graphs import graph
 from trainable.backbones.graphs.graph import TracedBackbone
 from trainable.backbones.memoryless import without_memory
+from trainable.backbones.torchvision_files import (
+    cache_path,
+    fetch,
+    member_of,
+    pretrained,
+    problem,
+)
+from trainable.backbones.torchvision_files import pretraining as pretraining_of
 from trainable.backbones.unwrapping import Unwrapped, unwrap
 from trainable.backbones.weights import (
     RANDOM,
@@ -42,6 +43,21 @@ from trainable.backbones.weights import (
 )
 from trainable.errors import BackboneError
 from trainable.spec.weight_paths import is_path
+
+__all__ = [
+    "NAME",
+    "PREFIX",
+    "adapt",
+    "architecture",
+    "build",
+    "builder_options",
+    "describe",
+    "load",
+    "names",
+    "owns",
+    "problem",
+    "trace",
+]
 
 NAME = "torchvision"
 PREFIX = ""
@@ -60,37 +76,24 @@ def names() -> list[str]:
     return list(list_models(torchvision.models))
 
 
-def problem(name: str, wanted: str) -> str | None:
-    """Return the problem with the requested weights, or None; no weights are read."""
-    if not wanted or wanted == RANDOM or is_path(wanted):
-        return None
-    versions = [member.name for member in weights_of(name)]
-    if wanted in (*versions, "DEFAULT"):
-        return None
-    return (
-        f"unknown weights of {name}; allowed: {', '.join(versions)}, {RANDOM}, or a file, with a "
-        "suffix or its folder in its name"
-    )
-
-
 def describe(name: str) -> BackboneInfo:
     """Return torchvision's metadata of the default weights."""
-    member = _member(name, "")
+    member = member_of(name, "")
     return BackboneInfo(
         name=name,
         source=NAME,
         version=member.name,
         num_params=int(member.meta["num_params"]),
         input_size=int(member.transforms().crop_size[0]),
-        cached=_cache_path(member).is_file(),
+        cached=cache_path(member).is_file(),
         licence=member.meta.get("license"),
-        pretraining=_pretraining(member),
+        pretraining=pretraining_of(member),
     )
 
 
 def load(name: str, wanted: str, backbone: str) -> Weights:
     """Load the weights; see `trainable.backbones.load_weights`."""
-    member = _member(name, "" if wanted == RANDOM or is_path(wanted) else wanted)
+    member = member_of(name, "" if wanted == RANDOM or is_path(wanted) else wanted)
     licence = pretraining = None
     notes: tuple[str, ...] = ()
     if wanted == RANDOM:
@@ -99,11 +102,11 @@ def load(name: str, wanted: str, backbone: str) -> Weights:
         found = _unwrapped(name, wanted)
         arrays, version, notes = found.arrays, wanted, found.notes
     else:
-        path = _fetch(name, member)
+        path = fetch(name, member)
         version = member.name if is_original(path) else f"{member.name} (own file)"
-        arrays = _pretrained(name, member, path)
+        arrays = pretrained(name, member, path)
         licence = member.meta.get("license")
-        pretraining = _pretraining(member)
+        pretraining = pretraining_of(member)
     preset = member.transforms()
     return Weights(
         backbone=backbone,
@@ -197,7 +200,7 @@ def _unwrapped(name: str, weights: str) -> Unwrapped:
     Raises:
         BackboneError: the file cannot be read, or lacks entries of the architecture.
     """
-    size = int(_member(name, "").transforms().crop_size[0])
+    size = int(member_of(name, "").transforms().crop_size[0])
     model = without_memory(lambda: architecture(name, size=size))
 
     def fit(arrays: Arrays) -> Fit:
@@ -212,88 +215,10 @@ def _class_of(builder: Any) -> type[nn.Module]:
     return annotation
 
 
-def _member(name: str, wanted: str) -> WeightsEnum:
-    enum = weights_of(name)
-    return enum.DEFAULT if wanted in ("", "DEFAULT") else enum[wanted]
-
-
-def _pretrained(name: str, member: WeightsEnum, path: Path) -> Arrays:
-    """Return the state dict as torchvision loads it, with names of former versions translated.
-
-    torchvision would unpickle the file without restrictions, which can run code. So the file is
-    read here by the restricted reader, and torchvision gets its tensors.
-    """
-    state = read_tensors(path)
-    try:
-        with _handing_out(state):
-            model: nn.Module = get_model_builder(name)(weights=member, progress=False)
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise BackboneError(f"{path}: does not fit {name}: {error}") from error
-    return {key: to_array(tensor) for key, tensor in sorted(model.state_dict().items())}
-
-
-@contextlib.contextmanager
-def _handing_out(state: dict[str, torch.Tensor]) -> Iterator[None]:
-    """Make torchvision's builders use this state dict instead of opening a file."""
-
-    def found(member: WeightsEnum, *args: object, **options: object) -> dict[str, torch.Tensor]:
-        del member, args, options
-        return state
-
-    own = WeightsEnum.get_state_dict
-    WeightsEnum.get_state_dict = found
-    try:
-        yield
-    finally:
-        WeightsEnum.get_state_dict = own
-
-
 def _random(name: str) -> Arrays:
     """Return the state dict of a seeded random initialisation, equal on every machine."""
-    size = int(_member(name, "").transforms().crop_size[0])
+    size = int(member_of(name, "").transforms().crop_size[0])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_RANDOM_SEED)
         model = _build(name, image_size=size, pretrained=False)
     return {key: to_array(tensor) for key, tensor in sorted(model.state_dict().items())}
-
-
-def _pretraining(member: WeightsEnum) -> str | None:
-    """Return the data sets that torchvision reports scores on, as a proxy for the training data."""
-    return ", ".join(member.meta.get("_metrics", {})) or None
-
-
-def _cache_path(member: WeightsEnum) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(member.url).path).name
-
-
-def reachable(*, timeout_s: float) -> bool:
-    """Return whether the server of missing weights answers, or a proxy is configured for it.
-
-    Args:
-        timeout_s: timeout in seconds.
-    """
-    url = urlparse(_member(names()[0], "").url)
-    if url.scheme in getproxies():
-        return True
-    try:
-        socket.create_connection((str(url.hostname), 443), timeout=timeout_s).close()
-    except OSError:
-        return False
-    return True
-
-
-def _fetch(name: str, member: WeightsEnum) -> Path:
-    """Return the file in torch's hub cache; download it if it is missing."""
-    path = _cache_path(member)
-    if not path.is_file():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(
-                member.url, str(path), hash_prefix=named_hash(path), progress=False
-            )
-        except (URLError, OSError, RuntimeError) as error:
-            raise BackboneError(
-                f"{name}@{member.name}: the weights are not on this machine and cannot be fetched "
-                f"({error}). Put the file {path.name} into {path.parent}"
-            ) from error
-    return path

@@ -15,6 +15,9 @@ from trainable.spec.settings import POOLINGS, UNITS
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
+DECODED = "decoded"
+"""Source of the weights of backbones under a decoder; it has no names of its own."""
+
 RANDOM = "none"
 """Text after the @ for random weights."""
 
@@ -113,6 +116,7 @@ class Weights:
         args: what the source builds the architecture with, beside the size of its input.
         notes: what the user should know of how they were found in a file, a line each.
         modality: what the backbone takes: `image` or `text`.
+        task: what it is for: `classification`, or `segmentation` if it gives a map of classes.
     """
 
     backbone: str
@@ -127,6 +131,16 @@ class Weights:
     args: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     modality: str = "image"
+    task: str = "classification"
+
+    @property
+    def undecoded(self) -> Weights:
+        """The same as those of the encoder under a decoder; themselves where there is none."""
+        if self.source != DECODED:
+            return self
+        return replace(
+            self, source=self.args["source"], args=self.args["args"], task="classification"
+        )
 
     @property
     def image_preprocessing(self) -> Preprocessing:
@@ -166,6 +180,7 @@ class BackboneInfo:
         licence: of the weights, where it is known.
         pretraining: data they were trained on, where it is known.
         modality: what it takes: `image` or `text`.
+        task: see `Weights`.
     """
 
     name: str
@@ -177,6 +192,7 @@ class BackboneInfo:
     licence: str | None
     pretraining: str | None
     modality: str = "image"
+    task: str = "classification"
 
     @property
     def input(self) -> str:

@@ -53,10 +53,17 @@ class Masks(PackedRows):
             raise DataError("a mask was not read, for no draw of this sweep's budgets holds it")
         return decode_mask(encoded)
 
-    def resized(self, index: int, size: int) -> Mask:
-        """Return the class ids of one mask, squashed to size x size by the nearest pixel."""
-        mask = Image.fromarray(self.mask(index))
-        return np.array(mask.resize((size, size), Image.Resampling.NEAREST))
+    def resized(self, size: int) -> Mask:
+        """Return the (N, size, size) class ids of all masks, squashed by the nearest pixel.
+
+        Raises:
+            DataError: a mask is unread.
+        """
+        found = np.empty((len(self), size, size), dtype=np.uint8)
+        for index in range(len(self)):
+            mask = Image.fromarray(self.mask(index))
+            found[index] = np.array(mask.resize((size, size), Image.Resampling.NEAREST))
+        return found
 
     def at(self, indices: npt.NDArray[np.int64]) -> Masks:
         """Return some of the masks, in the order given; they share the bytes."""

@@ -125,6 +125,27 @@ class Modality(Protocol):
     ) -> Indices:
         """Return the (M,) padded sizes of some examples; none is larger than `size`."""
 
+    def labels_of_views(
+        self,
+        examples: LabelledExamples,
+        backbone: Backbone,
+        *,
+        size: int,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> LabelledExamples:
+        """Return the views of all examples with their labels, one example after another.
+
+        Masks are those of the views; the bytes of an example are its own in each of its views.
+
+        Args:
+            examples: M examples.
+            backbone: the backbone that takes the inputs.
+            size: the size of inputs that was asked for.
+            augmentation: the augmentation.
+            seed: seed of the views.
+        """
+
     def inputs(
         self,
         examples: LabelledExamples,

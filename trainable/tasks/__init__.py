@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from trainable.errors import DataError
-from trainable.tasks.task import Outcomes, Targets, Task, joined
+from trainable.tasks.task import Outcomes, Places, Scores, Targets, Task, TestResult, joined
 
-__all__ = ["Outcomes", "Targets", "Task", "joined", "task_called"]
+__all__ = [
+    "Outcomes",
+    "Places",
+    "Scores",
+    "Targets",
+    "Task",
+    "TestResult",
+    "joined",
+    "task_called",
+]
 
 
 def _classification() -> Task:
@@ -16,7 +25,16 @@ def _classification() -> Task:
     return CLASSIFICATION
 
 
-_TASKS: Mapping[str, Callable[[], Task]] = {"classification": _classification}
+def _segmentation() -> Task:
+    from trainable.tasks.segmentation.task import SEGMENTATION
+
+    return SEGMENTATION
+
+
+_TASKS: Mapping[str, Callable[[], Task]] = {
+    "classification": _classification,
+    "segmentation": _segmentation,
+}
 
 
 def task_called(name: str) -> Task:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +23,8 @@ from trainable.modalities.image.inputs import PixelInputs
 from trainable.modalities.image.preprocessing import smallest_side
 from trainable.modalities.text.decoding import decode_text
 from trainable.modalities.text.tfidf import tfidf_rows
+from trainable.tasks import Outcomes, Places, task_called
+from trainable.training.logistic import LinearClassifier
 from trainable.training.probe import Features, fixed
 
 MAX_PIXELS = 32
@@ -189,8 +193,64 @@ class TfidfFeatures:
         return features
 
 
-WITHOUT_BACKBONE: Mapping[str, type[PixelFeatures] | type[TfidfFeatures]] = {
+_WITHOUT_BACKBONE: Mapping[str, type[PixelFeatures] | type[TfidfFeatures]] = {
     "image": PixelFeatures,
     "text": TfidfFeatures,
 }
 """Modality -> features of the baseline that uses no backbone."""
+
+
+class FeatureBaseline:
+    """A baseline that classifies examples by a vector of features; see `Baseline`."""
+
+    def __init__(
+        self,
+        examples: LabelledExamples,
+        touched: Indices,
+        *,
+        method: str | None,
+        backbone: Backbone | None,
+        size: int | None,
+        precision: str,
+        device: torch.device,
+        cache: FeatureCache | None,
+        counts: FeatureCounts | None,
+        heartbeat: Callable[[], None],
+    ) -> None:
+        del method
+        made: BaselineFeatures = (
+            _WITHOUT_BACKBONE[examples.modality](
+                examples, touched, device=device, cache=cache, heartbeat=heartbeat
+            )
+            if backbone is None
+            else FrozenFeatures(
+                examples,
+                backbone,
+                size=size,
+                precision=precision,
+                device=device,
+                cache=cache,
+                counts=counts,
+                heartbeat=heartbeat,
+            )
+        )
+        self.size = made.size
+        self.precision = made.precision
+        self.key = made.key
+        self._features = made.of(touched)
+        self._touched = touched
+        self._targets = partial(
+            task_called(examples.task).targets, examples, size=made.size or 0, device=device
+        )
+
+    def features(self, indices: Indices, places: Places | None) -> Features:
+        """See `Baseline`."""
+        assert places is None
+        rows = np.searchsorted(self._touched, indices)
+        return lambda train, others: self._features(rows[train], rows[others])
+
+    def outcomes(self, classifier: LinearClassifier, drawn: Indices, indices: Indices) -> Outcomes:
+        """See `Baseline`."""
+        train, others = (np.searchsorted(self._touched, some) for some in (drawn, indices))
+        _, unseen = self._features(train, others)
+        return self._targets(indices).outcomes(classifier.to(unseen.device).logits(unseen))

@@ -20,8 +20,9 @@ trial's head is applied to. Both give the same logits, because the head is linea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,16 +38,47 @@ from trainable.features.reader import FeatureCounts
 from trainable.micro_batches import memory_errors, nothing
 from trainable.spec.trial_spec import LabelBudget
 from trainable.spec.validation import Validation
-from trainable.tasks.classification.results import TestResult
-from trainable.tasks.classification.scores import Scores
-from trainable.training.baseline_features import (
-    WITHOUT_BACKBONE,
-    BaselineFeatures,
-    FrozenFeatures,
-)
+from trainable.tasks import Outcomes, Places, Scores, TestResult, joined, task_called
+from trainable.training.baseline_features import FeatureBaseline
+from trainable.training.dense_baselines import MapBaseline
+from trainable.training.logistic import LinearClassifier
 from trainable.training.probe import Features, ProbeMemo, parts_of_draw, probe_of_draw
 
 Indices = npt.NDArray[np.int64]
+
+
+class Baseline(Protocol):
+    """What logistic regressions are fitted on, and what becomes of their predictions.
+
+    Attributes:
+        size: size of the inputs that features are computed from; None if it does not apply.
+        precision: precision of the backbone's forward pass, `fp32` or `bf16`; `fp32` without a
+            backbone.
+        key: JSON values that features depend on, apart from the examples' content.
+    """
+
+    size: int | None
+    precision: str
+    key: Mapping[str, Any]
+
+    def features(self, indices: Indices, places: Places | None) -> Features:
+        """Return features of some examples; see `probe_of_draw`."""
+
+    def outcomes(self, classifier: LinearClassifier, drawn: Indices, indices: Indices) -> Outcomes:
+        """Return what the predictions of a classifier for M examples leave behind.
+
+        Args:
+            classifier: the classifier.
+            drawn: (N,) indices of the examples that it was fitted on.
+            indices: (M,) indices of the examples.
+        """
+
+
+_KINDS: Mapping[str, type[FeatureBaseline] | type[MapBaseline]] = {
+    "classification": FeatureBaseline,
+    "segmentation": MapBaseline,
+}
+"""Task -> its baselines."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,6 +117,7 @@ def run_baseline(
     validation: Validation,
     repeats: int,
     seed: int,
+    method: str | None = None,
     size: int | None = None,
     precision: str = "auto",
     device: torch.device | None = None,
@@ -98,12 +131,13 @@ def run_baseline(
 
     Args:
         images: all labelled examples, those of the test split included.
-        backbone: the backbone whose last boundary gives the features; None for the features of
-            `WITHOUT_BACKBONE`.
+        backbone: the backbone whose last boundary gives the features; None for features without
+            one.
         budget: labels for training and validation together.
         validation: where validation examples come from, as for trials.
         repeats: number of draws.
         seed: seed of the sweep.
+        method: name of the baseline, where there are several without a backbone.
         size: size of the backbone's input; None for the size of its weights.
         precision: precision of the backbone's forward pass: `fp32`, `bf16` or `auto`.
         device: the device to compute on; None for the visible GPU, else the CPU.
@@ -118,6 +152,7 @@ def run_baseline(
         GpuMemoryError: the GPU's memory is too small for what cannot be cut into micro-batches.
     """
     device = device or devices.default_device()
+    task = task_called(images.task)
     draws = [
         draw_subset(images, budget=budget, repeat=repeat, seed=seed) for repeat in range(repeats)
     ]
@@ -125,52 +160,45 @@ def run_baseline(
     if not len(test):
         noun = images.modality
         raise DataError(f"there is no test {noun}; a baseline is always scored on the test split")
-    _, folds = validation_parts(images, draws[0], validation=validation)
+    rows, folds = validation_parts(images, draws[0], validation=validation)
     looked_at = [parts_of_draw(images, draw, validation)[0] for draw in draws]
-    touched = np.unique(np.concatenate([*looked_at, test]))
-    made: BaselineFeatures = (
-        WITHOUT_BACKBONE[images.modality](
-            images, touched, device=device, cache=cache, heartbeat=heartbeat
-        )
-        if backbone is None
-        else FrozenFeatures(
-            images,
-            backbone,
-            size=size,
-            precision=precision,
-            device=device,
-            cache=cache,
-            counts=counts,
-            heartbeat=heartbeat,
-        )
+    baseline: Baseline = _KINDS[images.task](
+        images,
+        np.unique(np.concatenate([*looked_at, test])),
+        method=method,
+        backbone=backbone,
+        size=size,
+        precision=precision,
+        device=device,
+        cache=cache,
+        counts=counts,
+        heartbeat=heartbeat,
     )
-    features = made.of(touched)
-
-    def among(rows: Indices) -> Features:
-        places = np.searchsorted(touched, rows)
-        return lambda train, others: features(places[train], places[others])
-
     fitted = [
         probe_of_draw(
             images,
             draw,
             validation=validation,
-            features=among,
+            features=baseline.features,
+            seed=seed,
             device=device,
-            features_key=made.key,
+            features_key=baseline.key,
             memo=probes,
             heartbeat=heartbeat,
         )
         for draw in draws
     ]
-    labels = torch.from_numpy(images.labels[test])
-    tests = []
-    for draw, probe in zip(draws, fitted, strict=True):
-        _, unseen = features(np.searchsorted(touched, draw), np.searchsorted(touched, test))
-        predictions = probe.whole.to(device).log_probabilities(unseen).cpu()
-        tests.append(TestResult.of(predictions, labels, all_probabilities=all_probabilities))
-    scores = fitted[0].validation
-    assert scores is not None  # `validation_parts` raised above if there are no folds
+    tests = [
+        task.result(baseline.outcomes(probe.whole, draw, test), all_probabilities=all_probabilities)
+        for draw, probe in zip(draws, fitted, strict=True)
+    ]
+    scores: Scores | None = fitted[0].validation
+    if scores is None:
+        of_folds = [
+            baseline.outcomes(classifier, rows[fold.train], rows[fold.val])
+            for classifier, fold in zip(fitted[0].folds, folds, strict=True)
+        ]
+        scores = task.scores(joined(of_folds))
     return BaselineResult(
         inverse_penalties=tuple(probe.inverse_penalty for probe in fitted),
         validation=scores,
@@ -178,6 +206,6 @@ def run_baseline(
         num_features=fitted[0].whole.weight.shape[1],
         labels_used=len(draws[0]),
         folds=len(folds),
-        size=made.size,
-        precision=made.precision,
+        size=baseline.size,
+        precision=baseline.precision,
     )

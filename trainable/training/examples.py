@@ -15,13 +15,16 @@ from trainable.backbones import Backbone
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.features.activations import Activations
 from trainable.features.cache import FeatureCache
+from trainable.features.head_maps import HeadMaps, features_of
 from trainable.features.reader import FeatureCounts
 from trainable.features.readers import FeatureReaders
 from trainable.micro_batches import nothing
+from trainable.modalities import modality_of
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.trial_spec import TrialSpec
-from trainable.tasks import task_called
+from trainable.tasks import Places, task_called
 from trainable.training.learner import Examples
+from trainable.training.probe import Features, fixed
 
 _TESTED_BYTES = 256 * 2**20
 """Most bytes of activations of test examples that are in memory at a time."""
@@ -66,6 +69,7 @@ class ExampleReader:
         self.device = device
         self._cache = cache
         self._heartbeat = heartbeat
+        self._modality = modality_of(examples, backbone.weights)
         self._plain = self._reader()
 
     def plain(self, indices: npt.NDArray[np.int64]) -> Examples:
@@ -74,7 +78,8 @@ class ExampleReader:
         Args:
             indices: (M,) int64 indices of the examples.
         """
-        return self._labelled_by(self._plain.read(indices, frozen=self._frozen), indices)
+        read = self._plain.read(indices, frozen=self._frozen)
+        return self._with_targets(read, self._labelled, indices)
 
     def views(self, indices: npt.NDArray[np.int64]) -> Examples:
         """Return all views of each example, one example after another; see `view_rows`.
@@ -88,11 +93,21 @@ class ExampleReader:
         if augmentation is None:
             return self.plain(indices)
         views = self._reader(augmentation=augmentation).read_views(indices, frozen=self._frozen)
-        return self._labelled_by(views, np.repeat(indices, augmentation.views))
+        labelled = self._modality.labels_of_views(
+            self._labelled.at(indices),
+            self._backbone,
+            size=self._size,
+            augmentation=augmentation,
+            seed=self._spec.seed,
+        )
+        return self._with_targets(views, labelled, np.arange(len(labelled)))
 
-    def head_inputs(self, indices: npt.NDArray[np.int64]) -> Tensor:
-        """Return the head's inputs without augmentation; see `FeatureReader.head_inputs`."""
-        return self._plain.head_inputs(indices)
+    def head_features(self, indices: npt.NDArray[np.int64], places: Places | None) -> Features:
+        """Return what a head is fitted on, without augmentation; see `probe_of_draw`."""
+        if places is None:
+            return fixed(self._plain.head_inputs(indices))
+        maps = HeadMaps(self._plain, self._backbone, size=self._size, device=self.device)
+        return fixed(features_of(maps.of(indices), places.points))
 
     @property
     def head_inputs_key(self) -> dict[str, Any]:
@@ -118,9 +133,14 @@ class ExampleReader:
         for start in range(0, len(indices), size):
             yield indices[start : start + size]
 
-    def _labelled_by(self, activations: Activations, indices: npt.NDArray[np.int64]) -> Examples:
-        task = task_called(self._labelled.task)
-        targets = task.targets(self._labelled, indices, device=self.device)
+    def _with_targets(
+        self,
+        activations: Activations,
+        labelled: LabelledExamples,
+        indices: npt.NDArray[np.int64],
+    ) -> Examples:
+        task = task_called(labelled.task)
+        targets = task.targets(labelled, indices, size=self._size, device=self.device)
         devices.synchronize(self.device)
         return Examples(activations, targets)
 

@@ -21,16 +21,16 @@ from trainable.training.logistic import LinearClassifier
 from trainable.training.recipe import CLIP_NORM, head_optimizer, set_learning_rates
 
 
-def is_bare_head(suffix: fx.GraphModule, head: str) -> bool:
-    """Whether a suffix consists of a linear head only.
+def is_bare_head(suffix: fx.GraphModule, heads: Sequence[str]) -> bool:
+    """Whether a suffix consists of one linear head only.
 
     Args:
         suffix: the suffix.
-        head: name of the head within the suffix.
+        heads: names of the heads within the suffix.
     """
     work = [node for node in suffix.graph.nodes if node.op not in ("placeholder", "output")]
-    return [str(node.target) for node in work] == [head] and isinstance(
-        suffix.get_submodule(head), nn.Linear
+    return [str(node.target) for node in work] == [*heads] and isinstance(
+        suffix.get_submodule(heads[0]), nn.Linear
     )
 
 

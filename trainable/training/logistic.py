@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,19 +33,36 @@ class LinearClassifier:
         """Return the same classifier on a device."""
         return LinearClassifier(self.weight.to(device), self.bias.to(device))
 
-    def copy_into(self, layer: nn.Module) -> None:
-        """Copy weight and bias into a linear layer or 1x1 convolution, in the layer's precision."""
-        assert isinstance(layer, nn.Linear | nn.Conv2d)
-        assert layer.bias is not None
+    def copy_into(self, *layers: nn.Module) -> None:
+        """Copy weight and bias into linear layers or convolutions, in the precision of each.
+
+        Features are what all layers take, one after another, and logits the sum of what they give:
+        the bias goes into the first. A kernel that is larger than one place gets the weights at its
+        centre.
+        """
+        weights = torch.split(self.weight, [_width(layer) for layer in layers], dim=1)
         with torch.no_grad():
-            layer.weight.copy_(self.weight.view_as(layer.weight))
-            layer.bias.copy_(self.bias)
+            for number, (layer, weight) in enumerate(zip(layers, weights, strict=True)):
+                assert isinstance(layer, nn.Linear | nn.Conv2d)
+                assert layer.bias is not None
+                layer.weight.zero_()
+                kernels = layer.weight.view(*weight.shape, -1)
+                kernels[:, :, kernels.shape[2] // 2] = weight.to(kernels)
+                layer.bias.copy_(torch.zeros_like(self.bias) if number else self.bias)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(N, C) float64 logits of the classes, for (N, D) features."""
+        return functional.linear(features.double(), self.weight, self.bias)
 
     def log_probabilities(self, features: Tensor) -> Tensor:
         """(N, C) float64 log-probabilities of the classes, for (N, D) features."""
-        return functional.log_softmax(
-            functional.linear(features.double(), self.weight, self.bias), dim=1
-        )
+        return functional.log_softmax(self.logits(features), dim=1)
+
+
+def _width(layer: nn.Module) -> int:
+    """Number of features that a linear layer or convolution takes at a place."""
+    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    return layer.weight.shape[1]
 
 
 def fit_path(
@@ -54,9 +71,10 @@ def fit_path(
     *,
     num_classes: int,
     inverse_penalties: Sequence[float],
+    num_examples: int | None = None,
     heartbeat: Callable[[], None] = nothing,
-) -> list[LinearClassifier]:
-    """Minimisers of C * (summed cross-entropy) + ||W||^2 / 2 for several inverse penalties C.
+) -> Iterator[LinearClassifier]:
+    """Yield minimisers of C * (summed cross-entropy) + ||W||^2 / 2 for several inverse penalties C.
 
     The objective is that of scikit-learn's LogisticRegression; the bias is not penalised. L-BFGS
     with a strong Wolfe line search (Nocedal and Wright, Numerical Optimization, 2006, algorithms
@@ -72,11 +90,14 @@ def fit_path(
         labels: (N,) int64 class ids.
         num_classes: number of classes; a class without a label gets a low bias.
         inverse_penalties: values of C; ascending order is fastest.
+        num_examples: number of examples that the rows belong to, in equal parts; the sum of the
+            cross-entropy is over these, of their means. None where a row is an example.
         heartbeat: called after every pass over the features, as a sign of life.
 
-    Returns:
+    Yields:
         One classifier per value of C, in order, on the features' device.
     """
+    count = len(labels) if num_examples is None else num_examples
     features = features.double()
     mean = features.mean(dim=0)
     variances = features.var(dim=0, unbiased=False)
@@ -87,13 +108,11 @@ def fit_path(
         num_classes, features.shape[1], dtype=torch.float64, device=features.device
     ).requires_grad_()
     bias = torch.zeros(num_classes, dtype=torch.float64, device=features.device).requires_grad_()
-    fitted = []
     for inverse_penalty in inverse_penalties:
         with torch.enable_grad():
-            _minimise(weight, bias, centred, labels, inverse_penalty, heartbeat)
+            _minimise(weight, bias, centred, labels, inverse_penalty * count, heartbeat)
         scaled = (weight * scale).detach()
-        fitted.append(LinearClassifier(weight=scaled, bias=bias.detach() - scaled @ mean))
-    return fitted
+        yield LinearClassifier(weight=scaled, bias=bias.detach() - scaled @ mean)
 
 
 def _minimise(
@@ -101,11 +120,10 @@ def _minimise(
     bias: Tensor,
     features: Tensor,
     labels: Tensor,
-    inverse_penalty: float,
+    weight_of_loss: float,
     heartbeat: Callable[[], None],
 ) -> None:
     """Run L-BFGS from the current values of `weight` and `bias`, which are changed in place."""
-    count = len(labels)
     optimizer = _LBFGS(
         [weight, bias],
         max_iter=_MAX_ITERATIONS,
@@ -118,7 +136,7 @@ def _minimise(
     def closure() -> Tensor:
         weight.grad = bias.grad = None
         logits = functional.linear(features, weight, bias)
-        penalty = weight.square().sum() / (2 * inverse_penalty * count)
+        penalty = weight.square().sum() / (2 * weight_of_loss)
         loss = functional.cross_entropy(logits, labels) + penalty
         loss.backward()  # type: ignore[no-untyped-call]
         heartbeat()

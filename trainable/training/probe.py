@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,8 @@ from trainable.data.subsets import Fold, validation_parts
 from trainable.errors import DataError
 from trainable.micro_batches import nothing
 from trainable.spec.validation import Validation
-from trainable.tasks.classification.scores import Scores, log_loss, score
+from trainable.tasks import Places, task_called
+from trainable.tasks.classification.scores import ClassScores, log_loss, score
 from trainable.training.logistic import LinearClassifier, fit_path
 
 INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
@@ -45,13 +47,14 @@ class Probe:
 
     Attributes:
         inverse_penalty: C, chosen by the log loss of the pooled validation predictions.
-        validation: scores of these predictions; None if the draw has no folds.
+        validation: scores of these predictions; None if the draw has no folds, or if an example has
+            several rows.
         folds: one classifier per fold, fitted on the fold's training images; on the CPU.
         whole: classifier fitted on the whole draw; on the CPU.
     """
 
     inverse_penalty: float
-    validation: Scores | None
+    validation: ClassScores | None
     folds: tuple[LinearClassifier, ...]
     whole: LinearClassifier
 
@@ -85,9 +88,9 @@ def parts_of_draw(
 
 
 Features = Callable[[Indices, Indices], tuple[Tensor, Tensor]]
-"""Takes positions of N training and of M other examples; returns (N, D) and (M, D) features.
-Features of an example may depend on the training examples, as a vocabulary does, but not on other
-examples."""
+"""Takes positions of N training and of M other examples; returns (N, D) and (M, D) features, or
+K times as many rows where an example has K places. Features of an example may depend on the
+training examples, as a vocabulary does, but not on other examples."""
 
 
 def fit_probe(
@@ -102,25 +105,30 @@ def fit_probe(
     """Choose C on the folds, then fit a classifier with this C on the whole draw.
 
     The chosen C has the lowest log loss of the pooled validation predictions; on ties it is the
-    smaller C. Without folds it is `UNVALIDATED_PENALTY`.
+    smaller C. Without folds it is `UNVALIDATED_PENALTY`. Where examples have places, an example
+    counts by the mean of its places, and C is raised only as long as the loss falls: fits with a
+    weak penalty take longest.
 
     Args:
         features: returns features of examples by their positions; the draw comes first.
-        labels: (N,) int64 class ids of all examples, on the device of the features.
+        labels: (N,) int64 class ids of all examples, on the device of the features; (N, K) of
+            their places.
         folds: positions of training and validation examples; may be empty.
         num_drawn: number of examples in the draw.
         num_classes: number of classes.
         heartbeat: called regularly while there is progress, as a sign of life.
     """
+    is_dense = labels.ndim > 1
 
     def fit(
         rows: Tensor, positions: Indices, inverse_penalties: Sequence[float]
-    ) -> list[LinearClassifier]:
+    ) -> Iterator[LinearClassifier]:
         return fit_path(
             rows,
-            labels[at(positions)],
+            labels[at(positions)].flatten(),
             num_classes=num_classes,
             inverse_penalties=inverse_penalties,
+            num_examples=len(positions),
             heartbeat=heartbeat,
         )
 
@@ -135,18 +143,20 @@ def fit_probe(
             fit(rows, fold.train, INVERSE_PENALTIES)
             for (rows, _), fold in zip(parts, folds, strict=True)
         ]
-        truth = torch.cat([labels[at(fold.val)] for fold in folds]).cpu()
-
-        def predicted(number: int) -> Tensor:
-            """(N, C) pooled log-probabilities at one penalty; only one is held at a time."""
-            of_folds = zip(paths, parts, strict=True)
-            found = [path[number].log_probabilities(unseen) for path, (_, unseen) in of_folds]
-            return torch.cat(found).cpu()
-
-        numbers = range(len(INVERSE_PENALTIES))
-        best = min(numbers, key=lambda number: log_loss(predicted(number), truth))
-        inverse_penalty, scores = INVERSE_PENALTIES[best], score(predicted(best), truth)
-        fitted = [path[best] for path in paths]
+        truth = torch.cat([labels[at(fold.val)].flatten() for fold in folds]).cpu()
+        lowest, best = math.inf, truth[:0]
+        for candidate, *classifiers in zip(INVERSE_PENALTIES, *paths, strict=True):
+            of_folds = zip(classifiers, parts, strict=True)
+            predicted = torch.cat(
+                [one.log_probabilities(unseen) for one, (_, unseen) in of_folds]
+            ).cpu()
+            loss = log_loss(predicted, truth)
+            if loss < lowest:
+                lowest, best = loss, predicted
+                inverse_penalty, fitted = candidate, classifiers
+            elif is_dense:
+                break
+        scores = None if is_dense else score(best, truth)
     drawn = np.arange(num_drawn)
     rows, _ = features(drawn, drawn[:0])
     (whole,) = fit(rows, drawn, [inverse_penalty])
@@ -162,11 +172,11 @@ def fixed(rows: Tensor) -> Features:
     """Return features that do not depend on the training examples.
 
     Args:
-        rows: (N, D) features of all examples.
+        rows: (N, D) features of all examples, or (N, K, D) of their places.
     """
 
     def at(positions: Indices) -> Tensor:
-        return rows[torch.from_numpy(positions).to(rows.device)]
+        return rows[torch.from_numpy(positions).to(rows.device)].flatten(0, -2)
 
     return lambda train, others: (at(train), at(others))
 
@@ -203,7 +213,8 @@ def probe_of_draw(
     subset: Indices,
     *,
     validation: Validation,
-    features: Callable[[Indices], Features],
+    features: Callable[[Indices, Places | None], Features],
+    seed: int,
     device: torch.device,
     features_key: Mapping[str, Any],
     memo: ProbeMemo | None = None,
@@ -215,7 +226,10 @@ def probe_of_draw(
         images: all labelled images.
         subset: (M,) int64 indices of the drawn subset.
         validation: where validation images come from; see `parts_of_draw`.
-        features: takes indices of images; returns their features by positions within these indices.
+        features: takes indices of images, and the places within them at which a head is fitted,
+            None where it is fitted on whole images; returns features by positions within these
+            indices.
+        seed: seed of the sweep, by which places are chosen.
         device: the device of the features.
         features_key: JSON values that features depend on, apart from the images' content.
         memo: memo of probes; None fits the probe here.
@@ -224,9 +238,11 @@ def probe_of_draw(
     rows, folds = parts_of_draw(images, subset, validation)
 
     def fit() -> Probe:
+        places = task_called(images.task).places(images, rows, drawn=len(subset), seed=seed)
+        labels = torch.from_numpy(images.labels[rows]) if places is None else places.labels
         return fit_probe(
-            features(rows),
-            torch.from_numpy(images.labels[rows]).to(device),
+            features(rows, places),
+            labels.to(device),
             folds=folds,
             num_drawn=len(subset),
             num_classes=images.num_classes,
@@ -236,5 +252,5 @@ def probe_of_draw(
     if memo is None:
         return fit()
     parts = [subset, *(rows[part] for fold in folds for part in (fold.train, fold.val))]
-    key = {"features": dict(features_key), "images": images.fingerprint_of(parts)}
+    key = {"features": dict(features_key), "images": images.fingerprint_of(parts), "seed": seed}
     return memo.get(json.dumps(key, sort_keys=True), fit)

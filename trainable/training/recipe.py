@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import fx, nn
@@ -59,9 +60,14 @@ def train_mode(suffix: nn.Module, *, batchnorm: str) -> None:
 
 
 def learning_parameters(
-    spec: TrialSpec, suffix: nn.Module, *, head: str, depth_of: dict[str, int], num_boundaries: int
+    spec: TrialSpec,
+    suffix: nn.Module,
+    *,
+    heads: Sequence[str],
+    depth_of: dict[str, int],
+    num_boundaries: int,
 ) -> dict[str, nn.Parameter]:
-    """The parameters of a suffix that are trained, by name; the head is always trained.
+    """The parameters of a suffix that are trained, by name; heads are always trained.
 
     With `trainable: bitfit`, only biases are trained below the head (Ben Zaken et al., BitFit,
     2022); with `train_blocks`, only the named blocks (Lee et al., Surgical fine-tuning, 2023).
@@ -69,14 +75,14 @@ def learning_parameters(
     Args:
         spec: the configuration; `trainable` and `train_blocks` are used.
         suffix: the suffix to train.
-        head: name of its head.
+        heads: names of its heads.
         depth_of: parameter name -> distance from the head, in boundaries.
         num_boundaries: number of boundaries of the whole backbone.
     """
     blocks = block_range(spec.train_blocks)
 
     def learns(name: str) -> bool:
-        if name.startswith(f"{head}."):
+        if name.startswith(tuple(f"{head}." for head in heads)):
             return True
         if spec.trainable == "bitfit" and name.rpartition(".")[2] != "bias":
             return False

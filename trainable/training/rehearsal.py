@@ -25,7 +25,14 @@ MOST_IMAGES = 2
 
 @one_thread()
 @torch.random.fork_rng(devices=[])
-def rehearse(spec: TrialSpec, backbone: Backbone, *, num_train: int, num_classes: int) -> None:
+def rehearse(
+    spec: TrialSpec,
+    backbone: Backbone,
+    *,
+    num_train: int,
+    num_classes: int,
+    task: str = "classification",
+) -> None:
     """Make sure that a configuration can make an update and predict one image.
 
     No images are read. If an update on the CPU would take long, it is tried on the meta device,
@@ -36,12 +43,13 @@ def rehearse(spec: TrialSpec, backbone: Backbone, *, num_train: int, num_classes
         backbone: the backbone that `spec.backbone` names.
         num_train: number of training images, by which `auto` is resolved.
         num_classes: number of outputs of the head.
+        task: name of the task.
 
     Raises:
         SpecError: the backbone cannot be trained with a setting; the message begins with its key.
         BackboneError: the backbone cannot be trained at this image size, whatever the settings.
     """
-    rehearsal = _Rehearsal(spec, backbone, num_train=num_train, num_classes=num_classes)
+    rehearsal = _Rehearsal(spec, backbone, task, num_train=num_train, num_classes=num_classes)
     resolved = rehearsal.resolved
     reason = rehearsal.failure(resolved)
     if reason is None:
@@ -78,10 +86,11 @@ class _Rehearsal:
     """
 
     def __init__(
-        self, spec: TrialSpec, backbone: Backbone, *, num_train: int, num_classes: int
+        self, spec: TrialSpec, backbone: Backbone, task: str, *, num_train: int, num_classes: int
     ) -> None:
         self._backbone = backbone = reading_backbone(spec, backbone)
         self._num_classes = num_classes
+        self._task = task_called(task)
         size = resolved_size(spec, backbone.weights)
         self.size_text = modality_called(backbone.weights.modality).size_text(size)
         self._size = size
@@ -97,12 +106,12 @@ class _Rehearsal:
         Args:
             resolved: settings to try; they cut the backbone where the attribute `resolved` does.
         """
-        reason = _failure(self._configuration, resolved, self._num_classes, self._device)
+        reason = self._tried(self._configuration, resolved, self._device)
         if reason is None or self._device.type == "cpu":
             return reason
         # Layers that read values fail on the meta device, which has none, and may be fine on a CPU.
         processor = torch.device("cpu")
-        return _failure(self._configured(processor), resolved, self._num_classes, processor)
+        return self._tried(self._configured(processor), resolved, processor)
 
     def _configured(self, device: torch.device) -> TrialSetup:
         backbone = self._backbone
@@ -110,33 +119,31 @@ class _Rehearsal:
             backbone = backbone.on_meta(self._size)
         return TrialSetup(self._spec, backbone, num_classes=self._num_classes, device=device)
 
-
-def _failure(
-    configuration: TrialSetup, resolved: TrialSpec, num_classes: int, device: torch.device
-) -> str | None:
-    """Reason why a copy of the suffix cannot be trained on a device; None if it can be."""
-    boundary = configuration.split.boundary
-    count = min(int(resolved.batch_size), MOST_IMAGES)
-    content, *side = configuration.split.traced.inputs.make(count, device=device)
-    activations = (
-        content if boundary is None else torch.zeros((count, *boundary.shape), device=device)
-    )
-    examples = Examples(
-        Activations([(activations, *side)]),
-        task_called("classification").placeholders(count, num_classes=num_classes, device=device),
-    )
-    try:
-        learners = configuration.learners(
-            [examples],
-            names=["rehearsal"],
-            spec=resolved,
-            initial_heads=None,
-            memory=Memory(device),
+    def _tried(
+        self, configuration: TrialSetup, resolved: TrialSpec, device: torch.device
+    ) -> str | None:
+        """Reason why a copy of the suffix cannot be trained on a device; None if it can be."""
+        boundary = configuration.split.boundary
+        count = min(int(resolved.batch_size), MOST_IMAGES)
+        content, *side = configuration.split.traced.inputs.make(count, device=device)
+        activations = (
+            content if boundary is None else torch.zeros((count, *boundary.shape), device=device)
         )
-        if isinstance(learners, SuffixLearners):  # a linear head takes batches of any size
-            learners.rehearse()
-    except TrainableError:
-        raise
-    except Exception as error:
-        return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-    return None
+        targets = self._task.placeholders(
+            count, num_classes=self._num_classes, size=self._size, device=device
+        )
+        try:
+            learners = configuration.learners(
+                [Examples(Activations([(activations, *side)]), targets)],
+                names=["rehearsal"],
+                spec=resolved,
+                initial_heads=None,
+                memory=Memory(device),
+            )
+            if isinstance(learners, SuffixLearners):  # a linear head takes batches of any size
+                learners.rehearse()
+        except TrainableError:
+            raise
+        except Exception as error:
+            return str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        return None

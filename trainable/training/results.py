@@ -18,9 +18,9 @@ class Report:
         train_loss: mean over the updates since the last report and over folds, in nats; None of
             the start.
         val_loss: log loss, in nats.
-        val_accuracy: 0..1.
-        val_balanced_accuracy: 0..1.
-        val_objective: the one of these that the spec's objective names.
+        val_accuracy: 0..1; None where an example has no class of its own.
+        val_balanced_accuracy: 0..1; None as well.
+        val_objective: the score that the spec's objective names.
         elapsed_s: since the trial began.
         interpolation: share of the way from the start to the trained weights at which the
             predictions were made, 0..1.
@@ -30,8 +30,8 @@ class Report:
     step: int
     train_loss: float | None
     val_loss: float
-    val_accuracy: float
-    val_balanced_accuracy: float
+    val_accuracy: float | None
+    val_balanced_accuracy: float | None
     val_objective: float
     elapsed_s: float
     interpolation: float

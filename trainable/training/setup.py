@@ -121,7 +121,7 @@ class TrialSetup:
         self._learning = learning_parameters(
             spec,
             self.split.suffix,
-            head=self.split.head,
+            heads=self.split.heads,
             depth_of=self._depths,
             num_boundaries=len(self._boundaries),
         )
@@ -159,7 +159,7 @@ class TrialSetup:
             initial_heads: initial head of each learner; None for zeros.
             memory: micro-batch sizes, which the learners share.
         """
-        if is_bare_head(self.split.suffix, self.split.head):
+        if is_bare_head(self.split.suffix, self.split.heads):
             return HeadLearners(
                 parts,
                 names=names,
@@ -173,7 +173,7 @@ class TrialSetup:
             [
                 SuffixLearner(
                     independent_copy(self.split.suffix).to(self._device),
-                    self.split.head,
+                    self.split.heads,
                     part,
                     name=name,
                     spec=spec,
@@ -206,7 +206,7 @@ class TrialSetup:
         boundary = self.split.boundary
         prefix = boundary.params if boundary else 0
         flops = sum(fact.flops for fact in self._traced.facts.values())
-        flops -= self._traced.facts[self._traced.head].flops
+        flops -= sum(self._traced.facts[head].flops for head in self._traced.heads)
         return TrialFacts(
             spec=self.resolve(min(len(fold.train) for fold in folds)),
             weights=self.backbone.weights.version,

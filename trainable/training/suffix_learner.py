@@ -35,7 +35,7 @@ class SuffixLearner(Learner):
 
     Args:
         suffix: the suffix, which is trained in place.
-        head: name of the head within the suffix.
+        heads: names of the heads within the suffix.
         examples: training examples.
         name: name of the learner, such as `fold0`; each name has random draws of its own.
         spec: the resolved recipe.
@@ -52,7 +52,7 @@ class SuffixLearner(Learner):
     def __init__(
         self,
         suffix: fx.GraphModule,
-        head: str,
+        heads: Sequence[str],
         examples: Examples,
         *,
         name: str,
@@ -70,7 +70,7 @@ class SuffixLearner(Learner):
         self._each_once = False  # the first update finds out whether a layer is random
         self._divisible = True
         if initial_head is not None:
-            initial_head.copy_into(suffix.get_submodule(head))
+            initial_head.copy_into(*(suffix.get_submodule(head) for head in heads))
         for parameter_name, parameter in suffix.named_parameters():
             parameter.requires_grad_(learning is None or parameter_name in learning)
         super().__init__(

@@ -15,7 +15,7 @@ from trainable.training.examples import ExampleReader
 from trainable.training.learner import Examples
 from trainable.training.logistic import LinearClassifier
 from trainable.training.loop import AfterUpdate, Clock, TrainingLoop
-from trainable.training.probe import Probe, ProbeMemo, fixed, probe_of_draw
+from trainable.training.probe import Probe, ProbeMemo, probe_of_draw
 from trainable.training.setup import TrialSetup
 
 
@@ -73,7 +73,8 @@ class Trainer:
             self._images,
             self._subset,
             validation=spec.validation,
-            features=lambda rows: fixed(self._reader.head_inputs(rows)),
+            features=self._reader.head_features,
+            seed=spec.seed,
             device=self._reader.device,
             features_key=self._reader.head_inputs_key,
             memo=self._probes,

@@ -23,8 +23,7 @@ from trainable.features.cache import FeatureCache
 from trainable.features.reader import FeatureCounts
 from trainable.micro_batches import Memory, memory_errors, nothing
 from trainable.spec.trial_spec import TrialSpec
-from trainable.tasks import joined, task_called
-from trainable.tasks.classification.results import TestResult
+from trainable.tasks import TestResult, joined, task_called
 from trainable.training.checkpoint import Checkpoint
 from trainable.training.examples import ExampleReader
 from trainable.training.head_learner import HeadLearners

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trainable.spec.trial_spec import TrialSpec
-from trainable.tasks import Outcomes, Task, joined
-from trainable.tasks.classification.scores import Scores
+from trainable.tasks import Outcomes, Scores, Task, joined
 from trainable.training.head_learner import HeadLearners
 from trainable.training.interpolation import SHARES
 from trainable.training.learner import Examples

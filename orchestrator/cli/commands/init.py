@@ -150,7 +150,7 @@ def _backbones_of_images(*, gpu: bool) -> tuple[list[str], list[str]]:
     """
     from orchestrator.space.template import ON_CPU, ON_GPU, WITHOUT_WEIGHTS
     from trainable.backbones import describe
-    from trainable.backbones.torchvision_models import reachable
+    from trainable.backbones.torchvision_files import reachable
 
     wanted = ON_GPU if gpu else ON_CPU
     online = reachable(timeout_s=CONNECT_TIMEOUT_S)

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from orchestrator.planning.work import Event, Failure, Kind, Work
@@ -32,7 +31,7 @@ from trainable.modalities import modality_called
 from trainable.spec.metrics import Metric
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
-from trainable.tasks.classification.results import TestResult
+from trainable.tasks import TestResult
 from trainable.training.baselines import run_baseline
 from trainable.training.checkpoint import Checkpoint
 from trainable.training.learner import DivergedError
@@ -209,6 +208,7 @@ def _baseline(
     network = None if name is None else modality.reading(backbone(name), task)
     result = run_baseline(
         images,
+        method=task["method"],
         backbone=network,
         budget=LabelBudget.parse(task["label_budget"]),
         validation=Validation.parse(task["validation"]),
@@ -235,7 +235,7 @@ def _baseline(
             "labels_used": result.labels_used,
             "num_classes": images.num_classes,
             "folds": result.folds,
-            "validation": asdict(result.validation),
+            "validation": result.validation.to_json(),
             "tests": [result_json(test) for test in result.tests],
         },
         done=True,
@@ -244,11 +244,7 @@ def _baseline(
 
 def result_json(result: TestResult) -> dict[str, Any]:
     """A test result as JSON values; arrays as text, those of two dimensions row by row."""
-    of_all = result.probabilities
     return {
-        "scores": asdict(result.scores),
-        "predicted": to_text(result.predicted.astype(np.int32)),
-        "probability": to_text(result.probability),
-        "label_probability": to_text(result.label_probability),
-        **({} if of_all is None else {"probabilities": to_text(of_all.ravel())}),
+        "scores": result.scores.to_json(),
+        **{name: to_text(array.ravel()) for name, array in result.arrays().items()},
     }

@@ -85,7 +85,7 @@ def test_init_writes_a_file_that_validates(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
-    monkeypatch.setattr("trainable.backbones.torchvision_models.reachable", lambda **_: False)
+    monkeypatch.setattr("trainable.backbones.torchvision_files.reachable", lambda **_: False)
     path = tmp_path / "new.yaml"
     assert run(["init", str(photos), "-o", str(path)]) == 0
     assert "sft-sweep launch" in capsys.readouterr().err
@@ -137,7 +137,7 @@ def test_init_writes_a_file_for_a_table_that_validates(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
-    monkeypatch.setattr("trainable.backbones.torchvision_models.reachable", lambda **_: False)
+    monkeypatch.setattr("trainable.backbones.torchvision_files.reachable", lambda **_: False)
     flat = tmp_path / "flat"
     (flat / "images").mkdir(parents=True)
     rows = ["file;species"]
@@ -161,7 +161,7 @@ def test_init_follows_links_where_a_folder_has_no_other_images(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
-    monkeypatch.setattr("trainable.backbones.torchvision_models.reachable", lambda **_: False)
+    monkeypatch.setattr("trainable.backbones.torchvision_files.reachable", lambda **_: False)
     linked = tmp_path / "linked"
     linked.mkdir()
     for folder in photos.iterdir():

@@ -50,7 +50,7 @@ def test_masks_come_back_as_they_were_whatever_their_sizes_and_shards() -> None:
 
 def test_a_mask_is_squashed_by_the_nearest_pixel_so_that_no_class_appears_between_others() -> None:
     mask = np.repeat(np.array([[0, 2], [IGNORED, 1]], dtype=np.uint8), 4, axis=0)
-    found = Masks.of([mask]).resized(0, 8)
+    found = Masks.of([mask]).resized(8)[0]
     assert found.shape == (8, 8)
     assert set(np.unique(found)) == {0, 1, 2, IGNORED}
     assert found[0, :4].tolist() == [0] * 4

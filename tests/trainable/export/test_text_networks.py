@@ -149,9 +149,9 @@ def test_it_predicts_what_the_refitted_trial_predicts(bert: Exported) -> None:
     texts = texts_of(bert.examples, Split.TEST)
     found = list(ExportedModel.load(bert.folder).predict(texts))
     assert [one.example for one in found] == texts
-    assert [one.ranked()[0][0] for one in found] == expected.predicted.tolist()
+    assert [one.ranked()[0][0] for one in found] == expected.arrays()["predicted"].tolist()
     shares = [one.ranked()[0][1] for one in found]
-    assert shares == pytest.approx(expected.probability.tolist(), abs=1e-5)
+    assert shares == pytest.approx(expected.arrays()["probability"].tolist(), abs=1e-5)
 
 
 def torch_form(folder: Path) -> Callable[..., torch.Tensor]:
@@ -248,7 +248,7 @@ def test_shared_parameters_of_which_one_part_trained_its_own_leave_transformers_
     expected = Trial(albert.spec, albert.examples, albert.backbone).refit()
     found = ExportedModel.load(albert.folder).predict(texts_of(albert.examples, Split.TEST))
     shares = [one.ranked()[0][1] for one in found]
-    assert shares == pytest.approx(expected.probability.tolist(), abs=1e-5)
+    assert shares == pytest.approx(expected.arrays()["probability"].tolist(), abs=1e-5)
 
 
 def test_shared_parameters_that_no_training_changed_have_one_value(albert: Exported) -> None:
@@ -282,7 +282,7 @@ def test_a_probe_becomes_the_head(bert: Exported, monkeypatch: pytest.MonkeyPatc
     assert write_model(model, folder).library.options == {"auto_class": "AutoModel"}
     found = ExportedModel.load(folder).predict(texts_of(bert.examples, Split.TEST))
     shares = [one.ranked()[0][1] for one in found]
-    assert shares == pytest.approx(expected.tests[0].probability.tolist(), abs=1e-5)
+    assert shares == pytest.approx(expected.tests[0].arrays()["probability"].tolist(), abs=1e-5)
 
 
 @pytest.mark.slow

@@ -97,8 +97,8 @@ def test_the_whole_network_predicts_what_the_refitted_trial_predicts(
     expected = Trial(spec, digit_images, strokes).refit()
     model = train_configuration(spec, digit_images, strokes)
     shares = shares_of(model.network, inputs_of_the_test_split(digit_images, model))
-    np.testing.assert_array_equal(shares.argmax(axis=1), expected.predicted)
-    np.testing.assert_allclose(shares.max(axis=1), expected.probability, atol=1e-5)
+    np.testing.assert_array_equal(shares.argmax(axis=1), expected.arrays()["predicted"])
+    np.testing.assert_allclose(shares.max(axis=1), expected.arrays()["probability"], atol=1e-5)
     assert len(model.indices) == 40
 
 
@@ -147,8 +147,10 @@ def test_a_probe_becomes_the_head_of_its_backbone(
         seed=0,
     )
     shares = shares_of(model.network, inputs_of_the_test_split(digit_images, model))
-    np.testing.assert_array_equal(shares.argmax(axis=1), expected.tests[1].predicted)
-    np.testing.assert_allclose(shares.max(axis=1), expected.tests[1].probability, atol=1e-4)
+    np.testing.assert_array_equal(shares.argmax(axis=1), expected.tests[1].arrays()["predicted"])
+    np.testing.assert_allclose(
+        shares.max(axis=1), expected.tests[1].arrays()["probability"], atol=1e-4
+    )
     assert (model.spec, model.inverse_penalty) == (None, expected.inverse_penalties[1])
 
 

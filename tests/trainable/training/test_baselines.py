@@ -12,6 +12,7 @@ from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset
 from trainable.errors import DataError
 from trainable.modalities.image.preprocessing import decode
+from trainable.spec.metrics import Metric
 from trainable.spec.trial_spec import LabelBudget
 from trainable.spec.validation import Validation
 from trainable.training import probe
@@ -41,7 +42,7 @@ def same(one: BaselineResult, other: BaselineResult) -> bool:
         and one.validation == other.validation
         and len(one.tests) == len(other.tests)
         and all(
-            np.array_equal(a.label_probability, b.label_probability)
+            np.array_equal(a.arrays()["label_probability"], b.arrays()["label_probability"])
             for a, b in zip(one.tests, other.tests, strict=True)
         )
     )
@@ -51,10 +52,12 @@ def test_pixels_and_probe_beat_chance_clearly_and_the_probe_beats_pixels(
     digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     pixels, probe = run(digit_images), run(digit_images, strokes)
-    assert all(result.scores.accuracy > 0.75 for result in pixels.tests)
-    assert all(result.scores.accuracy > 0.9 for result in probe.tests)
-    assert pixels.validation.accuracy > 0.6
-    assert probe.validation.accuracy > pixels.validation.accuracy
+    assert all(result.scores.objective(Metric.ACCURACY) > 0.75 for result in pixels.tests)
+    assert all(result.scores.objective(Metric.ACCURACY) > 0.9 for result in probe.tests)
+    assert pixels.validation.objective(Metric.ACCURACY) > 0.6
+    assert probe.validation.objective(Metric.ACCURACY) > pixels.validation.objective(
+        Metric.ACCURACY
+    )
     assert (pixels.num_features, probe.num_features) == (3 * 8 * 8, 96)
 
 
@@ -89,7 +92,7 @@ def test_a_later_draw_that_cannot_be_validated_is_still_fitted(
     result = run(replace(digit_images, groups=groups), budget=LabelBudget(2))
     assert result.folds == 2
     assert result.inverse_penalties[1] == UNVALIDATED_PENALTY
-    assert result.tests[1].scores.accuracy > 0.5
+    assert result.tests[1].scores.objective(Metric.ACCURACY) > 0.5
 
 
 def test_baselines_are_the_same_every_time(
@@ -114,12 +117,15 @@ def test_the_penalty_of_each_repeat_is_chosen_on_its_own_draw(
         digit_images,
         subset,
         validation=Validation(3),
-        features=PixelFeatures(digit_images, subset, device=torch.device("cpu")).of,
+        features=lambda rows, _: PixelFeatures(digit_images, subset, device=torch.device("cpu")).of(
+            rows
+        ),
+        seed=0,
         device=torch.device("cpu"),
         features_key={},
     )
     assert three.inverse_penalties[2] == draws.inverse_penalty
-    assert np.array_equal(one.tests[0].predicted, three.tests[0].predicted)
+    assert np.array_equal(one.tests[0].arrays()["predicted"], three.tests[0].arrays()["predicted"])
 
 
 def test_images_and_labels_outside_the_draws_do_not_matter(digit_images: LabelledExamples) -> None:
@@ -151,8 +157,8 @@ def test_test_labels_change_neither_the_penalty_nor_a_prediction(
     assert honest.inverse_penalties == scrambled.inverse_penalties
     assert honest.validation == scrambled.validation
     for one, other in zip(honest.tests, scrambled.tests, strict=True):
-        assert np.array_equal(one.predicted, other.predicted)
-        assert one.scores.accuracy > other.scores.accuracy + 0.3
+        assert np.array_equal(one.arrays()["predicted"], other.arrays()["predicted"])
+        assert one.scores.objective(Metric.ACCURACY) > other.scores.objective(Metric.ACCURACY) + 0.3
 
 
 def test_test_predictions_are_those_of_the_penalty_chosen(digit_images: LabelledExamples) -> None:
@@ -171,8 +177,10 @@ def test_test_predictions_are_those_of_the_penalty_chosen(digit_images: Labelled
             inverse_penalties=[result.inverse_penalties[repeat]],
         )
         expected = classifier.log_probabilities(features[unseen]).max(dim=1)
-        assert np.array_equal(test.predicted, expected.indices.numpy())
-        assert test.probability == pytest.approx(expected.values.exp().numpy(), abs=1e-5)
+        assert np.array_equal(test.arrays()["predicted"], expected.indices.numpy())
+        assert test.arrays()["probability"] == pytest.approx(
+            expected.values.exp().numpy(), abs=1e-5
+        )
 
 
 def grey_images(values: list[int], labels: list[int], test: int) -> LabelledExamples:
@@ -269,6 +277,11 @@ def test_labels_of_the_val_split_train_no_baseline(
         run(images, validation=OUTSIDE, budget=LabelBudget(1))
         for images in (with_val_split, replace(with_val_split, labels=labels))
     )
-    assert honest.validation.accuracy > scrambled.validation.accuracy + 0.2
+    assert (
+        honest.validation.objective(Metric.ACCURACY)
+        > scrambled.validation.objective(Metric.ACCURACY) + 0.2
+    )
     for one, other in zip(honest.tests, scrambled.tests, strict=True):
-        assert np.array_equal(one.label_probability, other.label_probability)
+        assert np.array_equal(
+            one.arrays()["label_probability"], other.arrays()["label_probability"]
+        )

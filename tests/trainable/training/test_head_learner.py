@@ -60,7 +60,11 @@ def initial_heads(spec: TrialSpec) -> list[LinearClassifier] | None:
     if spec.head_init == "zero":
         return None
     return [
-        fit_path(part.activations.dense, labels_of(part), num_classes=4, inverse_penalties=[1.0])[0]
+        next(
+            fit_path(
+                part.activations.dense, labels_of(part), num_classes=4, inverse_penalties=[1.0]
+            )
+        )
         for part in parts()
     ]
 

@@ -29,11 +29,13 @@ def fitted(
     num_classes: int,
     penalties: tuple[float, ...] = (1.0,),
 ) -> list[LinearClassifier]:
-    return fit_path(
-        torch.from_numpy(features),
-        torch.from_numpy(labels),
-        num_classes=num_classes,
-        inverse_penalties=penalties,
+    return list(
+        fit_path(
+            torch.from_numpy(features),
+            torch.from_numpy(labels),
+            num_classes=num_classes,
+            inverse_penalties=penalties,
+        )
     )
 
 

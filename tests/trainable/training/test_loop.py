@@ -141,7 +141,9 @@ def test_a_refit_after_any_update_predicts_as_an_undisturbed_one(
     assert len(keeper.files) == 3
     for checkpoint in keeper.checkpoints():
         found = begin(spec, images, backbone).refit(start=checkpoint)
-        assert np.array_equal(found.label_probability, undisturbed.label_probability)
+        assert np.array_equal(
+            found.arrays()["label_probability"], undisturbed.arrays()["label_probability"]
+        )
         assert found.scores == undisturbed.scores
 
 

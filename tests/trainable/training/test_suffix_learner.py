@@ -76,7 +76,7 @@ class Bench:
         halves = self.halves(frozen)
         return SuffixLearner(
             halves.suffix,
-            halves.head,
+            halves.heads,
             examples or self.examples(halves.prefix),
             name=name,
             spec=TrialSpec(**{**RESOLVED, **settings}),
@@ -87,7 +87,7 @@ class Bench:
     def probe(self) -> LinearClassifier:
         """A probe that is fitted on the head's inputs."""
         features = self.examples(self.halves(7).prefix).activations.dense
-        return fit_path(features, self.labels, num_classes=10, inverse_penalties=[1.0])[0]
+        return next(fit_path(features, self.labels, num_classes=10, inverse_penalties=[1.0]))
 
 
 @pytest.fixture
@@ -360,7 +360,7 @@ def test_noise_depends_on_the_number_of_the_update_and_not_on_what_ran_before(
             nn.init.zeros_(parameter)
         learner = SuffixLearner(
             suffix,
-            "head",
+            ["head"],
             examples,
             name="fold0",
             spec=TrialSpec(**{**RESOLVED, "seed": noise_seed}),
@@ -431,7 +431,7 @@ def test_one_by_one_convolution_serves_as_a_head(bench: Bench) -> None:
     (probe,) = fit_path(pooled, labels_of(examples), num_classes=10, inverse_penalties=[1.0])
     learner = SuffixLearner(
         torch.fx.symbolic_trace(Pixelwise()),
-        "head",
+        ["head"],
         examples,
         name="fold0",
         spec=TrialSpec(**{**RESOLVED, "head_init": "logistic"}),
@@ -458,7 +458,7 @@ def test_examples_are_left_as_they_were_by_layers_that_work_in_place(bench: Benc
     before = examples.activations.dense
     learner = SuffixLearner(
         torch.fx.symbolic_trace(InPlace()),
-        "head",
+        ["head"],
         examples,
         name="fold0",
         spec=TrialSpec(**{**RESOLVED, "head_init": "logistic"}),
@@ -494,7 +494,7 @@ def test_training_on_cached_activations_equals_running_the_prefix_at_each_step(
     whole: Callable[..., Any] = Whole(copy.deepcopy(halves.prefix), halves.suffix)
     uncached = SuffixLearner(
         whole,  # type: ignore[arg-type]
-        f"suffix.{halves.head}",
+        [f"suffix.{halves.head}"],
         images,
         name="fold0",
         spec=replace(cached.spec),
@@ -552,11 +552,11 @@ def test_only_the_trained_parameters_change(
     halves = bench.halves(frozen)
     depths = parameter_depths(bench.backbone.traced(8))
     learning = learning_parameters(
-        spec, halves.suffix, head=halves.head, depth_of=depths, num_boundaries=7
+        spec, halves.suffix, heads=halves.heads, depth_of=depths, num_boundaries=7
     )
     learner = SuffixLearner(
         halves.suffix,
-        halves.head,
+        halves.heads,
         bench.examples(halves.prefix),
         name="fold0",
         spec=spec,

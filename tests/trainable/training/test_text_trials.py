@@ -119,7 +119,9 @@ def test_a_refit_after_any_update_predicts_as_an_undisturbed_one(
     assert len(keeper.files) == 3
     for checkpoint in keeper.checkpoints():
         found = Trial(spec, texts, encoder).refit(start=checkpoint)
-        assert np.array_equal(found.label_probability, undisturbed.label_probability)
+        assert np.array_equal(
+            found.arrays()["label_probability"], undisturbed.arrays()["label_probability"]
+        )
         assert found.scores == undisturbed.scores
 
 
@@ -161,12 +163,12 @@ def test_labels_outside_the_budget_change_nothing(
     scrambled = shuffled_labels(texts, np.setdiff1d(texts.indices(Split.POOL), subset))
     expected = run(texts, encoder)
     spec = spec_of()
-    predicted = Trial(spec, texts, encoder).refit().label_probability
+    predicted = Trial(spec, texts, encoder).refit().arrays()["label_probability"]
     # A draw by other labels may pick others; here the same texts are drawn, as by luck.
     monkeypatch.setattr(trial, "draw_subset", lambda *_, **__: subset)
     assert run(scrambled, encoder) == expected
     again = Trial(spec, scrambled, encoder).refit()
-    assert np.array_equal(again.label_probability, predicted)
+    assert np.array_equal(again.arrays()["label_probability"], predicted)
     assert run(shuffled_labels(texts, subset), encoder) != expected
 
 
@@ -176,8 +178,8 @@ def test_test_labels_change_no_report_and_no_prediction(
     scrambled = shuffled_labels(texts, texts.indices(Split.TEST))
     assert run(scrambled, encoder) == run(texts, encoder)
     honest, other = (Trial(spec_of(), some, encoder).refit() for some in (texts, scrambled))
-    assert np.array_equal(honest.predicted, other.predicted)
-    assert np.array_equal(honest.probability, other.probability)
+    assert np.array_equal(honest.arrays()["predicted"], other.arrays()["predicted"])
+    assert np.array_equal(honest.arrays()["probability"], other.arrays()["probability"])
     assert honest.scores != other.scores
 
 

@@ -21,8 +21,8 @@ from trainable.spec.metrics import Metric
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.tasks.classification import task as classification
-from trainable.tasks.classification.results import TestResult
-from trainable.tasks.classification.scores import Scores, score
+from trainable.tasks.classification.results import ClassResult
+from trainable.tasks.classification.scores import ClassScores, score
 from trainable.training import probe, setup, trial
 from trainable.training.interpolation import SHARES
 from trainable.training.learner import DivergedError
@@ -107,7 +107,7 @@ def test_reports_score_the_pooled_predictions_of_all_folds(
 ) -> None:
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def watched(predictions: Tensor, labels: Tensor) -> Scores:
+    def watched(predictions: Tensor, labels: Tensor) -> ClassScores:
         seen.append((predictions, labels))
         return score(predictions, labels)
 
@@ -259,7 +259,7 @@ def test_labels_outside_the_budget_change_nothing(
     monkeypatch.setattr(trial, "draw_subset", lambda *_, **__: subset)
     assert run(scrambled, strokes) == expected
     again = Trial(spec_of(), scrambled, strokes).refit()
-    assert np.array_equal(again.label_probability, result.label_probability)
+    assert np.array_equal(again.arrays()["label_probability"], result.arrays()["label_probability"])
     inside = shuffled_labels(digit_images, subset)
     assert run(inside, strokes) != expected
 
@@ -272,9 +272,9 @@ def test_test_labels_change_no_report_and_no_prediction(
     honest, other = (
         Trial(spec_of(), images, strokes).refit() for images in (digit_images, scrambled)
     )
-    assert np.array_equal(honest.predicted, other.predicted)
-    assert np.array_equal(honest.probability, other.probability)
-    assert honest.scores.accuracy > other.scores.accuracy + 0.5
+    assert np.array_equal(honest.arrays()["predicted"], other.arrays()["predicted"])
+    assert np.array_equal(honest.arrays()["probability"], other.arrays()["probability"])
+    assert honest.scores.objective(Metric.ACCURACY) > other.scores.objective(Metric.ACCURACY) + 0.5
 
 
 @pytest.mark.parametrize("freeze_depth", [0.5, 1.0])
@@ -293,7 +293,7 @@ def test_labels_of_a_fold_do_not_reach_the_predictions_of_that_fold(
     monkeypatch.setattr(probe, "INVERSE_PENALTIES", (1.0,))
     seen: list[Tensor] = []
 
-    def watched(predictions: Tensor, labels: Tensor) -> Scores:
+    def watched(predictions: Tensor, labels: Tensor) -> ClassScores:
         seen.append(predictions)
         return score(predictions, labels)
 
@@ -329,8 +329,8 @@ def test_validation_outside_the_budget_scores_the_val_split_and_trains_on_the_wh
     num_val = len(with_val_split.indices(Split.VAL))
     assert (facts.folds, facts.num_val, facts.labels_used) == (1, num_val, 10)
     *_, last = trial.reports()
-    assert round(last.val_accuracy * num_val) == pytest.approx(last.val_accuracy * num_val)
-    assert last.val_accuracy > 0.5
+    assert round(last.val_objective * num_val) == pytest.approx(last.val_objective * num_val)
+    assert last.val_objective > 0.5
 
 
 def test_labels_of_the_val_split_reach_no_prediction(
@@ -341,7 +341,7 @@ def test_labels_of_the_val_split_reach_no_prediction(
     scrambled = shuffled_labels(with_val_split, with_val_split.indices(Split.VAL))
     spec = spec_of(validation=OUTSIDE)
     honest, other = (Trial(spec, images, strokes).refit() for images in (with_val_split, scrambled))
-    assert np.array_equal(honest.probability, other.probability)
+    assert np.array_equal(honest.arrays()["probability"], other.arrays()["probability"])
     first, second = (
         outcome(Trial(spec, i, strokes).reports()) for i in (with_val_split, scrambled)
     )
@@ -509,15 +509,15 @@ def test_refit_learns_from_the_whole_budget_and_repeats_differ(
     results = [Trial(spec_of(repeat=repeat), digit_images, strokes).refit() for repeat in (0, 0, 1)]
     assert sizes == [40, 40, 40]
     first, again, other = results
-    assert np.array_equal(first.probability, again.probability)
-    assert not np.array_equal(first.probability, other.probability)
-    assert all(len(result.predicted) == 797 for result in results)
-    assert all(result.scores.accuracy > 0.8 for result in results)
+    assert np.array_equal(first.arrays()["probability"], again.arrays()["probability"])
+    assert not np.array_equal(first.arrays()["probability"], other.arrays()["probability"])
+    assert all(len(result.arrays()["predicted"]) == 797 for result in results)
+    assert all(result.scores.objective(Metric.ACCURACY) > 0.8 for result in results)
 
 
 def test_test_result_is_that_of_the_predictions_in_order() -> None:
     predictions = torch.tensor([[0.7, 0.3], [0.4, 0.6], [0.9, 0.1]]).double().log()
-    result = TestResult.of(predictions, torch.tensor([0, 0, 1]))
+    result = ClassResult.of(predictions, torch.tensor([0, 0, 1]))
     assert result.predicted.tolist() == [0, 1, 0]
     assert result.probability.tolist() == pytest.approx([0.7, 0.6, 0.9])
     assert result.label_probability.tolist() == pytest.approx([0.7, 0.4, 0.1])
@@ -532,7 +532,7 @@ def test_single_label_cannot_be_validated_but_can_be_refitted(
         list(trial.reports())
     with pytest.raises(DataError, match="needs 2 or more labels of every class"):
         trial.facts()
-    assert trial.refit().scores.accuracy > 0.5
+    assert trial.refit().scores.objective(Metric.ACCURACY) > 0.5
 
 
 def test_huge_learning_rate_ends_the_trial_as_diverged(
@@ -577,7 +577,7 @@ def test_reports_use_the_interpolation_that_validates_best_once_there_are_update
         ).reports()
     assert replace(chosen, elapsed_s=0.0) == replace(by_share[chosen.interpolation], elapsed_s=0.0)
     assert chosen.interpolation < 1
-    assert chosen.val_accuracy > by_share[1.0].val_accuracy
+    assert chosen.val_objective > by_share[1.0].val_objective
 
 
 def test_a_refit_uses_the_interpolation_of_its_spec(
@@ -586,8 +586,12 @@ def test_a_refit_uses_the_interpolation_of_its_spec(
     still = Trial(spec_of(lr=1e-12), digit_images, strokes).refit()
     start = Trial(spec_of(lr=0.1, interpolation=0.0), digit_images, strokes).refit()
     middle = Trial(spec_of(lr=0.1, interpolation=0.5), digit_images, strokes).refit()
-    assert np.allclose(start.label_probability, still.label_probability, atol=1e-5)
-    assert not np.allclose(middle.label_probability, still.label_probability, atol=1e-3)
+    assert np.allclose(
+        start.arrays()["label_probability"], still.arrays()["label_probability"], atol=1e-5
+    )
+    assert not np.allclose(
+        middle.arrays()["label_probability"], still.arrays()["label_probability"], atol=1e-3
+    )
 
 
 def test_a_refit_that_leaves_its_interpolation_to_validation_is_refused(

@@ -18,6 +18,8 @@ Of all such nodes those are worth cutting after that
 - lie at the end of a block rather than inside it. A class of modules is a block if one of its
   instances cannot be cut inside, as with a skip connection around it; then none of them is cut, so
   that a depth means the same number of blocks whether or not a block has a skip connection.
+
+Nothing is searched for in a graph whose maker says where it is cut.
 """
 
 from __future__ import annotations
@@ -49,6 +51,8 @@ Cuts = dict[fx.Node, tuple[fx.Node, ...]]
 
 def cut_points(traced: TracedBackbone) -> Cuts:
     """Find the nodes to cut a backbone after; they are in no order."""
+    if traced.cuts:
+        return {node: alive for node, alive in live_sets(traced) if node.name in traced.cuts}
     flops = _flops_up_to(traced)
     whole = max(flops.values(), default=0.0)
     places = _candidates(traced, flops)

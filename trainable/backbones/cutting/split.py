@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -69,10 +70,9 @@ class FrozenPrefix(nn.Module):
         return self
 
     @torch.no_grad()
-    def forward(self, content: torch.Tensor, *side: torch.Tensor) -> torch.Tensor:
+    def forward(self, content: torch.Tensor, *side: torch.Tensor) -> Any:
         """Activations at the cut, without a graph for gradients."""
-        activations: torch.Tensor = self.module(content, *side)
-        return activations
+        return self.module(content, *side)
 
 
 def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBackbone:
@@ -110,6 +110,22 @@ def split(traced: TracedBackbone, *, frozen: int, num_classes: int) -> SplitBack
         bare_logits=not all(is_idle(traced.module, node) for node in passed_over),
         on_both_sides=on_both_sides,
     )
+
+
+def head_inputs(traced: TracedBackbone) -> FrozenPrefix:
+    """Return the frozen module from activations at the last boundary to what each head takes.
+
+    It takes the side inputs of the backbone behind the activations, and returns a tuple with a
+    tensor for each of `head_names`; where a layer is the head of several paths, that of the first.
+    """
+    last = _nodes_of(traced, boundaries(traced)[-1])
+    graph = PartGraph(traced, last)
+    first = {str(head.target): head.all_input_nodes[0] for head in reversed(traced.heads)}
+    for node in nodes_behind(traced, last[-1]):
+        if traced.facts[node].content and node.op != "output":
+            graph.copy(node)
+    graph.graph.output(tuple(graph.copied[first[name]] for name in traced.head_names))
+    return FrozenPrefix(_module_of(traced.module, graph.graph))
 
 
 def _on_both_sides(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -39,6 +39,8 @@ class TracedBackbone:
         version: of what tracing did not look into, where that has one; see `LeafModules`.
         without_dropout: whether train mode computes what eval mode does, because what the
             backbone computes in train mode is another graph.
+        cuts: names of the nodes to cut after, where whoever made the graph knows them; else empty,
+            and they are searched for.
     """
 
     module: fx.GraphModule
@@ -48,6 +50,7 @@ class TracedBackbone:
     sizes: range
     version: str | None = None
     without_dropout: bool = False
+    cuts: tuple[str, ...] = ()
 
     @property
     def head(self) -> fx.Node:
@@ -111,6 +114,7 @@ def examined(
     version: str | None = None,
     without_dropout: bool = False,
     dense: bool = False,
+    cuts: Sequence[str] = (),
 ) -> TracedBackbone:
     """A graph with the facts of its nodes and its heads; see `TracedBackbone`.
 
@@ -122,6 +126,7 @@ def examined(
         without_dropout: see `TracedBackbone`.
         dense: whether the graph predicts a map of classes (N, C, H, W), for which it may have
             several heads. A mapping with that map alone becomes the map itself.
+        cuts: see `TracedBackbone`.
 
     Raises:
         BackboneError: the graph refuses the inputs, or has no head to replace.
@@ -137,6 +142,7 @@ def examined(
         sizes=sizes,
         version=version,
         without_dropout=without_dropout,
+        cuts=tuple(cuts),
     )
 
 

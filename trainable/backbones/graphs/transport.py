@@ -62,6 +62,7 @@ def from_bytes(
         sizes=parcel.sizes,
         version=parcel.version,
         without_dropout=parcel.without_dropout,
+        cuts=parcel.cuts,
     )
 
 
@@ -115,7 +116,7 @@ class _Parcel:
         nodes: of the graph, in order.
         facts: by name of the nodes.
         heads: names of nodes.
-        inputs, sizes, version, without_dropout: as there.
+        inputs, sizes, version, without_dropout, cuts: as there.
     """
 
     name: str
@@ -127,6 +128,7 @@ class _Parcel:
     sizes: range
     version: str | None
     without_dropout: bool
+    cuts: tuple[str, ...]
 
 
 def _parcel(traced: TracedBackbone) -> _Parcel:
@@ -153,6 +155,7 @@ def _parcel(traced: TracedBackbone) -> _Parcel:
         sizes=traced.sizes,
         version=traced.version,
         without_dropout=traced.without_dropout,
+        cuts=traced.cuts,
     )
 
 

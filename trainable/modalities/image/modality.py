@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from trainable.backbones import Backbone, Weights
 from trainable.data.labelled_examples import LabelledExamples
+from trainable.data.masks import Masks
 from trainable.modalities.image.inputs import PixelInputs
+from trainable.modalities.image.views import draw_mask_views
 from trainable.modalities.modality import Indices, Inputs, Modality
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.settings import SIZES
@@ -58,6 +61,27 @@ class _Image:
         """Return `size` for every image."""
         del examples, backbone
         return np.full(len(indices), size, dtype=np.int64)
+
+    def labels_of_views(
+        self,
+        examples: LabelledExamples,
+        backbone: Backbone,
+        *,
+        size: int,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> LabelledExamples:
+        """Return the views of all images; masks are moved as the views are."""
+        repeated = examples.at(np.repeat(np.arange(len(examples)), augmentation.views))
+        if examples.masks is None:
+            return repeated
+        masks = draw_mask_views(
+            examples,
+            augmentation=augmentation,
+            preprocessing=backbone.weights.image_preprocessing.resized(size),
+            seed=seed,
+        )
+        return replace(repeated, masks=Masks.of(masks))
 
     def inputs(
         self,

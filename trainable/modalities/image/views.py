@@ -7,6 +7,7 @@ the worker, on the order or on other images, so that activations of views can be
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from trainable.backbones import Preprocessing
 from trainable.data.labelled_examples import LabelledExamples
+from trainable.data.masks import IGNORED, Mask
 from trainable.data.subsets import derive_seed
 from trainable.errors import SpecError
 from trainable.modalities.image.preprocessing import resized_image
@@ -114,14 +116,57 @@ def draw_views(
     return views
 
 
-def _transform(op: Op, *, image_size: int) -> Any:
+def draw_mask_views(
+    images: LabelledExamples,
+    *,
+    augmentation: Augmentation,
+    preprocessing: Preprocessing,
+    seed: int,
+) -> Iterator[Mask]:
+    """Yield the masks of all views of all images, moved as `draw_views` moves the pixels.
+
+    What a transform brings in from outside the image is `IGNORED`.
+
+    Args:
+        images: the images, with their masks.
+        augmentation: the transforms, and the number of views.
+        preprocessing: preprocessing of the backbone; both sides of an image become `resize_size`.
+        seed: seed of the sweep; global random state is untouched.
+
+    Yields:
+        (image_size, image_size) uint8 class ids.
+    """
+    from torchvision.tv_tensors import Mask as MaskTensor
+
+    assert images.masks is not None
+    size = preprocessing.image_size
+    transforms = [_transform(op, image_size=size, masks=True) for op in augmentation.ops]
+    for index, whole in enumerate(images.masks.resized(preprocessing.resize_size)):
+        picture = np.array(resized_image(images, index, preprocessing))
+        pixels = torch.from_numpy(picture).permute(2, 0, 1)
+        content = images.digests[index].tobytes().hex()
+        for view in range(augmentation.views):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derive_seed("view", seed, content, view))
+                changed = pixels, MaskTensor(whole[None])
+                for transform in transforms:
+                    changed = transform(changed)
+            yield _square(changed[1], size)[0].numpy()
+
+
+def _transform(op: Op, *, image_size: int, masks: bool = False) -> Any:
     from torchvision.transforms import v2  # takes two seconds, which trials without views save
+    from torchvision.tv_tensors import Mask as MaskTensor
 
     known = OPS[op.name]
     kind = getattr(v2, known.transform)
     arguments = {**known.defaults, **dict(op.args)}
-    if "size" in inspect.signature(kind).parameters:
+    parameters = inspect.signature(kind).parameters
+    if "size" in parameters:
         arguments.setdefault("size", (image_size, image_size))
+    if masks and "fill" in parameters:
+        fill = arguments.get("fill", parameters["fill"].default)
+        arguments["fill"] = {MaskTensor: IGNORED, "others": fill}
     try:
         return kind(**arguments)
     except (TypeError, ValueError) as error:

@@ -98,6 +98,19 @@ class _Text:
         lengths = _tokens(backbone, size).lengths(examples.digests[indices])
         return padded_lengths(lengths, max_length=size)
 
+    def labels_of_views(
+        self,
+        examples: LabelledExamples,
+        backbone: Backbone,
+        *,
+        size: int,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> LabelledExamples:
+        """Return the texts: a text has no views."""
+        del backbone, size, augmentation, seed
+        return examples
+
     def inputs(
         self,
         examples: LabelledExamples,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,8 +20,8 @@ _GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores of a set of predictions.
+class ClassScores:
+    """Scores of predicted classes; see `Scores`.
 
     Attributes:
         accuracy: share of images whose most probable class is the label, 0..1.
@@ -42,11 +43,15 @@ class Scores:
     count: int
 
     def objective(self, metric: Metric) -> float:
-        """The score that `metric` names."""
+        """See `Scores`."""
         return float(getattr(self, metric.value))
 
+    def to_json(self) -> dict[str, Any]:
+        """See `Scores`."""
+        return asdict(self)
 
-def score(log_probabilities: Tensor, labels: Tensor) -> Scores:
+
+def score(log_probabilities: Tensor, labels: Tensor) -> ClassScores:
     """Scores of predictions.
 
     Args:
@@ -61,7 +66,7 @@ def score(log_probabilities: Tensor, labels: Tensor) -> Scores:
     confidence = log_probabilities.max(dim=1).values.exp()
     bins = (confidence * ECE_BINS).long().clamp(0, ECE_BINS - 1)
     gaps = torch.zeros(ECE_BINS, dtype=torch.float64).index_add_(0, bins, correct - confidence)
-    return Scores(
+    return ClassScores(
         accuracy=float(correct.mean()),
         balanced_accuracy=float(recalls.mean()),
         macro_f1=macro_f1(predicted, labels),

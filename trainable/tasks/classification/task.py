@@ -13,8 +13,13 @@ from torch.nn import functional
 
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.spec.metrics import Metric
-from trainable.tasks.classification.results import TestResult
-from trainable.tasks.classification.scores import Scores, calibrated_log_loss, log_loss, score
+from trainable.tasks.classification.results import ClassResult
+from trainable.tasks.classification.scores import (
+    ClassScores,
+    calibrated_log_loss,
+    log_loss,
+    score,
+)
 from trainable.tasks.task import Outcomes, Task
 
 
@@ -57,18 +62,34 @@ class _Classification:
     """See `Task`."""
 
     name = "classification"
+    is_dense = False
 
     def targets(
-        self, examples: LabelledExamples, indices: npt.NDArray[np.int64], *, device: torch.device
+        self,
+        examples: LabelledExamples,
+        indices: npt.NDArray[np.int64],
+        *,
+        size: int,
+        device: torch.device,
     ) -> ClassTargets:
         """Return the class ids of some examples."""
+        del size
         return ClassTargets(torch.from_numpy(examples.labels[indices]).to(device))
 
-    def placeholders(self, count: int, *, num_classes: int, device: torch.device) -> ClassTargets:
+    def placeholders(
+        self, count: int, *, num_classes: int, size: int, device: torch.device
+    ) -> ClassTargets:
         """Return the class ids 0, 1 and so on, again and again."""
+        del size
         return ClassTargets(torch.arange(count, device=device) % num_classes)
 
-    def scores(self, outcomes: Outcomes) -> Scores:
+    def places(
+        self, examples: LabelledExamples, indices: npt.NDArray[np.int64], *, drawn: int, seed: int
+    ) -> None:
+        """Return None: an example has one class."""
+        del examples, indices, drawn, seed
+
+    def scores(self, outcomes: Outcomes) -> ClassScores:
         """Score log-probabilities against class ids."""
         log_probabilities, labels = outcomes
         return score(log_probabilities, labels)
@@ -84,10 +105,10 @@ class _Classification:
         of = log_loss if metric is Metric.LOG_LOSS else calibrated_log_loss
         return min(sorted(outcomes), key=lambda share: of(*outcomes[share]))
 
-    def result(self, outcomes: Outcomes, *, all_probabilities: bool = False) -> TestResult:
+    def result(self, outcomes: Outcomes, *, all_probabilities: bool = False) -> ClassResult:
         """Return predicted classes and their probabilities."""
         log_probabilities, labels = outcomes
-        return TestResult.of(log_probabilities, labels, all_probabilities=all_probabilities)
+        return ClassResult.of(log_probabilities, labels, all_probabilities=all_probabilities)
 
 
 CLASSIFICATION: Task = _Classification()

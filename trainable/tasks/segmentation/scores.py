@@ -7,33 +7,50 @@ then a fact of the images, not of the predictions.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from trainable.data.masks import IGNORED
+from trainable.spec.metrics import Metric
 
 
 @dataclass(frozen=True)
 class MaskScores:
-    """Scores of predicted masks.
+    """Scores of predicted masks; see `Scores`.
 
     Attributes:
         miou: mean over the classes present of the intersection over union, 0..1.
         pixel_accuracy: share of the pixels with a class that have the predicted one, 0..1.
-        iou: of each class, 0..1; NaN for a class that no true mask holds.
+        iou: of each class, 0..1; None for a class that no true mask holds.
         log_loss: mean over images of the mean negative log-probability of a pixel's class, in nats.
         count: number of images with a pixel that has a class.
     """
 
     miou: float
     pixel_accuracy: float
-    iou: tuple[float, ...]
+    iou: tuple[float | None, ...]
     log_loss: float
     count: int
+
+    @property
+    def accuracy(self) -> None:
+        """See `Scores`."""
+
+    @property
+    def balanced_accuracy(self) -> None:
+        """See `Scores`."""
+
+    def objective(self, metric: Metric) -> float:
+        """See `Scores`."""
+        return float(getattr(self, metric.value))
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Scores`."""
+        return asdict(self)
 
 
 def confusion(predicted: Tensor, mask: Tensor, *, num_classes: int) -> Tensor:
@@ -62,10 +79,11 @@ def pixel_loss(logits: Tensor, mask: Tensor) -> Tensor:
         mask: (H, W) uint8 class ids, or `IGNORED`.
 
     Returns:
-        A float64 number; NaN if all pixels are ignored.
+        A float64 number; 0 if all pixels are ignored.
     """
     labels = mask.long()[None]
-    return functional.cross_entropy(logits[None], labels, ignore_index=IGNORED).double()
+    losses = functional.cross_entropy(logits[None], labels, ignore_index=IGNORED, reduction="sum")
+    return losses.double() / (mask != IGNORED).sum().clamp(min=1)
 
 
 def score_masks(counts: Tensor, losses: Tensor) -> MaskScores:
@@ -79,11 +97,13 @@ def score_masks(counts: Tensor, losses: Tensor) -> MaskScores:
     total = counts.sum(dim=0).double()
     found, true, given = total.diagonal(), total.sum(dim=1), total.sum(dim=0)
     present = true > 0
-    iou = torch.where(present, found / (true + given - found), math.nan)
+    iou = found / (true + given - found)
     return MaskScores(
         miou=float(iou[present].mean()),
         pixel_accuracy=float(found.sum() / total.sum()),
-        iou=tuple(iou.tolist()),
+        iou=tuple(
+            one if held else None for one, held in zip(iou.tolist(), present.tolist(), strict=True)
+        ),
         log_loss=float(losses[seen].mean()),
         count=int(seen.sum()),
     )

@@ -182,9 +182,13 @@ def test_a_final_predicts_every_test_image() -> None:
     assert event.done
     assert event.result is not None
     expected = Trial(_spec(repeat=1), digits(), backbone("tiny_strokes")).refit()
-    np.testing.assert_array_equal(from_text(event.result["predicted"]), expected.predicted)
-    np.testing.assert_array_equal(from_text(event.result["probability"]), expected.probability)
-    assert event.result["scores"] == asdict(expected.scores)
+    np.testing.assert_array_equal(
+        from_text(event.result["predicted"]), expected.arrays()["predicted"]
+    )
+    np.testing.assert_array_equal(
+        from_text(event.result["probability"]), expected.arrays()["probability"]
+    )
+    assert event.result["scores"] == expected.scores.to_json()
 
 
 @pytest.mark.parametrize("name", [None, "tiny_strokes"])

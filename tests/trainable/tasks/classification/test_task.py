@@ -46,15 +46,17 @@ def test_outcomes_of_batches_joined_are_those_of_the_whole_and_are_scored_as_it(
     log_probabilities = functional.log_softmax(logits.double(), dim=1)
     assert CLASSIFICATION.scores(whole) == score(log_probabilities, LABELS)
     result = CLASSIFICATION.result(whole, all_probabilities=True)
-    assert result.predicted.tolist() == logits.argmax(dim=1).tolist()
-    assert result.probabilities is not None
-    assert torch.allclose(torch.from_numpy(result.probabilities).log(), log_probabilities.float())
+    assert result.arrays()["predicted"].tolist() == logits.argmax(dim=1).tolist()
+    assert result.arrays()["probabilities"] is not None
+    assert torch.allclose(
+        torch.from_numpy(result.arrays()["probabilities"]).log(), log_probabilities.float()
+    )
 
 
 def test_losses_are_those_of_each_example() -> None:
     logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
     targets = task_called("classification").placeholders(
-        6, num_classes=3, device=torch.device("cpu")
+        6, num_classes=3, size=8, device=torch.device("cpu")
     )
     found = targets.losses(logits, label_smoothing=0.1)
     expected = [

@@ -1,0 +1,121 @@
+"""The weights of torchvision's models: their names, their files, and what these hold."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlparse
+from urllib.request import getproxies
+
+import torch
+from torch import nn
+from torchvision.models import WeightsEnum, get_model_builder
+from torchvision.models import get_model_weights as weights_of
+
+from trainable.backbones.files import named_hash, read_tensors, to_array
+from trainable.backbones.weights import RANDOM, Arrays
+from trainable.errors import BackboneError
+from trainable.spec.weight_paths import is_path
+
+
+def problem(name: str, wanted: str) -> str | None:
+    """Return the problem with the requested weights, or None; no weights are read."""
+    if not wanted or wanted == RANDOM or is_path(wanted):
+        return None
+    versions = [member.name for member in weights_of(name)]
+    if wanted in (*versions, "DEFAULT"):
+        return None
+    return (
+        f"unknown weights of {name}; allowed: {', '.join(versions)}, {RANDOM}, or a file, with a "
+        "suffix or its folder in its name"
+    )
+
+
+def member_of(name: str, wanted: str) -> WeightsEnum:
+    """Return torchvision's entry of the requested weights; the default ones for an empty text."""
+    enum = weights_of(name)
+    return enum.DEFAULT if wanted in ("", "DEFAULT") else enum[wanted]
+
+
+def pretrained(name: str, member: WeightsEnum, path: Path) -> Arrays:
+    """Return the state dict as torchvision loads it, with names of former versions translated.
+
+    torchvision would unpickle the file without restrictions, which can run code. So the file is
+    read here by the restricted reader, and torchvision gets its tensors.
+
+    Raises:
+        BackboneError: the file is damaged, or does not fit.
+    """
+    state = read_tensors(path)
+    try:
+        with _handing_out(state):
+            model: nn.Module = get_model_builder(name)(weights=member, progress=False)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise BackboneError(f"{path}: does not fit {name}: {error}") from error
+    return {key: to_array(tensor) for key, tensor in sorted(model.state_dict().items())}
+
+
+@contextlib.contextmanager
+def _handing_out(state: dict[str, torch.Tensor]) -> Iterator[None]:
+    """Make torchvision's builders use this state dict instead of opening a file."""
+
+    def found(member: WeightsEnum, *args: object, **options: object) -> dict[str, torch.Tensor]:
+        del member, args, options
+        return state
+
+    own = WeightsEnum.get_state_dict
+    WeightsEnum.get_state_dict = found
+    try:
+        yield
+    finally:
+        WeightsEnum.get_state_dict = own
+
+
+def pretraining(member: WeightsEnum) -> str | None:
+    """Return the data sets that torchvision reports scores on, as a proxy for the training data."""
+    return ", ".join(member.meta.get("_metrics", {})) or None
+
+
+def cache_path(member: WeightsEnum) -> Path:
+    """Return the path in torch's hub cache, whether or not the file is there."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(member.url).path).name
+
+
+def reachable(*, timeout_s: float) -> bool:
+    """Return whether the server of missing weights answers, or a proxy is configured for it.
+
+    Args:
+        timeout_s: timeout in seconds.
+    """
+    url = urlparse(member_of("resnet18", "").url)
+    if url.scheme in getproxies():
+        return True
+    try:
+        socket.create_connection((str(url.hostname), 443), timeout=timeout_s).close()
+    except OSError:
+        return False
+    return True
+
+
+def fetch(name: str, member: WeightsEnum) -> Path:
+    """Return the file in torch's hub cache; download it if it is missing.
+
+    Raises:
+        BackboneError: it is missing, and cannot be fetched.
+    """
+    path = cache_path(member)
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(
+                member.url, str(path), hash_prefix=named_hash(path), progress=False
+            )
+        except (URLError, OSError, RuntimeError) as error:
+            raise BackboneError(
+                f"{name}@{member.name}: the weights are not on this machine and cannot be fetched "
+                f"({error}). Put the file {path.name} into {path.parent}"
+            ) from error
+    return path
