@@ -15,9 +15,20 @@ class Method(StrEnum):
     """Logistic regression on the features of a frozen backbone."""
     PIXELS = "pixels"
     """Logistic regression on the pixels themselves, without a network."""
+    MAJORITY = "majority"
+    """The commonest class everywhere, whatever the image."""
     TFIDF = "tfidf"
     """Logistic regression on tf-idf of word and character n-grams, without a network."""
 
 
-WITHOUT_BACKBONE: Mapping[str, Method] = {"image": Method.PIXELS, "text": Method.TFIDF}
-"""The method that uses no backbone, by modality."""
+WITHOUT_BACKBONE: Mapping[tuple[str, str], tuple[Method, ...]] = {
+    ("classification", "image"): (Method.PIXELS,),
+    ("classification", "text"): (Method.TFIDF,),
+    ("segmentation", "image"): (Method.MAJORITY, Method.PIXELS),
+}
+"""The methods that use no backbone, by task and modality."""
+
+WITHOUT_BACKBONE_METHODS = frozenset(
+    method for methods in WITHOUT_BACKBONE.values() for method in methods
+)
+"""All methods that use no backbone."""

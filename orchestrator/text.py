@@ -37,9 +37,13 @@ def points(difference: float | None) -> str:
     return "" if difference is None else f"{round(100 * difference, 1) + 0.0:+.1f}"
 
 
+_NAMES: Mapping[str, str] = {Metric.MIOU: "mean IoU"}
+"""Names of metrics that are not what their identifier says."""
+
+
 def metric_name(metric: str | None) -> str:
     """The name of a metric in words; accuracy for None."""
-    return (metric or Metric.ACCURACY).replace("_", " ")
+    return _NAMES.get(metric or "", (metric or Metric.ACCURACY).replace("_", " "))
 
 
 def score(value: float | None, metric: str | None) -> str:
@@ -79,6 +83,7 @@ def _is_share(metric: str | None) -> bool:
 WITHOUT_BACKBONE_TEXT: Mapping[str, str] = {
     Method.PIXELS: "raw pixels",
     Method.TFIDF: "tf-idf of the texts",
+    Method.MAJORITY: "the commonest class",
 }
 """How the baselines without a backbone are called in sentences, by method."""
 

@@ -11,12 +11,16 @@ from orchestrator.datasets.listing import Listing, Note
 from orchestrator.datasets.name_keys import alike, escaped
 from orchestrator.space.problems import Problems, some
 from trainable.data.labelled_examples import LabelledExamples, Split
+from trainable.data.masks import IGNORED
 
 _MOST_NAMED = 5
 _UNLABELLED = "-1"
 
 MAX_LEAKED_FRACTION = 0.01
 """Share of the test examples that may be copies of examples outside the test split."""
+
+FEW_TEST_MASKS = 5
+"""Number of test masks from which on the score of a class that they hold says something."""
 
 _DATASET = ("dataset",)
 
@@ -75,8 +79,8 @@ def check_split(images: LabelledExamples, problems: Problems) -> list[Note]:
         [
             name
             for name, count in zip(
-                images.class_names,
-                np.bincount(images.labels[images.indices(split)], minlength=images.num_classes),
+                images.strata,
+                np.bincount(images.labels[images.indices(split)], minlength=len(images.strata)),
                 strict=True,
             )
             if not count
@@ -96,6 +100,41 @@ def check_split(images: LabelledExamples, problems: Problems) -> list[Note]:
     elif without_test:
         return [Note(f"classes without a test {noun}", tuple(without_test))]
     return []
+
+
+def check_masks(images: LabelledExamples, problems: Problems) -> list[Note]:
+    """Problems and notes about classes that masks of the pool lack, or few masks of the test split.
+
+    Args:
+        images: the sound images with their masks, split.
+        problems: takes what is wrong.
+    """
+    assert images.masks is not None
+    counts = {split: np.zeros(images.num_classes, dtype=np.int64) for split in Split}
+    for row, split in enumerate(images.split.tolist()):
+        held = np.unique(images.masks.mask(row))
+        counts[Split(split)][held[held != IGNORED]] += 1
+    names = np.asarray(images.class_names, dtype=object)
+    untrained = names[counts[Split.POOL] == 0].tolist()
+    if untrained:
+        problems.add(
+            _DATASET,
+            f"classes in no mask outside the test split: {some(untrained)}. Add masks of them, or "
+            "choose another dataset.test or seed",
+        )
+    few = [
+        f"{name}: {count}"
+        for name, count in zip(names, counts[Split.TEST], strict=True)
+        if count < FEW_TEST_MASKS
+    ]
+    if not few:
+        return []
+    return [
+        Note(
+            f"classes in fewer than {FEW_TEST_MASKS} test masks, whose scores say little",
+            tuple(few),
+        )
+    ]
 
 
 def check_groups(images: LabelledExamples, names: Sequence[str], problems: Problems) -> None:

@@ -10,6 +10,7 @@ from orchestrator.datasets.checks import (
     check_classes,
     check_copies,
     check_groups,
+    check_masks,
     check_split,
     note_groups,
     note_unlabelled,
@@ -159,6 +160,8 @@ def _check(
     """What is wrong with the examples as they are split, before any of the pool is kept."""
     images = reading.images(drawing.split)
     notes = check_split(images, problems)
+    if images.masks is not None and not len(problems):
+        notes += check_masks(images, problems)
     if drawing.is_own and listing.groups is not None:
         check_groups(images, listing.group_names, problems)
     return notes + check_copies(images, reading, problems)

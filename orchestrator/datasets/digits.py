@@ -27,8 +27,8 @@ def load(*, test: float | None, seed: int) -> LabelledExamples:
         test: share of the images in the test split, drawn with `seed`; None for the fixed split.
         seed: seed of the sweep; only used if `test` is given.
     """
-    scans, labels = _scans()
-    values = np.clip(scans * 16, 0, 255).astype(np.uint8)  # the scans count 0 to 16
+    ink, labels = scans()
+    values = np.clip(ink * 16, 0, 255).astype(np.uint8)  # the scans count 0 to 16
     images = LabelledExamples.from_bytes(
         (b"P5 8 8 255\n" + image.tobytes() for image in values),
         labels=labels,
@@ -44,7 +44,7 @@ def load(*, test: float | None, seed: int) -> LabelledExamples:
     return replace(images, split=np.where(chosen, Split.TEST, Split.POOL).astype(np.int64))
 
 
-def _scans() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+def scans() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Return (N, 8, 8) ink values in 0..16 and (N,) labels, as `sklearn.datasets.load_digits` does.
 
     Reads scikit-learn's data file directly if it is at its usual path: importing scikit-learn

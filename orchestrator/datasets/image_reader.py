@@ -133,6 +133,7 @@ class Reading:
             paths=tuple(listing.paths[i] for i in rows),
             groups=self._groups(rows),
             modality=listing.modality,
+            masks=None if listing.masks is None else listing.masks.at(rows),
         )
 
     def copies(self) -> Ints:
@@ -245,9 +246,10 @@ def _touched(reading: Reading, split: Ints, demand: Demand) -> Ints:
     """Return ascending rows of drawn, test and validation images among the sound ones."""
     rows, images = reading.sound(), reading.images(split)
     pool = images.labels[images.indices(Split.POOL)]
-    budgets = [b for b in demand.budgets if b.total is None or b.total >= images.num_classes]
+    num_strata = len(images.strata)
+    budgets = [b for b in demand.budgets if b.total is None or b.total >= num_strata]
     touched = [images.indices(Split.VAL), images.indices(Split.TEST)]
-    if budgets and len(np.unique(pool)) == images.num_classes:  # else the plan reports it
+    if budgets and len(np.unique(pool)) == num_strata:  # else the plan reports it
         touched.append(drawable(images, budgets=budgets, repeats=demand.repeats, seed=demand.seed))
     return np.sort(rows[np.concatenate(touched)])
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainable.data.labelled_examples import Split
+from trainable.data.masks import Masks
 from trainable.errors import DataError
 
 Ints = npt.NDArray[np.int64]
@@ -68,6 +69,7 @@ class Listing:
         read: gives the encoded bytes.
         notes: what came up while listing.
         modality: `image` or `text`: what the bytes are. Those of a text are its UTF-8.
+        masks: the mask of each example, where masks are what is learnt; labels are zeros then.
     """
 
     paths: Sequence[str]
@@ -79,6 +81,7 @@ class Listing:
     read: Read
     notes: tuple[Note, ...] = ()
     modality: str = "image"
+    masks: Masks | None = None
 
     @classmethod
     def of(

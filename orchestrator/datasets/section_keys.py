@@ -48,7 +48,8 @@ DataPath = Annotated[
     str,
     Setting(
         help="the folder of class folders; the table, the folder of one table a split or of a data "
-        "set saved by Hugging Face; or the Parquet file or folder of Parquet files",
+        "set saved by Hugging Face; the Parquet file or folder of Parquet files; or the folder of "
+        "the folders of images and of masks",
         text=Text.PATH,
     ),
 ]
@@ -58,6 +59,41 @@ Encoding = Annotated[
         help="encoding of text files, such as latin-1; left out: utf-8, or what a byte order mark "
         "says",
         text=Text.NAME,
+    ),
+]
+ClassNames = Annotated[
+    tuple[str, ...] | None,
+    Setting(
+        help="names of the classes, in the order of their ids; left out: the ids",
+        text=Text.NAME,
+        several=True,
+    ),
+]
+ClassValues = Annotated[
+    tuple[int, ...] | None,
+    Setting(
+        help="value of each class in the masks, such as [0, 255]; left out: 0, 1, 2 and so on",
+        low=0,
+        high=65535,
+        integer=True,
+        several=True,
+    ),
+]
+IgnoredValue = Annotated[
+    int | None,
+    Setting(
+        help="value of pixels that have no class; left out: there are none",
+        low=0,
+        high=65535,
+        integer=True,
+    ),
+]
+TurnedMasks = Annotated[
+    Literal["stored", "upright"] | None,
+    Setting(
+        help="masks of photographs that EXIF turns: drawn on the photograph as it is stored, or "
+        "upright; left out: what their sizes tell",
+        words=("stored", "upright"),
     ),
 ]
 LabelColumn = Annotated[str, Setting(help="column of the class names", text=Text.NAME)]

@@ -101,4 +101,6 @@ def _test_set(images: LabelledExamples) -> TestSet | None:
     labels = images.labels[images.split == Split.TEST]
     if not len(labels):
         return None
+    if images.masks is not None:
+        return TestSet(len(labels))
     return TestSet.of(np.bincount(labels).tolist(), num_classes=images.num_classes)

@@ -19,15 +19,15 @@ class TestSet:
 
     Attributes:
         num_images: number of test images.
-        chance: expected accuracy of guessing one of the classes at random.
-        majority: accuracy of always guessing the commonest class.
+        chance: expected accuracy of guessing one of the classes at random; None for masks.
+        majority: accuracy of always guessing the commonest class; None for masks.
     """
 
     __test__ = False  # pytest would collect a class of this name
 
     num_images: int
-    chance: float
-    majority: float
+    chance: float | None = None
+    majority: float | None = None
 
     @classmethod
     def of(cls, counts: Sequence[int], *, num_classes: int) -> TestSet:
@@ -58,9 +58,12 @@ class TestSet:
         Args:
             noun: word for one example, such as `image`.
         """
+        images = f"{self.num_images} test {noun}{'' if self.num_images == 1 else 's'}"
+        if self.chance is None or self.majority is None:
+            return images
         return (
-            f"{self.num_images} test {noun}{'' if self.num_images == 1 else 's'}; guessing reaches "
-            f"{100 * self.chance:.1f} %, always the commonest class {100 * self.majority:.1f} %"
+            f"{images}; guessing reaches {100 * self.chance:.1f} %, always the commonest class "
+            f"{100 * self.majority:.1f} %"
         )
 
 
@@ -80,6 +83,8 @@ def find_test_set(trials: pa.Table, predictions: pa.Table) -> TestSet | None:
             pc.equal(predictions["trial_id"], trial_id), pc.equal(predictions["repeat"], repeat)
         )
     )
+    if one["label"].null_count == one.num_rows:
+        return TestSet(one.num_rows)
     counts = pc.value_counts(one["label"].combine_chunks()).field("counts").to_pylist()
     classes = [number for number in trials["num_classes"].to_pylist() if number is not None]
     num_classes = max(classes, default=len(counts))

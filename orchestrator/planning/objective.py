@@ -36,10 +36,12 @@ def decide_objective(
         images: images of the sweep with their splits.
 
     Returns:
-        The space, and the line; None if the file names an objective.
+        The space, and the line; None if the file names an objective, or the labels are masks.
     """
     if not space.objective_open:
         return space, None
+    if images.masks is not None:
+        return replace(space, objective_open=False), None
     skewed = next(
         filter(None, (_skew(images, split, what) for what, split in _scored(space))), None
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.methods import WITHOUT_BACKBONE, Method
+from orchestrator.methods import WITHOUT_BACKBONE_METHODS, Method
 from orchestrator.planning.inputs import Inputs, inputs_of, sizes_are_open
 from orchestrator.space import Range, SearchSpace, Value, id_part, short_names
 from orchestrator.space.problems import space_error
@@ -27,7 +27,7 @@ class StudyPlan:
         budget: the label budget, as in the file.
         labels_used: images drawn, for training and validation together.
         labels_per_class: labels per class; for a budget that is not per class the mean,
-            labels_used / num_classes.
+            labels_used / num_classes. Of masks, labelled examples in all.
         folds: number of validation folds.
         trials: number of trials.
         fresh: whether each repeat draws other labels; otherwise only the training seed differs.
@@ -50,7 +50,7 @@ class Baseline:
 
     Attributes:
         study: name of the study.
-        method: `probe`, or one of `WITHOUT_BACKBONE`.
+        method: `probe`, or one of `WITHOUT_BACKBONE_METHODS`.
         backbone: the probed backbone, as the file spells it; None without one.
         short_name: short name of the backbone; None without one, and in journals of version 0.1.0.
         size: side of the input images in pixels, or most tokens of a text; None for the size at
@@ -123,7 +123,7 @@ def make_plan(space: SearchSpace, images: LabelledExamples, *, where: str) -> Pl
     problems: list[str] = []
     studies = []
     pool = images.indices(Split.POOL)
-    sizes = [int((images.labels[pool] == label).sum()) for label in range(images.num_classes)]
+    sizes = [int((images.labels[pool] == label).sum()) for label in range(len(images.strata))]
     most = max(sizes, default=0)
     for budget in space.label_budgets:
         given = budget.to_json()
@@ -152,7 +152,7 @@ def make_plan(space: SearchSpace, images: LabelledExamples, *, where: str) -> Pl
                 name=budget.study,
                 budget=budget,
                 labels_used=used,
-                labels_per_class=used / images.num_classes if per_class is None else per_class,
+                labels_per_class=used / len(images.strata) if per_class is None else per_class,
                 folds=len(folds),
                 trials=trials_per_study(space),
                 fresh=used < len(pool),
@@ -192,8 +192,8 @@ def baselines_of(space: SearchSpace, study: str) -> list[Baseline]:
     """
     found = [
         Baseline(study=study, method=method, backbone=None)
-        for method in WITHOUT_BACKBONE.values()
-        if method in space.baselines
+        for method in space.baselines
+        if method in WITHOUT_BACKBONE_METHODS
     ]
     if Method.PROBE in space.baselines:
         possible = inputs_of(space)

@@ -138,7 +138,7 @@ def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Pre
     problems: list[str] = []
     try:
         for name in backbones(space):
-            weights[name] = load_weights(space.custom.get(name, name))
+            weights[name] = load_weights(space.custom.get(name, name), task=space.task)
             built = Backbone(weights[name])
             found, told = _cuts(space, name, built, images)
             cuts |= {(name, size): places for size, places in found.items()}

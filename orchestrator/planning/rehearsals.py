@@ -97,7 +97,7 @@ def problems_of(
                 hardest[place] = frozen, spec
     for _, spec in hardest.values():
         try:
-            rehearse(spec, built, num_train=num_train, num_classes=num_classes)
+            rehearse(spec, built, num_train=num_train, num_classes=num_classes, task=space.task)
         except SpecError as error:
             problems[f"{_section(error, space)}.{error}"] = None
         except BackboneError as error:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from orchestrator.methods import WITHOUT_BACKBONE, Method
+from orchestrator.methods import WITHOUT_BACKBONE_METHODS, Method
 from orchestrator.reading.phrases import (
     at_budget,
     budget_label,
+    budget_unit,
     counted,
     difference_with_interval,
     interval_ends,
@@ -27,7 +28,7 @@ Row = Mapping[str, Any]
 _FEW_LABELS = 3
 """Below this number of labels per class, validation scores hardly order configurations."""
 
-_WARNING = "below 3 labels per class cross-validation says little about which one is best"
+_WARNING = "below 3 {} cross-validation says little about which one is best"
 
 
 def answer(
@@ -88,7 +89,7 @@ def _recommend(pick: Row, study: Sequence[Row], *, num_test: int | None, is_last
     if not is_last:
         parts.append("no trial completed at a larger budget")
     if _is_small(pick):
-        parts.append(_WARNING)
+        parts.append(_WARNING.format(budget_unit(pick)))
     return "; ".join(parts)
 
 
@@ -146,7 +147,7 @@ def _beaten_without_backbone(study: Sequence[Row]) -> list[str]:
     """Return a clause about a baseline without a backbone that is better on the test set."""
     clauses = []
     for row in study:
-        if row["method"] not in WITHOUT_BACKBONE.values() or row["diff_to_best"] is None:
+        if row["method"] not in WITHOUT_BACKBONE_METHODS or row["diff_to_best"] is None:
             continue
         lead = Interval(row["diff_to_best"], row["diff_ci_low"], row["diff_ci_high"])
         if lead.low > 0 if Metric(row["metric"]).maximize else lead.high < 0:
@@ -166,8 +167,9 @@ def _more_labels(chosen: Sequence[Row]) -> str:
     if len(scored) < 2:
         return "What more labels would buy is open: fewer than two budgets have a test score"
     steps = [_budget_step(fewer, more) for fewer, more in pairwise(scored)]
-    text = f"More labels per class: {'; '.join(steps)}"
-    return f"{text}; {_WARNING}" if _is_small(scored[0]) and not _is_small(chosen[-1]) else text
+    text = f"More {budget_unit(chosen[0])}: {'; '.join(steps)}"
+    warning = _WARNING.format(budget_unit(scored[0]))
+    return f"{text}; {warning}" if _is_small(scored[0]) and not _is_small(chosen[-1]) else text
 
 
 def _budget_step(fewer: Row, more: Row) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.recording.statistics.intervals import Interval
-from orchestrator.text import configuration, difference_unit, differing_inputs, score
+from orchestrator.recording.user_attributes import EXAMPLES, LABELS_PER_CLASS
+from orchestrator.text import configuration, difference_unit, differing_inputs, noun_of, score
 from trainable.spec.metrics import Metric
 
 Row = Mapping[str, Any]
@@ -39,13 +40,21 @@ def budget_label(row: Row) -> str:
     return f"{row['label_budget']:.4g}"
 
 
+def budget_unit(row: Row) -> str:
+    """Return what the label budget counts, such as `labels per class`."""
+    if row["budget_unit"] == EXAMPLES:
+        return f"labelled {noun_of(row)}s"
+    return LABELS_PER_CLASS
+
+
 def at_budget(row: Row) -> str:
     """Return the label budget as the start of a sentence."""
     budget = budget_label(row)
     if budget == "all":
         used = row["labels_used"]
         return "With all labels" if used is None else f"With all {counted(used, 'label')}"
-    return f"At {budget} {'label' if budget == '1' else 'labels'} per class"
+    unit = budget_unit(row)
+    return f"At {budget} {'label per class' if budget == '1' else unit}"
 
 
 def difference_with_interval(interval: Interval, metric: str) -> str:

@@ -50,8 +50,8 @@ _SHARED: Mapping[str, ColumnDescription] = {
     ),
     "study": ColumnDescription("the study of the label budget, such as `b5`"),
     "method": ColumnDescription(
-        "`finetune`, `probe` (a linear probe), `pixels` (logistic regression on raw pixels) or "
-        "`tfidf` (the same on tf-idf of texts)"
+        "`finetune`, `probe` (a linear probe), `pixels` (logistic regression on raw pixels), "
+        "`tfidf` (the same on tf-idf of texts) or `majority` (the commonest class)"
     ),
     "backbone": ColumnDescription("the backbone's short name; null for baselines without one"),
     "freeze_depth": ColumnDescription(
@@ -62,8 +62,8 @@ _SHARED: Mapping[str, ColumnDescription] = {
     "lr": ColumnDescription("peak learning rate; null for baselines"),
     "label_budget": ColumnDescription(
         "labelled images per class, for training and validation together; `labels_used / "
-        "num_classes` for `all` and totals",
-        "images per class",
+        "num_classes` for `all` and totals; of masks, labelled images in all",
+        "as `budget_unit` says",
     ),
     "labels_used": ColumnDescription(
         "labelled images drawn, over all classes, for training and validation together", "images"
@@ -78,11 +78,12 @@ _SHARED: Mapping[str, ColumnDescription] = {
         "kind of the examples: `image` or `text`; null in tables before version 2"
     ),
     "task": ColumnDescription(
-        "what the labels are: `classification`; null in tables before version 3"
+        "what the labels are: `classification` or `segmentation`; null in tables before version 3"
     ),
     "val_score": ColumnDescription("`val_objective` under the name that all tasks share"),
     "budget_unit": ColumnDescription(
-        "what `label_budget` counts: `labels per class`; null in tables before version 3"
+        "what `label_budget` counts: `labels per class`, or `examples` where they are masks; null "
+        "in tables before version 3"
     ),
     "max_length": ColumnDescription(
         "most tokens of a text that the network sees; null for images and tf-idf", "tokens"
@@ -99,7 +100,7 @@ _SHARED: Mapping[str, ColumnDescription] = {
         "the objective of the last report, on the pooled out-of-fold predictions; what ranks",
         OBJECTIVE_UNIT,
     ),
-    "val_accuracy": ColumnDescription("accuracy in validation", SHARE),
+    "val_accuracy": ColumnDescription("accuracy in validation; null for masks", SHARE),
     "val_loss": ColumnDescription("log loss in validation", NATS),
     "num_val": ColumnDescription("images scored by each validation", "images"),
     "train_loss": ColumnDescription(
@@ -111,9 +112,9 @@ _SHARED: Mapping[str, ColumnDescription] = {
         OBJECTIVE_UNIT,
     ),
     "metric": ColumnDescription(
-        "what `test_score` measures: `accuracy`, `balanced_accuracy` or `log_loss`"
+        "what `test_score` measures, such as `accuracy`, `log_loss` or `miou`"
     ),
-    "test_accuracy": ColumnDescription("accuracy on the test set", SHARE),
+    "test_accuracy": ColumnDescription("accuracy on the test set; null for masks", SHARE),
     "repeat": ColumnDescription("number of the draw of labels and of the training seed, from 0"),
 }
 """Columns with the same meaning in several tables."""
@@ -211,12 +212,20 @@ _FINALS: Mapping[str, ColumnDescription] = {
 _PREDICTIONS: Mapping[str, ColumnDescription] = {
     "image_id": ColumnDescription("hash of the image's content"),
     "path": ColumnDescription("the image's path, or what the source calls it"),
-    "label": ColumnDescription("the true class"),
-    "predicted": ColumnDescription("the class with the highest probability"),
-    "probability": ColumnDescription("of the predicted class", SHARE),
-    "label_probability": ColumnDescription("of the true class", SHARE),
+    "label": ColumnDescription("the true class; null for masks"),
+    "predicted": ColumnDescription("the class with the highest probability; null for masks"),
+    "probability": ColumnDescription("of the predicted class; null for masks", SHARE),
+    "label_probability": ColumnDescription("of the true class; null for masks", SHARE),
     "probabilities": ColumnDescription(
         "of every class, where the objective needs them (`auroc`), else null", SHARE
+    ),
+    "pixels": ColumnDescription(
+        "of masks, for each class that the true or the predicted mask holds: its pixels that were "
+        "`found`, those that are `labelled` as it, and those `predicted`; else null",
+        PIXELS,
+    ),
+    "log_loss": ColumnDescription(
+        "of masks, the mean negative log-probability of a pixel's class; else null", NATS
     ),
 }
 

@@ -8,16 +8,16 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.methods import Method
 from orchestrator.planning.work import START, State
 from orchestrator.recording import user_attributes
-from orchestrator.recording.array_text import from_text
 from orchestrator.recording.leaderboard import image_size_in, text_inputs_in
+from orchestrator.recording.prediction_columns import predicted_classes, predicted_masks
 from orchestrator.recording.table_schemas import SCHEMA_VERSION, SCHEMAS
+from orchestrator.recording.tables import conform
 from trainable.spec.metrics import Metric
 from trainable.spec.settings import INPUTS
 
@@ -116,8 +116,8 @@ class StudyRows:
                 "folds": result["folds"],
                 "val_objective": scores[self._about["objective"]],
                 "val_score": scores[self._about["objective"]],
-                "val_accuracy": scores["accuracy"],
-                "val_balanced_accuracy": scores["balanced_accuracy"],
+                "val_accuracy": scores.get("accuracy"),
+                "val_balanced_accuracy": scores.get("balanced_accuracy"),
                 "val_loss": scores["log_loss"],
                 "num_val": scores["count"],
             }
@@ -139,10 +139,10 @@ class StudyRows:
             "trial_id": trial_id,
             "repeat": repeat,
             "label_budget": self._about["label_budget"],
-            "test_accuracy": scores["accuracy"],
-            "test_balanced_accuracy": scores["balanced_accuracy"],
+            "test_accuracy": scores.get("accuracy"),
+            "test_balanced_accuracy": scores.get("balanced_accuracy"),
             "test_loss": scores["log_loss"],
-            "test_ece": scores["ece"],
+            "test_ece": scores.get("ece"),
             "num_test": scores["count"],
             "duration_s": value["run"]["duration_s"] / tests,
             "metric": self._about["objective"],
@@ -160,13 +160,13 @@ class StudyRows:
             "repeat": pa.repeat(pa.scalar(repeat, pa.int64()), count),
             "image_id": pa.array(images["image_id"], pa.string()),
             "path": pa.array(images["path"], pa.string()),
-            "label": pa.array(names[images["label"]], pa.string()),
-            "predicted": pa.array(names[from_text(test["predicted"])], pa.string()),
-            "probability": pa.array(from_text(test["probability"]), pa.float64()),
-            "label_probability": pa.array(from_text(test["label_probability"]), pa.float64()),
-            "probabilities": _by_class(test.get("probabilities"), names, count),
+            **(
+                predicted_masks(test, names)
+                if "pixels" in test
+                else predicted_classes(test, names, images["label"])
+            ),
         }
-        return pa.table(columns, schema=SCHEMAS["predictions"])
+        return conform("predictions", pa.table(columns))
 
     def _common(self, run: Row) -> Row:
         """Return the columns that trials and baselines share."""
@@ -192,26 +192,6 @@ class StudyRows:
             "task": self._about.get("task"),
             "budget_unit": self._about.get("budget_unit"),
         }
-
-
-def _by_class(recorded: str | None, names: npt.NDArray[np.object_], count: int) -> pa.Array:
-    """Return (N,) lists of a class and its probability; nulls if none were recorded.
-
-    Args:
-        recorded: text of N x C probabilities, or None.
-        names: (C,) names of the classes.
-        count: N.
-    """
-    kind = SCHEMAS["predictions"].field("probabilities").type
-    if recorded is None:
-        return pa.nulls(count, kind)
-    offsets = np.arange(count + 1, dtype=np.int32) * len(names)
-    columns = [
-        pa.array(np.tile(names, count), pa.string()),
-        pa.array(from_text(recorded), pa.float64()),
-    ]
-    pairs = pa.StructArray.from_arrays(columns, fields=list(kind.value_type))
-    return pa.ListArray.from_arrays(offsets, pairs, type=kind)
 
 
 def gain_over_start(trial: FrozenTrial, objective: Metric) -> float | None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from orchestrator.recording.column_descriptions import COLUMN_DESCRIPTIONS, TABLE_DESCRIPTIONS
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version of the columns below. Columns are only ever added, so older files stay readable."""
 
 VERSION_KEY = b"schema_version"
@@ -17,6 +17,10 @@ VERSION_KEY = b"schema_version"
 _TEXT, _COUNT, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _TIME = pa.timestamp("us", tz="UTC")
 _BY_CLASS = pa.list_(pa.struct({"class": pa.string(), "probability": pa.float64()}))
+
+_PIXELS = pa.list_(
+    pa.struct({"class": pa.string(), **dict.fromkeys(("found", "labelled", "predicted"), _COUNT)})
+)
 
 _SINCE_3: Mapping[str, pa.DataType] = {
     "task": _TEXT,
@@ -37,7 +41,7 @@ SINCE: Mapping[str, Mapping[str, int]] = {
         **dict.fromkeys(_SINCE_3, 3),
     },
     "finals": {"metric": 1, "test_score": 1},
-    "predictions": {"probabilities": 3},
+    "predictions": {"probabilities": 3, "pixels": 4, "log_loss": 4},
     "leaderboard": {
         "image_size": 1,
         "metric": 1,
@@ -150,6 +154,8 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "probability": _REAL,
         "label_probability": _REAL,
         "probabilities": _BY_CLASS,
+        "pixels": _PIXELS,
+        "log_loss": _REAL,
     },
     "leaderboard": {
         "label_budget": _REAL,

@@ -26,11 +26,11 @@ from trainable.spec.settings import ADDED_SETTINGS, SIZES, without_added_default
 ABOUT, FINISHED, PLAN, FACTS, RUN = "about", "finished", "plan", "facts", "run"
 BACKBONE_NAMES = "backbone_names"
 """Key of `about`: short names by backbone. Journals of 0.1.0 lack it and show backbones in full."""
-CLASSIFICATION = "classification"
-"""The task of a sweep: what its labels are."""
-
 LABELS_PER_CLASS = "labels per class"
-"""What the label budgets of a classification count."""
+"""What label budgets count where an example has one class."""
+
+EXAMPLES = "examples"
+"""What label budgets count where an example has no class of its own."""
 
 _FINAL, _BASELINE, _LOSS = "final/", "baseline/", "loss/"
 
@@ -81,7 +81,7 @@ def losses(attributes: Mapping[str, Any]) -> dict[str, str]:
 
 def num_test(studies: Iterable[optuna.Study]) -> int:
     """Return the number of test images of a sweep with these studies."""
-    return max(len(stored_attributes(study)[ABOUT]["test"]["label"]) for study in studies)
+    return max(len(stored_attributes(study)[ABOUT]["test"]["image_id"]) for study in studies)
 
 
 def trial_id(study: str, number: int) -> str:
@@ -203,8 +203,8 @@ def about_study(plan: StudyPlan, space: SearchSpace, images: LabelledExamples) -
         "labels_used": plan.labels_used,
         "num_classes": images.num_classes,
         "modality": images.modality,
-        "task": CLASSIFICATION,
-        "budget_unit": LABELS_PER_CLASS,
+        "task": images.task,
+        "budget_unit": LABELS_PER_CLASS if images.masks is None else EXAMPLES,
         "objective": space.objective.value,
         "selection": _selection(space, images),
         "most_baselines": plan.most_baselines,
@@ -214,6 +214,6 @@ def about_study(plan: StudyPlan, space: SearchSpace, images: LabelledExamples) -
         "test": {
             "image_id": [ids[i] for i in test],
             "path": [images.paths[i] for i in test],
-            "label": [int(images.labels[i]) for i in test],
+            **({"label": [int(images.labels[i]) for i in test]} if images.masks is None else {}),
         },
     }

@@ -9,6 +9,7 @@ from orchestrator.space.cross_checks import (
     check_modality,
     check_reports,
     check_sampler,
+    check_task,
     check_training_axes,
 )
 from orchestrator.space.dataset_sources import SOURCES
@@ -34,7 +35,7 @@ from orchestrator.space.sections import (
     ResourcesSection,
 )
 from orchestrator.space.top_level import check_top_keys, homes, read_name
-from trainable.spec.metrics import Metric
+from trainable.spec.metrics import METRICS
 
 
 def build_space(
@@ -93,10 +94,12 @@ def build_space(
     )
     finalists = read_section(FinalistsSection, ("finalists",), given.get("finalists"), problems)
     modality = check_modality(axes, given, registry, problems)
+    check_task(dataset.task, axes, given, registry, problems)
     baselines = read_baselines(
         ("baselines",),
         given.get("baselines"),
         problems,
+        task=dataset.task,
         modality=None if registry is None else modality,
     )
     limits = read_section(LimitsSection, ("limits",), given.get("limits"), problems)
@@ -115,7 +118,7 @@ def build_space(
         training=training,
         augment=augment,
         validation=validation,
-        objective=objective.metric or Metric.ACCURACY,
+        objective=objective.metric or METRICS[dataset.task][0],
         objective_open=objective.metric is None,
         trials=plain.trials,
         sampler=sampler,

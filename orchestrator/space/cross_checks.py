@@ -12,6 +12,8 @@ from orchestrator.space.sections import (
     SMALLEST_SHARE,
     ResourcesSection,
 )
+from trainable.spec.augmentation import WITHOUT_MASKS
+from trainable.spec.metrics import METRICS, Metric
 from trainable.spec.refusals import refusal, shown
 from trainable.spec.setting import Value
 from trainable.spec.settings import DEFAULTS, FOR_IMAGES, FOR_TEXTS, SETTINGS
@@ -66,6 +68,57 @@ def check_modality(
     if given.get("augment") is not None and modality != _IMAGE:
         problems.add(("augment",), f"is for images; {backbone} takes {modality}s. Leave it out")
     return modality
+
+
+def check_task(
+    task: str,
+    axes: Mapping[str, Axis],
+    given: Mapping[str, object],
+    registry: Registry | None,
+    problems: Problems,
+) -> None:
+    """Refuse what does not belong to the task of the data: metrics, backbones, transforms.
+
+    Args:
+        task: what the labels are.
+        axes: the axes of the search space.
+        given: the file's content.
+        registry: registry of backbones; None does not check these.
+        problems: takes what is wrong.
+    """
+    wanted = given.get("task", task)
+    if wanted != task:
+        problems.add(("task",), f"got {shown(wanted)}; the data source is for {task}: leave it out")
+    objective = given.get("objective")
+    metric = objective.get("metric") if isinstance(objective, Mapping) else None
+    if metric in set(Metric) and metric not in METRICS[task]:
+        allowed = ", ".join(one.value for one in METRICS[task])
+        problems.add(("objective", "metric"), refusal(metric, f"for {task} {allowed}"))
+    if task == "segmentation" and (unable := _unable_to_move_masks(given.get("augment"))):
+        problems.add(
+            ("augment", "ops"),
+            f"got {', '.join(unable)}, which cannot move masks; allowed for {task}: others, such "
+            "as horizontal_flip, affine, color_jitter",
+        )
+    if registry is None or "backbone" not in axes or problems.concern(("search", "backbone")):
+        return
+    names = [str(name) for domain in axes["backbone"].domains for name in domain.each()]
+    for name in names:
+        if registry.task_of_name(name) not in ("classification", task):
+            problems.add(
+                ("search", "backbone"),
+                f"got {name}, which is for {registry.task_of_name(name)}; the data are for {task}",
+            )
+
+
+def _unable_to_move_masks(augment: object) -> list[str]:
+    """Names of the transforms of `augment:` that choose among others, and know no masks."""
+    listed = augment.get("ops") if isinstance(augment, Mapping) else None
+    names = [
+        str(next(iter(item), "")) if isinstance(item, Mapping) else str(item)
+        for item in (listed if isinstance(listed, list) else [])
+    ]
+    return [name for name in names if name in WITHOUT_MASKS]
 
 
 def check_reports(

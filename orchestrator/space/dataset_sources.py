@@ -30,6 +30,11 @@ class DatasetSection(Section):
 
     source: Annotated[str, SourceName]
 
+    @property
+    def task(self) -> str:
+        """What the labels are: `classification`, or `segmentation` for masks."""
+        return "classification"
+
     def absolute(self) -> Self:
         """Return the section with absolute paths, valid from every directory."""
         paths = {
@@ -54,6 +59,8 @@ SOURCES: Registry[type[DatasetSection]] = registry_of(
         "table": named(f"{_SECTIONS}:TableSection"),
         "parquet": named(f"{_SECTIONS}:ParquetSection"),
         "torchvision": named(f"{_SECTIONS}:TorchvisionSection"),
+        "masks": named(f"{_SECTIONS}:MasksSection"),
+        "canvases": named(f"{_SECTIONS}:CanvasesSection"),
     },
 )
 """The sections that `dataset:` can be, by the value of `source`."""

@@ -35,6 +35,9 @@ class Registry(Protocol):
     def modality_of_name(self, backbone: str, /) -> str:
         """Return the kind of example that a backbone takes, such as `image`."""
 
+    def task_of_name(self, backbone: str, /) -> str:
+        """Return what a backbone is for as it was pretrained, such as `classification`."""
+
     def expand(self, pattern: str, /) -> Sequence[str]:
         """Return the backbones that a glob (`*`, `?`, `[`) matches; itself if none match."""
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from orchestrator.methods import WITHOUT_BACKBONE, Method
+from orchestrator.methods import WITHOUT_BACKBONE, WITHOUT_BACKBONE_METHODS, Method
 from orchestrator.space.kinds import AnySection, one_of
 from orchestrator.space.problems import Problems, unknown
 from orchestrator.space.section import Section
@@ -19,7 +19,7 @@ from trainable.spec.setting import Setting, Value
 from trainable.spec.settings import DEFAULTS, SETTINGS
 from trainable.spec.validation import Validation
 
-BASELINES = (*WITHOUT_BACKBONE.values(), Method.PROBE)
+BASELINES = (*(one for one in Method if one in WITHOUT_BACKBONE_METHODS), Method.PROBE)
 _Parsed = TypeVar("_Parsed")
 
 _PLAIN_LINE = re.compile(r"\w+(?P<keys>(\.\w+)*): (?P<text>.*)")
@@ -102,13 +102,13 @@ def read_augment(path: KeyPath, given: object, problems: Problems) -> Augmentati
     return _parsed(Augmentation.parse, path, given, problems)
 
 
-def default_baselines(modality: str) -> tuple[Method, ...]:
+def default_baselines(task: str, modality: str) -> tuple[Method, ...]:
     """Return the baselines of a sweep over one kind of example where the file names none."""
-    return WITHOUT_BACKBONE[modality], Method.PROBE
+    return *WITHOUT_BACKBONE[task, modality], Method.PROBE
 
 
 def read_baselines(
-    path: KeyPath, given: object, problems: Problems, *, modality: str | None
+    path: KeyPath, given: object, problems: Problems, *, task: str, modality: str | None
 ) -> tuple[Method, ...]:
     """Read the baselines, and return them in the order of `BASELINES`.
 
@@ -116,9 +116,10 @@ def read_baselines(
         path: of the section.
         given: its content; None for the default.
         problems: takes what is wrong.
+        task: what the labels are.
         modality: kind of the sweep's examples, `image` or `text`; None allows every baseline.
     """
-    default = default_baselines(modality or "image")
+    default = default_baselines(task, modality or "image")
     choice = BASELINES if modality is None else default
     if given is None:
         return default

@@ -66,7 +66,7 @@ def known_keys() -> list[KnownKey]:
         KnownKey(
             "baselines",
             f"a list of some of {', '.join(BASELINES)}; pixels are for images, tfidf for texts",
-            f"[{', '.join(default_baselines('image'))}]",
+            f"[{', '.join(default_baselines('classification', 'image'))}]",
             "what finalists are compared with",
         ),
         *_section("limits.", LimitsSection),

@@ -92,6 +92,11 @@ class SearchSpace:
     seed: int
 
     @property
+    def task(self) -> str:
+        """What the labels are: `classification`, or `segmentation` for masks."""
+        return self.dataset.task
+
+    @property
     def modality(self) -> str:
         """The kind of example that the backbones take: `image` or `text`."""
         from trainable.backbones import modality_of_name  # slow, and most readers do not ask

@@ -34,6 +34,8 @@ class Section(BaseModel):
             return None
         if not setting.accepts(value):
             raise ValueError(setting.allowed)
+        if isinstance(value, list | tuple):
+            return tuple(setting.canonical(one) for one in value)
         assert isinstance(value, int | float | str)
         return setting.canonical(value)
 

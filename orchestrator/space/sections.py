@@ -22,7 +22,7 @@ class ObjectiveSection(Section):
         Setting(
             help="what trials are judged by; left out: balanced_accuracy where the commonest class "
             "has more than 1.5 times its share under balance, of the test images or of those that "
-            "validation draws on, else accuracy",
+            "validation draws on, else accuracy; miou for masks",
             words=tuple(Metric),
         ),
     ] = None

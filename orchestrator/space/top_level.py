@@ -21,6 +21,7 @@ from trainable.spec.validation import VALIDATION_SETTINGS
 
 TOP_KEYS = (
     "name",
+    "task",
     "dataset",
     "search",
     "training",

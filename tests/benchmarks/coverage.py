@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from scipy.stats import t as student
 
-from orchestrator.recording.scoring import OUTCOMES, TestAnswers
+from orchestrator.recording.class_answers import OUTCOMES, ClassAnswers
 from orchestrator.recording.statistics.intervals import difference_interval, score_interval
 from orchestrator.recording.statistics.outcomes import Outcomes
 from trainable.spec.metrics import Metric
@@ -80,7 +80,7 @@ class Answers(NamedTuple):
     def outcomes(self, metric: Metric) -> Outcomes:
         """What the test images contribute to a metric."""
         num_repeats, num_images, _ = self.probabilities.shape
-        answers = TestAnswers(
+        answers = ClassAnswers(
             repeats=np.arange(num_repeats),
             known=np.ones((num_repeats, num_images), dtype=np.bool_),
             predicted=self.probabilities.argmax(axis=2),

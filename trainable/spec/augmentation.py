@@ -56,6 +56,9 @@ OPS: Mapping[str, KnownOp] = MappingProxyType(
 )
 """Random transforms that `ops` can name -> classes of torchvision.transforms.v2."""
 
+WITHOUT_MASKS = frozenset({"trivial_augment", "rand_augment", "auto_augment", "aug_mix"})
+"""Those of `OPS` that choose among other transforms, and cannot move masks with images."""
+
 
 @dataclass(frozen=True)
 class Op:

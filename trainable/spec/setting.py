@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from trainable.spec.refusals import refusal
@@ -53,6 +53,7 @@ class Setting:
         words: texts allowed, beside or instead of a number.
         text: kind of free text allowed; None if only `words` are allowed.
         flag: whether only true and false are allowed.
+        several: whether a list of distinct such values is due.
     """
 
     help: str
@@ -65,6 +66,7 @@ class Setting:
     words: tuple[str, ...] = ()
     text: Text | None = None
     flag: bool = False
+    several: bool = False
 
     @property
     def allowed(self) -> str:
@@ -81,10 +83,14 @@ class Setting:
             parts.append(("one of " if len(self.words) > 1 else "") + ", ".join(self.words))
         if self.text is not None:
             parts.append(self.text.value)
-        return " or ".join(parts)
+        return ("a list, each " if self.several else "") + " or ".join(parts)
 
     def accepts(self, value: object) -> bool:
         """Return whether the value is allowed; a bool is never a number."""
+        if self.several:
+            one = replace(self, several=False)
+            listed = value if isinstance(value, list | tuple) else []
+            return 0 < len(listed) == len({*map(str, listed)}) and all(map(one.accepts, listed))
         if self.flag:
             return isinstance(value, bool)
         if isinstance(value, str):

@@ -103,6 +103,22 @@ def mean_outcomes(values: NDArray[np.generic], *, scale: Scale = Scale.SHARE) ->
     return Outcomes(found, found, None, scale)
 
 
+def ratio_outcomes(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> Outcomes:
+    """Outcomes of a ratio of sums over examples, such as the share of pixels that are right.
+
+    Args:
+        parts: (R, N) numerator of each example.
+        wholes: (R, N) denominator of each example, at least 1.
+    """
+    part, whole = (one.sum(axis=1, keepdims=True) for one in (parts, wholes))
+    score = part / whole
+    without = (part - parts) / np.maximum(whole - wholes, 1)
+    changes = np.where(whole > wholes, without - score, 0.0)
+    deviations = -(parts.shape[1] - 1) * changes
+    deviations -= deviations.mean(axis=1, keepdims=True)
+    return Outcomes(score + deviations, parts / wholes, None, Scale.SHARE)
+
+
 def class_mean_outcomes(values: NDArray[np.generic], classes: Classes) -> Outcomes:
     """Outcomes of a mean over the means of the classes, such as balanced accuracy.
 

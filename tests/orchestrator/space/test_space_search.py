@@ -422,6 +422,9 @@ def test_what_is_wrong_with_a_backbone_becomes_a_problem_line() -> None:
         def modality_of_name(self, name: str) -> str:
             return "image"
 
+        def task_of_name(self, name: str) -> str:
+            return "classification"
+
     with pytest.raises(SpaceError, match=r"a\.yaml: 2 problems") as caught:
         parse_space(text, where="a.yaml", registry=Registry())
     assert "\n  search.backbone: unknown backbone resnt50; did you mean resnet50?\n" in str(
@@ -469,6 +472,9 @@ def test_a_name_of_the_shelf_is_not_ones_own() -> None:
 
         def modality_of_name(self, name: str) -> str:
             return "image"
+
+        def task_of_name(self, name: str) -> str:
+            return "classification"
 
     with pytest.raises(SpaceError, match="name: got 'known', a known backbone; choose another"):
         parse_space(text, where="a.yaml", registry=Registry())
