@@ -133,6 +133,15 @@ def number(value: float | None, digits: int = 3) -> str:
     return "" if value is None else f"{value:.{digits}g}"
 
 
+def val_share(row: Mapping[str, Any]) -> float | None:
+    """The validation score as a share: the accuracy, or the objective of masks; None if a loss."""
+    accuracy: float | None = row["val_accuracy"]
+    if accuracy is not None or not _is_share(row["metric"]):
+        return accuracy
+    objective: float | None = row["val_objective"]
+    return objective
+
+
 def tie(row: Mapping[str, Any]) -> str:
     """`tied` or `differs`, compared with rank 1; empty for rank 1 itself and if unknown."""
     if row["tied_with_best"] is None or row["rank"] == 1:

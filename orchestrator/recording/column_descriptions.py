@@ -227,6 +227,10 @@ _PREDICTIONS: Mapping[str, ColumnDescription] = {
     "log_loss": ColumnDescription(
         "of masks, the mean negative log-probability of a pixel's class; else null", NATS
     ),
+    "mask": ColumnDescription(
+        "of the worst masks of a repeat, the predicted class of each of 64 x 64 places, as PNG; "
+        "else null"
+    ),
 }
 
 _LEADERBOARD: Mapping[str, ColumnDescription] = {

@@ -22,7 +22,7 @@ from trainable.spec.metrics import Metric
 COUNTS = ("found", "labelled", "predicted")
 """What is counted of the pixels of a class, by the fields of the column `pixels`."""
 
-FOUND, LABELLED, _ = range(len(COUNTS))
+FOUND, LABELLED, PREDICTED = range(len(COUNTS))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

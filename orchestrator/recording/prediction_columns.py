@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from orchestrator.recording.array_text import from_text
 from orchestrator.recording.table_schemas import SCHEMAS
+from trainable.data.masks import encode_mask
+from trainable.tasks.segmentation.results import SHOWN_SIDE
 
 Names = npt.NDArray[np.object_]
 
@@ -48,10 +50,16 @@ def predicted_masks(test: Mapping[str, Any], names: Names) -> dict[str, pa.Array
     entries = pa.StructArray.from_arrays(
         [pa.array(names[classes], pa.string()), *counts], fields=list(kind.value_type)
     )
+    masks: list[bytes | None] = [None] * len(pixels)
+    worst = from_text(test["worst"]).tolist()
+    shown = from_text(test["worst_masks"]).reshape(len(worst), SHOWN_SIDE, SHOWN_SIDE)
+    for row, mask in zip(worst, shown, strict=True):
+        masks[row] = encode_mask(mask.astype(np.uint8))
     ends = np.searchsorted(rows, np.arange(len(pixels) + 1)).astype(np.int32)
     return {
         "pixels": pa.ListArray.from_arrays(ends, entries).cast(kind),
         "log_loss": pa.array(from_text(test["losses"]), pa.float64()),
+        "mask": pa.array(masks, pa.binary()),
     }
 
 

@@ -41,7 +41,7 @@ SINCE: Mapping[str, Mapping[str, int]] = {
         **dict.fromkeys(_SINCE_3, 3),
     },
     "finals": {"metric": 1, "test_score": 1},
-    "predictions": {"probabilities": 3, "pixels": 4, "log_loss": 4},
+    "predictions": {"probabilities": 3, "pixels": 4, "log_loss": 4, "mask": 4},
     "leaderboard": {
         "image_size": 1,
         "metric": 1,
@@ -156,6 +156,7 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "probabilities": _BY_CLASS,
         "pixels": _PIXELS,
         "log_loss": _REAL,
+        "mask": pa.binary(),
     },
     "leaderboard": {
         "label_budget": _REAL,

@@ -126,5 +126,5 @@ def test_hostile_names_do_nothing(tmp_path: Path, browser: Browser) -> None:
     opened = Opened(browser, sweep / "report.html")
     assert opened.page.title().startswith("</script><b>bold</b>{{ 7 * 7 }}")
     assert opened.page.locator("main img, main script, main b b, svg img").count() == 0
-    assert "<script>document.title" in opened.page.locator("#class-accuracy").inner_text()
+    assert "<script>document.title" in opened.page.locator("#class-scores").inner_text()
     assert opened.clean()

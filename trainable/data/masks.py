@@ -36,7 +36,7 @@ class Masks(PackedRows):
             masks: (H, W) uint8 class ids, or `IGNORED`; sizes may differ.
             max_shard_bytes: most bytes of a shard with more than one mask.
         """
-        rows = ((_encoded(mask), mask_digest(mask)) for mask in masks)
+        rows = ((encode_mask(mask), mask_digest(mask)) for mask in masks)
         return cls(**packed(rows, max_shard_bytes=max_shard_bytes))
 
     def __len__(self) -> int:
@@ -82,7 +82,8 @@ def mask_digest(mask: Mask) -> bytes:
     return hashlib.sha256(f"{height} x {width}:".encode() + mask.tobytes()).digest()
 
 
-def _encoded(mask: Mask) -> bytes:
+def encode_mask(mask: Mask) -> bytes:
+    """Return the PNG of a mask."""
     sink = io.BytesIO()
     Image.fromarray(mask).save(sink, format="PNG")
     return sink.getvalue()

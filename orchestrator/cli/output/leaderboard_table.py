@@ -19,8 +19,8 @@ from orchestrator.text import (
     score_column,
     score_difference,
     tie,
+    val_share,
 )
-from trainable.spec.metrics import Metric
 
 if TYPE_CHECKING:
     from orchestrator.datasets.test_set import TestSet
@@ -64,7 +64,7 @@ def print_table(rows: Sequence[Row], *, top: int, test_sets: Sequence[TestSet | 
 
     rows = visible(rows, top)
     names = _columns(rows)
-    if all(row["val_objective"] == _validated(row) for row in rows):
+    if all(row["val_objective"] == val_share(row) for row in rows):
         names.remove("objective")
     heads = _heads(rows)
     lines = [{name: printable(text) for name, text in cells(row).items()} for row in rows]
@@ -133,19 +133,11 @@ def _budget(row: Row) -> str:
 
 def _validation(row: Row) -> str:
     """The validation score and, in parentheses, its number of images."""
-    value = _validated(row)
+    value = val_share(row)
     if value is None:
         return ""
     images = "" if row["num_val"] is None else f" ({row['num_val']})"
     return percent(value) + images
-
-
-def _validated(row: Row) -> float | None:
-    """The validation score in percent: the accuracy, or the objective where there is none."""
-    score = row["val_accuracy"]
-    if score is None and Metric(row["metric"]).is_share:
-        score = row["val_objective"]
-    return None if score is None else float(score)
 
 
 def _interval(

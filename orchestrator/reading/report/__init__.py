@@ -16,9 +16,12 @@ from orchestrator.errors import StorageError, SweepError, UsageError
 from orchestrator.planning.preparation import read_data
 from orchestrator.reading.answer import answer
 from orchestrator.reading.loading import load_run
+from orchestrator.reading.phrases import budget_unit
 from orchestrator.reading.report import charts, trial_charts
 from orchestrator.reading.report.contents import Row, Series, Study, series, spent, studies
 from orchestrator.reading.report.importance import importances
+from orchestrator.reading.report.mask_winner import MaskWinner, mask_winner
+from orchestrator.reading.report.overlays import overlays
 from orchestrator.reading.report.page import Page, render
 from orchestrator.reading.report.thumbnails import beginnings, thumbnails
 from orchestrator.reading.report.winner import Winner, winner
@@ -28,6 +31,7 @@ from orchestrator.recording.projection import load_studies
 from orchestrator.recording.savings import measure_savings
 from orchestrator.recording.sweep_directory import Run, write_text
 from orchestrator.recording.table_schemas import SCHEMAS
+from orchestrator.text import metric_name
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import TrainableError
 from trainable.spec.metrics import Metric
@@ -37,6 +41,9 @@ __all__ = ["write_report"]
 _log = logging.getLogger("sft_sweep")
 
 _RANKS_SHOWN = 5
+
+SEGMENTATION = "segmentation"
+"""The task whose labels are masks."""
 
 
 def write_report(run: Run, path: Path, *, images: LabelledExamples | None = None) -> None:
@@ -63,14 +70,22 @@ def _page(run: Run, images: LabelledExamples | None) -> Page:
     objective = next(iter(pc.unique(tables["trials"]["objective"]).to_pylist()), None)
     metric = Metric(objective or Metric.ACCURACY)
     test_set = find_test_set(tables["trials"], tables["predictions"])
-    budgets = studies(tables["trials"], tables["curves"], maximize=metric.maximize)
+    budgets = studies(tables["trials"], tables["curves"], metric=metric)
     recommended = recommended_rows(rows)
-    best = winner(recommended[-1], tables["predictions"]) if recommended else None
+    are_masks = SEGMENTATION in tables["trials"]["task"].to_pylist()
+    best: Winner | None = None
+    best_masks: MaskWinner | None = None
+    if recommended and are_masks:
+        best_masks = mask_winner(recommended[-1], tables["predictions"])
+    elif recommended:
+        best = winner(recommended[-1], tables["predictions"])
     noun = next(filter(None, tables["trials"]["modality"].to_pylist()), "image")
-    examples, note = _examples(run, images, best, noun=noun)
     wrong = {mistake.image_id for mistake in best.mistakes} if best else set()
+    worst = best_masks.worst if best_masks else []
+    examples, note = _examples(run, images, noun=noun) if wrong or worst else (None, None)
     is_text = noun == "text"
     found = series(rows)
+    unit = budget_unit(rows[0]) if rows else ""
     return Page(
         sweep_id=str(manifest["sweep_id"]),
         unfinished=not journal
@@ -91,14 +106,30 @@ def _page(run: Run, images: LabelledExamples | None) -> Page:
             if len(budget.curves) < budget.num_curves
         ],
         winner=best,
-        thumbnails=thumbnails(examples, wrong) if examples and not is_text else {},
+        mask_winner=best_masks,
+        thumbnails={
+            **(thumbnails(examples, wrong) if examples and not is_text else {}),
+            **(overlays(examples, worst) if examples and are_masks else {}),
+        },
+        scored=_scored(metric, are_masks=are_masks),
+        unit=unit,
         texts=beginnings(examples, wrong) if examples and is_text else {},
         noun=noun,
         thumbnail_note=note,
         spent=spent(tables["trials"], tables["finals"]),
         savings=measure_savings(journal.values()).text,
         protocol=_protocol(manifest, tables, metric, test_set, noun=noun),
-        figures=_figures(budgets, found, journal, best, metric),
+        figures={
+            **_figures(
+                budgets,
+                found,
+                journal,
+                metric,
+                scored=_scored(metric, are_masks=are_masks),
+                unit=unit,
+            ),
+            **_figures_of_winner(best, best_masks),
+        },
     )
 
 
@@ -130,8 +161,10 @@ def _figures(
     budgets: list[Study],
     found: list[Series],
     journal: Mapping[str, optuna.Study],
-    best: Winner | None,
     metric: Metric,
+    *,
+    scored: str,
+    unit: str,
 ) -> dict[str, dict[str, charts.Figure]]:
     """Return the panels of every figure; empty if there is nothing to draw."""
     backbones = list(dict.fromkeys(point.backbone for one in budgets for point in one.points))
@@ -144,22 +177,44 @@ def _figures(
         if budget.name in journal and (some := importances(journal[budget.name]))
     }
     return {
-        "efficiency": {"": charts.efficiency(found, looks, metric)} if found else {},
-        "depth-and-rate": {b.label: trial_charts.depth_and_rate(b, backbones) for b in budgets},
+        "efficiency": {"": charts.efficiency(found, looks, metric, unit_of_labels=unit)}
+        if found
+        else {},
+        "depth-and-rate": {
+            b.label: trial_charts.depth_and_rate(b, backbones, scored=scored) for b in budgets
+        },
         "importance": {"": charts.axis_importance(weighed)} if weighed else {},
-        "curves": {b.label: trial_charts.learning_curves(b, looks) for b in with_curves},
-        "pareto": {b.label: trial_charts.pareto(b, looks) for b in with_scores},
-        "class-accuracy": {"": charts.class_accuracy(best)} if best else {},
+        "curves": {
+            b.label: trial_charts.learning_curves(b, looks, scored=scored) for b in with_curves
+        },
+        "pareto": {b.label: trial_charts.pareto(b, looks, scored=scored) for b in with_scores},
+    }
+
+
+def _figures_of_winner(
+    best: Winner | None, best_masks: MaskWinner | None
+) -> dict[str, dict[str, charts.Figure]]:
+    """Return the figures of the winner's classes; empty without one."""
+    by_class: charts.Figure | None = None
+    if best is not None:
+        by_class = charts.class_scores(best.class_accuracy, scored="accuracy", counted="answers")
+    elif best_masks is not None:
+        by_class = charts.class_scores(best_masks.class_iou, scored="IoU", counted="pixels")
+    return {
+        "class-scores": {"": by_class} if by_class else {},
         "confusion": {"": charts.confusion(best)} if best else {},
     }
 
 
+def _scored(metric: Metric, *, are_masks: bool) -> str:
+    """Return the name of the validation score that figures of trials show."""
+    return metric_name(metric) if are_masks else "accuracy"
+
+
 def _examples(
-    run: Run, images: LabelledExamples | None, best: Winner | None, *, noun: str
+    run: Run, images: LabelledExamples | None, *, noun: str
 ) -> tuple[LabelledExamples | None, str | None]:
     """Return the examples to show the winner's mistakes of, and a note if they are gone."""
-    if best is None or not best.mistakes:
-        return None, None
     if images is None:
         try:
             images = read_data(run.space).images

@@ -59,8 +59,10 @@ class Looks:
         return "x" if place is None else _SYMBOLS[place % len(_SYMBOLS)]
 
 
-def efficiency(found: Sequence[Series], looks: Looks, metric: Metric) -> Figure:
-    """Draw test scores over labels per class, with intervals, shifted so as not to overlap."""
+def efficiency(
+    found: Sequence[Series], looks: Looks, metric: Metric, *, unit_of_labels: str
+) -> Figure:
+    """Draw test scores over label budgets, with intervals, shifted so as not to overlap."""
     budgets = sorted({point["label_budget"] for one in found for point in one.points})
     factor, unit, digits = (100, " %", ".1f") if metric.is_share else (1, "", ".3f")
     traces = []
@@ -112,7 +114,7 @@ def efficiency(found: Sequence[Series], looks: Looks, metric: Metric) -> Figure:
             "height": 460,
             "xaxis": {
                 "type": "log",
-                "title": {"text": "labels per class"},
+                "title": {"text": unit_of_labels},
                 "tickvals": budgets,
                 "ticktext": [f"{budget:.4g}" for budget in budgets],
             },
@@ -162,9 +164,15 @@ def axis_importance(found: Mapping[str, Sequence[Importance]]) -> Figure:
     }
 
 
-def class_accuracy(winner: Winner) -> Figure:
-    """Draw the winner's test accuracy per class, the worst on top."""
-    shown = winner.class_accuracy[:_MOST_CLASSES][::-1]
+def class_scores(found: Sequence[tuple[str, float, int]], *, scored: str, counted: str) -> Figure:
+    """Draw test scores by class, the worst on top.
+
+    Args:
+        found: name, score in 0..1 and size of each class, the worst first.
+        scored: name of the score, such as `accuracy`.
+        counted: what the size is of, such as `answers`.
+    """
+    shown = found[:_MOST_CLASSES][::-1]
     return {
         "data": [
             {
@@ -173,14 +181,14 @@ def class_accuracy(winner: Winner) -> Figure:
                 "x": [100 * share for _, share, _ in shown],
                 "y": [text(name) for name, _, _ in shown],
                 "marker": {"color": _PALETTE[0]},
-                "text": [f"{count} answers" for _, _, count in shown],
+                "text": [f"{count:,} {counted}" for _, _, count in shown],
                 "textposition": "none",
                 "hovertemplate": "%{y}: %{x:.1f} % of %{text}<extra></extra>",
             }
         ],
         "layout": {
             "height": 120 + 22 * len(shown),
-            "xaxis": {"title": {"text": "test accuracy, %"}, "range": [0, 100]},
+            "xaxis": {"title": {"text": f"test {scored}, %"}, "range": [0, 100]},
             "yaxis": {"type": "category", "automargin": True, "dtick": 1},
         },
     }

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.methods import Method
+from orchestrator.reading.phrases import budget_unit
+from trainable.spec.metrics import Metric
 
 Row = Mapping[str, Any]
 
@@ -50,7 +52,7 @@ class Point:
         freeze_depth: share of boundaries frozen.
         lr: learning rate.
         val_objective: objective in validation, which ranks it.
-        val_accuracy: accuracy in validation.
+        val_share: accuracy in validation; of masks the objective, where it is a share.
         duration_s: wall-clock time of its last attempt, in seconds.
     """
 
@@ -60,7 +62,7 @@ class Point:
     freeze_depth: float | None
     lr: float | None
     val_objective: float | None
-    val_accuracy: float | None
+    val_share: float | None
     duration_s: float | None
 
 
@@ -71,12 +73,12 @@ class Curve:
     Attributes:
         point: the trial.
         steps: updates made before each report.
-        accuracies: accuracy in validation at each report.
+        shares: score in validation at each report; see `Point.val_share`.
     """
 
     point: Point
     steps: list[int]
-    accuracies: list[float | None]
+    shares: list[float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,8 @@ class Study:
 
     Attributes:
         name: name of the study.
-        label_budget: labels per class.
+        label_budget: number of labels.
+        unit: what that number counts, such as `labels per class`.
         maximize: whether a larger objective is better.
         points: its fine-tuning trials, in the order of their numbers.
         curves: curves of the trials that are shown.
@@ -94,6 +97,7 @@ class Study:
 
     name: str
     label_budget: float
+    unit: str
     maximize: bool
     points: list[Point]
     curves: list[Curve]
@@ -102,7 +106,7 @@ class Study:
     @property
     def label(self) -> str:
         """The budget in a word or two."""
-        return "all labels" if self.name == "all" else f"{self.label_budget:.4g} labels per class"
+        return "all labels" if self.name == "all" else f"{self.label_budget:.4g} {self.unit}"
 
     @property
     def front(self) -> list[Point]:
@@ -110,9 +114,9 @@ class Study:
         found: list[Point] = []
         for point in sorted(
             (p for p in self.points if p.state == "complete" and _is_placed(p)),
-            key=lambda p: (p.duration_s, -(p.val_accuracy or 0.0)),
+            key=lambda p: (p.duration_s, -(p.val_share or 0.0)),
         ):
-            if not found or (point.val_accuracy or 0.0) > (found[-1].val_accuracy or 0.0):
+            if not found or (point.val_share or 0.0) > (found[-1].val_share or 0.0):
                 found.append(point)
         return found
 
@@ -161,15 +165,18 @@ def series(rows: Iterable[Row]) -> list[Series]:
     ]
 
 
-def studies(trials: pa.Table, curves: pa.Table, *, maximize: bool) -> list[Study]:
+def studies(trials: pa.Table, curves: pa.Table, *, metric: Metric) -> list[Study]:
     """Return the label budgets of a sweep in ascending order, with their fine-tuning trials."""
     tuned = trials.filter(pc.equal(trials["method"], Method.FINETUNE))
+    tuned = tuned.append_column("val_share", _shares(tuned, metric))
     names = ["study", "label_budget", *Point.__dataclass_fields__]
     points: dict[tuple[float, str], list[Point]] = defaultdict(list)
     for row in tuned.select(names).to_pylist():
         place = (row.pop("label_budget"), row.pop("study"))
         points[place].append(Point(**row))
-    reports = _reports(curves)
+    reports = _reports(curves, metric)
+    unit = budget_unit(trials.slice(0, 1).to_pylist()[0]) if trials.num_rows else ""
+    maximize = metric.maximize
     found = []
     for (label_budget, name), some in sorted(points.items()):
         reported = [point for point in some if point.trial_id in reports]
@@ -178,12 +185,13 @@ def studies(trials: pa.Table, curves: pa.Table, *, maximize: bool) -> list[Study
             Study(
                 name=name,
                 label_budget=label_budget,
+                unit=unit,
                 maximize=maximize,
                 points=some,
                 curves=[
-                    Curve(point=point, steps=steps, accuracies=accuracies)
+                    Curve(point=point, steps=steps, shares=shares)
                     for point in chosen
-                    for steps, accuracies in [reports[point.trial_id]]
+                    for steps, shares in [reports[point.trial_id]]
                 ],
                 num_curves=len(reported),
             )
@@ -221,16 +229,21 @@ def spent(trials: pa.Table, finals: pa.Table) -> list[Spent]:
     return found
 
 
-def _reports(curves: pa.Table) -> dict[str, tuple[list[int], list[float | None]]]:
-    """Return steps and validation accuracies by trial."""
-    ordered = curves.select(["trial_id", "report", "step", "val_accuracy"]).sort_by(
-        [("trial_id", "ascending"), ("report", "ascending")]
-    )
+def _shares(table: pa.Table, metric: Metric) -> pa.ChunkedArray:
+    """Return the accuracy in validation, or the objective where there is none and it is a share."""
+    if not metric.is_share:
+        return table["val_accuracy"]
+    return pc.coalesce(table["val_accuracy"], table["val_objective"])
+
+
+def _reports(curves: pa.Table, metric: Metric) -> dict[str, tuple[list[int], list[float | None]]]:
+    """Return steps and validation scores by trial; see `Point.val_share`."""
+    ordered = curves.sort_by([("trial_id", "ascending"), ("report", "ascending")])
     trial_ids = np.array(ordered["trial_id"].to_pylist(), dtype=object)
-    steps, accuracies = ordered["step"].to_pylist(), ordered["val_accuracy"].to_pylist()
+    steps, shares = ordered["step"].to_pylist(), _shares(ordered, metric).to_pylist()
     starts = np.flatnonzero(np.r_[[True] * len(trial_ids[:1]), trial_ids[1:] != trial_ids[:-1]])
     return {
-        trial_ids[start]: (steps[start:stop], accuracies[start:stop])
+        trial_ids[start]: (steps[start:stop], shares[start:stop])
         for start, stop in pairwise([*starts.tolist(), len(trial_ids)])
     }
 
@@ -257,4 +270,4 @@ def _planned_steps(spec: str | None) -> int:
 
 
 def _is_placed(point: Point) -> bool:
-    return point.duration_s is not None and point.val_accuracy is not None
+    return point.duration_s is not None and point.val_share is not None

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from orchestrator import text
 from orchestrator.reading.report.charts import Figure
 from orchestrator.reading.report.contents import Row, Series, Spent
+from orchestrator.reading.report.mask_winner import MaskWinner
 from orchestrator.reading.report.winner import Winner
 from trainable.spec.metrics import Metric
 
@@ -33,6 +34,9 @@ class Page:
         leaderboard: rows by budget.
         curve_notes: notes about learning curves that are left out.
         winner: test answers of the recommended configuration, if it was scored there.
+        mask_winner: its test masks, where labels are masks.
+        scored: name of the validation score that figures of trials show.
+        unit: what label budgets count.
         thumbnails: `data:` URLs of thumbnails by image id.
         texts: beginnings of texts by their id.
         thumbnail_note: why there are neither, or None.
@@ -52,6 +56,9 @@ class Page:
     leaderboard: Sequence[tuple[str, Sequence[Row]]]
     curve_notes: Sequence[str]
     winner: Winner | None
+    mask_winner: MaskWinner | None
+    scored: str
+    unit: str
     thumbnails: Mapping[str, str] = field(repr=False)
     texts: Mapping[str, str] = field(repr=False)
     thumbnail_note: str | None
@@ -90,6 +97,7 @@ def _template() -> jinja2.Template:
         "seconds": lambda value: f"{value:,.0f}",
         "count": lambda value: f"{value:,}",
         "tie": text.tie,
+        "val_share": lambda row: text.percent(text.val_share(row)),
     }
     return environment.from_string(_asset("page.html"))
 

@@ -6,6 +6,8 @@ import base64
 import io
 from collections.abc import Collection
 
+from PIL import Image
+
 from orchestrator.datasets.thumbnails import tile
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import DataError
@@ -52,9 +54,12 @@ def thumbnails(images: LabelledExamples, image_ids: Collection[str]) -> dict[str
                 picture = tile(decode_image(encoded, value_range=images.value_range), SIDE)
             except DataError:
                 continue
-            sink = io.BytesIO()
-            picture.save(sink, format="PNG", optimize=True)
-            found[ids[index]] = "data:image/png;base64," + base64.b64encode(sink.getvalue()).decode(
-                "ascii"
-            )
+            found[ids[index]] = data_url(picture)
     return found
+
+
+def data_url(picture: Image.Image) -> str:
+    """Return the `data:` URL of a picture."""
+    sink = io.BytesIO()
+    picture.save(sink, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(sink.getvalue()).decode("ascii")

@@ -11,10 +11,15 @@ _PANELS_A_ROW = 3
 _LR = {"type": "log", "title": {"text": "learning rate"}, "exponentformat": "e", "dtick": 1}
 
 
-def depth_and_rate(study: Study, backbones: Sequence[str]) -> Figure:
+def depth_and_rate(study: Study, backbones: Sequence[str], *, scored: str) -> Figure:
     """Draw freeze depth and learning rate of every trial of a budget, a panel per backbone.
 
-    The colour of a complete trial is its validation accuracy; pruned and failed ones are grey.
+    The colour of a complete trial is its validation score; pruned and failed ones are grey.
+
+    Args:
+        study: the trials.
+        backbones: a panel for each.
+        scored: name of the validation score, such as `accuracy`.
     """
     columns = min(_PANELS_A_ROW, max(1, len(backbones)))
     rows = -(-len(backbones) // columns)
@@ -24,7 +29,7 @@ def depth_and_rate(study: Study, backbones: Sequence[str]) -> Figure:
         "showlegend": False,
         "coloraxis": {
             "colorscale": "Cividis",
-            "colorbar": {"title": {"text": "validation<br>accuracy, %"}, "thickness": 12},
+            "colorbar": {"title": {"text": f"validation<br>{scored}, %"}, "thickness": 12},
         },
         "annotations": [],
     }
@@ -58,7 +63,7 @@ def depth_and_rate(study: Study, backbones: Sequence[str]) -> Figure:
             (
                 complete,
                 {
-                    "color": [_percent(point.val_accuracy) for point in complete],
+                    "color": [_percent(point.val_share) for point in complete],
                     "coloraxis": "coloraxis",
                     "size": 12,
                     "line": {"width": 1, "color": GREY},
@@ -80,8 +85,8 @@ def depth_and_rate(study: Study, backbones: Sequence[str]) -> Figure:
     return {"data": traces, "layout": layout}
 
 
-def learning_curves(study: Study, looks: Looks) -> Figure:
-    """Draw validation accuracy by update; pruned and failed trials are faded."""
+def learning_curves(study: Study, looks: Looks, *, scored: str) -> Figure:
+    """Draw the validation score by update; pruned and failed trials are faded."""
     best = _best(study)
     traces = []
     shown = set()
@@ -94,7 +99,7 @@ def learning_curves(study: Study, looks: Looks) -> Figure:
                 "type": "scatter",
                 "mode": "lines+markers",
                 "x": curve.steps,
-                "y": [_percent(value) for value in curve.accuracies],
+                "y": [_percent(value) for value in curve.shares],
                 "name": group,
                 "legendgroup": group,
                 "showlegend": group not in shown,
@@ -111,20 +116,20 @@ def learning_curves(study: Study, looks: Looks) -> Figure:
         "layout": {
             "height": 420,
             "xaxis": {"title": {"text": "updates"}, "rangemode": "tozero"},
-            "yaxis": {"title": {"text": "validation accuracy, %"}},
+            "yaxis": {"title": {"text": f"validation {scored}, %"}},
             "legend": LEGEND,
             "hovermode": "closest",
         },
     }
 
 
-def pareto(study: Study, looks: Looks) -> Figure:
-    """Draw validation accuracy against time of complete trials, with their Pareto front."""
+def pareto(study: Study, looks: Looks, *, scored: str) -> Figure:
+    """Draw the validation score against time of complete trials, with their Pareto front."""
     traces: list[Figure] = []
     complete = [
         point
         for point in study.points
-        if point.state == "complete" and point.duration_s and point.val_accuracy is not None
+        if point.state == "complete" and point.duration_s and point.val_share is not None
     ]
     for backbone in dict.fromkeys(point.backbone for point in complete):
         some = [point for point in complete if point.backbone == backbone]
@@ -134,7 +139,7 @@ def pareto(study: Study, looks: Looks) -> Figure:
                 "mode": "markers",
                 "name": text(backbone),
                 "x": [point.duration_s for point in some],
-                "y": [_percent(point.val_accuracy) for point in some],
+                "y": [_percent(point.val_share) for point in some],
                 "marker": {
                     "color": looks.colour(backbone),
                     "symbol": looks.symbol(backbone),
@@ -153,7 +158,7 @@ def pareto(study: Study, looks: Looks) -> Figure:
             "mode": "lines",
             "name": "front",
             "x": [*(point.duration_s for point in front), slowest],
-            "y": [_percent(point.val_accuracy) for point in [*front, front[-1]]],
+            "y": [_percent(point.val_share) for point in [*front, front[-1]]],
             "line": {"shape": "hv", "color": GREY, "width": 2},
             "hoverinfo": "skip",
         }
@@ -163,7 +168,7 @@ def pareto(study: Study, looks: Looks) -> Figure:
         "layout": {
             "height": 400,
             "xaxis": {"type": "log", "title": {"text": "time of the trial, s"}},
-            "yaxis": {"title": {"text": "validation accuracy, %"}},
+            "yaxis": {"title": {"text": f"validation {scored}, %"}},
             "legend": LEGEND,
         },
     }
@@ -180,8 +185,8 @@ def _about(point: Point) -> str:
         parts.append(f"depth {point.freeze_depth:.3g}")
     if point.lr is not None:
         parts.append(f"lr {point.lr:.2g}")
-    if point.val_accuracy is not None:
-        parts.append(f"{100 * point.val_accuracy:.1f} %")
+    if point.val_share is not None:
+        parts.append(f"{100 * point.val_share:.1f} %")
     if point.duration_s is not None:
         parts.append(f"{point.duration_s:.2g} s")
     if point.state != "complete":

@@ -15,7 +15,7 @@ from trainable.data.labelled_examples import LabelledExamples
 from trainable.data.masks import IGNORED, Masks
 from trainable.spec.metrics import Metric
 from trainable.tasks.segmentation.places import choose_places
-from trainable.tasks.segmentation.results import MaskResult
+from trainable.tasks.segmentation.results import SHOWN_SIDE, MaskResult
 from trainable.tasks.segmentation.scores import MaskScores, confusion, pixel_loss, score_masks
 from trainable.tasks.task import Outcomes, Places, Task
 
@@ -27,8 +27,9 @@ class MaskTargets:
     Networks are trained on masks of the size of their input, and scored on masks as they are: their
     outputs are enlarged to the size of each mask.
 
-    Outcomes are (N, C, C) int64 counts of pixels by true and predicted class, and (N,) float64
-    losses; see `confusion` and `pixel_loss`.
+    Outcomes are (N, C, C) int64 counts of pixels by true and predicted class, (N,) float64 losses,
+    and (N, SHOWN_SIDE, SHOWN_SIDE) uint8 predicted classes to be looked at; see `confusion` and
+    `pixel_loss`.
 
     Attributes:
         resized: (N, S, S) uint8 class ids at the size of the network's input, or `IGNORED`.
@@ -69,17 +70,19 @@ class MaskTargets:
         return losses.flatten(1).sum(dim=1) / counted
 
     def outcomes(self, outputs: Tensor) -> Outcomes:
-        """Return the counts and losses of (N, C, S, S) logits."""
+        """Return the counts, losses and small masks of (N, C, S, S) logits."""
         assert self.masks is not None
         num_classes = outputs.shape[1]
         counts, losses = [], []
+        small = functional.interpolate(outputs.float(), size=SHOWN_SIDE, mode="bilinear")
         for row, logits in enumerate(outputs.float()):
             mask = torch.from_numpy(self.masks.mask(row)).to(outputs.device)
             enlarged = functional.interpolate(logits[None], size=mask.shape, mode="bilinear")[0]
             # What is not finite shows in the loss.
             counts.append(confusion(enlarged.argmax(dim=0), mask, num_classes=num_classes))
             losses.append(pixel_loss(enlarged, mask))
-        return torch.stack(counts).cpu(), torch.stack(losses).cpu()
+        shown = small.argmax(dim=1).to(torch.uint8)
+        return torch.stack(counts).cpu(), torch.stack(losses).cpu(), shown.cpu()
 
 
 class _Segmentation:
@@ -116,7 +119,7 @@ class _Segmentation:
 
     def scores(self, outcomes: Outcomes) -> MaskScores:
         """Score counts and losses."""
-        counts, losses = outcomes
+        counts, losses, _ = outcomes
         return score_masks(counts, losses)
 
     def best_share(self, outcomes: Mapping[float, Outcomes], metric: Metric) -> float:
@@ -131,10 +134,9 @@ class _Segmentation:
         )
 
     def result(self, outcomes: Outcomes, *, all_probabilities: bool = False) -> MaskResult:
-        """Return the counts and losses."""
+        """Return the counts and losses, and the worst masks."""
         del all_probabilities
-        counts, losses = outcomes
-        return MaskResult.of(counts, losses)
+        return MaskResult.of(*outcomes)
 
 
 SEGMENTATION: Task = _Segmentation()

@@ -200,7 +200,7 @@ def test_the_classes_of_the_winner(page: Reader, sql: duckdb.DuckDBPyConnection)
         f"""select label, 100 * avg((label = predicted)::int), count(*) || ' answers'
         from predictions where trial_id = {WINNER} group by label order by 2 desc, 1 desc"""
     ).fetchall()
-    (panel,) = page.figures["class-accuracy"].values()
+    (panel,) = page.figures["class-scores"].values()
     (bars,) = panel["data"]
     shown = list(zip(bars["y"], bars["x"], bars["text"], strict=True))
     assert shown == [(name, pytest.approx(share), count) for name, share, count in rows]

@@ -1,0 +1,72 @@
+"""Pictures of test images beside their true and predicted masks, as `data:` URLs."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from orchestrator.datasets.thumbnails import tile
+from orchestrator.reading.report.mask_winner import WorstMask
+from orchestrator.reading.report.thumbnails import SIDE, data_url
+from trainable.data.labelled_examples import LabelledExamples, Split
+from trainable.data.masks import IGNORED, Mask, decode_mask
+from trainable.errors import DataError
+from trainable.modalities.image.decoding import decode_image
+
+_GAP = 4
+_OPACITY = 0.55
+_GOLDEN = 0.618034
+"""Step of the hue from class to class, which keeps neighbours apart."""
+
+
+def overlays(images: LabelledExamples, worst: Sequence[WorstMask]) -> dict[str, str]:
+    """Return `data:` URLs of an image, the same under its true mask, and under the predicted one.
+
+    Images that cannot be decoded are left out.
+
+    Args:
+        images: images of the sweep, with their masks.
+        worst: those to be shown.
+    """
+    assert images.masks is not None
+    ids = images.image_ids()
+    places = {ids[index]: int(index) for index in images.indices(Split.TEST)}
+    found = {}
+    for one in worst:
+        index = places.get(one.image_id)
+        if index is None:
+            continue
+        try:
+            encoded = images.encoded(index)
+            picture = tile(decode_image(encoded, value_range=images.value_range), SIDE)
+        except DataError:
+            continue
+        true, given = images.masks.mask(index), decode_mask(one.mask)
+        shown = [picture, overlaid(picture, true), overlaid(picture, given)]
+        whole = Image.new(
+            "RGB", (3 * picture.width + 2 * _GAP, picture.height), color=(255, 255, 255)
+        )
+        for number, part in enumerate(shown):
+            whole.paste(part, (number * (picture.width + _GAP), 0))
+        found[one.image_id] = data_url(whole)
+    return found
+
+
+def overlaid(picture: Image.Image, mask: Mask) -> Image.Image:
+    """Return a picture under the colours of a mask of any size; the first class has none."""
+    resized = Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST)
+    ids = np.asarray(resized)
+    colours = np.asarray([colour_of(number) for number in range(IGNORED + 1)], dtype=np.float64)
+    under = np.asarray(picture.convert("RGB"), dtype=np.float64)
+    coloured = ((ids > 0) & (ids != IGNORED))[..., None]
+    mixed = np.where(coloured, (1 - _OPACITY) * under + _OPACITY * colours[ids], under)
+    return Image.fromarray(mixed.astype(np.uint8))
+
+
+def colour_of(number: int) -> tuple[int, int, int]:
+    """Return the colour of a class, by its id."""
+    red, green, blue = colorsys.hsv_to_rgb(number * _GOLDEN % 1, 0.85, 0.95)
+    return round(255 * red), round(255 * green), round(255 * blue)
