@@ -113,10 +113,11 @@ def network(weights: Weights, *, size: int) -> nn.Module:
         BackboneError: there is no such architecture here, or it cannot be built.
         PluginError: no installed package has the source of the weights.
     """
-    builder = builder_called(weights.source)
-    if weights.source != CUSTOM and source_of_name(weights.architecture) is not builder:
-        raise BackboneError(f"{weights.source} has no {weights.architecture!r}")
-    return builder.build(weights, size=size).eval()
+    own = weights.undecoded
+    builder = builder_called(own.source)
+    if own.source != CUSTOM and source_of_name(own.architecture) is not builder:
+        raise BackboneError(f"{own.source} has no {own.architecture!r}")
+    return builder_called(weights.source).build(weights, size=size).eval()
 
 
 def network_graph(weights: Weights, *, size: int) -> TracedBackbone:

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trainable import device as devices
+from trainable.data.masks import Mask
 from trainable.errors import ExportError
 from trainable.export.model_config import ModelConfig, read_about
 from trainable.export.network_kinds import InputReader, in_pieces, network_kind
+from trainable.modalities.image.decoding import decode_image
 
 CUSTOM = "custom"
 """Name of the source of backbones that the user's own code builds."""
@@ -50,6 +53,21 @@ class Prediction:
         """Return class ids with probabilities, the most probable first; empty without any."""
         pairs = enumerate(self.probabilities or ())
         return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedMask:
+    """The predicted mask of one image, or the reason why there is none.
+
+    Attributes:
+        path: of the image.
+        mask: (H, W) uint8 class ids; None if the image cannot be read.
+        problem: why there is no mask, or None.
+    """
+
+    path: Path
+    mask: Mask | None
+    problem: str | None = None
 
 
 class ExportedModel:
@@ -103,7 +121,7 @@ class ExportedModel:
         return cls(about, kind.load(about, folder), reader, device=device)
 
     def logits(self, content: Tensor, *side: Tensor) -> Tensor:
-        """Return (N, classes) float32 logits on the CPU.
+        """Return (N, classes) float32 logits on the CPU; (N, classes, S, S) of masks.
 
         Args:
             content: (N, 3, S, S) uint8 pixels, or (N, L) int64 tokens.
@@ -122,6 +140,29 @@ class ExportedModel:
         """
         for some in in_pieces(examples, self._reader.at_a_time):
             yield from self._predict_some(some)
+
+    def predict_masks(self, paths: Sequence[Path]) -> Iterator[PredictedMask]:
+        """Yield one mask for each image, of the size of the upright image.
+
+        Args:
+            paths: of the images.
+
+        Raises:
+            ExportError: the network predicts no masks.
+        """
+        if not self.about.heads:
+            raise ExportError(f"{self.about.backbone}: this network predicts classes, not masks")
+        for path in paths:
+            read = self._reader.read([path])
+            if read.problems:
+                yield PredictedMask(path, None, read.problems[0])
+                continue
+            ((_, batch),) = read.batches
+            width, height = decode_image(path.read_bytes(), value_range=self.about.value_range).size
+            logits = functional.interpolate(
+                self.logits(*batch), size=(height, width), mode="bilinear"
+            )
+            yield PredictedMask(path, logits[0].argmax(dim=0).to(torch.uint8).numpy())
 
     def _predict_some(self, examples: Sequence[Given]) -> list[Prediction]:
         read = self._reader.read(examples)

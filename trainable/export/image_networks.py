@@ -49,7 +49,8 @@ class _Image:
             source=weights.source,
             architecture=weights.architecture,
             version=weights.version,
-            head=trained.split.head,
+            head=trained.split.heads[0],
+            heads=trained.split.heads if trained.examples.masks is not None else (),
             preprocessing=weights.image_preprocessing.resized(trained.size),
             class_names=trained.examples.class_names,
             args=weights.args,
@@ -58,7 +59,7 @@ class _Image:
         )
 
     def network(self, trained: TrainedHalves) -> nn.Module:
-        """Return the backbone's own code; its graph, if the code has activations behind its head.
+        """Return the backbone's own code; its graph, if the code does more behind its head.
 
         Raises:
             ExportError: a trained weight has no place in the code.
@@ -165,11 +166,12 @@ def empty_network(about: ModelConfig) -> nn.Module:
         arrays={},
         digest="",
         args=about.args,
+        task=about.task,
     )
     size, num_classes = about.image_preprocessing.image_size, len(about.class_names)
-    if about.bare_logits:
+    if about.bare_logits or about.heads:
         traced = registry.network_graph(weights, size=size)
-        if traced.head.target != about.head:
+        if traced.head_names != (about.heads or (about.head,)):
             raise _no_head(about)
         return split(traced, frozen=0, num_classes=num_classes).suffix.eval()
     network = registry.network(weights, size=size)
@@ -190,7 +192,7 @@ def _no_head(about: ModelConfig) -> BackboneError:
 def _untrained(trained: TrainedHalves) -> nn.Module:
     """Return the network before training: pretrained, on the CPU, with a new head."""
     halves, num_classes = trained.split, trained.examples.num_classes
-    if halves.bare_logits:
+    if halves.bare_logits or trained.examples.masks is not None:
         return split(halves.traced, frozen=0, num_classes=num_classes).suffix.cpu()
     network = trained.backbone.model(trained.size)
     old = network.get_submodule(halves.head)

@@ -31,7 +31,10 @@ RANGED_FORMAT = 3
 TEXT_FORMAT = 4
 """Version of networks for texts, which an older reader would take for networks for images."""
 
-_FORMATS = (FORMAT, BARE_FORMAT, RANGED_FORMAT, TEXT_FORMAT)
+MASK_FORMAT = 5
+"""Version of networks that predict masks, which an older reader would take for classifiers."""
+
+_FORMATS = (FORMAT, BARE_FORMAT, RANGED_FORMAT, TEXT_FORMAT, MASK_FORMAT)
 _TEXTS = ("backbone", "source", "architecture", "version", "head")
 
 
@@ -51,6 +54,7 @@ class ModelConfig:
         bare_logits: whether activations that the architecture has behind its head are removed.
         value_range: of images, values that become black and white in 16-bit grey; None for all 16
             bits.
+        heads: of a network that predicts masks, names of all its heads; else empty.
         on_both_sides: of texts, names of parameters that the frozen and the trained part of the
             network both use, with values of their own.
     """
@@ -65,7 +69,13 @@ class ModelConfig:
     args: Mapping[str, Any] = field(default_factory=dict)
     bare_logits: bool = False
     value_range: ValueRange | None = None
+    heads: tuple[str, ...] = ()
     on_both_sides: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> str:
+        """What the network does: `classification`, or `segmentation` if it predicts masks."""
+        return "segmentation" if self.heads else "classification"
 
     @property
     def modality(self) -> str:
@@ -97,7 +107,10 @@ class ModelConfig:
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that `from_json` reads, with the lowest format that holds them."""
         values = asdict(self)
-        shared = list(values.pop("on_both_sides"))
+        shared, heads = list(values.pop("on_both_sides")), list(values.pop("heads"))
+        if heads:
+            range_ = None if self.value_range is None else list(self.value_range)
+            return {"format": MASK_FORMAT, **values, "value_range": range_, "heads": heads}
         if self.modality == "text":
             del values["bare_logits"], values["value_range"]
             return {"format": TEXT_FORMAT, "modality": "text", **values, "on_both_sides": shared}
@@ -139,12 +152,18 @@ class ModelConfig:
 
 def _of_images(data: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """Return what networks for images have beside; problems are added."""
-    ranged = data["format"] == RANGED_FORMAT
+    masks = data["format"] == MASK_FORMAT
+    ranged = data["format"] == RANGED_FORMAT or (masks and data.get("value_range") is not None)
     value_range = data.get("value_range") if ranged else None
     if ranged and not _is_range(value_range):
         problems.append(f"value_range: got {value_range!r}; allowed: two rising whole numbers")
-    bare = data["format"] == BARE_FORMAT or (ranged and data.get("bare_logits") is True)
+    bare = data["format"] == BARE_FORMAT or ((ranged or masks) and data.get("bare_logits") is True)
+    heads = data.get("heads", [])
+    if masks and not (heads and _is_list_of(heads, str)):
+        problems.append(f"heads: got {heads!r}; allowed: a list of names")
+        heads = []
     return {
+        "heads": tuple(heads) if masks else (),
         "preprocessing": _read_preprocessing(data.get("preprocessing"), problems),
         "bare_logits": bare,
         "value_range": None if value_range is None else tuple(value_range),

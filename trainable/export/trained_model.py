@@ -22,10 +22,12 @@ from trainable.export.exchange_formats import Batch, check_logits
 from trainable.export.model_config import ModelConfig
 from trainable.export.network_kinds import TrainedHalves, network_kind
 from trainable.features.cache import FeatureCache
+from trainable.features.head_maps import HeadMaps, features_of
+from trainable.features.readers import FeatureReaders
 from trainable.modalities import Modality, modality_of
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
-from trainable.training.baseline_features import FrozenFeatures
-from trainable.training.logistic import fit_path
+from trainable.tasks import task_called
+from trainable.training.logistic import LINEAR, LinearClassifier, fit_path
 from trainable.training.setup import reading_backbone, resolved_size
 from trainable.training.trial import Trial
 
@@ -147,24 +149,33 @@ def train_probe(
     network_kind(modality.name).check(backbone, size)
     traced = backbone.traced(size)
     indices = draw_subset(examples, budget=budget, repeat=repeat, seed=seed)
-    features = FrozenFeatures(
-        examples, backbone, size=size, precision=precision, device=device, cache=cache
-    ).rows(indices)
+    places = task_called(examples.task).places(examples, indices, drawn=len(indices), seed=seed)
+    readers = FeatureReaders(
+        examples,
+        backbone,
+        size=size,
+        device=device,
+        precision=devices.resolve_precision(precision, device),
+        cache=cache,
+    )
+    if places is None:
+        rows, labels = readers.head_inputs(indices), torch.from_numpy(examples.labels[indices])
+    else:
+        maps = HeadMaps(readers, backbone, size=size, device=device)
+        rows, labels = features_of(maps.of(indices), places.points), places.labels
     (classifier,) = fit_path(
-        features,
-        torch.from_numpy(examples.labels[indices]).to(device),
+        rows.flatten(0, -2),
+        labels.flatten().to(device),
         num_classes=examples.num_classes,
         inverse_penalties=[inverse_penalty],
+        num_examples=len(indices),
     )
     halves = split(traced, frozen=len(boundaries(traced)), num_classes=examples.num_classes)
-    weight, bias = classifier.weight.float().cpu(), classifier.bias.float().cpu()
-    suffix = _with_head(halves, weight, bias, backbone=backbone.weights.backbone)
+    suffix = _with_heads(halves, classifier.to("cpu"), backbone=backbone.weights.backbone)
     batches = _batches(modality, examples, indices, backbone, size=size)
     prefix = _on_processor(frozen_between(traced, None, boundaries(traced)[-1]))
     with torch.no_grad():
-        expected = [
-            nn.functional.linear(prefix(*batch).flatten(1), weight, bias) for batch in batches
-        ]
+        expected = [suffix(prefix(*batch), *batch[1:]) for batch in batches]
     return _assemble(
         TrainedHalves(backbone=backbone, split=halves, suffix=suffix, size=size, examples=examples),
         indices=indices,
@@ -175,23 +186,22 @@ def train_probe(
     )
 
 
-def _with_head(
-    halves: SplitBackbone, weight: Tensor, bias: Tensor, *, backbone: str
+def _with_heads(
+    halves: SplitBackbone, classifier: LinearClassifier, *, backbone: str
 ) -> fx.GraphModule:
     """Return the suffix with the weights of a linear probe, in eval mode, on the CPU.
 
     Raises:
-        ExportError: its head is no linear layer for them.
+        ExportError: the heads of the suffix do not take them.
     """
-    layer = halves.suffix.get_submodule(halves.head)
-    if not isinstance(layer, nn.Linear) or layer.weight.shape != weight.shape:
+    layers = [halves.suffix.get_submodule(head) for head in halves.heads]
+    widths = [int(layer.weight.shape[1]) for layer in layers if isinstance(layer, LINEAR)]
+    if len(widths) < len(layers) or sum(widths) != classifier.weight.shape[1]:
         raise ExportError(
             f"{backbone}: its classifier is no linear layer on one feature vector, so that a "
             "linear probe cannot take its place. Export a fine-tuned trial"
         )
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
+    classifier.copy_into(*layers)
     return halves.suffix.cpu().eval().requires_grad_(requires_grad=False)
 
 

@@ -13,6 +13,9 @@ from torch.nn import functional
 
 from trainable.micro_batches import nothing
 
+LINEAR = (nn.Linear, nn.Conv2d)
+"""Layers that a linear classifier can be copied into."""
+
 _MAX_ITERATIONS = 300
 _SMALLEST_VARIANCE = 1e-20
 
@@ -43,7 +46,7 @@ class LinearClassifier:
         weights = torch.split(self.weight, [_width(layer) for layer in layers], dim=1)
         with torch.no_grad():
             for number, (layer, weight) in enumerate(zip(layers, weights, strict=True)):
-                assert isinstance(layer, nn.Linear | nn.Conv2d)
+                assert isinstance(layer, LINEAR)
                 assert layer.bias is not None
                 layer.weight.zero_()
                 kernels = layer.weight.view(*weight.shape, -1)
@@ -61,7 +64,7 @@ class LinearClassifier:
 
 def _width(layer: nn.Module) -> int:
     """Number of features that a linear layer or convolution takes at a place."""
-    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    assert isinstance(layer, LINEAR)
     return layer.weight.shape[1]
 
 

@@ -64,6 +64,15 @@ def predict(
             help="Texts: of the file or standard input, such as latin-1; left out, UTF-8.",
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FOLDER",
+            help="Masks: the folder that they are written to, with a table of their classes.",
+        ),
+    ] = None,
     top: Annotated[
         int | None,
         typer.Option(
@@ -82,7 +91,7 @@ def predict(
     ] = False,
     json: Json = False,
 ) -> int:
-    r"""Classify pictures or texts with an exported network.
+    r"""Classify pictures or texts with an exported network, or predict masks of pictures.
 
     What cannot be read is told and left out.
 
@@ -90,19 +99,33 @@ def predict(
     Examples:
       sft-sweep predict model photo.jpg
       sft-sweep predict model photos/*.jpg --top 1
+      sft-sweep predict model photos/*.jpg -o masks
       sft-sweep predict model "where is my card" "I lost my phone" --json
       sft-sweep predict model --file questions.txt
       sft-sweep predict model --file questions.csv --text-column question
       tail -n 20 questions.txt | sft-sweep predict model
     """
+    from orchestrator.errors import UsageError
     from orchestrator.text import printable
     from trainable.export.exported_model import ExportedModel
     from trainable.export.model_config import read_about
 
-    kind = _KINDS[read_about(folder).modality]
+    about = read_about(folder)
+    kind = _KINDS[about.modality]
+    if bool(about.heads) != (out is not None):
+        raise UsageError(
+            "-o: missing; this network predicts masks: name a folder for them"
+            if about.heads
+            else "-o: is for masks; this network predicts classes, which are printed"
+        )
     asked = _Asked(examples or [], file=file, text_column=text_column, encoding=encoding)
     given = kind.given(asked)
     model = ExportedModel.load(folder, trust_code=trust_code)
+    if out is not None:
+        from orchestrator.cli.output.mask_files import show_masks
+
+        failed = show_masks(model, [Path(one.name) for one in given], out, json=json)
+        return SOME_FAILED if failed else 0
     found = list(model.predict([one.example for one in given]))
     for one, prediction in zip(given, found, strict=True):
         told = prediction.problem or prediction.note

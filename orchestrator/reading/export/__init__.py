@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from orchestrator.datasets.image_reader import Demand
 from orchestrator.errors import UsageError
@@ -24,6 +25,7 @@ from orchestrator.signals import exiting_on_sigterm
 from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import Backbone, Weights, load_weights
 from trainable.data.labelled_examples import LabelledExamples, Split
+from trainable.data.masks import IGNORED
 from trainable.errors import BackboneError
 from trainable.export.trained_model import TrainedModel, train_configuration, train_probe
 from trainable.export.written_model import write_model
@@ -124,9 +126,7 @@ def export(
         labels=labels,
         repeat=repeat,
         model=model,
-        class_counts=np.bincount(
-            examples.labels[model.indices], minlength=examples.num_classes
-        ).tolist(),
+        class_counts=_class_counts(examples, model.indices),
         weights=weights,
     )
     with exiting_on_sigterm(), whole_folder(out) as part:
@@ -145,14 +145,25 @@ def export(
         num_labels=len(model.indices),
         files=files,
         notes=(*card.warnings(), *problems),
-        usage=card_kind(card.noun).usage,
+        usage=card_kind(model.about).usage,
     )
+
+
+def _class_counts(examples: LabelledExamples, indices: npt.NDArray[np.int64]) -> list[int]:
+    """Return the training examples of each class; of masks, those that hold it."""
+    if examples.masks is None:
+        held = examples.labels[indices]
+    else:
+        masks = (np.unique(examples.masks.mask(int(index))) for index in indices)
+        held = np.concatenate([one[one != IGNORED] for one in masks])
+    counts: list[int] = np.bincount(held, minlength=examples.num_classes).tolist()
+    return counts
 
 
 def _read_weights(run: Run, space: SearchSpace, choice: Choice) -> Weights:
     name = json.loads(choice.trial["spec"])["backbone"]
     try:
-        weights = load_weights(space.custom.get(name, name))
+        weights = load_weights(space.custom.get(name, name), task=space.task)
     except BackboneError as error:
         raise UsageError(f"{run.space}: search.backbone: {error}") from error
     # 0.1.0 recorded the name of a file of weights without its path.

@@ -50,6 +50,8 @@ class Card:
     def measured(self) -> str:
         """Label budget at which the scores were measured, in words."""
         budget = LabelBudget.parse(json.loads(self.choice.trial["spec"])["label_budget"])
+        if budget.per_class is not None and self.model.about.task == "segmentation":
+            return plural(budget.per_class, f"labelled {self.noun}")
         if budget.per_class is not None:
             return f"{plural(budget.per_class, 'label')} per class"
         used = plural(self.choice.trial["labels_used"] or 0, "label")
@@ -77,7 +79,7 @@ class Card:
         ):
             found.append(
                 f"it learnt from {num_labels}; the scores are of this configuration at "
-                f"{self.measured}, and its own accuracy was not measured"
+                f"{self.measured}, and its own score was not measured"
             )
         if self.labels is Labels.EVERYTHING:
             found.append(

@@ -15,11 +15,13 @@ class CardKind(Protocol):
 
     Attributes:
         pipeline: the task, as the Hugging Face Hub calls it.
+        does: what the network does, before the number of classes.
         usage: what `sft-sweep predict DIR` takes, as its help writes it.
         packages: whose versions belong to the provenance.
     """
 
     pipeline: str
+    does: str
     usage: str
     packages: tuple[str, ...]
 
@@ -45,15 +47,25 @@ def _image() -> CardKind:
     return IMAGE
 
 
+def _masks() -> CardKind:
+    from orchestrator.reading.export.mask_card import MASKS
+
+    return MASKS
+
+
 def _text() -> CardKind:
     from orchestrator.reading.export.text_card import TEXT
 
     return TEXT
 
 
-_KINDS: Mapping[str, Callable[[], CardKind]] = {"image": _image, "text": _text}
+_KINDS: Mapping[tuple[str, str], Callable[[], CardKind]] = {
+    ("classification", "image"): _image,
+    ("classification", "text"): _text,
+    ("segmentation", "image"): _masks,
+}
 
 
-def card_kind(modality: str) -> CardKind:
-    """Return the kind of card for a modality."""
-    return _KINDS[modality]()
+def card_kind(about: ModelConfig) -> CardKind:
+    """Return the kind of card for a network, by its task and modality."""
+    return _KINDS[about.task, about.modality]()

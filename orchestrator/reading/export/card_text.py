@@ -29,7 +29,7 @@ def card_text(card: Card, written: Written) -> str:
         card: content of the card.
         written: files that were written.
     """
-    about, own = card.model.about, card_kind(card.noun)
+    about, own = card.model.about, card_kind(card.model.about)
     kind = "fine-tuned" if card.model.spec else "a linear probe on"
     backbone = escaped(card.choice.trial["backbone"])
     title = f"{escaped(card.manifest['sweep_id'])}: {kind} {backbone}"
@@ -37,8 +37,8 @@ def card_text(card: Card, written: Written) -> str:
         front_matter(card, written),
         [f"# {title}"],
         [
-            f"A network that sorts {card.noun}s into {len(about.class_names):,} classes. Written "
-            f"by sft-sweep {escaped(metadata.version('sft-sweep'))}; trial "
+            f"A network that {own.does} {len(about.class_names):,} classes. Written by "
+            f"sft-sweep {escaped(metadata.version('sft-sweep'))}; trial "
             f"{escaped(card.choice.trial_id)} was taken because {card.choice.reason}."
         ],
         ["## How good it is", "", *_scores(card)],
@@ -67,6 +67,13 @@ def _scores(card: Card) -> list[str]:
             f"{plural(finals[0]['num_test'], f'test {card.noun}')}."
         )
         lines += ["", *table(("", "mean of the repeats"), _means(finals))]
+    elif trial["val_accuracy"] is None and trial["val_objective"] is not None:
+        metric = trial["objective"]
+        lines.append(
+            f"**It has no test score:** it was no finalist. In validation at {card.measured}, the "
+            f"{metric_name(metric)} on {plural(trial['num_val'] or 0, card.noun)} is "
+            f"{score_with_unit(trial['val_objective'], metric)}, which flatters the best of many."
+        )
     elif trial["val_accuracy"] is not None:
         lines.append(
             f"**It has no test score:** it was no finalist. In validation at {card.measured}, "
@@ -107,7 +114,7 @@ def _belongs(card: Card) -> str:
             )
         return (
             f"This network learnt from the {num_labels} of repeat {card.repeat}, which reached "
-            f"{percent(final['test_accuracy'])} % on the test set."
+            f"{_reached(final)} on the test set."
         )
     what = (
         "every label outside the test split"
@@ -120,6 +127,13 @@ def _belongs(card: Card) -> str:
     )
 
 
+def _reached(final: Mapping[str, Any]) -> str:
+    """Return the score of a repeat: its accuracy, or its metric where there is none."""
+    if final["test_accuracy"] is not None:
+        return f"{percent(final['test_accuracy'])} %"
+    return f"{metric_name(final['metric'])} {score_with_unit(final['test_score'], final['metric'])}"
+
+
 def _facts(card: Card) -> list[tuple[str, object]]:
     trial, weights = card.choice.trial, card.weights
     network = sum(parameter.numel() for parameter in card.model.network.parameters())
@@ -130,7 +144,7 @@ def _facts(card: Card) -> list[tuple[str, object]]:
         ("licence of the pretrained weights", weights.licence or "unknown"),
         ("parameters", f"{network:,}"),
         ("of them trained", f"{trial['trainable_params'] or 0:,}"),
-        *card_kind(card.noun).facts(card.model.about),
+        *card_kind(card.model.about).facts(card.model.about),
         *((f"{card.noun}s of the sweep", note) for note in card.model.notes),
     ]
     if trial["freeze_depth"] is not None:
@@ -205,7 +219,7 @@ def _classes(card: Card) -> list[str]:
 def _provenance(card: Card) -> list[tuple[str, object]]:
     manifest, trial = card.manifest, card.choice.trial
     versions = ", ".join(
-        f"{name} {metadata.version(name)}" for name in card_kind(card.noun).packages
+        f"{name} {metadata.version(name)}" for name in card_kind(card.model.about).packages
     )
     swept = manifest.get("versions", {})
     return [

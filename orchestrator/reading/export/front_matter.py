@@ -22,7 +22,7 @@ _LICENCES = frozenset(
 
 def front_matter(card: Card, written: Written) -> list[str]:
     """Return the lines of a block of YAML; values are JSON, which YAML contains."""
-    kind = card_kind(card.noun)
+    kind = card_kind(card.model.about)
     licence = (card.weights.licence or "").lower()
     values: dict[str, Any] = {
         "license": licence if licence in _LICENCES else None,

@@ -10,10 +10,11 @@ from trainable.export.model_config import ModelConfig
 from trainable.export.written_model import Written
 
 
-class _Image:
+class ImageCard:
     """See `CardKind`."""
 
     pipeline = "image-classification"
+    does = "sorts images into"
     usage = "IMAGE..."
     packages: tuple[str, ...] = ("torch", "torchvision", "numpy", "pillow")
 
@@ -62,4 +63,4 @@ class _Image:
         ]
 
 
-IMAGE: CardKind = _Image()
+IMAGE: CardKind = ImageCard()

@@ -21,6 +21,7 @@ class _Text:
     """See `CardKind`."""
 
     pipeline = "text-classification"
+    does = "sorts texts into"
     usage = "TEXT..."
     packages: tuple[str, ...] = ("torch", "numpy", "tokenizers", "transformers")
 

@@ -36,6 +36,17 @@ _CLASSIFY = """\
     best = int(shares.argmax())
     print(f"{path}\\t{about['class_names'][best]!r}\\t{shares[best]:.4f}")
 """
+_SEGMENT = """\
+    picture = picture.convert("RGB")
+    with torch.no_grad():
+        logits = model(prepare(picture)[None])
+    size = (picture.height, picture.width)
+    mask = torch.nn.functional.interpolate(logits, size=size, mode="bilinear")[0].argmax(dim=0)
+    Image.fromarray(mask.byte().numpy()).save(Path(path).stem + "_mask.png")  # pixels: class ids
+    ids, counts = mask.unique(return_counts=True)
+    for number, count in zip(ids.tolist(), counts.tolist()):
+        print(f"{path}\\t{about['class_names'][number]!r}\\t{count / mask.numel():.4f}")
+"""
 
 
 _FILES = {
@@ -55,7 +66,17 @@ def use_lines(about: ModelConfig, written: Written) -> list[str]:
     ]
 
 
-def _python(about: ModelConfig, written: Written) -> list[str]:
+def mask_use_lines(about: ModelConfig, written: Written) -> list[str]:
+    """Return the section of a card about the use of a network that predicts masks."""
+    files = {**_FILES, ONNX_FILE: f"{_FILES[ONNX_FILE]} (N, classes, S, S)"}
+    return [
+        *("    sft-sweep predict DIR IMAGE... -o FOLDER", ""),
+        *_python(about, written, _SEGMENT),
+        *("", *file_table(files, written)),
+    ]
+
+
+def _python(about: ModelConfig, written: Written, use: str = _CLASSIFY) -> list[str]:
     if written.library.options is not None:
         text = "Without sft-sweep, with torchvision and safetensors alone:"
         imports = (
@@ -86,7 +107,7 @@ def _python(about: ModelConfig, written: Written) -> list[str]:
         needed = needed.replace("import torch\n", "import numpy\nimport torch\n")
     code = (
         f"{needed}{imports}\n{_START}{load}{_prepare(about.image_preprocessing)}{_OPEN}"
-        f"{_narrow(about.value_range)}{_CLASSIFY}"
+        f"{_narrow(about.value_range)}{use}"
     )
     return [text, "", "```python", *code.rstrip("\n").split("\n"), "```"]
 

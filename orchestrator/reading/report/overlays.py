@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,11 +14,10 @@ from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.masks import IGNORED, Mask, decode_mask
 from trainable.errors import DataError
 from trainable.modalities.image.decoding import decode_image
+from trainable.tasks.segmentation.palette import colour_of
 
 _GAP = 4
 _OPACITY = 0.55
-_GOLDEN = 0.618034
-"""Step of the hue from class to class, which keeps neighbours apart."""
 
 
 def overlays(images: LabelledExamples, worst: Sequence[WorstMask]) -> dict[str, str]:
@@ -64,9 +62,3 @@ def overlaid(picture: Image.Image, mask: Mask) -> Image.Image:
     coloured = ((ids > 0) & (ids != IGNORED))[..., None]
     mixed = np.where(coloured, (1 - _OPACITY) * under + _OPACITY * colours[ids], under)
     return Image.fromarray(mixed.astype(np.uint8))
-
-
-def colour_of(number: int) -> tuple[int, int, int]:
-    """Return the colour of a class, by its id."""
-    red, green, blue = colorsys.hsv_to_rgb(number * _GOLDEN % 1, 0.85, 0.95)
-    return round(255 * red), round(255 * green), round(255 * blue)

@@ -146,7 +146,7 @@ def test_the_lines_of_a_card_need_torch_alone_where_transformers_cannot_load_the
 
 def test_the_card_names_parameters_that_have_two_values() -> None:
     about = replace(ABOUT, on_both_sides=("model.encoder.weight",))
-    facts = dict(card_kind("text").facts(about))
+    facts = dict(card_kind(about).facts(about))
     (name,) = (fact for fact in facts if "two values" in fact)
     assert facts[name] == "model.encoder.weight"
 
@@ -163,7 +163,7 @@ def test_the_card_names_parameters_that_have_two_values() -> None:
 )
 def test_the_card_says_how_texts_are_prepared(changed: dict[str, Any], line: str) -> None:
     about = replace(ABOUT, preprocessing=replace(PREPROCESSING, **changed))
-    assert line in "\n".join(card_kind("text").preprocessing(about))
+    assert line in "\n".join(card_kind(about).preprocessing(about))
 
 
 def test_no_lines_are_promised_where_there_is_no_form_for_them() -> None:

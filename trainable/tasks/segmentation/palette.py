@@ -1,0 +1,28 @@
+"""The colours of classes in pictures of masks, and index PNGs that have them."""
+
+from __future__ import annotations
+
+import colorsys
+
+from PIL import Image
+
+from trainable.data.masks import IGNORED, Mask
+
+_GOLDEN = 0.618034
+"""Step of the hue from class to class, in turns, which keeps neighbours apart."""
+
+
+def colour_of(number: int) -> tuple[int, int, int]:
+    """Return the colour of a class, by its id; the first class is black."""
+    if not number:
+        return 0, 0, 0
+    red, green, blue = colorsys.hsv_to_rgb(number * _GOLDEN % 1, 0.85, 0.95)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def indexed(mask: Mask) -> Image.Image:
+    """Return a mask as a picture whose pixels are class ids, with the colours as its palette."""
+    picture = Image.fromarray(mask).convert("P")
+    picture.putdata(mask.ravel().tolist())
+    picture.putpalette([value for number in range(IGNORED + 1) for value in colour_of(number)])
+    return picture
