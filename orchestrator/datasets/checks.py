@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from orchestrator.datasets.holders import holders
 from orchestrator.datasets.image_reader import Reading
 from orchestrator.datasets.listing import Listing, Note
 from orchestrator.datasets.name_keys import alike, escaped
 from orchestrator.space.problems import Problems, some
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.data.masks import IGNORED
 
 _MOST_NAMED = 5
 _UNLABELLED = "-1"
@@ -109,13 +109,10 @@ def check_masks(images: LabelledExamples, problems: Problems) -> list[Note]:
         images: the sound images with their masks, split.
         problems: takes what is wrong.
     """
-    assert images.masks is not None
-    counts = {split: np.zeros(images.num_classes, dtype=np.int64) for split in Split}
-    for row, split in enumerate(images.split.tolist()):
-        held = np.unique(images.masks.mask(row))
-        counts[Split(split)][held[held != IGNORED]] += 1
+    held = holders(images)
+    in_pool, in_test = (held[images.split == one].sum(axis=0) for one in (Split.POOL, Split.TEST))
     names = np.asarray(images.class_names, dtype=object)
-    untrained = names[counts[Split.POOL] == 0].tolist()
+    untrained = names[in_pool == 0].tolist()
     if untrained:
         problems.add(
             _DATASET,
@@ -124,7 +121,7 @@ def check_masks(images: LabelledExamples, problems: Problems) -> list[Note]:
         )
     few = [
         f"{name}: {count}"
-        for name, count in zip(names, counts[Split.TEST], strict=True)
+        for name, count in zip(names, in_test.tolist(), strict=True)
         if count < FEW_TEST_MASKS
     ]
     if not few:

@@ -6,10 +6,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from orchestrator.datasets.holders import holders
 from orchestrator.datasets.thumbnails import tile
 from orchestrator.text import printable
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.modalities.image.decoding import decode_image
+from trainable.tasks.segmentation.palette import overlaid
 
 TILE = 72
 """Side of each image, in pixels."""
@@ -29,6 +31,8 @@ def contact_sheet(
 ) -> Image.Image:
     """Draw one line per class, with its name and the first of its images among `rows`.
 
+    Images that have masks are drawn under these.
+
     Args:
         images: the images of a data set.
         rows: (M,) indices of the images that can be shown; their bytes have to be loaded.
@@ -38,10 +42,11 @@ def contact_sheet(
     Raises:
         DataError: an image cannot be decoded.
     """
+    held = holders(images)
     classes = [
         (name, chosen)
         for label, name in enumerate(images.class_names)
-        if len(chosen := rows[images.labels[rows] == label][:per_class])
+        if len(chosen := rows[held[rows, label]][:per_class])
     ][:max_classes]
     size = (_LABEL_WIDTH + per_class * (TILE + _GAP), max(1, len(classes)) * (TILE + _GAP))
     sheet = Image.new("RGB", size, _BACKGROUND)
@@ -52,6 +57,8 @@ def contact_sheet(
         for column, index in enumerate(chosen):
             picture = decode_image(images.encoded(int(index)), value_range=images.value_range)
             picture = tile(picture, TILE)
+            if images.masks is not None:
+                picture = overlaid(picture, images.masks.mask(int(index)))
             sheet.paste(picture, (_LABEL_WIDTH + column * (TILE + _GAP), top))
     return sheet
 

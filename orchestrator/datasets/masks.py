@@ -27,6 +27,13 @@ _SUFFIXES = ("_mask", "-mask", "_gt", "_label", "_labels", "_seg")
 """What masks may have behind the name of their image."""
 
 
+_USUAL = {
+    "images": ("images", "image", "imgs", "img", "JPEGImages"),
+    "masks": ("masks", "mask", "labels", "annotations", "SegmentationClass"),
+}
+"""Usual names of the folders, by key."""
+
+
 @dataclass
 class _Pairs:
     """Images with their masks.
@@ -85,6 +92,24 @@ def list_images(section: MasksSection, problems: Problems) -> Listing | None:
         notes=(*reader.notes, _note_of_classes(table)),
         masks=Masks.of(masks),
     )
+
+
+def guess_folders(path: Path) -> dict[str, str] | None:
+    """Return the keys `images` and `masks` for a folder that holds both under usual names.
+
+    What is the default is left out; None if the folder holds no such folders.
+    """
+    if not path.is_dir():
+        return None
+    root = Root(path)
+    found = {}
+    for key, names in _USUAL.items():
+        name = next((name for name in names if _files(root, name)), None)
+        if name is None:
+            return None
+        if name != key:
+            found[key] = name
+    return found
 
 
 def _note_of_classes(table: ClassTable) -> Note:

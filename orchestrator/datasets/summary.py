@@ -9,6 +9,7 @@ import numpy as np
 
 from orchestrator.datasets.dataset import Dataset
 from orchestrator.datasets.example_kinds import EXAMPLE_KINDS
+from orchestrator.datasets.holders import holders
 from orchestrator.datasets.listing import Note
 from orchestrator.datasets.looks import Looks
 from orchestrator.datasets.test_set import TestSet
@@ -17,7 +18,7 @@ from trainable.data.labelled_examples import LabelledExamples, Split
 
 @dataclass(frozen=True, kw_only=True)
 class ClassCounts:
-    """Number of images of one class.
+    """Number of images of one class, or of images whose mask holds it.
 
     Attributes:
         name: of the class.
@@ -79,7 +80,7 @@ def summarize_dataset(dataset: Dataset) -> DatasetSummary:
     read = np.flatnonzero(images.is_read()).astype(np.int64)
     return DatasetSummary(
         modality=images.modality,
-        classes=tuple(_counts(images, label) for label in range(images.num_classes)),
+        classes=_counts(images),
         num_images=len(images),
         num_read=len(read),
         looks=EXAMPLE_KINDS[images.modality].look(images, read),
@@ -88,13 +89,18 @@ def summarize_dataset(dataset: Dataset) -> DatasetSummary:
     )
 
 
-def _counts(images: LabelledExamples, label: int) -> ClassCounts:
-    members = images.labels == label
-    pool, val, test = (
-        int((members & (images.split == one)).sum()) for one in (Split.POOL, Split.VAL, Split.TEST)
-    )
-    groups = None if images.groups is None else len(np.unique(images.groups[members]))
-    return ClassCounts(name=images.class_names[label], pool=pool, val=val, test=test, groups=groups)
+def _counts(images: LabelledExamples) -> tuple[ClassCounts, ...]:
+    held = holders(images)
+    found = []
+    for label, name in enumerate(images.class_names):
+        members = held[:, label]
+        pool, val, test = (
+            int((members & (images.split == one)).sum())
+            for one in (Split.POOL, Split.VAL, Split.TEST)
+        )
+        groups = None if images.groups is None else len(np.unique(images.groups[members]))
+        found.append(ClassCounts(name=name, pool=pool, val=val, test=test, groups=groups))
+    return tuple(found)
 
 
 def _test_set(images: LabelledExamples) -> TestSet | None:

@@ -45,6 +45,12 @@ def known_keys() -> list[KnownKey]:
     plain = {entry.key: entry for entry in _section("", PlainSection)}
     return [
         KnownKey("name", NAME_ALLOWED, "the file's stem", "what sweeps of this file are called"),
+        KnownKey(
+            "task",
+            "one of classification, segmentation",
+            "what the data source is for",
+            "what is learnt: a class for each example, or one for each pixel",
+        ),
         *_kinds("dataset", SOURCES, tag="source", default="required"),
         *_axes(),
         *(
@@ -65,7 +71,8 @@ def known_keys() -> list[KnownKey]:
         *_section("finalists.", FinalistsSection),
         KnownKey(
             "baselines",
-            f"a list of some of {', '.join(BASELINES)}; pixels are for images, tfidf for texts",
+            f"a list of some of {', '.join(BASELINES)}; pixels are for images, tfidf for texts, "
+            "majority for masks",
             f"[{', '.join(default_baselines('classification', 'image'))}]",
             "what finalists are compared with",
         ),

@@ -37,21 +37,30 @@ class Folder:
         keys: of `dataset:`, beside source, path and test.
         other_labels: columns of a table that may hold the classes instead.
         modality: `image` or `text`.
+        task: `classification`, or `segmentation` where there are masks; `counts` are those of
+            images that hold a class then.
+        num_images: images with masks outside the data's own test split.
     """
 
     path: str
     counts: Mapping[str, int]
     own_test: bool
     source: str = "folder"
-    keys: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, object] = field(default_factory=dict)
     other_labels: Sequence[str] = ()
     modality: str = "image"
+    task: str = "classification"
+    num_images: int = 0
 
     @property
     def available(self) -> int:
-        """Examples of the smallest class that budgets can draw on, less a share for the test."""
-        smallest = min(self.counts.values())
+        """Examples that budgets can draw on, of the smallest class, less a share for the test."""
+        smallest = min(self.counts.values()) if self.task == "classification" else self.num_images
         return smallest if self.own_test else int(smallest * (1 - DEFAULT_TEST_SHARE))
+
+
+IMAGES = "labelled images"
+"""What label budgets count where labels are masks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,26 +69,57 @@ class _Recipe:
 
     Attributes:
         lr: the range of learning rates.
+        unit: what label budgets count.
+        objective: the lines about the metric.
         augment: the lines about random views of training examples.
         baselines: what finalists are compared with.
     """
 
     lr: str
+    unit: str
+    objective: tuple[str, ...]
     augment: tuple[str, ...]
     baselines: tuple[str, ...]
 
+    def size(self, *, gpu: bool) -> str:
+        """The settings of sizes: masks are learnt at one that a machine without a GPU can bear."""
+        if self.unit != IMAGES:
+            return "batch_size: 32"
+        return f"batch_size: 16, image_size: {256 if gpu else 128}"
+
+
+def _objective_of_classes(noun: str) -> tuple[str, ...]:
+    return (
+        "# objective: {metric: accuracy}  # left out: balanced_accuracy where the commonest class",
+        f"#   of the test {noun}s has more than 1.5 times its share under balance, else accuracy",
+    )
+
 
 _RECIPES = {
-    "image": _Recipe(
+    ("segmentation", "image"): _Recipe(
+        lr="{low: 3.0e-4, high: 1.0e-2, log: true}",
+        unit=IMAGES,
+        objective=("# objective: {metric: miou}  # or pixel_accuracy, log_loss",),
+        augment=(
+            "# random views of training images and masks, which take as much longer as there are",
+            "# augment: {ops: [horizontal_flip, {affine: {degrees: 10}}], views: 4}",
+        ),
+        baselines=("majority", "pixels", "probe"),
+    ),
+    ("classification", "image"): _Recipe(
         lr="{low: 1.0e-4, high: 1.0e-3, log: true}",
+        unit="labels per class",
+        objective=_objective_of_classes("image"),
         augment=(
             "# random views of training images; without horizontal_flip where left is not right",
             "augment: {ops: [horizontal_flip, {resized_crop: {scale: [0.5, 1.0]}}], views: 8}",
         ),
         baselines=("pixels", "probe"),
     ),
-    "text": _Recipe(
+    ("classification", "text"): _Recipe(
         lr="{low: 1.0e-5, high: 1.0e-3, log: true}",
+        unit="labels per class",
+        objective=_objective_of_classes("text"),
         augment=(),
         baselines=("tfidf", "probe"),
     ),
@@ -101,8 +141,13 @@ def template_text(
     Raises:
         UsageError: the smallest class has too few examples for any budget.
     """
-    noun, recipe = folder.modality, _RECIPES[folder.modality]
+    noun, recipe = folder.modality, _RECIPES[folder.task, folder.modality]
     budgets = [budget for budget in BUDGETS if budget <= folder.available]
+    if not budgets and folder.task == "segmentation":
+        raise UsageError(
+            f"{folder.path}: {folder.num_images} images with masks; a label budget of {BUDGETS[0]} "
+            f"needs {BUDGETS[0]} outside the test split. Add images"
+        )
     if not budgets:
         smallest = min(folder.counts, key=lambda each: folder.counts[each])
         raise UsageError(
@@ -113,12 +158,11 @@ def template_text(
     names = [json.dumps(each, ensure_ascii=False) for each in folder.counts]
     shown = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
     counts = folder.counts.values()
+    number = folder.num_images or sum(counts)
+    place = " outside a test split of their own" if folder.own_test else ""
     lines = [
         f"# {len(names)} classes: {shown}",
-        f"# {sum(counts):,} {noun}s outside a test split of their own; the smallest class has "
-        f"{min(counts)}, the largest {max(counts)}"
-        if folder.own_test
-        else f"# {sum(counts):,} {noun}s; the smallest class has {min(counts)}, the largest "
+        f"# {number:,} {noun}s{place}; the smallest class has {min(counts)}, the largest "
         f"{max(counts)}",
         f"name: {name}",
         "dataset:",
@@ -131,10 +175,13 @@ def template_text(
         lines.append(f"  # label_column may be another one: {others}")
     if not folder.own_test:
         lines.append(f"  test: {DEFAULT_TEST_SHARE}  # share kept for the test set, by content")
+    if folder.task == "classification":
+        lines.append(
+            "  # group: patient  # column of what must stay together"
+            if folder.source == "table"
+            else '  # group: "^[^_]+"  # what of a path must stay together: a patient, a burst'
+        )
     lines += [
-        "  # group: patient  # column of what must stay together"
-        if folder.source == "table"
-        else '  # group: "^[^_]+"  # what of a path must stay together: a patient, a burst',
         "search:",
         f"  backbone: [{', '.join(backbones)}]",
     ]
@@ -148,12 +195,11 @@ def template_text(
         if gpu
         else "  freeze_depth: [0.25, 0.5, 0.75]  # without a GPU not all of it can be trained",
         f"  lr: {recipe.lr}",
-        f"  label_budget: [{', '.join(map(str, budgets))}]  # labels per class; one study each",
-        f"training: {{steps: {200 if gpu else 120}, reports: 4, batch_size: 32}}",
+        f"  label_budget: [{', '.join(map(str, budgets))}]  # {recipe.unit}; one study each",
+        f"training: {{steps: {200 if gpu else 120}, reports: 4, {recipe.size(gpu=gpu)}}}",
         *recipe.augment,
         "validation: {folds: 3}  # paid from inside the label budget",
-        "# objective: {metric: accuracy}  # left out: balanced_accuracy where the commonest class",
-        f"#   of the test {noun}s has more than 1.5 times its share under balance, else accuracy",
+        *recipe.objective,
         f"trials: {24 if gpu else 12}  # per label budget",
         "finalists: {count: 3, repeats: 5}",
         f"baselines: [{', '.join(recipe.baselines)}]",

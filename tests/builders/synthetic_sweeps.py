@@ -198,6 +198,6 @@ def _predictions(
         "predicted": pa.array(names[predicted]),
         "probability": pa.array(sure),
         "label_probability": pa.array(np.where(wrong, 1 - sure, sure)),
-        "probabilities": pa.nulls(num_test),
+        **{name: pa.nulls(num_test) for name in ("probabilities", "pixels", "log_loss", "mask")},
     }
     return pa.table(columns, schema=SCHEMAS["predictions"])

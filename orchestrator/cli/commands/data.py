@@ -89,11 +89,14 @@ def _show(found: DatasetSummary) -> None:
     for line in found.looks.lines():
         print(line)
     if found.test is not None:
-        points = 100 * found.test.smallest_difference
-        print(
-            f"{found.test.described(found.modality)}. Two configurations that disagree on one "
-            f"{found.modality} in ten are told apart from about {points:.1f} points"
-        )
+        told = found.test.described(found.modality)
+        if found.test.majority is not None:  # else differences are not of images
+            points = 100 * found.test.smallest_difference
+            told += (
+                f". Two configurations that disagree on one {found.modality} in ten are told apart "
+                f"from about {points:.1f} points"
+            )
+        print(told)
     for note in (*found.notes, *found.looks.notes()):
         for line in note.lines(MOST_DETAILS):
             print(printable(line))

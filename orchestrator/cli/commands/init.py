@@ -6,7 +6,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,7 +26,8 @@ def init(
         Path,
         typer.Argument(
             metavar="FOLDER",
-            help="A folder with a folder of images or texts per class, or with a table of them.",
+            help="A folder with a folder of images or texts per class, with a table of them, or "
+            "with folders of images and of their masks.",
         ),
     ],
     *,
@@ -36,6 +37,8 @@ def init(
     ] = None,
 ) -> int:
     r"""Write a commented search-space file for a folder or a table of images or texts.
+
+    A folder that holds images/ and masks/ is read as images with masks.
 
     \b
     Examples:
@@ -70,7 +73,7 @@ def init(
 
 
 def _list_classes(place: Path) -> Folder:
-    """The classes and counts of class folders or, if there are none, of a table.
+    """The classes and counts of masks, of class folders or, if there are none, of a table.
 
     Class folders behind links are found, too. Files of images and texts are not opened.
 
@@ -83,6 +86,9 @@ def _list_classes(place: Path) -> Folder:
     from orchestrator.datasets.table_guess import guess_table, guess_texts
     from orchestrator.space.problems import Problems
 
+    with_masks = _with_masks(place)
+    if with_masks is not None:
+        return with_masks
     path = str(place.absolute())
     problems = Problems(str(place), command="init")
     listing = _checked(folder.list_examples(FolderSection(path=path), problems), problems)
@@ -113,6 +119,52 @@ def _list_classes(place: Path) -> Folder:
         source="table",
         keys=keys,
         other_labels=found.other_labels,
+    )
+
+
+def _with_masks(place: Path) -> Folder | None:
+    """What a folder of images and masks holds; None if it is none.
+
+    Values 0 and 255 are taken for two classes, as they mostly are.
+
+    Raises:
+        SpaceError: it is one, and something is wrong with it.
+    """
+    import numpy as np
+
+    from orchestrator.datasets import masks
+    from orchestrator.datasets.holders import holders_of_masks
+    from orchestrator.datasets.sections import MasksSection
+    from orchestrator.space.problems import Problems
+    from orchestrator.space.template import Folder
+    from trainable.data.labelled_examples import Split
+
+    folders = masks.guess_folders(place)
+    if folders is None:
+        return None
+    path = str(place.absolute())
+    for more in ({}, {"values": (0, 255)}, {"ignore": 255}):
+        keys: dict[str, Any] = {**folders, **more}
+        problems = Problems(str(place), command="init")
+        listing = masks.list_images(MasksSection(path=path, **keys), problems)
+        if listing is not None:
+            break
+    problems.raise_if_any({})
+    assert listing is not None
+    assert listing.masks is not None
+    own_test = listing.split is not None and bool((listing.split == Split.TEST).any())
+    here = np.ones(len(listing.paths), dtype=np.bool_)
+    if listing.split is not None:
+        here = listing.split != Split.TEST
+    held = holders_of_masks(listing.masks, len(listing.class_names))[here].sum(axis=0)
+    return Folder(
+        path=path,
+        counts=dict(zip(listing.class_names, held.tolist(), strict=True)),
+        own_test=own_test,
+        source="masks",
+        keys=keys,
+        task="segmentation",
+        num_images=int(here.sum()),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.datasets.holders import holders
 from orchestrator.datasets.image_reader import Demand
 from orchestrator.errors import UsageError
 from orchestrator.methods import Method
@@ -25,7 +26,6 @@ from orchestrator.signals import exiting_on_sigterm
 from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import Backbone, Weights, load_weights
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.data.masks import IGNORED
 from trainable.errors import BackboneError
 from trainable.export.trained_model import TrainedModel, train_configuration, train_probe
 from trainable.export.written_model import write_model
@@ -151,12 +151,7 @@ def export(
 
 def _class_counts(examples: LabelledExamples, indices: npt.NDArray[np.int64]) -> list[int]:
     """Return the training examples of each class; of masks, those that hold it."""
-    if examples.masks is None:
-        held = examples.labels[indices]
-    else:
-        masks = (np.unique(examples.masks.mask(int(index))) for index in indices)
-        held = np.concatenate([one[one != IGNORED] for one in masks])
-    counts: list[int] = np.bincount(held, minlength=examples.num_classes).tolist()
+    counts: list[int] = holders(examples.at(indices)).sum(axis=0).tolist()
     return counts
 
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from PIL import Image
 
 from orchestrator.datasets.thumbnails import tile
 from orchestrator.reading.report.mask_winner import WorstMask
 from orchestrator.reading.report.thumbnails import SIDE, data_url
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.data.masks import IGNORED, Mask, decode_mask
+from trainable.data.masks import decode_mask
 from trainable.errors import DataError
 from trainable.modalities.image.decoding import decode_image
-from trainable.tasks.segmentation.palette import colour_of
+from trainable.tasks.segmentation.palette import overlaid
 
 _GAP = 4
-_OPACITY = 0.55
 
 
 def overlays(images: LabelledExamples, worst: Sequence[WorstMask]) -> dict[str, str]:
@@ -51,14 +49,3 @@ def overlays(images: LabelledExamples, worst: Sequence[WorstMask]) -> dict[str, 
             whole.paste(part, (number * (picture.width + _GAP), 0))
         found[one.image_id] = data_url(whole)
     return found
-
-
-def overlaid(picture: Image.Image, mask: Mask) -> Image.Image:
-    """Return a picture under the colours of a mask of any size; the first class has none."""
-    resized = Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST)
-    ids = np.asarray(resized)
-    colours = np.asarray([colour_of(number) for number in range(IGNORED + 1)], dtype=np.float64)
-    under = np.asarray(picture.convert("RGB"), dtype=np.float64)
-    coloured = ((ids > 0) & (ids != IGNORED))[..., None]
-    mixed = np.where(coloured, (1 - _OPACITY) * under + _OPACITY * colours[ids], under)
-    return Image.fromarray(mixed.astype(np.uint8))

@@ -359,7 +359,7 @@ def test_a_complete_trial_has_every_column_of_the_contract(swept: Swept) -> None
         assert row["image_size"] == spec["image_size"] == 8
         assert row["started_at"].isoformat() == "2026-01-31T12:00:00+00:00"
         assert (row["finished_at"] - row["started_at"]).total_seconds() == 1.5
-        assert (row["seed"], row["schema_version"], row["num_classes"]) == (5, 3, 3)
+        assert (row["seed"], row["schema_version"], row["num_classes"]) == (5, 4, 3)
 
 
 def test_budgets_that_are_totals_are_shown_in_labels_per_class(swept: Swept) -> None:

@@ -75,7 +75,7 @@ def test_the_manifest_says_what_the_sweep_is_and_what_it_runs_with(tmp_path: Pat
     manifest = run.read_manifest()
     assert run.sweep_id == manifest["sweep_id"] == run.path.name
     assert (manifest["space_hash"], manifest["dataset_fingerprint"]) == ("ab", "cd")
-    assert manifest["schema_version"] == 3
+    assert manifest["schema_version"] == 4
     assert manifest["tool_version"] == metadata.version("sft-sweep")
     assert manifest["versions"]["optuna"] == metadata.version("optuna")
     assert set(manifest["versions"]) == {"torch", "torchvision", "ray", "optuna", "pyarrow"}

@@ -50,6 +50,10 @@ def _filled(name: str, index: int) -> dict[str, Any]:
             {"class": "a", "probability": index / 3},
             {"class": "é", "probability": 0.5},
         ],
+        SCHEMAS["predictions"].field("pixels").type: [
+            {"class": "é", "found": index, "labelled": index + 1, "predicted": index + 2}
+        ],
+        pa.binary(): f"{index}".encode(),
         pa.bool_(): index % 2 == 0,
         pa.timestamp("us", tz="UTC"): NOON + dt.timedelta(seconds=index),
     }
@@ -70,7 +74,7 @@ ADDED = {
         "budget_unit",
         *OF_TEXTS,
     ],
-    "predictions": ["probabilities"],
+    "predictions": ["probabilities", "pixels", "log_loss", "mask"],
     "finals": ["metric", "test_score"],
     "leaderboard": [
         "image_size",

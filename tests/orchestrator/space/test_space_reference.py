@@ -54,6 +54,8 @@ def test_the_defaults_listed_are_the_defaults_taken(read: Callable[..., SearchSp
     resolved = space.to_json()
     for entry in known_keys():
         section, _, key = entry.key.partition(".")
+        if section == "task":  # said by the data source, and not written
+            continue
         value = resolved[section]
         if key:
             value = value.get(key)

@@ -131,11 +131,11 @@ def test_no_baseline_is_an_answer(read: Read) -> None:
         (
             {"dataset": {"source": "digit"}},
             "dataset.source: got 'digit'; allowed: one of digits, banking, folder, table, parquet, "
-            "torchvision; did you mean digits?",
+            "torchvision, masks, canvases; did you mean digits?",
         ),
         (
             {"dataset": {"source": "digits", "path": "x"}},
-            "dataset.path: belongs to folder, table, parquet; keys here: source, test",
+            "dataset.path: belongs to folder, table, parquet, masks; keys here: source, test",
         ),
         ({"dataset": {"source": "folder"}}, "dataset.path: missing; allowed: a path"),
         (
@@ -213,7 +213,7 @@ def test_no_baseline_is_an_answer(read: Read) -> None:
         (
             {"objective": {"metric": "acuracy"}},
             "objective.metric: got 'acuracy'; allowed: one of accuracy, balanced_accuracy, "
-            "macro_f1, auroc, log_loss; did you mean accuracy?",
+            "macro_f1, auroc, miou, pixel_accuracy, log_loss; did you mean accuracy?",
         ),
         (
             {"sampler": {"name": "tpee"}},
@@ -238,7 +238,7 @@ def test_no_baseline_is_an_answer(read: Read) -> None:
         ({"finalists": {"count": None}}, "finalists.count: got nothing; allowed: a whole number"),
         (
             {"baselines": ["probes"]},
-            "baselines: got 'probes'; allowed: a list of pixels, tfidf, probe",
+            "baselines: got 'probes'; allowed: a list of pixels, majority, tfidf, probe",
         ),
         ({"baselines": ["probe", "probe"]}, "baselines: got 'probe' twice; allowed: distinct"),
         ({"baselines": "probe"}, "baselines: got 'probe'; allowed: a list of pixels"),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import colorsys
 
+import numpy as np
 from PIL import Image
 
 from trainable.data.masks import IGNORED, Mask
+
+_OPACITY = 0.55
 
 _GOLDEN = 0.618034
 """Step of the hue from class to class, in turns, which keeps neighbours apart."""
@@ -22,7 +25,18 @@ def colour_of(number: int) -> tuple[int, int, int]:
 
 def indexed(mask: Mask) -> Image.Image:
     """Return a mask as a picture whose pixels are class ids, with the colours as its palette."""
-    picture = Image.fromarray(mask).convert("P")
-    picture.putdata(mask.ravel().tolist())
+    height, width = mask.shape
+    picture = Image.frombytes("P", (width, height), mask.tobytes())
     picture.putpalette([value for number in range(IGNORED + 1) for value in colour_of(number)])
     return picture
+
+
+def overlaid(picture: Image.Image, mask: Mask) -> Image.Image:
+    """Return a picture under the colours of a mask of any size; the first class has none."""
+    resized = Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST)
+    ids = np.asarray(resized)
+    colours = np.asarray([colour_of(number) for number in range(IGNORED + 1)], dtype=np.float64)
+    under = np.asarray(picture.convert("RGB"), dtype=np.float64)
+    coloured = ((ids > 0) & (ids != IGNORED))[..., None]
+    mixed = np.where(coloured, (1 - _OPACITY) * under + _OPACITY * colours[ids], under)
+    return Image.fromarray(mixed.astype(np.uint8))
