@@ -148,6 +148,18 @@ def test_the_decoder_sees_the_whole_image_as_a_square(backbone: Backbone) -> Non
     assert preprocessing.resize_size == preprocessing.image_size
 
 
+def test_maps_lie_before_a_head_that_is_a_convolution() -> None:
+    weights = load_weights("squeezenet1_1@none", task="segmentation")
+    encoder = {name for name in weights.arrays if not name.startswith(DECODER)}
+    assert encoder
+    assert not any(name.startswith("classifier.") for name in encoder)
+
+
+def test_a_network_that_takes_channels_apart_is_an_encoder() -> None:
+    weights = load_weights("shufflenet_v2_x0_5@none", task="segmentation")
+    assert len(weights.args["maps"]) > 1
+
+
 def test_a_network_without_maps_is_refused() -> None:
     with pytest.raises(BackboneError, match=r"^vit_b_16@none: has no maps of features that a dec"):
         load_weights("vit_b_16@none", task="segmentation")

@@ -117,16 +117,17 @@ def _traced(weights: Weights, *, size: int) -> TracedBackbone:
 
 
 def _maps_of(traced: TracedBackbone) -> list[fx.Node]:
-    """The last map of each resolution, the finest first; the deepest, where they are many.
+    """The last map of each resolution before the head, the finest first; the deepest of many.
 
     It is the last boundary of the resolution. Where the network pools, there is none behind the
     last layer before it, whose output is taken instead.
     """
     ends = {one.node for one in boundaries(traced)}
+    before = itertools.takewhile(lambda node: node is not traced.head, lone_carriers(traced))
     sides = {
         node: shape[1]
-        for node in lone_carriers(traced)
-        if len(shape := shape_of(traced, node)) == 3 and shape[1] == shape[2] > 1
+        for node in before
+        if len(shape := traced.facts[node].shape or ()) == 3 and shape[1] == shape[2] > 1
     }
     deepest = min(sides.values(), default=0)
     last = {side: node for node, side in sides.items() if node.name in ends or side == deepest}
