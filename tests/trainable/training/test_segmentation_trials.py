@@ -179,11 +179,11 @@ def test_the_probe_beats_pixels_and_pixels_beat_the_majority(
 # Training
 
 
-@pytest.mark.parametrize("freeze_depth", [0.5, 0.0])
+@pytest.mark.parametrize(("freeze_depth", "lr"), [(0.5, 1e-2), (0.0, 3e-3)])
 def test_training_gains_on_the_probe(
-    examples: LabelledExamples, strokes: Backbone, freeze_depth: float
+    examples: LabelledExamples, strokes: Backbone, freeze_depth: float, lr: float
 ) -> None:
-    spec = spec_of(freeze_depth=freeze_depth, steps=20, reports=1, batch_size=8)
+    spec = spec_of(freeze_depth=freeze_depth, lr=lr, steps=16, reports=1, batch_size=8)
     start, end = Trial(spec, examples, strokes, probes=PROBES).reports()
     assert end.val_objective > start.val_objective + 0.02
     assert end.val_loss < start.val_loss
@@ -193,7 +193,7 @@ def test_a_refit_gains_on_the_probe_of_the_whole_budget(
     examples: LabelledExamples, strokes: Backbone
 ) -> None:
     probe = baseline(examples, strokes, "probe").tests[0]
-    result = Trial(spec_of(steps=20, batch_size=8), examples, strokes, probes=PROBES).refit()
+    result = Trial(spec_of(steps=16, batch_size=8), examples, strokes, probes=PROBES).refit()
     assert result.scores.objective(Metric.MIOU) > probe.scores.objective(Metric.MIOU) + 0.02
     still = Trial(spec_of(lr=1e-12), examples, strokes, probes=PROBES).refit()
     for metric in METRICS["segmentation"]:
@@ -246,11 +246,10 @@ def test_reports_are_the_same_with_a_cache_and_after_any_update(
         assert numbers(resumed) == undisturbed[done:]
 
 
-@pytest.mark.parametrize("freeze_depth", [0.5, 1.0])
 def test_refits_are_the_same_with_a_cache_and_after_any_update(
-    examples: LabelledExamples, strokes: Backbone, tmp_path: Path, freeze_depth: float
+    examples: LabelledExamples, strokes: Backbone, tmp_path: Path
 ) -> None:
-    spec = spec_of(freeze_depth=freeze_depth, interpolation=0.5)
+    spec = spec_of(interpolation=0.5)
     keeper = Keeper()
     undisturbed = Trial(spec, examples, strokes, probes=PROBES).refit(after_update=keeper)
     for _ in range(2):
@@ -274,8 +273,9 @@ def test_baselines_are_the_same_with_a_cache(
 
 def test_order_of_the_images_changes_nothing(examples: LabelledExamples, strokes: Backbone) -> None:
     order = np.random.default_rng(0).permutation(len(examples))
-    expected = numbers(Trial(spec_of(steps=2), examples, strokes, probes=PROBES).reports())
-    assert numbers(Trial(spec_of(steps=2), examples.at(order), strokes).reports()) == expected
+    spec = spec_of(steps=2, head_init="zero")
+    expected = numbers(Trial(spec, examples, strokes).reports())
+    assert numbers(Trial(spec, examples.at(order), strokes).reports()) == expected
 
 
 # Data that a trial may use
