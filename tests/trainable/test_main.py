@@ -2,16 +2,18 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.builders.masked_examples import masked_examples
 from trainable.__main__ import main
-from trainable.backbones import Backbone
+from trainable.backbones import Backbone, load_weights
 from trainable.data import examples_file
 from trainable.data.labelled_examples import LabelledExamples
+from trainable.spec.metrics import Metric
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training.trial import Trial
@@ -100,6 +102,22 @@ def test_command_prints_the_reports_of_the_library_to_the_bit(
         del report["elapsed_s"]
     assert outcome(finished.stdout) == expected
     assert [report["step"] for report in expected] == [0, SPEC.steps // 2, SPEC.steps]
+
+
+def test_command_trains_on_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    examples = masked_examples(pool=6, test=1)
+    examples_file.save(examples, tmp_path / "masks.npz")
+    spec = replace(SPEC, objective=Metric.MIOU, image_size=16, head_init="zero")
+    assert main([written(tmp_path, spec.to_json()), str(tmp_path / "masks.npz")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    strokes = Backbone(load_weights("tiny_strokes", task="segmentation"))
+    expected = [asdict(report) for report in Trial(spec, examples, strokes).reports()]
+    for report in expected:
+        del report["elapsed_s"]
+    assert outcome(out) == expected
+    assert [report["val_accuracy"] for report in expected] == [None] * 3
+    assert all(0 < report["val_objective"] < 1 for report in expected)
 
 
 def test_bad_file_ends_with_one_message_and_no_traceback(tmp_path: Path) -> None:

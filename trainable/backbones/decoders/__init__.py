@@ -5,6 +5,7 @@ The weights of such a network are those of the encoder, and seeded random ones o
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,6 +29,10 @@ MOST_MAPS = 5
 """Most maps of the encoder that the decoder takes; with its own map, as many tensors as a cut hands
 over."""
 
+LEAST_SHARE = 0.5
+"""Least share of the encoder's forward pass that lies before its last map. A vision transformer has
+one map, that of its patches, before nearly all that it has learnt."""
+
 _DECODER = "unet_decoder"
 _RANDOM_SEED = 0
 _CUT = "cut"
@@ -47,7 +52,7 @@ def with_decoder(weights: Weights) -> Weights:
     size = weights.image_preprocessing.image_size
     traced = _traced(weights, size=size)
     maps = _maps_of(traced)
-    if not maps:
+    if not maps or _share_before(traced, maps[-1]) < LEAST_SHARE:
         raise BackboneError(
             f"{weights.backbone}: has no maps of features that a decoder could take; allowed: "
             "networks of convolutions, and torchvision's segmentation models"
@@ -112,20 +117,28 @@ def _traced(weights: Weights, *, size: int) -> TracedBackbone:
 
 
 def _maps_of(traced: TracedBackbone) -> list[fx.Node]:
-    """The last map of each resolution, the finest first; the deepest, where they are many.
+    """The last map of each resolution before the head, the finest first; the deepest of many.
 
     It is the last boundary of the resolution. Where the network pools, there is none behind the
     last layer before it, whose output is taken instead.
     """
     ends = {one.node for one in boundaries(traced)}
+    before = itertools.takewhile(lambda node: node is not traced.head, lone_carriers(traced))
     sides = {
         node: shape[1]
-        for node in lone_carriers(traced)
-        if len(shape := shape_of(traced, node)) == 3 and shape[1] == shape[2] > 1
+        for node in before
+        if len(shape := traced.facts[node].shape or ()) == 3 and shape[1] == shape[2] > 1
     }
     deepest = min(sides.values(), default=0)
     last = {side: node for node, side in sides.items() if node.name in ends or side == deepest}
     return [last[side] for side in sorted(last, reverse=True)][-MOST_MAPS:]
+
+
+def _share_before(traced: TracedBackbone, node: fx.Node) -> float:
+    """Share of the FLOPs of a forward pass that lie before the end of a node."""
+    flops = {one: facts.flops for one, facts in traced.facts.items()}
+    before = itertools.takewhile(lambda one: one is not node, traced.module.graph.nodes)
+    return (sum(flops[one] for one in before) + flops[node]) / sum(flops.values())
 
 
 def _network(traced: TracedBackbone, maps: Sequence[fx.Node], *, size: int) -> fx.GraphModule:

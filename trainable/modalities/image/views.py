@@ -7,6 +7,7 @@ the worker, on the order or on other images, so that activations of views can be
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,9 @@ from trainable.data.subsets import derive_seed
 from trainable.errors import SpecError
 from trainable.modalities.image.preprocessing import resized_image
 from trainable.spec.augmentation import OPS, Augmentation, Op
+
+_PIXELS_ALONE = frozenset({"trivial_augment", "rand_augment", "auto_augment", "aug_mix"})
+"""Transforms that torchvision has for pixels alone, though they move them."""
 
 _TRIES = 16
 """Number of times that `try_ops` applies a transform, because a random one may do nothing."""
@@ -135,6 +139,10 @@ def draw_mask_views(
 
     Yields:
         (image_size, image_size) uint8 class ids.
+
+    Raises:
+        DataError: an image cannot be decoded; the message names its path.
+        SpecError: a transform cannot be constructed with its arguments, or cannot move masks.
     """
     from torchvision.tv_tensors import Mask as MaskTensor
 
@@ -146,7 +154,9 @@ def draw_mask_views(
         pixels = torch.from_numpy(picture).permute(2, 0, 1)
         content = images.digests[index].tobytes().hex()
         for view in range(augmentation.views):
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+                # What is erased keeps its classes, which torchvision warns of.
+                warnings.filterwarnings("ignore", message=r"RandomErasing\(\) is currently passing")
                 torch.manual_seed(derive_seed("view", seed, content, view))
                 changed = pixels, MaskTensor(whole[None])
                 for transform in transforms:
@@ -158,6 +168,11 @@ def _transform(op: Op, *, image_size: int, masks: bool = False) -> Any:
     from torchvision.transforms import v2  # takes two seconds, which trials without views save
     from torchvision.tv_tensors import Mask as MaskTensor
 
+    if masks and op.name in _PIXELS_ALONE:
+        raise SpecError(
+            f"augment.ops: {op.name}: moves the pixels of an image but not those of its mask; "
+            f"allowed with masks: {', '.join(name for name in OPS if name not in _PIXELS_ALONE)}"
+        )
     known = OPS[op.name]
     kind = getattr(v2, known.transform)
     arguments = {**known.defaults, **dict(op.args)}

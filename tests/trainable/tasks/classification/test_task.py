@@ -67,5 +67,5 @@ def test_losses_are_those_of_each_example() -> None:
 
 
 def test_a_task_that_cannot_be_trained_yet_is_told() -> None:
-    with pytest.raises(DataError, match="segmentation: cannot be trained yet; allowed: classif"):
-        task_called("segmentation")
+    with pytest.raises(DataError, match="detection: cannot be trained yet; allowed: classif"):
+        task_called("detection")
