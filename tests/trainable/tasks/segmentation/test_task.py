@@ -116,7 +116,7 @@ def test_placeholders_are_images_of_one_class_each() -> None:
 def test_outcomes_are_counted_at_the_resolution_of_each_mask() -> None:
     targets, masks = some_targets()
     logits = drawn(len(masks), 3, SIZE, SIZE)
-    counts, losses = targets.outcomes(logits)
+    counts, losses, _ = targets.outcomes(logits)
     assert (counts.dtype, losses.dtype) == (torch.int64, torch.float64)
     for row, mask in enumerate(masks):
         kept = mask != IGNORED
@@ -159,12 +159,16 @@ def test_targets_at_positions_are_in_their_order() -> None:
 def test_a_result_holds_the_pixels_that_its_scores_are_made_of() -> None:
     targets, masks = some_targets()
     outcomes = targets.outcomes(drawn(len(masks), 3, SIZE, SIZE))
-    counts, losses = outcomes
+    counts, losses, shown = outcomes
     result = SEGMENTATION.result(outcomes)
     assert result.scores == SEGMENTATION.scores(outcomes) == score_masks(counts, losses)
     arrays = result.arrays()
     assert np.array_equal(arrays["confusion"], counts.sum(dim=0).numpy())
     assert np.array_equal(arrays["losses"], losses.numpy().astype(np.float32))
+    worst = arrays["worst"].tolist()
+    own = [score_masks(counts[row : row + 1], losses[row : row + 1]).miou for row in worst]
+    assert own == sorted(own)
+    assert np.array_equal(arrays["worst_masks"], shown[worst].numpy())
     found, true, given = np.moveaxis(arrays["pixels"], 2, 0)
     for row, mask in enumerate(masks):
         held = np.bincount(mask[mask != IGNORED], minlength=3)
