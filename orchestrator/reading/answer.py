@@ -11,7 +11,6 @@ from orchestrator.methods import WITHOUT_BACKBONE_METHODS, Method
 from orchestrator.reading.phrases import (
     at_budget,
     budget_label,
-    budget_unit,
     counted,
     difference_with_interval,
     interval_ends,
@@ -20,6 +19,7 @@ from orchestrator.reading.phrases import (
 from orchestrator.reading.probe_comparison import compare_with_probe
 from orchestrator.recording.leaderboard import recommended_rows
 from orchestrator.recording.statistics.intervals import Interval, separate_difference
+from orchestrator.recording.user_attributes import budget_unit
 from orchestrator.text import configuration, metric_name, noun_of, score_with_unit
 from trainable.spec.metrics import Metric
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.recording.statistics.intervals import Interval
-from orchestrator.recording.user_attributes import EXAMPLES, LABELS_PER_CLASS
-from orchestrator.text import configuration, difference_unit, differing_inputs, noun_of, score
+from orchestrator.recording.user_attributes import budget_unit
+from orchestrator.text import configuration, difference_unit, differing_inputs, score
 from trainable.spec.metrics import Metric
 
 Row = Mapping[str, Any]
@@ -38,13 +38,6 @@ def budget_label(row: Row) -> str:
     if row["study"] == "all" or row["label_budget"] is None:
         return str(row["study"])
     return f"{row['label_budget']:.4g}"
-
-
-def budget_unit(row: Row) -> str:
-    """Return what the label budget counts, such as `labels per class`."""
-    if row["budget_unit"] == EXAMPLES:
-        return f"labelled {noun_of(row)}s"
-    return LABELS_PER_CLASS
 
 
 def at_budget(row: Row) -> str:

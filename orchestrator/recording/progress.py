@@ -25,7 +25,8 @@ class StudyProgress:
 
     Attributes:
         study: name of the study.
-        labels_per_class: labels per class of the budget.
+        labels_per_class: labels per class of the budget; of masks, labelled examples in all.
+        unit: what that counts, in words.
         total: trials planned.
         running: trials that were asked for and have not settled.
         complete: trials that ran to their end.
@@ -46,6 +47,7 @@ class StudyProgress:
 
     study: str
     labels_per_class: float
+    unit: str
     total: int
     running: int
     complete: int
@@ -131,6 +133,7 @@ def _measure_one(space: SearchSpace, name: str, study: optuna.Study) -> StudyPro
     return StudyProgress(
         study=name,
         labels_per_class=attributes[user_attributes.ABOUT]["label_budget"],
+        unit=user_attributes.budget_unit(attributes[user_attributes.ABOUT]),
         total=trials,
         running=counts[TrialState.RUNNING],
         complete=counts[TrialState.COMPLETE],

@@ -35,6 +35,22 @@ EXAMPLES = "examples"
 _FINAL, _BASELINE, _LOSS = "final/", "baseline/", "loss/"
 
 
+def budget_unit_of(examples: LabelledExamples) -> str:
+    """Return what label budgets of some examples count, as tables have it."""
+    return LABELS_PER_CLASS if examples.masks is None else EXAMPLES
+
+
+def budget_unit(values: Mapping[str, Any]) -> str:
+    """Return what label budgets count, such as `labels per class` or `labelled images`.
+
+    Args:
+        values: those of `about`, or of a row of a table.
+    """
+    if values.get("budget_unit") == EXAMPLES:
+        return f"labelled {values.get('modality') or 'image'}s"
+    return LABELS_PER_CLASS
+
+
 class Outcome(NamedTuple):
     """A finished final or baseline, as a study's attributes record it.
 
@@ -204,7 +220,7 @@ def about_study(plan: StudyPlan, space: SearchSpace, images: LabelledExamples) -
         "num_classes": images.num_classes,
         "modality": images.modality,
         "task": images.task,
-        "budget_unit": LABELS_PER_CLASS if images.masks is None else EXAMPLES,
+        "budget_unit": budget_unit_of(images),
         "objective": space.objective.value,
         "selection": _selection(space, images),
         "most_baselines": plan.most_baselines,

@@ -77,6 +77,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
 
     from orchestrator.cli.output.render import print_rich
     from orchestrator.planning.inputs import backbones
+    from orchestrator.recording.user_attributes import budget_unit, budget_unit_of
     from orchestrator.space import short_names
     from orchestrator.text import plural
     from trainable.backbones.weights import TextPreprocessing
@@ -116,7 +117,13 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
             )
         )
         return
-    table = Table("study", "labels per class", "labels", "folds", "trials", "finals", "baselines")
+    about = {
+        "budget_unit": budget_unit_of(prepared.images),
+        "modality": prepared.images.modality,
+    }
+    table = Table(
+        *("study", budget_unit(about), "labels", "folds", "trials", "finals", "baselines")
+    )
     for row in studies:
         shown = (row[name] for name in row if name not in {"fresh_draws", "most_baselines"})
         table.add_row(*(f"{v:g}" if isinstance(v, float) else str(v) for v in shown))

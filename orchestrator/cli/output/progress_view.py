@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator.api.progress_lines import STARTING, STOPPING, ProgressLines, score
 from orchestrator.space import SearchSpace
-from orchestrator.text import number, printable_lines
+from orchestrator.text import metric_name, number, printable_lines
 from trainable.spec.metrics import Metric
 
 if TYPE_CHECKING:
@@ -93,8 +93,9 @@ def progress_table(
     from rich.table import Table
 
     table = Table(caption=caption, caption_justify="left")
+    unit = progress[0].unit if progress else "labels"
     for name, options in _COLUMNS.items():
-        table.add_column(name.format(metric=metric.value.replace("_", " ")), **options)
+        table.add_column(name.format(unit=unit, metric=metric_name(metric)), **options)
     for study in progress:
         table.add_row(
             number(study.labels_per_class),
@@ -110,7 +111,7 @@ def progress_table(
 
 
 _COLUMNS: dict[str, dict[str, Any]] = {
-    "labels per class": {"justify": "right"},
+    "{unit}": {"justify": "right"},
     "settled": {"justify": "right"},
     "running": {"justify": "right"},
     "complete": {"justify": "right"},

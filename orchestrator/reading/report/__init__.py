@@ -16,7 +16,6 @@ from orchestrator.errors import StorageError, SweepError, UsageError
 from orchestrator.planning.preparation import read_data
 from orchestrator.reading.answer import answer
 from orchestrator.reading.loading import load_run
-from orchestrator.reading.phrases import budget_unit
 from orchestrator.reading.report import charts, trial_charts
 from orchestrator.reading.report.contents import Row, Series, Study, series, spent, studies
 from orchestrator.reading.report.importance import importances
@@ -31,6 +30,7 @@ from orchestrator.recording.projection import load_studies
 from orchestrator.recording.savings import measure_savings
 from orchestrator.recording.sweep_directory import Run, write_text
 from orchestrator.recording.table_schemas import SCHEMAS
+from orchestrator.recording.user_attributes import budget_unit
 from orchestrator.text import metric_name
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.errors import TrainableError

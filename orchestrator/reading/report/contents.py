@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.methods import Method
-from orchestrator.reading.phrases import budget_unit
+from orchestrator.recording.user_attributes import budget_unit
 from trainable.spec.metrics import Metric
 
 Row = Mapping[str, Any]

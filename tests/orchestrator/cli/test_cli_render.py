@@ -229,6 +229,7 @@ class Terminal(io.StringIO):
 def study_progress(**changes: Any) -> StudyProgress:
     values: dict[str, Any] = {
         "study": "b5",
+        "unit": "labels per class",
         "labels_per_class": 5.0,
         "total": 24,
         "running": 2,
