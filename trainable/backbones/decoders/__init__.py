@@ -50,7 +50,8 @@ def with_decoder(weights: Weights) -> Weights:
         BackboneError: it makes no maps of features.
     """
     size = weights.image_preprocessing.image_size
-    traced = _traced(weights, size=size)
+    with torch.random.fork_rng(devices=[]):  # building a network draws weights that are not used
+        traced = _traced(weights, size=size)
     maps = _maps_of(traced)
     if not maps or _share_before(traced, maps[-1]) < LEAST_SHARE:
         raise BackboneError(
