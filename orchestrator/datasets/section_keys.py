@@ -96,6 +96,7 @@ TurnedMasks = Annotated[
         words=("stored", "upright"),
     ),
 ]
+PathColumn = Annotated[str, Setting(help="column of the images' paths", text=Text.NAME)]
 LabelColumn = Annotated[str, Setting(help="column of the class names", text=Text.NAME)]
 SplitColumn = Annotated[
     str | None,

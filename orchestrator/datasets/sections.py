@@ -21,6 +21,7 @@ from orchestrator.datasets.section_keys import (
     LabelColumn,
     Links,
     MaxBad,
+    PathColumn,
     SplitColumn,
     TestShare,
     TurnedMasks,
@@ -178,7 +179,7 @@ class CanvasesSection(DatasetSource):
 
 
 class MasksSection(ListedSource):
-    """A folder of images and one of their masks, or train, val and test folders of both."""
+    """Images with masks: folders of both, perhaps in train, val and test folders, or a table."""
 
     source: Annotated[Literal["masks"], SourceName] = "masks"
     path: DataPath
@@ -188,6 +189,11 @@ class MasksSection(ListedSource):
     masks: Annotated[
         str, Setting(help="name of the folders of masks, below `path`", text=Text.NAME)
     ] = "masks"
+    path_column: PathColumn = "path"
+    mask_column: Annotated[
+        str, Setting(help="of a table, column of the masks' paths", text=Text.NAME)
+    ] = "mask"
+    split_column: SplitColumn = None
     classes: ClassNames = None
     values: ClassValues = None
     ignore: IgnoredValue = None
@@ -227,9 +233,7 @@ class TableSection(ListedSource):
             text=Text.COLUMN,
         ),
     ] = None
-    path_column: Annotated[str, Setting(help="column of the images' paths", text=Text.NAME)] = (
-        "path"
-    )
+    path_column: PathColumn = "path"
     label_column: LabelColumn = "label"
     split_column: SplitColumn = None
     group: GroupColumn = None
