@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlparse
 from urllib.request import getproxies
@@ -15,8 +17,16 @@ from torch import nn
 from torchvision.models import WeightsEnum, get_model_builder
 from torchvision.models import get_model_weights as weights_of
 
-from trainable.backbones.files import named_hash, read_tensors, to_array
-from trainable.backbones.weights import RANDOM, Arrays
+from trainable.backbones.files import is_original, named_hash, read_tensors, to_array
+from trainable.backbones.unwrapping import Unwrapped
+from trainable.backbones.weights import (
+    RANDOM,
+    Arrays,
+    BackboneInfo,
+    Preprocessing,
+    Weights,
+    digest_of,
+)
 from trainable.errors import BackboneError
 from trainable.spec.weight_paths import is_path
 
@@ -32,6 +42,109 @@ def problem(name: str, wanted: str) -> str | None:
         f"unknown weights of {name}; allowed: {', '.join(versions)}, {RANDOM}, or a file, with a "
         "suffix or its folder in its name"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """Weights of one of torchvision's models, and what is known of them; see `Weights`."""
+
+    arrays: Arrays
+    version: str
+    licence: str | None = None
+    pretraining: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def weights(
+        self,
+        source: str,
+        architecture: str,
+        backbone: str,
+        preprocessing: Preprocessing,
+        **about: Any,
+    ) -> Weights:
+        """Return the weights of a backbone.
+
+        Args:
+            source: name of the source that builds it.
+            architecture: torchvision's name.
+            backbone: `NAME[@WEIGHTS]` as the user wrote it.
+            preprocessing: from an image to what it was trained on.
+            about: further attributes.
+        """
+        return Weights(
+            backbone=backbone,
+            source=source,
+            architecture=architecture,
+            version=self.version,
+            preprocessing=preprocessing,
+            arrays=self.arrays,
+            digest=digest_of(self.arrays),
+            licence=self.licence,
+            pretraining=self.pretraining,
+            notes=self.notes,
+            **about,
+        )
+
+
+def load_named(
+    name: str,
+    wanted: str,
+    *,
+    random: Callable[[], Arrays],
+    unwrapped: Callable[[], Unwrapped],
+) -> Loaded:
+    """Load random weights, those of a file, or torchvision's.
+
+    Args:
+        name: of the model.
+        wanted: the requested weights; see `problem`.
+        random: makes random ones.
+        unwrapped: reads those of the file that `wanted` names.
+
+    Raises:
+        BackboneError: a file is missing, damaged or unsafe.
+    """
+    if wanted == RANDOM:
+        return Loaded(arrays=random(), version=RANDOM)
+    if is_path(wanted):
+        found = unwrapped()
+        return Loaded(arrays=found.arrays, version=wanted, notes=found.notes)
+    member = member_of(name, wanted)
+    path = fetch(name, member)
+    return Loaded(
+        arrays=pretrained(name, member, path),
+        version=member.name if is_original(path) else f"{member.name} (own file)",
+        licence=member.meta.get("license"),
+        pretraining=pretraining(member),
+    )
+
+
+def described(name: str, source: str, *, input_size: int, **about: Any) -> BackboneInfo:
+    """Return torchvision's metadata of the default weights.
+
+    Args:
+        name: of the model.
+        source: name of the source that builds it.
+        input_size: side of its images, in pixels.
+        about: further attributes.
+    """
+    member = member_of(name, "")
+    return BackboneInfo(
+        name=name,
+        source=source,
+        version=member.name,
+        num_params=int(member.meta["num_params"]),
+        input_size=input_size,
+        cached=cache_path(member).is_file(),
+        licence=member.meta.get("license"),
+        pretraining=pretraining(member),
+        **about,
+    )
+
+
+def preset_of(name: str, wanted: str) -> Any:
+    """Return the transforms that belong to weights; those of the default ones for others."""
+    return member_of(name, "" if wanted == RANDOM or is_path(wanted) else wanted).transforms()
 
 
 def member_of(name: str, wanted: str) -> WeightsEnum:

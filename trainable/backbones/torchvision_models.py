@@ -19,19 +19,18 @@ from torch import nn
 from torchvision.models import VisionTransformer, get_model_builder, list_models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from trainable.backbones.files import is_original, to_array
+from trainable.backbones.files import to_array
 from trainable.backbones.fitting import Fit, fit_by_names
 from trainable.backbones.graphs import graph
 from trainable.backbones.graphs.graph import TracedBackbone
 from trainable.backbones.memoryless import without_memory
 from trainable.backbones.torchvision_files import (
-    cache_path,
-    fetch,
+    described,
+    load_named,
     member_of,
-    pretrained,
+    preset_of,
     problem,
 )
-from trainable.backbones.torchvision_files import pretraining as pretraining_of
 from trainable.backbones.unwrapping import Unwrapped, unwrap
 from trainable.backbones.weights import (
     RANDOM,
@@ -39,10 +38,8 @@ from trainable.backbones.weights import (
     BackboneInfo,
     Preprocessing,
     Weights,
-    digest_of,
 )
 from trainable.errors import BackboneError
-from trainable.spec.weight_paths import is_path
 
 __all__ = [
     "NAME",
@@ -78,54 +75,23 @@ def names() -> list[str]:
 
 def describe(name: str) -> BackboneInfo:
     """Return torchvision's metadata of the default weights."""
-    member = member_of(name, "")
-    return BackboneInfo(
-        name=name,
-        source=NAME,
-        version=member.name,
-        num_params=int(member.meta["num_params"]),
-        input_size=int(member.transforms().crop_size[0]),
-        cached=cache_path(member).is_file(),
-        licence=member.meta.get("license"),
-        pretraining=pretraining_of(member),
-    )
+    return described(name, NAME, input_size=int(preset_of(name, "").crop_size[0]))
 
 
 def load(name: str, wanted: str, backbone: str) -> Weights:
     """Load the weights; see `trainable.backbones.load_weights`."""
-    member = member_of(name, "" if wanted == RANDOM or is_path(wanted) else wanted)
-    licence = pretraining = None
-    notes: tuple[str, ...] = ()
-    if wanted == RANDOM:
-        arrays, version = _random(name), RANDOM
-    elif is_path(wanted):
-        found = _unwrapped(name, wanted)
-        arrays, version, notes = found.arrays, wanted, found.notes
-    else:
-        path = fetch(name, member)
-        version = member.name if is_original(path) else f"{member.name} (own file)"
-        arrays = pretrained(name, member, path)
-        licence = member.meta.get("license")
-        pretraining = pretraining_of(member)
-    preset = member.transforms()
-    return Weights(
-        backbone=backbone,
-        source=NAME,
-        architecture=name,
-        version=version,
-        preprocessing=Preprocessing(
-            image_size=int(preset.crop_size[0]),
-            resize_size=int(preset.resize_size[0]),
-            interpolation=str(preset.interpolation.value),
-            mean=tuple(preset.mean),
-            std=tuple(preset.std),
-        ),
-        arrays=arrays,
-        digest=digest_of(arrays),
-        licence=licence,
-        pretraining=pretraining,
-        notes=notes,
+    found = load_named(
+        name, wanted, random=lambda: _random(name), unwrapped=lambda: _unwrapped(name, wanted)
     )
+    preset = preset_of(name, wanted)
+    preprocessing = Preprocessing(
+        image_size=int(preset.crop_size[0]),
+        resize_size=int(preset.resize_size[0]),
+        interpolation=str(preset.interpolation.value),
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+    )
+    return found.weights(NAME, name, backbone, preprocessing)
 
 
 def architecture(name: str, *, size: int) -> nn.Module:

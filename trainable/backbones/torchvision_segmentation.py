@@ -6,35 +6,21 @@ They are used without the auxiliary head of their pretraining.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import torch
 import torchvision
 from torch import nn
 from torchvision.models import get_model_builder, list_models
 
-from trainable.backbones.files import is_original, to_array
+from trainable.backbones.files import to_array
 from trainable.backbones.fitting import Fit, fit_by_names
 from trainable.backbones.graphs import graph
 from trainable.backbones.graphs.graph import TracedBackbone
 from trainable.backbones.memoryless import without_memory
-from trainable.backbones.torchvision_files import (
-    cache_path,
-    fetch,
-    member_of,
-    pretrained,
-    pretraining,
-    problem,
-)
-from trainable.backbones.unwrapping import unwrap
-from trainable.backbones.weights import (
-    RANDOM,
-    Arrays,
-    BackboneInfo,
-    Preprocessing,
-    Weights,
-    digest_of,
-)
-from trainable.spec.weight_paths import is_path
+from trainable.backbones.torchvision_files import described, load_named, preset_of, problem
+from trainable.backbones.unwrapping import Unwrapped, unwrap
+from trainable.backbones.weights import Arrays, BackboneInfo, Preprocessing, Weights
 
 __all__ = [
     "NAME",
@@ -72,64 +58,26 @@ def names() -> list[str]:
 
 def describe(name: str) -> BackboneInfo:
     """Return torchvision's metadata of the default weights."""
-    member = member_of(name, "")
-    return BackboneInfo(
-        name=name,
-        source=NAME,
-        version=member.name,
-        num_params=int(member.meta["num_params"]),
-        input_size=int(member.transforms().resize_size[0]),
-        cached=cache_path(member).is_file(),
-        licence=member.meta.get("license"),
-        pretraining=pretraining(member),
-        task=TASK,
-    )
+    return described(name, NAME, input_size=int(preset_of(name, "").resize_size[0]), task=TASK)
 
 
 def load(name: str, wanted: str, backbone: str) -> Weights:
     """Load the weights; see `trainable.backbones.load_weights`."""
-    member = member_of(name, "" if wanted == RANDOM or is_path(wanted) else wanted)
-    licence = data = None
-    notes: tuple[str, ...] = ()
-    if wanted == RANDOM:
-        arrays, version = _random(name), RANDOM
-    elif is_path(wanted):
-        model = without_memory(lambda: architecture(name, size=0))
-
-        def fit(found: Arrays) -> Fit:
-            return fit_by_names(model, found, _without_auxiliary(found))
-
-        unwrapped = unwrap(wanted, build=lambda: model, fit=fit)
-        arrays, version, notes = unwrapped.arrays, wanted, unwrapped.notes
-    else:
-        path = fetch(name, member)
-        version = member.name if is_original(path) else f"{member.name} (own file)"
-        arrays = pretrained(name, member, path)
-        licence = member.meta.get("license")
-        data = pretraining(member)
-    arrays = _without_auxiliary(arrays)
-    preset = member.transforms()
-    side = int(preset.resize_size[0])
-    return Weights(
-        backbone=backbone,
-        source=NAME,
-        architecture=name,
-        version=version,
-        preprocessing=Preprocessing(
-            image_size=side,
-            resize_size=side,
-            interpolation=str(preset.interpolation.value),
-            mean=tuple(preset.mean),
-            std=tuple(preset.std),
-            squash=True,
-        ),
-        arrays=arrays,
-        digest=digest_of(arrays),
-        licence=licence,
-        pretraining=data,
-        notes=notes,
-        task=TASK,
+    found = load_named(
+        name, wanted, random=lambda: _random(name), unwrapped=lambda: _unwrapped(name, wanted)
     )
+    preset = preset_of(name, wanted)
+    side = int(preset.resize_size[0])
+    preprocessing = Preprocessing(
+        image_size=side,
+        resize_size=side,
+        interpolation=str(preset.interpolation.value),
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+        squash=True,
+    )
+    found = replace(found, arrays=_without_auxiliary(found.arrays))
+    return found.weights(NAME, name, backbone, preprocessing, task=TASK)
 
 
 def architecture(name: str, *, size: int) -> nn.Module:
@@ -155,6 +103,20 @@ def adapt(weights: Weights, model: nn.Module, *, size: int) -> Arrays:
 def trace(model: nn.Module, *, size: int) -> TracedBackbone:
     """The graph of an architecture; torch.fx follows all of them."""
     return graph.trace(model, image_size=size, dense=True)
+
+
+def _unwrapped(name: str, weights: str) -> Unwrapped:
+    """Return the weights of a file, `FILE[#PART]`, which may be a checkpoint.
+
+    Raises:
+        BackboneError: the file cannot be read, or lacks entries of the architecture.
+    """
+    model = without_memory(lambda: architecture(name, size=0))
+
+    def fit(arrays: Arrays) -> Fit:
+        return fit_by_names(model, arrays, _without_auxiliary(arrays))
+
+    return unwrap(weights, build=lambda: model, fit=fit)
 
 
 def _without_auxiliary(arrays: Arrays) -> Arrays:

@@ -24,6 +24,7 @@ from trainable.modalities.image.preprocessing import smallest_side
 from trainable.modalities.text.decoding import decode_text
 from trainable.modalities.text.tfidf import tfidf_rows
 from trainable.tasks import Outcomes, Places, task_called
+from trainable.training.baseline_request import BaselineRequest
 from trainable.training.logistic import LinearClassifier
 from trainable.training.probe import Features, fixed
 
@@ -203,35 +204,26 @@ _WITHOUT_BACKBONE: Mapping[str, type[PixelFeatures] | type[TfidfFeatures]] = {
 class FeatureBaseline:
     """A baseline that classifies examples by a vector of features; see `Baseline`."""
 
-    def __init__(
-        self,
-        examples: LabelledExamples,
-        touched: Indices,
-        *,
-        method: str | None,
-        backbone: Backbone | None,
-        size: int | None,
-        precision: str,
-        device: torch.device,
-        cache: FeatureCache | None,
-        counts: FeatureCounts | None,
-        heartbeat: Callable[[], None],
-    ) -> None:
-        del method
+    def __init__(self, asked: BaselineRequest) -> None:
+        examples, touched = asked.examples, asked.touched
         made: BaselineFeatures = (
             _WITHOUT_BACKBONE[examples.modality](
-                examples, touched, device=device, cache=cache, heartbeat=heartbeat
+                examples,
+                touched,
+                device=asked.device,
+                cache=asked.cache,
+                heartbeat=asked.heartbeat,
             )
-            if backbone is None
+            if asked.backbone is None
             else FrozenFeatures(
                 examples,
-                backbone,
-                size=size,
-                precision=precision,
-                device=device,
-                cache=cache,
-                counts=counts,
-                heartbeat=heartbeat,
+                asked.backbone,
+                size=asked.size,
+                precision=asked.precision,
+                device=asked.device,
+                cache=asked.cache,
+                counts=asked.counts,
+                heartbeat=asked.heartbeat,
             )
         )
         self.size = made.size
@@ -240,7 +232,7 @@ class FeatureBaseline:
         self._features = made.of(touched)
         self._touched = touched
         self._targets = partial(
-            task_called(examples.task).targets, examples, size=made.size or 0, device=device
+            task_called(examples.task).targets, examples, size=made.size or 0, device=asked.device
         )
 
     def features(self, indices: Indices, places: Places | None) -> Features:

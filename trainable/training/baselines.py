@@ -40,6 +40,7 @@ from trainable.spec.trial_spec import LabelBudget
 from trainable.spec.validation import Validation
 from trainable.tasks import Outcomes, Places, Scores, TestResult, joined, task_called
 from trainable.training.baseline_features import FeatureBaseline
+from trainable.training.baseline_request import BaselineRequest
 from trainable.training.dense_baselines import MapBaseline
 from trainable.training.logistic import LinearClassifier
 from trainable.training.probe import Features, ProbeMemo, parts_of_draw, probe_of_draw
@@ -162,9 +163,9 @@ def run_baseline(
         raise DataError(f"there is no test {noun}; a baseline is always scored on the test split")
     rows, folds = validation_parts(images, draws[0], validation=validation)
     looked_at = [parts_of_draw(images, draw, validation)[0] for draw in draws]
-    baseline: Baseline = _KINDS[images.task](
-        images,
-        np.unique(np.concatenate([*looked_at, test])),
+    asked = BaselineRequest(
+        examples=images,
+        touched=np.unique(np.concatenate([*looked_at, test])),
         method=method,
         backbone=backbone,
         size=size,
@@ -174,6 +175,7 @@ def run_baseline(
         counts=counts,
         heartbeat=heartbeat,
     )
+    baseline: Baseline = _KINDS[images.task](asked)
     fitted = [
         probe_of_draw(
             images,

@@ -7,7 +7,7 @@ first update.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -16,16 +16,15 @@ from torch.nn import functional
 
 from trainable import device as devices
 from trainable.backbones import Backbone, Preprocessing
-from trainable.data.labelled_examples import LabelledExamples
-from trainable.features.cache import FeatureCache
 from trainable.features.head_maps import HeadMaps, features_of
 from trainable.features.input_reader import InputReader
-from trainable.features.reader import FeatureCounts, Indices
+from trainable.features.reader import Indices
 from trainable.features.readers import FeatureReaders
 from trainable.modalities import modality_of
 from trainable.modalities.image.inputs import PixelInputs
 from trainable.modalities.image.preprocessing import smallest_side
 from trainable.tasks import Outcomes, Places, joined, task_called
+from trainable.training.baseline_request import BaselineRequest
 from trainable.training.logistic import LinearClassifier
 from trainable.training.probe import Features, fixed
 
@@ -56,38 +55,25 @@ class Maps(Protocol):
 
 
 class BackboneMaps:
-    """What the heads of a network take; see `Maps`.
+    """What the heads of a network take; see `Maps`."""
 
-    Args: see `FrozenFeatures`.
-    """
-
-    def __init__(
-        self,
-        examples: LabelledExamples,
-        backbone: Backbone,
-        *,
-        size: int | None,
-        precision: str,
-        device: torch.device,
-        cache: FeatureCache | None,
-        counts: FeatureCounts | None,
-        heartbeat: Callable[[], None],
-    ) -> None:
-        self.size = modality_of(examples, backbone.weights).size(backbone.weights, size)
+    def __init__(self, asked: BaselineRequest, backbone: Backbone) -> None:
+        examples, weights = asked.examples, backbone.weights
+        self.size = modality_of(examples, weights).size(weights, asked.size)
         self.input_size: int | None = self.size
-        self.precision = devices.resolve_precision(precision, device)
+        self.precision = devices.resolve_precision(asked.precision, asked.device)
         readers = FeatureReaders(
             examples,
             backbone,
             size=self.size,
-            device=device,
+            device=asked.device,
             precision=self.precision,
-            cache=cache,
-            counts=counts,
-            heartbeat=heartbeat,
+            cache=asked.cache,
+            counts=asked.counts,
+            heartbeat=asked.heartbeat,
         )
         self.key: Mapping[str, Any] = readers.head_inputs_key
-        self._maps = HeadMaps(readers, backbone, size=self.size, device=device)
+        self._maps = HeadMaps(readers, backbone, size=self.size, device=asked.device)
 
     def of(self, indices: Indices) -> Iterator[Sequence[Tensor]]:
         """See `Maps`."""
@@ -98,32 +84,20 @@ class PatchMaps:
     """RGB values in 0..1 of the patch around each pixel; see `Maps`.
 
     The side of all images is that of the smallest image, and at most `MAX_PIXELS`.
-
-    Args:
-        images: the images, with their encoded bytes.
-        touched: (M,) indices of all images that will be asked for.
-        device: the device that maps are put on.
-        cache: the feature cache; None decodes the images here.
-        heartbeat: called regularly while there is progress.
     """
 
     precision: str = "fp32"
 
-    def __init__(
-        self,
-        images: LabelledExamples,
-        touched: Indices,
-        *,
-        device: torch.device,
-        cache: FeatureCache | None,
-        heartbeat: Callable[[], None],
-    ) -> None:
-        self.size = min(MAX_PIXELS, smallest_side(images, touched))
+    def __init__(self, asked: BaselineRequest) -> None:
+        images = asked.examples
+        self.size = min(MAX_PIXELS, smallest_side(images, asked.touched))
         self.input_size: int | None = self.size
         inputs = PixelInputs(images, Preprocessing(self.size, self.size, squash=True))
         self.key: Mapping[str, Any] = {"pixels": inputs.key, "patch": PATCH}
-        self._device = device
-        self._reader = InputReader(inputs, images.digests, cache=cache, heartbeat=heartbeat)
+        self._device = asked.device
+        self._reader = InputReader(
+            inputs, images.digests, cache=asked.cache, heartbeat=asked.heartbeat
+        )
 
     def of(self, indices: Indices) -> Iterator[Sequence[Tensor]]:
         """See `Maps`."""
@@ -136,27 +110,15 @@ class PatchMaps:
 
 
 class NoMaps:
-    """A map of zeros, from which only the frequencies of classes are learnt; see `Maps`.
-
-    Args: see `PatchMaps`; only `device` is used.
-    """
+    """A map of zeros, from which only the frequencies of classes are learnt; see `Maps`."""
 
     size = 1
     input_size: int | None = None
     precision: str = "fp32"
     key: Mapping[str, Any] = {"majority": 1}
 
-    def __init__(
-        self,
-        images: LabelledExamples,
-        touched: Indices,
-        *,
-        device: torch.device,
-        cache: FeatureCache | None,
-        heartbeat: Callable[[], None],
-    ) -> None:
-        del images, touched, cache, heartbeat
-        self._device = device
+    def __init__(self, asked: BaselineRequest) -> None:
+        self._device = asked.device
 
     def of(self, indices: Indices) -> Iterator[Sequence[Tensor]]:
         """See `Maps`."""
@@ -174,42 +136,18 @@ _WITHOUT_BACKBONE: Mapping[str, type[PatchMaps] | type[NoMaps]] = {
 class MapBaseline:
     """A baseline that classifies every place by maps of features; see `Baseline`."""
 
-    def __init__(
-        self,
-        examples: LabelledExamples,
-        touched: Indices,
-        *,
-        method: str | None,
-        backbone: Backbone | None,
-        size: int | None,
-        precision: str,
-        device: torch.device,
-        cache: FeatureCache | None,
-        counts: FeatureCounts | None,
-        heartbeat: Callable[[], None],
-    ) -> None:
+    def __init__(self, asked: BaselineRequest) -> None:
         self._maps: Maps = (
-            _WITHOUT_BACKBONE[method or "pixels"](
-                examples, touched, device=device, cache=cache, heartbeat=heartbeat
-            )
-            if backbone is None
-            else BackboneMaps(
-                examples,
-                backbone,
-                size=size,
-                precision=precision,
-                device=device,
-                cache=cache,
-                counts=counts,
-                heartbeat=heartbeat,
-            )
+            _WITHOUT_BACKBONE[asked.method or "pixels"](asked)
+            if asked.backbone is None
+            else BackboneMaps(asked, asked.backbone)
         )
         self.size = self._maps.input_size
         self.precision = self._maps.precision
         self.key = self._maps.key
-        self._examples = examples
-        self._device = device
-        self._heartbeat = heartbeat
+        self._examples = asked.examples
+        self._device = asked.device
+        self._heartbeat = asked.heartbeat
 
     def features(self, indices: Indices, places: Places | None) -> Features:
         """See `Baseline`."""
