@@ -91,12 +91,15 @@ def names(pattern: str = "*") -> list[str]:
 def expand(pattern: str) -> list[str]:
     """Return the backbones that match `NAME[@WEIGHTS]`, where NAME can be a glob pattern.
 
-    A name that matches nothing is returned unchanged; `known_problem` then reports it.
+    Of models for several tasks that one pattern matches, those for classification are meant, which
+    serve for every task. A name that matches nothing is returned unchanged; `known_problem` then reports it.
     """
     name, at, wanted = pattern.partition("@")
     if source_of(name) is shipped:
         return [pattern]
-    return [match + at + wanted for match in names(name)] or [pattern]
+    matches = names(name)
+    general = [match for match in matches if task_of_name(match) == "classification"]
+    return [match + at + wanted for match in general or matches] or [pattern]
 
 
 def known_problem(backbone: str) -> str | None:

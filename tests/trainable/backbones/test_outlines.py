@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.trainable.families import ACTIVATIONS_BEHIND_HEADS
-from trainable.backbones import describe, names, trace_on_meta, untrained
+from trainable.backbones import describe, names, task_of_name, trace_on_meta, untrained
 from trainable.backbones.cutting.boundaries import boundaries
 from trainable.backbones.cutting.split import split
 from trainable.errors import BackboneError
@@ -18,10 +18,13 @@ from trainable.errors import BackboneError
 FEWEST = 5
 
 
+CLASSIFIERS = [name for name in names() if task_of_name(name) == "classification"]
+
+
 def smallest_of_families() -> set[str]:
     """The model with the fewest parameters of every family, a version of it being another one."""
     families: dict[str, list[str]] = defaultdict(list)
-    for name in names():
+    for name in CLASSIFIERS:
         found = re.match(r"[a-z]+(_v\d)?", name)
         assert found
         families[found[0]].append(name)
@@ -35,7 +38,10 @@ SMALLEST = smallest_of_families()
 
 @pytest.mark.parametrize(
     "name",
-    [name if name in SMALLEST else pytest.param(name, marks=pytest.mark.shelf) for name in names()],
+    [
+        name if name in SMALLEST else pytest.param(name, marks=pytest.mark.shelf)
+        for name in CLASSIFIERS
+    ],
 )
 def test_every_backbone_of_the_shelf_has_boundaries_up_to_its_head(name: str) -> None:
     entry = describe(name)

@@ -317,3 +317,8 @@ def test_a_shipped_backbone_does_without_torchvision() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.strip() == "False"
+
+
+def test_a_pattern_means_models_for_classification_where_it_matches_others_too() -> None:
+    assert expand("*resnet50") == ["resnet50"]
+    assert expand("fcn_*") == ["fcn_resnet101", "fcn_resnet50"]
