@@ -92,7 +92,8 @@ def expand(pattern: str) -> list[str]:
     """Return the backbones that match `NAME[@WEIGHTS]`, where NAME can be a glob pattern.
 
     Of models for several tasks that one pattern matches, those for classification are meant, which
-    serve for every task. A name that matches nothing is returned unchanged; `known_problem` then reports it.
+    serve for every task. A name that matches nothing is returned unchanged; `known_problem` then
+    reports it.
     """
     name, at, wanted = pattern.partition("@")
     if source_of(name) is shipped:
