@@ -170,3 +170,11 @@ def test_a_network_for_segmentation_is_refused_for_classification() -> None:
     assert load_weights(name, task="segmentation").task == "segmentation"
     with pytest.raises(BackboneError, match="is for segmentation of images, and cannot be trained"):
         load_weights(name)
+
+
+def test_the_same_weights_serve_images_of_any_size() -> None:
+    backbone = Backbone(load_weights("mobilenet_v3_small@none", task="segmentation"))
+    for size in (50, 96):
+        module = backbone.traced(size).module
+        with torch.no_grad():
+            assert module(torch.zeros(1, 3, size, size)).shape == (1, 1, size, size)

@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from trainable.backbones.cutting.boundaries import boundaries
 from trainable.backbones.cutting.cut_points import shape_of
-from trainable.backbones.decoders.unet import Decoder
+from trainable.backbones.decoders.unet import Decoder, widths_of
 from trainable.backbones.files import to_array
 from trainable.backbones.graphs.graph import TracedBackbone, examined, lone_carriers
 from trainable.backbones.graphs.inputs import ImageInputs
@@ -58,9 +58,10 @@ def with_decoder(weights: Weights) -> Weights:
             f"{weights.backbone}: has no maps of features that a decoder could take; allowed: "
             "networks of convolutions, and torchvision's segmentation models"
         )
+    widths = widths_of([shape_of(traced, node)[1] for node in maps], size=size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_RANDOM_SEED)
-        network = _network(traced, maps, size=size)
+        network = _network(traced, maps, widths, size=size)
     taken = network.state_dict()
     arrays = {
         **{name: one for name, one in weights.arrays.items() if name in taken},
@@ -74,6 +75,7 @@ def with_decoder(weights: Weights) -> Weights:
             "source": weights.source,
             "args": dict(weights.args),
             "maps": [node.name for node in maps],
+            "widths": widths,
         },
         preprocessing=_squashed(weights.image_preprocessing),
         arrays=arrays,
@@ -86,12 +88,13 @@ def build(weights: Weights, *, size: int) -> nn.Module:
     traced = _traced(weights.undecoded, size=size)
     nodes = {node.name: node for node in traced.module.graph.nodes}
     try:
-        return _network(traced, [nodes[name] for name in weights.args["maps"]], size=size)
+        maps = [nodes[name] for name in weights.args["maps"]]
     except KeyError as error:
         raise BackboneError(
             f"{weights.backbone}: at {size} x {size} pixels it is another network, without "
             f"{error}. Try another image_size"
         ) from error
+    return _network(traced, maps, weights.args["widths"], size=size)
 
 
 def adapt(weights: Weights, model: nn.Module, *, size: int) -> Arrays:
@@ -142,11 +145,13 @@ def _share_before(traced: TracedBackbone, node: fx.Node) -> float:
     return (sum(flops[one] for one in before) + flops[node]) / sum(flops.values())
 
 
-def _network(traced: TracedBackbone, maps: Sequence[fx.Node], *, size: int) -> fx.GraphModule:
+def _network(
+    traced: TracedBackbone, maps: Sequence[fx.Node], widths: Sequence[int], *, size: int
+) -> fx.GraphModule:
     """The graph of an encoder up to its last map, and of a decoder behind it."""
     shapes = [shape_of(traced, node) for node in maps]
     channels, sides = [shape[0] for shape in shapes], [shape[1] for shape in shapes]
-    decoder = Decoder(channels, sides, size=size)
+    decoder = Decoder(channels, sides, widths, size=size)
     behind = fx.Tracer().trace(decoder)
     ends = {f"blocks.{number}.relu" for number in range(len(decoder.blocks))}
     graph, copied = fx.Graph(), dict[fx.Node, fx.Node]()

@@ -21,20 +21,37 @@ MOST_CHANNELS = 64
 """Most channels of a block of the decoder."""
 
 
+def widths_of(sides: Sequence[int], *, size: int) -> list[int]:
+    """Return the channels of each block of a decoder: more for coarser maps.
+
+    Args:
+        sides: side of each map in pixels, the finest first.
+        size: side of the network's input.
+    """
+    return [min(MOST_CHANNELS, GROUP * max(1, size // side)) for side in sides]
+
+
 class Decoder(nn.Module):
     """From maps of an encoder to logits of every pixel.
 
     Args:
         channels: channels of each map, the finest first.
         sides: side of each map in pixels.
+        widths: channels of each block; see `widths_of`.
         size: side of the network's input.
     """
 
-    def __init__(self, channels: Sequence[int], sides: Sequence[int], *, size: int) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        sides: Sequence[int],
+        widths: Sequence[int],
+        *,
+        size: int,
+    ) -> None:
         super().__init__()
         self._sides = tuple(sides)
         self._size = size
-        widths = [min(MOST_CHANNELS, GROUP * max(1, size // side)) for side in sides]
         self.reduce = nn.ModuleList(
             _Reduction(own, width) for own, width in zip(channels, widths, strict=True)
         )
