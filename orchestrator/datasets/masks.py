@@ -119,7 +119,8 @@ def _note_of_classes(table: ClassTable) -> Note:
 
 def _pairs(section: MasksSection, root: Root, problems: Problems) -> _Pairs | None:
     """Images and masks by their names, such as `images/a.jpg` and `masks/a.png`."""
-    images, masks = _files(root, section.images), _files(root, section.masks)
+    twins: list[str] = []
+    images, masks = (_files(root, name, twins) for name in (section.images, section.masks))
     for key, name, found in (
         ("images", section.images, images),
         ("masks", section.masks, masks),
@@ -146,17 +147,27 @@ def _pairs(section: MasksSection, root: Root, problems: Problems) -> _Pairs | No
         problems.add(_PATH, f"{_many(alone, 'image')} without a mask of its name: {some(alone)}")
     if lonely:
         problems.add(_PATH, f"{_many(lonely, 'mask')} without an image of its name: {some(lonely)}")
+    if twins:
+        problems.add(_PATH, f"{_many(twins, 'file')} beside another of its name: {some(twins)}")
     return pairs
 
 
-def _files(root: Root, folder: str) -> dict[str, str]:
-    """Paths of image files in folders of a name, by their paths without this and the suffix."""
-    found = {}
+def _files(root: Root, folder: str, twins: list[str] | None = None) -> dict[str, str]:
+    """Paths of image files in folders of a name, by their paths without this and the suffix.
+
+    Args:
+        root: the folder of all.
+        folder: the name.
+        twins: takes the paths of further files of one key.
+    """
+    found: dict[str, str] = {}
     for folders, name in files_below(root):
         if folder in folders and is_image(name):
             place = folders.index(folder)
             key = PurePath(*folders[:place], *folders[place + 1 :], name).with_suffix("")
-            found[str(key)] = str(PurePath(*folders, name))
+            path = str(PurePath(*folders, name))
+            if found.setdefault(str(key), path) != path and twins is not None:
+                twins.append(path)
     return found
 
 
