@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 import yaml
@@ -17,14 +22,17 @@ from orchestrator.cli.main import run as command
 from orchestrator.datasets.canvases import CLASSES, NUM_TEST, SIDE
 from orchestrator.planning.preparation import read_data
 from orchestrator.reading.outcome import conclude
+from orchestrator.reading.report.mask_winner import MaskWinner, mask_winner
+from orchestrator.reading.report.overlays import overlays
 from orchestrator.recording.projection import rebuild
 from orchestrator.recording.sweep_directory import Run
 from orchestrator.recording.tables import read_table
 from tests.builders.prepared import prepare
 from tests.builders.sweeps import sweep_in_process
+from tests.orchestrator.reading.export.test_export_use import BLOCKER
 from trainable.backbones import Backbone
 from trainable.data.labelled_examples import LabelledExamples, Split
-from trainable.data.masks import Mask
+from trainable.data.masks import Mask, decode_mask
 from trainable.errors import ExportError
 from trainable.export import written_model
 from trainable.export.exported_model import ExportedModel
@@ -165,14 +173,72 @@ def test_the_answer_speaks_of_labelled_images_and_mean_iou(answered: list[str]) 
 def test_the_report_shows_iou_by_class_and_the_worst_masks(
     swept: Path, answered: list[str]
 ) -> None:
+    assert "report.html" in answered[3]
     text = Run(swept).report.read_text()
-    assert "<h3>Worst masks</h3>" in text
-    assert text.count('class="mistakes masks"') == 1
+    assert 'id="class-scores"' in text
+    assert "Intersection over union of each class on the test set, the worst first." in text
     (listed,) = text.split('<ul class="mistakes masks">')[1:]
-    assert MOST_SHOWN <= listed.split("</ul>")[0].count("data:image/") <= 2 * MOST_SHOWN
-    assert "IoU of each class" in text or "IoU" in text
-    assert "mean IoU" in text
-    assert "wrong answers" not in text
+    assert listed.split("</ul>")[0].count('<img src="data:image/') >= MOST_SHOWN
+    assert "<h3>Worst masks</h3>" in text
+    assert "Test mean IoU with 95 % intervals by labelled images" in text
+    assert "Surest mistakes" not in text
+
+
+@pytest.fixture(scope="module")
+def winner(swept: Path) -> MaskWinner:
+    rows = (row for row in rows_of(swept, "leaderboard") if row["method"] == "finetune")
+    row = next(row for row in rows if row["test_score"] is not None)
+    found = mask_winner(row, read_table(swept, "predictions"))
+    assert found is not None
+    return found
+
+
+def test_the_iou_of_a_class_counts_pixels_of_all_repeats(
+    swept: Path, examples: LabelledExamples, winner: MaskWinner
+) -> None:
+    assert examples.masks is not None
+    rows = [
+        row for row in rows_of(swept, "predictions") if row["trial_id"] == winner.row["trial_id"]
+    ]
+    labelled = np.zeros(len(CLASSES), dtype=int)
+    for index in examples.indices(Split.TEST):
+        labelled += np.bincount(examples.masks.mask(index).ravel(), minlength=len(CLASSES))
+    pixels = {name: number for name, _, number in winner.class_iou}
+    assert pixels == dict(zip(CLASSES, labelled.tolist(), strict=True))
+    for name, iou, number in winner.class_iou:
+        parts = [part for row in rows for part in row["pixels"] if part["class"] == name]
+        found, given = (sum(part[key] for part in parts) for key in ("found", "predicted"))
+        assert iou == pytest.approx(found / (2 * number + given - found))
+    assert [iou for _, iou, _ in winner.class_iou] == sorted(iou for _, iou, _ in winner.class_iou)
+    assert [one.iou for one in winner.worst] == sorted(one.iou for one in winner.worst)
+
+
+def test_an_overlay_is_the_image_its_true_mask_and_the_predicted_one(
+    examples: LabelledExamples, winner: MaskWinner
+) -> None:
+    assert examples.masks is not None
+    found = overlays(examples, winner.worst)
+    assert set(found) == {one.image_id for one in winner.worst}
+    ids = examples.image_ids()
+    for one in winner.worst[:3]:
+        content = base64.b64decode(found[one.image_id].partition(",")[2])
+        with Image.open(io.BytesIO(content)) as opened:
+            pixels = np.asarray(opened.convert("RGB")).astype(int)
+        side = len(pixels)
+        plain, true, given = (pixels[:, start : start + side] for start in starts(pixels))
+        mask = examples.masks.mask(ids.index(one.image_id))
+        for shown, ids_shown in ((true, mask), (given, decode_mask(one.mask))):
+            small = Image.fromarray(ids_shown).resize((side, side), Image.Resampling.NEAREST)
+            coloured = np.asarray(small) > 0
+            changed = np.abs(shown - plain).sum(axis=2)
+            assert changed[coloured].mean() > 4 * changed[~coloured].mean()
+
+
+def starts(pixels: npt.NDArray[np.int64]) -> tuple[int, int, int]:
+    """Where the three square parts of an overlay start."""
+    height, width, _ = pixels.shape
+    gap = (width - 3 * height) // 2
+    return 0, height + gap, 2 * (height + gap)
 
 
 @pytest.fixture(scope="module")
@@ -327,6 +393,44 @@ def test_predict_prints_shares_and_tells_of_what_it_cannot_read(
     assert command(["predict", str(exported), *paths, "-o", str(out), "--json"]) == 3
     told = json.loads(capsys.readouterr().out)
     assert ["error" in one for one in told] == [False, True, True]
+
+
+def test_the_lines_of_the_card_write_the_masks_that_predict_writes(
+    exported: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    card = (exported / "README.md").read_text()
+    assert "torch.export.load" in card
+    (tmp_path / "lines.py").write_text(
+        card.split("```python\n")[1]
+        .split("\n```")[0]
+        .replace('Path(".")', f"Path({str(exported)!r})")
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKER, *map(str, pictures)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for one in ExportedModel.load(exported).predict_masks(pictures):
+        assert one.mask is not None
+        with Image.open(tmp_path / f"{one.path.stem}_mask.png") as opened:
+            written = np.asarray(opened)
+        assert written.shape == one.mask.shape
+        assert (written == one.mask).mean() > 0.999
+        assert f"{one.path}\t'background'\t" in done.stdout
+
+
+def test_classifiers_write_no_masks(
+    exported: Path, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = json.loads((exported / "model.json").read_text())
+    del about["heads"]
+    (tmp_path / "model.json").write_text(json.dumps(about | {"format": FORMAT}))
+    assert command(["predict", str(tmp_path), str(pictures[0]), "-o", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert "-o: is for masks; this network predicts classes, which are printed" in told
 
 
 def test_predict_refuses_what_it_cannot_write(

@@ -11,7 +11,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from orchestrator.cli.commands import init
 from orchestrator.cli.main import run
 from orchestrator.datasets.contact_sheet import TILE
 from orchestrator.space.template import WITHOUT_WEIGHTS
@@ -20,10 +19,10 @@ from trainable.tasks.segmentation.palette import colour_of
 
 
 @pytest.fixture(autouse=True)
-def without_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights that are here or nowhere, so that files name a backbone that ships."""
-    choices = {"image": lambda *, gpu: ([WITHOUT_WEIGHTS], [])}
-    monkeypatch.setattr(init, "_CHOICES", choices)
+def without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No weights that could be fetched or are here, so that files name a backbone that ships."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no weights"))
+    monkeypatch.setattr("trainable.backbones.torchvision_files.reachable", lambda **_: False)
 
 
 def written(folder: Path, target: Path) -> dict[str, Any]:
@@ -53,14 +52,15 @@ def test_init_writes_a_file_for_images_and_masks_that_validate_accepts(
     given = {"source": "masks", "path": str(folder), "test": 0.2}
     assert content["dataset"] == given | keys
     assert content["name"] == "my-cells"
+    assert content["search"]["backbone"] == [WITHOUT_WEIGHTS]
     assert content["baselines"] == ["majority", "pixels", "probe"]
     text = out.read_text()
     assert "# labelled images; one study each" in text
     assert "# 30 images; " in text
     assert "group:" not in text
     capsys.readouterr()
-    small = ["--set", "training.image_size=24", "--set", "search.label_budget=[5]"]
-    assert run(["validate", str(out), *small]) == 0
+    small = ["training.image_size=24", "search.label_budget=[5]"]
+    assert run(["validate", str(out), *(part for one in small for part in ("--set", one))]) == 0
     assert f"{out}: fine" in capsys.readouterr().out
 
 

@@ -79,7 +79,8 @@ def test_a_metric_is_one_of_its_task(
 def test_transforms_that_cannot_move_masks_are_refused_with_them(
     read: Read, problems: ProblemsOf, name: str
 ) -> None:
-    for op in (name, {name: {}}):
+    both: list[str | dict[str, Any]] = [name, {name: {}}]
+    for op in both:
         ops = ["horizontal_flip", op]
         (line,) = problems(dataset=CANVASES, augment={"ops": ops})
         assert line == (
@@ -189,6 +190,6 @@ def test_a_setting_of_several_takes_lists_of_distinct_values_alone() -> None:
         assert not names.accepts(wrong)
     numbers = Setting(help="numbers", low=0, high=9, integer=True, several=True)
     assert numbers.accepts([3, 0, 9])
-    for wrong in ([3, 10], [3, 3], [True], ["3"], [float("nan")], [2.5], 3):
-        assert not numbers.accepts(wrong)
-        assert numbers.problem(wrong) is not None
+    for no_numbers in ([3, 10], [3, 3], [True], ["3"], [float("nan")], [2.5], 3):
+        assert not numbers.accepts(no_numbers)
+        assert numbers.problem(no_numbers) is not None
