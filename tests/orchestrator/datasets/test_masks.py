@@ -255,6 +255,20 @@ def test_all_that_is_wrong_with_files_is_told_at_once(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "value", [np.int32(-1), np.int32(70_000), np.int32(2_000_000_000), np.float32(1.5)]
+)
+def test_values_that_can_be_no_ids_are_refused(tmp_path: Path, value: Any) -> None:
+    write_masks(tmp_path)
+    (tmp_path / "masks" / "03.png").unlink()
+    pixels = np.full((HEIGHT, WIDTH), value)
+    save(tmp_path / "masks" / "03.tif", Image.fromarray(pixels))
+    (line,) = problems_of(section(tmp_path))
+    assert line == (
+        "dataset.path: 1 masks hold other values than whole numbers from 0 to 65535: 'masks/03.tif'"
+    )
+
+
 def test_the_command_line_says_so_and_exits_with_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
