@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from orchestrator.datasets.files import Root, read_file
 from orchestrator.datasets.listing import Note
@@ -103,6 +103,8 @@ class MaskReader:
                 if opened.format == "JPEG":
                     return self._add("jpeg", mask)
                 drawn = _grey(opened)
+        except UnidentifiedImageError:
+            return self._add("broken", f"{mask} (no image)")
         except Exception as error:  # Pillow raises errors of many classes
             return self._add("broken", f"{mask} ({error})")
         if drawn is None:

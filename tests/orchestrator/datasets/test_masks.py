@@ -248,7 +248,7 @@ def test_all_that_is_wrong_with_files_is_told_at_once(tmp_path: Path) -> None:
         "dataset.path: 1 masks are of colours; allowed: the ids of classes as grey values, or a "
         "palette: 'masks/02.png'" in told
     )
-    assert "dataset.path: 1 masks cannot be read: 'masks/03.png (cannot identify image" in told
+    assert "dataset.path: 1 masks cannot be read: 'masks/03.png (no image)'" in told
     assert (
         "dataset.classes: values of no class in the masks: '9 in masks/05.png'; allowed: 0, 1, 2. "
         "Give the names of all classes, or values for them, or say ignore" in told
@@ -357,6 +357,14 @@ def test_values_of_no_class_are_listed_with_a_file_each(tmp_path: Path) -> None:
         (
             {"values": [0, 1, 2, 9]},
             "dataset.classes: in no mask: '9'. Take them out, or mend the masks",
+        ),
+        (
+            {"classes": [f"class {number}" for number in range(256)]},
+            "dataset.classes: got 256 classes; allowed: at most 255",
+        ),
+        (
+            {"values": list(range(300))},
+            "dataset.values: got 300 classes; allowed: at most 255",
         ),
         ({"classes": ["a", "A", "c"]}, "dataset: class names that look alike"),
     ],
