@@ -87,6 +87,11 @@ class ClassTable:
             )
         if self._names and self._values and len(self._names) != len(self._values):
             problems.add(_VALUES, f"got {len(self._values)} values for {len(self._names)} classes")
+        elif (number := len(self._names or self._values or ())) > MOST_CLASSES:
+            problems.add(
+                _CLASSES if self._names else _VALUES,
+                f"got {number:,} classes; allowed: at most {MOST_CLASSES}",
+            )
         elif self._ignore is not None and self._ignore in (self._values or ()):
             problems.add(_IGNORE, f"got {self._ignore}, which is the value of a class, too")
         elif not self._is_doubtful(found, problems):

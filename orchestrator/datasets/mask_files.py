@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from orchestrator.datasets.files import Root, read_file
 from orchestrator.datasets.listing import Note
@@ -36,12 +37,16 @@ _TURNS: Mapping[int, Image.Transpose] = {
 _SWAPPING = 5
 """Orientation from which on width and height change places."""
 
-_GREY = frozenset({"1", "L", "P", "I", "I;16", "I;16L", "I;16B"})
+_GREY = frozenset({"1", "L", "P", "I", "I;16", "I;16L", "I;16B", "F"})
+
+_LARGEST = 65535
+"""Largest value of a pixel."""
 
 _REASONS: Mapping[str, str] = {
     "jpeg": "masks are JPEG, which changes the values of pixels; allowed: PNG, or another format "
     "without loss",
     "colour": "masks are of colours; allowed: the ids of classes as grey values, or a palette",
+    "values": f"masks hold other values than whole numbers from 0 to {_LARGEST}",
     "size": "masks differ in size from their images",
     "broken": "masks cannot be read",
 }
@@ -98,10 +103,14 @@ class MaskReader:
                 if opened.format == "JPEG":
                     return self._add("jpeg", mask)
                 drawn = _grey(opened)
+        except UnidentifiedImageError:
+            return self._add("broken", f"{mask} (no image)")
         except Exception as error:  # Pillow raises errors of many classes
             return self._add("broken", f"{mask} ({error})")
         if drawn is None:
             return self._add("colour", mask)
+        if not _are_ids(np.asarray(drawn)):
+            return self._add("values", mask)
         return self._placed(image, mask, drawn)
 
     def _placed(self, image: str, mask: str, drawn: Image.Image) -> Values | None:
@@ -145,6 +154,10 @@ def _grey(opened: Image.Image) -> Image.Image | None:
     if (channels != channels[..., :1]).any():
         return None
     return Image.fromarray(channels[..., 0])
+
+
+def _are_ids(pixels: npt.NDArray[Any]) -> bool:
+    return pixels.dtype.kind != "f" and int(pixels.min()) >= 0 and int(pixels.max()) <= _LARGEST
 
 
 def _values(drawn: Image.Image) -> Values:

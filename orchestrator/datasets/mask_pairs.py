@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from orchestrator.datasets import columns
 from orchestrator.datasets.files import Root, is_image
-from orchestrator.datasets.sections import MasksSection
+from orchestrator.datasets.mask_sections import MasksSection
 from orchestrator.datasets.splits import split_of
 from orchestrator.datasets.table_file import TABLE_SUFFIXES, open_table
 from orchestrator.datasets.walking import files_below
@@ -66,7 +66,8 @@ def guess_folders(path: Path) -> dict[str, str] | None:
 
 def pairs_of_folders(section: MasksSection, root: Root, problems: Problems) -> Pairs:
     """Images and masks by their names, such as `images/a.jpg` and `masks/a.png`."""
-    images, masks = _files(root, section.images), _files(root, section.masks)
+    twins: list[str] = []
+    images, masks = (_files(root, name, twins) for name in (section.images, section.masks))
     for key, name, found in (("images", section.images, images), ("masks", section.masks, masks)):
         if not found:
             inside = sorted(entry.name for entry in os.scandir(root.path))
@@ -93,6 +94,8 @@ def pairs_of_folders(section: MasksSection, root: Root, problems: Problems) -> P
         problems.add(_PATH, f"{_many(alone, 'image')} without a mask of its name: {some(alone)}")
     if lonely:
         problems.add(_PATH, f"{_many(lonely, 'mask')} without an image of its name: {some(lonely)}")
+    if twins:
+        problems.add(_PATH, f"{_many(twins, 'file')} beside another of its name: {some(twins)}")
     return pairs
 
 
@@ -139,14 +142,22 @@ def pairs_of_table(section: MasksSection, path: Path, root: Root, problems: Prob
     return pairs
 
 
-def _files(root: Root, folder: str) -> dict[str, str]:
-    """Paths of image files in folders of a name, by their paths without this and the suffix."""
-    found = {}
+def _files(root: Root, folder: str, twins: list[str] | None = None) -> dict[str, str]:
+    """Paths of image files in folders of a name, by their paths without this and the suffix.
+
+    Args:
+        root: the folder of all.
+        folder: the name.
+        twins: takes the paths of further files of one key.
+    """
+    found: dict[str, str] = {}
     for folders, name in files_below(root):
         if folder in folders and is_image(name):
             place = folders.index(folder)
             key = PurePath(*folders[:place], *folders[place + 1 :], name).with_suffix("")
-            found[str(key)] = str(PurePath(*folders, name))
+            path = str(PurePath(*folders, name))
+            if found.setdefault(str(key), path) != path and twins is not None:
+                twins.append(path)
     return found
 
 

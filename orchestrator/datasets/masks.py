@@ -11,8 +11,8 @@ from orchestrator.datasets.listing import Listing, Note
 from orchestrator.datasets.mask_classes import ClassTable
 from orchestrator.datasets.mask_files import MaskReader
 from orchestrator.datasets.mask_pairs import pairs_of_folders, pairs_of_table
+from orchestrator.datasets.mask_sections import MasksSection
 from orchestrator.datasets.progress_bar import reading_bar
-from orchestrator.datasets.sections import MasksSection
 from orchestrator.space.problems import Problems
 from trainable.data.masks import Masks
 

@@ -147,7 +147,7 @@ _TRIALS: Mapping[str, ColumnDescription] = {
         "where the validation images came from, such as `folds=3`, and whether inside the budget"
     ),
     "objective": ColumnDescription(
-        "what trials are ranked by: `accuracy`, `balanced_accuracy` or `log_loss`"
+        "what trials are ranked by, such as `accuracy`, `log_loss` or `miou`"
     ),
     "params": ColumnDescription(
         "JSON: the axes of the search that apply, with the values that were tried; the penalty of "

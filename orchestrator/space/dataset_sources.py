@@ -45,7 +45,7 @@ class DatasetSection(Section):
         return self.model_copy(update=paths)
 
 
-_SECTIONS = "orchestrator.datasets.sections"
+_SECTIONS, _MASKS = "orchestrator.datasets.sections", "orchestrator.datasets.mask_sections"
 
 SOURCES: Registry[type[DatasetSection]] = registry_of(
     named(f"{_SECTIONS}:DatasetSource"),
@@ -59,8 +59,8 @@ SOURCES: Registry[type[DatasetSection]] = registry_of(
         "table": named(f"{_SECTIONS}:TableSection"),
         "parquet": named(f"{_SECTIONS}:ParquetSection"),
         "torchvision": named(f"{_SECTIONS}:TorchvisionSection"),
-        "masks": named(f"{_SECTIONS}:MasksSection"),
-        "canvases": named(f"{_SECTIONS}:CanvasesSection"),
+        "masks": named(f"{_MASKS}:MasksSection"),
+        "canvases": named(f"{_MASKS}:CanvasesSection"),
     },
 )
 """The sections that `dataset:` can be, by the value of `source`."""

@@ -103,8 +103,12 @@ def read_augment(path: KeyPath, given: object, problems: Problems) -> Augmentati
 
 
 def default_baselines(task: str, modality: str) -> tuple[Method, ...]:
-    """Return the baselines of a sweep over one kind of example where the file names none."""
-    return *WITHOUT_BACKBONE[task, modality], Method.PROBE
+    """Return the baselines of a sweep over one kind of example where the file names none.
+
+    Their order is that of `BASELINES`, in which a file that names them is read.
+    """
+    known = {*WITHOUT_BACKBONE[task, modality], Method.PROBE}
+    return tuple(name for name in BASELINES if name in known)
 
 
 def read_baselines(

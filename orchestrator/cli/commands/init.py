@@ -135,7 +135,7 @@ def _with_masks(place: Path) -> Folder | None:
     from orchestrator.datasets import masks
     from orchestrator.datasets.holders import holders_of_masks
     from orchestrator.datasets.mask_pairs import guess_folders
-    from orchestrator.datasets.sections import MasksSection
+    from orchestrator.datasets.mask_sections import MasksSection
     from orchestrator.space.problems import Problems
     from orchestrator.space.template import Folder
     from trainable.data.labelled_examples import Split

@@ -8,7 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from orchestrator.recording.statistics.intervals import difference_interval, score_interval
-from orchestrator.recording.statistics.outcomes import miou_outcomes
+from orchestrator.recording.statistics.outcomes import (
+    mean_outcomes,
+    miou_outcomes,
+    ratio_outcomes,
+)
 from trainable.data.masks import IGNORED
 from trainable.tasks.segmentation.scores import confusion, score_masks
 
@@ -87,3 +91,48 @@ def test_intervals_hold_the_score_and_equal_predictions_differ_by_nothing() -> N
     assert difference_interval(one, other).mean == pytest.approx(
         float(one.scores.mean() - other.scores.mean())
     )
+
+
+def parts_and_wholes(seed: int) -> tuple[Counts, Counts]:
+    """(R, N) counts of right pixels and of all pixels with a class."""
+    random = np.random.default_rng(seed)
+    wholes = random.integers(1, 50, (REPEATS, IMAGES))
+    return random.integers(0, wholes, endpoint=True), wholes
+
+
+def test_ratios_are_of_sums_and_their_pseudo_values_of_leaving_one_image_out() -> None:
+    parts, wholes = parts_and_wholes(0)
+    outcomes = ratio_outcomes(parts, wholes)
+    scores = parts.sum(axis=1) / wholes.sum(axis=1)
+    assert outcomes.scores == pytest.approx(scores, abs=1e-12)
+    expected = np.empty(parts.shape)
+    for repeat in range(REPEATS):
+        for left in range(IMAGES):
+            others = np.arange(IMAGES) != left
+            without = parts[repeat, others].sum() / wholes[repeat, others].sum()
+            expected[repeat, left] = IMAGES * scores[repeat] - (IMAGES - 1) * without
+    expected += scores[:, None] - expected.mean(axis=1, keepdims=True)
+    assert outcomes.pseudo == pytest.approx(expected, abs=1e-10)
+    assert outcomes.values == pytest.approx(parts / wholes)
+    assert outcomes.is_valid
+
+
+def test_a_ratio_over_equal_wholes_is_a_mean() -> None:
+    parts, wholes = parts_and_wholes(1)
+    equal = np.full_like(wholes, 50)
+    ratio, mean = ratio_outcomes(parts, equal), mean_outcomes(parts / equal)
+    assert ratio.pseudo == pytest.approx(mean.pseudo, abs=1e-12)
+    assert score_interval(ratio) == pytest.approx(score_interval(mean))
+
+
+def test_the_ratio_of_one_image_is_its_share() -> None:
+    outcomes = ratio_outcomes(np.array([[3]]), np.array([[4]]))
+    assert outcomes.pseudo.tolist() == [[0.75]]
+
+
+def test_the_share_of_right_pixels_is_that_of_validation() -> None:
+    found = confusions(5)
+    counts = counts_of(found)
+    outcomes = ratio_outcomes(counts[..., 0].sum(axis=2), counts[..., 1].sum(axis=2))
+    expected = [score_masks(one, torch.zeros(IMAGES)).pixel_accuracy for one in found]
+    assert outcomes.scores == pytest.approx(expected, abs=1e-12)
