@@ -58,31 +58,52 @@ def run_space(space: Path, *, num_trials: int) -> tuple[Measured, list[dict[str,
     Returns:
         What was measured, and the rows of the table of trials.
     """
+    with mock.patch.object(StudyQueue, "_final_work", return_value=[]):
+        measured, trials, _ = run_sweep(space, num_trials=num_trials, num_finals=0)
+    return measured, trials
+
+
+def run_sweep(
+    space: Path, *, num_trials: int, num_finals: int
+) -> tuple[Measured, list[dict[str, Any]], list[dict[str, Any]]]:
+    """A search-space file from its first trial to its last final; once a process.
+
+    Args:
+        space: the file.
+        num_trials: that it comes to.
+        num_finals: that it comes to.
+
+    Returns:
+        What was measured, and the rows of the tables of trials and of finals.
+    """
     start = time.perf_counter()
     prepared = prepare(space)
     before_s = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder:
-        with (
-            mock.patch.object(execution, "Broker", TrialsBroker),
-            mock.patch.object(StudyQueue, "_final_work", return_value=[]),
-        ):
+        with mock.patch.object(execution, "Broker", TrialsBroker):
             outcome = _launch(prepared, Path(folder))
         trials = read_table(outcome.run.path, "trials").to_pylist()
-        finals = read_table(outcome.run.path, "finals").num_rows
-    if len(trials) != num_trials or outcome.failures or finals:
+        finals = read_table(outcome.run.path, "finals").to_pylist()
+    if len(trials) != num_trials or outcome.failures or len(finals) != num_finals:
         raise RuntimeError(
-            f"{outcome.failures} failures, {len(trials)} trials and {finals} finals instead of "
-            f"{num_trials} trials"
+            f"{outcome.failures} failures, {len(trials)} trials and {len(finals)} finals instead "
+            f"of {num_trials} trials and {num_finals} finals"
         )
     assert TrialsBroker.began_at is not None
     measured = Measured(
         seconds=TrialsBroker.ended_at - TrialsBroker.began_at,
         before_s=before_s,
-        accuracy=mean(trial["val_accuracy"] for trial in trials),
+        accuracy=mean(map(_accuracy, trials)),
         features_s=sum(trial["features_s"] for trial in trials),
         peak_memory_bytes=max(trial["peak_memory_bytes"] for trial in trials),
     )
-    return measured, trials
+    return measured, trials, finals
+
+
+def _accuracy(trial: dict[str, Any]) -> float:
+    """A trial's accuracy; of masks, its objective."""
+    accuracy = trial["val_accuracy"]
+    return float(trial["val_score"] if accuracy is None else accuracy)
 
 
 def run_protocol(path: Path) -> Measured:
