@@ -131,14 +131,19 @@ def pairs_of_table(section: MasksSection, path: Path, root: Root, problems: Prob
         if splits is None
         else columns.splits(splits, ("dataset", "split_column"), problems),
     )
+    missing: set[str] = set()
     for key, paths in (("path_column", pairs.images), ("mask_column", pairs.masks)):
         refused = [one for one in dict.fromkeys(paths) if root.refusal(one) is not None]
+        missing.update(refused)
         if refused:
             problems.add(
                 ("dataset", key),
                 f"{len(refused):,} of {len(paths):,} paths lead to no file below {root.path}: "
                 f"{some(refused)}",
             )
+    rows = zip(pairs.images, pairs.masks, strict=False)
+    there = [pair for pair in rows if missing.isdisjoint(pair)]
+    pairs.images, pairs.masks = [image for image, _ in there], [mask for _, mask in there]
     return pairs
 
 

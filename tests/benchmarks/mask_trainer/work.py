@@ -174,7 +174,7 @@ def write_work(task: Task, images: Path, folder: Path) -> Path:
         images: folder of images and masks, as `write_images` leaves it.
         folder: where both are written.
     """
-    from orchestrator.datasets.sections import MasksSection
+    from orchestrator.datasets.mask_sections import MasksSection
     from tests.builders.prepared import load_images
     from trainable.backbones import Backbone, load_weights
     from trainable.data.labelled_examples import Split

@@ -459,10 +459,11 @@ def test_a_file_and_a_folder_that_is_not_there_are_refused(tmp_path: Path) -> No
     file = save_image(tmp_path / "one.png", 0)
     (line,) = problems_of(section(file))
     assert line == (
-        f"dataset.path: {file}: is a file; allowed: a folder that holds images/ and masks/"
+        f"dataset.path: {file}: is a file; allowed: a folder that holds images/ and masks/, or a "
+        "table: .csv, .tsv, .txt, .jsonl, .ndjson, .json, .parquet, .pq"
     )
     (line,) = problems_of(section(tmp_path / "no", images="photos"))
-    assert line.endswith("no: no such folder; allowed: a folder that holds photos/ and masks/")
+    assert line.endswith("no such folder; allowed: one that holds photos/ and masks/, or a table")
 
 
 def test_broken_images_are_left_out_with_their_masks(tmp_path: Path) -> None:
@@ -493,3 +494,29 @@ def test_the_built_in_set_needs_no_file(tmp_path: Path, capsys: pytest.CaptureFi
     shown = capsys.readouterr().out
     assert f"{space}: fine" in shown
     assert f"classes: {len(CLASSES)}: 'background', '0'" in shown
+
+
+def test_a_table_names_images_and_masks_by_their_paths(tmp_path: Path) -> None:
+    write_masks(tmp_path)
+    pairs = [(path.name, path.stem) for path in sorted((tmp_path / "images").iterdir())]
+    rows = [
+        f"images/{name},masks/{stem}.png,{'test' if number % 3 == 0 else 'train'}"
+        for number, (name, stem) in enumerate(pairs)
+    ]
+    table = tmp_path / "cells.csv"
+    table.write_text("\n".join(["photo,truth,part", *rows]))
+    columns = {"path_column": "photo", "mask_column": "truth", "split_column": "part"}
+    by_table = dataset_of(section(table, **columns)).images
+    by_folders = dataset_of(section(tmp_path)).images
+    assert by_table.paths == by_folders.paths
+    assert by_table.masks is not None
+    assert by_folders.masks is not None
+    assert np.array_equal(by_table.masks.digests, by_folders.masks.digests)
+    assert np.flatnonzero(by_table.split == Split.TEST).tolist() == [*range(0, len(pairs), 3)]
+    table.write_text("\n".join(["photo,truth,part", *rows, "images/none.png,masks/none.png,train"]))
+    lines = problems_of(section(table, **columns))
+    assert [line.partition(":")[0] for line in lines[:2]] == [
+        "dataset.path_column",
+        "dataset.mask_column",
+    ]
+    assert "'masks/none.png'" in lines[1]
