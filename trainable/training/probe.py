@@ -35,6 +35,8 @@ INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 UNVALIDATED_PENALTY = 1.0
 """C of a draw that has no validation images: scikit-learn's default."""
 
+_HOPELESS = 1.1
+
 MEMO_BYTES = 256 * 2**20
 """Most bytes that the classifiers of a `ProbeMemo` take."""
 
@@ -106,8 +108,8 @@ def fit_probe(
 
     The chosen C has the lowest log loss of the pooled validation predictions; on ties it is the
     smaller C. Without folds it is `UNVALIDATED_PENALTY`. Where examples have places, an example
-    counts by the mean of its places, and C is raised only as long as the loss falls: fits with a
-    weak penalty take longest.
+    counts by the mean of its places, and C is no longer raised once the loss is `_HOPELESS` times
+    the lowest: fits with a weak penalty take longest.
 
     Args:
         features: returns features of examples by their positions; the draw comes first.
@@ -154,7 +156,7 @@ def fit_probe(
             if loss < lowest:
                 lowest, best = loss, predicted
                 inverse_penalty, fitted = candidate, classifiers
-            elif is_dense:
+            elif is_dense and loss > _HOPELESS * lowest:
                 break
         scores = None if is_dense else score(best, truth)
     drawn = np.arange(num_drawn)
