@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
-from torchvision.models import shufflenet_v2_x0_5
+from torchvision.models import squeezenet1_1
 
 from orchestrator.cli.main import run as command
 from orchestrator.recording.tables import read_table
@@ -20,8 +20,8 @@ from tests.builders.sweeps import sweep_in_process
 from trainable.export import written_model
 
 FILES = ("weights/one/model.safetensors", "weights/two/model.safetensors")
-SPELLED = tuple(f"shufflenet_v2_x0_5@{file}" for file in FILES)
-SHORT = ("shufflenet_v2_x0_5@one/model.safetensors", "shufflenet_v2_x0_5@two/model.safetensors")
+SPELLED = tuple(f"squeezenet1_1@{file}" for file in FILES)
+SHORT = ("squeezenet1_1@one/model.safetensors", "squeezenet1_1@two/model.safetensors")
 PROBES = tuple(f"b2-probe-{name.replace('/', '-')}" for name in SHORT)
 SPACE: dict[str, Any] = {
     "name": "files",
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / file).parent.mkdir(parents=True)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            state = shufflenet_v2_x0_5(weights=None).state_dict()
+            state = squeezenet1_1(weights=None).state_dict()
         if seed:
             torch.save({"model": state, "epoch": 3}, folder / file)
         else:
@@ -100,7 +100,7 @@ def test_the_search_space_that_is_kept_has_absolute_paths(path: Path) -> None:
     assert search["lr"]["cases"][0]["when"]["backbone"] == whole(path, 0)
 
 
-@pytest.mark.parametrize("pattern", [SHORT[1], SPELLED[1], "*two*", "shufflenet*@weights/two/*"])
+@pytest.mark.parametrize("pattern", [SHORT[1], SPELLED[1], "*two*", "squeezenet*@weights/two/*"])
 def test_the_leaderboard_is_filtered_by_either_spelling(
     pattern: str, path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

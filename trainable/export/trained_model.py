@@ -23,6 +23,7 @@ from trainable.export.model_config import ModelConfig
 from trainable.export.network_kinds import TrainedHalves, network_kind
 from trainable.features.cache import FeatureCache
 from trainable.features.head_maps import HeadMaps, features_of
+from trainable.features.reader import head_rows
 from trainable.features.readers import FeatureReaders
 from trainable.modalities import Modality, modality_of
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
@@ -163,7 +164,7 @@ def train_probe(
     else:
         maps = HeadMaps(readers, backbone, size=size, device=device)
         rows, labels = features_of(maps.of(indices), places.points), places.labels
-    (classifier,) = fit_path(
+    (fitted,) = fit_path(
         rows.flatten(0, -2),
         labels.flatten().to(device),
         num_classes=examples.num_classes,
@@ -171,11 +172,16 @@ def train_probe(
         num_examples=len(indices),
     )
     halves = split(traced, frozen=len(boundaries(traced)), num_classes=examples.num_classes)
-    suffix = _with_heads(halves, classifier.to("cpu"), backbone=backbone.weights.backbone)
+    classifier = fitted.to("cpu")
+    suffix = _with_heads(halves, classifier, backbone=backbone.weights.backbone)
     batches = _batches(modality, examples, indices, backbone, size=size)
     prefix = _on_processor(frozen_between(traced, None, boundaries(traced)[-1]))
     with torch.no_grad():
-        expected = [suffix(prefix(*batch), *batch[1:]) for batch in batches]
+        frozen = [prefix(*batch) for batch in batches]
+        if places is None:
+            expected = [classifier.logits(head_rows(values)).float() for values in frozen]
+        else:
+            expected = [suffix(values) for values in frozen]
     return _assemble(
         TrainedHalves(backbone=backbone, split=halves, suffix=suffix, size=size, examples=examples),
         indices=indices,
@@ -198,8 +204,8 @@ def _with_heads(
     widths = [int(layer.weight.shape[1]) for layer in layers if isinstance(layer, LINEAR)]
     if len(widths) < len(layers) or sum(widths) != classifier.weight.shape[1]:
         raise ExportError(
-            f"{backbone}: its classifier is no linear layer on one feature vector, so that a "
-            "linear probe cannot take its place. Export a fine-tuned trial"
+            f"{backbone}: its classifier is no linear layer on the features of a linear probe, "
+            "which cannot take its place. Export a fine-tuned trial"
         )
     classifier.copy_into(*layers)
     return halves.suffix.cpu().eval().requires_grad_(requires_grad=False)

@@ -50,6 +50,15 @@ Prefixes = dict[tuple[fx.GraphModule, int, int], FrozenPrefix]
 """By the whole backbone, and the levels that they lead from and to."""
 
 
+def head_rows(values: Tensor) -> Tensor:
+    """Return the (B, D) inputs of a head for activations at the last boundary.
+
+    A feature map that a convolutional head slides over is averaged over all positions, which gives
+    the mean of its logits.
+    """
+    return values.mean(dim=(2, 3)) if values.ndim == 4 else values.flatten(1)
+
+
 @dataclass(kw_only=True)
 class FeatureCounts:
     """Cache hits and misses, and the compute that was requested and done.
@@ -164,10 +173,7 @@ class FeatureReader:
         return torch.from_numpy(self._counted(frozen, indices)).to(self._device)
 
     def head_inputs(self, indices: Indices) -> Tensor:
-        """Return (M, D) float32 inputs of the head: rows of the last boundary.
-
-        A feature map that a convolutional head slides over is averaged over all positions, which
-        gives the mean of its logits.
+        """Return (M, D) float32 inputs of the head; see `head_rows`.
 
         Args:
             indices: (M,) indices of the examples.
@@ -175,8 +181,7 @@ class FeatureReader:
         Raises:
             DataError: an example cannot be read; the message names its path.
         """
-        values = self.read(indices, frozen=len(self._cuts))
-        return values.mean(dim=(2, 3)) if values.ndim == 4 else values.flatten(1)
+        return head_rows(self.read(indices, frozen=len(self._cuts)))
 
     def side(self, indices: Indices) -> tuple[Tensor, ...]:
         """Return the side inputs of some examples, on the device; see `Inputs`."""

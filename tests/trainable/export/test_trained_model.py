@@ -28,6 +28,7 @@ from trainable.export.model_config import ABOUT_FILE, WEIGHTS_FILE
 from trainable.export.trained_model import TrainedModel, train_configuration, train_probe
 from trainable.export.written_model import Written, write_model
 from trainable.modalities.image.preprocessing import decode, normalize
+from trainable.spec.custom_backbone import CustomBackbone
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training.baseline_features import FrozenFeatures
@@ -182,9 +183,52 @@ def test_a_probe_is_fitted_to_features_of_the_size_and_precision_asked_for(
     assert torch.equal(head.weight, expected.weight.float())
 
 
-def test_a_probe_is_refused_where_it_cannot_be_the_head(digit_images: LabelledExamples) -> None:
+def test_a_probe_of_mean_features_becomes_the_convolution_that_is_averaged(
+    digit_images: LabelledExamples,
+) -> None:
     backbone = Backbone(load_weights("squeezenet1_1@none"))
-    with pytest.raises(ExportError, match="squeezenet1_1@none: its classifier is no linear layer"):
+    indices = draw_subset(digit_images, budget=LabelBudget(2), repeat=0, seed=0)
+    features = FrozenFeatures(digit_images, backbone, size=32).rows(indices)
+    (expected,) = fit_path(
+        features,
+        torch.from_numpy(digit_images.labels[indices]),
+        num_classes=10,
+        inverse_penalties=[1.0],
+    )
+    model = train_probe(
+        digit_images,
+        backbone,
+        budget=LabelBudget(2),
+        inverse_penalty=1.0,
+        repeat=0,
+        seed=0,
+        size=32,
+    )
+    assert isinstance(model.network.get_submodule(model.about.head), nn.Conv2d)
+    with torch.no_grad():
+        logits = torch.cat([model.network(*batch) for batch in model.batches])
+    torch.testing.assert_close(
+        logits, expected.logits(features).float()[: len(logits)], rtol=1e-4, atol=1e-4
+    )
+
+
+class ScoresEveryPlace(nn.Module):
+    """A network whose linear layer scores each place of a map; its logits are their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(3, 6, 3, stride=4)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.features(images).relu().flatten(2).transpose(1, 2))
+        return scores.mean(1)
+
+
+def test_a_probe_is_refused_where_it_cannot_be_the_head(digit_images: LabelledExamples) -> None:
+    module = f"{__name__}:{ScoresEveryPlace.__name__}"
+    backbone = Backbone(load_weights(CustomBackbone(name="places", module=module)))
+    with pytest.raises(ExportError, match="places: its classifier is no linear layer on"):
         train_probe(
             digit_images,
             backbone,
@@ -192,7 +236,7 @@ def test_a_probe_is_refused_where_it_cannot_be_the_head(digit_images: LabelledEx
             inverse_penalty=1.0,
             repeat=0,
             seed=0,
-            size=32,
+            size=16,
         )
 
 
