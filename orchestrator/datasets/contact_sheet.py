@@ -10,8 +10,8 @@ from orchestrator.datasets.holders import holders
 from orchestrator.datasets.thumbnails import tile
 from orchestrator.text import printable
 from trainable.data.labelled_examples import LabelledExamples
+from trainable.data.palette import overlaid
 from trainable.modalities.image.decoding import decode_image
-from trainable.tasks.segmentation.palette import overlaid
 
 TILE = 72
 """Side of each image, in pixels."""

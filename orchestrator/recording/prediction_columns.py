@@ -11,8 +11,7 @@ import pyarrow as pa
 
 from orchestrator.recording.array_text import from_text
 from orchestrator.recording.table_schemas import SCHEMAS
-from trainable.data.masks import encode_mask
-from trainable.tasks.segmentation.results import SHOWN_SIDE
+from trainable.data.masks import SHOWN_SIDE, encode_mask
 
 Names = npt.NDArray[np.object_]
 

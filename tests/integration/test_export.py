@@ -180,7 +180,7 @@ def test_all_labels_are_those_outside_the_test_split(export: Export) -> None:
         "The score belongs to the budget that was measured, 5 labels per class. This network "
         "learnt from 1,000 labels, every label outside the test split."
     ) in text
-    assert "its own accuracy was not measured" in text
+    assert "its own score was not measured" in text
     counts = re.findall(r"^\| \d \| \d \| (\d+) \|$", text, flags=re.MULTILINE)
     assert sum(map(int, counts)) == 1000
 

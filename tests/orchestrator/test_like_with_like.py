@@ -95,7 +95,7 @@ def watching() -> Iterator[Seen]:
     """What heads and probes are given within the block."""
     seen = Seen()
     learners, path = TrialSetup.learners, fit_path
-    by_heads, by_probe = HeadLearners.outcomes, LinearClassifier.log_probabilities
+    by_heads, by_probe = HeadLearners.outcomes, LinearClassifier.logits
 
     def watched_learners(self: TrialSetup, parts: Any, **given: Any) -> Any:
         seen.learnt += [(part.activations.dense, labels_of(part)) for part in parts]
@@ -117,7 +117,7 @@ def watching() -> Iterator[Seen]:
         patch.setattr(TrialSetup, "learners", watched_learners)
         patch.setattr(probe, "fit_path", watched_path)
         patch.setattr(HeadLearners, "outcomes", watched_heads)
-        patch.setattr(LinearClassifier, "log_probabilities", watched_probe)
+        patch.setattr(LinearClassifier, "logits", watched_probe)
         yield seen
 
 

@@ -33,13 +33,13 @@ from tests.orchestrator.reading.export.test_export_use import BLOCKER
 from trainable.backbones import Backbone
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.masks import Mask, decode_mask
+from trainable.data.palette import colour_of
 from trainable.errors import ExportError
 from trainable.export import written_model
 from trainable.export.exported_model import ExportedModel
 from trainable.export.model_config import FORMAT, ModelConfig
 from trainable.export.trained_model import train_configuration
 from trainable.spec.trial_spec import TrialSpec
-from trainable.tasks.segmentation.palette import colour_of
 from trainable.tasks.segmentation.results import MOST_SHOWN
 
 SPACE: dict[str, Any] = {

@@ -22,7 +22,15 @@ VALUES: dict[pa.DataType, st.SearchStrategy[Any]] = {
         st.fixed_dictionaries({"class": st.text(max_size=3), "probability": st.floats(0, 1)}),
         max_size=3,
     ),
+    SCHEMAS["predictions"].field("pixels").type: st.lists(
+        st.fixed_dictionaries(
+            {"class": st.text(max_size=3)}
+            | dict.fromkeys(("found", "labelled", "predicted"), st.integers(0, 2**63 - 1))
+        ),
+        max_size=3,
+    ),
     pa.bool_(): st.booleans(),
+    pa.binary(): st.binary(max_size=8),
     pa.timestamp("us", tz="UTC"): st.datetimes(
         dt.datetime(1970, 1, 1), dt.datetime(2262, 1, 1), timezones=st.just(dt.UTC)
     ),

@@ -206,7 +206,7 @@ def learner(*, dropout: float = 0.0, norm: bool = False, **settings: Any) -> Suf
     torch.manual_seed(5)
     return SuffixLearner(
         torch.fx.symbolic_trace(Net(dropout=dropout, norm=norm)),
-        "head",
+        ("head",),
         examples(),
         name="fold0",
         spec=TrialSpec(**{**SPEC, **settings}),

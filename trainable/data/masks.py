@@ -17,6 +17,9 @@ from trainable.errors import DataError
 IGNORED = 255
 """Value of a pixel that has no class; class ids are smaller."""
 
+SHOWN_SIDE = 64
+"""Side of the predicted masks that are kept to be looked at, in pixels."""
+
 Mask = npt.NDArray[np.uint8]
 """(H, W) class ids, or `IGNORED`."""
 

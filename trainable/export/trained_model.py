@@ -21,9 +21,9 @@ from trainable.errors import ExportError
 from trainable.export.exchange_formats import Batch, check_logits
 from trainable.export.model_config import ModelConfig
 from trainable.export.network_kinds import TrainedHalves, network_kind
+from trainable.features.activations import head_rows
 from trainable.features.cache import FeatureCache
 from trainable.features.head_maps import HeadMaps, features_of
-from trainable.features.reader import head_rows
 from trainable.features.readers import FeatureReaders
 from trainable.modalities import Modality, modality_of
 from trainable.spec.trial_spec import LabelBudget, TrialSpec

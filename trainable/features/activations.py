@@ -132,3 +132,12 @@ def filled(batch: Tensor, count: int) -> Tensor:
     """The batch with copies of its first row behind it, up to `count` rows."""
     missing = count - len(batch)
     return torch.cat([batch, batch[:1].expand(missing, *batch.shape[1:])]) if missing else batch
+
+
+def head_rows(values: Tensor) -> Tensor:
+    """Return the (B, D) inputs of a head for activations at the last boundary.
+
+    A feature map that a convolutional head slides over is averaged over all positions, which gives
+    the mean of its logits.
+    """
+    return values.mean(dim=(2, 3)) if values.ndim == 4 else values.flatten(1)

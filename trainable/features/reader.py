@@ -27,7 +27,7 @@ from trainable.backbones.cutting.boundaries import boundaries
 from trainable.backbones.cutting.split import FrozenPrefix, frozen_between
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.device import autocast
-from trainable.features.activations import filled
+from trainable.features.activations import filled, head_rows
 from trainable.features.cache import FeatureCache, cache_levels
 from trainable.features.cost_model import VALUE_BYTES, Level
 from trainable.features.feature_keys import feature_key
@@ -48,15 +48,6 @@ Rows = npt.NDArray[Any]
 
 Prefixes = dict[tuple[fx.GraphModule, int, int], FrozenPrefix]
 """By the whole backbone, and the levels that they lead from and to."""
-
-
-def head_rows(values: Tensor) -> Tensor:
-    """Return the (B, D) inputs of a head for activations at the last boundary.
-
-    A feature map that a convolutional head slides over is averaged over all positions, which gives
-    the mean of its logits.
-    """
-    return values.mean(dim=(2, 3)) if values.ndim == 4 else values.flatten(1)
 
 
 @dataclass(kw_only=True)

@@ -39,7 +39,7 @@ def write_masks(
         UsageError: two images have one name.
         StorageError: the folder cannot be written.
     """
-    from trainable.tasks.segmentation.palette import colour_of, indexed
+    from trainable.data.palette import colour_of, indexed
 
     names = Counter(path.stem for path in paths)
     twins = [name for name, count in names.items() if count > 1]

@@ -11,9 +11,9 @@ from orchestrator.reading.report.mask_winner import WorstMask
 from orchestrator.reading.report.thumbnails import SIDE, data_url
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.masks import decode_mask
+from trainable.data.palette import overlaid
 from trainable.errors import DataError
 from trainable.modalities.image.decoding import decode_image
-from trainable.tasks.segmentation.palette import overlaid
 
 _GAP = 4
 

@@ -15,7 +15,7 @@ from orchestrator.cli.main import run
 from orchestrator.datasets.contact_sheet import TILE
 from orchestrator.space.template import WITHOUT_WEIGHTS
 from tests.builders.mask_folders import save_mask, stripes, write_masks
-from trainable.tasks.segmentation.palette import colour_of
+from trainable.data.palette import colour_of
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,9 @@ from orchestrator.recording.prediction_columns import predicted_masks
 from orchestrator.recording.scoring import TestScores, score_finalists
 from orchestrator.recording.tables import conform
 from tests.orchestrator.recording.test_leaderboard import table, trial
-from trainable.data.masks import IGNORED, Masks, decode_mask
+from trainable.data.masks import IGNORED, SHOWN_SIDE, Masks, decode_mask
 from trainable.spec.metrics import METRICS, Metric
-from trainable.tasks.segmentation.results import MOST_SHOWN, SHOWN_SIDE, MaskResult
+from trainable.tasks.segmentation.results import MOST_SHOWN, MaskResult
 from trainable.tasks.segmentation.task import SEGMENTATION, MaskTargets
 
 NAMES = np.asarray(["sky", "a car", "road", "=1+1"], dtype=object)

@@ -131,7 +131,7 @@ def test_what_is_learnt_behind_the_head_stays() -> None:
 def test_a_linear_head_before_a_log_softmax_is_a_bare_head() -> None:
     graph = traced(LinearEnding())
     halves = split(graph, frozen=len(boundaries(graph)), num_classes=NUM_CLASSES)
-    assert is_bare_head(halves.suffix, halves.head)
+    assert is_bare_head(halves.suffix, halves.heads)
 
 
 @pytest.mark.parametrize("build", [models.squeezenet1_0, models.squeezenet1_1])

@@ -13,9 +13,6 @@ from torch import Tensor
 
 from trainable.tasks.segmentation.scores import MaskScores, score_masks
 
-SHOWN_SIDE = 64
-"""Side of the predicted masks that are kept to be looked at, in pixels."""
-
 MOST_SHOWN = 12
 """Most predicted masks of a test that are kept."""
 

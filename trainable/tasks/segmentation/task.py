@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainable.data.labelled_examples import LabelledExamples
-from trainable.data.masks import IGNORED, Masks
+from trainable.data.masks import IGNORED, SHOWN_SIDE, Masks
 from trainable.spec.metrics import Metric
 from trainable.tasks.segmentation.places import choose_places
-from trainable.tasks.segmentation.results import SHOWN_SIDE, MaskResult
+from trainable.tasks.segmentation.results import MaskResult
 from trainable.tasks.segmentation.scores import MaskScores, confusion, pixel_loss, score_masks
 from trainable.tasks.task import Outcomes, Places, Task
 

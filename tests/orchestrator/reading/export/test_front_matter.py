@@ -29,9 +29,12 @@ WEIGHTS = Weights(
 )
 
 
-def metadata(weights: Weights, options: dict[str, Any] | None = None) -> dict[str, Any]:
+def metadata(
+    weights: Weights, options: dict[str, Any] | None = None, *, task: str = "classification"
+) -> dict[str, Any]:
     """The block as the Hub reads it."""
-    card = cast("Card", SimpleNamespace(weights=weights, noun=weights.modality))
+    about = SimpleNamespace(task=task, modality=weights.modality)
+    card = cast("Card", SimpleNamespace(weights=weights, model=SimpleNamespace(about=about)))
     lines = front_matter(card, Written(library=LibraryForm(options=options), portable=()))
     assert (lines[0], lines[-1]) == ("---", "---")
     found: dict[str, Any] = yaml.safe_load("\n".join(lines[1:-1]))
@@ -65,7 +68,11 @@ def test_what_the_hub_does_not_know_is_left_out(changed: dict[str, Any], key: st
     assert key not in metadata(replace(WEIGHTS, **changed))
 
 
-def test_a_network_for_images_says_so() -> None:
-    found = metadata(replace(WEIGHTS, modality="image"))
-    assert found["pipeline_tag"] == "image-classification"
+@pytest.mark.parametrize(
+    ("task", "pipeline"),
+    [("classification", "image-classification"), ("segmentation", "image-segmentation")],
+)
+def test_a_network_for_images_says_so(task: str, pipeline: str) -> None:
+    found = metadata(replace(WEIGHTS, modality="image"), task=task)
+    assert found["pipeline_tag"] == pipeline
     assert "base_model" not in found

@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 
 from trainable.data.masks import IGNORED
-from trainable.tasks.segmentation.palette import colour_of, indexed, overlaid
+from trainable.data.palette import colour_of, indexed, overlaid
 
 
 def test_colours_of_classes_are_distinct_and_the_first_is_black() -> None:
