@@ -122,14 +122,16 @@ ROWS = st.lists(st.tuples(CELLS, CELLS), max_size=12)
 @contextmanager
 def photos() -> Iterator[Path]:
     """A folder with three digits, a way out of it, and a picture outside that nobody may read."""
-    with tempfile.TemporaryDirectory() as outer:
-        home = Path(outer) / "photos"
+    with tempfile.TemporaryDirectory() as top:
+        # Missing files are looked for in the folders above, too; these are small.
+        outer = Path(top) / "of" / "mine"
+        home = outer / "photos"
         for number, name in enumerate(("0.png", "1.png", "sub/2.png")):
             write(home / name, encoded(number))
-        write(Path(outer) / "secret.png", encoded(9))
+        write(outer / "secret.png", encoded(9))
         (home / "link").symlink_to(outer)
         yield home
-        assert {path.name for path in Path(outer).iterdir()} == {"photos", "secret.png"}
+        assert {path.name for path in outer.iterdir()} == {"photos", "secret.png"}
 
 
 def check_images(home: Path, table: Path) -> None:
