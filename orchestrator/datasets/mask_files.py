@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from orchestrator.datasets.files import Root, read_file
 from orchestrator.datasets.listing import Note
 from orchestrator.space.problems import Problems, some
+from orchestrator.text import plural
 from trainable.errors import DataError
 
 Values = npt.NDArray[np.int64]
@@ -43,12 +44,12 @@ _LARGEST = 65535
 """Largest value of a pixel."""
 
 _REASONS: Mapping[str, str] = {
-    "jpeg": "masks are JPEG, which changes the values of pixels; allowed: PNG, or another format "
-    "without loss",
-    "colour": "masks are of colours; allowed: the ids of classes as grey values, or a palette",
-    "values": f"masks hold other values than whole numbers from 0 to {_LARGEST}",
-    "size": "masks differ in size from their images",
-    "broken": "masks cannot be read",
+    "jpeg": "in JPEG, which changes the values of pixels; allowed: PNG, or another format without "
+    "loss",
+    "colour": "in colours; allowed: the ids of classes as grey values, or a palette",
+    "values": f"with other values than whole numbers from 0 to {_LARGEST}",
+    "size": "of another size than the image",
+    "broken": "that cannot be read",
 }
 """What is wrong with masks, by kind."""
 
@@ -79,7 +80,7 @@ class MaskReader:
     def complain(self, problems: Problems) -> None:
         """Add what is wrong with the masks that were read."""
         for kind, paths in self._wrong.items():
-            problems.add(_PATH, f"{len(paths):,} {_REASONS[kind]}: {some(paths)}")
+            problems.add(_PATH, f"{plural(len(paths), 'mask')} {_REASONS[kind]}: {some(paths)}")
         if self._ambiguous:
             problems.add(
                 _EXIF,

@@ -237,18 +237,16 @@ def test_all_that_is_wrong_with_files_is_told_at_once(tmp_path: Path) -> None:
     assert "dataset.path: 1 image without a mask of its name: 'images/04.png'" in told
     assert "dataset.path: 1 mask without an image of its name: 'masks/lonely.png'" in told
     assert (
-        "dataset.path: 1 masks differ in size from their images: 'masks/00.png (6 x 4, not 12 x 8)'"
+        "dataset.path: 1 mask of another size than the image: 'masks/00.png (6 x 4, not 12 x 8)'"
         in told
     )
-    assert (
-        "dataset.path: 1 masks are JPEG, which changes the values of pixels; allowed: PNG" in told
-    )
+    assert "dataset.path: 1 mask in JPEG, which changes the values of pixels; allowed: PNG" in told
     assert "without loss: 'masks/01.jpg'" in told
     assert (
-        "dataset.path: 1 masks are of colours; allowed: the ids of classes as grey values, or a "
+        "dataset.path: 1 mask in colours; allowed: the ids of classes as grey values, or a "
         "palette: 'masks/02.png'" in told
     )
-    assert "dataset.path: 1 masks cannot be read: 'masks/03.png (no image)'" in told
+    assert "dataset.path: 1 mask that cannot be read: 'masks/03.png (no image)'" in told
     assert (
         "dataset.classes: values of no class in the masks: '9 in masks/05.png'; allowed: 0, 1, 2. "
         "Give the names of all classes, or values for them, or say ignore" in told
@@ -265,7 +263,7 @@ def test_values_that_can_be_no_ids_are_refused(tmp_path: Path, value: Any) -> No
     save(tmp_path / "masks" / "03.tif", Image.fromarray(pixels))
     (line,) = problems_of(section(tmp_path))
     assert line == (
-        "dataset.path: 1 masks hold other values than whole numbers from 0 to 65535: 'masks/03.tif'"
+        "dataset.path: 1 mask with other values than whole numbers from 0 to 65535: 'masks/03.tif'"
     )
 
 
@@ -283,7 +281,7 @@ def test_the_command_line_says_so_and_exits_with_2(
     told = capsys.readouterr().err
     assert f"{space}: 3 problems\n" in told
     assert "image without a mask of its name: 'images/04.png'" in told
-    assert "masks differ in size from their images: 'masks/05.png (3 x 8, not 12 x 8)'" in told
+    assert "of another size than the image: 'masks/05.png (3 x 8, not 12 x 8)'" in told
     assert "dataset.values: missing; the masks hold 0 and 255 alone" in told
     assert "Traceback" not in told
 
@@ -442,7 +440,7 @@ def test_masks_that_fit_their_turned_photographs_both_ways_are_asked_about(tmp_p
 
 def test_masks_that_contradict_what_the_file_says_of_them_are_refused(tmp_path: Path) -> None:
     (line,) = problems_of(section(turned(tmp_path, 6, size=(WIDTH, HEIGHT)), exif="upright"))
-    assert "20 masks differ in size from their images: 'masks/00.png (12 x 8, not 8 x 12)'" in line
+    assert "20 masks of another size than the image: 'masks/00.png (12 x 8, not 8 x 12)'" in line
 
 
 def test_folders_that_are_not_there_are_told_with_what_there_is(tmp_path: Path) -> None:
