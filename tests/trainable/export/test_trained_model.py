@@ -33,7 +33,7 @@ from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training.baseline_features import FrozenFeatures
 from trainable.training.baselines import run_baseline
-from trainable.training.logistic import fit_path
+from trainable.training.logistic import LinearClassifier, fit_path
 from trainable.training.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -155,28 +155,39 @@ def test_a_probe_becomes_the_head_of_its_backbone(
     assert (model.spec, model.inverse_penalty) == (None, expected.inverse_penalties[1])
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_probe_is_fitted_to_features_of_the_size_and_precision_asked_for(
-    digit_images: LabelledExamples, strokes: Backbone, precision: str
-) -> None:
-    indices = draw_subset(digit_images, budget=LabelBudget(2), repeat=0, seed=0)
-    features = FrozenFeatures(digit_images, strokes, size=12, precision=precision).rows(indices)
-    (expected,) = fit_path(
-        features,
-        torch.from_numpy(digit_images.labels[indices]),
-        num_classes=10,
-        inverse_penalties=[1.0],
-    )
-    model = train_probe(
-        digit_images,
-        strokes,
+def probe_of(
+    images: LabelledExamples, backbone: Backbone, *, size: int, precision: str = "fp32"
+) -> TrainedModel:
+    """The network with a linear probe on two labels per class, C = 1."""
+    return train_probe(
+        images,
+        backbone,
         budget=LabelBudget(2),
         inverse_penalty=1.0,
         repeat=0,
         seed=0,
-        size=12,
+        size=size,
         precision=precision,
     )
+
+
+def fitted_to(
+    features: FrozenFeatures, images: LabelledExamples
+) -> tuple[LinearClassifier, Tensor]:
+    """What the probe of `probe_of` is, fitted to features here, and the features."""
+    indices = draw_subset(images, budget=LabelBudget(2), repeat=0, seed=0)
+    rows, labels = features.rows(indices), torch.from_numpy(images.labels[indices])
+    (classifier,) = fit_path(rows, labels, num_classes=10, inverse_penalties=[1.0])
+    return classifier, rows
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_probe_is_fitted_to_features_of_the_size_and_precision_asked_for(
+    digit_images: LabelledExamples, strokes: Backbone, precision: str
+) -> None:
+    features = FrozenFeatures(digit_images, strokes, size=12, precision=precision)
+    expected, _ = fitted_to(features, digit_images)
+    model = probe_of(digit_images, strokes, size=12, precision=precision)
     assert model.about.image_preprocessing.image_size == 12
     head = model.network.get_submodule(model.about.head)
     assert isinstance(head, nn.Linear)
@@ -187,28 +198,13 @@ def test_a_probe_of_mean_features_becomes_the_convolution_that_is_averaged(
     digit_images: LabelledExamples,
 ) -> None:
     backbone = Backbone(load_weights("squeezenet1_1@none"))
-    indices = draw_subset(digit_images, budget=LabelBudget(2), repeat=0, seed=0)
-    features = FrozenFeatures(digit_images, backbone, size=32).rows(indices)
-    (expected,) = fit_path(
-        features,
-        torch.from_numpy(digit_images.labels[indices]),
-        num_classes=10,
-        inverse_penalties=[1.0],
-    )
-    model = train_probe(
-        digit_images,
-        backbone,
-        budget=LabelBudget(2),
-        inverse_penalty=1.0,
-        repeat=0,
-        seed=0,
-        size=32,
-    )
+    expected, rows = fitted_to(FrozenFeatures(digit_images, backbone, size=32), digit_images)
+    model = probe_of(digit_images, backbone, size=32)
     assert isinstance(model.network.get_submodule(model.about.head), nn.Conv2d)
     with torch.no_grad():
         logits = torch.cat([model.network(*batch) for batch in model.batches])
     torch.testing.assert_close(
-        logits, expected.logits(features).float()[: len(logits)], rtol=1e-4, atol=1e-4
+        logits, expected.logits(rows).float()[: len(logits)], rtol=1e-4, atol=1e-4
     )
 
 
@@ -229,15 +225,7 @@ def test_a_probe_is_refused_where_it_cannot_be_the_head(digit_images: LabelledEx
     module = f"{__name__}:{ScoresEveryPlace.__name__}"
     backbone = Backbone(load_weights(CustomBackbone(name="places", module=module)))
     with pytest.raises(ExportError, match="places: its classifier is no linear layer on"):
-        train_probe(
-            digit_images,
-            backbone,
-            budget=LabelBudget(2),
-            inverse_penalty=1.0,
-            repeat=0,
-            seed=0,
-            size=16,
-        )
+        probe_of(digit_images, backbone, size=16)
 
 
 @pytest.fixture(scope="module")
