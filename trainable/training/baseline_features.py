@@ -24,7 +24,7 @@ from trainable.modalities.image.preprocessing import smallest_side
 from trainable.modalities.text.decoding import decode_text
 from trainable.modalities.text.tfidf import tfidf_rows
 from trainable.tasks import Outcomes, Places, task_called
-from trainable.training.baseline_request import BaselineRequest
+from trainable.training.baseline_request import BaselineRequest, FeatureOrigin
 from trainable.training.logistic import LinearClassifier
 from trainable.training.probe import Features, fixed
 
@@ -32,19 +32,8 @@ MAX_PIXELS = 32
 """Largest side, in pixels, of the images that the `pixels` baseline sees."""
 
 
-class BaselineFeatures(Protocol):
-    """Feature vectors for a baseline.
-
-    Attributes:
-        size: size of the inputs that features are computed from; None if it does not apply.
-        precision: precision of the backbone's forward pass, `fp32` or `bf16`; `fp32` without a
-            backbone.
-        key: JSON values that features depend on, apart from the examples' content.
-    """
-
-    size: int | None
-    precision: str
-    key: Mapping[str, Any]
+class BaselineFeatures(FeatureOrigin, Protocol):
+    """Feature vectors for a baseline."""
 
     def of(self, indices: Indices) -> Features:
         """Return the features of some examples, addressed by their positions within `indices`.

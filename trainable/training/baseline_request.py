@@ -1,9 +1,10 @@
-"""What a baseline is asked for: its examples, and how their features are made."""
+"""What a baseline is asked for, and what its features come from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 
@@ -40,3 +41,18 @@ class BaselineRequest:
     cache: FeatureCache | None
     counts: FeatureCounts | None
     heartbeat: Callable[[], None]
+
+
+class FeatureOrigin(Protocol):
+    """What the features of a baseline come from.
+
+    Attributes:
+        size: size of the inputs that features are computed from; None if it does not apply.
+        precision: precision of the backbone's forward pass, `fp32` or `bf16`; `fp32` without a
+            backbone.
+        key: JSON values that features depend on, apart from the examples' content.
+    """
+
+    size: int | None
+    precision: str
+    key: Mapping[str, Any]

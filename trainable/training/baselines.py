@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ from trainable.spec.trial_spec import LabelBudget
 from trainable.spec.validation import Validation
 from trainable.tasks import Outcomes, Places, Scores, TestResult, joined, task_called
 from trainable.training.baseline_features import FeatureBaseline
-from trainable.training.baseline_request import BaselineRequest
+from trainable.training.baseline_request import BaselineRequest, FeatureOrigin
 from trainable.training.dense_baselines import MapBaseline
 from trainable.training.logistic import LinearClassifier
 from trainable.training.probe import Features, ProbeMemo, parts_of_draw, probe_of_draw
@@ -48,19 +48,8 @@ from trainable.training.probe import Features, ProbeMemo, parts_of_draw, probe_o
 Indices = npt.NDArray[np.int64]
 
 
-class Baseline(Protocol):
-    """What logistic regressions are fitted on, and what becomes of their predictions.
-
-    Attributes:
-        size: size of the inputs that features are computed from; None if it does not apply.
-        precision: precision of the backbone's forward pass, `fp32` or `bf16`; `fp32` without a
-            backbone.
-        key: JSON values that features depend on, apart from the examples' content.
-    """
-
-    size: int | None
-    precision: str
-    key: Mapping[str, Any]
+class Baseline(FeatureOrigin, Protocol):
+    """What logistic regressions are fitted on, and what becomes of their predictions."""
 
     def features(self, indices: Indices, places: Places | None) -> Features:
         """Return features of some examples; see `probe_of_draw`."""
