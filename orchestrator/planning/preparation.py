@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from orchestrator.datasets.dataset import Dataset, read_dataset
 from orchestrator.datasets.image_reader import Demand
 from orchestrator.datasets.listing import Note
 from orchestrator.errors import UsageError
+from orchestrator.garbage_collection import collecting_no_garbage
 from orchestrator.planning.cache_plan import KeptBoundaries, kept_boundaries
 from orchestrator.planning.inputs import backbones, inputs_of
 from orchestrator.planning.objective import decide_objective
@@ -130,6 +132,8 @@ def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Pre
     if decision is not None:
         notes += (Note(decision),)
     plan = make_plan(space, images, where=str(path))
+    with collecting_no_garbage():
+        importlib.import_module("torch")
     weights: dict[str, Weights] = {}
     graphs: dict[str, Mapping[Form, bytes]] = {}
     tokens: dict[str, Mapping[TextPreprocessing, TokenTable]] = {}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from orchestrator.errors import SweepError
+from orchestrator.garbage_collection import collecting_no_garbage
 from orchestrator.planning.preparation import Prepared, prepare_space, read_written_space
 from orchestrator.recording.journal import SweepJournal
 from orchestrator.recording.state import SweepState, state_of
@@ -43,6 +44,10 @@ from trainable.data.labelled_examples import LabelledExamples
 
 if TYPE_CHECKING:  # reading a sweep does not import ray
     from orchestrator.running.ray_tune.capacity import Capacity
+
+CLUSTER = "orchestrator.running.ray_tune.nodes"
+TUNE = "orchestrator.running.ray_tune.algorithms"
+"""Modules that import all of Ray's packages that the start of a cluster and Tune's loop need."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,10 +213,11 @@ def _prepared_on_cluster(
 ) -> Iterator[tuple[Prepared, Capacity]]:
     """Yield the prepared sweep and the capacity of its cluster.
 
-    `preparing` runs in a thread while the cluster starts and while the torch-free parts of Tune are
-    imported. The cluster starts in the main thread, because its processes die with the thread that
-    started them. User code is imported in the main thread and before the cluster starts, because
-    its modules are sent to the nodes.
+    The cluster starts in the main thread, because its processes die with the thread that started
+    them, and as soon as Ray alone is imported. `preparing`, which imports torch, runs in a thread
+    meanwhile, and Tune is imported last: threads that import at once take turns on one processor,
+    while the processes of the cluster need only another. User code is imported in the main thread
+    and before the cluster starts, because its modules are sent to the nodes.
     """
     if space.custom:
         prepared = preparing()
@@ -220,14 +226,20 @@ def _prepared_on_cluster(
         return
     with ExitStack() as stack:
         with interrupted_between_imports():
+            _import(CLUSTER)
             reading = BackgroundCall(preparing)
             try:
                 capacity = stack.enter_context(_cluster_with_capacity(space, address))
             except SweepError:
                 reading.result()  # a data error takes precedence over a cluster error
                 raise
-            importlib.import_module("orchestrator.running.ray_tune.algorithms")
+            _import(TUNE)
         yield reading.result(), capacity
+
+
+def _import(module: str) -> None:
+    with collecting_no_garbage():
+        importlib.import_module(module)
 
 
 @contextmanager

@@ -6,16 +6,19 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-from ray import tune
+from orchestrator.garbage_collection import collecting_no_garbage
 
-from orchestrator.planning.work import Event, Work
-from orchestrator.running.ray_tune.checkpoint_actor import RemoteCheckpointStore
-from orchestrator.running.ray_tune.keys import EVENT, WORK
-from orchestrator.running.ray_tune.object_store import ObjectStoreReader, SharedObjects
-from orchestrator.running.worker.worker import PROCESS_BROKEN, perform
-from trainable.device import limit_memory
-from trainable.training.probe import ProbeMemo
+with collecting_no_garbage():  # this module is the first that the process of a trial imports
+    import torch
+    from ray import tune
+
+    from orchestrator.planning.work import Event, Work
+    from orchestrator.running.ray_tune.checkpoint_actor import RemoteCheckpointStore
+    from orchestrator.running.ray_tune.keys import EVENT, WORK
+    from orchestrator.running.ray_tune.object_store import ObjectStoreReader, SharedObjects
+    from orchestrator.running.worker.worker import PROCESS_BROKEN, perform
+    from trainable.device import limit_memory
+    from trainable.training.probe import ProbeMemo
 
 
 class SweepActor(tune.Trainable):

@@ -82,8 +82,6 @@ def cluster(
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     own = address == LOCAL
     if own:
-        # At Ray's default of 15, trials get a thirtieth of a CPU beside any busy program.
-        os.environ.setdefault("RAY_worker_niceness", "0")
         _mend_folders()
     check_reachable(address)
     options: dict[str, Any] = {}

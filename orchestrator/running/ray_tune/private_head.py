@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +20,23 @@ from orchestrator.running.ray_tune.ray_internals import (
 SHARED_ONLY = ("start_monitor", "start_log_monitor", "start_api_server")
 """Ray's methods that start the autoscaler, the log monitor and the API server for jobs."""
 
+SETTINGS = {
+    # At Ray's default of 15, trials get a thirtieth of a CPU beside any busy program.
+    "RAY_worker_niceness": "0",
+    # The node manager tries to reach its own object store before that listens, and again only after
+    # this time, by default a second. The attempts last ten seconds in all, as by default.
+    "RAY_raylet_client_connect_timeout_milliseconds": "50",
+    "RAY_raylet_client_num_connect_attempts": "200",
+}
+"""Settings of Ray for a private cluster, as environment variables; those of the user win."""
+
+REGISTERED_S = 10.0
+POLL_S = 0.02
+"""Longest wait for the node manager to register, and time between two looks, in seconds."""
+
 _STARTING = "start_head_processes"
+
+_STARTING_NODE = "start_ray_processes"
 
 _MISSING = "get_dashboard_dependency_error"
 """Ray's function that imports the dashboard's libraries and returns the error if one is missing."""
@@ -34,12 +52,15 @@ def private_head() -> Iterator[None]:
     It listens on loopback alone and runs none of the services in `SHARED_ONLY`, which a single node
     does not need: autoscaler, log monitor and API server. They take a sixth of the CPU time until
     the first trial, and Ray has no option to disable them. The node's agent serves no dashboard
-    either; see `private_agent`. In a version of Ray without one of the replaced functions, the
-    start is unchanged.
+    either; see `private_agent`. It starts a second sooner, because it is looked for as soon as its
+    node manager has registered; Ray itself looks once a second. In a version of Ray without one of
+    the replaced functions, the start is unchanged.
 
     If the block raises, for example because of Ctrl-C, the started processes are killed. Ray's own
     cleanup misses the children of the node manager, whose agents live on for over a minute.
     """
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     started: list[Node] = []
     with contextlib.ExitStack() as stack:
         stack.enter_context(loopback_only())
@@ -49,6 +70,7 @@ def private_head() -> Iterator[None]:
             stack.enter_context(_replacing(ray_services, _PYTHON, _with_private_agent))
             stack.enter_context(_replacing(ray_utils, _MISSING, lambda _: _none_wanted))
         stack.enter_context(_replacing(Node, _STARTING, lambda start: _recording(start, started)))
+        stack.enter_context(_replacing(Node, _STARTING_NODE, _registering))
         try:
             yield
         except BaseException:
@@ -121,3 +143,17 @@ def _recording(start: Callable[..., Any], started: list[Node]) -> Callable[..., 
         return start(node, *args, **kwargs)
 
     return recording
+
+
+def _registering(start: Callable[..., Any]) -> Callable[..., Any]:
+    """A wrapper of Ray's method that waits until the started node manager has registered."""
+
+    def registering(node: Node, *args: Any, **kwargs: Any) -> Any:
+        result = start(node, *args, **kwargs)
+        until = time.monotonic() + REGISTERED_S
+        with contextlib.suppress(Exception):  # Ray's own, longer wait follows, and has its messages
+            while not node.get_gcs_client().get_all_node_info() and time.monotonic() < until:
+                time.sleep(POLL_S)
+        return result
+
+    return registering

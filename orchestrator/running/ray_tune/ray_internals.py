@@ -15,7 +15,7 @@ Each provides something that Ray's public API does not:
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray._private import ray_constants
 from ray._private import services as ray_services
@@ -33,7 +33,9 @@ from ray._raylet import (  # type: ignore[attr-defined]  # compiled, without ann
     GcsClient,
 )
 from ray.exceptions import AuthenticationError
-from ray.tune.experiment import Trial
+
+if TYPE_CHECKING:  # the head of a cluster starts before Tune is imported
+    from ray.tune.experiment import Trial
 
 __all__ = [
     "AuthenticationTokenLoader",

@@ -1,12 +1,14 @@
-"""Services that a private cluster does not start, and cleanup of an interrupted start."""
+"""How a private cluster starts: without some services, soon, and cleaned up if interrupted."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -80,6 +82,61 @@ def test_the_agent_of_a_private_cluster_loads_no_library_of_the_dashboard() -> N
     assert "/ray/_raylet" in loaded["ray::DashboardAgent"]
     for library in ("grpc", "aiohttp"):
         assert f"/{library}/_" not in loaded["ray::DashboardAgent"]
+
+
+class Registry:
+    """A stand-in for the head's store of nodes; each look has the next of `answers`."""
+
+    def __init__(self, *answers: dict[str, str] | Exception) -> None:
+        self.answers = list(answers)
+
+    def get_all_node_info(self) -> dict[str, str]:
+        """The nodes that have registered."""
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def start_node(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Start a node that registers as `registry` says; return what Ray's own method returned."""
+    monkeypatch.setattr(Node, "start_ray_processes", lambda node: "started")
+    monkeypatch.setattr(Node, "get_gcs_client", lambda node: registry)
+    with private_head():
+        return Node.__new__(Node).start_ray_processes()
+
+
+def test_a_start_goes_on_as_soon_as_the_node_manager_has_registered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+    clock = SimpleNamespace(sleep=waits.append, monotonic=time.monotonic)
+    monkeypatch.setattr(starting, "time", clock)
+    registry = Registry({}, {}, {"node": "alive"}, {"node": "alive"})
+    assert start_node(registry, monkeypatch) == "started"
+    assert registry.answers == [{"node": "alive"}]
+    assert waits == [starting.POLL_S] * 2
+
+
+def test_a_node_manager_that_does_not_register_is_left_to_rays_own_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(starting, "REGISTERED_S", 0.0)
+    assert start_node(Registry({}), monkeypatch) == "started"
+    broken = Registry(RuntimeError("GCS does not answer"))
+    assert start_node(broken, monkeypatch) == "started"
+
+
+def test_settings_of_ray_in_the_environment_win_over_those_of_a_private_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(starting, "SETTINGS", {"RAY_SETTING": "1", "RAY_OTHER": "2"})
+    monkeypatch.setenv("RAY_SETTING", "of the user")
+    monkeypatch.setenv("RAY_OTHER", "to be removed")
+    monkeypatch.delenv("RAY_OTHER")
+    with private_head():
+        assert os.environ["RAY_SETTING"] == "of the user"
+        assert os.environ["RAY_OTHER"] == "2"
 
 
 def test_an_interrupted_start_kills_its_processes_and_their_descendants(
