@@ -1,8 +1,9 @@
 """Does fine-tuning by our recipe gain on the linear probe, and on what an expert would write?
 
     python -m benchmarks.recipes run --weights WEIGHTS --set NAME=FOLDER:SIZE ... [--networks lite0]
-        [--budgets 20 5 50] [--draws 10] [--recipes probe current expert] [--code COMMIT] --out FILE
-    python -m benchmarks.recipes table FILE
+        [--budgets 20 5 50] [--draws 10] [--recipes probe current expert] [--code COMMIT]
+        [--out FILE]
+    python -m benchmarks.recipes table [FILE]
 
 Cells are networks x sets x label budgets. In each, as a user would have it:
 
@@ -17,7 +18,7 @@ Cells are networks x sets x label budgets. In each, as a user would have it:
 Everything is chosen on labels of the pool; the test images, the same for all, are read for the
 table's figures alone. `run` writes a line for each result and goes on where it was stopped. It
 needs `trainable` alone (and timm for the EfficientNets), no Ray. WEIGHTS is the folder that
-`benchmarks.pretrained` writes.
+`benchmarks.pretrained` writes, as a relative path, because the results name it.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ else:
     _MEMORY = {"probes": ProbeMemo()}
 
 REPOSITORY = Path(__file__).parents[1]
+RESULTS = Path(__file__).with_name("recipes.jsonl")
+"""What has been measured so far, of which docs/recipe.md has the table."""
 TEST_SHARE = 0.35
 TRIALS = 12
 SEED = 0
@@ -414,9 +417,9 @@ def main() -> None:
     running.add_argument("--draws", type=int, default=10)
     running.add_argument("--recipes", nargs="+", default=["probe", "current", "expert"])
     running.add_argument("--code", metavar="COMMIT", help="runs the recipe `yesterday` as it was")
-    running.add_argument("--out", type=Path, required=True)
+    running.add_argument("--out", type=Path, default=RESULTS)
     showing = commands.add_parser("table")
-    showing.add_argument("file", type=Path)
+    showing.add_argument("file", type=Path, nargs="?", default=RESULTS)
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.command == "table":

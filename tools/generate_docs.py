@@ -5,7 +5,7 @@
 
 A page marks each part with `<!-- generated: NAME -->` and `<!-- generated: end -->`. The texts
 themselves belong to the code: the rules of the search-space file, the help of the commands, the
-metadata of the tables' schemas.
+metadata of the tables' schemas, and what `benchmarks.recipes` measured.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ import typer
 from typer.models import OptionInfo, ParameterInfo
 from typer.utils import get_params_from_function
 
+from benchmarks.recipe_table import table as recipe_table
+from benchmarks.recipes import RESULTS, read_results
 from orchestrator.cli.main import app
 from orchestrator.recording.table_schemas import KEYS, SCHEMAS
 from orchestrator.space import known_keys
@@ -66,10 +68,16 @@ def tables() -> str:
     return "\n".join(lines)
 
 
+def recipes() -> str:
+    """The table of recipes on real pretrained networks."""
+    return recipe_table(read_results(RESULTS)) + "\n"
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
     "search_space_keys": search_space_keys,
     "commands": commands,
     "tables": tables,
+    "recipes": recipes,
 }
 """What writes each part, by the name that pages mark it with."""
 
