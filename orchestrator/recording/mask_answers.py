@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +53,7 @@ class MaskAnswers:
 
     def outcomes(self, metric: Metric) -> Outcomes:
         """See `TestAnswers`."""
-        return _OUTCOMES[metric](self)
+        return replace(_OUTCOMES[metric](self), of_pixels=True)
 
     def accuracy(self) -> None:
         """See `TestAnswers`."""

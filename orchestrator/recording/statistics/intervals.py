@@ -9,7 +9,11 @@ means a_r and image means b_i the variance of the score is estimated as
 This is the two-way clustered variance without the term that is subtracted for the variance of
 single cells (Cameron, Gelbach and Miller 2011, J. Business & Economic Statistics 29:238; for
 crossed random effects Owen 2007, Annals of Applied Statistics 1:386). It is slightly too large and
-never negative. Degrees of freedom follow Satterthwaite (1946, Biometrics Bulletin 2:110).
+never negative. Degrees of freedom follow Satterthwaite (1946, Biometrics Bulletin 2:110). These are
+too many where few draws make up most of the variance. For scores of single answers the excess of
+the variance makes good for it. The mean over the pixels of a mask leaves next to no excess, so
+scores of masks take the quantile of Cochran and Cox (1950, Experimental Designs, section 4.14): the
+mean of Student's quantiles of R - 1 and of N - 1 degrees of freedom, weighted with the variances.
 
 The means are those of leave-one-image-out pseudo-values, so that scores that are no mean over
 images have intervals of the same kind; see `orchestrator.recording.statistics.outcomes`.
@@ -77,7 +81,7 @@ def score_interval(outcomes: Outcomes) -> Interval:
     scale, num_images = outcomes.scale, outcomes.pseudo.shape[1]
     mean = low = high = float(outcomes.pseudo.mean())
     unseen = _unseen_variance(outcomes.values, outcomes.classes, scale.width)
-    half = _half_width(outcomes.pseudo, unseen)
+    half = _half_width(outcomes.pseudo, unseen, of_pixels=outcomes.of_pixels)
     if scale is Scale.LOSS:
         shift = half / mean if mean > 0 else 0.0
         return Interval(mean, mean * math.exp(-shift), mean * math.exp(shift))
@@ -112,7 +116,8 @@ def difference_interval(outcomes: Outcomes, other: Outcomes) -> Interval:
     if not values.any() and not pseudo.any():
         return Interval(0.0, 0.0, 0.0)
     mean = float(pseudo.mean())
-    half = _half_width(pseudo, _unseen_variance(values, classes, 2 * scale.width))
+    unseen = _unseen_variance(values, classes, 2 * scale.width)
+    half = _half_width(pseudo, unseen, of_pixels=outcomes.of_pixels)
     limit = 1 - 2 * _open_share(num_images, classes) if scale is Scale.SHARE else math.inf
     low = max(-scale.width, min(mean - half, limit))
     return Interval(mean, low, min(scale.width, max(mean + half, -limit)))
@@ -190,29 +195,30 @@ def _open_share(num_images: int, classes: NDArray[np.int64] | None) -> float:
     return _Z2 / (worth + _Z2)
 
 
-def _half_width(pseudo: NDArray[np.float64], unseen: float) -> float:
+def _half_width(pseudo: NDArray[np.float64], unseen: float, *, of_pixels: bool) -> float:
     """Half the width of the t interval of the mean; 0 if all values are equal.
 
     Args:
         pseudo: (R, N) pseudo-values per repeat and image.
         unseen: added to the variance over images; see `_unseen_variance`.
+        of_pixels: see `Outcomes`.
     """
     from scipy.special import stdtrit
 
-    num_repeats, num_images = pseudo.shape
-    of_repeats = _variance_of_mean(pseudo.mean(axis=1))
-    of_images = _variance_of_mean(pseudo.mean(axis=0)) + unseen
-    variance = of_repeats + of_images
-    if variance > _NO_VARIANCE:
-        freedom = variance**2 / (
-            of_repeats**2 / max(1, num_repeats - 1) + of_images**2 / max(1, num_images - 1)
-        )
-    else:
+    freedoms = np.maximum(1, np.array(pseudo.shape) - 1)
+    parts = np.array([_variance_of_mean(pseudo.mean(axis=axis)) for axis in (1, 0)])
+    parts[1] += unseen
+    variance = float(parts.sum())
+    if variance <= _NO_VARIANCE:
         # If values differ only within repeats and images, as in a Latin square, all means are
         # equal. The variance of the cells over N is then an upper bound: that of identical repeats.
-        variance = float(pseudo.var()) / num_images
-        freedom = max(1, num_images - 1)
-    return float(stdtrit(freedom, _QUANTILE)) * math.sqrt(variance)
+        variance = float(pseudo.var()) / pseudo.shape[1]
+        quantile = stdtrit(freedoms[1], _QUANTILE)
+    elif of_pixels:
+        quantile = (parts * stdtrit(freedoms, _QUANTILE)).sum() / variance
+    else:
+        quantile = stdtrit(variance**2 / (parts**2 / freedoms).sum(), _QUANTILE)
+    return float(quantile) * math.sqrt(variance)
 
 
 def _variance_of_mean(means: NDArray[np.float64]) -> float:

@@ -51,12 +51,14 @@ class Outcomes:
         classes: (N,) class ids where the score is a mean over classes; None for a mean over
             examples.
         scale: range of the score.
+        of_pixels: whether an example is scored on many pixels; see `intervals`.
     """
 
     pseudo: Floats
     values: Floats
     classes: Classes | None
     scale: Scale
+    of_pixels: bool = False
 
     @property
     def scores(self) -> Floats:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.stats import t
 
+from orchestrator.recording.mask_answers import MaskAnswers
 from orchestrator.recording.statistics.intervals import difference_interval, score_interval
 from orchestrator.recording.statistics.outcomes import (
     mean_outcomes,
@@ -14,6 +18,7 @@ from orchestrator.recording.statistics.outcomes import (
     ratio_outcomes,
 )
 from trainable.data.masks import IGNORED
+from trainable.spec.metrics import Metric
 from trainable.tasks.segmentation.scores import confusion, score_masks
 
 REPEATS, IMAGES, CLASSES = 3, 9, 4
@@ -91,6 +96,29 @@ def test_intervals_hold_the_score_and_equal_predictions_differ_by_nothing() -> N
     assert difference_interval(one, other).mean == pytest.approx(
         float(one.scores.mean() - other.scores.mean())
     )
+
+
+def test_intervals_of_masks_weigh_the_quantiles_of_draws_and_images_with_their_variances() -> None:
+    counts = [counts_of(confusions(seed)) for seed in (3, 4)]
+    one, other = (
+        MaskAnswers(
+            repeats=np.arange(REPEATS),
+            known=np.ones((REPEATS, IMAGES), dtype=np.bool_),
+            pixels=each,
+            losses=np.ones((REPEATS, IMAGES)),
+        ).outcomes(Metric.MIOU)
+        for each in counts
+    )
+    pseudo = one.pseudo - other.pseudo
+    of_draws = pseudo.mean(axis=1).var(ddof=1) / REPEATS
+    of_images = pseudo.mean(axis=0).var(ddof=1) / IMAGES
+    variance = of_draws + of_images
+    quantile = of_draws * t.ppf(0.975, REPEATS - 1) + of_images * t.ppf(0.975, IMAGES - 1)
+    found = difference_interval(one, other)
+    assert found.high - found.mean == pytest.approx(quantile / variance * np.sqrt(variance))
+    answers = difference_interval(*(replace(each, of_pixels=False) for each in (one, other)))
+    assert answers.mean == found.mean
+    assert answers.high < found.high  # Satterthwaite's
 
 
 def parts_and_wholes(seed: int) -> tuple[Counts, Counts]:
