@@ -205,19 +205,21 @@ def _half_width(pseudo: NDArray[np.float64], unseen: float, *, of_pixels: bool) 
     """
     from scipy.special import stdtrit
 
-    freedoms = np.maximum(1, np.array(pseudo.shape) - 1)
-    parts = np.array([_variance_of_mean(pseudo.mean(axis=axis)) for axis in (1, 0)])
-    parts[1] += unseen
-    variance = float(parts.sum())
+    of_repeats = _variance_of_mean(pseudo.mean(axis=1))
+    of_images = _variance_of_mean(pseudo.mean(axis=0)) + unseen
+    freedoms = [max(1, number - 1) for number in pseudo.shape]
+    variance = of_repeats + of_images
     if variance <= _NO_VARIANCE:
         # If values differ only within repeats and images, as in a Latin square, all means are
         # equal. The variance of the cells over N is then an upper bound: that of identical repeats.
         variance = float(pseudo.var()) / pseudo.shape[1]
         quantile = stdtrit(freedoms[1], _QUANTILE)
     elif of_pixels:
-        quantile = (parts * stdtrit(freedoms, _QUANTILE)).sum() / variance
+        quantiles = stdtrit(freedoms, _QUANTILE)
+        quantile = np.average(quantiles, weights=[of_repeats, of_images])
     else:
-        quantile = stdtrit(variance**2 / (parts**2 / freedoms).sum(), _QUANTILE)
+        squares = of_repeats**2 / freedoms[0] + of_images**2 / freedoms[1]
+        quantile = stdtrit(variance**2 / squares, _QUANTILE)
     return float(quantile) * math.sqrt(variance)
 
 
