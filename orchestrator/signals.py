@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +15,10 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a sweep: Ctrl-C, a request to terminate, a closed terminal."""
 
 AGAIN_S = 0.05
-"""Delay before a signal that arrived during an import is sent again, in seconds."""
+"""Delay before a signal that arrived at an unsafe place is sent again, in seconds."""
+
+_LOGGING = logging.Logger.handle.__code__.co_filename
+_STARTING_A_PROCESS = subprocess.Popen.__init__.__code__
 
 
 @contextmanager
@@ -90,17 +95,17 @@ def first_signal_afterwards() -> Iterator[None]:
 
 
 @contextmanager
-def interrupted_between_imports() -> Iterator[None]:
-    """Delay Ctrl-C while the main thread imports a module.
+def interrupted_at_safe_places() -> Iterator[None]:
+    """Delay Ctrl-C where the main thread must not be interrupted while other threads run.
 
-    Needed when another thread imports at the same time: an interrupt while the main thread waits
-    for an import lock can be swallowed and can leave the lock held for good (CPython 3.11,
-    `importlib._bootstrap._get_module_lock`). The signal is sent again every `AGAIN_S` seconds until
-    it arrives outside an import.
+    These are places at which Python can swallow an interrupt and leave a lock held for good, or a
+    process of which nobody knows: imports (CPython 3.11, `importlib._bootstrap._get_module_lock`),
+    logging, and the start of a process, with what `os.register_at_fork` runs then. The signal is
+    sent again every `AGAIN_S` seconds until it arrives outside of them.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if not _is_importing(frame):
+        if not _must_go_on(frame):
             raise KeyboardInterrupt
         again = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
         again.daemon = True
@@ -117,10 +122,13 @@ def interrupted_between_imports() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _is_importing(frame: FrameType | None) -> bool:
-    """Whether an import is running in this frame or in one of its callers."""
+def _must_go_on(frame: FrameType | None) -> bool:
+    """Whether this frame, or one of its callers, is at a place of `interrupted_at_safe_places`."""
     while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib."):
+        code = frame.f_code
+        if code.co_filename.startswith("<frozen importlib.") or code.co_filename == _LOGGING:
+            return True
+        if code is _STARTING_A_PROCESS:
             return True
         frame = frame.f_back
     return False

@@ -37,7 +37,7 @@ from orchestrator.running.resume_checks import (
     check_versions,
     provenance,
 )
-from orchestrator.signals import first_signal_afterwards, interrupted_between_imports
+from orchestrator.signals import first_signal_afterwards, interrupted_at_safe_places
 from orchestrator.space import SearchSpace, load_space
 from trainable.backbones import shipped_modules
 from trainable.data.labelled_examples import LabelledExamples
@@ -225,7 +225,7 @@ def _prepared_on_cluster(
             yield prepared, capacity
         return
     with ExitStack() as stack:
-        with interrupted_between_imports():
+        with interrupted_at_safe_places():
             _import(CLUSTER)
             reading = BackgroundCall(preparing)
             try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ import pytest
 from orchestrator.signals import (
     ENDING,
     first_signal_afterwards,
-    interrupted_between_imports,
+    interrupted_at_safe_places,
     stopping_on_signals,
 )
 
@@ -73,30 +75,68 @@ def test_an_interrupt_amid_an_import_comes_after_it(
 ) -> None:
     (tmp_path / "interrupted_module.py").write_text(INTERRUPTED)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(KeyboardInterrupt), interrupted_between_imports():  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), interrupted_at_safe_places():  # noqa: PT012
         module = importlib.import_module("interrupted_module")
         assert module.WHOLE
         time.sleep(60)
     assert sys.modules.pop("interrupted_module").WHOLE
 
 
+@pytest.mark.parametrize("place", ["after_in_parent", "before"])
+def test_an_interrupt_amid_the_start_of_a_process_comes_after_it(place: str) -> None:
+    program = (
+        "import os, signal, subprocess, sys, time\n"
+        "from orchestrator.signals import interrupted_at_safe_places\n"
+        f"os.register_at_fork({place}=lambda: signal.raise_signal(signal.SIGINT))\n"
+        "try:\n"
+        "    with interrupted_at_safe_places():\n"
+        # Python forks, and so runs these functions, where it has to run something in the child.
+        "        process = subprocess.Popen([sys.executable, '-c', ''], preexec_fn=os.getpid)\n"
+        "        print('started')\n"
+        "        time.sleep(60)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted', process.wait())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert done.stdout.split() == ["started", "interrupted", "0"], done.stderr
+    assert not done.stderr
+
+
+def test_an_interrupt_amid_logging_comes_after_it() -> None:
+    logged = []
+
+    class Interrupted(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            signal.raise_signal(signal.SIGINT)
+            logged.append(record.getMessage())
+
+    logger = logging.Logger("interrupted")
+    logger.addHandler(Interrupted())
+    with pytest.raises(KeyboardInterrupt), interrupted_at_safe_places():  # noqa: PT012
+        logger.warning("whole")
+        time.sleep(60)
+    assert logged == ["whole"]
+
+
 def test_an_interrupt_anywhere_else_comes_at_once() -> None:
     after = []
-    with pytest.raises(KeyboardInterrupt), interrupted_between_imports():  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), interrupted_at_safe_places():  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
         after.append("went on")
     assert not after
 
 
 def test_the_handler_is_the_usual_one_afterwards() -> None:
-    with interrupted_between_imports():
+    with interrupted_at_safe_places():
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_another_handler_of_the_callers_stays_between_imports() -> None:
+def test_another_handler_of_the_callers_stays() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with interrupted_between_imports():
+    with interrupted_at_safe_places():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
