@@ -1,8 +1,9 @@
 """Read the activations of frozen prefixes, from the feature cache or by a forward pass.
 
 Levels are stacked: level 0 is the inputs (such as decoded pixels), level k is the k-th boundary of
-the backbone. A level's rows come from the store where it holds them, otherwise from the deepest
-stored level below, and they are stored where the cost model says that it pays.
+the backbone. The cost model says which levels are kept. Rows of a kept level come from the store
+where it holds them, and are otherwise computed from the deepest level below that is stored, and
+stored. Rows of another level are computed from those of the deepest kept level below.
 
 A row has the same bits whichever trial computed it, and in whichever batch: on a CPU every forward
 pass has the same number of examples, and the last batch is padded. (Kernels are chosen by batch
@@ -218,15 +219,21 @@ class FeatureReader:
         """Compute rows of a level in the order of the indices, one chunk at a time."""
         for start in range(0, len(indices), _CHUNK):
             chunk = indices[start : start + _CHUNK]
-            base = self._deepest_below(level, chunk)
+            base = self._base(level, chunk)
             below, _ = self._rows(base, chunk)
             yield self._forward(base, level, below, self.side(chunk))
 
-    def _deepest_below(self, level: int, indices: Indices) -> int:
-        """Return the deepest stored level below that has all these examples; 0 if none."""
+    def _base(self, level: int, indices: Indices) -> int:
+        """Return the level below from which these examples' rows are computed; 0 for the inputs.
+
+        A level that is not kept was found not to be worth its bytes because of the kept level below
+        it, so its rows go by way of that one, which is computed and stored if need be.
+        """
         digests = self._digests[indices]
         for below in range(level - 1, 0, -1):
-            if self._is_kept(below) and self._collection(below).holds(digests).all():
+            if self._is_kept(below) and (
+                not self._is_kept(level) or self._collection(below).holds(digests).all()
+            ):
                 return below
         return 0
 

@@ -22,7 +22,7 @@ from trainable.backbones.cutting.split import split
 from trainable.backbones.graphs.graph import trace
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.features import feature_keys
-from trainable.features.cache import FeatureCache
+from trainable.features.cache import FeatureCache, cache_levels
 from trainable.features.cost_model import Speeds
 from trainable.features.reader import FeatureCounts, FeatureReader
 from trainable.features.store import FeatureStore
@@ -239,6 +239,21 @@ def test_a_boundary_that_does_not_pay_is_computed_and_not_stored(
         reader(digit_images, strokes, cache=kept, counts=counts).read(SOME, frozen=3)
     assert (counts.hits, counts.misses) == (0, 14)
     assert kept.store.info().collections == 1  # only the pixels
+
+
+def test_a_boundary_that_is_not_kept_is_computed_by_way_of_the_kept_one_below(
+    digit_images: LabelledExamples, strokes: Backbone, tmp_path: Path
+) -> None:
+    cuts = boundaries(strokes.traced(8))
+    kept = cache(tmp_path, CacheMode.AUTO, speeds=replace(FAST, read_bytes=1e6))
+    assert [level.kept for level in cache_levels(cuts, kept)] == [False] * 4 + [True, False, True]
+    plain = reader(digit_images, strokes).read(SOME, frozen=6)
+    first, second = FeatureCounts(), FeatureCounts()
+    for counts in (first, second):
+        found = reader(digit_images, strokes, cache=kept, counts=counts).read(SOME, frozen=6)
+        assert torch.equal(found, plain)
+    assert first.computed_flops == pytest.approx(7 * cuts[5].flops)
+    assert second.computed_flops == pytest.approx(7 * (cuts[5].flops - cuts[4].flops))
 
 
 def test_never_keeps_nothing(
