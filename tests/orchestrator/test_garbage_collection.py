@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from orchestrator.garbage_collection import collecting_no_garbage
+from tests.builders.programs import printed_by
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +68,4 @@ def test_the_process_of_a_trial_imports_without_collections_and_collects_afterwa
         "import orchestrator.running.ray_tune.actor as actor\n"
         "print(len(full) < 50, gc.isenabled(), 'torch' in dir(actor))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.stdout.strip() == "True True True", done.stderr
+    assert printed_by(program) == "True True True"

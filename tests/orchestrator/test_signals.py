@@ -6,7 +6,6 @@ import importlib
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from orchestrator.signals import (
     interrupted_at_safe_places,
     stopping_on_signals,
 )
+from tests.builders.programs import printed_by
 
 INTERRUPTED = """
 import signal
@@ -97,11 +97,7 @@ def test_an_interrupt_amid_the_start_of_a_process_comes_after_it(place: str) -> 
         "except KeyboardInterrupt:\n"
         "    print('interrupted', process.wait())"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=50
-    )
-    assert done.stdout.split() == ["started", "interrupted", "0"], done.stderr
-    assert not done.stderr
+    assert printed_by(program).split() == ["started", "interrupted", "0"]
 
 
 def test_an_interrupt_amid_logging_comes_after_it() -> None:

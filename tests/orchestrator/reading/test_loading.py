@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +13,7 @@ from orchestrator.reading.loading import load_run, load_runs
 from orchestrator.recording.table_schemas import SCHEMAS
 from orchestrator.recording.tables import write_table
 from tests.builders.old_tables import make_old
+from tests.builders.programs import printed_by
 from tests.builders.written_sweeps import digits_sweep, loaded
 
 
@@ -136,10 +135,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
         "before = sorted(heavy & set(sys.modules)); orchestrator.load_run;"
         "print(before, 'pyarrow' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout.strip() == "[] True"
+    assert printed_by(code) == "[] True"
 
 
 def test_the_package_has_no_other_attributes() -> None:

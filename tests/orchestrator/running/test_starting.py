@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ from orchestrator.planning.preparation import Prepared, prepare_space, read_spac
 from orchestrator.running import launch
 from orchestrator.running.broker.broker import Seconds
 from orchestrator.running.execution import Ended
+from tests.builders.programs import printed_by
 
 LOWDATA = Path(__file__).parents[3] / "search_spaces" / "lowdata.yaml"
 PAUSE_S = 0.02
@@ -139,7 +138,4 @@ def test_a_file_is_checked_before_anything_heavy_is_imported() -> None:
         f"read_space(Path({str(LOWDATA)!r}))\n"
         "print([name for name in ('torch', 'scipy', 'sklearn') if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.stdout.strip() == "[]", done.stderr
+    assert printed_by(program) == "[]"

@@ -3,8 +3,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import get_model_weights
 
+from tests.builders.programs import printed_by
 from trainable.backbones import (
     Backbone,
     Preprocessing,
@@ -313,10 +312,7 @@ def test_a_shipped_backbone_does_without_torchvision() -> None:
         "from trainable.backbones import Backbone, load_weights;"
         "Backbone(load_weights('tiny_strokes')).traced(8); print('torchvision' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
-    )
-    assert done.stdout.strip() == "False"
+    assert printed_by(code) == "False"
 
 
 def test_a_pattern_means_models_for_classification_where_it_matches_others_too() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from orchestrator.running.ray_tune.checkpoint_actor import CheckpointActor
 from orchestrator.running.worker.checkpoints import Saved
+from tests.builders.programs import printed_by
 
 FIRST, SECOND = Saved("{}", b"first"), Saved("{}", b"second")
 
@@ -67,7 +66,4 @@ def test_the_process_of_the_actor_does_not_import_torch() -> None:
     code = (
         "import sys, orchestrator.running.ray_tune.checkpoint_actor; print('torch' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
-    )
-    assert done.stdout.strip() == "False"
+    assert printed_by(code) == "False"
