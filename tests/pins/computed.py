@@ -261,7 +261,7 @@ def feature_keys(name: str, study: str) -> list[dict[str, Any]]:
         kept = FeatureCache(
             store=FeatureStore(Path(folder)),
             mode=CacheMode.ALWAYS,
-            speeds=Speeds(flops=1e9, read_bytes=1e9, write_bytes=1e9),
+            speeds=Speeds(flops=1e9, values=1e30, read_bytes=1e9, write_bytes=1e9),
             num_images=len(prepared(name).images.labels),
         )
         trial = Trial(spec, prepared(name).images, backbone, device=torch.device("cpu"), cache=kept)

@@ -1,11 +1,14 @@
 """Cost model of the feature cache: time to compute rows against time to write and read them.
 
     keep a boundary if  FLOPs from the next kept boundary below it / FLOPs per second
+                          + values from that boundary on / values per second
                         > bytes of a row / bytes written per second / READS
                           + bytes of a row / bytes read per second
 
-A short probe measures the speeds once per machine, and a file beside the store remembers them. The
-decision changes how long a sweep takes and nothing else.
+The values of all tensors count because small operations wait for memory: a MobileNet takes seven
+times as long as its FLOPs say, a ResNet hardly longer. A short probe measures the speeds once per
+machine, and a file beside the store remembers them. The decision changes how long a sweep takes and
+nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from uuid import uuid4
@@ -41,7 +44,7 @@ _PROBE_BYTES = 16 * 2**20
 _PROBE_S = 0.05
 _SPEEDS_FILE = "speeds.json"
 _GPU_FACTOR = 100.0
-"""A GPU's FLOPs per second over those of one processor core. A rough guess suffices: a wrong factor
+"""Speed of a GPU over that of one processor core. A rough guess suffices: a wrong factor
 costs time and changes no result."""
 
 
@@ -51,13 +54,19 @@ class Speeds:
 
     Attributes:
         flops: FLOPs per second of a convolution in fp32, in one thread.
+        values: values per second of operations that wait for memory, in fp32, in one thread.
         read_bytes: bytes per second read from the store, copied and checked.
         write_bytes: bytes per second written to the store.
     """
 
     flops: float
+    values: float
     read_bytes: float
     write_bytes: float
+
+    def compute_s(self, boundary: Boundary) -> float:
+        """Estimate the seconds of a forward pass of one example up to a boundary."""
+        return boundary.flops / self.flops + boundary.values / self.values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,16 +102,16 @@ def levels(
         rows: number of rows that a sweep may ask for at one boundary.
         max_bytes: size limit of the store.
     """
-    found, below = [], 0.0
+    found, below_s = [], 0.0
     for cut in cuts:
         size = math.prod(cut.shape) * VALUE_BYTES
-        compute_s = (cut.flops - below) / speeds.flops
+        compute_s = speeds.compute_s(cut)
         store_s = size / speeds.write_bytes / READS + size / speeds.read_bytes
-        pays = compute_s > store_s and fits(size, rows=rows, max_bytes=max_bytes)
+        pays = compute_s - below_s > store_s and fits(size, rows=rows, max_bytes=max_bytes)
         kept = mode is CacheMode.ALWAYS or (mode is CacheMode.AUTO and pays)
         found.append(Level(boundary=cut, bytes=size, kept=kept))
         if kept:
-            below = cut.flops
+            below_s = compute_s
     return found
 
 
@@ -112,7 +121,7 @@ def fits(row_bytes: int, *, rows: int, max_bytes: int) -> bool:
 
 
 def speeds_of(folder: Path, *, device: torch.device) -> Speeds:
-    """Return the throughput of this machine; the first call measures it, in a tenth of a second.
+    """Return the throughput of this machine; the first call measures it, in a sixth of a second.
 
     Args:
         folder: folder of the store; a file in it keeps the measured speeds.
@@ -133,7 +142,8 @@ def speeds_of(folder: Path, *, device: torch.device) -> Speeds:
 def _on(device: torch.device, speeds: Speeds) -> Speeds:
     if device.type != "cuda":
         return speeds
-    return replace(speeds, flops=speeds.flops * _GPU_FACTOR)
+    flops, values = speeds.flops * _GPU_FACTOR, speeds.values * _GPU_FACTOR
+    return replace(speeds, flops=flops, values=values)
 
 
 def _probe(folder: Path) -> Speeds:
@@ -155,6 +165,7 @@ def _probe(folder: Path) -> Speeds:
             path.unlink()
     return Speeds(
         flops=_flops_per_second(),
+        values=_values_per_second(),
         read_bytes=_PROBE_BYTES / read_s,
         write_bytes=_PROBE_BYTES / write_s,
     )
@@ -167,10 +178,30 @@ def _flops_per_second() -> float:
     """
     images, weight = torch.randn(16, 64, 16, 16), torch.randn(64, 64, 3, 3)
     each = 2 * 16 * 16 * 16 * 64 * 64 * 9
+    return each / _shortest_s(lambda: functional.conv2d(images, weight, padding=1))
+
+
+def _values_per_second() -> float:
+    """Return the best measured values per second of a block that computes little for each value.
+
+    It is a depthwise convolution with its norm and activation, of 64 channels and batch 16.
+    """
+    images, weight = torch.randn(16, 64, 32, 32), torch.randn(64, 1, 3, 3)
+    mean, variance = torch.zeros(64), torch.ones(64)
+
+    def block() -> None:
+        values = functional.conv2d(images, weight, padding=1, groups=64)
+        functional.relu(functional.batch_norm(values, mean, variance))
+
+    return 3 * images.numel() / _shortest_s(block)
+
+
+def _shortest_s(work: Callable[[], object]) -> float:
+    """Return the shortest time of a call within `_PROBE_S`, in one thread."""
     best, end = math.inf, time.perf_counter() + _PROBE_S
     with one_thread(), torch.inference_mode():
         while math.isinf(best) or time.perf_counter() < end:  # at least once on a busy machine
             start = time.perf_counter()
-            functional.conv2d(images, weight, padding=1)
+            work()
             best = min(best, time.perf_counter() - start)
-    return each / best
+    return best

@@ -202,7 +202,7 @@ class FeatureReader:
         speeds = self._cache.speeds
 
         def patience_s(count: int) -> float:
-            compute_s = self._num_views * self._flops(level) / speeds.flops
+            compute_s = self._num_views * speeds.compute_s(self._cuts[level - 1])
             return count * (compute_s + self._inputs.row_s)
 
         return self._collection(level).fetch(

@@ -17,9 +17,9 @@ from trainable.features.store import FOLDER_VARIABLE
 
 CUTS = {
     ("net", 64): [
-        Boundary(node="a", shape=(10**6,), params=0, flops=1.0),
-        Boundary(node="b", shape=(512,), params=0, flops=1e12),
-        Boundary(node="c", shape=(256,), params=0, flops=2e12),
+        Boundary(node="a", shape=(10**6,), params=0, flops=1.0, values=0),
+        Boundary(node="b", shape=(512,), params=0, flops=1e12, values=0),
+        Boundary(node="c", shape=(256,), params=0, flops=2e12, values=0),
     ]
 }
 

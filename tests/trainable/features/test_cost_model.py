@@ -13,12 +13,12 @@ from trainable.features.cost_model import READS, Speeds, levels, speeds_of
 from trainable.spec.trial_spec import CacheMode
 
 CPU = torch.device("cpu")
-SPEEDS = Speeds(flops=100.0, read_bytes=40.0, write_bytes=20.0)
+SPEEDS = Speeds(flops=100.0, values=50.0, read_bytes=40.0, write_bytes=20.0)
 CUTS = [
-    Boundary(node="a", shape=(10,), params=0, flops=1.0),
-    Boundary(node="b", shape=(10,), params=0, flops=300.0),
-    Boundary(node="c", shape=(5,), params=0, flops=310.0),
-    Boundary(node="d", shape=(1,), params=0, flops=330.0),
+    Boundary(node="a", shape=(10,), params=0, flops=1.0, values=0),
+    Boundary(node="b", shape=(10,), params=0, flops=300.0, values=0),
+    Boundary(node="c", shape=(5,), params=0, flops=310.0, values=0),
+    Boundary(node="d", shape=(1,), params=0, flops=330.0, values=0),
 ]
 
 
@@ -39,7 +39,7 @@ def test_a_row_is_kept_if_it_takes_longer_than_its_part_of_writing_plus_one_read
     share: float, expected: list[str]
 ) -> None:
     store_s = 40 / SPEEDS.write_bytes / READS + 40 / SPEEDS.read_bytes
-    cut = Boundary(node="a", shape=(10,), params=0, flops=share * store_s * SPEEDS.flops)
+    cut = Boundary(node="a", shape=(10,), params=0, flops=share * store_s * SPEEDS.flops, values=0)
     found = levels([cut], mode=CacheMode.AUTO, speeds=SPEEDS, rows=1, max_bytes=10**6)
     assert [level.boundary.node for level in found if level.kept] == expected
 
@@ -48,9 +48,19 @@ def test_a_row_is_kept_if_it_takes_longer_than_its_part_of_writing_plus_one_read
 def test_work_is_counted_from_the_level_kept_below(share: float, expected: list[str]) -> None:
     store_s = 20 / SPEEDS.write_bytes / READS + 20 / SPEEDS.read_bytes
     flops = 300.0 + share * store_s * SPEEDS.flops
-    cuts = [*CUTS[:2], Boundary(node="c", shape=(5,), params=0, flops=flops)]
+    cuts = [*CUTS[:2], Boundary(node="c", shape=(5,), params=0, flops=flops, values=0)]
     found = levels(cuts, mode=CacheMode.AUTO, speeds=SPEEDS, rows=1, max_bytes=10**6)
     assert [level.boundary.node for level in found if level.kept] == expected
+
+
+@pytest.mark.parametrize(("values", "expected"), [(149, []), (151, ["a"])])
+def test_the_values_that_a_network_writes_take_time_as_its_flops_do(
+    values: int, expected: list[str]
+) -> None:
+    cut = Boundary(node="a", shape=(10,), params=0, flops=0.0, values=values)
+    speeds = Speeds(flops=1.0, values=100.0, read_bytes=40.0, write_bytes=20.0)
+    found = levels([cut], mode=CacheMode.AUTO, speeds=speeds, rows=1, max_bytes=10**6)
+    assert [level.boundary.node for level in found if level.kept] == expected  # storing: 1.5 s
 
 
 def test_always_keeps_all_never_keeps_none_and_auto_leaves_room_for_others() -> None:
@@ -65,11 +75,20 @@ def test_speeds_are_measured_once_and_remembered(tmp_path: Path) -> None:
     assert all(math.isfinite(value) and value > 0 for value in asdict(first).values())
     assert [path.name for path in tmp_path.iterdir()] == ["speeds.json"]
     assert speeds_of(tmp_path, device=CPU) == first
-    assert speeds_of(tmp_path, device=torch.device("cuda")).flops > first.flops
+    gpu = speeds_of(tmp_path, device=torch.device("cuda"))
+    assert gpu.flops > first.flops
+    assert gpu.values > first.values
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"flops": 1}', '{"flops": 0, "read_bytes": 1, "write_bytes": 1}']
+    "content",
+    [
+        "",
+        "[]",
+        '{"flops": 1}',
+        '{"flops": 1, "read_bytes": 1, "write_bytes": 1}',
+        '{"flops": 0, "values": 1, "read_bytes": 1, "write_bytes": 1}',
+    ],
 )
 def test_speeds_that_make_no_sense_are_measured_again(tmp_path: Path, content: str) -> None:
     path = tmp_path / "speeds.json"

@@ -34,7 +34,7 @@ from trainable.spec.trial_spec import CacheMode
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
-FAST = Speeds(flops=1e9, read_bytes=1e12, write_bytes=1e12)
+FAST = Speeds(flops=1e9, values=1e30, read_bytes=1e12, write_bytes=1e12)
 VIEWS = Augmentation.parse({"ops": ["horizontal_flip", "resized_crop"], "views": 3})
 SOME = np.asarray([5, 900, 17, 3, 1200, 44, 6], dtype=np.int64)
 Rows = npt.NDArray[np.int64]
@@ -232,7 +232,7 @@ def test_rows_that_were_computed_under_other_conditions_miss_the_cache(
 def test_a_boundary_that_does_not_pay_is_computed_and_not_stored(
     digit_images: LabelledExamples, strokes: Backbone, tmp_path: Path
 ) -> None:
-    slow_disk = Speeds(flops=1e15, read_bytes=1.0, write_bytes=1.0)
+    slow_disk = Speeds(flops=1e15, values=1e30, read_bytes=1.0, write_bytes=1.0)
     counts = FeatureCounts()
     kept = cache(tmp_path, CacheMode.AUTO, speeds=slow_disk)
     for _ in range(2):

@@ -67,7 +67,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
     return FeatureCache(
         store=FeatureStore(tmp_path_factory.mktemp("features")),
         mode=CacheMode.ALWAYS,
-        speeds=Speeds(flops=1e9, read_bytes=1e9, write_bytes=1e9),
+        speeds=Speeds(flops=1e9, values=1e30, read_bytes=1e9, write_bytes=1e9),
         num_images=2000,
     )
 

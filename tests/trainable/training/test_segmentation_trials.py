@@ -110,7 +110,7 @@ def cache_in(folder: Path) -> FeatureCache:
     return FeatureCache(
         store=FeatureStore(folder),
         mode=CacheMode.ALWAYS,
-        speeds=Speeds(flops=1e9, read_bytes=1e12, write_bytes=1e12),
+        speeds=Speeds(flops=1e9, values=1e30, read_bytes=1e12, write_bytes=1e12),
         num_images=100,
     )
 

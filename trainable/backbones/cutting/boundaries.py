@@ -23,6 +23,7 @@ class Boundary:
             several tensors, (number of values,), since they make up one row.
         params: number of parameters before the cut.
         flops: of the forward pass before the cut, per example.
+        values: number of values in the tensors that the nodes before the cut give, per example.
         tensors: name of the node and shape of each tensor, if there are several.
     """
 
@@ -30,6 +31,7 @@ class Boundary:
     shape: tuple[int, ...]
     params: int
     flops: float
+    values: int
     tensors: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
@@ -53,9 +55,11 @@ def _find(traced: TracedBackbone) -> list[Boundary]:
     if not cuts:
         raise BackboneError("the backbone has no place to cut before its head")
     sizes = {name: parameter.numel() for name, parameter in traced.module.named_parameters()}
-    found, params, flops = [], set[str](), 0.0
+    found, params, flops, values = [], set[str](), 0.0, 0
     for node in traced.module.graph.nodes:
-        flops += traced.facts[node].flops
+        facts = traced.facts[node]
+        flops += facts.flops
+        values += math.prod(facts.shape) if facts.content and facts.shape is not None else 0
         params |= parameter_names(traced.module, node)
         if node in cuts:
             tensors = tuple((one.name, shape_of(traced, one)) for one in cuts[node])
@@ -66,6 +70,7 @@ def _find(traced: TracedBackbone) -> list[Boundary]:
                     shape=(size_of(traced, cuts[node]),) if several else tensors[0][1],
                     params=sum(sizes[name] for name in params),
                     flops=flops,
+                    values=values,
                     tensors=tensors if several else (),
                 )
             )
