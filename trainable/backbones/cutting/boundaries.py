@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from weakref import WeakKeyDictionary
 
-from trainable.backbones.cutting.cut_points import cut_points, shape_of, size_of
+from trainable.backbones.cutting.cut_points import cut_points, is_idle, shape_of, size_of
 from trainable.backbones.graphs.facts import parameter_names
 from trainable.backbones.graphs.graph import TracedBackbone
 from trainable.errors import BackboneError, SpecError
@@ -59,7 +59,8 @@ def _find(traced: TracedBackbone) -> list[Boundary]:
     for node in traced.module.graph.nodes:
         facts = traced.facts[node]
         flops += facts.flops
-        values += math.prod(facts.shape) if facts.content and facts.shape is not None else 0
+        if facts.content and facts.shape is not None and not is_idle(traced.module, node):
+            values += math.prod(facts.shape)
         params |= parameter_names(traced.module, node)
         if node in cuts:
             tensors = tuple((one.name, shape_of(traced, one)) for one in cuts[node])

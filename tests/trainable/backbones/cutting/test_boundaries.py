@@ -56,12 +56,13 @@ def traced(model: nn.Module, image_size: int = 8) -> TracedBackbone:
     return trace(model.eval(), image_size=image_size)
 
 
-def test_values_are_those_of_the_images_and_of_every_node_before_the_cut() -> None:
+def test_values_are_those_of_the_images_and_of_every_node_that_does_something() -> None:
     places = 8 * 8
     stem = 3 * places + 2 * 4 * places  # the images, the convolution, its activation
-    first, second, *_ = boundaries(traced(Net(Stage(Block(4, 4)), channels=4)))
-    assert first.values == stem
-    assert second.values == stem + (2 * 8 + 3 * 4) * places
+    block = (2 * 8 + 3 * 4) * places
+    first, last = boundaries(traced(Net(Stage(Block(4, 4)), channels=4)))
+    assert first.node == "stages_0_start"  # which does nothing
+    assert (first.values, last.values) == (stem, stem + block + 4)
 
 
 def test_a_block_that_lacks_its_skip_is_not_cut_inside_where_others_of_its_class_cannot_be() -> (
