@@ -1,9 +1,9 @@
 """Read the activations of frozen prefixes, from the feature cache or by a forward pass.
 
 Levels are stacked: level 0 is the inputs (such as decoded pixels), level k is the k-th boundary of
-the backbone. The cost model says which levels are kept. Rows of a kept level come from the store
-where it holds them, and are otherwise computed from the deepest level below that is stored, and
-stored. Rows of another level are computed from those of the deepest kept level below.
+the backbone. The cost model says which levels are kept. Rows of a kept level come from the store;
+what it lacks is computed from the deepest stored level below, and stored. Rows of another level are
+computed from those of the deepest kept level below.
 
 A row has the same bits whichever trial computed it, and in whichever batch: on a CPU every forward
 pass has the same number of examples, and the last batch is padded. (Kernels are chosen by batch
@@ -224,16 +224,11 @@ class FeatureReader:
             yield self._forward(base, level, below, self.side(chunk))
 
     def _base(self, level: int, indices: Indices) -> int:
-        """Return the level below from which these examples' rows are computed; 0 for the inputs.
-
-        A level that is not kept was found not to be worth its bytes because of the kept level below
-        it, so its rows go by way of that one, which is computed and stored if need be.
-        """
+        """Return the level below that these examples' rows are computed from; 0 for the inputs."""
         digests = self._digests[indices]
-        for below in range(level - 1, 0, -1):
-            if self._is_kept(below) and (
-                not self._is_kept(level) or self._collection(below).holds(digests).all()
-            ):
+        for below in filter(self._is_kept, range(level - 1, 0, -1)):
+            # A level that is not worth its bytes is so because of the kept level below it.
+            if not self._is_kept(level) or self._collection(below).holds(digests).all():
                 return below
         return 0
 
