@@ -132,7 +132,7 @@ def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Pre
     if decision is not None:
         notes += (Note(decision),)
     plan = make_plan(space, images, where=str(path))
-    with collecting_no_garbage():
+    with collecting_no_garbage():  # all that follows imports it
         importlib.import_module("torch")
     weights: dict[str, Weights] = {}
     graphs: dict[str, Mapping[Form, bytes]] = {}

@@ -45,9 +45,9 @@ from trainable.data.labelled_examples import LabelledExamples
 if TYPE_CHECKING:  # reading a sweep does not import ray
     from orchestrator.running.ray_tune.capacity import Capacity
 
-CLUSTER = "orchestrator.running.ray_tune.nodes"
-TUNE = "orchestrator.running.ray_tune.algorithms"
-"""Modules that import all of Ray's packages that the start of a cluster and Tune's loop need."""
+_CLUSTER = "orchestrator.running.ray_tune.nodes"
+_TUNE = "orchestrator.running.ray_tune.algorithms"
+"""Modules that import what the start of a cluster needs of Ray, and Tune."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,14 +226,14 @@ def _prepared_on_cluster(
         return
     with ExitStack() as stack:
         with interrupted_at_safe_places():
-            _import(CLUSTER)
+            _import(_CLUSTER)
             reading = BackgroundCall(preparing)
             try:
                 capacity = stack.enter_context(_cluster_with_capacity(space, address))
             except SweepError:
                 reading.result()  # a data error takes precedence over a cluster error
                 raise
-            _import(TUNE)
+            _import(_TUNE)
         yield reading.result(), capacity
 
 

@@ -44,8 +44,8 @@ _PROBE_BYTES = 16 * 2**20
 _PROBE_S = 0.05
 _SPEEDS_FILE = "speeds.json"
 _GPU_FACTOR = 100.0
-"""Speed of a GPU over that of one processor core. A rough guess suffices: a wrong factor
-costs time and changes no result."""
+"""Speed of a GPU over that of one processor core. A rough guess suffices: a wrong factor costs time
+and changes no result."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,8 +35,8 @@ POLL_S = 0.02
 """Longest wait for the node manager to register, and time between two looks, in seconds."""
 
 _STARTING = "start_head_processes"
-
 _STARTING_NODE = "start_ray_processes"
+"""Ray's methods that start the head's store, and then its node manager."""
 
 _MISSING = "get_dashboard_dependency_error"
 """Ray's function that imports the dashboard's libraries and returns the error if one is missing."""
@@ -146,13 +146,18 @@ def _recording(start: Callable[..., Any], started: list[Node]) -> Callable[..., 
 
 
 def _registering(start: Callable[..., Any]) -> Callable[..., Any]:
-    """A wrapper of Ray's method that waits until the started node manager has registered."""
+    """A wrapper of Ray's method that waits until the started node manager has registered.
+
+    If that fails or takes too long, Ray's own wait follows, and has its messages.
+    """
 
     def registering(node: Node, *args: Any, **kwargs: Any) -> Any:
         result = start(node, *args, **kwargs)
         until = time.monotonic() + REGISTERED_S
-        with contextlib.suppress(Exception):  # Ray's own, longer wait follows, and has its messages
-            while not node.get_gcs_client().get_all_node_info() and time.monotonic() < until:
+        with contextlib.suppress(Exception):
+            while not node.get_gcs_client().get_all_node_info(timeout=REGISTERED_S):
+                if node.dead_processes() or time.monotonic() >= until:
+                    break
                 time.sleep(POLL_S)
         return result
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -90,16 +91,20 @@ class Registry:
     def __init__(self, *answers: dict[str, str] | Exception) -> None:
         self.answers = list(answers)
 
-    def get_all_node_info(self) -> dict[str, str]:
+    def get_all_node_info(self, *, timeout: float) -> dict[str, str]:
         """The nodes that have registered."""
+        assert timeout == starting.REGISTERED_S
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
-def start_node(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> object:
+def start_node(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, *, dead: Sequence[str] = ()
+) -> object:
     """Start a node that registers as `registry` says; return what Ray's own method returned."""
+    monkeypatch.setattr(Node, "dead_processes", lambda node: dead)
     monkeypatch.setattr(Node, "start_ray_processes", lambda node: "started")
     monkeypatch.setattr(Node, "get_gcs_client", lambda node: registry)
     with private_head():
@@ -123,6 +128,8 @@ def test_a_node_manager_that_does_not_register_is_left_to_rays_own_wait(
 ) -> None:
     monkeypatch.setattr(starting, "REGISTERED_S", 0.0)
     assert start_node(Registry({}), monkeypatch) == "started"
+    monkeypatch.setattr(starting, "REGISTERED_S", 60.0)
+    assert start_node(Registry({}), monkeypatch, dead=["raylet"]) == "started"
     broken = Registry(RuntimeError("GCS does not answer"))
     assert start_node(broken, monkeypatch) == "started"
 
