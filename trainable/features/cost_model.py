@@ -41,7 +41,7 @@ VALUE_BYTES = 4
 _SHARE_OF_STORE = 0.25
 """Largest fraction of the store that the rows of one boundary may take with `auto`."""
 _PROBE_BYTES = 16 * 2**20
-_PROBE_S = 0.05
+_PROBE_S = 0.025
 _SPEEDS_FILE = "speeds.json"
 _GPU_FACTOR = 100.0
 """Speed of a GPU over that of one processor core. A rough guess suffices: a wrong factor costs time
@@ -121,7 +121,7 @@ def fits(row_bytes: int, *, rows: int, max_bytes: int) -> bool:
 
 
 def speeds_of(folder: Path, *, device: torch.device) -> Speeds:
-    """Return the throughput of this machine; the first call measures it, in a sixth of a second.
+    """Return the throughput of this machine; the first call measures it, in a tenth of a second.
 
     Args:
         folder: folder of the store; a file in it keeps the measured speeds.
