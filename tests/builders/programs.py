@@ -5,17 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
-TIMEOUT_S = 120
 
-
-def printed_by(program: str) -> str:
-    """Run a Python program, which has to end well, and return what it prints."""
+def printed_by(program: str, *, timeout_s: float = 120) -> str:
+    """Run a Python program, which has to end well and in time, and return what it prints."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         check=False,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
     )
     assert not done.returncode, done.stderr
     return done.stdout.strip()

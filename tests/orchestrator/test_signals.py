@@ -97,7 +97,7 @@ def test_an_interrupt_amid_the_start_of_a_process_comes_after_it(place: str) -> 
         "except KeyboardInterrupt:\n"
         "    print('interrupted', process.wait())"
     )
-    assert printed_by(program).split() == ["started", "interrupted", "0"]
+    assert printed_by(program, timeout_s=50).split() == ["started", "interrupted", "0"]
 
 
 def test_an_interrupt_amid_logging_comes_after_it() -> None:
