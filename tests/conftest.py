@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,28 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from trainable.features.store import FOLDER_VARIABLE
+from trainable.training import probe
 
 pytest_plugins = ["tests.scheduling"]
+
+
+def pytest_collection_finish() -> None:
+    """Keep modules and tests out of the garbage collector's rounds, a tenth of all time else."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let Python free everything as usual when it ends."""
+    gc.unfreeze()
+
+
+@pytest.fixture
+def few_penalties(monkeypatch: pytest.MonkeyPatch) -> tuple[float, ...]:
+    """The two penalties that probes try, not six: for tests that are not about their choice."""
+    penalties = (0.1, 1.0)
+    monkeypatch.setattr(probe, "INVERSE_PENALTIES", penalties)
+    return penalties
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -32,7 +32,6 @@ from trainable.spec.trial_spec import CacheMode, TrialSpec
 from trainable.training import probe
 from trainable.training.head_learner import HeadLearners
 from trainable.training.logistic import LinearClassifier, fit_path
-from trainable.training.probe import INVERSE_PENALTIES
 from trainable.training.setup import TrialSetup
 
 REPEATS = 2
@@ -40,7 +39,7 @@ VIEWS = {"ops": ["horizontal_flip", {"rotation": {"degrees": 20}}], "views": 2}
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def one_thread(few_penalties: tuple[float, ...]) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -187,7 +186,9 @@ SPACES: dict[str, Callable[[], SearchSpace]] = {
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_a_probe_is_given_what_the_head_of_the_trial_beside_it_is_given(name: str) -> None:
+def test_a_probe_is_given_what_the_head_of_the_trial_beside_it_is_given(
+    name: str, few_penalties: tuple[float, ...]
+) -> None:
     space = SPACES[name]()
     planned = baselines_of(space, space.label_budgets[0].study)
     trials = trials_of(space)
@@ -208,7 +209,7 @@ def test_a_probe_is_given_what_the_head_of_the_trial_beside_it_is_given(name: st
         for rows, _ in plain.learnt:
             assert len(np.unique(rows, axis=0)) == len(rows)  # equal rows are equal images
         assert len(trial.by_heads) == 2 * folds  # at the start, and at the one report after it
-        held_out = baseline.by_probe[: folds * len(INVERSE_PENALTIES)]
+        held_out = baseline.by_probe[: folds * len(few_penalties)]
         for number, rows in enumerate(held_out):
             assert equal(rows, trial.by_heads[number % folds])
             assert equal(rows, trial.by_heads[folds + number % folds])

@@ -240,6 +240,7 @@ def test_validation_outside_the_budget_gives_one_fold_that_is_the_whole_draw(
 # The memo
 
 
+@pytest.mark.usefixtures("few_penalties")
 def test_a_remembered_probe_is_not_fitted_again(
     few_images: LabelledExamples, strokes: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +261,7 @@ def test_a_remembered_probe_is_not_fitted_again(
         {"image_size": 16},
     ],
 )
+@pytest.mark.usefixtures("few_penalties")
 def test_a_probe_of_another_draw_fold_or_size_is_fitted_anew(
     few_images: LabelledExamples, strokes: Backbone, changed: dict[str, Any]
 ) -> None:
@@ -326,6 +328,7 @@ def test_the_memo_keeps_nothing_that_is_too_large_for_it() -> None:
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.usefixtures("few_penalties")
 def test_the_start_and_a_vanishing_rate_give_the_validation_predictions_of_the_probe(
     few_images: LabelledExamples,
     network: tuple[Backbone, dict[str, Any]],
@@ -372,6 +375,7 @@ def test_the_start_and_a_vanishing_rate_give_the_validation_predictions_of_the_p
         assert report.val_balanced_accuracy == pytest.approx(baseline.validation.balanced_accuracy)
 
 
+@pytest.mark.usefixtures("few_penalties")
 def test_a_vanishing_rate_gives_the_test_predictions_of_the_probe(
     few_images: LabelledExamples, strokes: Backbone
 ) -> None:
@@ -391,6 +395,7 @@ def test_a_vanishing_rate_gives_the_test_predictions_of_the_probe(
             )
 
 
+@pytest.mark.usefixtures("few_penalties")
 def test_initial_heads_are_equal_to_the_bit_at_every_depth(
     few_images: LabelledExamples,
     network: tuple[Backbone, dict[str, Any]],
@@ -406,6 +411,7 @@ def test_initial_heads_are_equal_to_the_bit_at_every_depth(
     assert all(same(heads, list(probe.folds)) for heads in started)
 
 
+@pytest.mark.usefixtures("few_penalties")
 def test_initial_heads_are_equal_with_a_memo_a_cache_and_views(
     few_images: LabelledExamples,
     strokes: Backbone,
@@ -430,6 +436,7 @@ def test_initial_heads_are_equal_with_a_memo_a_cache_and_views(
     assert all(found == reports[0] for found in reports[:-1])
 
 
+@pytest.mark.usefixtures("few_penalties")
 def test_a_refit_starts_from_the_probe_of_the_whole_draw(
     few_images: LabelledExamples, strokes: Backbone, started: list[list[LinearClassifier]]
 ) -> None:

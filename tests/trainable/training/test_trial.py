@@ -30,7 +30,7 @@ from trainable.training.results import Report
 from trainable.training.suffix_learner import SuffixLearner
 from trainable.training.trial import Trial
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "few_penalties")
 
 Rows = npt.NDArray[np.int64]
 

@@ -50,6 +50,9 @@ RUN_KEYS = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("few_penalties")
+
+
 @cache
 def digits() -> LabelledExamples:
     return load_images(DigitsSection(), seed=0)
