@@ -13,8 +13,8 @@ import pytest
 # several threads, these would wait for each other on the same cores. Trials set their own number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from trainable.device import one_thread as computing_in_one_thread
 from trainable.features.store import FOLDER_VARIABLE
-from trainable.training import probe
 
 pytest_plugins = ["tests.scheduling"]
 
@@ -31,10 +31,17 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute in one thread, for tests that compare bits."""
+    with computing_in_one_thread():
+        yield
+
+
+@pytest.fixture
 def few_penalties(monkeypatch: pytest.MonkeyPatch) -> tuple[float, ...]:
     """The two penalties that probes try, not six: for tests that are not about their choice."""
     penalties = (0.1, 1.0)
-    monkeypatch.setattr(probe, "INVERSE_PENALTIES", penalties)
+    monkeypatch.setattr("trainable.training.probe.INVERSE_PENALTIES", penalties)
     return penalties
 
 

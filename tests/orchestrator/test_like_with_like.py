@@ -34,16 +34,10 @@ from trainable.training.head_learner import HeadLearners
 from trainable.training.logistic import LinearClassifier, fit_path
 from trainable.training.setup import TrialSetup
 
+pytestmark = pytest.mark.usefixtures("one_thread", "few_penalties")
+
 REPEATS = 2
 VIEWS = {"ops": ["horizontal_flip", {"rotation": {"degrees": 20}}], "views": 2}
-
-
-@pytest.fixture(autouse=True)
-def one_thread(few_penalties: tuple[float, ...]) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache

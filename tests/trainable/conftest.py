@@ -2,7 +2,6 @@ import gc
 from collections.abc import Iterator
 
 import pytest
-import torch
 
 from orchestrator.datasets import digits
 from tests.trainable.families import FAMILIES, Case, case_of
@@ -27,15 +26,6 @@ def case(request: pytest.FixtureRequest) -> Case:
     """A small model of each family, shared so that a test that changes it makes others fail."""
     family: str = request.param
     return case_of(family)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Compute in one thread, for tests that compare bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
