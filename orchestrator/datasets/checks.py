@@ -73,33 +73,32 @@ def _is_number(name: str) -> bool:
 
 
 def check_split(images: LabelledExamples, problems: Problems) -> list[Note]:
-    """Problems and notes about classes that a split lacks."""
+    """Problems and notes about classes that a split lacks, or that have a single test example."""
     noun = images.modality
-    without_pool, without_test = (
-        [
-            name
-            for name, count in zip(
-                images.strata,
-                np.bincount(images.labels[images.indices(split)], minlength=len(images.strata)),
-                strict=True,
-            )
-            if not count
-        ]
+    in_pool, in_test = (
+        np.bincount(images.labels[images.indices(split)], minlength=len(images.strata))
         for split in (Split.POOL, Split.TEST)
     )
+    names = np.asarray(images.strata, dtype=object)
+    without_pool = names[in_pool == 0].tolist()
     if without_pool:
         problems.add(
             _DATASET,
             f"no labelled {noun} outside the test split for: {some(without_pool)}. Add {noun}s, or "
             "choose another dataset.test or seed",
         )
-    if not len(images.indices(Split.TEST)):
+    if not in_test.any():
         problems.add(
             _DATASET, f"no {noun} is in the test split. Add {noun}s, or raise dataset.test"
         )
-    elif without_test:
-        return [Note(f"classes without a test {noun}", tuple(without_test))]
-    return []
+        return []
+    if images.masks is not None:
+        return []  # see `check_masks`
+    notes = [
+        (f"classes without a test {noun}", in_test == 0),
+        (f"classes with one test {noun}: a mean over classes has a wide interval", in_test == 1),
+    ]
+    return [Note(text, tuple(names[its].tolist())) for text, its in notes if its.any()]
 
 
 def check_masks(images: LabelledExamples, problems: Problems) -> list[Note]:

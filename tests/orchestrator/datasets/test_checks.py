@@ -44,6 +44,15 @@ def test_classes_without_a_test_image_are_noted(tmp_path: Path) -> None:
     assert "classes without a test image\n  2" in notes_of(dataset_of(section(tmp_path)))
 
 
+def test_classes_with_one_test_image_are_noted(tmp_path: Path) -> None:
+    write_digits(tmp_path / "train", per_class=5, classes=3)
+    write_digits(tmp_path / "test", per_class=2, classes=2, start=5)
+    assert "with one test" not in notes_of(dataset_of(section(tmp_path)))
+    write(tmp_path / "test" / "2" / "a.png", encoded(100))
+    noted = notes_of(dataset_of(section(tmp_path)))
+    assert "classes with one test image: a mean over classes has a wide interval\n  2" in noted
+
+
 def test_classes_without_an_image_outside_the_test_split_are_a_problem(tmp_path: Path) -> None:
     write_digits(tmp_path / "train", per_class=5, classes=2)
     write_digits(tmp_path / "test", per_class=5, classes=3, start=5)
