@@ -90,7 +90,7 @@ def kept_boundaries(
         cache = open_cache(space.cache, num_images=int(images.is_read().sum()))
     except CacheError as error:
         problem = str(error)
-    views = space.augment.views if space.augment else 1
+    views = space.augment.num_views if space.augment else 1
     found = []
     names = short_names(backbone for backbone, _ in cuts)
     for (backbone, size), places in cuts.items():

@@ -26,7 +26,7 @@ from orchestrator.space.sections import (
     ResourcesSection,
 )
 from orchestrator.space.top_level import NAME_ALLOWED
-from trainable.spec.augmentation import MAX_VIEWS, OPS
+from trainable.spec.augmentation import OPS, VIEWS_ALLOWED
 from trainable.spec.settings import CHOICES, DEFAULT_FREEZE_DEPTH, DEFAULT_LR, SETTINGS
 from trainable.spec.validation import VALIDATION_SETTINGS
 
@@ -116,9 +116,10 @@ def _augment() -> list[KnownKey]:
         ),
         KnownKey(
             "augment.views",
-            f"a whole number from 1 to {MAX_VIEWS}",
+            VIEWS_ALLOWED,
             "4",
-            "changed variants drawn of each image, once; training picks among them",
+            "changed variants drawn of each image, once; training picks among them; auto: as many "
+            "as it can see, each about once",
         ),
     ]
 

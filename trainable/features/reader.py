@@ -135,7 +135,7 @@ class FeatureReader:
 
     @property
     def _num_views(self) -> int:
-        return self._augmentation.views if self._augmentation else 1
+        return self._augmentation.num_views if self._augmentation else 1
 
     @property
     def _batch(self) -> int:

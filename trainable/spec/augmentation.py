@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 from trainable.errors import SpecError
+from trainable.spec.settings import AUTO
 
 MAX_VIEWS = 64
+VIEWS_ALLOWED = f"a whole number from 1 to {MAX_VIEWS}, or {AUTO}"
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,12 @@ class Augmentation:
 
     Attributes:
         ops: transforms in the order in which they are applied.
-        views: views of each image, 1 to `MAX_VIEWS`; training draws among them.
+        views: views of each image, 1 to `MAX_VIEWS`, among which training draws; or `auto`, see
+            `resolved`.
     """
 
     ops: tuple[Op, ...]
-    views: int
+    views: int | str
 
     @classmethod
     def parse(cls, given: object) -> Augmentation:
@@ -108,10 +111,8 @@ class Augmentation:
             problems.append(f"augment.ops: got {listed!r}; allowed: a list of {', '.join(OPS)}")
             listed = []
         whole = isinstance(views, int | float) and not isinstance(views, bool)
-        if not whole or views != int(views) or not 1 <= views <= MAX_VIEWS:
-            problems.append(
-                f"augment.views: got {views!r}; allowed: a whole number from 1 to {MAX_VIEWS}"
-            )
+        if views != AUTO and (not whole or views != int(views) or not 1 <= views <= MAX_VIEWS):
+            problems.append(f"augment.views: got {views!r}; allowed: {VIEWS_ALLOWED}")
         ops = []
         for item in listed:
             try:
@@ -120,7 +121,26 @@ class Augmentation:
                 problems.append(f"augment.ops: {error}")
         if problems:
             raise SpecError("\n".join(problems))
-        return cls(tuple(ops), int(views))
+        return cls(tuple(ops), views if views == AUTO else int(views))
+
+    @property
+    def num_views(self) -> int:
+        """Views of an image; while that is `auto`, the most that there can be."""
+        return MAX_VIEWS if isinstance(self.views, str) else self.views
+
+    def resolved(self, *, num_images: int, num_drawn: int) -> Augmentation:
+        """The same without `auto`, by which training sees a view about once.
+
+        So few images have many views, as if they were drawn afresh for every update, and many
+        images cost no more than few.
+
+        Args:
+            num_images: number of training images.
+            num_drawn: images that all updates of a training draw, with replacement.
+        """
+        if not isinstance(self.views, str):
+            return self
+        return replace(self, views=min(MAX_VIEWS, max(1, -(-num_drawn // num_images))))
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that `parse` reads."""

@@ -123,7 +123,7 @@ class ExampleReader:
         Returns:
             (K * views,) int64 rows, on the reader's device.
         """
-        views = self._spec.augment.views if self._spec.augment else 1
+        views = self._spec.augment.num_views if self._spec.augment else 1
         rows = positions[:, None] * views + np.arange(views)
         return torch.from_numpy(rows.ravel()).to(self.device)
 

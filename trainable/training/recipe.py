@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import fx, nn
@@ -36,6 +37,17 @@ _NORMS = (
 def resolve_batch_size(batch_size: int | str, num_train: int) -> int:
     """Return the examples per update for the setting `batch_size`, which may be `auto`."""
     return automatic_batch_size(num_train) if batch_size == "auto" else int(batch_size)
+
+
+def resolve_views(spec: TrialSpec, num_images: int) -> TrialSpec:
+    """Return the spec with a number of views, if it has any, for the images of its budget.
+
+    It counts all of them, so that folds and the training on the whole share their views.
+    """
+    if spec.augment is None:
+        return spec
+    drawn = spec.steps * resolve_batch_size(spec.batch_size, num_images)
+    return replace(spec, augment=spec.augment.resolved(num_images=num_images, num_drawn=drawn))
 
 
 def resolve_batchnorm(batchnorm: str, num_train: int) -> str:

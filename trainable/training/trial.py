@@ -29,6 +29,7 @@ from trainable.training.examples import ExampleReader
 from trainable.training.head_learner import HeadLearners
 from trainable.training.loop import AfterUpdate, Clock
 from trainable.training.probe import ProbeMemo
+from trainable.training.recipe import resolve_views
 from trainable.training.results import Report, TrialFacts
 from trainable.training.setup import TrialSetup
 from trainable.training.suffix_learner import SuffixLearners
@@ -92,6 +93,7 @@ class Trial:
         self._subset = draw_subset(
             images, budget=spec.label_budget, repeat=spec.repeat, seed=spec.seed
         )
+        spec = resolve_views(spec, len(self._subset))
         self._setup = TrialSetup(
             spec, backbone, num_classes=images.num_classes, device=self._device
         )

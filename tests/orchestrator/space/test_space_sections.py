@@ -327,10 +327,11 @@ def test_the_low_data_space_is_what_its_file_says() -> None:
     assert [budget.study for budget in space.label_budgets] == ["b2", "b5", "b10", "b20"]
 
 
-def test_views_are_read_and_written_out(read: Callable[..., SearchSpace]) -> None:
+@pytest.mark.parametrize("views", [2, "auto"])
+def test_views_are_read_and_written_out(read: Callable[..., SearchSpace], views: int | str) -> None:
     assert read().augment is None
     assert "augment" not in read().to_json()
-    given = {"ops": ["horizontal_flip", {"rotation": {"degrees": 30}}], "views": 2}
+    given = {"ops": ["horizontal_flip", {"rotation": {"degrees": 30}}], "views": views}
     space = read(augment=given)
     assert space.to_json()["augment"] == given
     assert build_space(space.to_json()) == space

@@ -54,7 +54,7 @@ class PixelInputs:
         self._augmentation = augmentation
         self._seed = seed
         size = preprocessing.image_size
-        views = (augmentation.views,) if augmentation else ()
+        views = (augmentation.num_views,) if augmentation else ()
         self.shape: tuple[int, ...] = (*views, 3, size, size)
         scale = {"mean": preprocessing.mean, "std": preprocessing.std}
         self.key: Mapping[str, Any] = {

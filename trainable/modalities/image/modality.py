@@ -72,7 +72,7 @@ class _Image:
         seed: int,
     ) -> LabelledExamples:
         """Return the views of all images; masks are moved as the views are."""
-        repeated = examples.at(np.repeat(np.arange(len(examples)), augmentation.views))
+        repeated = examples.at(np.repeat(np.arange(len(examples)), augmentation.num_views))
         if examples.masks is None:
             return repeated
         masks = draw_mask_views(

@@ -103,7 +103,7 @@ def draw_views(
         DataError: an image cannot be decoded; the message names its path.
         SpecError: a transform cannot be constructed with its arguments.
     """
-    size, number = preprocessing.image_size, augmentation.views
+    size, number = preprocessing.image_size, augmentation.num_views
     transforms = [_transform(op, image_size=size) for op in augmentation.ops]
     views = torch.empty((len(indices), number, 3, size, size), dtype=torch.uint8)
     with torch.random.fork_rng(devices=[]):
@@ -153,7 +153,7 @@ def draw_mask_views(
         picture = np.array(resized_image(images, index, preprocessing))
         pixels = torch.from_numpy(picture).permute(2, 0, 1)
         content = images.digests[index].tobytes().hex()
-        for view in range(augmentation.views):
+        for view in range(augmentation.num_views):
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
                 # What is erased keeps its classes, which torchvision warns of.
                 warnings.filterwarnings("ignore", message=r"RandomErasing\(\) is currently passing")
