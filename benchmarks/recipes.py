@@ -109,7 +109,7 @@ CURRENT = Axes(
         "batch_size": 32,
         "augment": {
             "ops": ["horizontal_flip", {"resized_crop": {"scale": [0.5, 1.0]}}],
-            "views": 8,
+            "views": "auto",
         },
     },
 )

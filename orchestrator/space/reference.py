@@ -26,7 +26,13 @@ from orchestrator.space.sections import (
     ResourcesSection,
 )
 from orchestrator.space.top_level import NAME_ALLOWED
-from trainable.spec.augmentation import OPS, VIEWS_ALLOWED
+from trainable.spec.augmentation import (
+    AUTO_VIEWS_IN_ALL,
+    LEAST_AUTO_VIEWS,
+    MAX_VIEWS,
+    OPS,
+    VIEWS_ALLOWED,
+)
 from trainable.spec.settings import CHOICES, DEFAULT_FREEZE_DEPTH, DEFAULT_LR, SETTINGS
 from trainable.spec.validation import VALIDATION_SETTINGS
 
@@ -118,8 +124,9 @@ def _augment() -> list[KnownKey]:
             "augment.views",
             VIEWS_ALLOWED,
             "4",
-            "changed variants drawn of each image, once; training picks among them; auto: as many "
-            "as it can see, each about once",
+            "changed variants drawn of each image, once; training picks among them; auto: "
+            f"{AUTO_VIEWS_IN_ALL:,} over the number of labelled images, at least "
+            f"{LEAST_AUTO_VIEWS} and at most {MAX_VIEWS}",
         ),
     ]
 

@@ -112,7 +112,7 @@ _RECIPES = {
         objective=_objective_of_classes("image"),
         augment=(
             "# random views of training images; without horizontal_flip where left is not right",
-            "augment: {ops: [horizontal_flip, {resized_crop: {scale: [0.5, 1.0]}}], views: 8}",
+            "augment: {ops: [horizontal_flip, {resized_crop: {scale: [0.5, 1.0]}}], views: auto}",
         ),
         baselines=("pixels", "probe"),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -13,6 +14,10 @@ from trainable.spec.settings import AUTO
 
 MAX_VIEWS = 64
 VIEWS_ALLOWED = f"a whole number from 1 to {MAX_VIEWS}, or {AUTO}"
+LEAST_AUTO_VIEWS = 8
+AUTO_VIEWS_IN_ALL = 1600
+"""`views: auto` are as many of each image as come to this number in all, but at least
+`LEAST_AUTO_VIEWS` and at most `MAX_VIEWS`; measured in docs/recipe.md."""
 
 
 @dataclass(frozen=True)
@@ -128,19 +133,16 @@ class Augmentation:
         """Views of an image; while that is `auto`, the most that there can be."""
         return MAX_VIEWS if isinstance(self.views, str) else self.views
 
-    def resolved(self, *, num_images: int, num_drawn: int) -> Augmentation:
-        """The same without `auto`, by which training sees a view about once.
-
-        So few images have many views, as if they were drawn afresh for every update, and many
-        images cost no more than few.
+    def resolved(self, num_images: int) -> Augmentation:
+        """The same without `auto`, which gives few images many views.
 
         Args:
             num_images: number of training images.
-            num_drawn: images that all updates of a training draw, with replacement.
         """
         if not isinstance(self.views, str):
             return self
-        return replace(self, views=min(MAX_VIEWS, max(1, -(-num_drawn // num_images))))
+        enough = math.ceil(AUTO_VIEWS_IN_ALL / num_images)
+        return replace(self, views=min(MAX_VIEWS, max(LEAST_AUTO_VIEWS, enough)))
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that `parse` reads."""

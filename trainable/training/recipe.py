@@ -40,14 +40,16 @@ def resolve_batch_size(batch_size: int | str, num_train: int) -> int:
 
 
 def resolve_views(spec: TrialSpec, num_images: int) -> TrialSpec:
-    """Return the spec with a number of views, if it has any, for the images of its budget.
+    """Return the spec with a number of views, if it has any.
 
-    It counts all of them, so that folds and the training on the whole share their views.
+    Args:
+        spec: the configuration.
+        num_images: all images of the budget, so that folds and the training on the whole share
+            their views.
     """
     if spec.augment is None:
         return spec
-    drawn = spec.steps * resolve_batch_size(spec.batch_size, num_images)
-    return replace(spec, augment=spec.augment.resolved(num_images=num_images, num_drawn=drawn))
+    return replace(spec, augment=spec.augment.resolved(num_images))
 
 
 def resolve_batchnorm(batchnorm: str, num_train: int) -> str:

@@ -333,18 +333,16 @@ def test_validation_outside_the_budget_scores_the_val_split_and_trains_on_the_wh
     assert last.val_objective > 0.5
 
 
-def test_automatic_views_are_as_many_as_training_can_see(
+def test_automatic_views_are_those_for_the_images_of_the_budget(
     digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     counted, automatic = (
         run(
             digit_images,
             strokes,
-            steps=5,
-            batch_size=24,  # 120 drawn images for 40 of the budget
             augment=Augmentation.parse({"ops": ["rotation"], "views": views}),
         )
-        for views in (3, "auto")
+        for views in (40, "auto")  # of 40 images
     )
     assert counted == automatic
 
