@@ -65,7 +65,7 @@ def views_of(
         seed=seed,
     )
     masks = draw_mask_views(examples, augmentation=augment, preprocessing=preprocessing, seed=seed)
-    return pixels, np.stack(list(masks)).reshape(len(examples), augment.views, size, size)
+    return pixels, np.stack(list(masks)).reshape(len(examples), augment.num_views, size, size)
 
 
 def told_by_colour(pixels: Tensor) -> npt.NDArray[np.int64]:
