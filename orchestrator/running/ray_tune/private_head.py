@@ -27,8 +27,13 @@ SETTINGS = {
     # this time, by default a second. The attempts last ten seconds in all, as by default.
     "RAY_raylet_client_connect_timeout_milliseconds": "50",
     "RAY_raylet_client_num_connect_attempts": "200",
+    # By default the C library hands each large tensor back to the system when it is freed, and gets
+    # the next one as pages of 4 KiB that must be zeroed first: a quarter of a trial's processor
+    # time. It now keeps up to 16 GiB of freed memory, in pages of 2 MiB where the system has them.
+    "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=4294967296"
+    ":glibc.malloc.trim_threshold=17179869184:glibc.malloc.hugetlb=1",
 }
-"""Settings of Ray for a private cluster, as environment variables; those of the user win."""
+"""Environment variables of a private cluster's processes; those that the user has set win."""
 
 REGISTERED_S = 10.0
 POLL_S = 0.02

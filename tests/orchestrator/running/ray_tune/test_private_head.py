@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from orchestrator.running.ray_tune.ray_internals import (
     ray_services,
     ray_utils,
 )
+from tests.builders.programs import printed_by
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +136,7 @@ def test_a_node_manager_that_does_not_register_is_left_to_rays_own_wait(
     assert start_node(broken, monkeypatch) == "started"
 
 
-def test_settings_of_ray_in_the_environment_win_over_those_of_a_private_cluster(
+def test_variables_of_the_environment_win_over_those_of_a_private_cluster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(starting, "SETTINGS", {"RAY_SETTING": "1", "RAY_OTHER": "2"})
@@ -144,6 +146,26 @@ def test_settings_of_ray_in_the_environment_win_over_those_of_a_private_cluster(
     with private_head():
         assert os.environ["RAY_SETTING"] == "of the user"
         assert os.environ["RAY_OTHER"] == "2"
+
+
+def test_processes_of_a_private_cluster_keep_the_memory_of_freed_tensors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("the settings are those of the GNU C library")
+    monkeypatch.setenv("GLIBC_TUNABLES", "to be removed")
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    program = (
+        "import resource\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "bytearray(2**26)\n"
+        "before = faults()\n"
+        "for _ in range(4): bytearray(2**26)\n"
+        "print((faults() - before) * resource.getpagesize() / 2**26)"
+    )
+    assert float(printed_by(program)) >= 4  # each of the four gets all of its pages anew
+    with private_head():
+        assert float(printed_by(program)) < 0.1
 
 
 def test_an_interrupted_start_kills_its_processes_and_their_descendants(
