@@ -102,7 +102,7 @@ class Axes:
 
 CURRENT = Axes(
     freeze_depth=(0.25, 0.5, 0.75),
-    lr=(1e-4, 1e-3),
+    lr=(2e-4, 2e-3),
     training={
         "steps": 120,
         "reports": 4,

@@ -107,7 +107,7 @@ _RECIPES = {
         baselines=("majority", "pixels", "probe"),
     ),
     ("classification", "image"): _Recipe(
-        lr="{low: 1.0e-4, high: 1.0e-3, log: true}",
+        lr="{low: 2.0e-4, high: 2.0e-3, log: true}",
         unit="labels per class",
         objective=_objective_of_classes("image"),
         augment=(
