@@ -26,13 +26,7 @@ from orchestrator.space.sections import (
     ResourcesSection,
 )
 from orchestrator.space.top_level import NAME_ALLOWED
-from trainable.spec.augmentation import (
-    AUTO_VIEWS_IN_ALL,
-    LEAST_AUTO_VIEWS,
-    MAX_VIEWS,
-    OPS,
-    VIEWS_ALLOWED,
-)
+from trainable.spec.augmentation import OPS, VIEWS
 from trainable.spec.settings import CHOICES, DEFAULT_FREEZE_DEPTH, DEFAULT_LR, SETTINGS
 from trainable.spec.validation import VALIDATION_SETTINGS
 
@@ -122,11 +116,9 @@ def _augment() -> list[KnownKey]:
         ),
         KnownKey(
             "augment.views",
-            VIEWS_ALLOWED,
-            "4",
-            "changed variants drawn of each image, once; training picks among them; auto: "
-            f"{AUTO_VIEWS_IN_ALL:,} over the number of labelled images, at least "
-            f"{LEAST_AUTO_VIEWS} and at most {MAX_VIEWS}",
+            VIEWS.allowed,
+            _spelled(VIEWS.default),
+            VIEWS.help,
         ),
     ]
 

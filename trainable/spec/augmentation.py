@@ -10,14 +10,25 @@ from types import MappingProxyType
 from typing import Any
 
 from trainable.errors import SpecError
+from trainable.spec.setting import Setting
 from trainable.spec.settings import AUTO
 
 MAX_VIEWS = 64
-VIEWS_ALLOWED = f"a whole number from 1 to {MAX_VIEWS}, or {AUTO}"
 LEAST_AUTO_VIEWS = 8
 AUTO_VIEWS_IN_ALL = 1600
 """`views: auto` are as many of each image as come to this number in all, but at least
 `LEAST_AUTO_VIEWS` and at most `MAX_VIEWS`; measured in docs/recipe.md."""
+
+VIEWS = Setting(
+    default=4,
+    low=1,
+    high=MAX_VIEWS,
+    integer=True,
+    words=(AUTO,),
+    help="changed variants drawn of each image, once; training picks among them; auto: "
+    f"{AUTO_VIEWS_IN_ALL:,} over the number of labelled images, at least {LEAST_AUTO_VIEWS} and at "
+    f"most {MAX_VIEWS}",
+)
 
 
 @dataclass(frozen=True)
@@ -111,13 +122,12 @@ class Augmentation:
             for key in given
             if key not in ("ops", "views")
         ]
-        listed, views = given.get("ops"), given.get("views", 4)
+        listed, views = given.get("ops"), given.get("views", VIEWS.default)
         if not isinstance(listed, list | tuple) or not listed:
             problems.append(f"augment.ops: got {listed!r}; allowed: a list of {', '.join(OPS)}")
             listed = []
-        whole = isinstance(views, int | float) and not isinstance(views, bool)
-        if views != AUTO and (not whole or views != int(views) or not 1 <= views <= MAX_VIEWS):
-            problems.append(f"augment.views: got {views!r}; allowed: {VIEWS_ALLOWED}")
+        if problem := VIEWS.problem(views):
+            problems.append(f"augment.views: {problem}")
         ops = []
         for item in listed:
             try:
