@@ -1,6 +1,6 @@
 """Processor time of training with the allocator's settings of a private cluster, and without.
 
-    python -m tests.benchmarks.allocator [--batch 32] [--steps 8] [--rounds 3] [--quick]
+    python -m tests.benchmarks.allocator [--batch 16] [--steps 3] [--rounds 3] [--quick]
 
 Each measurement is a process of its own with one thread, for the C library reads its settings at
 its start. The processes with and without take turns, so that a busy machine slows both. The table
@@ -29,7 +29,7 @@ from orchestrator.running.ray_tune.private_head import SETTINGS
 from trainable.backbones import untrained
 from trainable.backbones.cutting.split import split
 
-MODELS = ("mobilenet_v2", "efficientnet_b0", "resnet50", "vit_b_16")
+MODELS = ("mobilenet_v2", "efficientnet_b0", "resnet50")
 VARIABLE = "GLIBC_TUNABLES"
 NUM_CLASSES = 10
 
@@ -84,8 +84,8 @@ def in_a_process(name: str, *, batch: int, steps: int, tuned: bool) -> dict[str,
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one small model, one round")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
