@@ -28,7 +28,7 @@ SETTINGS = {
     "RAY_raylet_client_connect_timeout_milliseconds": "50",
     "RAY_raylet_client_num_connect_attempts": "200",
     # By default the C library hands each large tensor back to the system when it is freed, and gets
-    # the next one as pages of 4 KiB that must be zeroed first: a quarter of a trial's processor
+    # the next one as pages of 4 KiB that must be zeroed first: up to half of an update's processor
     # time. It now keeps up to 16 GiB of freed memory, in pages of 2 MiB where the system has them.
     "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=4294967296"
     ":glibc.malloc.trim_threshold=17179869184:glibc.malloc.hugetlb=1",
