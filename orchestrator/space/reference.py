@@ -114,12 +114,7 @@ def _augment() -> list[KnownKey]:
             "none",
             "random changes of training images, by torchvision.transforms.v2",
         ),
-        KnownKey(
-            "augment.views",
-            VIEWS.allowed,
-            _spelled(VIEWS.default),
-            VIEWS.help,
-        ),
+        KnownKey("augment.views", VIEWS.allowed, _spelled(VIEWS.default), VIEWS.help),
     ]
 
 

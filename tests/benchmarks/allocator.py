@@ -28,6 +28,7 @@ from torch.optim import AdamW
 from orchestrator.running.ray_tune.private_head import SETTINGS
 from trainable.backbones import untrained
 from trainable.backbones.cutting.split import split
+from trainable.device import peak_memory_bytes
 
 MODELS = ("mobilenet_v2", "efficientnet_b0", "resnet50")
 VARIABLE = "GLIBC_TUNABLES"
@@ -49,22 +50,23 @@ def measure(name: str, *, batch: int, steps: int) -> dict[str, Any]:
     optimizer = AdamW(network.parameters())
     images = torch.randn(batch, 3, size, size)
     labels = torch.arange(batch) % NUM_CLASSES
-    losses = []
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    for step in range(steps + 2):
-        if step == 2:
-            before = resource.getrusage(resource.RUSAGE_SELF)
+
+    def step() -> float:
         optimizer.zero_grad()
         loss = functional.cross_entropy(network(images), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        losses.append(loss.item())
+        return loss.item()
+
+    losses = [step(), step()]
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    losses += [step() for _ in range(steps)]
     after = resource.getrusage(resource.RUSAGE_SELF)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {
         "seconds": spent / steps,
         "faults": (after.ru_minflt - before.ru_minflt) / steps,
-        "peak": after.ru_maxrss / 1024,
+        "peak": peak_memory_bytes(torch.device("cpu")) / 2**20,
         "losses": losses,
     }
 

@@ -28,5 +28,6 @@ def test_a_number_of_views_stays() -> None:
 
 @pytest.mark.parametrize("views", [0, 65, 2.5, math.nan, math.inf, "many", True, None])
 def test_other_views_are_refused(views: Any) -> None:
-    with pytest.raises(SpecError, match=r"augment\.views: got .*; allowed: .* 64 or auto"):
+    message = r"augment\.views: got .*; allowed: .* from 1 to 64 or auto"
+    with pytest.raises(SpecError, match=message):
         with_views(views)
