@@ -162,7 +162,7 @@ def prepare_space(space: SearchSpace, *, path: Path, begun: bool = False) -> Pre
         problems += _problems_of_ops(space.augment, smallest=min(size for _, size in cuts))
     if problems:
         raise space_error(str(path), *problems)
-    kept, problem = kept_boundaries(space, images, cuts)
+    kept, problem = kept_boundaries(space, images, cuts, plan.studies)
     if problem is not None:
         notes += (Note(f"features are not kept: {problem}"),)
     return Prepared(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.errors import StorageError
+from orchestrator.planning.cache_plan import lines_of
 from orchestrator.planning.gpu_memory import heaviest_trials
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.preparation import Prepared
@@ -190,8 +191,8 @@ class SweepExecution:
         for note in self._prepared.notes:
             for line in note.lines():
                 _log.info("dataset: %s", line)
-        for one in self._prepared.kept:
-            _log.info("cache: %s", one.text)
+        for line in lines_of(self._prepared.kept):
+            _log.info("cache: %s", line)
         _log.info("started: %d slots, %d studies", slots, len(self._prepared.plan.studies))
 
     def _work(

@@ -22,7 +22,8 @@ class FeatureCache:
         store: the store on this node's disk.
         mode: the search space's setting `cache`.
         speeds: throughput of this machine.
-        num_images: number of images that the sweep may ask for.
+        num_images: number of images that may be asked for: all of the sweep, or where views are
+            read those that are labelled, since no others have views.
     """
 
     store: FeatureStore

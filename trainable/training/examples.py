@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,8 @@ class ExampleReader:
         augmentation = self._spec.augment
         if augmentation is None:
             return self.plain(indices)
-        views = self._reader(augmentation=augmentation).read_views(indices, frozen=self._frozen)
+        reader = self._reader(augmentation=augmentation, num_images=len(indices))
+        views = reader.read_views(indices, frozen=self._frozen)
         labelled = self._modality.labels_of_views(
             self._labelled.at(indices),
             self._backbone,
@@ -144,14 +146,25 @@ class ExampleReader:
         devices.synchronize(self.device)
         return Examples(activations, targets)
 
-    def _reader(self, augmentation: Augmentation | None = None) -> FeatureReaders:
+    def _reader(
+        self, *, augmentation: Augmentation | None = None, num_images: int | None = None
+    ) -> FeatureReaders:
+        """Return a reader of the examples or of their views.
+
+        Args:
+            augmentation: augmentation whose views are read; None for the examples as they are.
+            num_images: number of images that trials may ask for; None for all of the sweep.
+        """
+        cache = self._cache
+        if cache is not None and num_images is not None:
+            cache = replace(cache, num_images=num_images)
         return FeatureReaders(
             self._labelled,
             self._backbone,
             size=self._size,
             device=self.device,
             precision=devices.resolve_precision(self._spec.precision, self.device),
-            cache=self._cache,
+            cache=cache,
             augmentation=augmentation,
             seed=self._spec.seed,
             counts=self.counts,

@@ -76,6 +76,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
     from rich.table import Table
 
     from orchestrator.cli.output.render import print_rich
+    from orchestrator.planning.cache_plan import lines_of
     from orchestrator.planning.inputs import backbones
     from orchestrator.recording.user_attributes import budget_unit, budget_unit_of
     from orchestrator.space import short_names
@@ -148,7 +149,7 @@ def show(prepared: Prepared, *, as_json: bool) -> None:
     tested = plural(plan.num_test, f"test {space.modality}")
     print(f"axes: {', '.join(space.varies) or 'none'}; {tested}")
     print(f"objective: {space.objective.value}")
-    for one in prepared.kept:
-        print(one.text)
+    for line in lines_of(prepared.kept):
+        print(line)
     there = f"the {space.modality}s and weights are there"
     print(f"at most {plan.most_updates:,} updates; {there}")

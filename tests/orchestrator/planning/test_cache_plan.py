@@ -7,13 +7,15 @@ import optuna
 import pytest
 
 from orchestrator.datasets import digits
-from orchestrator.planning.cache_plan import KeptBoundaries, kept_boundaries
+from orchestrator.planning.cache_plan import KeptBoundaries, kept_boundaries, lines_of
+from orchestrator.planning.plan import make_plan
 from orchestrator.recording import user_attributes
 from orchestrator.recording.savings import Savings, measure_savings
-from orchestrator.space import SearchSpace
 from orchestrator.space.build_space import build_space
 from trainable.backbones.cutting.boundaries import Boundary
+from trainable.data.labelled_examples import LabelledExamples
 from trainable.features.store import FOLDER_VARIABLE
+from trainable.features.store.feature_store import SIZE_VARIABLE
 
 CUTS = {
     ("net", 64): [
@@ -56,28 +58,73 @@ def test_the_line_says_what_was_asked_computed_and_saved() -> None:
     assert nothing.text == ""
 
 
-def space_of(cache: str) -> SearchSpace:
-    return build_space(
-        {
-            "name": "x",
-            "dataset": {"source": "digits"},
-            "search": {"backbone": "tiny_strokes", "label_budget": [2]},
-            "cache": cache,
-        }
-    )
+def kept_of(images: LabelledExamples, **changed: object) -> tuple[list[KeptBoundaries], str | None]:
+    given = {
+        "name": "x",
+        "dataset": {"source": "digits"},
+        "search": {"backbone": "tiny_strokes", "label_budget": [2, 50]},
+        **changed,
+    }
+    space = build_space(given)
+    return kept_boundaries(space, images, CUTS, make_plan(space, images, where="x").studies)
 
 
-def test_kept_boundaries_are_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def images() -> LabelledExamples:
+    return digits.load(test=None, seed=0)
+
+
+def test_kept_boundaries_are_described(
+    images: LabelledExamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
-    images = digits.load(test=None, seed=0)
     for cache, words in (
         ("auto", f"2 to 3 kept in {tmp_path}, 1.0 to 2.0 KiB an image"),
         ("always", f"1 to 3 kept in {tmp_path}, 1.0 to 3,906.2 KiB an image"),
         ("never", "none is kept between trials"),
     ):
-        (one,), problem = kept_boundaries(space_of(cache), images, CUTS)
+        kept, problem = kept_of(images, cache=cache)
         assert problem is None
-        assert one.text == f"net at 64 px: of 3 boundaries {words}"
+        assert lines_of(kept) == [f"net at 64 px: of 3 boundaries {words}"]
+
+
+AUGMENT = {"ops": ["horizontal_flip"], "views": "auto"}
+
+
+def test_views_that_are_kept_as_images_are_need_no_line(
+    images: LabelledExamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    kept, _ = kept_of(images, augment=AUGMENT)
+    assert [(one.study, one.num_views) for one in kept] == [(None, 1), ("b2", 64), ("b50", 8)]
+    assert lines_of(kept) == [
+        f"net at 64 px: of 3 boundaries 2 to 3 kept in {tmp_path}, 1.0 to 2.0 KiB an image"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gib", "words"),
+    [
+        ("0.016", "3 kept in {folder}, 1.0 to 1.0 KiB a view"),
+        ("0.015", "none is worth its bytes: prefixes are computed again from kept pixels"),
+    ],
+)
+def test_the_views_of_a_study_are_those_of_its_labelled_images(
+    images: LabelledExamples,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gib: str,
+    words: str,
+) -> None:
+    """A boundary has a quarter of the cache for 1,797 images, 20 x 64 or 500 x 8 views."""
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(SIZE_VARIABLE, gib)
+    kept, _ = kept_of(images, augment=AUGMENT)
+    assert lines_of(kept) == [
+        "net at 64 px, images as they are and views of b2: of 3 boundaries 2 to 3 kept in "
+        f"{tmp_path}, 1.0 to 2.0 KiB an image",
+        f"net at 64 px, views of b50: of 3 boundaries {words.format(folder=tmp_path)}",
+    ]
 
 
 def test_kept_boundaries_are_listed_as_ranges_and_none_is_described() -> None:
@@ -91,16 +138,16 @@ def test_kept_boundaries_are_listed_as_ranges_and_none_is_described() -> None:
             folder="here",
         )
 
-    assert " 1, 3 to 5, 9 kept in here" in kept(1, 3, 4, 5, 9).text
-    assert "none is worth its bytes" in kept().text
+    assert " 1, 3 to 5, 9 kept in here" in "".join(lines_of([kept(1, 3, 4, 5, 9)]))
+    assert "none is worth its bytes" in "".join(lines_of([kept()]))
 
 
 def test_a_folder_that_cannot_be_used_is_a_problem_and_nothing_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: LabelledExamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "file"))
-    (one,), problem = kept_boundaries(space_of("auto"), digits.load(test=None, seed=0), CUTS)
+    (one,), problem = kept_of(images)
     assert one.kept == ()
     assert problem is not None
     assert FOLDER_VARIABLE in problem

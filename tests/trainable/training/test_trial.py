@@ -1,6 +1,8 @@
 import copy
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +12,19 @@ import torch
 from torch import Tensor
 
 from trainable.backbones import Backbone, Preprocessing, load_weights
+from trainable.backbones.cutting.boundaries import boundaries
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset, split_folds
 from trainable.device import default_device, describe
 from trainable.errors import DataError, SpecError
+from trainable.features.cache import FeatureCache
+from trainable.features.cost_model import Speeds
+from trainable.features.store import FeatureStore
 from trainable.modalities.image import inputs
 from trainable.modalities.image.preprocessing import decode
 from trainable.spec.augmentation import Augmentation
 from trainable.spec.metrics import Metric
-from trainable.spec.trial_spec import LabelBudget, TrialSpec
+from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.tasks.classification import task as classification
 from trainable.tasks.classification.results import ClassResult
@@ -234,6 +240,26 @@ def test_labels_are_drawn_by_the_budget_seed_and_repeat_of_the_spec(
     expected = draw_subset(digit_images, budget=budget, repeat=2, seed=5)
     assert len(decoded) == 2  # for the probe and for the prefix, because there is no cache
     assert all(np.array_equal(rows, expected) for rows in decoded)
+
+
+def test_views_are_kept_if_those_of_the_labelled_images_fit(
+    digit_images: LabelledExamples, strokes: Backbone, tmp_path: Path
+) -> None:
+    spec = spec_of(augment=Augmentation.parse({"ops": ["horizontal_flip"], "views": 8}))
+    cut = boundaries(strokes.traced(8))[4]
+    # A boundary may take a quarter: enough for 8 views of 40 images, too little for 1,797 images.
+    max_bytes = 5 * (8 * 40) * 4 * math.prod(cut.shape)
+    kept = FeatureCache(
+        store=FeatureStore(tmp_path, max_bytes=max_bytes),
+        mode=CacheMode.AUTO,
+        speeds=Speeds(flops=1e6, values=1e30, read_bytes=1e12, write_bytes=1e12),
+        num_images=len(digit_images),
+    )
+    runs = [Trial(spec, digit_images, strokes, cache=kept) for _ in range(2)]
+    first, second = [outcome(run.reports()) for run in runs]
+    assert first == second
+    assert runs[0].counts.computed_flops >= (8 + 1) * 40 * cut.flops
+    assert runs[1].counts.computed_flops == 40 * cut.flops  # images as they are, for validation
 
 
 # Data that a trial may use
