@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.builders.checkpoints import Keeper
 from tests.builders.class_examples import (
     all_log_probabilities,
     class_examples,
     log_probabilities,
 )
-from tests.trainable.training.test_loop import Keeper, numbers, spec_of
+from tests.trainable.training.test_loop import numbers, spec_of
 from trainable.backbones import Backbone
 from trainable.backbones.cutting.split import frozen_between
 from trainable.data.labelled_examples import LabelledExamples, Split

@@ -89,8 +89,14 @@ class Learner(ABC):
         self._buffers = buffers
         self._optimizer = optimizer
         self._loss = torch.zeros((), dtype=torch.float64)
+        self._first_loss = torch.zeros((), dtype=torch.float64)
         # A fixed interpolation of 1 needs no copy of the initial weights, which would take memory.
         self._path = None if spec.interpolation == 1 else WeightPath({**parameters, **buffers})
+
+    @property
+    def first_loss(self) -> float:
+        """Loss of the first update's batch before that update, in nats; 0 until it was made."""
+        return float(self._first_loss)
 
     def at(self, share: float) -> AbstractContextManager[None]:
         """Interpolate between initial and current weights, for the duration of the block.
@@ -127,7 +133,10 @@ class Learner(ABC):
         if self.step == first:
             self._loss = torch.zeros((), dtype=torch.float64)
         while self.step < step:
-            self._loss = self._loss + self._update()  # kept on the device: no update waits for it
+            loss = self._update()  # kept on the device: no update waits for it
+            if not self.step:
+                self._first_loss = loss
+            self._loss = self._loss + loss
             self.step += 1
             after_update()
         mean = float(self._loss) / max(1, step - first)
@@ -194,6 +203,7 @@ class Learner(ABC):
     def _tensors(self) -> dict[str, Tensor]:
         return {
             "loss": self._loss,
+            "first_loss": self._first_loss,
             **{f"parameters/{name}": tensor for name, tensor in self._parameters.items()},
             **{f"buffers/{name}": tensor for name, tensor in self._buffers.items()},
         }

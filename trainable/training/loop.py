@@ -168,6 +168,13 @@ class TrainingLoop:
         self._pieces.rows = rows
 
 
+def lr_of(checkpoint: Checkpoint) -> object:
+    """Return the learning rate of the training that a checkpoint is of; None if it tells none."""
+    about = checkpoint.values.get("about")
+    spec = about.get("spec") if isinstance(about, dict) else None
+    return spec.get("lr") if isinstance(spec, dict) else None
+
+
 def _check_same(found: object, wanted: Mapping[str, Any], path: str = "") -> None:
     """Raise a `CheckpointError` that names the first value that differs."""
     if not isinstance(found, dict):

@@ -239,6 +239,11 @@ class SuffixLearners:
         """Number of updates of the learner that has made the most."""
         return max(learner.step for learner in self._learners)
 
+    @property
+    def first_loss(self) -> float:
+        """Mean over the learners; see `Learner.first_loss`."""
+        return sum(learner.first_loss for learner in self._learners) / len(self._learners)
+
     def advance(
         self, step: int, *, since: int | None = None, after_update: Callable[[], None] = nothing
     ) -> float:

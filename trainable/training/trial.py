@@ -6,7 +6,7 @@ Nothing here reads or writes files, prints, or keeps state between trials.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +25,11 @@ from trainable.micro_batches import Memory, memory_errors, nothing
 from trainable.spec.trial_spec import TrialSpec
 from trainable.tasks import TestResult, joined, task_called
 from trainable.training.checkpoint import Checkpoint
+from trainable.training.collapse import attempts_of, has_collapsed
 from trainable.training.examples import ExampleReader
 from trainable.training.head_learner import HeadLearners
-from trainable.training.loop import AfterUpdate, Clock
+from trainable.training.learner import DivergedError
+from trainable.training.loop import AfterUpdate, Clock, TrainingLoop, lr_of
 from trainable.training.probe import ProbeMemo
 from trainable.training.recipe import resolve_views
 from trainable.training.results import Report, TrialFacts
@@ -48,7 +50,8 @@ class Fitted:
         split: the backbone, cut into prefix and suffix, untrained.
         suffix: trained network from activations at the cut to logits; in eval mode, on the trial's
             device.
-        spec: the resolved recipe; nothing in it is `auto`.
+        spec: the resolved recipe, nothing in it is `auto`; its rate is lower than that of the trial
+            if training collapsed there, and its `interpolation` 0 if it always did.
         indices: (M,) int64 indices of the training images.
     """
 
@@ -70,6 +73,10 @@ class Trial:
         probes: memo of the probes that heads start from; None fits them here.
         heartbeat: called regularly while there is progress.
 
+    Attributes:
+        lr_factor: factor of `spec.lr` that the training on the whole budget was made with, below 1
+            if it collapsed at higher ones; 0 if nothing is kept of it; None before.
+
     Raises:
         SpecError, DataError, BackboneError: the trial cannot be run.
     """
@@ -85,6 +92,7 @@ class Trial:
         probes: ProbeMemo | None = None,
         heartbeat: Callable[[], None] = nothing,
     ) -> None:
+        self.lr_factor: float | None = None
         self._clock = Clock()
         self._device = device or devices.default_device()
         self._images = images
@@ -204,7 +212,7 @@ class Trial:
             after_update: see `reports`.
 
         Raises:
-            DivergedError: loss or predictions are not finite.
+            DivergedError: predictions are not finite.
             DataError: there is no test image.
             SpecError: the spec leaves `interpolation` to validation.
             CheckpointError, GpuMemoryError: see `reports`.
@@ -213,7 +221,7 @@ class Trial:
         if not len(test):
             raise DataError("there is no test image; a refit is always scored on the test split")
         with memory_errors("training"):
-            learners = self._train_whole(start=start, after_update=after_update)
+            learners, _ = self._train_whole(start=start, after_update=after_update)
             outcomes = []
             for some in self._reader.few_at_a_time(test):
                 self._clock.mark()
@@ -233,15 +241,14 @@ class Trial:
             watch: called regularly with the number of updates made so far.
 
         Raises:
-            DivergedError: the loss is not finite.
             SpecError, GpuMemoryError: see `refit`.
         """
         with memory_errors("training"):
-            learners = self._train_whole(watch=watch)
+            learners, spec = self._train_whole(watch=watch)
         return Fitted(
             split=self._setup.split,
             suffix=self._setup.trained_suffix(learners),
-            spec=self._setup.resolve(len(self._subset)),
+            spec=spec,
             indices=self._subset,
         )
 
@@ -267,8 +274,13 @@ class Trial:
         start: Checkpoint | None = None,
         after_update: AfterUpdate | None = None,
         watch: Callable[[int], object] | None = None,
-    ) -> HeadLearners | SuffixLearners:
-        """Train on the whole drawn subset and return the trained learners."""
+    ) -> tuple[HeadLearners | SuffixLearners, TrialSpec]:
+        """Train on the whole drawn subset; repeat a training that collapses, at lower rates.
+
+        Returns:
+            The trained learners, which stay as they started if every training collapses; and the
+            spec that they come from.
+        """
         spec = self._setup.resolve(len(self._subset))
         if isinstance(spec.interpolation, str):
             raise SpecError(
@@ -279,19 +291,47 @@ class Trial:
         training = self._reader.views(self._subset)
         probe = self._trainer.probe(spec)
         self._clock.lap("features_s")
-        loop = self._trainer.loop(
-            [training],
-            names=["whole"],
-            seen=[self._subset],
-            spec=spec,
-            initial_heads=[probe.whole] if probe else None,
-            start=start,
-            after_update=after_update,
-        )
+
+        def loop_of(spec: TrialSpec, start: Checkpoint | None = None) -> TrainingLoop:
+            return self._trainer.loop(
+                [training],
+                names=["whole"],
+                seen=[self._subset],
+                spec=spec,
+                initial_heads=[probe.whole] if probe else None,
+                start=start,
+                after_update=after_update,
+            )
+
+        def trained(spec: TrialSpec, start: Checkpoint | None) -> TrainingLoop | None:
+            loop = loop_of(spec, start)
+            return None if _collapses(loop, watch) else loop
+
+        loop, share = None, spec.interpolation
+        for attempt in attempts_of(spec, reached=lr_of(start) if start else None):
+            loop, start = trained(attempt, start), None
+            if loop is not None:
+                self.lr_factor = attempt.lr / spec.lr
+                break
+        else:
+            share = self.lr_factor = 0.0
+            attempt = replace(spec, interpolation=share)
+            loop = loop_of(attempt)
+        loop.learners.settle(share)
+        self._clock.lap("train_s")
+        return loop.learners, attempt
+
+
+def _collapses(loop: TrainingLoop, watch: Callable[[int], object] | None) -> bool:
+    """Train to the end; return whether the training has collapsed or diverged."""
+    loss = 0.0
+    try:
         for segment in loop.spans(_PARTS):
-            loop.advance(segment)
+            mean = loop.advance(segment)
+            if segment.since < segment.step:  # few updates leave some segments without any
+                loss = mean
             if watch is not None and segment.step:
                 watch(segment.step)
-        loop.learners.settle(spec.interpolation)
-        self._clock.lap("train_s")
-        return loop.learners
+    except DivergedError:
+        return True
+    return has_collapsed(loop.learners.first_loss, loss)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.builders.checkpoints import Keeper
 from trainable.backbones import Backbone, load_weights
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.errors import CheckpointError
@@ -70,19 +71,6 @@ def spec_of(**changed: Any) -> TrialSpec:
 def numbers(reports: Iterable[Report]) -> list[dict[str, Any]]:
     """All numbers of the reports except times."""
     return [{k: v for k, v in asdict(report).items() if k != "elapsed_s"} for report in reports]
-
-
-class Keeper:
-    """Stores a checkpoint after every update, as files."""
-
-    def __init__(self) -> None:
-        self.files: list[tuple[str, bytes]] = []
-
-    def __call__(self, state: Callable[[], Checkpoint]) -> None:
-        self.files.append(state().to_files())
-
-    def checkpoints(self) -> list[Checkpoint]:
-        return [Checkpoint.from_files(*files) for files in self.files]
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)

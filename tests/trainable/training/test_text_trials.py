@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.builders.checkpoints import Keeper
 from tests.builders.class_examples import all_log_probabilities, class_examples
 from tests.builders.text_models import LINES, save_text_model
 from tests.trainable.features.test_reader import cache
-from tests.trainable.training.test_loop import Keeper, numbers
+from tests.trainable.training.test_loop import numbers
 from tests.trainable.training.test_trial import rows_of, shuffled_labels
 from trainable.backbones import Backbone, load_weights
 from trainable.data.labelled_examples import LabelledExamples, Split

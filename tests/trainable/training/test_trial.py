@@ -581,8 +581,6 @@ def test_huge_learning_rate_ends_the_trial_as_diverged(
     trial = Trial(spec_of(lr=1e30, freeze_depth=0.5), digit_images, strokes)
     with pytest.raises(DivergedError, match="the training loss was nan by step"):
         list(trial.reports())
-    with pytest.raises(DivergedError, match="the training loss was nan by step"):
-        trial.refit()
 
 
 def test_broken_image_outside_the_budget_is_never_decoded_and_one_inside_is_named(
@@ -624,8 +622,8 @@ def test_a_refit_uses_the_interpolation_of_its_spec(
     digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     still = Trial(spec_of(lr=1e-12), digit_images, strokes).refit()
-    start = Trial(spec_of(lr=0.1, interpolation=0.0), digit_images, strokes).refit()
-    middle = Trial(spec_of(lr=0.1, interpolation=0.5), digit_images, strokes).refit()
+    start = Trial(spec_of(lr=0.01, interpolation=0.0), digit_images, strokes).refit()
+    middle = Trial(spec_of(lr=0.01, interpolation=0.5), digit_images, strokes).refit()
     assert np.allclose(
         start.arrays()["label_probability"], still.arrays()["label_probability"], atol=1e-5
     )

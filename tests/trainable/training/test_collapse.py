@@ -1,0 +1,105 @@
+"""Trainings on the whole budget that collapse are repeated at lower rates."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.builders.checkpoints import Keeper
+from trainable.backbones import Backbone
+from trainable.data.labelled_examples import LabelledExamples
+from trainable.spec.trial_spec import LabelBudget, TrialSpec
+from trainable.spec.validation import Validation
+from trainable.training.collapse import attempts_of, has_collapsed
+from trainable.training.probe import ProbeMemo
+from trainable.training.trial import Trial
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+begin = partial(Trial, probes=ProbeMemo())
+"""A trial; all of them here share the probes that their heads start from, which takes most time."""
+
+
+def spec_of(**changed: Any) -> TrialSpec:
+    settings: dict[str, Any] = {
+        "backbone": "tiny_strokes",
+        "lr": 0.03,
+        "label_budget": LabelBudget(4),
+        "freeze_depth": 0.25,
+        "validation": Validation(2),
+        "steps": 12,
+        "reports": 2,
+        "interpolation": 1.0,
+    }
+    return TrialSpec(**{**settings, **changed})
+
+
+def probabilities(result: Any) -> npt.NDArray[np.float64]:
+    found: npt.NDArray[np.float64] = result.arrays()["label_probability"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        (0.4, 0.01, False),
+        (0.4, 0.79, False),
+        (0.4, 0.81, True),
+        (0.001, 0.09, False),  # small, whatever it was
+        (0.001, 0.11, True),
+        (2.3, 4.5, False),
+    ],
+)
+def test_a_training_has_collapsed_if_its_loss_is_much_higher_than_at_first(
+    first: float, last: float, *, expected: bool
+) -> None:
+    assert has_collapsed(first, last) is expected
+
+
+def test_a_checkpoint_goes_on_with_the_attempt_that_made_it() -> None:
+    spec = spec_of(lr=0.4)
+    assert [one.lr for one in attempts_of(spec)] == [0.4, 0.2, 0.1]
+    assert [one.lr for one in attempts_of(spec, reached=0.2)] == [0.2, 0.1]
+    assert [one.lr for one in attempts_of(spec, reached=0.3)] == [0.4, 0.2, 0.1]
+    assert attempts_of(spec_of(interpolation=0.0)) == []
+
+
+def test_a_training_that_collapses_is_repeated_at_half_its_rate(
+    digit_images: LabelledExamples, strokes: Backbone
+) -> None:
+    trial, other = (begin(spec_of(lr=lr), digit_images, strokes) for lr in (0.03, 0.015))
+    found, expected = trial.refit(), other.refit()
+    assert (trial.lr_factor, other.lr_factor) == (0.5, 1.0)
+    assert np.array_equal(probabilities(found), probabilities(expected))
+    assert begin(spec_of(), digit_images, strokes).fit().spec.lr == 0.015
+
+
+@pytest.mark.parametrize("lr", [0.1, 1e30])
+def test_the_start_is_kept_where_every_training_collapses_or_diverges(
+    digit_images: LabelledExamples, strokes: Backbone, lr: float
+) -> None:
+    trial = begin(spec_of(lr=lr), digit_images, strokes)
+    start = begin(spec_of(interpolation=0.0), digit_images, strokes)
+    vanishing = begin(spec_of(lr=1e-12), digit_images, strokes).refit()
+    found, expected = trial.refit(), start.refit()
+    assert (trial.lr_factor, start.lr_factor) == (0.0, 0.0)
+    assert np.array_equal(probabilities(found), probabilities(expected))
+    assert np.allclose(probabilities(found), probabilities(vanishing), atol=1e-5)
+    assert begin(spec_of(lr=lr), digit_images, strokes).fit().spec.interpolation == 0
+
+
+def test_a_refit_resumed_in_any_attempt_predicts_as_an_undisturbed_one(
+    digit_images: LabelledExamples, strokes: Backbone
+) -> None:
+    spec = spec_of(repeat=1)
+    keeper = Keeper()
+    undisturbed = begin(spec, digit_images, strokes).refit(after_update=keeper)
+    assert len(keeper.files) == 3 * 12
+    for checkpoint in keeper.checkpoints()[5::6]:  # amid each attempt, and at its end
+        trial, again = begin(spec, digit_images, strokes), Keeper()
+        found = trial.refit(start=checkpoint, after_update=again)
+        assert trial.lr_factor == 0.25
+        assert np.array_equal(probabilities(found), probabilities(undisturbed))
+        assert len(again.files) < len(keeper.files)
