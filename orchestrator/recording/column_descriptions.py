@@ -207,6 +207,10 @@ _FINALS: Mapping[str, ColumnDescription] = {
         SECONDS,
     ),
     "test_score": ColumnDescription("the metric on the test set", OBJECTIVE_UNIT),
+    "lr_factor": ColumnDescription(
+        "factor of the learning rate that the refit was trained with: below 1 if it collapsed at "
+        "higher ones, 0 if nothing is kept of training; null for baselines"
+    ),
 }
 
 _PREDICTIONS: Mapping[str, ColumnDescription] = {

@@ -147,6 +147,7 @@ class StudyRows:
             "duration_s": value["run"]["duration_s"] / tests,
             "metric": self._about["objective"],
             "test_score": scores[self._about["objective"]],
+            "lr_factor": value["run"].get("lr_factor"),
         }
 
     def predictions(self, trial_id: str, repeat: int, test: Row) -> pa.Table:

@@ -40,7 +40,7 @@ SINCE: Mapping[str, Mapping[str, int]] = {
         "modality": 2,
         **dict.fromkeys(_SINCE_3, 3),
     },
-    "finals": {"metric": 1, "test_score": 1},
+    "finals": {"metric": 1, "test_score": 1, "lr_factor": 4},
     "predictions": {"probabilities": 3, "pixels": 4, "log_loss": 4, "mask": 4},
     "leaderboard": {
         "image_size": 1,
@@ -142,6 +142,7 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "duration_s": _REAL,
         "metric": _TEXT,
         "test_score": _REAL,
+        "lr_factor": _REAL,
     },
     "predictions": {
         "sweep_id": _TEXT,

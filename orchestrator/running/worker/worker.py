@@ -136,6 +136,7 @@ class _Attempt:
         return {
             **(self.trial.timings if self.trial else {}),
             "micro_batches": self.trial.micro_batches if self.trial else None,
+            "lr_factor": self.trial.lr_factor if self.trial else None,
             "from_checkpoint": self._from_checkpoint,
             "checkpoint_warning": self._checkpoint_warning,
             "cache_hits": counts.hits,

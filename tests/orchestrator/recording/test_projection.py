@@ -78,6 +78,7 @@ def _run(number: int = 0) -> dict[str, Any]:
         "cache_hits": 30,
         "cache_misses": 10,
         "micro_batches": 1,
+        "lr_factor": 0.5,
         "prefix_flops_asked": 4e9,
         "prefix_flops_computed": 1e9,
         "cache_warning": None if number else "full",
@@ -440,6 +441,7 @@ def test_finals_and_predictions_equal_the_arrays_that_were_sent(swept: Swept) ->
         assert finals[key]["num_test"] == NUM_TEST
         baseline = "p" in key[0]
         assert finals[key]["duration_s"] == (1.5 / REPEATS if baseline else 1.5)
+        assert finals[key]["lr_factor"] == 0.5
         rows = [r for r in swept.rows["predictions"] if (r["trial_id"], r["repeat"]) == key]
         assert [row["image_id"] for row in rows] == ids
         assert [row["path"] for row in rows] == list(IMAGES.paths[-NUM_TEST:])

@@ -75,7 +75,7 @@ ADDED = {
         *OF_TEXTS,
     ],
     "predictions": ["probabilities", "pixels", "log_loss", "mask"],
-    "finals": ["metric", "test_score"],
+    "finals": ["metric", "test_score", "lr_factor"],
     "leaderboard": [
         "image_size",
         "metric",

@@ -31,6 +31,7 @@ from trainable.training.trial import Trial
 
 RUN_KEYS = {
     "micro_batches",
+    "lr_factor",
     "from_checkpoint",
     "checkpoint_warning",
     "setup_s",
@@ -192,6 +193,7 @@ def test_a_final_predicts_every_test_image() -> None:
         from_text(event.result["probability"]), expected.arrays()["probability"]
     )
     assert event.result["scores"] == expected.scores.to_json()
+    assert event.run["lr_factor"] == 1
 
 
 @pytest.mark.parametrize("name", [None, "tiny_strokes"])
