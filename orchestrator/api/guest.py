@@ -16,7 +16,7 @@ from orchestrator.errors import UsageError
 from orchestrator.signals import ENDING
 from trainable.errors import TrainableError
 
-_VARIABLES = ("RAY_", "TUNE_", "TMPDIR", "PYTHONBREAKPOINT")
+_VARIABLES = ("RAY_", "TUNE_", "TMPDIR", "PYTHONBREAKPOINT", "GLIBC_TUNABLES")
 """How the names of variables begin that a sweep, or Ray for it, sets in the environment."""
 
 _HANDLED = (*ENDING, signal.SIGUSR1)

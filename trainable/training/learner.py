@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainable.data.subsets import derive_seed
-from trainable.errors import TrainableError
+from trainable.errors import CheckpointError, TrainableError
 from trainable.features.activations import Activations
 from trainable.micro_batches import nothing
 from trainable.spec.trial_spec import TrialSpec
@@ -95,7 +95,10 @@ class Learner(ABC):
 
     @property
     def first_loss(self) -> float:
-        """Loss of the first update's batch before that update, in nats; 0 until it was made."""
+        """Loss of the first update's batch before that update, in nats; 0 until it was made.
+
+        Infinite if the training goes on from a checkpoint that does not know it.
+        """
         return float(self._first_loss)
 
     def at(self, share: float) -> AbstractContextManager[None]:
@@ -164,7 +167,7 @@ class Learner(ABC):
             name: torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
             for name, tensor in live.items()
         }
-        return Checkpoint({"step": self.step}, copies)
+        return Checkpoint({"step": self.step, "first_loss": self.first_loss}, copies)
 
     def check(self, state: Checkpoint) -> None:
         """Make sure that a state fits this learner; nothing is changed.
@@ -173,6 +176,8 @@ class Learner(ABC):
             CheckpointError: the state belongs to another training.
         """
         moved = state.count("step", most=self.spec.steps) > 0
+        if not isinstance(state.values.get("first_loss", math.inf), float):
+            raise CheckpointError("first_loss: the checkpoint has no number; start from scratch")
         # A parameter that never had a gradient has no state in the optimizer.
         reached = {
             name
@@ -189,6 +194,8 @@ class Learner(ABC):
     def restore(self, state: Checkpoint) -> None:
         """Resume from a state that `check` has accepted."""
         self.step = int(state.values["step"])
+        known = state.values.get("first_loss", math.inf)  # unknown to checkpoints of old
+        self._first_loss = torch.tensor(known, dtype=torch.float64)
         with torch.no_grad():
             for name, tensor in self._tensors().items():
                 tensor.copy_(state.tensors[name])
@@ -203,7 +210,6 @@ class Learner(ABC):
     def _tensors(self) -> dict[str, Tensor]:
         return {
             "loss": self._loss,
-            "first_loss": self._first_loss,
             **{f"parameters/{name}": tensor for name, tensor in self._parameters.items()},
             **{f"buffers/{name}": tensor for name, tensor in self._buffers.items()},
         }

@@ -6,7 +6,7 @@ Nothing here reads or writes files, prints, or keeps state between trials.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,21 +25,15 @@ from trainable.micro_batches import Memory, memory_errors, nothing
 from trainable.spec.trial_spec import TrialSpec
 from trainable.tasks import TestResult, joined, task_called
 from trainable.training.checkpoint import Checkpoint
-from trainable.training.collapse import attempts_of, has_collapsed
 from trainable.training.examples import ExampleReader
-from trainable.training.head_learner import HeadLearners
-from trainable.training.learner import DivergedError
-from trainable.training.loop import AfterUpdate, Clock, TrainingLoop, lr_of
+from trainable.training.loop import AfterUpdate, Clock, TrainingLoop
 from trainable.training.probe import ProbeMemo
 from trainable.training.recipe import resolve_views
 from trainable.training.results import Report, TrialFacts
 from trainable.training.setup import TrialSetup
-from trainable.training.suffix_learner import SuffixLearners
 from trainable.training.trainer import Trainer
 from trainable.training.validation import HeldOut
-
-_PARTS = 20
-"""Number of progress reports of a training on the whole budget."""
+from trainable.training.whole_training import WholeTraining, train_whole
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -221,7 +215,7 @@ class Trial:
         if not len(test):
             raise DataError("there is no test image; a refit is always scored on the test split")
         with memory_errors("training"):
-            learners, _ = self._train_whole(start=start, after_update=after_update)
+            learners = self._train_whole(start=start, after_update=after_update).learners
             outcomes = []
             for some in self._reader.few_at_a_time(test):
                 self._clock.mark()
@@ -244,11 +238,11 @@ class Trial:
             SpecError, GpuMemoryError: see `refit`.
         """
         with memory_errors("training"):
-            learners, spec = self._train_whole(watch=watch)
+            trained = self._train_whole(watch=watch)
         return Fitted(
             split=self._setup.split,
-            suffix=self._setup.trained_suffix(learners),
-            spec=spec,
+            suffix=self._setup.trained_suffix(trained.learners),
+            spec=trained.spec,
             indices=self._subset,
         )
 
@@ -274,13 +268,8 @@ class Trial:
         start: Checkpoint | None = None,
         after_update: AfterUpdate | None = None,
         watch: Callable[[int], object] | None = None,
-    ) -> tuple[HeadLearners | SuffixLearners, TrialSpec]:
-        """Train on the whole drawn subset; repeat a training that collapses, at lower rates.
-
-        Returns:
-            The trained learners, which stay as they started if every training collapses; and the
-            spec that they come from.
-        """
+    ) -> WholeTraining:
+        """Train on the whole drawn subset; see `train_whole`."""
         spec = self._setup.resolve(len(self._subset))
         if isinstance(spec.interpolation, str):
             raise SpecError(
@@ -292,7 +281,7 @@ class Trial:
         probe = self._trainer.probe(spec)
         self._clock.lap("features_s")
 
-        def loop_of(spec: TrialSpec, start: Checkpoint | None = None) -> TrainingLoop:
+        def loop_of(spec: TrialSpec, start: Checkpoint | None) -> TrainingLoop:
             return self._trainer.loop(
                 [training],
                 names=["whole"],
@@ -303,35 +292,7 @@ class Trial:
                 after_update=after_update,
             )
 
-        def trained(spec: TrialSpec, start: Checkpoint | None) -> TrainingLoop | None:
-            loop = loop_of(spec, start)
-            return None if _collapses(loop, watch) else loop
-
-        loop, share = None, spec.interpolation
-        for attempt in attempts_of(spec, reached=lr_of(start) if start else None):
-            loop, start = trained(attempt, start), None
-            if loop is not None:
-                self.lr_factor = attempt.lr / spec.lr
-                break
-        else:
-            share = self.lr_factor = 0.0
-            attempt = replace(spec, interpolation=share)
-            loop = loop_of(attempt)
-        loop.learners.settle(share)
+        trained = train_whole(spec, loop_of, share=spec.interpolation, start=start, watch=watch)
         self._clock.lap("train_s")
-        return loop.learners, attempt
-
-
-def _collapses(loop: TrainingLoop, watch: Callable[[int], object] | None) -> bool:
-    """Train to the end; return whether the training has collapsed or diverged."""
-    loss = 0.0
-    try:
-        for segment in loop.spans(_PARTS):
-            mean = loop.advance(segment)
-            if segment.since < segment.step:  # few updates leave some segments without any
-                loss = mean
-            if watch is not None and segment.step:
-                watch(segment.step)
-    except DivergedError:
-        return True
-    return has_collapsed(loop.learners.first_loss, loss)
+        self.lr_factor = trained.lr_factor
+        return trained

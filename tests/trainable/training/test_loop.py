@@ -295,6 +295,7 @@ def with_tensor(made: Checkpoint, name: str, value: torch.Tensor) -> Checkpoint:
         (lambda made: changed_fold(made, step=4), "step: the checkpoint has 4; allowed: 0 to 3"),
         (lambda made: changed_fold(made, step=True), "step: the checkpoint has True"),
         (lambda made: changed_fold(made, step=0), "optimizer/.* has .*; this training has none"),
+        (lambda made: changed_fold(made, first_loss="0.1"), "first_loss: .* no number"),
         (lambda made: changed_fold(made, each_once=None), "each_once"),
         (lambda made: without(made, "learners/fold0/loss"), r"loss: .* none; .* has \(\) torch"),
         (lambda made: without(made, "learners/fold0/parameters/head.bias"), "head.bias: .* none"),

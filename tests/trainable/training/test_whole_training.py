@@ -12,9 +12,9 @@ from trainable.backbones import Backbone
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
-from trainable.training.collapse import attempts_of, has_collapsed
 from trainable.training.probe import ProbeMemo
 from trainable.training.trial import Trial
+from trainable.training.whole_training import attempts_of, has_collapsed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -63,7 +63,6 @@ def test_a_checkpoint_goes_on_with_the_attempt_that_made_it() -> None:
     assert [one.lr for one in attempts_of(spec)] == [0.4, 0.2, 0.1]
     assert [one.lr for one in attempts_of(spec, reached=0.2)] == [0.2, 0.1]
     assert [one.lr for one in attempts_of(spec, reached=0.3)] == [0.4, 0.2, 0.1]
-    assert attempts_of(spec_of(interpolation=0.0)) == []
 
 
 def test_a_training_that_collapses_is_repeated_at_half_its_rate(

@@ -1,0 +1,119 @@
+"""Training on the whole label budget, for tests and exports: repeated where it collapses.
+
+Adam moves every weight by about the learning rate in its first updates, however small the gradient
+is. From a good start the loss then leaps up, at high rates beyond that of guessing. Most trainings
+come down from there and end well; a few never do, on one draw of the labels and not on another.
+Validation sees it in a trial. A training on the whole budget has no validation: its own loss has to
+tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from trainable.spec.trial_spec import TrialSpec
+from trainable.training.checkpoint import Checkpoint
+from trainable.training.head_learner import HeadLearners
+from trainable.training.learner import DivergedError
+from trainable.training.loop import TrainingLoop, lr_of
+from trainable.training.suffix_learner import SuffixLearners
+
+LR_FACTORS = (1.0, 0.5, 0.25)
+"""Factors of the learning rate, in the order in which a training that collapses is tried again."""
+
+_RATIO = 2.0
+_LEAST_LOSS = 0.1
+"""Losses below this are small, in nats, whatever they were at first."""
+_PARTS = 20
+"""Number of progress reports."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WholeTraining:
+    """What a training on the whole budget came to.
+
+    Attributes:
+        learners: the trained learners.
+        spec: the resolved recipe that they were trained by: with the rate that did not collapse, or
+            with `interpolation` 0 if nothing is kept of any training.
+        lr_factor: factor of the learning rate; 0 if nothing is kept.
+    """
+
+    learners: HeadLearners | SuffixLearners
+    spec: TrialSpec
+    lr_factor: float
+
+
+MakeLoop = Callable[[TrialSpec, Checkpoint | None], TrainingLoop]
+"""Makes the loop of a training before its first update, or as a checkpoint has it."""
+
+
+def train_whole(
+    spec: TrialSpec,
+    loop_of: MakeLoop,
+    *,
+    share: float,
+    start: Checkpoint | None = None,
+    watch: Callable[[int], object] | None = None,
+) -> WholeTraining:
+    """Train, again at lower rates if training collapses; keep the start if it always does.
+
+    Args:
+        spec: the resolved recipe.
+        loop_of: makes a training's loop.
+        share: the recipe's interpolation; with 0 nothing is trained, for nothing would be kept.
+        start: checkpoint to go on from, of any attempt.
+        watch: called regularly with the number of updates that the attempt has made.
+
+    Raises:
+        CheckpointError: `start` belongs to another training.
+    """
+    reached = lr_of(start) if start is not None else None
+    for attempt in attempts_of(spec, reached=reached) if share else ():
+        learners = _trained(loop_of(attempt, start), watch)
+        start = None
+        if learners is not None:
+            learners.settle(share)
+            return WholeTraining(learners=learners, spec=attempt, lr_factor=attempt.lr / spec.lr)
+    spec = replace(spec, interpolation=0.0)
+    return WholeTraining(learners=loop_of(spec, None).learners, spec=spec, lr_factor=0.0)
+
+
+def attempts_of(spec: TrialSpec, *, reached: object = None) -> list[TrialSpec]:
+    """Return a training at all rates that it is tried at, one after another.
+
+    Args:
+        spec: the resolved recipe.
+        reached: rate of the attempt that goes on from a checkpoint; earlier ones are left out.
+    """
+    attempts = [replace(spec, lr=spec.lr * factor) for factor in LR_FACTORS]
+    rates = [attempt.lr for attempt in attempts]
+    return attempts[rates.index(reached) if reached in rates else 0 :]
+
+
+def has_collapsed(first_loss: float, last_loss: float) -> bool:
+    """Whether a training has lost what it started from.
+
+    Args:
+        first_loss: loss of the first update's batch, computed before that update.
+        last_loss: mean loss of the last updates.
+    """
+    return last_loss > max(_RATIO * first_loss, _LEAST_LOSS)
+
+
+def _trained(
+    loop: TrainingLoop, watch: Callable[[int], object] | None
+) -> HeadLearners | SuffixLearners | None:
+    """Train to the end; return the learners, or None if training has collapsed or diverged."""
+    loss = 0.0
+    try:
+        for segment in loop.spans(_PARTS):
+            mean = loop.advance(segment)
+            if segment.since < segment.step:  # few updates leave some segments without any
+                loss = mean
+            if watch is not None and segment.step:
+                watch(segment.step)
+    except DivergedError:
+        return None
+    return None if has_collapsed(loop.learners.first_loss, loss) else loop.learners
