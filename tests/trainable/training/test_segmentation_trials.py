@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.builders.checkpoints import Keeper
 from tests.builders.masked_examples import masked_examples, with_scrambled_masks
 from trainable.backbones import Backbone, load_weights
 from trainable.backbones.cutting.split import split
@@ -26,7 +27,6 @@ from trainable.tasks import TestResult as Result
 from trainable.tasks.segmentation.results import FOUND, GIVEN, TRUE
 from trainable.tasks.segmentation.scores import MaskScores
 from trainable.training.baselines import BaselineResult, run_baseline
-from trainable.training.checkpoint import Checkpoint
 from trainable.training.probe import ProbeMemo
 from trainable.training.results import Report
 from trainable.training.trial import Trial
@@ -113,19 +113,6 @@ def cache_in(folder: Path) -> FeatureCache:
         speeds=Speeds(flops=1e9, values=1e30, read_bytes=1e12, write_bytes=1e12),
         num_images=100,
     )
-
-
-class Keeper:
-    """Stores a checkpoint after every update, as files."""
-
-    def __init__(self) -> None:
-        self.files: list[tuple[str, bytes]] = []
-
-    def __call__(self, state: Callable[[], Checkpoint]) -> None:
-        self.files.append(state().to_files())
-
-    def checkpoints(self) -> list[Checkpoint]:
-        return [Checkpoint.from_files(*files) for files in self.files]
 
 
 # The start of trials, and baselines
