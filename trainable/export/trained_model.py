@@ -86,7 +86,6 @@ def train_configuration(
 
     Raises:
         SpecError, DataError, BackboneError: the configuration cannot be run.
-        DivergedError: the training diverged.
         ExportError: the network cannot be written, or its own code gives other logits than the
             graph that was trained.
     """

@@ -32,7 +32,6 @@ from trainable.export.written_model import write_model
 from trainable.modalities import modality_called
 from trainable.spec.settings import SIZES
 from trainable.spec.trial_spec import LabelBudget, TrialSpec
-from trainable.training.learner import DivergedError
 
 __all__ = ["Exported", "Labels", "Listener", "export"]
 
@@ -254,12 +253,6 @@ def _train(
     listener.print_message(
         f"training: {spec.steps} updates of {spec.batch_size} {examples.modality}s"
     )
-    try:
-        return train_configuration(
-            spec, examples, backbone, watch=lambda step: listener.watch(step, spec.steps)
-        )
-    except DivergedError as error:
-        raise UsageError(
-            f"{choice.trial_id}: with these labels it does not train: {error}. Try another "
-            "--repeat, --labels budget, or a trial with a smaller learning rate"
-        ) from error
+    return train_configuration(
+        spec, examples, backbone, watch=lambda step: listener.watch(step, spec.steps)
+    )

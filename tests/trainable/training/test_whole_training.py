@@ -8,10 +8,9 @@ import numpy.typing as npt
 import pytest
 
 from tests.builders.checkpoints import Keeper
+from tests.trainable.training import test_trial
 from trainable.backbones import Backbone
 from trainable.data.labelled_examples import LabelledExamples
-from trainable.spec.trial_spec import LabelBudget, TrialSpec
-from trainable.spec.validation import Validation
 from trainable.training.probe import ProbeMemo
 from trainable.training.trial import Trial
 from trainable.training.whole_training import attempts_of, has_collapsed
@@ -22,18 +21,8 @@ begin = partial(Trial, probes=ProbeMemo())
 """A trial; all of them here share the probes that their heads start from, which takes most time."""
 
 
-def spec_of(**changed: Any) -> TrialSpec:
-    settings: dict[str, Any] = {
-        "backbone": "tiny_strokes",
-        "lr": 0.03,
-        "label_budget": LabelBudget(4),
-        "freeze_depth": 0.25,
-        "validation": Validation(2),
-        "steps": 12,
-        "reports": 2,
-        "interpolation": 1.0,
-    }
-    return TrialSpec(**{**settings, **changed})
+spec_of = partial(test_trial.spec_of, lr=0.03, freeze_depth=0.25, steps=12)
+"""A configuration whose training collapses on the first draw, but not at half its rate."""
 
 
 def probabilities(result: Any) -> npt.NDArray[np.float64]:
