@@ -208,8 +208,9 @@ _FINALS: Mapping[str, ColumnDescription] = {
     ),
     "test_score": ColumnDescription("the metric on the test set", OBJECTIVE_UNIT),
     "lr_factor": ColumnDescription(
-        "factor of the learning rate that the refit was trained with: below 1 if it collapsed at "
-        "higher ones, 0 if nothing is kept of training; null for baselines"
+        "factor of the learning rate that the refit was trained with: below 1 if training "
+        "collapsed at higher rates, 0 if it did at all that were tried, so that the start is kept; "
+        "null where nothing is trained: for baselines, and if `interpolation` is 0"
     ),
 }
 
@@ -251,6 +252,10 @@ _LEADERBOARD: Mapping[str, ColumnDescription] = {
         "upper end of the 95 % interval of `test_score`", OBJECTIVE_UNIT
     ),
     "repeats": ColumnDescription("repeats that the test score is the mean of"),
+    "collapsed": ColumnDescription(
+        "repeats whose training collapsed at the learning rate and was made again at lower ones, "
+        "see `lr_factor` in `finals`; null for baselines and where the row is no finalist"
+    ),
     "diff_to_best": ColumnDescription(
         "test score less that of the best ranked row with a test score, paired by repeat and image",
         OBJECTIVE_UNIT,

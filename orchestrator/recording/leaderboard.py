@@ -56,7 +56,9 @@ def build_leaderboard(trials: pa.Table, finals: pa.Table, predictions: pa.Table)
     metric = Metric(settled[0]["objective"])
     scores = score_finalists(finals, predictions, metric)
     studies: dict[str, list[Row]] = {}
+    collapsed = _collapsed(finals)
     for trial in settled:
+        trial["collapsed"] = collapsed.get(trial["trial_id"])
         studies.setdefault(trial["study"], []).append(trial)
     rows: list[Row] = []
     for study in sorted(studies, key=lambda study: (_budget(studies[study]), study)):
@@ -200,6 +202,15 @@ def _row(
             "tied_with_best": difference.holds_zero,
         }
     return row
+
+
+def _collapsed(finals: pa.Table) -> dict[str, int]:
+    """Return the number of refits that collapsed at their learning rate, by trial id."""
+    counts: dict[str, int] = {}
+    for row in finals.select(["trial_id", "lr_factor"]).to_pylist():
+        if row["lr_factor"] is not None:
+            counts[row["trial_id"]] = counts.get(row["trial_id"], 0) + (row["lr_factor"] < 1)
+    return counts
 
 
 def _image_size(trial: Row) -> int | None:

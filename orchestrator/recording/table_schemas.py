@@ -50,6 +50,7 @@ SINCE: Mapping[str, Mapping[str, int]] = {
         "head_init": 1,
         "modality": 2,
         **dict.fromkeys(_SINCE_3, 3),
+        "collapsed": 4,
     },
 }
 """First schema version of a column, by table and column; 0 for columns that are not listed."""
@@ -189,6 +190,7 @@ _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "head_init": _TEXT,
         "modality": _TEXT,
         **_SINCE_3,
+        "collapsed": _COUNT,
     },
 }
 

@@ -51,6 +51,7 @@ class TrainedModel:
         indices: (M,) int64 indices of the training examples.
         batches: input that every form of the network is compared on.
         spec: the resolved recipe without any `auto`; None for a linear probe.
+        lr_factor: factor of the trial's learning rate that `spec` has; see `WholeTraining`.
         inverse_penalty: C of a linear probe; None for a fine-tuned network.
         notes: what preparing the examples found, such as how many texts were cut off.
     """
@@ -61,6 +62,7 @@ class TrainedModel:
     indices: npt.NDArray[np.int64]
     batches: Sequence[Batch] = field(repr=False)
     spec: TrialSpec | None = None
+    lr_factor: float | None = None
     inverse_penalty: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -108,6 +110,7 @@ def train_configuration(
         expected=expected,
         notes=notes,
         spec=fitted.spec,
+        lr_factor=fitted.lr_factor,
     )
 
 
@@ -218,6 +221,7 @@ def _assemble(
     expected: Sequence[Tensor],
     notes: tuple[str, ...],
     spec: TrialSpec | None = None,
+    lr_factor: float | None = None,
     inverse_penalty: float | None = None,
 ) -> TrainedModel:
     """Make the trained halves one network and compare its logits.
@@ -229,6 +233,7 @@ def _assemble(
         expected: (B, C) logits of the trained halves for each batch.
         notes: see `TrainedModel`.
         spec: the resolved recipe; None for a linear probe.
+        lr_factor: see `TrainedModel`.
         inverse_penalty: C of a linear probe.
 
     Raises:
@@ -248,6 +253,7 @@ def _assemble(
         indices=indices,
         batches=batches,
         spec=spec,
+        lr_factor=lr_factor,
         inverse_penalty=inverse_penalty,
         notes=notes,
     )

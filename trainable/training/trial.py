@@ -46,12 +46,14 @@ class Fitted:
             device.
         spec: the resolved recipe, nothing in it is `auto`; its rate is lower than that of the trial
             if training collapsed there, and its `interpolation` 0 if it always did.
+        lr_factor: factor of the trial's rate; see `WholeTraining`.
         indices: (M,) int64 indices of the training images.
     """
 
     split: SplitBackbone
     suffix: fx.GraphModule
     spec: TrialSpec
+    lr_factor: float | None
     indices: npt.NDArray[np.int64]
 
 
@@ -68,8 +70,8 @@ class Trial:
         heartbeat: called regularly while there is progress.
 
     Attributes:
-        lr_factor: factor of `spec.lr` that the training on the whole budget was made with, below 1
-            if it collapsed at higher ones; 0 if nothing is kept of it; None before.
+        lr_factor: factor of `spec.lr` that the training on the whole budget was made with; see
+            `WholeTraining`. None before.
 
     Raises:
         SpecError, DataError, BackboneError: the trial cannot be run.
@@ -243,6 +245,7 @@ class Trial:
             split=self._setup.split,
             suffix=self._setup.trained_suffix(trained.learners),
             spec=trained.spec,
+            lr_factor=trained.lr_factor,
             indices=self._subset,
         )
 

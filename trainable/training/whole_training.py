@@ -37,12 +37,13 @@ class WholeTraining:
         learners: the trained learners.
         spec: the resolved recipe that they were trained by: with the rate that did not collapse, or
             with `interpolation` 0 if nothing is kept of any training.
-        lr_factor: factor of the learning rate; 0 if nothing is kept.
+        lr_factor: factor of the learning rate; 0 if every training collapsed, None if none was
+            made because nothing of it would be kept.
     """
 
     learners: HeadLearners | SuffixLearners
     spec: TrialSpec
-    lr_factor: float
+    lr_factor: float | None
 
 
 MakeLoop = Callable[[TrialSpec, Checkpoint | None], TrainingLoop]
@@ -69,8 +70,10 @@ def train_whole(
     Raises:
         CheckpointError: `start` belongs to another training.
     """
+    if not share:
+        return WholeTraining(learners=loop_of(spec, None).learners, spec=spec, lr_factor=None)
     reached = lr_of(start) if start is not None else None
-    for attempt in attempts_of(spec, reached=reached) if share else ():
+    for attempt in attempts_of(spec, reached=reached):
         learners = _trained(loop_of(attempt, start), watch)
         start = None
         if learners is not None:

@@ -70,6 +70,19 @@ class Card:
             return None
         return spec.steps * int(spec.batch_size) / len(self.model.indices)
 
+    @property
+    def collapse(self) -> str | None:
+        """What was done where training collapsed, in words; None if it did not."""
+        spec, factor = self.model.spec, self.model.lr_factor
+        if spec is None or factor is None or factor == 1:
+            return None
+        lr = json.loads(self.choice.trial["spec"])["lr"]
+        collapsed = f"its training collapsed at the learning rate of the trial, {lr:.4g}"
+        if factor:
+            return f"{collapsed}, and was repeated at {spec.lr:.4g}"
+        start = "the linear probe" if spec.head_init == "logistic" else "a head of zeros"
+        return f"{collapsed}, and at lower ones, so that it is still what it started as: {start}"
+
     def warnings(self) -> list[str]:
         """Return warnings about scores or training that users of the network need."""
         found = []
@@ -85,6 +98,8 @@ class Card:
             found.append(
                 f"it learnt from the test {self.noun}s, too, which can no longer measure it"
             )
+        if self.collapse is not None:
+            found.append(self.collapse)
         if self.passes is not None and self.passes < 1:
             found.append(
                 f"its {self.model.spec.steps if self.model.spec else 0} updates draw about "

@@ -44,7 +44,7 @@ def card_text(card: Card, written: Written) -> str:
         ["## How good it is", "", *_scores(card)],
         ["## How to use it", "", *own.use(about, written)],
         ["## What it is", "", *table(("", ""), _facts(card))],
-        ["## How it was trained", "", *_training(card)],
+        ["## How it was trained", "", *training_section(card)],
         ["## Preprocessing", "", *own.preprocessing(about)],
         ["## Classes", "", *_classes(card)],
         ["## Where it comes from", "", *table(("", ""), _provenance(card))],
@@ -168,7 +168,8 @@ _ELSEWHERE = {
 """Keys of a spec that other sections of the card show."""
 
 
-def _training(card: Card) -> list[str]:
+def training_section(card: Card) -> list[str]:
+    """Return how a network was chosen and trained, in Markdown."""
     trial, spec = card.choice.trial, card.model.spec
     lines = [
         f"Chosen by {escaped(trial['objective'])} in validation ({escaped(trial['selection'])}) "
@@ -187,7 +188,7 @@ def _training(card: Card) -> list[str]:
     settings = {name: value for name, value in spec.to_json().items() if name not in _ELSEWHERE}
     return [
         *lines,
-        "Every setting is the one that was measured, those that the search-space file left to "
+        f"{_settings(card)} the one that was measured, those that the search-space file left to "
         "`auto` included: nothing was adapted to the number of labels here. "
         f"{plural(spec.steps, 'update')} of {plural(int(spec.batch_size), card.noun)} draw each "
         f"of the {plural(len(card.model.indices), f'training {card.noun}')} {passes:.3g} times on "
@@ -201,6 +202,12 @@ def _training(card: Card) -> list[str]:
             ],
         ),
     ]
+
+
+def _settings(card: Card) -> str:
+    if card.collapse is None:
+        return "Every setting is"
+    return f"Mind: {card.collapse}. Every other setting is"
 
 
 def _classes(card: Card) -> list[str]:

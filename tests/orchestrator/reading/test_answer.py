@@ -131,6 +131,15 @@ def test_what_training_added_to_the_start_is_told(values: Row, words: str) -> No
         assert line.endswith(" by validation")
 
 
+@pytest.mark.parametrize(
+    ("collapsed", "clause"),
+    [(0, None), (2, "training collapsed in 2 of 5 repeats and was made again at lower rates")],
+)
+def test_repeats_that_collapsed_are_told(collapsed: int, clause: str | None) -> None:
+    line = _answer([_ranked("b5", collapsed=collapsed)])[0]
+    assert [part for part in line.split("; ") if "collapsed" in part] == [clause] * bool(clause)
+
+
 def test_the_gain_told_is_that_of_the_best_fine_tuned_configuration_where_a_probe_is_first() -> (
     None
 ):

@@ -167,6 +167,22 @@ def test_on_an_equal_objective_a_probe_comes_before_what_was_fine_tuned(objectiv
     assert ids(rows) == ["b5-probe-tiny", "b5-0000"]
 
 
+def test_refits_that_collapsed_are_counted_where_there_are_refits() -> None:
+    finals, predictions = answers("b5-0000", [[1, 1], [1, 0], [0, 1]])
+    for row, factor in zip(finals, [1.0, 0.5, 0.0], strict=True):
+        row["lr_factor"] = factor
+    rows = build(
+        [
+            *(trial("b5-0000", 0.9), trial("b5-0001", 0.8), trial("b5-0002", 0.7)),
+            trial("b5-probe-tiny", 0.6, method="probe"),
+        ],
+        (finals, predictions),
+        ([row | {"trial_id": "b5-0001", "lr_factor": 1.0} for row in finals], []),
+        answers("b5-probe-tiny", [[1, 1]]),
+    )
+    assert [row["collapsed"] for row in rows] == [2, 0, None, None]
+
+
 def test_probes_of_several_image_sizes_keep_their_rows() -> None:
     same: Row = {"method": "probe", "params": '{"inverse_penalty": 1.0}'}
     rows = build(trial(f"b5-probe-tiny-{size}", 0.9, image_size=size, **same) for size in (32, 64))

@@ -87,6 +87,7 @@ ADDED = {
         "val_score",
         "budget_unit",
         *OF_TEXTS,
+        "collapsed",
     ],
 }
 

@@ -16,6 +16,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tests.trainable.training import test_whole_training
 from trainable.backbones import Backbone, load_weights, torchvision_models, zoo
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import draw_subset
@@ -51,6 +52,13 @@ def spec_of(**changed: Any) -> TrialSpec:
         "interpolation": 1.0,
     }
     return TrialSpec(**{**settings, **changed})
+
+
+def test_a_training_that_collapses_is_written_with_the_rate_that_it_was_repeated_at(
+    digit_images: LabelledExamples, strokes: Backbone
+) -> None:
+    model = train_configuration(test_whole_training.spec_of(lr=0.03), digit_images, strokes)
+    assert (model.lr_factor, model.spec and model.spec.lr) == (0.5, 0.015)
 
 
 def inputs_of_the_test_split(images: LabelledExamples, model: TrainedModel) -> Tensor:

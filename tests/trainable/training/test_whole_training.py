@@ -72,7 +72,7 @@ def test_the_start_is_kept_where_every_training_collapses_or_diverges(
     start = begin(spec_of(interpolation=0.0), digit_images, strokes)
     vanishing = begin(spec_of(lr=1e-12), digit_images, strokes).refit()
     found, expected = trial.refit(), start.refit()
-    assert (trial.lr_factor, start.lr_factor) == (0.0, 0.0)
+    assert (trial.lr_factor, start.lr_factor) == (0.0, None)
     assert np.array_equal(probabilities(found), probabilities(expected))
     assert np.allclose(probabilities(found), probabilities(vanishing), atol=1e-5)
     assert begin(spec_of(lr=lr), digit_images, strokes).fit().spec.interpolation == 0
