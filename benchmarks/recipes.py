@@ -1,8 +1,7 @@
 """Does fine-tuning by our recipe gain on the linear probe, and on what an expert would write?
 
     python -m benchmarks.recipes run --weights WEIGHTS --set NAME=FOLDER:SIZE ... [--networks lite0]
-        [--budgets 20 5 50] [--draws 10] [--recipes probe current expert] [--code COMMIT]
-        [--out FILE]
+        [--budgets 20 5 50] [--draws 10] [--recipes probe current expert yesterday] [--out FILE]
     python -m benchmarks.recipes table [FILE]
 
 Cells are networks x sets x label budgets. In each, as a user would have it:
@@ -11,7 +10,8 @@ Cells are networks x sets x label budgets. In each, as a user would have it:
 - current: a random search of 12 over the default axes on the first draw of labels; what ranks first
   by validation is trained again on the whole of each draw. Beside it stands the best fine-tuned
   configuration where the probe itself ranks first.
-- with `--code COMMIT` the same of an earlier commit, by its own axes: `yesterday`.
+- yesterday: the same by the recipe and the default axes of version 0.1.0: a head of zeros, images
+  as they are, the end of training.
 - expert: `benchmarks.expert`, whose choice is made once for each set, with `lite0` at 20 labels a
   class, by what it comes to on a development half of the pool that it does not learn from.
 
@@ -28,11 +28,8 @@ import base64
 import hashlib
 import json
 import math
-import os
 import random
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -53,16 +50,9 @@ from trainable.spec.trial_spec import CacheMode, LabelBudget, TrialSpec
 from trainable.spec.validation import Validation
 from trainable.training.baselines import run_baseline
 from trainable.training.learner import DivergedError
+from trainable.training.probe import ProbeMemo
 from trainable.training.trial import Trial
 
-try:
-    from trainable.training.probe import ProbeMemo
-except ImportError:  # an earlier commit's code
-    _MEMORY: dict[str, Any] = {}
-else:
-    _MEMORY = {"probes": ProbeMemo()}
-
-REPOSITORY = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("recipes.jsonl")
 """What has been measured so far, of which docs/recipe.md has the table."""
 TEST_SHARE = 0.35
@@ -113,8 +103,13 @@ CURRENT = Axes(
         },
     },
 )
-YESTERDAY = Axes(freeze_depth=(0.75, 1.0), lr=(3e-5, 1e-2), training={"steps": 100})
-"""What `init` wrote in version 0.1.0 on a machine without a GPU."""
+YESTERDAY = Axes(
+    freeze_depth=(0.75, 1.0),
+    lr=(3e-5, 1e-2),
+    training={"steps": 100, "head_init": "zero", "interpolation": 1.0},
+)
+"""What version 0.1.0 did with the file that its `init` wrote on a machine without a GPU."""
+AXES = {"current": CURRENT, "yesterday": YESTERDAY}
 
 
 @dataclass(frozen=True)
@@ -148,6 +143,7 @@ class Bench:
         self._weights = weights
         self._folders = folders
         self._known = {_key(each): each for each in read_results(out)}
+        self._probes = ProbeMemo()
 
     @cached_property
     def _cache(self) -> FeatureCache | None:
@@ -191,9 +187,9 @@ class Bench:
 
         return self._once({**cell.__dict__, "recipe": "probe", "draws": draws}, measure)
 
-    def search(self, cell: Cell, recipe: str, axes: Axes) -> dict[str, Any]:
+    def search(self, cell: Cell, recipe: str) -> dict[str, Any]:
         """The fine-tuned configuration that validates best, of `TRIALS` on the first draw."""
-        drawn = axes.draw(f"{SEED}/{recipe}/{cell}")
+        drawn = AXES[recipe].draw(f"{SEED}/{recipe}/{cell}")
         trials = [self._trial(cell, recipe, number, next(drawn)) for number in range(TRIALS)]
         return best_of(trials)
 
@@ -201,8 +197,8 @@ class Bench:
         """What a configuration comes to on the test images."""
 
         def measure() -> dict[str, Any]:
-            spec = TrialSpec.from_json({**best["spec"], "repeat": draw})
-            result = self._make(cell, spec).refit()
+            validated = self._make(cell, TrialSpec.from_json(best["spec"])).facts().spec
+            result = self._make(cell, replace(validated, repeat=draw)).refit()
             return {"correct": [pack(self._hits(cell, result.arrays()["predicted"]))]}
 
         about = {**cell.__dict__, "recipe": recipe, "refit": best["trial"], "draw": draw}
@@ -266,9 +262,8 @@ class Bench:
                 *_, last = self._make(cell, spec).reports()
             except DivergedError:
                 return {"spec": spec.to_json(), "val_accuracy": 0.0, "val_loss": math.inf}
-            settled = {"interpolation": getattr(last, "interpolation", None)}
             return {
-                "spec": {**spec.to_json(), **{k: v for k, v in settled.items() if v is not None}},
+                "spec": {**spec.to_json(), "interpolation": last.interpolation},
                 "val_accuracy": last.val_accuracy,
                 "val_loss": last.val_loss,
             }
@@ -278,7 +273,7 @@ class Bench:
     def _make(self, cell: Cell, spec: TrialSpec) -> Trial:
         images = self.images(cell.dataset)
         backbone = self.backbone(cell.network, cell.image_size)
-        return Trial(spec, images, backbone, cache=self._cache, **_MEMORY)
+        return Trial(spec, images, backbone, cache=self._cache, probes=self._probes)
 
     def _hits(self, cell: Cell, predicted: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         images = self.images(cell.dataset)
@@ -392,23 +387,8 @@ def run(given: argparse.Namespace) -> None:
                 elif recipe == "expert":
                     bench.expert(cell, draw)
                 else:
-                    axes = CURRENT if recipe == "current" else YESTERDAY
-                    best = bench.search(cell, recipe, axes)
+                    best = bench.search(cell, recipe)
                     bench.refit(cell, recipe, best, draw)
-
-
-def run_by(commit: str, arguments: Sequence[str]) -> int:
-    """Run with `trainable` as it was at a commit."""
-    git = ["git", "-C", str(REPOSITORY), "worktree"]
-    with tempfile.TemporaryDirectory() as scratch:
-        tree = Path(scratch) / "code"
-        subprocess.run([*git, "add", "--quiet", "--detach", str(tree), commit], check=True)
-        try:
-            env = {**os.environ, "PYTHONPATH": f"{tree}{os.pathsep}{REPOSITORY}"}
-            command = [sys.executable, "-P", "-m", "benchmarks.recipes", *arguments]
-            return subprocess.run(command, env=env, check=False).returncode
-        finally:
-            subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
 def main() -> None:
@@ -421,8 +401,12 @@ def main() -> None:
     running.add_argument("--networks", nargs="+", default=["lite0"], choices=BACKBONES)
     running.add_argument("--budgets", nargs="+", type=int, default=[20, 5, 50])
     running.add_argument("--draws", type=int, default=10)
-    running.add_argument("--recipes", nargs="+", default=["probe", "current", "expert"])
-    running.add_argument("--code", metavar="COMMIT", help="runs the recipe `yesterday` as it was")
+    running.add_argument(
+        "--recipes",
+        nargs="+",
+        default=["probe", "current", "expert"],
+        choices=["probe", *AXES, "expert"],
+    )
     running.add_argument("--out", type=Path, default=RESULTS)
     showing = commands.add_parser("table")
     showing.add_argument("file", type=Path, nargs="?", default=RESULTS)
@@ -432,9 +416,6 @@ def main() -> None:
         from benchmarks.recipe_table import table
 
         print(table(read_results(given.file)))
-    elif given.code is not None:
-        arguments = [each for each in sys.argv[1:] if each not in ("--code", given.code)]
-        sys.exit(run_by(given.code, [*arguments, "--recipes", "yesterday"]))
     else:
         run(given)
 

@@ -99,12 +99,14 @@ def sampled(space: SearchSpace, *, labels: int, count: int) -> list[TrialSpec]:
 
 def outcome(spec: TrialSpec, images: LabelledExamples, backbone: Backbone) -> Outcome:
     """Validate and refit one configuration on the draw that its repeat names."""
-    trial = Trial(spec, images, backbone, device=torch.device("cpu"))
+    device = torch.device("cpu")
     reports = []
     try:
+        trial = Trial(spec, images, backbone, device=device)
         for report in trial.reports():
             reports.append(report)  # noqa: PERF402  (those before a divergence are kept)
-        test = trial.refit().scores.objective(spec.objective)
+        kept = replace(trial.facts().spec, interpolation=reports[-1].interpolation)
+        test = Trial(kept, images, backbone, device=device).refit().scores.objective(spec.objective)
     except DivergedError:
         test = 0.0
     return Outcome([r.val_objective for r in reports], [r.val_loss for r in reports], test)

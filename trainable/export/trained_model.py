@@ -51,7 +51,7 @@ class TrainedModel:
         indices: (M,) int64 indices of the training examples.
         batches: input that every form of the network is compared on.
         spec: the resolved recipe without any `auto`; None for a linear probe.
-        lr_factor: factor of the trial's learning rate that `spec` has; see `WholeTraining`.
+        lr_factor: factor of the trial's learning rate; see `WholeTraining`. None for a probe.
         inverse_penalty: C of a linear probe; None for a fine-tuned network.
         notes: what preparing the examples found, such as how many texts were cut off.
     """

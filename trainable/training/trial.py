@@ -18,7 +18,7 @@ from trainable.backbones import Backbone
 from trainable.backbones.cutting.split import SplitBackbone
 from trainable.data.labelled_examples import LabelledExamples, Split
 from trainable.data.subsets import Fold, draw_subset, validation_parts
-from trainable.errors import DataError, SpecError
+from trainable.errors import DataError
 from trainable.features.cache import FeatureCache
 from trainable.features.reader import FeatureCounts
 from trainable.micro_batches import Memory, memory_errors, nothing
@@ -44,9 +44,7 @@ class Fitted:
         split: the backbone, cut into prefix and suffix, untrained.
         suffix: trained network from activations at the cut to logits; in eval mode, on the trial's
             device.
-        spec: the resolved recipe, nothing in it is `auto`; its rate is lower than that of the trial
-            if training collapsed there, and its `interpolation` 0 if it always did.
-        lr_factor: factor of the trial's rate; see `WholeTraining`.
+        spec, lr_factor: see `WholeTraining`.
         indices: (M,) int64 indices of the training images.
     """
 
@@ -70,8 +68,7 @@ class Trial:
         heartbeat: called regularly while there is progress.
 
     Attributes:
-        lr_factor: factor of `spec.lr` that the training on the whole budget was made with; see
-            `WholeTraining`. None before.
+        lr_factor: see `WholeTraining`; None before a training on the whole budget.
 
     Raises:
         SpecError, DataError, BackboneError: the trial cannot be run.
@@ -203,6 +200,9 @@ class Trial:
     ) -> TestResult:
         """Train once on the whole budget and return the predictions of the test split.
 
+        An `auto` is resolved by the whole budget, not as `reports` does it by the folds: to train
+        what a trial validated, give the spec of its `facts`.
+
         Args:
             start: see `reports`.
             after_update: see `reports`.
@@ -274,11 +274,6 @@ class Trial:
     ) -> WholeTraining:
         """Train on the whole drawn subset; see `train_whole`."""
         spec = self._setup.resolve(len(self._subset))
-        if isinstance(spec.interpolation, str):
-            raise SpecError(
-                f"interpolation: got {spec.interpolation}, which validation decides; a training on "
-                "the whole budget has none. Give the number that the trial's last report has"
-            )
         self._clock.mark()
         training = self._reader.views(self._subset)
         probe = self._trainer.probe(spec)
@@ -295,7 +290,9 @@ class Trial:
                 after_update=after_update,
             )
 
-        trained = train_whole(spec, loop_of, share=spec.interpolation, start=start, watch=watch)
+        trained = train_whole(
+            spec, loop_of, num_classes=self._images.num_classes, start=start, watch=watch
+        )
         self._clock.lap("train_s")
         self.lr_factor = trained.lr_factor
         return trained

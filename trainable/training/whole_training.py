@@ -9,9 +9,11 @@ tell.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from trainable.errors import SpecError
 from trainable.spec.trial_spec import TrialSpec
 from trainable.training.checkpoint import Checkpoint
 from trainable.training.head_learner import HeadLearners
@@ -23,6 +25,8 @@ LR_FACTORS = (1.0, 0.5, 0.25)
 """Factors of the learning rate, in the order in which a training that collapses is tried again."""
 
 _RATIO = 2.0
+_MARGIN = 1.05
+"""Of a training that starts at guessing, such as from a head of zeros, and stays there."""
 _LEAST_LOSS = 0.1
 """Losses below this are small, in nats, whatever they were at first."""
 _PARTS = 20
@@ -35,10 +39,10 @@ class WholeTraining:
 
     Attributes:
         learners: the trained learners.
-        spec: the resolved recipe that they were trained by: with the rate that did not collapse, or
-            with `interpolation` 0 if nothing is kept of any training.
-        lr_factor: factor of the learning rate; 0 if every training collapsed, None if none was
-            made because nothing of it would be kept.
+        spec: the recipe that they were trained by, without any `auto`: with the rate that did not
+            collapse, or with the given rate and `interpolation` 0 if every training collapsed.
+        lr_factor: factor of the given learning rate; 0 if every training collapsed, None if none
+            was made because nothing of it would be kept.
     """
 
     learners: HeadLearners | SuffixLearners
@@ -54,31 +58,42 @@ def train_whole(
     spec: TrialSpec,
     loop_of: MakeLoop,
     *,
-    share: float,
+    num_classes: int,
     start: Checkpoint | None = None,
     watch: Callable[[int], object] | None = None,
 ) -> WholeTraining:
     """Train, again at lower rates if training collapses; keep the start if it always does.
 
     Args:
-        spec: the resolved recipe.
+        spec: the resolved recipe; if its `interpolation` is 0, nothing is trained, for nothing
+            would be kept.
         loop_of: makes a training's loop.
-        share: the recipe's interpolation; with 0 nothing is trained, for nothing would be kept.
+        num_classes: number of classes.
         start: checkpoint to go on from, of any attempt.
         watch: called regularly with the number of updates that the attempt has made.
 
     Raises:
+        SpecError: the spec leaves `interpolation` to validation.
         CheckpointError: `start` belongs to another training.
     """
+    share = spec.interpolation
+    if isinstance(share, str):
+        raise SpecError(
+            f"interpolation: got {share}, which validation decides; a training on the whole budget "
+            "has none. Give the number that the trial's last report has"
+        )
     if not share:
         return WholeTraining(learners=loop_of(spec, None).learners, spec=spec, lr_factor=None)
     reached = lr_of(start) if start is not None else None
     for attempt in attempts_of(spec, reached=reached):
-        learners = _trained(loop_of(attempt, start), watch)
+        loop = loop_of(attempt, start)
+        last_loss = _trained(loop, watch)
         start = None
-        if learners is not None:
-            learners.settle(share)
-            return WholeTraining(learners=learners, spec=attempt, lr_factor=attempt.lr / spec.lr)
+        if not has_collapsed(loop.learners.first_loss, last_loss, num_classes=num_classes):
+            loop.learners.settle(share)
+            return WholeTraining(
+                learners=loop.learners, spec=attempt, lr_factor=attempt.lr / spec.lr
+            )
     spec = replace(spec, interpolation=0.0)
     return WholeTraining(learners=loop_of(spec, None).learners, spec=spec, lr_factor=0.0)
 
@@ -95,20 +110,22 @@ def attempts_of(spec: TrialSpec, *, reached: object = None) -> list[TrialSpec]:
     return attempts[rates.index(reached) if reached in rates else 0 :]
 
 
-def has_collapsed(first_loss: float, last_loss: float) -> bool:
+def has_collapsed(first_loss: float, last_loss: float, *, num_classes: int) -> bool:
     """Whether a training has lost what it started from.
+
+    Its loss has doubled, or come nearer to that of guessing than to the first one.
 
     Args:
         first_loss: loss of the first update's batch, computed before that update.
-        last_loss: mean loss of the last updates.
+        last_loss: mean loss of the last updates; infinite if training has diverged.
+        num_classes: number of classes.
     """
-    return last_loss > max(_RATIO * first_loss, _LEAST_LOSS)
+    half_lost = (first_loss + math.log(num_classes)) / 2
+    return last_loss > max(min(_RATIO * first_loss, _MARGIN * half_lost), _LEAST_LOSS)
 
 
-def _trained(
-    loop: TrainingLoop, watch: Callable[[int], object] | None
-) -> HeadLearners | SuffixLearners | None:
-    """Train to the end; return the learners, or None if training has collapsed or diverged."""
+def _trained(loop: TrainingLoop, watch: Callable[[int], object] | None) -> float:
+    """Train to the end; return the mean loss of the last updates, infinite if it diverged."""
     loss = 0.0
     try:
         for segment in loop.spans(_PARTS):
@@ -118,5 +135,5 @@ def _trained(
             if watch is not None and segment.step:
                 watch(segment.step)
     except DivergedError:
-        return None
-    return None if has_collapsed(loop.learners.first_loss, loss) else loop.learners
+        return math.inf
+    return loss

@@ -1,5 +1,6 @@
 """Trainings on the whole budget that collapse are repeated at lower rates."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -31,20 +32,27 @@ def probabilities(result: Any) -> npt.NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "expected"),
+    ("first", "last", "num_classes", "expected"),
     [
-        (0.4, 0.01, False),
-        (0.4, 0.79, False),
-        (0.4, 0.81, True),
-        (0.001, 0.09, False),  # small, whatever it was
-        (0.001, 0.11, True),
-        (2.3, 4.5, False),
+        (0.4, 0.01, 10, False),
+        (0.4, 0.79, 10, False),
+        (0.4, 0.81, 10, True),  # twice as much
+        (0.001, 0.09, 10, False),  # small, whatever it was
+        (0.001, 0.11, 10, True),
+        (1.2, 1.8, 10, False),
+        (1.2, 2.3, 10, True),  # that of guessing one of ten
+        (0.4, 0.69, 2, True),  # that of guessing one of two
+        (0.6, 0.65, 2, False),
+        (math.log(2), 0.7, 2, False),  # a head of zeros that has learnt nothing
+        (math.log(2), 0.8, 2, True),
+        (0.4, math.inf, 2, True),
+        (math.inf, 2.3, 10, False),  # unknown to checkpoints of old
     ],
 )
 def test_a_training_has_collapsed_if_its_loss_is_much_higher_than_at_first(
-    first: float, last: float, *, expected: bool
+    first: float, last: float, num_classes: int, *, expected: bool
 ) -> None:
-    assert has_collapsed(first, last) is expected
+    assert has_collapsed(first, last, num_classes=num_classes) is expected
 
 
 def test_a_checkpoint_goes_on_with_the_attempt_that_made_it() -> None:
