@@ -91,7 +91,11 @@ def gain(hits: Hits | None, other: Hits | None) -> Interval | None:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Cells in Markdown, and the means over those of them where both sides were measured."""
+    """Cells in Markdown, and the means over those of them where both sides were measured.
+
+    Accuracies are means over the draws of `current`, as far as they were measured; in parentheses
+    stands the number of draws where it is smaller.
+    """
     recipes = [
         name for name in ("yesterday", "current") if any(r["recipe"] == name for r in results)
     ]
@@ -104,7 +108,9 @@ def table(results: Sequence[Result]) -> str:
         gains.append(compared)
         network, dataset, size, budget = row.cell
         draws = 0 if ours is None else len(ours)
-        accuracies = [_accuracy(row.hits(name)) for name in ("probe", *recipes, "expert")]
+        accuracies = [
+            _accuracy(row.hits(name), draws=draws) for name in ("probe", *recipes, "expert")
+        ]
         cells = [network, f"{dataset}, {size} px", str(budget), str(draws), *accuracies]
         lines.append("| " + " | ".join([*cells, *map(_interval, compared)]) + " |")
     means = [_mean([each[column] for each in gains]) for column in range(3)]
@@ -113,8 +119,11 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def _accuracy(hits: Hits | None) -> str:
-    return "" if hits is None else f"{100 * hits.mean():.1f}"
+def _accuracy(hits: Hits | None, *, draws: int) -> str:
+    if hits is None or not draws:
+        return ""
+    some = f" ({len(hits)})" if len(hits) < draws else ""
+    return f"{100 * hits[:draws].mean():.1f}{some}"
 
 
 def _interval(found: Interval | None) -> str:

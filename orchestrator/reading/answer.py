@@ -62,14 +62,13 @@ def answer(
         ]
     pick = chosen[-1]
     study = [row for row in rows if row["study"] == pick["study"]]
-    can_export = noun_of(pick) == "image"
     return [
         _recommend(pick, study, num_test=num_test, is_last=rows[-1]["study"] == pick["study"]),
         compare_with_probe(pick, study),
         _more_labels(chosen),
         where,
-        f"Next: sft-sweep leaderboard {shlex.quote(run)} for more ranks"
-        + (f", sft-sweep export {shlex.quote(run)} -o DIR for the model" if can_export else ""),
+        f"Next: sft-sweep leaderboard {shlex.quote(run)} for more ranks, "
+        f"sft-sweep export {shlex.quote(run)} -o DIR for the model",
     ]
 
 
@@ -80,7 +79,6 @@ def _recommend(pick: Row, study: Sequence[Row], *, num_test: int | None, is_last
     parts = [f"{at_budget(pick)} use {name}: {_test_score(pick, num_test=num_test)}"]
     if pick["test_score"] is not None:
         parts.append(_chosen_by(pick))
-        parts += _collapsed(pick)
     if pick["rank"] > 1:
         parts.append(f"rank {pick['rank']} by validation, the first with a test score")
     if pick["method"] == "probe":
@@ -120,16 +118,6 @@ def _chosen_by(pick: Row) -> str:
     """Return the metric and the number of validation labels that decided the rank."""
     labels = "" if pick["num_val"] is None else f" on {counted(pick['num_val'], 'label')}"
     return f"chosen by {metric_name(pick['metric'])} in validation{labels}"
-
-
-def _collapsed(pick: Row) -> list[str]:
-    """Return a clause about repeats whose training collapsed at the learning rate."""
-    if not pick["collapsed"]:
-        return []
-    repeats = counted(pick["repeats"], "repeat")
-    return [
-        f"training collapsed in {pick['collapsed']} of {repeats} and was made again at lower rates"
-    ]
 
 
 def _without_fine_tuning(pick: Row, study: Sequence[Row]) -> list[str]:

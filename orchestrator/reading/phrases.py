@@ -27,6 +27,16 @@ def named(row: Row, study: Sequence[Row]) -> str:
     return configuration(row, inputs=differing_inputs(alike))
 
 
+def collapses(row: Row) -> list[str]:
+    """Return a clause about the repeats whose training collapsed, if there are any."""
+    if not row["collapsed"]:
+        return []
+    return [
+        f"training collapsed in {row['collapsed']} of {counted(row['repeats'], 'repeat')} at this "
+        "rate, and was repeated at lower ones or left at its start"
+    ]
+
+
 def interval_ends(row: Row) -> str:
     """Return the two ends of the 95 % interval of a test score."""
     low, high = (score(row[end], row["metric"]) for end in ("test_ci_low", "test_ci_high"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.methods import Method
-from orchestrator.reading.phrases import difference_with_interval, interval_ends, named
+from orchestrator.reading.phrases import collapses, difference_with_interval, interval_ends, named
 from orchestrator.recording.leaderboard import own_probe, recommended_rows
 from orchestrator.recording.statistics.intervals import Interval
 from orchestrator.text import difference_unit, score_difference, score_with_unit
@@ -33,7 +33,9 @@ def compare_with_probe(pick: Row, study: Sequence[Row]) -> str:
             "Whether fine-tuning gains anything is open: no fine-tuned trial completed at this "
             "budget"
         )
-    return "; ".join([_fine_tuning_against(tuned, probe, pick, study), *_over_start(tuned)])
+    return "; ".join(
+        [_fine_tuning_against(tuned, probe, pick, study), *_over_start(tuned), *collapses(tuned)]
+    )
 
 
 def _fine_tuning_against(tuned: Row, probe: Row | None, pick: Row, study: Sequence[Row]) -> str:

@@ -253,8 +253,9 @@ _LEADERBOARD: Mapping[str, ColumnDescription] = {
     ),
     "repeats": ColumnDescription("repeats that the test score is the mean of"),
     "collapsed": ColumnDescription(
-        "repeats whose training collapsed at the learning rate and was made again at lower ones, "
-        "see `lr_factor` in `finals`; null for baselines and where the row is no finalist"
+        "repeats whose training collapsed at the learning rate, and was repeated at lower ones or "
+        "left at its start (`lr_factor` in `finals`); null where nothing is trained, or the row is "
+        "no finalist"
     ),
     "diff_to_best": ColumnDescription(
         "test score less that of the best ranked row with a test score, paired by repeat and image",

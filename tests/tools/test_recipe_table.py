@@ -95,3 +95,12 @@ def test_the_expert_settles_one_setting_after_the_other() -> None:
     best = choose(score)
     assert best == Choice(optimizer="adamw", lr=1e-3, batchnorm="train", start="probe")
     assert len(set(tried)) == len(RATES) + 2
+
+
+def test_accuracies_are_over_the_draws_of_current_and_tell_where_there_are_fewer() -> None:
+    experts = [
+        {**CELL, "recipe": "expert", "draw": 0, "developing": False, "correct": [hits(0.6)]},
+    ]
+    ours = [*searched(best=3, val=0.8), *(refit(3, draw, 0.8) for draw in range(2))]
+    text = table([probe(0.70, 0.72, 0.1), *ours, *experts])
+    assert "| net | set, 96 px | 20 | 2 | 71.0 | 80.0 | 60.0 (1) |" in text

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.output.escaping import csv_cell, markdown_cell
 from orchestrator.cli.output.render import data_stdout, output_width, print_rich
+from orchestrator.reading.phrases import collapses
 from orchestrator.text import (
     metric_name,
     noun_of,
@@ -89,11 +90,12 @@ def print_table(rows: Sequence[Row], *, top: int, test_sets: Sequence[TestSet | 
     if known:
         if "gain" in names:
             print("gain: what training added to the validation score that it started from.")
+        print("val % of a winner is optimistic: it is the best of many; a test score is not.")
+        for row in rows:
+            for clause in collapses(row):
+                print(f"{row['trial_id']}: {clause}.")
         images = " or ".join(str(test_set.num_images) for test_set in known)
-        print(
-            "val % of a winner is optimistic: it is the best of many; a test score is not.\n"
-            f"tied: cannot be told apart from rank 1 with {images} test {noun_of(rows[0])}s."
-        )
+        print(f"tied: cannot be told apart from rank 1 with {images} test {noun_of(rows[0])}s.")
 
 
 def cells(row: Row) -> dict[str, str]:

@@ -252,6 +252,8 @@ def _train(
     spec = replace(TrialSpec.from_json(task), label_budget=budget, repeat=repeat)
     listener.print_message(
         f"training: {spec.steps} updates of {spec.batch_size} {examples.modality}s"
+        if spec.interpolation
+        else "no training: the trial kept nothing of its own (`interpolation` is 0)"
     )
     return train_configuration(
         spec, examples, backbone, watch=lambda step: listener.watch(step, spec.steps)

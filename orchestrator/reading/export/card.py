@@ -63,10 +63,15 @@ class Card:
         return self.model.about.modality
 
     @property
+    def is_trained(self) -> bool:
+        """Whether anything of a training is in the weights, so that they are not the start."""
+        return self.model.spec is not None and self.model.spec.interpolation != 0
+
+    @property
     def passes(self) -> float | None:
-        """Mean number of times that training draws each example; None for a probe."""
+        """Mean number of times that training draws each example; None if nothing is trained."""
         spec = self.model.spec
-        if spec is None:
+        if spec is None or not self.is_trained:
             return None
         return spec.steps * int(spec.batch_size) / len(self.model.indices)
 
@@ -80,8 +85,14 @@ class Card:
         collapsed = f"its training collapsed at the learning rate of the trial, {lr:.4g}"
         if factor:
             return f"{collapsed}, and was repeated at {spec.lr:.4g}"
-        start = "the linear probe" if spec.head_init == "logistic" else "a head of zeros"
-        return f"{collapsed}, and at lower ones, so that it is still what it started as: {start}"
+        return f"{collapsed}, and at lower ones, so that nothing of it is kept"
+
+    @property
+    def start(self) -> str:
+        """What training started from, in words."""
+        spec = self.model.spec
+        zeros = spec is not None and spec.head_init == "zero"
+        return "a head of zeros" if zeros else "a linear probe"
 
     def warnings(self) -> list[str]:
         """Return warnings about scores or training that users of the network need."""

@@ -13,9 +13,11 @@ from orchestrator.reading.export.card import Card, Labels
 from orchestrator.reading.export.card_kinds import card_kind
 from orchestrator.reading.export.front_matter import front_matter
 from orchestrator.reading.export.markdown import escaped, table
+from orchestrator.reading.phrases import collapses
 from orchestrator.text import metric_name, percent, plural, score, score_with_unit
 from trainable.export.written_model import Written
 from trainable.spec.settings import SIZES
+from trainable.spec.trial_spec import TrialSpec
 
 CARD_FILE = "README.md"
 
@@ -30,7 +32,7 @@ def card_text(card: Card, written: Written) -> str:
         written: files that were written.
     """
     about, own = card.model.about, card_kind(card.model.about)
-    kind = "fine-tuned" if card.model.spec else "a linear probe on"
+    kind = "fine-tuned" if card.is_trained else f"{card.start} on"
     backbone = escaped(card.choice.trial["backbone"])
     title = f"{escaped(card.manifest['sweep_id'])}: {kind} {backbone}"
     parts = [
@@ -66,6 +68,7 @@ def _scores(card: Card) -> list[str]:
             "labels drawn afresh where there are others, on "
             f"{plural(finals[0]['num_test'], f'test {card.noun}')}."
         )
+        lines += [f"In the repeats, {clause}." for clause in collapses(board)]
         lines += ["", *table(("", "mean of the repeats"), _means(finals))]
     elif trial["val_accuracy"] is None and trial["val_objective"] is not None:
         metric = trial["objective"]
@@ -184,15 +187,12 @@ def training_section(card: Card) -> list[str]:
             f"C = {card.model.inverse_penalty:g}, as it was measured; nothing of the backbone was "
             "trained.",
         ]
-    passes = card.passes or 0.0
     settings = {name: value for name, value in spec.to_json().items() if name not in _ELSEWHERE}
     return [
         *lines,
         f"{_settings(card)} the one that was measured, those that the search-space file left to "
         "`auto` included: nothing was adapted to the number of labels here. "
-        f"{plural(spec.steps, 'update')} of {plural(int(spec.batch_size), card.noun)} draw each "
-        f"of the {plural(len(card.model.indices), f'training {card.noun}')} {passes:.3g} times on "
-        "average.",
+        + _updates(card, spec),
         "",
         *table(
             ("setting", "value"),
@@ -202,6 +202,18 @@ def training_section(card: Card) -> list[str]:
             ],
         ),
     ]
+
+
+def _updates(card: Card, spec: TrialSpec) -> str:
+    if card.passes is None:
+        return (
+            f"The weights are those that training started from, {card.start}: `interpolation` is 0."
+        )
+    return (
+        f"{plural(spec.steps, 'update')} of {plural(int(spec.batch_size), card.noun)} draw each "
+        f"of the {plural(len(card.model.indices), f'training {card.noun}')} {card.passes:.3g} "
+        "times on average."
+    )
 
 
 def _settings(card: Card) -> str:

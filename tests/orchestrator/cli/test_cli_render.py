@@ -369,7 +369,7 @@ def test_numbers_are_written_as_people_read_them() -> None:
 def test_the_table_stands_between_what_guessing_reaches_and_how_to_read_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = sweep_with(tmp_path / "one", board_row(rank=1))
+    path = sweep_with(tmp_path / "one", board_row(rank=1, collapsed=1, repeats=3))
     predictions = [
         {
             "sweep_id": "one",
@@ -383,7 +383,11 @@ def test_the_table_stands_between_what_guessing_reaches_and_how_to_read_it(
     empty = dict.fromkeys(SCHEMAS["predictions"].names)
     write_table(Path(path), "predictions", [empty | row for row in predictions])
     assert run(["leaderboard", path]) == 0
-    first, *_, val, tied = capsys.readouterr().out.splitlines()
+    first, *_, val, collapsed, tied = capsys.readouterr().out.splitlines()
+    assert collapsed == (
+        "b5-0007: training collapsed in 1 of 3 repeats at this rate, and was repeated at lower "
+        "ones or left at its start."
+    )
     assert first == "10 test images; guessing reaches 50.0 %, always the commonest class 70.0 %"
     assert val.startswith("val % of a winner is optimistic")
     assert tied == "tied: cannot be told apart from rank 1 with 10 test images."

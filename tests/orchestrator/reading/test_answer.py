@@ -131,13 +131,27 @@ def test_what_training_added_to_the_start_is_told(values: Row, words: str) -> No
         assert line.endswith(" by validation")
 
 
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_what_can_be_exported_is_offered(modality: str) -> None:
+    assert "sft-sweep export runs/lowdata -o DIR" in _answer([_ranked("b5", modality=modality)])[-1]
+
+
 @pytest.mark.parametrize(
     ("collapsed", "clause"),
-    [(0, None), (2, "training collapsed in 2 of 5 repeats and was made again at lower rates")],
+    [
+        (0, None),
+        (
+            2,
+            "training collapsed in 2 of 5 repeats at this rate, and was repeated at lower ones or "
+            "left at its start",
+        ),
+    ],
 )
 def test_repeats_that_collapsed_are_told(collapsed: int, clause: str | None) -> None:
-    line = _answer([_ranked("b5", collapsed=collapsed)])[0]
-    assert [part for part in line.split("; ") if "collapsed" in part] == [clause] * bool(clause)
+    for others in ([], [_probe("b5", 1)]):
+        rank = 1 + len(others)
+        line = _answer([*others, _ranked("b5", rank, collapsed=collapsed)])[1]
+        assert [part for part in line.split("; ") if "collapsed" in part] == [clause] * bool(clause)
 
 
 def test_the_gain_told_is_that_of_the_best_fine_tuned_configuration_where_a_probe_is_first() -> (

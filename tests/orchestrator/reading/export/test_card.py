@@ -21,7 +21,7 @@ def card(**model: Any) -> Card:
         freeze_depth=0.5,
         steps=60,
         batch_size=16,
-        interpolation=1.0,
+        interpolation=model.pop("interpolation", 1.0),
         head_init=model.pop("head_init", "logistic"),
     )
     trial = {
@@ -54,12 +54,7 @@ def card(**model: Any) -> Card:
         (
             {"lr_factor": 0.0},
             "its training collapsed at the learning rate of the trial, 0.002, and at lower ones, "
-            "so that it is still what it started as: the linear probe",
-        ),
-        (
-            {"lr_factor": 0.0, "head_init": "zero"},
-            "its training collapsed at the learning rate of the trial, 0.002, and at lower ones, "
-            "so that it is still what it started as: a head of zeros",
+            "so that nothing of it is kept",
         ),
     ],
 )
@@ -79,6 +74,29 @@ def test_otherwise_every_setting_is_the_one_that_was_measured(changed: dict[str,
     text = "\n".join(training_section(told))
     assert "Every setting is the one that was measured" in text
     assert "Mind" not in text
+
+
+@pytest.mark.parametrize(
+    ("head_init", "start"), [("logistic", "a linear probe"), ("zero", "a head of zeros")]
+)
+@pytest.mark.parametrize("lr_factor", [0.0, None])
+def test_a_network_that_kept_nothing_of_training_is_told_as_its_start(
+    head_init: str, start: str, lr_factor: float | None
+) -> None:
+    told = card(lr_factor=lr_factor, head_init=head_init, interpolation=0.0)
+    assert (told.is_trained, told.start, told.passes) == (False, start, None)
+    text = "\n".join(training_section(told))
+    assert f"The weights are those that training started from, {start}" in text
+    assert "60 updates of 16 images draw" not in text
+
+
+def test_updates_are_told_of_a_network_that_was_trained() -> None:
+    told = card()
+    assert (told.is_trained, told.passes) == (True, 19.2)
+    assert (
+        "60 updates of 16 images draw each of the 50 training images 19.2 times on average"
+        in "\n".join(training_section(told))
+    )
 
 
 def test_a_linear_probe_cannot_collapse() -> None:
