@@ -69,8 +69,8 @@ def train_whole(
             would be kept.
         loop_of: makes a training's loop.
         num_classes: number of classes.
-        start: checkpoint to go on from, of any attempt.
-        watch: called regularly with the number of updates that the attempt has made.
+        start: checkpoint to go on from, of any of the trainings.
+        watch: called regularly with the number of updates that the present training has made.
 
     Raises:
         SpecError: the spec leaves `interpolation` to validation.
@@ -85,35 +85,34 @@ def train_whole(
     if not share:
         return WholeTraining(learners=loop_of(spec, None).learners, spec=spec, lr_factor=None)
     reached = lr_of(start) if start is not None else None
-    for attempt in attempts_of(spec, reached=reached):
-        loop = loop_of(attempt, start)
+    for tried in specs_to_try(spec, reached=reached):
+        loop = loop_of(tried, start)
         last_loss = _trained(loop, watch)
         start = None
         if not has_collapsed(loop.learners.first_loss, last_loss, num_classes=num_classes):
             loop.learners.settle(share)
-            return WholeTraining(
-                learners=loop.learners, spec=attempt, lr_factor=attempt.lr / spec.lr
-            )
+            return WholeTraining(learners=loop.learners, spec=tried, lr_factor=tried.lr / spec.lr)
+        del loop  # its memory is needed for the next one
     spec = replace(spec, interpolation=0.0)
     return WholeTraining(learners=loop_of(spec, None).learners, spec=spec, lr_factor=0.0)
 
 
-def attempts_of(spec: TrialSpec, *, reached: object = None) -> list[TrialSpec]:
+def specs_to_try(spec: TrialSpec, *, reached: object = None) -> list[TrialSpec]:
     """Return a training at all rates that it is tried at, one after another.
 
     Args:
         spec: the resolved recipe.
-        reached: rate of the attempt that goes on from a checkpoint; earlier ones are left out.
+        reached: rate of the training that goes on from a checkpoint; earlier ones are left out.
     """
-    attempts = [replace(spec, lr=spec.lr * factor) for factor in LR_FACTORS]
-    rates = [attempt.lr for attempt in attempts]
-    return attempts[rates.index(reached) if reached in rates else 0 :]
+    specs = [replace(spec, lr=spec.lr * factor) for factor in LR_FACTORS]
+    rates = [one.lr for one in specs]
+    return specs[rates.index(reached) if reached in rates else 0 :]
 
 
 def has_collapsed(first_loss: float, last_loss: float, *, num_classes: int) -> bool:
     """Whether a training has lost what it started from.
 
-    Its loss has doubled, or come nearer to that of guessing than to the first one.
+    Its loss is not small, and has doubled or come nearer to that of guessing than to the first one.
 
     Args:
         first_loss: loss of the first update's batch, computed before that update.

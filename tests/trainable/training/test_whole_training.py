@@ -14,7 +14,7 @@ from trainable.backbones import Backbone
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.training.probe import ProbeMemo
 from trainable.training.trial import Trial
-from trainable.training.whole_training import attempts_of, has_collapsed
+from trainable.training.whole_training import specs_to_try, has_collapsed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,11 +55,11 @@ def test_a_training_has_collapsed_if_its_loss_is_much_higher_than_at_first(
     assert has_collapsed(first, last, num_classes=num_classes) is expected
 
 
-def test_a_checkpoint_goes_on_with_the_attempt_that_made_it() -> None:
+def test_a_checkpoint_goes_on_with_the_training_that_made_it() -> None:
     spec = spec_of(lr=0.4)
-    assert [one.lr for one in attempts_of(spec)] == [0.4, 0.2, 0.1]
-    assert [one.lr for one in attempts_of(spec, reached=0.2)] == [0.2, 0.1]
-    assert [one.lr for one in attempts_of(spec, reached=0.3)] == [0.4, 0.2, 0.1]
+    assert [one.lr for one in specs_to_try(spec)] == [0.4, 0.2, 0.1]
+    assert [one.lr for one in specs_to_try(spec, reached=0.2)] == [0.2, 0.1]
+    assert [one.lr for one in specs_to_try(spec, reached=0.3)] == [0.4, 0.2, 0.1]
 
 
 def test_a_training_that_collapses_is_repeated_at_half_its_rate(
@@ -86,14 +86,14 @@ def test_the_start_is_kept_where_every_training_collapses_or_diverges(
     assert begin(spec_of(lr=lr), digit_images, strokes).fit().spec.interpolation == 0
 
 
-def test_a_refit_resumed_in_any_attempt_predicts_as_an_undisturbed_one(
+def test_a_refit_resumed_at_any_rate_predicts_as_an_undisturbed_one(
     digit_images: LabelledExamples, strokes: Backbone
 ) -> None:
     spec = spec_of(repeat=1)
     keeper = Keeper()
     undisturbed = begin(spec, digit_images, strokes).refit(after_update=keeper)
     assert len(keeper.files) == 3 * 12
-    for checkpoint in keeper.checkpoints()[5::6]:  # amid each attempt, and at its end
+    for checkpoint in keeper.checkpoints()[5::6]:  # amid each training, and at its end
         trial, again = begin(spec, digit_images, strokes), Keeper()
         found = trial.refit(start=checkpoint, after_update=again)
         assert trial.lr_factor == 0.25
