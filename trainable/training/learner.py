@@ -24,7 +24,7 @@ from trainable.training.recipe import MOMENTS
 
 
 class DivergedError(TrainableError):
-    """Training diverged (NaN or infinite loss); a trial is then recorded as pruned, not as failed."""
+    """The loss is NaN or infinite. A trial is then recorded as pruned, not as failed."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from trainable.backbones import Backbone
 from trainable.data.labelled_examples import LabelledExamples
 from trainable.training.probe import ProbeMemo
 from trainable.training.trial import Trial
-from trainable.training.whole_training import specs_to_try, has_collapsed
+from trainable.training.whole_training import has_collapsed, specs_to_try
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
