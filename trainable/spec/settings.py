@@ -136,7 +136,7 @@ SETTINGS: Mapping[str, Setting] = {
     "batchnorm": Setting(
         default="auto",
         words=("auto", "eval", "train"),
-        help="mode of BatchNorm in the trained part; auto: eval below 500 training images",
+        help="mode of BatchNorm in the trained part; auto: eval below 5000 training images",
     ),
     "trainable": Setting(
         default="all",

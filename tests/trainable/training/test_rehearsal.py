@@ -80,10 +80,10 @@ def test_the_advice_of_a_refusal_can_be_followed(strokes: Backbone, resnet: Back
 
 def test_auto_is_resolved_by_the_number_of_training_images(strokes: Backbone) -> None:
     settings: dict[str, Any] = {"batch_size": 1, "batchnorm": "auto", "image_size": 4}
-    try_out(strokes, num_train=499, **settings)
+    try_out(strokes, num_train=4999, **settings)
     with pytest.raises(SpecError, match="at a time with batchnorm: auto"):
-        try_out(strokes, num_train=500, **settings)
-    try_out(strokes, num_train=500, **{**settings, "batch_size": "auto"})
+        try_out(strokes, num_train=5000, **settings)
+    try_out(strokes, num_train=5000, **{**settings, "batch_size": "auto"})
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

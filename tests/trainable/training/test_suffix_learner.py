@@ -158,9 +158,9 @@ def test_batch_size_auto_follows_the_training_images_within_limits(
     assert resolve_batch_size(given_size, num_train) == size
 
 
-def test_batch_statistics_are_used_from_500_images_unless_said_otherwise() -> None:
-    assert [resolve_batchnorm("auto", n) for n in (499, 500)] == ["eval", "train"]
-    assert [resolve_batchnorm(word, 900) for word in ("eval", "train")] == ["eval", "train"]
+def test_batch_statistics_are_used_from_5000_images_unless_said_otherwise() -> None:
+    assert [resolve_batchnorm("auto", n) for n in (4999, 5000)] == ["eval", "train"]
+    assert [resolve_batchnorm(word, 9000) for word in ("eval", "train")] == ["eval", "train"]
     assert [resolve_batchnorm(word, 4) for word in ("eval", "train")] == ["eval", "train"]
 
 
