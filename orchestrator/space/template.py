@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from orchestrator.errors import UsageError
 from orchestrator.space import DEFAULT_TEST_SHARE
@@ -21,6 +22,11 @@ FOR_TEXTS = ("transformers:sentence-transformers/all-MiniLM-L6-v2",)
 
 WITHOUT_WEIGHTS = "tiny_strokes"
 """A backbone that is always available, though made for small drawings."""
+
+_TRANSFORMERS = "*vit_*"
+_RATES_OF_TRANSFORMERS = "low: 1.0e-5, high: 5.0e-4, log: true"
+"""Of fine-tuning with layer decay in the literature (Bao et al., BEiT, 2022; He et al., Masked
+autoencoders, 2022), whose 5e-4 is of batches of 1,024; nothing of it was measured here."""
 
 _MOST_NAMED = 6
 
@@ -194,7 +200,7 @@ def template_text(
         "  freeze_depth: {low: 0.0, high: 0.75, step: 0.25}"
         if gpu
         else "  freeze_depth: [0.25, 0.5, 0.75]  # without a GPU not all of it can be trained",
-        f"  lr: {recipe.lr}",
+        *_rates(recipe.lr, backbones),
         f"  label_budget: [{', '.join(map(str, budgets))}]  # {recipe.unit}; one study each",
         f"training: {{steps: {200 if gpu else 120}, reports: 4, {recipe.size(gpu=gpu)}}}",
         *recipe.augment,
@@ -207,3 +213,17 @@ def template_text(
         "seed: 0",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _rates(lr: str, backbones: Sequence[str]) -> list[str]:
+    """Return the lines about learning rates; vision transformers have rates of their own."""
+    if not any(fnmatchcase(name, _TRANSFORMERS) for name in backbones):
+        return [f"  lr: {lr}"]
+    when = f'when: {{backbone: "{_TRANSFORMERS}"}}'
+    return [
+        "  lr:",
+        "    cases:  # those of transformers are from the literature, the others were measured",
+        f"      - {{{when}, {_RATES_OF_TRANSFORMERS}}}",
+        f"      - {lr}",
+        f"  layer_decay: {{low: 0.6, high: 1.0, {when}}}  # from the literature, too",
+    ]

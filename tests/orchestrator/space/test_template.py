@@ -46,6 +46,19 @@ def test_budgets_are_those_that_the_smallest_class_allows(
     assert list(space.label_budgets) == [LabelBudget(per_class=budget) for budget in budgets]
 
 
+def test_vision_transformers_have_rates_of_their_own() -> None:
+    text = template_text(
+        folder(a=9, b=9), name="x", backbones=["resnet50", "vit_b_16"], missing=[], gpu=True
+    )
+    axes = parse_space(text, where="x.yaml").axes
+    rates = [axes["lr"].resolve({"backbone": name}) for name in ("resnet50", "vit_b_16")]
+    assert [(each.low, each.high) for each in rates if isinstance(each, Range)] == [
+        CURRENT.lr,
+        (1e-5, 5e-4),
+    ]
+    assert axes["layer_decay"].resolve({"backbone": "resnet50"}) is None
+
+
 def test_without_a_gpu_less_is_trained_and_with_one_all_may_be() -> None:
     depths = {gpu: read(folder(a=9, b=9), gpu=gpu).axes["freeze_depth"] for gpu in (False, True)}
     assert depths[False].domains[0].grid() == (0.25, 0.5, 0.75)
