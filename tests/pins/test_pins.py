@@ -135,7 +135,7 @@ def test_what_no_search_space_can_say_is_decided_as_before() -> None:
         "images per pass": (16, 256),
         "largest gradient": 1.0,
         "momentum of sgd": 0.9,
-        "images for batch statistics": 500,
+        "images for batch statistics": 5000,
         "bins of a calibration error": 15,
     }
 
