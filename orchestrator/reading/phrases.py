@@ -28,8 +28,8 @@ def named(row: Row, study: Sequence[Row]) -> str:
 
 
 def collapses(row: Row) -> list[str]:
-    """Return a clause about the repeats whose training collapsed, if there are any."""
-    if not row["collapsed"]:
+    """Return a clause about the repeats whose training collapsed, if any of them count."""
+    if not row["collapsed"] or row["repeats"] is None:
         return []
     return [
         f"training collapsed in {row['collapsed']} of {counted(row['repeats'], 'repeat')} at this "

@@ -68,7 +68,7 @@ def _scores(card: Card) -> list[str]:
             "labels drawn afresh where there are others, on "
             f"{plural(finals[0]['num_test'], f'test {card.noun}')}."
         )
-        lines += [f"In the repeats, {clause}." for clause in collapses(board)]
+        lines += [f"Mind: {clause}." for clause in collapses(board)]
         lines += ["", *table(("", "mean of the repeats"), _means(finals))]
     elif trial["val_accuracy"] is None and trial["val_objective"] is not None:
         metric = trial["objective"]

@@ -148,6 +148,7 @@ def test_what_can_be_exported_is_offered(modality: str) -> None:
     ],
 )
 def test_repeats_that_collapsed_are_told(collapsed: int, clause: str | None) -> None:
+    assert "collapsed" not in _answer([_ranked("b5", test=None, collapsed=collapsed)])[1]
     for others in ([], [_probe("b5", 1)]):
         rank = 1 + len(others)
         line = _answer([*others, _ranked("b5", rank, collapsed=collapsed)])[1]
